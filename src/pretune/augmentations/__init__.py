@@ -1,0 +1,5 @@
+"""Parts that change what a model sees in training, and presets of them."""
+
+from pretune.augmentations._base import Augmentation, BatchAugmentation, ViewAugmentation
+
+__all__ = ["Augmentation", "BatchAugmentation", "ViewAugmentation"]

@@ -1,0 +1,154 @@
+"""What every source of pretrained networks gives back: a Backbone cut into ordered stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pretune.types import Features, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pretune.modalities import Modality
+
+
+class TensorStage(nn.Module):
+    """Wraps a plain module (Tensor -> Tensor) as a stage (Features -> Features)."""
+
+    def __init__(self, module: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.module = module
+        self.layout: Layout = layout
+
+    def forward(self, features: Features) -> Features:
+        """Run the module on the tensor; the mask travels on."""
+        return features.with_tensor(self.module(features.tensor), self.layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """How the tensors of a file met those of an architecture, by name."""
+
+    source: str
+    """Where the weights came from, for people: file, package and version, address."""
+    matched: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    """Tensors of the file that the network has no place for, its old classifier not counted."""
+    sha256: str | None = None
+    licence: str | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.matched} tensors matched", f"{len(self.missing)} missing", f"{len(self.unexpected)} unexpected"]
+        licence = f"; licence {self.licence}" if self.licence else ""
+        return f"{', '.join(parts)} ({self.source}{licence})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """All that is needed to build the same network again without its weights and without a network."""
+
+    id: str
+    """The id it was loaded by, 'source:name'."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready arguments of the source's `build`."""
+
+
+class Backbone(nn.Module):
+    """A pretrained (or fresh) network as an ordered list of stages, Features -> Features.
+
+    The first stage takes what the modality's normaliser returns; the last returns `layout`.
+    A network that cannot be cut is one stage.
+    """
+
+    def __init__(
+        self,
+        *,
+        stages: Iterable[tuple[str, nn.Module]],
+        modality: Modality,
+        layout: Layout,
+        width: int,
+        builder: Builder,
+        pooling: str = "mean",
+        classifier: nn.Module | None = None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict(dict(stages))
+        self.modality = modality
+        self.layout: Layout = layout
+        self.width = width
+        """Channels D of the last stage's output; a pooling may multiply it."""
+        self.builder = builder
+        self.pooling = pooling
+        """Default pooling of `layout`: mean, mean_std, first, max; ignored where layout is pooled."""
+        self.classifier = classifier
+        """The pretrained head, pooled (B, D) -> logits, where there is one; `direct` uses it."""
+        self.classes = classes
+        """Names of the pretrained head's classes, in its order."""
+        self.report: LoadReport | None = None
+
+    def forward(self, features: Features) -> Features:
+        """Run all stages."""
+        for stage in self.stages.values():
+            features = stage(features)
+        return features
+
+
+class BackboneSource(Protocol):
+    """One place backbones come from; one file, ids are 'file-name:NAME'."""
+
+    component: ClassVar[bool] = True
+
+    def names(self, pattern: str = "") -> list[str]:
+        """Return the names this source offers here and now, without a network."""
+        ...
+
+    def load(self, name: str, *, offline: bool) -> Backbone:
+        """Return the backbone with its pretrained weights and a `report`.
+
+        Raises:
+            SettingError: unknown name (nearest first).
+            WeightsError: weights missing (says where to get them), corrupt or mismatched.
+        """
+        ...
+
+    def build(self, name: str, **settings: Any) -> Backbone:
+        """Return the same architecture with fresh weights: for scratch, and for reading a saved run."""
+        ...
+
+
+def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, head: tuple[str, ...] = ()) -> LoadReport:
+    """Load `state` by name into `network`, refusing any silent mismatch.
+
+    Args:
+        network: the architecture; its tensors must all be found, except those under `head`.
+        state: tensors by name.
+        source: what to call the file in messages.
+        head: name prefixes of the classifier, which may be absent on either side.
+
+    Raises:
+        WeightsError: a tensor is missing, has another shape, or none matches.
+    """
+    from pretune.errors import WeightsError
+
+    own = network.state_dict()
+    in_head = lambda name: any(name.startswith(prefix) for prefix in head)  # noqa: E731
+    wrong = [f"{k}: file {tuple(state[k].shape)}, network {tuple(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
+    missing = tuple(k for k in own if k not in state and not in_head(k))
+    unexpected = tuple(k for k in state if k not in own and not in_head(k))
+    if wrong or missing or unexpected:
+        shown = "; ".join([*wrong, *(f"missing {k}" for k in missing), *(f"unexpected {k}" for k in unexpected)][:6])
+        matched = len(own) - len(missing) - len(wrong)
+        raise WeightsError(
+            f"{source} does not fit this architecture: {matched} tensors match by name and shape, "
+            f"{len(missing)} missing, {len(unexpected)} unexpected, {len(wrong)} of another shape ({shown}). "
+            "Name the architecture these weights were trained with."
+        )
+    with torch.no_grad():
+        network.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+    return LoadReport(source=source, matched=sum(k in state for k in own), missing=missing, unexpected=unexpected)

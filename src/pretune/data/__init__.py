@@ -1,0 +1,1 @@
+"""From disk to batches; knows no model."""

@@ -1,0 +1,73 @@
+"""One exception tree; every message says what is wrong, where, and what to do next.
+
+PretuneError
+├── RequestError        the request cannot be carried out: exit code 2, one plain message
+│   ├── SettingError    an unknown key or name, or a value out of range
+│   ├── DataError       the folder or manifest as a whole cannot be used
+│   ├── WeightsError    weights missing, corrupt, or of another architecture
+│   └── MissingExtra    an optional package is not installed
+├── BadItem             one datum cannot be used: it goes to the ledger, never further
+├── TrainingError       training cannot go on (NaN, divergence, memory): exit code 2
+└── Interrupted         Ctrl-C or a time limit from outside: exit code 130, resumable
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PretuneError(Exception):
+    """Base of everything pretune raises on purpose."""
+
+    exit_code = 2
+
+
+class RequestError(PretuneError):
+    """The request cannot be carried out as given."""
+
+
+class SettingError(RequestError):
+    """A setting's key, name or value is not one of those allowed."""
+
+
+class DataError(RequestError):
+    """The data as a whole cannot be used."""
+
+
+class WeightsError(RequestError):
+    """Weights are missing, corrupt, or do not fit the architecture."""
+
+
+class MissingExtra(RequestError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(f"{need}. Install it with: pip install 'pretune[{extra}]'")
+
+
+class BadItem(PretuneError):
+    """One datum cannot be used. `reason` is a slug for the ledger, the message a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class TrainingError(PretuneError):
+    """Training cannot go on; the run folder keeps the last good checkpoint."""
+
+
+class Interrupted(PretuneError):
+    """The person stopped the run; it can be resumed."""
+
+    exit_code = 130
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """Return a sentence that lists the known names, the nearest match to `got` first."""
+    names = list(known)
+    near = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
+    first = f"Did you mean {near[0]!r}? " if near else ""
+    rest = near + [name for name in names if name not in near]
+    shown = ", ".join(rest[:12]) + (f", … ({len(rest)} in all)" if len(rest) > 12 else "")
+    return f"{first}Known: {shown}." if names else f"{first}None are known."

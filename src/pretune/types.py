@@ -1,0 +1,132 @@
+"""The nouns that every layer shares: rows, batches, features, what a step returns.
+
+Imports torch for typing only, so that the CLI and the configuration layer stay light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Target = str | tuple[str, ...] | float | None
+"""A class name, the names of a multilabel item, a number, or None for an unlabelled item."""
+
+Split = Literal["train", "val", "test"]
+Layout = Literal["raw", "map", "sequence", "pooled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One item of a data set, before anything is decoded."""
+
+    id: str
+    """Unique and readable: the path relative to the data root with '/', or 'data.csv:17'."""
+    path: Path | None = None
+    """The file that holds the content; None where `text` holds it."""
+    text: tuple[str, ...] | None = None
+    """Inline content: one string, or two for a sentence pair."""
+    target: Target = None
+    split: Split | None = None
+    """None where the source does not say; the splitter decides."""
+    group: str | None = None
+    """Items of one group never fall on two sides of a split."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """One item at working size: what the store keeps."""
+
+    array: np.ndarray
+    """image: uint8 (H, W, 3); audio: float32 (T,); text: int32 (T,)."""
+    info: dict[str, int | float | str]
+    """Facts the audit reads, JSON-ready: width, height, format, dhash; sample_rate, rms; tokens …"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerEntry:
+    """One item that was dropped or repaired, and why."""
+
+    item: str
+    action: Literal["dropped", "repaired"]
+    reason: str
+    """A slug that groups entries: 'unreadable', 'blank_label', 'missing_file' …"""
+    detail: str
+    """A sentence a person can act on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing the audit has to say about the data as a whole."""
+
+    kind: str
+    """A slug: 'leak', 'near_duplicate', 'contradiction', 'imbalance', 'lookalike_classes', 'confound' …"""
+    severity: Literal["warning", "note"]
+    message: str
+    """A sentence with the figures and what to do."""
+    items: tuple[str, ...] = ()
+    """Ids (or class names) concerned, the first few hundred at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """A named tensor between two stages of a model.
+
+    Layouts: raw (B, …) as collated; map (B, C, H, W); sequence (B, T, D); pooled (B, D).
+    """
+
+    tensor: torch.Tensor
+    layout: Layout
+    mask: torch.Tensor | None = None
+    """(B, T) bool, True where a sequence position is real; None where all are."""
+
+    def with_tensor(self, tensor: torch.Tensor, layout: Layout | None = None) -> Features:
+        """Return the same features with another tensor (and layout)."""
+        return replace(self, tensor=tensor, layout=layout or self.layout)
+
+
+@dataclass(kw_only=True, slots=True)
+class Batch:
+    """What the loader yields and a Learner eats."""
+
+    inputs: Features
+    """Raw collated input, or cached features of the stage the model starts from."""
+    targets: torch.Tensor | None
+    """(B,) int64 classes, (B, C) float multi-hot or soft classes, (B,) float32 numbers; None unlabelled."""
+    index: torch.Tensor
+    """(B,) int64 position of each item in its data view; results are aligned by it."""
+
+    @property
+    def size(self) -> int:
+        """Number of items."""
+        return int(self.index.shape[0])
+
+
+@dataclass(kw_only=True, slots=True)
+class StepOutput:
+    """What a Learner's forward returns: a mean loss to descend and numbers to log."""
+
+    loss: torch.Tensor
+    size: int
+    """Items the loss is a mean over."""
+    logs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParamGroup:
+    """Parameters that learn alike, by name; the optimizer's and the checkpoint's unit."""
+
+    name: str
+    params: tuple[tuple[str, torch.nn.Parameter], ...]
+    lr_scale: float = 1.0
+    """Multiplies the schedule's learning rate."""
+    decay: bool = True
+    """False for biases and norms."""
+
+    def __iter__(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        return iter(self.params)
