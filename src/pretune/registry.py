@@ -22,10 +22,8 @@ FAMILIES = (
     "heads",
     "tasks",
     "strategies",
-    "optimizers",
-    "schedules",
 )
-_FOLDERS = {"heads": "models/heads", "optimizers": "training/optimizers", "schedules": "training/schedules"}
+_FOLDERS = {"heads": "models/heads"}
 
 
 def _folder(family: str) -> Path:

@@ -1,0 +1,51 @@
+"""What a head must do, and the standardisation that all heads share."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pretune.types import Features
+
+
+class HeadModule(nn.Module):
+    """Standardises pooled features by fitted statistics, then applies the head's layers.
+
+    Pretrained features differ by orders of magnitude between channels; a linear layer on standardised
+    ones converges in a few epochs at one learning rate for all backbones. Until `fit` is called the
+    statistics are the identity.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int, layers: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+        self.layers = layers
+
+    @torch.no_grad()
+    def fit(self, features_ND: Tensor) -> None:
+        """Take mean and deviation from the training part's pooled features, (N, D)."""
+        x_ND = features_ND.float()
+        self.mean.copy_(x_ND.mean(0))
+        deviation_D = x_ND.std(0, correction=0)
+        # A channel that never moves carries nothing; a scale of 0 silences it instead of blowing up noise.
+        self.scale.copy_(torch.where(deviation_D > 1e-6 * (1 + self.mean.abs()), 1 / deviation_D.clamp(min=1e-12), 0.0))
+
+    def forward(self, features: Features) -> Tensor:
+        """Return outputs (B, outputs) in float32."""
+        return self.layers((features.tensor.float() - self.mean) * self.scale)
+
+
+class Head(Protocol):
+    """Settings of a head; members are frozen keyword-only dataclasses named like their file."""
+
+    component: ClassVar[bool] = True
+
+    def build(self, width: int, outputs: int) -> HeadModule:
+        """Return a fresh head for `width` pooled channels."""
+        ...

@@ -1,0 +1,25 @@
+"""One linear layer on standardised features; starts at zero, so that it starts at the prior."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from torch import nn
+
+from pretune.config import Within
+from pretune.models.heads._base import HeadModule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """A linear head."""
+
+    component: ClassVar[bool] = True
+    dropout: Annotated[float, Within(0, 0.95)] = 0.0
+    """Share of features dropped in training."""
+
+    def build(self, width: int, outputs: int) -> HeadModule:
+        """Return the head with zero weights."""
+        layer = nn.Linear(width, outputs)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return HeadModule(width, nn.Sequential(nn.Dropout(self.dropout), layer) if self.dropout else layer)

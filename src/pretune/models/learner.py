@@ -1,0 +1,49 @@
+"""A Learner is an nn.Module whose forward is the training step; the loop knows nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from pretune.models.model import Model
+from pretune.types import Batch, StepOutput
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs, targets) -> scalar mean loss."""
+
+
+class Learner(nn.Module):
+    """What the loop trains: `forward(batch)` is the step, `predict(batch)` what inference returns.
+
+    All state a method needs (an EMA codebook, a teacher) lives in registered buffers and modules,
+    so one checkpoint format serves every method.
+    """
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the loss of one batch; called in training and by DDP's hooks."""
+        raise TypeError(f"{type(self).__name__} must define forward(batch) -> StepOutput")
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return raw outputs (B, …) of one batch, without gradient, in eval mode."""
+        raise TypeError(f"{type(self).__name__} must define predict(batch) -> Tensor")
+
+
+class SupervisedLearner(Learner):
+    """Descends a loss between a model's outputs and the targets of a batch."""
+
+    def __init__(self, model: Model, loss: Loss, start: int = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.start = start
+        """Number of the stage the batches' inputs belong to: 0 raw, the boundary where features are cached."""
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the mean loss of a labelled batch."""
+        assert batch.targets is not None, "a training batch needs targets"
+        return StepOutput(loss=self.loss(self.model(batch.inputs, self.start), batch.targets), size=batch.size)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the model's raw outputs (B, outputs)."""
+        return self.model(batch.inputs, self.start)

@@ -1,0 +1,76 @@
+"""A model as ordered stages, so that what is frozen can be computed once and cached."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from pretune.backbones import Backbone
+from pretune.models.heads import Head, HeadModule
+from pretune.models.pooling import POOLINGS, Pool
+from pretune.types import Features
+
+INPUT, POOL, HEAD = "input", "pool", "head"
+
+
+class Model(nn.Module):
+    """[input] + the backbone's stages + [pool] + [head].
+
+    `input` normalises the raw batch, so preprocessing is part of the model. The *boundary* is the number
+    of leading stages without a trainable parameter: those run in eval mode always, their output can be
+    computed once, and `forward(features, start=boundary)` goes on from it.
+    """
+
+    def __init__(self, backbone: Backbone, head: Head, outputs: int, pooling: str | None = None) -> None:
+        super().__init__()
+        kind = pooling or backbone.pooling
+        factor = 1 if backbone.layout == "pooled" else POOLINGS.get(kind, 1)
+        self.stages = nn.ModuleDict({INPUT: backbone.modality.normaliser(), **backbone.stages})
+        self.stages[POOL] = Pool(kind)
+        self.stages[HEAD] = head.build(backbone.width * factor, outputs)
+        self.freeze_norms = False
+        """True keeps every normalisation's running statistics, wherever it stands."""
+
+    @property
+    def head(self) -> HeadModule:
+        """The last stage."""
+        head = self.stages[HEAD]
+        assert isinstance(head, HeadModule)
+        return head
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all stages, in order."""
+        return list(self.stages)
+
+    @property
+    def body(self) -> list[str]:
+        """Names of the backbone's stages, in order: what strategies freeze, cut and scale."""
+        return [name for name in self.stages if name not in (INPUT, POOL, HEAD)]
+
+    @property
+    def boundary(self) -> int:
+        """Number of leading stages without a trainable parameter; recomputed at every call."""
+        for position, stage in enumerate(self.stages.values()):
+            if any(p.requires_grad for p in stage.parameters()):
+                return position
+        return len(self.stages)
+
+    def forward(self, features: Features, start: int = 0) -> Tensor:
+        """Return outputs (B, outputs) from the features that stage number `start` takes."""
+        stages = list(self.stages.values())
+        for stage in stages[start:-1]:
+            features = stage(features)
+        return stages[-1](features)
+
+    def train(self, mode: bool = True) -> Model:
+        """Set training mode above the boundary only: frozen means frozen, norms and dropout included."""
+        super().train(mode)
+        if mode:
+            for stage in list(self.stages.values())[: self.boundary]:
+                stage.eval()
+            if self.freeze_norms:
+                for module in self.modules():
+                    if isinstance(module, _NormBase):
+                        module.eval()
+        return self

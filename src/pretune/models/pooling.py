@@ -1,0 +1,49 @@
+"""From a map or a sequence to one vector an item; padding never leaks in."""
+
+import torch
+from torch import Tensor, nn
+
+from pretune.errors import SettingError, did_you_mean
+from pretune.types import Features
+
+POOLINGS = {"mean": 1, "mean_std": 2, "first": 1, "last": 1, "max": 1}
+"""How many times each pooling multiplies the width."""
+
+
+class Pool(nn.Module):
+    """Reduces map (B, C, H, W) or sequence (B, T, D) features to pooled (B, k·D) ones.
+
+    Shapes: B items, T positions, D channels; the mask (B, T) is True on real positions.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind not in POOLINGS:
+            raise SettingError(f"no pooling is called {kind!r}. {did_you_mean(kind, POOLINGS)}")
+        self.kind = kind
+
+    def forward(self, features: Features) -> Features:
+        """Pool in float32; features that are pooled already pass."""
+        if features.layout == "pooled":
+            return Features(tensor=features.tensor.float(), layout="pooled")
+        x_BTD, mask_BT = features.tensor, features.mask
+        if features.layout == "map":
+            x_BTD = x_BTD.flatten(2).transpose(1, 2)
+        return Features(tensor=self._reduce(x_BTD.float(), mask_BT), layout="pooled")
+
+    def _reduce(self, x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
+        if mask_BT is None:
+            mask_BT = torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device)
+        if self.kind == "first":
+            return x_BTD[:, 0]
+        if self.kind == "last":
+            last_B = mask_BT.int().cumsum(1).argmax(1)
+            return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B]
+        if self.kind == "max":
+            return x_BTD.masked_fill(~mask_BT[..., None], -torch.inf).amax(1)
+        weight_BT1 = (mask_BT / mask_BT.sum(1, keepdim=True).clamp(min=1))[..., None]
+        mean_BD = (x_BTD * weight_BT1).sum(1)
+        if self.kind == "mean":
+            return mean_BD
+        variance_BD = ((x_BTD - mean_BD[:, None]).square() * weight_BT1).sum(1)
+        return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], 1)

@@ -1,0 +1,5 @@
+"""Which parameters learn, and how fast: one file per strategy."""
+
+from pretune.strategies._base import Defaults, Phase, Strategy
+
+__all__ = ["Defaults", "Phase", "Strategy"]

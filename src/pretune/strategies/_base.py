@@ -1,0 +1,99 @@
+"""What a strategy must do, and how parameters become groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from torch import nn
+
+from pretune.types import ParamGroup
+
+if TYPE_CHECKING:
+    from pretune.models.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A span of training in which the frozen boundary does not move."""
+
+    name: str
+    open: int | None
+    """How many of the backbone's last stages learn; None for all, 0 for the head only."""
+    share: float
+    """This phase's share of the epochs; phases of cached features have epochs of their own."""
+    epochs: int | None = None
+    """Epochs of its own, outside the share."""
+    lr_scale: float = 1.0
+    """Multiplies the run's learning rate."""
+    lr: float | None = None
+    """A learning rate of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a strategy suggests where the person has not said."""
+
+    lr: float
+    epochs: int
+    weight_decay: float
+    augment: str
+    """Name of an augmentation preset."""
+
+
+class Strategy(Protocol):
+    """How a pretrained model is used; members are frozen keyword-only dataclasses named like their file."""
+
+    component: ClassVar[bool] = True
+    defaults: ClassVar[Defaults]
+    trains: ClassVar[bool] = True
+    """False where there is nothing to descend: the head is computed, not trained."""
+
+    def phases(self, stages: int) -> tuple[Phase, ...]:
+        """Return the phases for a backbone of so many stages."""
+        ...
+
+    def prepare(self, model: Model) -> None:
+        """Change the network once, before weights are read or trained (adapters); usually nothing."""
+        ...
+
+    def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
+        """Set what learns in this phase and return it in groups."""
+        ...
+
+
+def open_last(model: Model, count: int | None) -> list[str]:
+    """Let the last `count` backbone stages (None: all) and the head learn; return the open stages' names."""
+    model.requires_grad_(False)
+    body = model.body
+    names = body if count is None else body[len(body) - count :] if count else []
+    for name in names:
+        model.stages[name].requires_grad_(True)
+    model.head.requires_grad_(True)
+    return names
+
+
+def groups(name: str, module: nn.Module, prefix: str, lr_scale: float = 1.0) -> list[ParamGroup]:
+    """Return the trainable parameters of a module as one group that decays and one that does not.
+
+    Biases and one-dimensional parameters (norm scales) are not decayed, as is usual since He et al. 2019
+    ("Bag of Tricks for Image Classification").
+    """
+    params = [(f"{prefix}.{k}", p) for k, p in module.named_parameters() if p.requires_grad]
+    decayed = tuple(item for item in params if item[1].ndim > 1)
+    plain = tuple(item for item in params if item[1].ndim <= 1)
+    out = [ParamGroup(name=name, params=decayed, lr_scale=lr_scale)] if decayed else []
+    return out + ([ParamGroup(name=f"{name} (no decay)", params=plain, lr_scale=lr_scale, decay=False)] if plain else [])
+
+
+def staged_groups(model: Model, names: Iterable[str], decay: float, head_scale: float) -> tuple[ParamGroup, ...]:
+    """Return groups with the learning rate multiplied by `decay` a stage towards the input.
+
+    Discriminative learning rates: Howard & Ruder 2018 (ULMFiT), layer-wise decay: Clark et al. 2020.
+    """
+    names = list(names)
+    out: list[ParamGroup] = []
+    for depth, name in enumerate(reversed(names)):
+        out += groups(name, model.stages[name], f"stages.{name}", decay**depth)
+    return (*out, *groups("head", model.head, "stages.head", head_scale))

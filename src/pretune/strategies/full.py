@@ -1,0 +1,48 @@
+"""Train everything, slower towards the input; a probe first gives the head a direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pretune.config import Within
+from pretune.strategies._base import Defaults, Phase, open_last, staged_groups
+from pretune.types import ParamGroup
+
+if TYPE_CHECKING:
+    from pretune.models.model import Model
+
+PROBE = Phase(name="probe", open=0, share=0.0, epochs=30, lr=1e-3)
+"""A probe on cached features before the backbone moves.
+
+Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features": a head with a direction sends the backbone small,
+meaningful gradients where a random one distorts what was learned.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full:
+    """All stages learn, with discriminative learning rates."""
+
+    component: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=5, weight_decay=0.05, augment="light")
+    lr_decay: Annotated[float, Within(0, 1, above=True)] = 0.8
+    """Learning rate factor a stage towards the input."""
+    probe_first: bool = True
+    """Train the head on frozen features first."""
+    freeze_norms: bool = True
+    """Keep the pretrained running statistics of batch norms: small batches would only blur them."""
+
+    def phases(self, stages: int) -> tuple[Phase, ...]:
+        """A probe (cached, seconds), then everything."""
+        whole = Phase(name="full", open=None, share=1.0)
+        return (PROBE, whole) if self.probe_first else (whole,)
+
+    def prepare(self, model: Model) -> None:
+        """Keep or move norm statistics."""
+        model.freeze_norms = self.freeze_norms
+
+    def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
+        """Open the stages of the phase."""
+        return staged_groups(model, open_last(model, phase.open), self.lr_decay, 1.0)

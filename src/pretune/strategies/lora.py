@@ -1,0 +1,75 @@
+"""Train low-rank updates of linear and convolution weights (LoRA), through peft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from torch import nn
+
+from pretune.config import Within
+from pretune.errors import SettingError
+from pretune.strategies._base import Defaults, Phase, groups
+from pretune.strategies.full import PROBE
+from pretune.types import ParamGroup
+
+if TYPE_CHECKING:
+    from pretune.models.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA:
+    """Frozen weights plus trained low-rank updates (Hu et al. 2021)."""
+
+    component: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    defaults: ClassVar[Defaults] = Defaults(lr=1e-3, epochs=8, weight_decay=0.01, augment="light")
+    rank: Annotated[int, Within(1)] = 8
+    """Rank of each update."""
+    alpha: Annotated[float, Within(0, above=True)] = 16.0
+    """The update is scaled by alpha / rank."""
+    dropout: Annotated[float, Within(0, 0.9)] = 0.0
+    """Dropout before the update."""
+    last: Annotated[int | None, Within(1)] = None
+    """Adapt only the last stages, so that what lies below is computed once; auto adapts all."""
+
+    def phases(self, stages: int) -> tuple[Phase, ...]:
+        """A probe, then the adapters with the head."""
+        if self.last is not None and self.last > stages:
+            raise SettingError(f"strategy.last is {self.last}, but this backbone has {stages} stages.")
+        return (PROBE, Phase(name="lora", open=self.last, share=1.0))
+
+    def prepare(self, model: Model) -> None:
+        """Put an adapter on every linear layer and ungrouped convolution of the adapted stages.
+
+        Raises:
+            SettingError: there is no such layer in them.
+        """
+        from peft import LoraConfig, inject_adapter_in_model  # heavy: seconds to import
+
+        model.freeze_norms = True
+        adapted = 0
+        for name in model.body if self.last is None else model.body[-self.last :]:
+            stage = model.stages[name]
+            targets = [key for key, module in stage.named_modules() if key and _adaptable(module)]
+            if targets:
+                settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
+                inject_adapter_in_model(settings, stage)
+                adapted += len(targets)
+        if not adapted:
+            raise SettingError("strategy=lora found no linear layer or convolution to adapt in this backbone. Take strategy=partial.")
+
+    def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
+        """Let the head learn, and the adapters unless the phase opens nothing."""
+        model.requires_grad_(False)
+        model.head.requires_grad_(True)
+        out: list[ParamGroup] = []
+        for name in model.body if phase.open != 0 else []:
+            for key, parameter in model.stages[name].named_parameters():
+                parameter.requires_grad_("lora_" in key)
+            out += groups(name, model.stages[name], f"stages.{name}")
+        return (*out, *groups("head", model.head, "stages.head"))
+
+
+def _adaptable(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)

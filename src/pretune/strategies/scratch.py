@@ -1,0 +1,33 @@
+"""Train everything from fresh weights: what pretraining has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pretune.strategies._base import Defaults, Phase, open_last, staged_groups
+from pretune.types import ParamGroup
+
+if TYPE_CHECKING:
+    from pretune.models.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch:
+    """All parameters start fresh and learn at one rate."""
+
+    component: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    fresh: ClassVar[bool] = True
+    defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light")
+
+    def phases(self, stages: int) -> tuple[Phase, ...]:
+        """One phase, everything open."""
+        return (Phase(name="scratch", open=None, share=1.0),)
+
+    def prepare(self, model: Model) -> None:
+        """Change nothing."""
+
+    def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
+        """Open everything at one rate."""
+        return staged_groups(model, open_last(model, None), 1.0, 1.0)

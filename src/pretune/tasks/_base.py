@@ -1,0 +1,88 @@
+"""What a task must do, and the target space a run fits once and saves with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pretune import registry
+from pretune.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pretune.models.learner import Loss
+    from pretune.types import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """The space of targets, fitted on the training part and saved with the run: the one class list."""
+
+    classes: tuple[str, ...] = ()
+    """Class names in output order; empty for regression."""
+    mean: float = 0.0
+    """Regression: mean of the training targets, in the user's units."""
+    deviation: float = 1.0
+    """Regression: standard deviation of the training targets, in the user's units."""
+    thresholds: tuple[float, ...] = ()
+    """Multilabel: probability above which each class is predicted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """What a task may be told about its loss."""
+
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+
+
+class Task(Protocol):
+    """One kind of prediction; members are frozen keyword-only dataclasses named like their file."""
+
+    component: ClassVar[bool] = True
+    primary: ClassVar[str]
+    """Name of the metric that leads reports and selects checkpoints."""
+    higher_is_better: ClassVar[bool]
+
+    def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Targets:
+        """Return the target space of the training rows."""
+        ...
+
+    def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
+        """Return the rows' targets as a tensor, aligned by class *name*."""
+        ...
+
+    def outputs(self, targets: Targets) -> int:
+        """Return how many outputs the head needs."""
+        ...
+
+    def loss(self, targets: Targets, encoded: Tensor, settings: LossSettings) -> Loss:
+        """Return the loss (outputs, batch targets) -> scalar, given the encoded training targets."""
+        ...
+
+    def decode(self, outputs: Tensor, targets: Targets) -> NDArray[np.floating]:
+        """Return what metrics read: probabilities (N, C), or numbers (N,) in the user's units."""
+        ...
+
+    def metrics(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> dict[str, Any]:
+        """Return all metrics of a labelled part."""
+        ...
+
+    def describe(self, decoded: NDArray[Any], targets: Targets) -> list[dict[str, Any]]:
+        """Return, per item, what a person reads: prediction, confidence, probabilities by name."""
+        ...
+
+
+def infer(kind: str | None) -> Task:
+    """Return the task that a table's targets ask for.
+
+    Raises:
+        DataError: the data have no labels.
+    """
+    if kind is None:
+        raise DataError("the data have no labels, so there is nothing to fine-tune for. Give class folders or a manifest with a label column.")
+    return registry.load("tasks", kind)()
