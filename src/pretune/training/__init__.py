@@ -1,0 +1,1 @@
+"""The loop and what it needs; knows Learners and Batches only, never what a datum is."""

@@ -1,0 +1,87 @@
+"""Optimizers by name: what torch.optim has, over named parameter groups."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+
+from pretune.config import Within
+from pretune.types import ParamGroup
+
+Name = Literal["adamw", "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "asgd", "rmsprop", "rprop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """Which optimizer, and what only some of them take; settings an optimizer lacks are refused."""
+
+    name: Name = "adamw"
+    """Class of torch.optim, in lower case."""
+    momentum: Annotated[float | None, Within(0, 1)] = None
+    """SGD, RMSprop: momentum; auto is 0.9 for sgd."""
+    nesterov: bool = False
+    """SGD: Nesterov momentum."""
+    beta1: Annotated[float | None, Within(0, 1)] = None
+    """Adam family: decay of the first moment; auto is torch's."""
+    beta2: Annotated[float | None, Within(0, 1)] = None
+    """Adam family: decay of the second moment; auto is torch's."""
+
+    def build(self, groups: Sequence[ParamGroup], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        """Return the optimizer over the groups, fused where torch has it.
+
+        Raises:
+            SettingError: a setting was given that this optimizer does not have.
+        """
+        cls = next(c for n, c in vars(torch.optim).items() if n.lower() == self.name and isinstance(c, type))
+        takes = inspect.signature(cls).parameters
+        options = self._options(takes)
+        if "fused" in takes:
+            options["fused"] = True
+        if "weight_decay" not in takes:
+            weight_decay = 0.0
+        tables = []
+        for group in groups:
+            table = {"params": [p for _, p in group], "lr": lr * group.lr_scale, "initial": lr * group.lr_scale, "names": [n for n, _ in group]}
+            if "weight_decay" in takes:
+                table["weight_decay"] = weight_decay if group.decay else 0.0
+            tables.append(table)
+        return cls(tables, lr=lr, **options)
+
+    def _options(self, takes: object) -> dict[str, object]:
+        from pretune.errors import SettingError
+
+        options: dict[str, object] = {}
+        momentum = 0.9 if self.momentum is None and self.name == "sgd" else self.momentum
+        if momentum is not None:
+            options["momentum"] = momentum
+        if self.nesterov:
+            options["nesterov"] = True
+        if self.beta1 is not None or self.beta2 is not None:
+            options["betas"] = (self.beta1 if self.beta1 is not None else 0.9, self.beta2 if self.beta2 is not None else 0.999)
+        for key in options:
+            if key not in takes:  # type: ignore[operator]
+                raise SettingError(f"optim={self.name} has no {key}; leave optim.{key.replace('betas', 'beta1/beta2')} out.")
+        return options
+
+
+def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the optimizer's state tensors by parameter name, so that they survive a change of groups."""
+    out: dict[str, dict[str, torch.Tensor]] = {}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            state = optimizer.state.get(parameter)
+            if state:
+                out[name] = {k: torch.as_tensor(v) for k, v in state.items() if v is not None}
+    return out
+
+
+def load_named_state(optimizer: torch.optim.Optimizer, state: dict[str, dict[str, torch.Tensor]]) -> None:
+    """Put back what `named_state` returned, for the parameters the optimizer has now."""
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            if name in state:
+                optimizer.state[parameter] = {k: v.clone() for k, v in state[name].items()}

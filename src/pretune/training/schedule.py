@@ -1,0 +1,54 @@
+"""Learning rate as a pure function of how far the phase has come, so that plans can change under way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pretune.config import Within
+
+Shape = Literal["one_cycle", "cosine", "linear", "step", "plateau", "constant", "wsd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate's course; `factor(progress)` multiplies the peak rate."""
+
+    name: Shape = "one_cycle"
+    """one_cycle, cosine, linear, step, plateau, constant, or wsd (warm-up, stable, decay)."""
+    warmup: Annotated[float, Within(0, 0.9)] = 0.1
+    """Share of the phase over which the rate rises linearly (one_cycle: along a cosine)."""
+    floor: Annotated[float, Within(0, 1)] = 0.0
+    """The last factor."""
+    milestones: Annotated[int, Within(1)] = 3
+    """step: how many equal spans the phase has."""
+    gamma: Annotated[float, Within(0, 1, above=True)] = 0.1
+    """step, plateau: factor of each drop."""
+    patience: Annotated[int, Within(1)] = 3
+    """plateau: evaluations without improvement before a drop."""
+    decay: Annotated[float, Within(0, 1)] = 0.2
+    """wsd: share of the phase, at its end, over which the rate falls."""
+
+    def factor(self, progress: float, drops: int = 0) -> float:
+        """Return the multiplier of the peak rate.
+
+        Args:
+            progress: share of the phase that is done, in [0, 1].
+            drops: how often a plateau has been met (plateau only).
+        """
+        if progress < self.warmup:
+            rise = progress / self.warmup
+            return 0.04 + 0.96 * (0.5 - 0.5 * math.cos(math.pi * rise)) if self.name == "one_cycle" else rise
+        x = min(1.0, (progress - self.warmup) / max(1e-9, 1 - self.warmup))
+        if self.name in ("one_cycle", "cosine"):
+            return self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * x))
+        if self.name == "linear":
+            return self.floor + (1 - self.floor) * (1 - x)
+        if self.name == "step":
+            return max(self.floor, self.gamma ** min(int(x * self.milestones), self.milestones - 1))
+        if self.name == "plateau":
+            return max(self.floor, self.gamma**drops)
+        if self.name == "wsd" and progress > 1 - self.decay:
+            return self.floor + (1 - self.floor) * (1 - min(1.0, (progress - 1 + self.decay) / max(1e-9, self.decay)))
+        return 1.0
