@@ -1,0 +1,296 @@
+"""The loop: a generator of events that knows Learners and Batches only.
+
+It yields between steps, never inside a `with`, and saves before it says so: whoever stops asking for
+events leaves a loop that can be resumed from its last checkpoint, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pretune.data.loader import Loader
+from pretune.errors import TrainingError
+from pretune.models.learner import Learner
+from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, changing, load_by_name
+from pretune.training.device import Device
+from pretune.training.ema import MovingAverage
+from pretune.training.events import Evaluated, Event, Finished, Saved, Started, Stepped, Warned
+from pretune.training.optim import load_named_state, named_state
+from pretune.training.plan import Plan, Progress
+from pretune.training.step import Stepper
+from pretune.training.streams import Streams
+from pretune.types import ParamGroup
+
+MAX_FAILURES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How held-out parts are measured between epochs."""
+
+    parts: dict[str, Callable[[], dict[str, float]]]
+    """Part name -> function that returns its metrics, the model being in eval mode."""
+    selects: str | None = None
+    """The part whose `primary` metric stops early and keeps the best; None keeps the last."""
+    primary: str = "accuracy"
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What outlives a phase."""
+
+    device: Device
+    checkpoints: Checkpoints
+    decisions: Decisions
+
+
+def fit(
+    learner: Learner,
+    loader: Loader,
+    groups: Sequence[ParamGroup],
+    plan: Plan,
+    around: Surroundings,
+    evaluation: Evaluation | None = None,
+    resume: Checkpoint | None = None,
+) -> Iterator[Event]:
+    """Train one phase, yielding what happens.
+
+    Args:
+        learner: forward(batch) -> StepOutput; its trainable parameters are those of `groups`.
+        loader: training batches, deterministic in (seed, epoch).
+        groups: parameters by name, with their learning rate scales.
+        plan: everything constant.
+        around: device, checkpoints, decisions.
+        evaluation: held-out parts.
+        resume: a checkpoint of this very phase.
+
+    Raises:
+        TrainingError: the loss stayed NaN or diverged after three restarts at lower rates.
+    """
+    loop = _Loop(learner, loader, groups, plan, around, evaluation)
+    if resume is not None:
+        loop.restore(resume)
+    else:
+        loop.save()
+    yield Started(phase=plan.phase, step=loop.progress.step, steps=loop.progress.steps, trainable=loop.trainable)
+    try:
+        yield from loop.run()
+    except GeneratorExit:
+        loop.save()
+        raise
+
+
+class _Loop:
+    """The state of one phase between two events."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        loader: Loader,
+        groups: Sequence[ParamGroup],
+        plan: Plan,
+        around: Surroundings,
+        evaluation: Evaluation | None,
+    ) -> None:
+        self.learner, self.loader, self.plan, self.around, self.evaluation = learner, loader, plan, around, evaluation
+        self.optimizer = plan.optim.build(groups, plan.lr, plan.weight_decay)
+        self.trainable = sum(p.numel() for group in groups for _, p in group)
+        self.streams = Streams(plan.seed)
+        self.average = MovingAverage(learner, plan.ema) if plan.ema is not None else None
+        self.progress = Progress(steps=self._steps_of(plan.epochs))
+        self.best: dict[str, torch.Tensor] = {}
+        module: nn.Module = DistributedDataParallel(learner) if around.device.world > 1 else learner
+        self.stepper = Stepper(module, self.optimizer, plan, around)
+
+    def _steps_of(self, epochs: int) -> int:
+        return max(1, sum(self.loader.steps(e) for e in range(epochs)) if epochs <= 3 else self.loader.steps(0) * epochs)
+
+    # --- running -----------------------------------------------------------------------------
+
+    def run(self) -> Iterator[Event]:
+        """Step through epochs until the plan is fulfilled."""
+        reason = "completed"
+        saved_at = time.monotonic()
+        while self.progress.step < self.progress.steps and reason == "completed":
+            failed = yield from self._epoch(saved_at)
+            if failed:
+                yield self._begin_again(failed)
+                continue
+            last = self.progress.step >= self.progress.steps
+            if self.progress.batch == 0 or last:
+                stop = yield from self._evaluate(last)
+                reason = "early_stopped" if stop else reason
+        self._settle()
+        yield Saved(phase=self.plan.phase, step=self.progress.step, path=str(self.save(done=True)))
+        yield Finished(phase=self.plan.phase, step=self.progress.step, reason=reason, seconds=self.progress.seconds)
+
+    def _epoch(self, saved_at: float) -> Iterator[Event]:
+        """Yield the steps of one epoch; return a sentence where training failed."""
+        now = self.progress
+        batches = self.loader.iterate(now.epoch, start=now.batch)
+        losses: list[torch.Tensor] = []
+        self.learner.train()
+        try:
+            while now.step < now.steps:
+                started = time.perf_counter()
+                batch = next(batches, None)
+                now.waited += time.perf_counter() - started
+                if batch is None:
+                    break
+                self._set_lr()
+                with self.streams.active():
+                    out = self.stepper(batch)
+                losses.append(out.loss)
+                if self.average:
+                    self.average.update(now.step)
+                now.step, now.batch = now.step + 1, now.batch + 1
+                now.seconds += time.perf_counter() - started
+                self._replan()
+                if now.step % self.plan.log_every and now.step < now.steps:
+                    continue
+                event, failed = self._report(losses, batch.size, out.logs)
+                losses.clear()
+                if failed:
+                    return failed
+                yield event
+                if time.monotonic() - saved_at > self.plan.save_seconds:
+                    saved_at = time.monotonic()
+                    yield Saved(phase=self.plan.phase, step=now.step, path=str(self.save()))
+        finally:
+            batches.close()
+        if batch is None or now.batch >= self.loader.steps(now.epoch):
+            now.epoch, now.batch = now.epoch + 1, 0
+        return ""
+
+    def _report(self, losses: list[torch.Tensor], size: int, logs: dict[str, float]) -> tuple[Stepped, str]:
+        """Return the event of the steps since the last one, and why they failed if they did."""
+        now, device = self.progress, self.around.device
+        loss, total = device.mean(float(torch.stack(losses).mean()), size)
+        failed = ""
+        if not math.isfinite(loss):
+            failed = "the loss is not a number"
+        elif now.smooth is not None and now.lowest is not None and now.step > 20 and now.smooth > 10 * now.lowest + 5:
+            failed = f"the loss diverges (running mean {now.smooth:.3g}, lowest {now.lowest:.3g})"
+        else:
+            now.smooth = loss if now.smooth is None else 0.9 * now.smooth + 0.1 * loss
+            now.lowest = now.smooth if now.lowest is None else min(now.lowest, now.smooth)
+        event = Stepped(
+            phase=self.plan.phase, step=now.step, epoch=now.epoch, loss=loss, lr=self.optimizer.param_groups[-1]["lr"], size=int(total),
+            steps=now.steps, seconds=now.seconds, waited=now.waited, logs=logs,
+        )  # fmt: skip
+        return event, failed
+
+    def _set_lr(self) -> None:
+        now = self.progress
+        factor = self.plan.schedule.factor(now.step / max(1, now.steps), now.drops) * 0.5**now.failures
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial"] * factor
+
+    def _replan(self) -> None:
+        """Fit the number of steps to the time there is: early, then every twentieth of the way."""
+        now, budget = self.progress, self.plan.budget
+        if budget is None or (now.step != 3 and now.step % max(8, now.steps // 20)):
+            return
+
+        def fitting() -> int:
+            per_step = now.seconds / now.step
+            return max(now.step + 1, min(self._steps_of(self.plan.epochs), now.step + int((budget - now.seconds) / per_step)))
+
+        now.steps = self.around.decisions.make(f"{self.plan.number}/{now.failures}/steps/{now.step}", fitting)
+
+    # --- evaluating --------------------------------------------------------------------------
+
+    def _evaluate(self, last: bool) -> Iterator[Event]:
+        """Measure the held-out parts; return whether to stop early."""
+        now, evaluation = self.progress, self.evaluation
+        if evaluation is None or (now.epoch % self.plan.evaluate_every and not last):
+            return False
+        for part, measure in evaluation.parts.items():
+            metrics = self._measured(measure)
+            best = part == evaluation.selects and self._is_best(metrics[evaluation.primary])
+            if best:
+                self.best = {k: v.detach().clone() for k, v in self._weights().items()}
+            yield Evaluated(phase=self.plan.phase, step=now.step, epoch=now.epoch, part=part, metrics=metrics, best=best)
+        if now.stale and now.stale % self.plan.schedule.patience == 0:
+            now.drops += 1
+        return self.plan.patience is not None and now.stale >= self.plan.patience
+
+    def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        self.learner.eval()
+        if self.average is None:
+            return measure()
+        with self.average.applied():
+            return measure()
+
+    def _is_best(self, value: float) -> bool:
+        assert self.evaluation is not None
+        now = self.progress
+        better = now.best is None or (value > now.best if self.evaluation.higher_is_better else value < now.best)
+        now.best, now.stale = (value, 0) if better else (now.best, now.stale + 1)
+        return better
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Return what evaluation sees: the average where there is one, with the buffers."""
+        return {**changing(self.learner), **(self.average.average if self.average else {})}
+
+    def _settle(self) -> None:
+        """Leave the best weights (or the average, or the last) in the learner, in eval mode."""
+        if self.best:
+            load_by_name(self.learner, self.best)
+        elif self.average:
+            self.average.settle()
+        self.learner.eval()
+
+    # --- failing, saving, resuming -----------------------------------------------------------
+
+    def _begin_again(self, failed: str) -> Warned:
+        """Go back to the phase's beginning at half the rate: deterministic, so that a resume repeats it."""
+        now = self.progress
+        step, failures = now.step, now.failures + 1
+        if failures > MAX_FAILURES:
+            raise TrainingError(
+                f"{self.plan.phase}: {failed} at step {step}, and again after {MAX_FAILURES} restarts at lower rates. "
+                f"Lower lr (now {self.plan.lr:g}), or look for absurd inputs with: pretune audit DATA"
+            )
+        first = self.around.checkpoints.first(self.plan.number)
+        if first is None:
+            raise TrainingError(f"{self.plan.phase}: {failed} at step {step}, and the phase's first checkpoint is gone. Lower lr (now {self.plan.lr:g}).")
+        self.restore(first)
+        self.progress.failures = failures
+        rate = self.plan.lr * 0.5**failures
+        return Warned(phase=self.plan.phase, step=step, message=f"{failed} at step {step}; the phase begins again with lr {rate:.2g}")
+
+    def save(self, done: bool = False) -> str:
+        """Write a checkpoint on rank 0 and return its path."""
+        tensors = {f"model/{k}": v for k, v in changing(self.learner).items()}
+        for name, state in named_state(self.optimizer).items():
+            tensors |= {f"optim/{name}/{k}": v for k, v in state.items()}
+        tensors |= {f"ema/{k}": v for k, v in (self.average.average if self.average else {}).items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        state = {"phase": self.plan.number, "done": done, "progress": self.progress.to_json(), "streams": self.around.device.gather(self.streams.state())}
+        if not self.around.device.first:
+            return ""
+        return str(self.around.checkpoints.save(self.plan.number, self.progress.step, Checkpoint(tensors=tensors, state=state)))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put everything back as it was when the checkpoint was saved."""
+        load_by_name(self.learner, checkpoint.part("model"))
+        optim: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in checkpoint.part("optim").items():
+            parameter, _, key = name.rpartition("/")
+            optim.setdefault(parameter, {})[key] = tensor
+        self.optimizer.state.clear()
+        load_named_state(self.optimizer, optim)
+        if self.average:
+            self.average.average = {k: v.clone() for k, v in checkpoint.part("ema").items()}
+        self.best = checkpoint.part("best")
+        self.progress = Progress(**checkpoint.state["progress"])
+        self.streams.load(checkpoint.state["streams"][self.around.device.rank])

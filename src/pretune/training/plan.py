@@ -1,0 +1,79 @@
+"""What one phase of training is to do, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pretune.training.optim import Optim
+from pretune.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """How a step computes."""
+
+    bfloat16: bool = False
+    """Autocast to bfloat16."""
+    channels_last: bool = False
+    micro_batch: int | None = None
+    """Items computed at once; gradients are accumulated to the whole batch."""
+    reason: str = "float32 by default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that is constant within a phase."""
+
+    number: int
+    """Position of the phase in the run, from 0."""
+    phase: str
+    epochs: int
+    lr: float
+    weight_decay: float = 0.0
+    optim: Optim = field(default_factory=Optim)
+    schedule: Schedule = field(default_factory=Schedule)
+    clip: float | None = 1.0
+    """Largest norm of the gradient."""
+    ema: float | None = None
+    patience: int | None = None
+    """Evaluations without improvement before the phase stops; needs a part that selects."""
+    budget: float | None = None
+    """Seconds of training; the number of steps is planned, and planned again, to fill them."""
+    log_every: int = 1
+    """Steps between Stepped events; each tells the mean loss since the one before."""
+    evaluate_every: int = 1
+    """Epochs between evaluations."""
+    save_seconds: float = 30.0
+    """Seconds between checkpoints."""
+    seed: int = 0
+    precision: Precision = field(default_factory=Precision)
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a phase has come: everything but tensors and random streams that a resume needs."""
+
+    steps: int
+    """Steps planned in all, as of now."""
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches of the epoch that are done."""
+    seconds: float = 0.0
+    waited: float = 0.0
+    best: float | None = None
+    stale: int = 0
+    """Evaluations since the best."""
+    drops: int = 0
+    """Plateaus met."""
+    failures: int = 0
+    """Times the phase was begun again at half the learning rate."""
+    smooth: float | None = None
+    """Running mean of the loss, to notice divergence."""
+    lowest: float | None = None
+    """Lowest running mean."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the progress, JSON-ready."""
+        return asdict(self)

@@ -1,0 +1,103 @@
+"""One optimizer step: micro-batches, autocast, clipping, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pretune.errors import TrainingError
+from pretune.training.plan import Plan, Precision
+from pretune.types import Batch, StepOutput
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context a forward pass runs in."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision.bfloat16 else nullcontext()
+
+
+def split(batch: Batch, size: int | None) -> list[Batch]:
+    """Cut a batch into parts of at most `size` items."""
+    if size is None or batch.size <= size:
+        return [batch]
+    return [take(batch, slice(i, i + size)) for i in range(0, batch.size, size)]
+
+
+def take(batch: Batch, items: slice) -> Batch:
+    """Return some of a batch's items."""
+    mask = None if batch.inputs.mask is None else batch.inputs.mask[items]
+    inputs = replace(batch.inputs, tensor=batch.inputs.tensor[items], mask=mask)
+    return Batch(inputs=inputs, targets=None if batch.targets is None else batch.targets[items], index=batch.index[items])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch's tensors."""
+    if device.type == "cpu":
+        return batch
+    mask = None if batch.inputs.mask is None else batch.inputs.mask.to(device, non_blocking=True)
+    inputs = replace(batch.inputs, tensor=batch.inputs.tensor.to(device, non_blocking=True), mask=mask)
+    targets = None if batch.targets is None else batch.targets.to(device, non_blocking=True)
+    return Batch(inputs=inputs, targets=targets, index=batch.index)
+
+
+class Stepper:
+    """Runs optimizer steps; called with a batch, returns the mean loss and logs, detached."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, around: object) -> None:
+        self.module, self.optimizer, self.plan = module, optimizer, plan
+        self.around = around
+        self.micro_batch = plan.precision.micro_batch
+        self._params = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, batch: Batch) -> StepOutput:
+        """Take one step; where memory runs out, take it again in halves."""
+        batch = to_device(batch, self.around.device.device)  # type: ignore[attr-defined]
+        while True:
+            random = torch.get_rng_state()
+            try:
+                out = self._accumulate(batch)
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                self.optimizer.zero_grad(set_to_none=True)
+                torch.set_rng_state(random)
+                self.micro_batch = self._halved(batch.size)
+        if self.plan.clip is not None:
+            nn.utils.clip_grad_norm_(self._params, self.plan.clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return out
+
+    def _accumulate(self, batch: Batch) -> StepOutput:
+        """Add up the gradient of the whole batch's mean loss."""
+        parts = split(batch, self.micro_batch)
+        total = torch.zeros((), device=batch.inputs.tensor.device)
+        logs: dict[str, float] = {}
+        for position, part in enumerate(parts):
+            share = part.size / batch.size
+            with self._synchronised(position == len(parts) - 1):
+                with autocast(self.plan.precision, part.inputs.tensor.device):
+                    out = self.module(part)
+                (out.loss * share).backward()
+            total += out.loss.detach() * share
+            logs = {key: logs.get(key, 0.0) + value * share for key, value in out.logs.items()}
+        return StepOutput(loss=total, size=batch.size, logs=logs)
+
+    def _synchronised(self, last: bool) -> AbstractContextManager[object]:
+        """Exchange gradients between ranks only with the last micro-batch."""
+        waits = isinstance(self.module, DistributedDataParallel) and not last
+        return self.module.no_sync() if waits else nullcontext()  # type: ignore[union-attr]
+
+    def _halved(self, size: int) -> int:
+        now = self.micro_batch or size
+        if now <= 1:
+            raise TrainingError("memory runs out with a single item a step. Take a smaller backbone, image_size=… or strategy=linear_probe.")
+        return now // 2
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
