@@ -1,0 +1,50 @@
+"""Which file endings belong to which modality, and which names are never data.
+
+The endings only choose the files to look at; what a file *is* is decided by its bytes when it is
+decoded. Formats that need another program or a plug-in (HEIC, RAW, SVG) are listed, so that such a
+file is named in the ledger instead of being overlooked.
+"""
+
+IMAGE = frozenset(
+    # what Pillow decodes itself
+    ".apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .fit .fits .flc .fli .ftc .ftu .gbr .gif .icb .icns .ico .im .j2c .j2k "
+    ".jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm .pcd .pcx .pfm .pgm .png .pnm .ppm .psd .pxr .qoi .ras .rgb .rgba "
+    ".sgi .tga .tif .tiff .vda .vst .webp .xbm .xpm "
+    # photos that people have and Pillow needs a plug-in for
+    ".heic .heif .hif .jxl .cr2 .cr3 .nef .arw .dng .orf .rw2 .raf".split()
+)
+AUDIO = frozenset(
+    # libsndfile
+    ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist .sf .ircam .avr .paf .svx .wve "
+    # FFmpeg
+    ".m4a .m4b .aac .wma .amr .mka .ac3 .ape .wv .tta .weba".split()
+)
+TEXT = frozenset((".txt", ".text"))
+EXTENSIONS = {"image": IMAGE, "audio": AUDIO, "text": TEXT}
+"""Lower-case endings, with the dot, by modality."""
+
+COMMON = {
+    "image": ".jpg .jpeg .png .gif .bmp .webp .tif .tiff .avif .jp2 .ppm",
+    "audio": ".wav .flac .ogg .opus .mp3 .aiff .au .caf .m4a",
+    "text": ".txt",
+}
+"""The endings worth listing in a message."""
+
+_JUNK = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r", "__pycache__"))
+
+
+def is_junk(name: str) -> bool:
+    """Tell whether a file or folder name is never data: hidden, a system's droppings, a lock file."""
+    return name.startswith((".", "~$")) or name.casefold() in _JUNK
+
+
+def ending(name: str) -> str:
+    """Return the lower-case ending of a file name with its dot, '' where there is none."""
+    stem, dot, last = name.rpartition(".")
+    return f".{last.lower()}" if dot and stem else ""
+
+
+def modality_of(name: str) -> str | None:
+    """Return the modality a file name belongs to by its ending, None for any other file."""
+    suffix = ending(name)
+    return next((modality for modality, endings in EXTENSIONS.items() if suffix in endings), None)
