@@ -1,0 +1,54 @@
+"""What reading a folder or a manifest gives: typed rows, and everything that was inferred on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pretune.types import Finding, LedgerEntry, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a manifest mean what; what is not named is found, and said."""
+
+    label: str | None = None
+    """Column with the label or number to predict; several 0/1 columns separated by commas."""
+    text: str | None = None
+    """Column with the text; two, separated by a comma, for sentence pairs."""
+    path: str | None = None
+    """Column with the file names."""
+    group: str | None = None
+    """Column whose equal values stay on one side of a split, or a pattern with one capture group over the item's id."""
+    split: str | None = None
+    """Column that says train, val or test; `new` ignores the parts in the data and draws fresh ones."""
+
+
+@dataclass(kw_only=True)
+class Table:
+    """The rows of a data set before anything is decoded."""
+
+    rows: list[Row]
+    modality: str
+    """image, text or audio."""
+    task: str | None
+    """classification, multilabel, regression; None where there are no labels."""
+    root: Path
+    """The folder that ids and paths are relative to."""
+    layout: str
+    """For people: 'class folders with train and val parts', 'manifest labels.csv'."""
+    classes: tuple[str, ...] = ()
+    """Sorted naturally: 0, 1, 2, 10; empty for regression."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Role -> the column that was used."""
+    said: list[str] = field(default_factory=list)
+    """What was inferred, one sentence each."""
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+    """Ids of every input in its order, those in the ledger included; `predict` answers each."""
+
+    def counts(self) -> Counter[str]:
+        """Return the number of rows by part; 'all' where the data have no parts yet."""
+        return Counter(row.split or "all" for row in self.rows)
