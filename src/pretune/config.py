@@ -221,6 +221,10 @@ def _convert(annotation: Any, value: Any, where: str) -> Any:
     if _is_union(kind):
         return _first_that_fits([k for k in typing.get_args(kind) if k is not type(None)], value, where, notes)
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return value
+        if isinstance(value, str) and "name" in _fields(kind):  # type: ignore[arg-type]
+            value = {"name": value}
         if not isinstance(value, dict):
             raise SettingError(f"{where} is a section; write {where}.KEY=VALUE. {did_you_mean('', keys(kind))}")  # type: ignore[arg-type]
         return build(kind, value, where)  # type: ignore[arg-type]

@@ -105,10 +105,10 @@ class _Loop:
         self.trainable = sum(p.numel() for group in groups for _, p in group)
         self.streams = Streams(plan.seed)
         self.average = MovingAverage(learner, plan.ema) if plan.ema is not None else None
-        self.progress = Progress(steps=self._steps_of(plan.epochs))
+        self.progress = Progress(steps=self._steps_of(plan.epochs), micro_batch=plan.precision.micro_batch)
         self.best: dict[str, torch.Tensor] = {}
         module: nn.Module = DistributedDataParallel(learner) if around.device.world > 1 else learner
-        self.stepper = Stepper(module, self.optimizer, plan, around)
+        self.stepper = Stepper(module, self.optimizer, plan, around.device.device)
 
     def _steps_of(self, epochs: int) -> int:
         return max(1, sum(self.loader.steps(e) for e in range(epochs)) if epochs <= 3 else self.loader.steps(0) * epochs)
@@ -151,7 +151,7 @@ class _Loop:
                 losses.append(out.loss)
                 if self.average:
                     self.average.update(now.step)
-                now.step, now.batch = now.step + 1, now.batch + 1
+                now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
                 now.seconds += time.perf_counter() - started
                 self._replan()
                 if now.step % self.plan.log_every and now.step < now.steps:
@@ -293,4 +293,5 @@ class _Loop:
             self.average.average = {k: v.clone() for k, v in checkpoint.part("ema").items()}
         self.best = checkpoint.part("best")
         self.progress = Progress(**checkpoint.state["progress"])
+        self.stepper.micro_batch = self.progress.micro_batch
         self.streams.load(checkpoint.state["streams"][self.around.device.rank])

@@ -67,6 +67,8 @@ class Progress:
     """Evaluations since the best."""
     drops: int = 0
     """Plateaus met."""
+    micro_batch: int | None = None
+    """Items computed at once; memory may have halved it."""
     failures: int = 0
     """Times the phase was begun again at half the learning rate."""
     smooth: float | None = None

@@ -59,10 +59,11 @@ class RunDir:
         """Write every dropped or repaired item, and why."""
         self.write_csv("ledger.csv", ["item", "action", "reason", "detail"], [_entry(e) for e in ledger])
 
-    def append_event(self, event: dict[str, Any]) -> None:
-        """Append one line to events.jsonl."""
+    def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines to events.jsonl."""
+        lines = "".join(json.dumps(_finite(event), ensure_ascii=False) + "\n" for event in events)
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(_finite(event), ensure_ascii=False) + "\n")
+            stream.write(lines)
 
     def events(self) -> list[dict[str, Any]]:
         """Return all complete lines of events.jsonl."""

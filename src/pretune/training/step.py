@@ -46,15 +46,14 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 class Stepper:
     """Runs optimizer steps; called with a batch, returns the mean loss and logs, detached."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, around: object) -> None:
-        self.module, self.optimizer, self.plan = module, optimizer, plan
-        self.around = around
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, device: torch.device) -> None:
+        self.module, self.optimizer, self.plan, self.device = module, optimizer, plan, device
         self.micro_batch = plan.precision.micro_batch
         self._params = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, batch: Batch) -> StepOutput:
         """Take one step; where memory runs out, take it again in halves."""
-        batch = to_device(batch, self.around.device.device)  # type: ignore[attr-defined]
+        batch = to_device(batch, self.device)
         while True:
             random = torch.get_rng_state()
             try:

@@ -1,0 +1,161 @@
+"""Recipe: the root dataclass; every setting of a run has one key here, in TOML, CLI and Python alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pretune import config
+from pretune.augmentations import Augmentation
+from pretune.config import Bytes, Duration, Flat, Member, Within
+from pretune.data.table import Columns
+from pretune.errors import SettingError
+from pretune.models.heads import Head
+from pretune.models.heads.linear import Linear
+from pretune.strategies import Strategy
+from pretune.tasks import Task
+from pretune.training.optim import Optim
+from pretune.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the model is shown; auto is what its weights were trained with."""
+
+    image_size: Annotated[int | None, Within(8, 4096)] = None
+    """Images: side of the square the model sees, in pixels."""
+    pooling: Literal["mean", "mean_std", "first", "last", "max"] | None = None
+    """How a map or sequence becomes one vector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long and how fast."""
+
+    time: Annotated[float | None, Duration()] = None
+    """Bound of the whole verb, e.g. 10m; training is planned to end inside it."""
+    epochs: Annotated[int | None, Within(1)] = None
+    """Passes over the training part; auto is the strategy's suggestion."""
+    batch_size: Annotated[int | None, Within(1)] = None
+    """Items a step, over all ranks."""
+    lr: Annotated[float | None, Within(0, above=True)] = None
+    """Peak learning rate; auto is the strategy's suggestion."""
+    weight_decay: Annotated[float | None, Within(0)] = None
+    """Decoupled weight decay of matrices; auto is the strategy's suggestion."""
+    clip: Annotated[float | None, Within(0, above=True)] = 1.0
+    """Largest norm of the gradient; none switches clipping off."""
+    ema: Annotated[float | None, Within(0, 1)] = None
+    """Decay of a moving average of the weights, e.g. 0.999; the average is what is kept."""
+    patience: Annotated[int | None, Within(1)] = None
+    """Stop after so many epochs without improvement and restore the best; sets aside a part of train to select on."""
+    label_smoothing: Annotated[float, Within(0, 0.9)] = 0.0
+    """Share of the target spread over all classes."""
+    class_weights: bool = False
+    """Weight classes by 1 / frequency in the loss: the one switch for imbalance."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Number format of the forward pass; auto times both and says which."""
+    seed: Annotated[int, Within(0)] = 0
+    """Seed of splits, order, augmentation and initial weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where results go and what the machine may be asked."""
+
+    out: Path | None = None
+    """Run folder; auto is runs/DATA-STRATEGY-NUMBER."""
+    resume: bool = False
+    """Go on with the newest unfinished run of this very recipe (or with the one in `out`)."""
+    keep: Annotated[int, Within(1)] = 2
+    """Checkpoints kept while training."""
+    cache: Path | None = None
+    """Folder of decoded data and features; auto is $PRETUNE_CACHE or ~/.cache/pretune."""
+    cache_size: Annotated[int | None, Bytes()] = None
+    """How large that folder may grow; auto is half of what is free on its disk."""
+    threads: Annotated[int | None, Within(1)] = None
+    """CPU threads for computing and decoding together; auto is all this process may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """How data without parts are split."""
+
+    val: Annotated[float, Within(0, 0.9, above=True)] = 0.2
+    """Share of the items held out as `val`, where the data name no parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that makes a run, resolved or auto (None)."""
+
+    data: str
+    """A folder or a manifest."""
+    backbone: str | None = None
+    """'source:name', e.g. torchvision:resnet50; auto is the best installed package."""
+    strategy: Annotated[Strategy | None, Member("strategies")] = None
+    """direct, linear_probe, partial, full, lora or scratch; auto is linear_probe (scratch for a scratch backbone)."""
+    task: Annotated[Task | None, Member("tasks")] = None
+    """classification, multilabel or regression; auto is inferred from the targets."""
+    head: Annotated[Head, Member("heads")] = field(default_factory=Linear)
+    """linear or mlp."""
+    augment: Literal["none", "light", "medium", "strong"] | None = None
+    """Augmentation preset; auto is the strategy's suggestion."""
+    augmentations: tuple[Annotated[Augmentation, Member("augmentations")], ...] = ()
+    """Augmentation parts instead of a preset, e.g. flip,rotation."""
+    views: Annotated[int, Within(1, 64)] = 1
+    """Augmented views cached per item where features are cached."""
+    optim: Optim = field(default_factory=Optim)
+    """Optimizer."""
+    schedule: Schedule = field(default_factory=Schedule)
+    """Course of the learning rate."""
+    inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
+    columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
+    splits: Annotated[Splits, Flat()] = field(default_factory=Splits)
+    training: Annotated[Training, Flat()] = field(default_factory=Training)
+    place: Annotated[Place, Flat()] = field(default_factory=Place)
+
+    @classmethod
+    def from_settings(cls, data: str, *assignments: str, base: dict[str, Any] | None = None, **values: Any) -> Recipe:
+        """Return a recipe from `key=value` strings and keyword settings, over the tables of `base`.
+
+        Raises:
+            SettingError: an unknown key or name (nearest first) or a bad value.
+        """
+        tree = config.override(base or {}, assignments)
+        tree |= {"data": str(data), **values}
+        recipe = config.build(cls, tree)
+        if recipe.augment is not None and recipe.augmentations:
+            raise SettingError("augment names a preset and augmentations names parts; give one of the two.")
+        return recipe
+
+    @classmethod
+    def from_toml(cls, path: str | Path, *assignments: str) -> Recipe:
+        """Return the recipe of a TOML file, with overrides; a relative `data` is relative to the working folder."""
+        tree = config.read_toml(Path(path))
+        if "data" not in tree and not any(a.startswith("data=") for a in assignments):
+            raise SettingError(f'{path}: says no data. Add a line such as: data = "photos/"')
+        tree = config.override(tree, assignments)
+        return cls.from_settings(tree.pop("data"), base=tree)
+
+    def identity(self) -> str:
+        """Return a hash of everything that decides the result: what a resumed run must share."""
+        tree = config.to_tree(self)
+        for key in ("out", "resume", "keep", "cache", "cache_size"):
+            tree["place"].pop(key)
+        tree["data"] = str(Path(self.data).resolve())
+        return config.digest(tree)
+
+
+def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Recipe:
+    """Return the recipe that a command line names: data, TOML files in order, then key=value."""
+    tree: dict[str, Any] = {}
+    for path in recipe:
+        tree |= config.read_toml(Path(path))
+    tree = config.override(tree, assignments)
+    where = data if data is not None else tree.pop("data", None)
+    tree.pop("data", None)
+    if where is None:
+        raise SettingError("no data given. Name a folder or a manifest, for example: pretune finetune photos/")
+    return Recipe.from_settings(str(where), base=tree)

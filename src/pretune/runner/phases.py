@@ -1,0 +1,216 @@
+"""From a strategy's phases to trained weights: boundary, features, loaders, plan, loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from pretune.augmentations import Augmentation, AugmentedView
+from pretune.data.dataset import StoreView, View
+from pretune.data.loader import Loader
+from pretune.models import Model, SupervisedLearner
+from pretune.recipe import Recipe
+from pretune.runner import features, score
+from pretune.runner.features import FeatureCache, FrozenFeatures
+from pretune.strategies import Phase, Strategy
+from pretune.tasks._base import LossSettings
+from pretune.training.checkpoint import Checkpoint, load_by_name
+from pretune.training.events import Event
+from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.plan import Plan, Precision
+
+MAX_EPOCHS_IN_TIME = 100
+"""Epochs at most where a time is given and no number of epochs."""
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What the phases of one run share."""
+
+    recipe: Recipe
+    strategy: Strategy
+    model: Model
+    learner: SupervisedLearner
+    needs: FeatureCache
+    around: Surroundings
+    parts: tuple[Augmentation, ...]
+    """Augmentation parts, view and batch parts mixed."""
+    precision: Callable[[SupervisedLearner, Loader], Precision]
+    """Chooses how raw batches are computed, once."""
+    remaining: Callable[[], float | None]
+    """Seconds left for training, or None."""
+    seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
+    frozen: FrozenFeatures | None = None
+    """Features of the current phase's boundary."""
+    chosen: Precision = field(default_factory=Precision)
+
+    @property
+    def crop(self) -> Augmentation | None:
+        """The augmentation that cuts views, if any."""
+        return next((part for part in self.parts if part.acts == "view"), None)
+
+    @property
+    def mixing(self) -> tuple[Augmentation, ...]:
+        """The augmentations that act on batches."""
+        return tuple(part for part in self.parts if part.acts == "batch")
+
+
+def train(work: Work, resume: Checkpoint | None) -> Iterator[Event]:
+    """Run all phases, from a checkpoint where there is one, yielding the loop's events."""
+    phases = work.strategy.phases(len(work.model.body))
+    first = 0 if resume is None else int(resume.state["phase"])
+    for number, phase in enumerate(phases):
+        if number < first:
+            continue
+        groups = work.strategy.apply(work.model, phase)
+        begin(work, phase)
+        if resume is not None and number == first and resume.state["done"]:
+            load_by_name(work.learner, resume.part("model"))
+            continue
+        loader = _loader(work, phase)
+        work.chosen = work.precision(work.learner, loader) if work.frozen is None else Precision(reason="features are cached")
+        plan = _plan(work, phase, number, phases, loader)
+        started = time.perf_counter()
+        held = resume if resume is not None and number == first else None
+        yield from fit(work.learner, loader, groups, plan, work.around, _evaluation(work), held)
+        work.seconds["train_s"] += time.perf_counter() - started
+
+
+def begin(work: Work, phase: Phase) -> None:
+    """Compute what is frozen below this phase's boundary, where that can be kept."""
+    boundary = work.model.boundary
+    changes_raw = bool(work.mixing) and phase.epochs is None
+    if boundary <= 1 or changes_raw:
+        if changes_raw and boundary > 1:
+            names = ", ".join(type(part).__name__ for part in work.mixing)
+            work.needs.reporter.say(f"features are not cached: {names} changes what the frozen stages see at every epoch")
+        work.frozen, work.learner.start = None, 0
+        return
+    started = time.perf_counter()
+    views = work.recipe.views if phase.epochs is None else 1
+    work.frozen = features.compute(work.model, work.needs, work.crop, views, work.recipe.training.seed)
+    work.learner.start = work.frozen.start
+    work.seconds["features_s"] += time.perf_counter() - started
+    if work.frozen.layout == "pooled" and phase.open == 0:
+        _fit_head(work)
+
+
+def _fit_head(work: Work) -> None:
+    assert work.frozen is not None
+    view = work.frozen.view(work.needs.data.parts["train"], None, 1)
+    work.model.head.fit(view.batch(np.arange(len(view)), 0).inputs.tensor)
+
+
+def view_of(work: Work, part: str, *, training: bool = False) -> View:
+    """Return a part's items as the learner takes them now: cached features or raw."""
+    data = work.needs.data
+    positions = data.parts[part]
+    targets = data.encoded[torch.from_numpy(positions)]
+    if work.frozen is not None:
+        return work.frozen.view(positions, targets, work.frozen.views if training else 1)
+    crop = work.crop if training else None
+    view: View = StoreView(data.ingested.store, positions, data.modality, targets, crop, work.recipe.training.seed)
+    if training and work.mixing:
+        classes = len(data.targets.classes) or None
+        return AugmentedView(view, work.mixing, classes, work.recipe.training.seed)
+    return view
+
+
+def _loader(work: Work, phase: Phase) -> Loader:
+    view = view_of(work, "train", training=True)
+    size = work.recipe.training.batch_size or _batch_size(len(view), cached=work.frozen is not None)
+    device = work.around.device
+    return Loader(
+        view, batch_size=max(1, size // device.world), shuffle=True, seed=work.recipe.training.seed, rank=device.rank, world=device.world,
+        workers=0 if work.frozen is not None else 1, drop_last=False,
+    )  # fmt: skip
+
+
+def _batch_size(items: int, *, cached: bool) -> int:
+    """Return 32 for raw items; for cached features a hundredth of the data, between 32 and 1024."""
+    return min(1024, max(32, 1 << (items // 100).bit_length() - 1)) if cached and items >= 100 else 32
+
+
+def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], loader: Loader) -> Plan:
+    training, defaults = work.recipe.training, work.strategy.defaults
+    budget = _budget(work, phase, number, phases)
+    whole = training.epochs or (MAX_EPOCHS_IN_TIME if budget is not None and work.frozen is None else defaults.epochs)
+    epochs = phase.epochs or max(1, round(whole * phase.share))
+    lr = phase.lr or (training.lr or defaults.lr) * phase.lr_scale
+    decay = defaults.weight_decay if training.weight_decay is None else training.weight_decay
+    total = loader.steps(0) * epochs
+    return Plan(
+        number=number, phase=phase.name, epochs=epochs, lr=lr, weight_decay=0.1 if phase.lr else decay, optim=work.recipe.optim,
+        schedule=work.recipe.schedule, clip=training.clip, ema=training.ema, patience=training.patience, budget=budget,
+        log_every=1 if work.frozen is None else max(1, total // 500), evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
+        seed=training.seed + number, precision=work.chosen,
+    )  # fmt: skip
+
+
+def _budget(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...]) -> float | None:
+    """Return this phase's seconds: its share of what is left for it and those after it."""
+    left = work.remaining()
+    if left is None:
+        return None
+    if phase.epochs is not None:
+        return max(0.5, left * 0.3)
+    return max(0.5, left * phase.share / sum(p.share for p in phases[number:]))
+
+
+def _evaluation(work: Work) -> Evaluation:
+    """Measure the selecting part each epoch; where features are cached, the score's part too, for the curve only."""
+    task, data = work.needs.data.task, work.needs.data
+    names = [name for name in ("select",) if name in data.parts]
+    if work.frozen is not None and data.score in data.parts:
+        names.append(data.score)
+
+    def measure(part: str) -> Callable[[], dict[str, float]]:
+        view = view_of(work, part)
+        encoded = data.encoded[torch.from_numpy(data.parts[part])]
+
+        def run() -> dict[str, float]:
+            raw = score.outputs(work.learner, view, work.around.device, work.chosen)
+            figures = score.measure(raw, encoded, task, data.targets)
+            return {k: v for k, v in figures.items() if isinstance(v, float)}
+
+        return run
+
+    return Evaluation(
+        parts={name: measure(name) for name in dict.fromkeys(names)}, selects="select" if "select" in names else None,
+        primary=task.primary, higher_is_better=task.higher_is_better,
+    )  # fmt: skip
+
+
+def loss_settings(recipe: Recipe) -> LossSettings:
+    """Return what the recipe says of the loss."""
+    return LossSettings(label_smoothing=recipe.training.label_smoothing, class_weights=recipe.training.class_weights)
+
+
+def position(work: Work, state: dict[str, Any] | None) -> tuple[list[str], str, int]:
+    """Return the names of finished phases, the name of the one to go on with, and its step."""
+    names = [phase.name for phase in work.strategy.phases(len(work.model.body))]
+    if state is None:
+        return [], "", 0
+    number = int(state["phase"])
+    if state["done"]:
+        return names[: number + 1], "", 0
+    return names[:number], names[number], int(state["progress"]["step"])
+
+
+def solve(work: Work) -> None:
+    """Compute the head of a strategy that descends nothing."""
+    phase = work.strategy.phases(len(work.model.body))[0]
+    work.strategy.apply(work.model, phase)
+    begin(work, phase)
+    assert work.frozen is not None
+    data = work.needs.data
+    view = work.frozen.view(data.parts["train"], data.encoded[torch.from_numpy(data.parts["train"])], 1)
+    batch = view.batch(np.arange(len(view)), 0)
+    assert batch.targets is not None
+    work.strategy.solve(work.model, batch.inputs.tensor, batch.targets, data.targets)
+    work.chosen = Precision(reason="nothing is trained")

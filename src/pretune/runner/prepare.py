@@ -1,0 +1,174 @@
+"""Data in: read, decode once, audit, split, fit the target space."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pretune.data import audit, splits
+from pretune.data.cache import Cache
+from pretune.data.ingest import Ingested, ingest
+from pretune.data.table import Table
+from pretune.errors import DataError
+from pretune.modalities import Modality
+from pretune.recipe import Recipe
+from pretune.runner.reporter import Reporter
+from pretune.tasks import Targets, Task, infer
+from pretune.types import Finding, LedgerEntry, Row
+
+SHOWN = 8
+"""Ledger entries of one reason that are said one by one; the file has all."""
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """Decoded, audited and split data with their target space."""
+
+    table: Table
+    ingested: Ingested
+    rows: list[Row]
+    """Aligned with the store; every one has a split."""
+    task: Task
+    targets: Targets
+    encoded: torch.Tensor
+    """Targets aligned with rows."""
+    parts: dict[str, np.ndarray]
+    """Part name (train, select, val, test) -> positions in the store."""
+    findings: list[Finding]
+    ledger: list[LedgerEntry]
+    modality: Modality
+    counts: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def score(self) -> str:
+        """The part whose figures are the score: test, else val."""
+        return "test" if "test" in self.parts else "val"
+
+
+def threads(recipe: Recipe) -> int:
+    """Return the CPU threads this process may use, as the recipe or the scheduler says."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return recipe.place.threads or max(1, allowed // ranks)
+
+
+def open_cache(recipe: Recipe) -> Cache:
+    """Return the cache the recipe names, or the person's own."""
+    root = recipe.place.cache or Path(os.environ.get("PRETUNE_CACHE") or Path.home() / ".cache" / "pretune")
+    return Cache(root, recipe.place.cache_size)
+
+
+def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter) -> Prepared:
+    """Return the data, ready to train on; everything dropped or odd has been said.
+
+    Raises:
+        DataError: nothing usable is left, or fewer than two classes.
+    """
+    done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {modality.unit}s", i, n))
+    task = recipe.task or infer(table.task)
+    ledger = [*table.ledger, *done.ledger]
+    require_classes(done.rows, table, ledger, modality)
+    rows, said = splits.assign(
+        done.rows, task=task_name(task), fraction=recipe.splits.val, seed=recipe.training.seed, twins=audit.twins(done)
+    )
+    done.rows = rows
+    findings = [*table.findings, *said, *audit.audit(table, done, modality)]
+    for line in table.said:
+        reporter.say(line)
+    report_ledger(ledger, reporter)
+    for finding in findings:
+        (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
+    targets = task.fit([row for row in rows if row.split == "train"], table.classes)
+    ledger = _without_unknown(rows, targets, ledger)
+    parts = _parts(recipe, rows, task, targets)
+    encoded = _encode(rows, parts, task, targets)
+    return Prepared(
+        table=table, ingested=done, rows=rows, task=task, targets=targets, encoded=encoded, parts=parts, findings=findings,
+        ledger=ledger, modality=modality, counts=_counts(rows, parts, ledger, targets),
+    )  # fmt: skip
+
+
+def task_name(task: Task) -> str:
+    """Return the public name of a task."""
+    from pretune import registry
+
+    return registry.name_of(task)
+
+
+def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality) -> None:
+    """Refuse data of which nothing usable, or only one class, is left after decoding."""
+    if not rows:
+        raise DataError(f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped. First: {ledger[0].item}: {ledger[0].detail}")
+    if table.task == "classification":
+        left = sorted({str(row.target) for row in rows})
+        if len(left) < 2:
+            raise DataError(f"only one class has usable {modality.unit}s under {table.root}: {left[0]}. At least two classes are needed.")
+
+
+def report_ledger(ledger: list[LedgerEntry], reporter: Reporter) -> None:
+    """Say what was dropped or repaired, a line a reason, the first few by name."""
+    for (action, reason), count in Counter((e.action, e.reason) for e in ledger).items():
+        entries = [e for e in ledger if (e.action, e.reason) == (action, reason)]
+        for entry in entries[:SHOWN]:
+            reporter.warn(f"{action} {entry.item}: {entry.detail}")
+        if count > SHOWN:
+            reporter.warn(f"{action} {count - SHOWN} more for the same reason ({reason}); all are in ledger.csv")
+
+
+def _without_unknown(rows: list[Row], targets: Targets, ledger: list[LedgerEntry]) -> list[LedgerEntry]:
+    """Return the ledger with held-out items added whose class the training part lost to decoding."""
+    if not targets.classes:
+        return ledger
+    known = set(targets.classes)
+    lost = [row for row in rows if isinstance(row.target, str) and row.target not in known]
+    return ledger + [
+        LedgerEntry(item=row.id, action="dropped", reason="unknown_class", detail=f"class {row.target!r} has no usable training item, so it cannot be scored")
+        for row in lost
+    ]
+
+
+def _parts(recipe: Recipe, rows: list[Row], task: Task, targets: Targets) -> dict[str, np.ndarray]:
+    known = set(targets.classes)
+    usable = [not known or not isinstance(row.target, str) or row.target in known for row in rows]
+    parts = {
+        part: np.array([i for i, row in enumerate(rows) if row.split == part and usable[i]], dtype=np.int64) for part in ("train", "val", "test")
+    }
+    parts = {part: positions for part, positions in parts.items() if len(positions)}
+    if recipe.training.patience is not None:
+        if "test" in parts and "val" in parts:
+            parts["select"] = parts["val"]
+        else:
+            held = splits.carve(rows, task=task_name(task), fraction=0.15, seed=recipe.training.seed)
+            parts["select"] = np.array(sorted(held), dtype=np.int64)
+            parts["train"] = np.setdiff1d(parts["train"], parts["select"])
+    return parts
+
+
+def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, targets: Targets) -> torch.Tensor:
+    """Encode the rows that are in a part; rows outside all parts get a zero that nothing reads."""
+    used = np.unique(np.concatenate(list(parts.values())))
+    some = task.encode([rows[i] for i in used], targets)
+    out = torch.zeros((len(rows), *some.shape[1:]), dtype=some.dtype)
+    out[torch.from_numpy(used)] = some
+    return out
+
+
+def _counts(rows: list[Row], parts: dict[str, np.ndarray], ledger: list[LedgerEntry], targets: Targets) -> dict[str, object]:
+    used = int(len(np.unique(np.concatenate(list(parts.values())))))
+    dropped = sum(entry.action == "dropped" for entry in ledger)
+    per_class: dict[str, dict[str, int]] = {}
+    for part, positions in parts.items():
+        names = (name for i in positions for name in _names(rows[i]))
+        for name, count in Counter(names).items():
+            per_class.setdefault(name, {})[part] = count
+    ordered = {name: per_class[name] for name in targets.classes if name in per_class}
+    return {"used": used, "dropped": dropped, **{part: len(p) for part, p in parts.items()}, "per_class": ordered}
+
+
+def _names(row: Row) -> tuple[str, ...]:
+    return row.target if isinstance(row.target, tuple) else (row.target,) if isinstance(row.target, str) else ()

@@ -1,0 +1,43 @@
+"""Who is told what a run does: the terminal, a web page, a test, nobody."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pretune.training.events import Event
+
+
+class Reporter(Protocol):
+    """Receives what a verb has to say while it works."""
+
+    def say(self, message: str) -> None:
+        """A sentence worth reading: what was found, chosen, and why."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """A sentence that should not be missed."""
+        ...
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Items done of a long pass over the data."""
+        ...
+
+    def event(self, event: Event) -> None:
+        """Something the training loop did."""
+        ...
+
+
+class Silent:
+    """Tells nobody: the default from Python, and every rank but the first."""
+
+    def say(self, message: str) -> None:
+        """Drop the sentence."""
+
+    def warn(self, message: str) -> None:
+        """Drop the sentence."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Drop the count."""
+
+    def event(self, event: Event) -> None:
+        """Drop the event."""

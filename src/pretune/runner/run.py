@@ -1,0 +1,299 @@
+"""One run, from a recipe to a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretune import backbones, config, registry
+from pretune.augmentations import Augmentation, preset
+from pretune.backbones import Backbone
+from pretune.data import sources
+from pretune.data.cache import Cache
+from pretune.data.loader import Loader
+from pretune.errors import Interrupted, RequestError, SettingError
+from pretune.models import Model, SupervisedLearner
+from pretune.recipe import Recipe
+from pretune.runner import phases, score
+from pretune.runner.features import FeatureCache
+from pretune.runner.interrupt import Interruption
+from pretune.runner.prepare import Prepared, open_cache, prepare, threads
+from pretune.runner.record import Outcome, record
+from pretune.runner.reporter import Reporter, Silent
+from pretune.strategies import Strategy
+from pretune.training import acceleration
+from pretune.training.checkpoint import Checkpoints, Decisions
+from pretune.training.device import Device, open_device
+from pretune.training.events import Event, Started, Warned
+from pretune.training.loop import Surroundings
+from pretune.training.plan import Precision
+from pretune.training.run_dir import RunDir
+
+
+def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Path:
+    """Carry out a recipe and return its run folder.
+
+    Args:
+        recipe: what to do.
+        reporter: who is told; nobody by default.
+        offline: never open a socket, even for a backbone that was named.
+        started: time.monotonic() at which the person's clock started; now by default.
+
+    Raises:
+        RequestError: the request cannot be carried out; nothing was trained.
+        Interrupted: Ctrl-C; the run can be resumed.
+    """
+    started = time.monotonic() if started is None else started
+    torch.set_num_threads(threads(recipe))
+    with open_device() as device:
+        said = (reporter or Silent()) if device.first else Silent()
+        return _Run(recipe, device, said, offline, started).carry_out()
+
+
+class _Run:
+    """The state of one run while it is wired together."""
+
+    def __init__(self, recipe: Recipe, device: Device, reporter: Reporter, offline: bool, started: float) -> None:
+        self.recipe, self.device, self.reporter, self.offline, self.started = recipe, device, reporter, offline, started
+        self.cache: Cache = open_cache(recipe)
+        self.timing: dict[str, float] = {}
+
+    def carry_out(self) -> Path:
+        """Do everything; return the folder."""
+        table = sources.read(Path(self.recipe.data), self.recipe.columns, task=self._task_name())
+        backbone = self._backbone(table.modality)
+        strategy = self._strategy(backbone)
+        if getattr(strategy, "fresh", False) and not backbone.builder.id.startswith("scratch:"):
+            backbone = backbones.build(backbone.builder)
+            self.reporter.say(f"strategy=scratch: {backbone.builder.id} starts from fresh weights")
+        folder, resumed = self._folder(table.root, strategy)
+        clock = time.perf_counter()
+        data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)
+        self.timing["data_s"] = time.perf_counter() - clock
+        self._say_plan(data, backbone, strategy)
+        if self.device.first:
+            self._write_opening(folder, data, backbone, strategy, resumed)
+        floors = score.compute_floors(data, data.score, self.recipe.training.seed) if self.recipe.training.time else None
+        work = self._work(folder, data, backbone, strategy)
+        self._train(work, folder, resumed)
+        strategy.finish(work.model)
+        outcome = Outcome(
+            recipe=self.recipe, folder=folder, data=data, backbone=backbone, strategy=strategy, work=work, device=self.device,
+            timing=self.timing, started=self.started, floors=floors, reporter=self.reporter,
+        )  # fmt: skip
+        record(outcome)
+        self.device.wait()
+        return folder.path
+
+    # --- choosing ----------------------------------------------------------------------------
+
+    def _task_name(self) -> str | None:
+        return None if self.recipe.task is None else registry.name_of(self.recipe.task)
+
+    def _backbone(self, modality: str) -> Backbone:
+        """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe."""
+        torch.manual_seed(self.recipe.training.seed)
+        name = self.recipe.backbone or backbones.default(modality)
+        backbone = backbones.load(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
+        wanted = registry.name_of(backbone.modality)
+        if wanted != modality:
+            raise SettingError(f"backbone={name} takes {wanted}, but the data are {modality}. Leave backbone out for the default.")
+        chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
+        self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
+        return backbone
+
+    def _strategy(self, backbone: Backbone) -> Strategy:
+        if self.recipe.strategy is not None:
+            return self.recipe.strategy
+        name = "scratch" if backbone.builder.id.startswith("scratch:") else "linear_probe"
+        why = "fresh weights must all learn" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
+        self.reporter.say(f"strategy {name} (the default here: {why})")
+        return registry.load("strategies", name)()
+
+    def _augmentations(self, strategy: Strategy, modality: str) -> tuple[Augmentation, ...]:
+        if self.recipe.augmentations:
+            for part in self.recipe.augmentations:
+                if modality not in part.modalities:
+                    raise SettingError(f"augmentation {registry.name_of(part)} is for {', '.join(sorted(part.modalities))}, not for {modality}.")
+            return self.recipe.augmentations
+        return preset(self.recipe.augment or strategy.defaults.augment, modality)
+
+    # --- the folder --------------------------------------------------------------------------
+
+    def _folder(self, root: Path, strategy: Strategy) -> tuple[RunDir, bool]:
+        """Return the run folder and whether it goes on from an earlier start."""
+        path, resumed = self.device.agree(self._choose_folder(root, strategy) if self.device.first else (Path(), False))
+        if self.device.first:
+            path.mkdir(parents=True, exist_ok=True)
+        return RunDir(path), resumed
+
+    def _choose_folder(self, root: Path, strategy: Strategy) -> tuple[Path, bool]:
+        place = self.recipe.place
+        if place.resume:
+            found = place.out if place.out and (place.out / "recipe.json").exists() else self._unfinished()
+            if found is not None:
+                self._same_recipe(found)
+                self.reporter.say(f"resuming {found}")
+                return found, True
+            self.reporter.say("nothing to resume: no unfinished run of this recipe; starting it")
+        if place.out is not None:
+            if (place.out / "recipe.json").exists():
+                raise RequestError(f"{place.out} already holds a run. Choose another out=…, or resume=true to go on with it.")
+            return place.out, False
+        stem = re.sub(r"[^\w.-]+", "_", root.name or "data").strip("_") or "data"
+        return _numbered(Path("runs"), f"{stem}-{registry.name_of(strategy)}"), False
+
+    def _unfinished(self) -> Path | None:
+        candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+        mine = self.recipe.identity()
+        return next((p.parent for p in candidates if not (p.parent / "metrics.json").exists() and json.loads(p.read_text())["identity"] == mine), None)
+
+    def _same_recipe(self, path: Path) -> None:
+        if json.loads((path / "recipe.json").read_text())["identity"] != self.recipe.identity():
+            raise RequestError(f"{path} was started with other settings than these. Give the same ones, or start anew with another out=…")
+        if (path / "metrics.json").exists():
+            raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
+
+    def _write_opening(self, folder: RunDir, data: Prepared, backbone: Backbone, strategy: Strategy, resumed: bool) -> None:
+        """Write what is known before training: the resolved recipe, the audit, the environment."""
+        resolved = {"backbone": backbone.builder.id, "strategy": config.to_tree(strategy), "task": config.to_tree(data.task), "threads": threads(self.recipe)}
+        fingerprint = config.digest(data.ingested.hashes)
+        folder.write_json("recipe.json", {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": fingerprint})
+        folder.write_json("audit.json", audit_json(data))
+        folder.write_ledger(data.ledger)
+        folder.write_json("environment.json", environment())
+        if not resumed:
+            (folder.path / "events.jsonl").write_text("")
+
+    # --- training ----------------------------------------------------------------------------
+
+    def _work(self, folder: RunDir, data: Prepared, backbone: Backbone, strategy: Strategy) -> phases.Work:
+        task = data.task
+        model = Model(backbone, self.recipe.head, task.outputs(data.targets), self.recipe.inputs.pooling).to(self.device.device)
+        strategy.prepare(model)
+        train = data.encoded[torch.from_numpy(data.parts["train"])]
+        learner = SupervisedLearner(model, task.loss(data.targets, train, phases.loss_settings(self.recipe))).to(self.device.device)
+        around = Surroundings(
+            device=self.device, checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
+            decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
+        )  # fmt: skip
+        precision = self._forward_precision(model, data, around)
+        needs = FeatureCache(
+            data=data, cache=self.cache, device=self.device, precision=precision, threads=threads(self.recipe), reporter=self.reporter
+        )
+        return phases.Work(
+            recipe=self.recipe, strategy=strategy, model=model, learner=learner, needs=needs, around=around,
+            parts=self._augmentations(strategy, registry.name_of(data.modality)), precision=lambda ln, ld: self._step_precision(ln, ld, around),
+            remaining=self._remaining,
+        )  # fmt: skip
+
+    def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
+        wanted = self.recipe.training.precision
+        if wanted is not None:
+            return Precision(bfloat16=wanted == "bfloat16", reason="as asked")
+        made = around.decisions.make("features/precision", lambda: acceleration.forward_choice(model, data.ingested.store, data.modality))
+        self.reporter.say(f"features in {'bfloat16' if made['bfloat16'] else 'float32'}: {made['reason']}")
+        return Precision(**made)
+
+    def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
+        wanted = self.recipe.training.precision
+        choice = around.decisions.make("training/precision", lambda: acceleration.step_choice(learner, loader, wanted))
+        self.reporter.say(f"training in {'bfloat16' if choice['bfloat16'] else 'float32'}: {choice['reason']}")
+        return Precision(**choice)
+
+    def _remaining(self) -> float | None:
+        total = self.recipe.training.time
+        return None if total is None else total - (time.monotonic() - self.started) - self._reserve(total)
+
+    def _reserve(self, total: float) -> float:
+        """Return the seconds kept for evaluation and the report."""
+        return min(0.15 * total, 3.0 + self.timing.get("evaluation_s", 0.0))
+
+    def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
+        checkpoint = work.around.checkpoints.latest() if resumed else None
+        if resumed and self.device.first:
+            state = checkpoint.state if checkpoint else None
+            done, now, step = phases.position(work, state)
+            folder.rewind_events(done, now, step)
+        if not work.strategy.trains:
+            phases.solve(work)
+            return
+        with Interruption() as interruption:
+            events = phases.train(work, checkpoint)
+            for event in _recorded(events, folder, self.device):
+                self._tell(event)
+                if self.device.agree(interruption.asked):
+                    events.close()
+                    raise Interrupted(f"stopped; go on with: {resume_line(self.recipe, folder.path)}")
+
+    def _tell(self, event: Event) -> None:
+        self.reporter.event(event)
+        if isinstance(event, Warned):
+            self.reporter.warn(event.message)
+
+    def _say_plan(self, data: Prepared, backbone: Backbone, strategy: Strategy) -> None:
+        sizes = ", ".join(f"{len(p)} {part}" for part, p in data.parts.items())
+        what = f"{len(data.targets.classes)} classes" if data.targets.classes else "one number"
+        self.reporter.say(f"{registry.name_of(data.task)}, {what}; {sizes}; scored on {data.score}")
+
+
+def _recorded(events: Iterator[Event], folder: RunDir, device: Device) -> Iterator[Event]:
+    """Pass events on, writing them down in batches: at once would cost more than some steps do."""
+    pending: list[dict[str, Any]] = []
+    flushed = time.monotonic()
+    for event in events:
+        pending.append(event.to_json())
+        if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
+            if device.first:
+                folder.append_events(pending)
+            pending, flushed = [], time.monotonic()
+        yield event
+    if device.first and pending:
+        folder.append_events(pending)
+
+
+def _numbered(parent: Path, stem: str) -> Path:
+    taken = {path.name for path in parent.glob(f"{stem}-*")} if parent.exists() else set()
+    number = next(n for n in range(1, 1_000_000) if f"{stem}-{n:03d}" not in taken)
+    return parent / f"{stem}-{number:03d}"
+
+
+def resume_line(recipe: Recipe, folder: Path) -> str:
+    """Return the command that goes on with this run, exactly as it can be pasted."""
+    import shlex
+
+    from pretune.runner.commands import as_assignments
+
+    return " ".join(["pretune finetune", shlex.quote(recipe.data), *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True)))])
+
+
+def audit_json(data: Prepared) -> dict[str, Any]:
+    """Return the audit as the report and other tools read it."""
+    return {
+        "layout": data.table.layout, "root": str(data.table.root), "modality": data.table.modality, "said": data.table.said, "counts": data.counts,
+        "findings": [config.to_tree(f) for f in data.findings], "ledger": [config.to_tree(e) for e in data.ledger], "columns": data.table.columns,
+    }  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Return what the result may depend on besides recipe and data."""
+    import platform
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpu": cpu, "threads": torch.get_num_threads(), "packages": packages,
+            "wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}  # fmt: skip
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
