@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pretune.backbones import Backbone
 from pretune.augmentations import Augmentation, AugmentedView
 from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader
@@ -34,6 +35,7 @@ class Work:
 
     recipe: Recipe
     strategy: Strategy
+    backbone: Backbone
     model: Model
     learner: SupervisedLearner
     needs: FeatureCache
@@ -212,5 +214,5 @@ def solve(work: Work) -> None:
     view = work.frozen.view(data.parts["train"], data.encoded[torch.from_numpy(data.parts["train"])], 1)
     batch = view.batch(np.arange(len(view)), 0)
     assert batch.targets is not None
-    work.strategy.solve(work.model, batch.inputs.tensor, batch.targets, data.targets)
+    work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.targets, data.targets))
     work.chosen = Precision(reason="nothing is trained")

@@ -190,7 +190,7 @@ class _Run:
             data=data, cache=self.cache, device=self.device, precision=precision, threads=threads(self.recipe), reporter=self.reporter
         )
         return phases.Work(
-            recipe=self.recipe, strategy=strategy, model=model, learner=learner, needs=needs, around=around,
+            recipe=self.recipe, strategy=strategy, backbone=backbone, model=model, learner=learner, needs=needs, around=around,
             parts=self._augmentations(strategy, registry.name_of(data.modality)), precision=lambda ln, ld: self._step_precision(ln, ld, around),
             remaining=self._remaining,
         )  # fmt: skip

@@ -58,6 +58,10 @@ class Strategy(Protocol):
         """Change the network once, before weights are read or trained (adapters); usually nothing."""
         ...
 
+    def finish(self, model: Model) -> None:
+        """Undo what `prepare` did to the structure, keeping what was learned; usually nothing."""
+        ...
+
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Set what learns in this phase and return it in groups."""
         ...

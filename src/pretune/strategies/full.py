@@ -43,6 +43,9 @@ class Full:
         """Keep or move norm statistics."""
         model.freeze_norms = self.freeze_norms
 
+    def finish(self, model: Model) -> None:
+        """Change nothing."""
+
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Open the stages of the phase."""
         return staged_groups(model, open_last(model, phase.open), self.lr_decay, 1.0)

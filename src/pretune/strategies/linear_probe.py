@@ -27,6 +27,9 @@ class LinearProbe:
     def prepare(self, model: Model) -> None:
         """Change nothing."""
 
+    def finish(self, model: Model) -> None:
+        """Change nothing."""
+
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Freeze the backbone; the head is the one group."""
         open_last(model, 0)

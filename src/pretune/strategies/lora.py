@@ -59,6 +59,11 @@ class LoRA:
         if not adapted:
             raise SettingError("strategy=lora found no linear layer or convolution to adapt in this backbone. Take strategy=partial.")
 
+    def finish(self, model: Model) -> None:
+        """Merge the updates into the weights: what is saved and served is a plain network."""
+        for name in model.body:
+            _merge(model.stages[name])
+
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Let the head learn, and the adapters unless the phase opens nothing."""
         model.requires_grad_(False)
@@ -73,3 +78,15 @@ class LoRA:
 
 def _adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+
+
+def _merge(module: nn.Module) -> None:
+    """Replace every adapted layer below `module` by its base layer with the update added."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, child in list(module.named_children()):
+        if isinstance(child, LoraLayer):
+            child.merge()
+            setattr(module, name, child.get_base_layer())
+        else:
+            _merge(child)

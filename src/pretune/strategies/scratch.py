@@ -28,6 +28,9 @@ class Scratch:
     def prepare(self, model: Model) -> None:
         """Change nothing."""
 
+    def finish(self, model: Model) -> None:
+        """Change nothing."""
+
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Open everything at one rate."""
         return staged_groups(model, open_last(model, None), 1.0, 1.0)

@@ -1,0 +1,176 @@
+"""The verbs: what the command line and the web page call, and what Python users import."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretune import config, registry
+from pretune.data import audit as auditing
+from pretune.data import sources
+from pretune.data.ingest import ingest
+from pretune.deploy import pictures, report
+from pretune.deploy.predictor import Predictor
+from pretune.errors import DataError
+from pretune.evaluation import intervals
+from pretune.recipe import Recipe
+from pretune.runner import Reporter, Silent
+from pretune.runner import run as run_recipe
+from pretune.runner.prepare import open_cache, report_ledger, task_name, threads
+from pretune.training.run_dir import RunDir, to_csv
+from pretune.types import Finding, LedgerEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run on disk."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json says."""
+        return RunDir(self.path).read_json("metrics.json")
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.path / "report.html"
+
+    def predict(self, inputs: str | Path) -> list[dict[str, Any]]:
+        """Return one dictionary per input; see `pretune.predict`."""
+        return list(predict(self.path, inputs))
+
+    def evaluate(self, data: str | Path, **columns: str) -> dict[str, Any]:
+        """Return metrics on labelled data; see `pretune.evaluate`."""
+        return evaluate(self.path, data, **columns)
+
+
+def finetune(data: str | Path, *, reporter: Reporter | None = None, offline: bool = False, **settings: Any) -> Run:
+    """Fine-tune a pretrained model on labelled data.
+
+    Args:
+        data: a folder or a manifest.
+        reporter: who is told what happens; nobody by default.
+        offline: never open a socket.
+        settings: any key of the recipe, nested keys as dictionaries or components.
+
+    Raises:
+        RequestError: the request cannot be carried out; the message says what, where, and what to do.
+    """
+    flat = {key.replace("__", "."): value for key, value in settings.items()}
+    return run(Recipe.from_settings(str(data), base=flat), reporter=reporter, offline=offline)
+
+
+def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
+    """Carry out a recipe: train, score, and write the run folder with its report."""
+    path = run_recipe(recipe, reporter=reporter, offline=offline, started=started)
+    return Run(path=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What is wrong with a data set, before any training."""
+
+    layout: str
+    modality: str
+    task: str | None
+    said: list[str]
+    findings: list[Finding]
+    ledger: list[LedgerEntry]
+    counts: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the audit, JSON-ready."""
+        return config.to_tree(self)
+
+
+def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any) -> Audit:
+    """Look for unreadable files, duplicates, leaks, contradictions, confounds, imbalance.
+
+    Raises:
+        DataError: the data as a whole cannot be used.
+    """
+    recipe = Recipe.from_settings(str(data), base=settings)
+    said = reporter or Silent()
+    table = sources.read(Path(data), recipe.columns, task=None if recipe.task is None else task_name(recipe.task))
+    modality = registry.load("modalities", table.modality)()
+    done = ingest(table.rows, modality, open_cache(recipe), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n))
+    ledger = [*table.ledger, *done.ledger]
+    findings = [*table.findings, *auditing.audit(table, done, modality)]
+    report_ledger(ledger, said)
+    counts = {"used": len(done.rows), "dropped": sum(e.action == "dropped" for e in ledger), "per_class": _per_class(done.rows)}
+    return Audit(
+        layout=table.layout, modality=table.modality, task=table.task, said=table.said, findings=findings, ledger=ledger, counts=counts
+    )
+
+
+def _per_class(rows: Iterable[Any]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name in row.target if isinstance(row.target, tuple) else (row.target,) if isinstance(row.target, str) else ():
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def predict(run: str | Path, inputs: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield one dictionary per input, in order: id and prediction, or id and error.
+
+    Args:
+        run: a finished run's folder.
+        inputs: a file, a folder of any depth, or a manifest.
+    """
+    predictor = Predictor(Path(run))
+    table = sources.read_unlabelled(Path(inputs), predictor.name)
+    bad = {entry.item: entry for entry in table.ledger}
+    yield from predictor.predict(table.rows)
+    for item, entry in bad.items():
+        yield {"id": item, "error": entry.detail}
+
+
+def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:
+    """Return a saved run's metrics on labelled data; classes are aligned by name.
+
+    Args:
+        run: a finished run's folder.
+        data: class folders or a manifest; all of it, or only one part of it.
+        part: train, val or test; None takes everything.
+        columns: label=…, text=… and so on.
+    """
+    from pretune.data.table import Columns
+
+    started = time.monotonic()
+    predictor = Predictor(Path(run))
+    table = sources.read(Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, evaluating=True)
+    rows = [row for row in table.rows if part is None or row.split == part]
+    known = set(predictor.targets.classes)
+    unknown = [row for row in rows if isinstance(row.target, str) and known and row.target not in known]
+    rows = [row for row in rows if not (isinstance(row.target, str) and known and row.target not in known)]
+    if not rows:
+        raise DataError(f"{data}: none of its classes is one of the run's: {', '.join(sorted({str(r.target) for r in unknown})[:8])}. The run knows {', '.join(predictor.targets.classes[:8])}.")
+    good, decoded, bad = predictor.decoded(rows)
+    encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
+    figures = predictor.task.metrics(decoded, encoded, predictor.targets)
+    primary = predictor.task.primary
+    low, high = intervals.interval(lambda d, t: predictor.task.metrics(d, t, predictor.targets)[primary], np.asarray(decoded), encoded)
+    dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
+    dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
+    dropped += [{"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {row.target!r}"} for row in unknown]
+    return {
+        "task": task_name(predictor.task), "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": [low, high]},
+        "metrics": figures, "classes": list(predictor.targets.classes), "counts": {"used": len(good), "dropped": len(dropped)}, "dropped": dropped,
+        "timing": {"total_s": time.monotonic() - started},
+    }  # fmt: skip
+
+
+def predictions_csv(rows: list[dict[str, Any]]) -> str:
+    """Return predictions as CSV: id, prediction, confidence, one column a class, error."""
+    names = list(dict.fromkeys(name for row in rows for name in row.get("probabilities", {})))
+    columns = ["id", "prediction", "confidence", *(f"p_{n}" for n in names), "error"]
+    flat = [{**row, **{f"p_{n}": p for n, p in row.get("probabilities", {}).items()}} for row in rows]
+    return to_csv(columns, flat)
