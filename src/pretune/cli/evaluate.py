@@ -1,0 +1,31 @@
+"""pretune evaluate RUN DATA: a saved run's metrics on labelled data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pretune.cli.environment import prepare_environment
+from pretune.cli.main import Arguments
+from pretune.errors import SettingError
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Print the metrics and return them."""
+    prepare_environment()
+    if len(arguments.words) != 2:
+        raise SettingError("name a run and labelled data, for example: pretune evaluate runs/photos-linear_probe-001 photos/test")
+    from pretune import api
+    from pretune.cli.terminal import Terminal
+
+    settings = dict(word.split("=", 1) for word in arguments.settings)
+    result = api.evaluate(*arguments.words, **settings)  # type: ignore[arg-type]
+    terminal = Terminal()
+    primary = result["primary"]
+    terminal.say(f"{primary['name']} {primary['value']:.4g} (95 % interval {primary['interval'][0]:.4g} to {primary['interval'][1]:.4g})")
+    for name, value in result["metrics"].items():
+        if isinstance(value, float) and name != primary["name"]:
+            terminal.say(f"  {name}: {value:.4g}")
+    for entry in result["dropped"][:8]:
+        terminal.warn(f"dropped {entry['item']}: {entry['detail']}")
+    terminal.say(f"{result['counts']['used']} used, {result['counts']['dropped']} dropped")
+    return {**result, "run": arguments.words[0]}

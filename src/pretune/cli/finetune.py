@@ -1,0 +1,34 @@
+"""pretune finetune DATA: audit, train, score, report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pretune import STARTED
+from pretune.cli.environment import prepare_environment
+from pretune.cli.main import Arguments
+from pretune.errors import SettingError
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Carry out the recipe of the command line; return metrics.json plus the run folder."""
+    prepare_environment()
+    if len(arguments.words) > 1:
+        raise SettingError(f"one folder or manifest at a time; got {', '.join(arguments.words)}. A setting is key=value, without spaces.")
+    from pretune import api, recipe
+    from pretune.cli.terminal import Terminal
+
+    made = recipe.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
+    terminal = Terminal()
+    try:
+        done = api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED)
+    finally:
+        terminal.close()
+    metrics = done.metrics
+    primary = metrics["primary"]
+    low, high = metrics[primary["split"]]["interval"][primary["name"]]
+    terminal.say(f"{primary['split']} {primary['name']} {primary['value']:.4g} (95 % interval {low:.4g} to {high:.4g})")
+    for name, floor in metrics["floors"].items():
+        terminal.say(f"  floor, {name}: {floor['value']:.4g}")
+    terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; report: {done.report}")
+    return {**metrics, "run": str(done.path)}

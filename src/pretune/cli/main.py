@@ -1,0 +1,146 @@
+"""Parse, dispatch, and turn errors into one plain message and an exit code; imports nothing heavy itself."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pretune.errors import PretuneError, SettingError, did_you_mean
+
+VERBS: dict[str, tuple[str, str]] = {
+    "audit": ("DATA", "what is wrong with this data, before any training"),
+    "finetune": ("DATA", "the main job: labelled data in, run folder out"),
+    "evaluate": ("RUN DATA", "metrics of a saved run on labelled data"),
+    "predict": ("RUN INPUTS", "one row per input, CSV or JSON; bad inputs get an error of their own"),
+    "list": ("[FAMILY|SOURCE]", "components and backbones there are"),
+    "runs": ("[FOLDER]", "runs on disk, with their scores"),
+    "inspect": ("RUN", "what a run is made of"),
+    "cache": ("[clear]", "what the cache of decoded data and features holds"),
+}
+
+USAGE = "usage: pretune VERB [DATA|RUN] [recipe.toml] [key=value …] [--json] [--offline]"
+
+
+@dataclass(kw_only=True)
+class Arguments:
+    """A parsed command line."""
+
+    verb: str
+    words: list[str] = field(default_factory=list)
+    """Positional words: data, runs, files."""
+    recipes: list[str] = field(default_factory=list)
+    """TOML files."""
+    settings: list[str] = field(default_factory=list)
+    """key=value."""
+    json: bool = False
+    offline: bool = False
+    help: bool = False
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Return the parsed words.
+
+    Raises:
+        SettingError: an unknown verb or flag, the nearest named first.
+    """
+    out = Arguments(verb="")
+    rest_is_words = False
+    for word in argv:
+        if rest_is_words or (not word.startswith("-") or word == "-"):
+            _place(out, word)
+        elif word == "--":
+            rest_is_words = True
+        elif word in ("--json", "--offline", "--help", "-h", "--version"):
+            setattr(out, word.strip("-").replace("h", "help") if word == "-h" else word[2:], True)
+        else:
+            raise SettingError(f"no flag is called {word!r}. {did_you_mean(word, ['--json', '--offline', '--help', '--version'])} Settings are key=value.")
+    if out.verb and out.verb not in VERBS:
+        raise SettingError(f"no verb is called {out.verb!r}. {did_you_mean(out.verb, VERBS)}")
+    return out
+
+
+def _place(out: Arguments, word: str) -> None:
+    head = word.partition("=")[0]
+    if not out.verb:
+        out.verb = word
+    elif "=" in word and not os.path.exists(word) and all(part.isidentifier() for part in head.split(".")):
+        out.settings.append(word)
+    elif word.endswith(".toml"):
+        out.recipes.append(word)
+    else:
+        out.words.append(word)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 cannot be carried out, 130 stopped, 1 our fault."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
+    try:
+        return _dispatch(words)
+    except PretuneError as error:
+        return _fail(str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        return _fail("stopped before training began; the same command starts it again", 130, as_json)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception:
+        traceback.print_exc()
+        return _fail("this is a fault of pretune's own, not yours; please report the lines above", 1, as_json)
+
+
+def _fail(message: str, code: int, as_json: bool) -> int:
+    print(f"pretune: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False))
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if "--version" in words:
+        from pretune import __version__
+
+        print(f"pretune {__version__}")
+        return 0
+    arguments = parse(words)
+    if not arguments.verb:
+        print(help_text())
+        return 0 if arguments.help or not words else 2
+    if arguments.help:
+        print(verb_help(arguments.verb))
+        return 0
+    verb: Callable[[Arguments], dict[str, Any] | None] = importlib.import_module(f"pretune.cli.{arguments.verb}").main
+    result = verb(arguments)
+    if arguments.json and result is not None:
+        print(json.dumps(result, ensure_ascii=False, default=str))
+    return 0
+
+
+def help_text() -> str:
+    """Return the page `pretune --help` prints."""
+    width = max(len(f"{verb} {takes}") for verb, (takes, _) in VERBS.items())
+    lines = [f"  {f'{verb} {takes}':<{width}}  {what}" for verb, (takes, what) in VERBS.items()]
+    return "\n".join([
+        "pretune: pretrain, then fine-tune. Data in, a measured and resumable run out.", "", USAGE, "", *lines, "",
+        "  --json      one JSON object on stdout, everything else on stderr",
+        "  --offline   never open a socket", "",
+        "  pretune VERB --help   the verb's settings          pretune list   all components",
+        "  example: pretune finetune photos/ strategy=full epochs=3 time=10m",
+    ])  # fmt: skip
+
+
+def verb_help(verb: str) -> str:
+    """Return a verb's page: for the training verbs with every setting, its default and its meaning."""
+    takes, what = VERBS[verb]
+    text = f"pretune {verb} {takes} [key=value …]\n{what}"
+    if verb not in ("finetune", "audit"):
+        return text
+    from pretune.cli.settings import recipe_page
+
+    return f"{text}\n\n{recipe_page()}"

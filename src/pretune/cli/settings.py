@@ -1,0 +1,21 @@
+"""The page of all settings, made from the recipe's own fields."""
+
+from __future__ import annotations
+
+import textwrap
+
+from pretune import config
+
+
+def recipe_page() -> str:
+    """Return every key of a recipe with type, default and meaning."""
+    from pretune.recipe import Recipe
+
+    lines = []
+    for setting in config.settings(Recipe):
+        if setting.key == "data":
+            continue
+        head = f"  {setting.key}={setting.default}"
+        lines.append(f"{head:<34} {setting.type}")
+        lines += textwrap.wrap(setting.doc, 96, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
