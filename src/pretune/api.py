@@ -69,8 +69,11 @@ def finetune(data: str | Path, *, reporter: Reporter | None = None, offline: boo
 
 def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
     """Carry out a recipe: train, score, and write the run folder with its report."""
-    path = run_recipe(recipe, reporter=reporter, offline=offline, started=started)
-    return Run(path=path)
+    outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started)
+    if outcome.device.first:
+        pictures.write(outcome.folder.path, outcome.work, outcome.data)
+        report.write(outcome.folder.path)
+    return Run(path=outcome.folder.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +130,10 @@ def predict(run: str | Path, inputs: str | Path) -> Iterator[dict[str, Any]]:
     """
     predictor = Predictor(Path(run))
     table = sources.read_unlabelled(Path(inputs), predictor.name)
-    bad = {entry.item: entry for entry in table.ledger}
-    yield from predictor.predict(table.rows)
-    for item, entry in bad.items():
-        yield {"id": item, "error": entry.detail}
+    refused = {entry.item: entry.detail for entry in table.ledger if entry.action == "dropped"}
+    told = predictor.predict(table.rows)
+    for item in table.inputs:
+        yield {"id": item, "error": refused[item]} if item in refused else next(told)
 
 
 def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class ViewAugmentation(Augmentation, Protocol):
 class BatchAugmentation(Augmentation, Protocol):
     """Changes a raw batch (uint8 image B,C,H,W; float audio B,T), each item by its own draw."""
 
-    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return the changed batch; mixing parts turn targets into (B, C) soft classes."""
+    def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
+        """Return the changed batch; mixing parts turn class indices into (B, classes) soft classes."""
         ...
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from pretune.backbones import Backbone
-from pretune.augmentations import Augmentation, AugmentedView
+from pretune.augmentations import Augmentation
+from pretune.data.augmented import AugmentedView
 from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader
 from pretune.models import Model, SupervisedLearner

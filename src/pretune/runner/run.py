@@ -38,8 +38,8 @@ from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
 
 
-def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Path:
-    """Carry out a recipe and return its run folder.
+def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Outcome:
+    """Carry out a recipe and return what came of it; its folder holds weights and figures.
 
     Args:
         recipe: what to do.
@@ -66,8 +66,8 @@ class _Run:
         self.cache: Cache = open_cache(recipe)
         self.timing: dict[str, float] = {}
 
-    def carry_out(self) -> Path:
-        """Do everything; return the folder."""
+    def carry_out(self) -> Outcome:
+        """Do everything; return what came of it."""
         table = sources.read(Path(self.recipe.data), self.recipe.columns, task=self._task_name())
         backbone = self._backbone(table.modality)
         strategy = self._strategy(backbone)
@@ -91,7 +91,7 @@ class _Run:
         )  # fmt: skip
         record(outcome)
         self.device.wait()
-        return folder.path
+        return outcome
 
     # --- choosing ----------------------------------------------------------------------------
 

@@ -1,0 +1,34 @@
+"""A view whose batches are augmented; each batch draws from its own stream, so workers change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pretune.augmentations import BatchAugmentation
+from pretune.data.dataset import View
+from pretune.types import Batch
+
+
+class AugmentedView:
+    """Passes batches of another view through batch augmentations.
+
+    The draw depends on (seed, epoch, the batch's items) only: not on threads, ranks asked first, or a resume.
+    """
+
+    def __init__(self, view: View, parts: tuple[BatchAugmentation, ...], classes: int | None, seed: int) -> None:
+        self.view, self.parts, self.classes, self.seed = view, parts, classes, seed
+        self.lengths = view.lengths
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def batch(self, index: NDArray[np.int64], epoch: int) -> Batch:
+        """Return the augmented batch of these items."""
+        batch = self.view.batch(index, epoch)
+        entropy = np.random.SeedSequence([self.seed, epoch, int(index[0]), len(index)]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(entropy >> 1))
+        for part in self.parts:
+            batch = part.apply(batch, generator, self.classes)
+        return batch

@@ -1,0 +1,96 @@
+"""Settings: read, override, validate, write back."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import pytest
+
+from pretune import config
+from pretune.config import Bytes, Duration, Flat, Within
+from pretune.errors import SettingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    """A section."""
+
+    rate: Annotated[float, Within(0, 1, above=True)] = 0.5
+    """A share."""
+    time: Annotated[float | None, Duration()] = None
+    size: Annotated[int | None, Bytes()] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A section that its name alone stands for."""
+
+    name: Literal["one", "two"] = "one"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    """The root."""
+
+    count: Annotated[int, Within(1)] = 3
+    """How many."""
+    on: bool = False
+    inner: Annotated[Inner, Flat()] = field(default_factory=Inner)
+    named: Named = field(default_factory=Named)
+
+
+def build(*words: str) -> Outer:
+    return config.build(Outer, config.override({}, words))
+
+
+def test_flat_keys_reach_their_section_in_both_spellings() -> None:
+    assert build("rate=0.25") == build("inner.rate=0.25") == Outer(inner=Inner(rate=0.25))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0), ("2d", 172800.0)])
+def test_durations_take_units(text: str, seconds: float) -> None:
+    assert build(f"time={text}").inner.time == seconds
+
+
+def test_bytes_take_units() -> None:
+    assert build("size=2G").inner.size == 2 << 30
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("cout=3", "Did you mean 'count'"),
+        ("count=0", "count must be a whole number in [1, inf); got '0'"),
+        ("count=2.5", "count must be a whole number"),
+        ("rate=0", "in (0, 1]"),
+        ("rate=nan", "in (0, 1]"),
+        ("on=maybe", "on must be true or false"),
+        ("time=soon", "90s, 10m or 1.5h"),
+        ("time=0", "must be an amount"),
+        ("named=three", "cannot be 'three'"),
+        ("named.wight=2", "Did you mean 'weight'"),
+        ("count", "not a setting"),
+    ],
+)
+def test_bad_settings_say_what_is_allowed(word: str, said: str) -> None:
+    with pytest.raises(SettingError, match=".*") as caught:
+        build(word)
+    assert said in str(caught.value)
+
+
+def test_a_named_section_takes_its_name_or_its_keys() -> None:
+    assert build("named=two").named == Named(name="two")
+    assert build("named=two", "named.weight=3").named == Named(name="two", weight=3.0)
+
+
+def test_trees_round_trip() -> None:
+    made = build("rate=0.1", "named=two", "on=yes", "time=3m")
+    assert config.build(Outer, config.to_tree(made)) == made
+    assert config.digest(made) != config.digest(Outer())
+
+
+def test_settings_are_described_from_the_strings_under_the_fields() -> None:
+    described = {setting.key: setting for setting in config.settings(Outer)}
+    assert described["count"].doc == "How many."
+    assert described["rate"].doc == "A share."
+    assert described["rate"].default == "0.5"
