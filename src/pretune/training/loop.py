@@ -10,12 +10,12 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pretune.data.loader import Loader
 from pretune.errors import TrainingError
 from pretune.models.learner import Learner
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, changing, load_by_name
@@ -27,6 +27,9 @@ from pretune.training.plan import Plan, Progress
 from pretune.training.step import Stepper
 from pretune.training.streams import Streams
 from pretune.types import ParamGroup
+
+if TYPE_CHECKING:
+    from pretune.data.loader import Loader
 
 MAX_FAILURES = 3
 

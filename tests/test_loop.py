@@ -1,0 +1,210 @@
+"""The loop: what it yields, and that stopping it anywhere changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pretune.errors import TrainingError
+from pretune.models import Learner
+from pretune.strategies._base import groups
+from pretune.training.checkpoint import Checkpoints, Decisions, read
+from pretune.training.device import Device
+from pretune.training.events import Evaluated, Event, Finished, Saved, Started, Stepped, Warned
+from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.optim import Optim
+from pretune.training.plan import Plan, Precision
+from pretune.training.schedule import Schedule
+from pretune.types import Batch, Features, StepOutput
+
+CPU = Device(device=torch.device("cpu"))
+
+
+class Toy(Learner):
+    """Regression with dropout, so that random streams matter."""
+
+    def __init__(self, poison: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.poison, self.calls = poison, 0
+
+    def forward(self, batch: Batch) -> StepOutput:
+        self.calls += 1
+        loss = (self.net(batch.inputs.tensor).squeeze(1) - batch.targets).square().mean()
+        return StepOutput(loss=loss * float("nan") if self.calls == self.poison else loss, size=batch.size)
+
+    def predict(self, batch: Batch) -> Tensor:
+        return self.net(batch.inputs.tensor)
+
+
+class ToyLoader:
+    """Five batches an epoch, different in each epoch."""
+
+    def steps(self, epoch: int) -> int:
+        return 5
+
+    def iterate(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for i in range(start, 5):
+            x = torch.from_numpy(np.random.default_rng([epoch, i]).normal(size=(6, 4)).astype(np.float32))
+            yield Batch(inputs=Features(tensor=x, layout="pooled"), targets=x.sum(1), index=torch.arange(6))
+
+
+def around(folder: Path) -> Surroundings:
+    folder.mkdir(exist_ok=True)
+    return Surroundings(device=CPU, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", CPU.agree))
+
+
+def plan(**changes: Any) -> Plan:
+    return Plan(**{"number": 0, "phase": "toy", "epochs": 4, "lr": 0.05, "seed": 3, "ema": 0.9, "save_seconds": 0.0, **changes})
+
+
+def events_of(folder: Path, learner: Learner | None = None, evaluation: Evaluation | None = None, **changes: Any) -> list[Event]:
+    learner = learner or Toy()
+    return list(fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(**changes), around(folder), evaluation))
+
+
+def losses(events: list[Event]) -> dict[int, float]:
+    return {e.step: e.loss for e in events if isinstance(e, Stepped)}
+
+
+def test_it_starts_steps_saves_and_finishes(tmp_path: Path) -> None:
+    events = events_of(tmp_path)
+    assert isinstance(events[0], Started)
+    assert events[0].steps == 20
+    assert sorted(losses(events)) == list(range(1, 21))
+    assert isinstance(events[-2], Saved)
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason == "completed"
+
+
+@pytest.mark.parametrize("optim", ["adamw", "sgd"])
+@pytest.mark.parametrize("stop", [1, 7, 10, 19])
+def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str) -> None:
+    whole, whole_learner = {}, Toy()
+    whole = losses(events_of(tmp_path / "whole", whole_learner, optim=Optim(name=optim)))
+    learner = Toy()
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(optim=Optim(name=optim)), around(tmp_path / "cut"))
+    seen: dict[int, float] = {}
+    for event in loop:
+        if isinstance(event, Stepped):
+            seen[event.step] = event.loss
+            if event.step == stop:
+                break
+    loop.close()
+    checkpoint = around(tmp_path / "cut").checkpoints.latest()
+    assert checkpoint is not None
+    torch.manual_seed(99)  # whatever the new process did before
+    fresh = Toy()
+    rest = fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(optim=Optim(name=optim)), around(tmp_path / "cut"), resume=checkpoint)
+    seen |= losses(list(rest))
+    assert seen == whole
+    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), whole_learner.state_dict().values(), strict=True))
+
+
+def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
+    whole = losses(events_of(tmp_path / "whole"))
+    learner = Toy()
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path / "cut"))
+    next(event for event in loop if isinstance(event, Saved) and event.step == 8)
+    copies = {p.name: p.read_bytes() for p in (tmp_path / "cut" / "checkpoints").iterdir()}
+    loop.close()
+    for path in (tmp_path / "cut" / "checkpoints").iterdir():
+        path.unlink()
+    for name, content in copies.items():  # the disk as kill -9 would have left it, the newest file cut in half
+        (tmp_path / "cut" / "checkpoints" / name).write_bytes(content if not name.endswith("08.safetensors") else content[: len(content) // 2])
+    checkpoint = around(tmp_path / "cut").checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.state["progress"]["step"] == 7
+    fresh = Toy()
+    rest = losses(list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), around(tmp_path / "cut"), resume=checkpoint)))
+    assert rest == {step: loss for step, loss in whole.items() if step > 7}
+
+
+def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:
+    alone = [losses(events_of(tmp_path / f"alone{s}", seed=s)) for s in (1, 2)]
+    learners = [Toy(), Toy()]
+    loops = [fit(m, ToyLoader(), groups("all", m.net, "net"), plan(seed=s), around(tmp_path / f"both{s}")) for m, s in zip(learners, (1, 2), strict=True)]
+    seen: list[dict[int, float]] = [{}, {}]
+    for pair in zip(*loops, strict=True):
+        for position, event in enumerate(pair):
+            if isinstance(event, Stepped):
+                seen[position][event.step] = event.loss
+    assert seen == alone
+    assert alone[0] != alone[1]
+
+
+def test_a_micro_batch_has_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    whole, parts = Toy().eval(), Toy().eval()
+    for learner, micro in ((whole, None), (parts, 2)):
+        learner.train = lambda mode=True, m=learner: m  # type: ignore[method-assign,misc] # dropout off: its draws depend on the split
+        events_of(tmp_path / str(micro), learner, epochs=1, precision=Precision(micro_batch=micro))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True))
+
+
+def test_early_stopping_restores_the_best(tmp_path: Path) -> None:
+    learner = Toy()
+    values = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5])
+    at_best: dict[str, Tensor] = {}
+
+    def measure() -> dict[str, float]:
+        value = next(values)
+        if value == 0.9:
+            at_best.update({k: v.clone() for k, v in learner.state_dict().items()})
+        return {"accuracy": value}
+
+    evaluation = Evaluation(parts={"select": measure}, selects="select")
+    events = events_of(tmp_path, learner, evaluation, epochs=6, patience=2, ema=None)
+    assert [e.best for e in events if isinstance(e, Evaluated)] == [True, True, False, False]
+    assert isinstance(events[-1], Finished)
+    assert events[-1].reason == "early_stopped"
+    assert all(torch.equal(v, at_best[k]) for k, v in learner.state_dict().items())
+
+
+def test_nan_begins_the_phase_again_at_half_the_rate(tmp_path: Path) -> None:
+    events = events_of(tmp_path, Toy(poison=9))
+    warned = [e for e in events if isinstance(e, Warned)]
+    assert len(warned) == 1
+    assert "not a number" in warned[0].message
+    assert "0.025" in warned[0].message
+    assert max(e.lr for e in events[events.index(warned[0]) :] if isinstance(e, Stepped)) == pytest.approx(0.025)
+
+
+def test_hopeless_training_ends_with_words(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="Lower lr"):
+        events_of(tmp_path, lr=1e6, optim=Optim(name="sgd"), clip=None, schedule=Schedule(name="constant", warmup=0.0))
+
+
+def test_a_budget_plans_the_number_of_steps_and_decisions_replay(tmp_path: Path) -> None:
+    events = events_of(tmp_path, epochs=100_000, budget=0.5)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert 0.4 < finished.seconds < 0.6
+    stepped = [e for e in events if isinstance(e, Stepped)]
+    assert stepped[-1].lr < 1e-3, "the schedule reaches its end"
+    replayed = [e for e in events_of(tmp_path, epochs=100_000, budget=0.5) if isinstance(e, Stepped)]
+    assert [e.loss for e in replayed] == [e.loss for e in stepped]
+
+
+def test_a_cut_checkpoint_is_recognised(tmp_path: Path) -> None:
+    events_of(tmp_path, epochs=1)
+    path = sorted((tmp_path / "checkpoints").iterdir())[-1]
+    path.write_bytes(path.read_bytes()[:-10])
+    assert read(path) is None
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "linear", "step", "plateau", "constant", "wsd"])
+def test_schedules_warm_up_and_stay_in_range(name: str) -> None:
+    schedule = Schedule(name=name)  # type: ignore[arg-type]
+    factors = [schedule.factor(x) for x in np.linspace(0, 1, 101)]
+    assert all(0 <= f <= 1 for f in factors)
+    assert factors[0] < 0.05
+    assert max(factors) == pytest.approx(1.0, abs=0.01)
+    if name in ("one_cycle", "cosine", "linear", "wsd"):
+        assert factors[-1] == pytest.approx(0.0, abs=1e-9)
