@@ -108,7 +108,7 @@ def _by_shape(raw: bytes) -> DecodedText:
     bad = len(_ESCAPED.findall(loose))
     good = sum(1 for c in loose if c > "\x7f") - bad if bad < 10_000 else 0
     if good > bad:
-        return DecodedText(text=loose, encoding="UTF-8, damaged")
+        return DecodedText(text=loose, encoding="UTF-8 with some bytes that are no text")
     runs = _HIGH_RUN.findall(raw[: 4 * _PROBE])
     alone = sum(len(run) == 1 for run in runs) / len(runs)
     plausible = sum(byte in _PLAUSIBLE for run in runs for byte in run) / sum(map(len, runs))
@@ -118,8 +118,10 @@ def _by_shape(raw: bytes) -> DecodedText:
     if chinese is not None:
         return DecodedText(text=chinese, encoding="GB18030")
     if bad <= max(3, len(raw) / 1000):
-        return DecodedText(text=loose, encoding="UTF-8, damaged")
-    raise BadItem("unknown_encoding", "is in an encoding that cannot be told (not UTF-8, UTF-16, Windows-1252 or GB18030); save it as UTF-8")
+        return DecodedText(text=loose, encoding="UTF-8 with some bytes that are no text")
+    raise BadItem(
+        "unknown_encoding", "is in an encoding that cannot be told (not UTF-8, UTF-16, Windows-1252 or GB18030); save it as UTF-8"
+    )
 
 
 def _western(raw: bytes) -> DecodedText:

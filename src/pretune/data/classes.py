@@ -1,0 +1,145 @@
+"""The one class list of a table, and what must be true of it before anything can be learned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from pretune.data.folders import UNITS
+from pretune.data.numbers import number
+from pretune.data.table import Table
+from pretune.data.targets import classes_of
+from pretune.errors import DataError, SettingError
+from pretune.types import Finding, LedgerEntry, Row
+
+
+def names_of(row: Row) -> tuple[str, ...]:
+    """Return the class names of a row; () for numbers and unlabelled rows."""
+    if isinstance(row.target, tuple):
+        return row.target
+    return (row.target,) if isinstance(row.target, str) else ()
+
+
+def count(rows: list[Row]) -> Counter[str]:
+    """Return the number of rows of each class."""
+    return Counter(name for row in rows for name in names_of(row))
+
+
+def retarget(table: Table, task: str | None) -> Table:
+    """Turn the folder names of a table into what `task` asks for: numbers or sets of one.
+
+    Raises:
+        SettingError: regression, and a folder's name is no number.
+    """
+    if task == "multilabel":
+        table.rows = [replace(row, target=(str(row.target),)) for row in table.rows]
+    if task == "regression":
+        strange = sorted({str(row.target) for row in table.rows if number(str(row.target)) is None})
+        if strange:
+            raise SettingError(
+                f"task=regression needs numbers, and the class folders have names ({', '.join(strange[:3])}). Name a column: label=COLUMN."
+            )
+        table.rows = [replace(row, target=number(str(row.target))) for row in table.rows]
+        table.said.append("the names of the class folders were taken for numbers.")
+    table.task = task or table.task
+    return table
+
+
+def settle(table: Table, path: Path, *, learn: bool) -> Table:
+    """Fix the class list, drop what train does not know, and refuse what nothing can be learned from.
+
+    Raises:
+        DataError: no rows, one class, or a constant target.
+    """
+    if not table.rows:
+        first = f" The first: {table.ledger[0].detail}." if table.ledger else ""
+        raise DataError(f"{path}: none of the {len(table.ledger)} items can be used.{first}")
+    if learn:
+        _refuse_free_text(table, path)
+    _drop_unknown(table)
+    table.classes = classes_of([row.target for row in table.rows])
+    _mention_missing(table)
+    table.said.append(_counts(table))
+    table.inputs = table.inputs or [row.id for row in table.rows]
+    if learn:
+        _refuse(table, path)
+    return table
+
+
+def _refuse_free_text(table: Table, path: Path) -> None:
+    """Refuse a label column in which hardly any value repeats.
+
+    Raises:
+        DataError: more than half as many classes as rows.
+    """
+    classes = count(table.rows)
+    if len(table.rows) < 20 or len(classes) <= len(table.rows) / 2:
+        return
+    column = repr(table.columns.get("label", "the folders"))
+    example = f" (one is {min(classes, key=len)!r})" if classes else ""
+    raise DataError(
+        f"{path}: {column} has {len(classes)} different values in {len(table.rows)} rows{example}: too many to be classes. Name another: label=COLUMN."
+    )
+
+
+def _drop_unknown(table: Table) -> None:
+    """Leave items of val and test out whose class train does not have."""
+    train = set(count([row for row in table.rows if row.split == "train"]))
+    if not train:
+        return
+    for part in ("val", "test"):
+        unknown = Counter(name for row in table.rows if row.split == part for name in names_of(row) if name not in train)
+        if unknown:
+            shown = ", ".join(f"{name!r} ({n})" for name, n in unknown.most_common(8))
+            message = f"train does not have {len(unknown)} class(es) of {part}, whose items are left out of the score: {shown}."
+            table.findings.append(Finding(kind="unknown_class", severity="warning", message=message, items=tuple(sorted(unknown))[:300]))
+    kept = []
+    for row in table.rows:
+        strange = [name for name in names_of(row) if name not in train]
+        if strange and row.split != "train":
+            detail = f"{row.id} is of class {strange[0]!r}, which train does not have"
+            table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason="unknown_class", detail=detail))
+        else:
+            kept.append(row)
+    table.rows = kept
+
+
+def _mention_missing(table: Table) -> None:
+    for part in ("val", "test"):
+        rows = [row for row in table.rows if row.split == part]
+        missing = [name for name in table.classes if name not in count(rows)] if rows else []
+        if missing:
+            message = f"{part} has no item of {', '.join(map(repr, missing[:8]))}: the {part} score says nothing about it."
+            table.findings.append(Finding(kind="class_missing", severity="warning", message=message, items=tuple(missing)))
+
+
+def _counts(table: Table) -> str:
+    parts = table.counts()
+    shown = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test", "all") if parts[part])
+    rows = f"{len(table.rows)} usable {UNITS[table.modality]}s" + (f" ({shown})" if "all" not in parts else "")
+    if not table.classes:
+        return f"{rows}."
+    names = ", ".join(name if name == name.strip() else repr(name) for name in table.classes[:12]) + (
+        " …" if len(table.classes) > 12 else ""
+    )
+    return f"{rows}, {len(table.classes)} classes: {names}."
+
+
+def _refuse(table: Table, path: Path) -> None:
+    if table.task == "regression":
+        values = {row.target for row in table.rows}
+        if len(values) == 1:
+            column = f" in column {table.columns['label']!r}" if "label" in table.columns else ""
+            raise DataError(
+                f"{path}: every target{column} is {values.pop()}: a constant target, so there is nothing to learn. Name another: label=COLUMN."
+            )
+    elif len(table.classes) < 2 and not (table.task == "multilabel" and any(not row.target for row in table.rows)):
+        name = table.classes[0] if table.classes else "none"
+        where = f"column {table.columns['label']!r}" if "label" in table.columns else "the class folders"
+        empty = [finding.items[0] for finding in table.findings if finding.kind == "empty_class"]
+        also = f" ({', '.join(map(repr, empty))} is empty.)" if empty else ""
+        raise DataError(
+            f"{path}: only one class: {name} ({len(table.rows)} {UNITS[table.modality]}s, from {where}, under {table.root}).{also} "
+            "Training needs at least two classes; give each its own folder or label."
+        )

@@ -1,0 +1,278 @@
+"""Find which column of a manifest is the path, the text, the label, the part, the group; say it in words."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+
+from pretune.data import vocabulary
+from pretune.data.parts import part_of
+from pretune.data.records import Records, Value
+from pretune.data.table import Columns
+from pretune.errors import DataError, SettingError, did_you_mean
+from pretune.modalities._formats import modality_of
+
+_SAMPLE = 5000
+_FLAG = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
+_HINTS = ("label", "class", "category", "target", "sentiment")
+
+
+@dataclass(kw_only=True)
+class Roles:
+    """Role -> column names."""
+
+    path: str | None = None
+    text: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    """One column, or several of 0 and 1."""
+    split: str | None = None
+    flag: str | None = None
+    """A true/false column that marks one part, such as is_valid."""
+    group: str | None = None
+    said: list[str] = field(default_factory=list)
+
+    def used(self) -> dict[str, str]:
+        """Return role -> columns, for people and for the run folder."""
+        pairs = {
+            "path": self.path,
+            "text": ",".join(self.text),
+            "label": ",".join(self.label),
+            "split": self.split or self.flag,
+            "group": self.group,
+        }
+        return {role: name for role, name in pairs.items() if name}
+
+
+class _Column:
+    """What one column looks like, from a sample."""
+
+    def __init__(self, name: str, values: list[Value]) -> None:
+        self.name = name
+        self.plain = vocabulary.plain(name)
+        self.lists = sum(isinstance(value, list | tuple) for value in values)
+        self.texts = [text for text in map(as_text, values) if text]
+        self.total = len(values)
+
+    @functools.cached_property
+    def distinct(self) -> int:
+        return len(set(self.texts))
+
+    @functools.cached_property
+    def length(self) -> float:
+        return sum(min(len(text), 500) for text in self.texts) / max(1, len(self.texts))
+
+    @functools.cached_property
+    def numeric(self) -> float:
+        return sum(is_number(text) for text in self.texts) / max(1, len(self.texts))
+
+    @functools.cached_property
+    def media(self) -> float:
+        return sum(modality_of(text) is not None for text in self.texts) / max(1, len(self.texts))
+
+    @property
+    def binary(self) -> bool:
+        return bool(self.texts) and {text.casefold() for text in self.texts} <= _FLAG
+
+    @property
+    def identifies(self) -> bool:
+        """Whether the column's name says that it only names the rows."""
+        return self.plain in vocabulary.ID or (self.plain.endswith("_id") and not _is_label_name(self.plain))
+
+
+def as_text(value: Value) -> str:
+    """Return a scalar as stripped text, '' for None, NaN and lists."""
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or isinstance(value, list | tuple | dict) or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).strip()
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number as Python writes them (nan and inf included)."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def find(records: Records, wanted: Columns, *, modality: str | None = None, labelled: bool = True) -> Roles:
+    """Return the role of each column.
+
+    Args:
+        records: the manifest.
+        wanted: the columns that the person named.
+        modality: image, audio or text where it is known.
+        labelled: whether a label column is looked for.
+
+    Raises:
+        SettingError: a named column does not exist.
+        DataError: no column holds the content.
+    """
+    sample = records.values[:: max(1, len(records.values) // _SAMPLE)]
+    columns = {name: _Column(name, [record[at] for record in sample]) for at, name in enumerate(records.columns)}
+    roles = Roles()
+    _find_split(roles, records, columns, wanted)
+    _find_group(roles, records, columns, wanted)
+    roles.path = named(records, wanted.path, "path") or _find_path(columns, modality, wanted)
+    named_labels = _named_several(records, wanted.label, "label") if labelled else ()
+    if roles.path is None or wanted.text:
+        taken = {roles.split, roles.flag, roles.group, *named_labels, roles.path if wanted.text else None}
+        roles.text = _named_several(records, wanted.text, "text") or _find_text(columns, taken)
+    if roles.path is None and not roles.text:
+        raise DataError(
+            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}). Name it: path=COLUMN or text=COLUMN."
+        )
+    if labelled:
+        roles.label = named_labels or _find_label(columns, {roles.path, *roles.text, roles.split, roles.flag, roles.group})
+    return roles
+
+
+# --- names the person gave -----------------------------------------------------------------------
+
+
+def named(records: Records, name: str | None, role: str) -> str | None:
+    """Return the column called `name`, letter case forgiven.
+
+    Raises:
+        SettingError: there is none; nearest first.
+    """
+    if name is None or name in records.columns:
+        return name
+    same = [column for column in records.columns if column.casefold() == name.strip().casefold()]
+    if len(same) == 1:
+        return same[0]
+    raise SettingError(f"{role}={name}: {records.name} has no column {name!r}. {did_you_mean(name, records.columns)}")
+
+
+def _named_several(records: Records, names: str | None, role: str) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if names in records.columns:
+        return (names,)
+    found = [named(records, name.strip(), role) for name in names.split(",") if name.strip()]
+    return tuple(name for name in found if name)
+
+
+# --- names that are found ------------------------------------------------------------------------
+
+
+def _find_path(columns: dict[str, _Column], modality: str | None, wanted: Columns) -> str | None:
+    if modality == "text" and wanted.text:
+        return None
+    files = [column for column in columns.values() if column.texts and column.media >= 0.5]
+    files.sort(key=lambda column: (column.plain not in vocabulary.PATH, -column.media))
+    return files[0].name if files else None
+
+
+def find_stems(records: Records, stems: set[str]) -> str | None:
+    """Return the column whose values are file names without their endings."""
+    for at, name in enumerate(records.columns):
+        texts = [as_text(record[at]) for record in records.values[:200]]
+        if sum(text in stems for text in texts) >= 0.5 * max(1, len(texts)):
+            return name
+    return None
+
+
+def _find_text(columns: dict[str, _Column], taken: set[str | None]) -> tuple[str, ...]:
+    """Return a known pair of sentences, else the column with the longest strings, a telling name counting threefold."""
+    by_name = {column.plain: column.name for column in columns.values()}
+    for first, second in vocabulary.PAIRS:
+        if first in by_name and second in by_name:
+            return by_name[first], by_name[second]
+    free = [
+        column
+        for column in columns.values()
+        if column.name not in taken and column.texts and column.numeric < 0.9 and not column.identifies
+    ]
+    unlabelled = [column for column in free if not _is_label_name(column.plain)]
+    scored = [(column.length * (3 if _is_text_name(column.plain) else 1), column.name) for column in unlabelled or free]
+    return (max(scored, key=lambda pair: pair[0])[1],) if scored else ()
+
+
+def _is_text_name(plain: str) -> bool:
+    return plain in vocabulary.TEXT or any(token in ("text", "sentence", "review", "comment", "content") for token in plain.split("_"))
+
+
+def _is_label_name(plain: str) -> bool:
+    return plain in vocabulary.LABEL or any(token in _HINTS for token in plain.split("_"))
+
+
+def _find_label(columns: dict[str, _Column], taken: set[str | None]) -> tuple[str, ...]:
+    """Return the label column: by name, else few distinct words, else 0/1 columns, else a number."""
+    free = [column for column in columns.values() if column.name not in taken and (column.texts or column.lists)]
+    exact = [column for column in free if column.plain in vocabulary.LABEL]
+    if exact:
+        return (min(exact, key=lambda column: vocabulary.LABEL.index(column.plain)).name,)
+    free = [column for column in free if not column.identifies]
+    hinted = [column for column in free if _is_label_name(column.plain)]
+    if len(hinted) == 1:
+        return (hinted[0].name,)
+    binary = [column.name for column in free if column.binary]
+    words = [column for column in free if column.lists or (column.numeric < 0.8 and 1 <= column.distinct <= max(2, len(column.texts) / 2))]
+    if words:
+        return (min(words, key=lambda column: (column.distinct < 2, column.distinct)).name,)
+    if len(binary) > 1:
+        return tuple(binary)
+    numbers = [column for column in free if column.numeric >= 0.6]
+    numbers.sort(key=lambda column: (column.plain not in vocabulary.NUMBER, column.distinct > 20, column.distinct))
+    return (numbers[0].name,) if numbers else (free[0].name,) if len(free) == 1 and free[0].distinct < free[0].total else ()
+
+
+def _find_split(roles: Roles, records: Records, columns: dict[str, _Column], wanted: Columns) -> None:
+    if wanted.split == "new":
+        return
+    roles.split = named(records, wanted.split, "split")
+    if roles.split:
+        strange = sorted({text for text in columns[roles.split].texts if part_of(text) is None})
+        if strange:
+            raise SettingError(
+                f"split={wanted.split}: the column must say train, val or test; it also says {', '.join(map(repr, strange[:5]))}."
+            )
+        return
+    for column in columns.values():
+        if column.plain in vocabulary.SPLIT and column.texts:
+            parts = [part_of(text) for text in column.texts]
+            if "train" in parts and sum(part is not None for part in parts) >= 0.9 * len(parts):
+                roles.split = column.name
+                return
+    flags = [column.name for column in columns.values() if column.plain in vocabulary.FLAGS and column.binary]
+    roles.flag = flags[0] if flags else None
+
+
+def _find_group(roles: Roles, records: Records, columns: dict[str, _Column], wanted: Columns) -> None:
+    if wanted.group is not None:
+        if wanted.group in records.columns or "(" not in wanted.group:
+            roles.group = named(records, wanted.group, "group")
+        return
+    for column in columns.values():
+        if (column.plain in vocabulary.GROUP or column.plain.endswith("_group")) and 1 < column.distinct < len(column.texts):
+            roles.group = column.name
+            roles.said.append(f"items with equal {column.name!r} stay on one side of a split.")
+            return
+    for column in columns.values():
+        if column.plain in vocabulary.GROUPLIKE and 1 < column.distinct < len(column.texts):
+            roles.said.append(
+                f"{records.name} has a column {column.name!r}; group={column.name} keeps each {column.name} on one side of a split."
+            )
+            return
+
+
+def sentence(records: Records, roles: Roles, labels: dict[str, int]) -> str:
+    """Return in words which columns were taken and which were not.
+
+    Args:
+        records: the manifest.
+        roles: what was found.
+        labels: number of distinct values of each label column.
+    """
+    used = roles.used()
+    shown = [
+        f"{role} is {name!r}" + (f" ({labels[name]} distinct values)" if role == "label" and name in labels else "")
+        for role, name in used.items()
+    ]
+    taken = {name for value in used.values() for name in value.split(",")} | set(used.values())
+    rest = [name for name in records.columns if name not in taken]
+    return f"{records.name}: {', '.join(shown)}" + (f"; not used: {', '.join(rest)}" if rest else "") + "."

@@ -1,0 +1,162 @@
+"""Class folders beside a manifest: folders give the labels, the manifest adds columns by path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pretune.data import columns as finder
+from pretune.data import targets as target_parser
+from pretune.data.columns import Roles, as_text
+from pretune.data.parts import part_of
+from pretune.data.paths import Locator
+from pretune.data.records import Records, read_records
+from pretune.data.table import Columns, Table
+from pretune.data.tree import File, Tree
+from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
+from pretune.types import Finding, LedgerEntry, Row
+
+
+def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task: str | None) -> None:
+    """Add part and group (and, where label= names a column, the target) of a manifest to rows of class folders.
+
+    Raises:
+        SettingError: label=, group=, split= or path= name a column that no manifest has.
+    """
+    found = [pair for file in manifests for pair in [_matching(table, tree, file, columns)] if pair]
+    if not found:
+        _refuse_names(table, columns, [])
+        return
+    wanted = [name for name in (columns.label, columns.split, columns.group) if name]
+    records, at = max(found, key=lambda pair: sum(name in pair[0].columns for name in wanted))
+    _refuse_names(table, columns, records.columns)
+    roles = finder.find(records, columns, modality=table.modality)
+    table.columns = {role: name for role, name in roles.used().items() if role in ("path", "split", "group") or columns.label}
+    table.said += [*records.said, *roles.said]
+    _apply(table, records, roles, at, columns, task)
+
+
+def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[Records, dict[str, int]] | None:
+    """Return a manifest and row id -> record, where most of its paths are rows of the table."""
+    try:
+        records = read_records(tree.path(file))
+        roles = finder.find(
+            records, replace(Columns(), path=columns.path if columns.path in records.columns else None), modality=table.modality
+        )
+    except (DataError, MissingExtra) as error:
+        table.said.append(f"{file.id} was not used: {error}")
+        return None
+    if roles.path is None:
+        table.said.append(f"{file.id} was not used: it names no files.")
+        return None
+    locator = Locator(tree.root, lambda: tree)
+    values = [as_text(value) for value in records.column(roles.path)]
+    locator.settle(values)
+    ids = {row.id for row in table.rows}
+    at = {item: index for index, value in enumerate(values) if value and (item := locator.find(value).id) in ids}
+    if len(at) < 0.5 * min(len(ids), len(values)):
+        table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.")
+        return None
+    return records, at
+
+
+def _refuse_names(table: Table, columns: Columns, known: list[str]) -> None:
+    folded = {name.casefold() for name in known}
+    for role in ("label", "split", "group", "path"):
+        name = getattr(columns, role)
+        is_pattern = role == "group" and name is not None and "(" in name
+        if (
+            name is None
+            or is_pattern
+            or (role == "split" and name == "new")
+            or all(part.strip().casefold() in folded for part in name.split(","))
+        ):
+            continue
+        if known:
+            raise SettingError(f"{role}={name}: the manifest in {table.root} has no column {name!r}. {did_you_mean(name, known)}")
+        raise SettingError(f"{role}={name} names a column, but {table.root} holds class folders and no manifest that names their files.")
+
+
+def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], columns: Columns, task: str | None) -> None:
+    """Replace part, group and target of the rows, and say what came from where."""
+    added = [
+        f"{role} ({name})" for role, name in (("group", roles.group), ("label", ",".join(roles.label) if columns.label else None)) if name
+    ]
+    if roles.split and not any(row.split for row in table.rows):
+        added.append(f"split ({roles.split})")
+        table.rows = _with_parts(table, records, roles.split, at)
+    elif roles.split:
+        _compare_parts(table, records, roles.split, at)
+    if roles.group:
+        groups = records.column(roles.group)
+        table.rows = [replace(row, group=as_text(groups[at[row.id]]) or None) if row.id in at else row for row in table.rows]
+    if columns.label:
+        _relabel(table, records, roles, at, task)
+    else:
+        _compare_labels(table, records, roles, at)
+    what = f" and adds {', '.join(added)} by path" if added else ""
+    labels = "" if columns.label else "folders give the labels; "
+    table.said.append(f"{labels}{records.name} names {len(at)} of {len(table.rows)} files{what}.")
+
+
+def _compare_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> None:
+    parts = records.column(column)
+    differing = sum(row.id in at and part_of(parts[at[row.id]]) not in (None, row.split) for row in table.rows)
+    if differing:
+        table.said.append(
+            f"the folders give the parts; {column!r} of {records.name} puts {differing} file(s) elsewhere and was not believed."
+        )
+    del table.columns["split"]
+
+
+def _with_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> list[Row]:
+    parts = records.column(column)
+    out = [replace(row, split=part_of(parts[at[row.id]])) if row.id in at else row for row in table.rows]
+    unknown = sum(row.split is None for row in out)
+    if unknown and unknown < len(out):
+        table.said.append(f"{unknown} file(s) that {records.name} gives no part were taken for train.")
+        out = [replace(row, split=row.split or "train") for row in out]
+    return out
+
+
+def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], task: str | None) -> None:
+    """Take the targets from the manifest's column instead of the folders."""
+    labels = {name: records.column(name) for name in roles.label}
+    if len(labels) > 1:
+        parsed = target_parser.parse_flags(labels, task=task)
+    else:
+        parsed = target_parser.parse(labels[roles.label[0]], roles.label[0], task=task, names=records.names.get(roles.label[0]))
+    kept = []
+    for row in table.rows:
+        index = at.get(row.id)
+        problem = parsed.problems.get(index) if index is not None else None
+        if index is None or (problem and problem.action == "dropped"):
+            detail = f"{records.where(index)} {problem.words}" if index is not None and problem else f"{row.id} is not in {records.name}"
+            reason = problem.reason if problem else "not_in_manifest"
+            table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason=reason, detail=detail))
+            continue
+        if problem:
+            table.ledger.append(
+                LedgerEntry(item=row.id, action="repaired", reason=problem.reason, detail=f"{records.where(index)} {problem.words}")
+            )
+        kept.append(replace(row, target=parsed.values[index]))
+    table.rows, table.task = kept, parsed.task
+    table.said += parsed.said
+    table.findings += parsed.findings
+
+
+def _compare_labels(table: Table, records: Records, roles: Roles, at: dict[str, int]) -> None:
+    """Report a label column that contradicts the folders."""
+    if len(roles.label) != 1:
+        return
+    values = [target_parser.clean(as_text(value)) for value in records.column(roles.label[0])]
+    known = {row.target for row in table.rows}
+    if sum(value in known for value in values) < 0.5 * len(values):
+        table.said.append(f"the column {roles.label[0]!r} of {records.name} holds other labels; label={roles.label[0]} takes them.")
+        return
+    differing = [row.id for row in table.rows if row.id in at and values[at[row.id]] and values[at[row.id]] != row.target]
+    if differing:
+        message = (
+            f"{len(differing)} file(s) lie in another class folder than {records.name} says in {roles.label[0]!r}: {', '.join(differing[:3])}. "
+            f"The folders were believed; label={roles.label[0]} believes the manifest."
+        )
+        table.findings.append(Finding(kind="label_disagreement", severity="warning", message=message, items=tuple(differing[:300])))

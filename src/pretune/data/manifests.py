@@ -1,0 +1,305 @@
+"""From the records of one or several manifests to a table: content, target, part and group of each row."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pretune.data import columns as finder
+from pretune.data import targets as target_parser
+from pretune.data import vocabulary
+from pretune.data.columns import Roles, as_text
+from pretune.data.parts import part_of
+from pretune.data.paths import Located, Locator
+from pretune.data.records import Records, Value
+from pretune.data.table import Columns, Table
+from pretune.data.targets import Problem, Targets
+from pretune.data.tree import Tree
+from pretune.errors import DataError
+from pretune.modalities._formats import modality_of
+from pretune.types import LedgerEntry, Row, Split, Target
+
+Part = tuple[Split | None, Records]
+_INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
+_LONG_FORMAT = 0.2
+
+
+@dataclass(kw_only=True)
+class _Draft:
+    """A table in the making."""
+
+    table: Table
+    roles: Roles
+    locator: Locator
+    entries: list[tuple[Row, str]] = field(default_factory=list)
+    """Each usable row, and where it stands."""
+    inputs: list[tuple[int, int, str]] = field(default_factory=list)
+    """Part, line and id of every record, usable or not."""
+    taken: set[str] = field(default_factory=set)
+    repairs: list[LedgerEntry] = field(default_factory=list)
+
+    def drop(self, item: str, reason: str, detail: str) -> None:
+        self.table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=detail))
+
+    def keep_repairs(self) -> None:
+        """Put the repairs of rows that stayed into the ledger."""
+        kept = {row.id for row in self.table.rows}
+        self.table.ledger += [entry for entry in self.repairs if entry.item in kept]
+
+
+def build(
+    parts: list[Part],
+    root: Path,
+    walk: Callable[[], Tree],
+    columns: Columns,
+    *,
+    task: str | None = None,
+    modality: str | None = None,
+    labelled: bool = True,
+) -> Table:
+    """Return the table of one or several manifests.
+
+    Args:
+        parts: each manifest with the part it stands for, None where a column may say.
+        root: the folder that paths are relative to.
+        walk: gives the tree below `root`, when it is needed.
+        columns: the columns that the person named.
+        task: classification, multilabel or regression; None infers it.
+        modality: image, audio or text; None infers it.
+        labelled: whether rows without a target are dropped; False ignores labels.
+
+    Raises:
+        DataError: no column holds the content or the label.
+        SettingError: a named column does not exist.
+    """
+    lead = next((records for part, records in parts if part == "train"), parts[0][1])
+    locator = Locator(root, walk)
+    roles = _find_roles(lead, locator, columns, modality, labelled)
+    if labelled and not roles.label:
+        raise DataError(_no_label(lead, roles))
+    table = Table(rows=[], modality="", task=None, root=root, layout=_layout(parts))
+    parts = [(part, records) for part, records in parts if _fits(table, part, records, lead, roles, labelled)]
+    table.modality = modality or _modality_of(lead, roles)
+    draft = _Draft(table=table, roles=roles, locator=locator)
+    _read(draft, parts, task, labelled)
+    table.columns = roles.used()
+    table.said += _sentences(parts) + roles.said
+    table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
+    table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
+    return table
+
+
+def _sentences(parts: list[Part]) -> list[str]:
+    """Return what was said while reading, what holds for all files once."""
+    first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(parts) for sentence in reversed(records.said)}
+    return list(reversed(first.values()))
+
+
+def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str | None, labelled: bool) -> Roles:
+    """Find the columns; where files are wanted and none are named with an ending, look for names without."""
+    try:
+        roles = finder.find(lead, columns, modality=modality, labelled=labelled)
+    except DataError:
+        roles = None
+    if modality in ("image", "audio") and (roles is None or roles.path is None):
+        stem = finder.find_stems(lead, locator.stems())
+        if stem is None:
+            raise DataError(
+                f"{lead.path}: no column names {modality} files below {locator.root} (columns: {', '.join(lead.columns)}). Name it: path=COLUMN."
+            )
+        return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
+    return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
+
+
+def _no_label(lead: Records, roles: Roles) -> str:
+    free = [name for name in lead.columns if name not in (roles.path, *roles.text, roles.split, roles.flag, roles.group)]
+    rest = f"the others are {', '.join(free)}" if free else "there is no other column"
+    content = roles.path or ", ".join(roles.text)
+    return f"{lead.path} has no column that can be the label (content is {content!r}; {rest}). Name it: label=COLUMN."
+
+
+def _layout(parts: list[Part]) -> str:
+    names = [records.name for _, records in parts]
+    return f"manifest {names[0]}" if len(names) == 1 else f"manifests {', '.join(names[:6])}" + (" …" if len(names) > 6 else "")
+
+
+def _fits(table: Table, part: Split | None, records: Records, lead: Records, roles: Roles, labelled: bool) -> bool:
+    """Tell whether a manifest has the columns of the leading one; a val or test part without labels is left out."""
+    if records is lead:
+        return True
+    content = [name for name in (roles.path, *roles.text) if name]
+    missing = [name for name in content if name not in records.columns]
+    if missing:
+        raise DataError(f"{records.path} has no column {missing[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
+    unlabelled = labelled and any(name not in records.columns for name in roles.label)
+    if unlabelled and part != "train":
+        table.said.append(f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} part and was left out.")
+        return False
+    if unlabelled:
+        raise DataError(f"{records.path} has no column {roles.label[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
+    return True
+
+
+def _modality_of(lead: Records, roles: Roles) -> str:
+    if roles.path is None:
+        return "text"
+    kinds = [modality_of(as_text(value)) for value in lead.column(roles.path)]
+    known = [kind for kind in kinds if kind]
+    return max(("image", "audio", "text"), key=known.count) if known else "image"
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) -> None:
+    table, roles = draft.table, draft.roles
+    target_column = _targets(parts, roles, task) if labelled else None
+    if roles.path:
+        values = [as_text(value) for _, records in parts for value in records.column(roles.path)]
+        moved = draft.locator.settle(values)
+        table.said += [f"{parts[0][1].name}: {moved}."] if moved else []
+    position = 0
+    for order, (part, records) in enumerate(parts):
+        index = {name: at for at, name in enumerate(records.columns)}
+        for at in range(len(records.values)):
+            target, problem = (target_column.values[position], target_column.problems.get(position)) if target_column else (None, None)
+            _add(draft, order, part, records, at, index, target, problem)
+            position += 1
+    if target_column:
+        table.task = target_column.task
+        table.findings += target_column.findings
+    table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
+    draft.keep_repairs()
+    lead = next((records for part, records in parts if part == "train"), parts[0][1])
+    table.said[:0] = [finder.sentence(lead, roles, _distinct(target_column, roles))] + (target_column.said if target_column else [])
+
+
+def _targets(parts: list[Part], roles: Roles, task: str | None) -> Targets:
+    """Parse the targets of all parts together, so that one column is one kind of thing."""
+    labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
+    if len(labels) > 1:
+        return target_parser.parse_flags(labels, task=task)
+    names = next((records.names[roles.label[0]] for _, records in parts if roles.label[0] in records.names), None)
+    return target_parser.parse(labels[roles.label[0]], roles.label[0], task=task, names=names)
+
+
+def _distinct(targets: Targets | None, roles: Roles) -> dict[str, int]:
+    if targets is None or len(roles.label) != 1:
+        return {}
+    return {roles.label[0]: len({value for value in targets.values if value is not None})}
+
+
+def _add(
+    draft: _Draft, order: int, part: Split | None, records: Records, at: int, index: dict[str, int], target: Target, problem: Problem | None
+) -> None:
+    """Add one record as a row, or say why not."""
+    record, where, roles = records.values[at], records.where(at), draft.roles
+    located = _locate(draft, record, index) if roles.path else None
+    text = tuple(as_text(record[index[name]]) for name in roles.text) if located is None else None
+    item = _unique(draft, located.id if located and located.id else records.id(at), records, at)
+    draft.inputs.append((order, records.numbers[at], item))
+    fault = _content_fault(located, text)
+    if fault or (problem and problem.action == "dropped"):
+        reason, words = fault or (problem.reason, problem.words)  # type: ignore[union-attr]
+        draft.drop(item, reason, f"{where} {words}")
+        return
+    for repaired in (located, problem):
+        if repaired and repaired.reason:
+            detail = f"{where} {repaired.words}"
+            draft.repairs.append(LedgerEntry(item=item, action="repaired", reason=repaired.reason, detail=detail))
+    split, strange = _part(record, index, roles, part)
+    if strange:
+        draft.drop(item, "unknown_part", f"{where} has {strange!r} for {roles.split}, which is none of train, val, test")
+        return
+    group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
+    row = Row(id=item, path=located.path if located else None, text=text, target=target, split=split, group=group)
+    draft.entries.append((row, where))
+
+
+def _unique(draft: _Draft, item: str, records: Records, at: int) -> str:
+    if item in draft.taken:
+        item = f"{item} ({records.name}:{records.numbers[at]})"
+    draft.taken.add(item)
+    return item
+
+
+def _locate(draft: _Draft, record: list[Value], index: dict[str, int]) -> Located:
+    value = as_text(record[index[draft.roles.path or ""]])
+    return draft.locator.find(value) if value else Located(id="", reason="blank_path", words="names no file")
+
+
+def _content_fault(located: Located | None, text: tuple[str, ...] | None) -> tuple[str, str] | None:
+    if located is not None:
+        return (located.reason, located.words) if located.path is None else None
+    empty = text is not None and any(len(part) < 100 and not part.translate(_INVISIBLE).strip() for part in text)
+    return ("empty_text", "has an empty text") if empty else None
+
+
+def _part(record: list[Value], index: dict[str, int], roles: Roles, part: Split | None) -> tuple[Split | None, str]:
+    """Return the part of a row, and the word of the split column where it names none."""
+    if roles.split and roles.split in index:
+        word = as_text(record[index[roles.split]])
+        return (part_of(word), "" if part_of(word) else word) if word else (part, "")
+    if roles.flag and roles.flag in index:
+        marked = as_text(record[index[roles.flag]]).casefold() in ("1", "1.0", "true")
+        return (part_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)]) if marked else "train"), ""
+    return part, ""
+
+
+def _lost(parts: list[Part]) -> list[tuple[int, int, str]]:
+    """Return part, line and id of records that were dropped while the file was read."""
+    return [
+        (order, int(entry.item.rpartition(":")[2]), entry.item)
+        for order, (_, records) in enumerate(parts)
+        for entry in records.ledger
+        if entry.action == "dropped"
+    ]
+
+
+# --- the same file in several rows ---------------------------------------------------------------
+
+
+def _settle_repeats(draft: _Draft) -> list[Row]:
+    """Keep one row per file.
+
+    Rows that say the same are one. Rows that disagree about a class are all dropped (nobody knows which is right),
+    unless so many files have several labels that this is how the manifest writes multilabel data. Repeated
+    measurements of a number all stay; splits keep them together.
+    """
+    table = draft.table
+    by_path: dict[Path | None, list[tuple[Row, str]]] = defaultdict(list)
+    for row, where in draft.entries:
+        by_path[row.path].append((row, where))
+    if draft.roles.path is None or len(by_path) == len(draft.entries):
+        return [row for row, _ in draft.entries]
+    several = sum(len({row.target for row, _ in same}) > 1 for same in by_path.values())
+    if table.task == "classification" and several >= _LONG_FORMAT * len(by_path):
+        table.task = "multilabel"
+        table.said.append(
+            f"{several} of {len(by_path)} files have several rows with different labels: several labels per item (multilabel)."
+        )
+    if table.task == "multilabel":
+        return [_union([row for row, _ in same]) for same in by_path.values()]
+    return [row for same in by_path.values() for row in _one_of(draft, same)]
+
+
+def _union(rows: list[Row]) -> Row:
+    names = {name for row in rows for name in (row.target if isinstance(row.target, tuple) else (str(row.target),))}
+    return replace(rows[0], target=tuple(sorted(names, key=target_parser.natural)))
+
+
+def _one_of(draft: _Draft, same: list[tuple[Row, str]]) -> list[Row]:
+    rows, places = [row for row, _ in same], [where for _, where in same]
+    targets = list(dict.fromkeys(row.target for row in rows))
+    if len(targets) > 1 and draft.table.task == "classification":
+        for row, where in same:
+            labels = " and ".join(map(repr, targets))
+            draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)})")
+        return []
+    if len(targets) > 1:
+        return rows
+    for row, where in same[1:]:
+        draft.drop(row.id, "repeated_row", f"{where} names {rows[0].id} again (first in {places[0]})")
+    return rows[:1]

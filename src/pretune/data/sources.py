@@ -1,0 +1,310 @@
+"""From a path on disk to a table of typed rows: class folders, manifests, `datasets` folders, bare folders."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pretune.data import arrow, classes, folders, joins, manifests
+from pretune.data.folders import UNITS, Layout
+from pretune.data.parts import part_of_file
+from pretune.data.records import is_manifest, read_records
+from pretune.data.table import Columns, Table
+from pretune.data.targets import check_task
+from pretune.data.tree import File, Tree, walk
+from pretune.errors import DataError, SettingError, did_you_mean
+from pretune.modalities._formats import COMMON, EXTENSIONS, ending, modality_of
+from pretune.types import Row
+
+_ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"))
+_SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
+_NOT_TABLES = frozenset(
+    "package.json config.json dataset_info.json dataset_infos.json state.json requirements.txt sample_submission.csv".split()
+)
+
+
+def read(
+    path: Path,
+    columns: Columns = Columns(),
+    *,
+    task: str | None = None,
+    modality: str | None = None,
+    learn: bool = True,  # noqa: B008
+) -> Table:
+    """Read labelled data.
+
+    Args:
+        path: a folder of class folders (with or without parts), a folder with manifests, a manifest, a `datasets` folder.
+        columns: the columns that the person named; the others are found, and said.
+        task: classification, multilabel or regression; None infers it.
+        modality: image, audio or text; None infers it.
+        learn: refuse data from which nothing can be learned (one class, a constant target); False for evaluation.
+
+    Raises:
+        DataError: the data as a whole cannot be used.
+        SettingError: a named column, task or modality does not exist.
+        MissingExtra: Parquet or Arrow files without pyarrow.
+    """
+    path = _existing(path)
+    check_task(task)
+    _check_modality(modality)
+    table = _read_folder(path, columns, task, modality) if path.is_dir() else _read_file(path, columns, task, modality)
+    _ignore_parts(table, columns)
+    _group_by_pattern(table, columns)
+    table.said.insert(0, f"{path}: {table.layout}, {table.task} of {UNITS[table.modality]}s.")
+    return classes.settle(table, path, learn=learn)
+
+
+def read_unlabelled(path: Path, modality: str, columns: Columns = Columns()) -> Table:  # noqa: B008
+    """Read what is to be predicted: a file, a folder of any depth, a manifest whose labels are ignored.
+
+    `Table.inputs` holds the id of every input in order; those without a row are in the ledger.
+
+    Raises:
+        DataError: there is nothing of this modality.
+    """
+    path = _existing(path)
+    _check_modality(modality)
+    unlabelled = replace(columns, label=None)
+    if path.is_dir():
+        return _unlabelled_folder(path, modality, unlabelled)
+    if modality_of(path.name) == modality and modality != "text":
+        row = Row(id=path.name, path=path)
+        return Table(rows=[row], modality=modality, task=None, root=path.parent, layout="one file", inputs=[row.id])
+    if modality == "text" and ending(path.name) in EXTENSIONS["text"]:
+        return _lines_of(path)
+    records = read_records(path, _names(columns))
+    return manifests.build(
+        [(None, records)], path.parent, functools.partial(walk, path.parent), unlabelled, modality=modality, labelled=False
+    )
+
+
+# --- what there is -------------------------------------------------------------------------------
+
+
+def _existing(path: Path) -> Path:
+    path = Path(path).expanduser()
+    if path.exists():
+        return path
+    parent = path.parent
+    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+    hint = f" {did_you_mean(path.name, names)}" if names else f" There is no folder {parent} either."
+    raise DataError(f"{path} does not exist.{hint}")
+
+
+def _check_modality(modality: str | None) -> None:
+    if modality is not None and modality not in EXTENSIONS:
+        raise SettingError(f"modality cannot be {modality!r}. {did_you_mean(modality, EXTENSIONS)}")
+
+
+def _names(columns: Columns) -> tuple[str, ...]:
+    values = (columns.label, columns.text, columns.path, columns.group, columns.split)
+    return tuple(name.strip() for value in values if value for name in value.split(","))
+
+
+def _detect_modality(tree: Tree) -> str:
+    """Return the commonest of image and audio, else text."""
+    counts = Counter({kind: len(tree.media(kind)) for kind in ("image", "audio")})
+    kind, count = counts.most_common(1)[0]
+    return kind if count else "text"
+
+
+def nothing_found(tree: Tree, modality: str | None) -> DataError:
+    """Return the error for a folder without items, with the endings that are read."""
+    kinds = [modality] if modality else ["image", "audio", "text"]
+    nouns = {"image": "images", "audio": "sounds", "text": "texts"}
+    accepted = "; ".join(f"{nouns[kind]}: {COMMON[kind]} …" for kind in kinds)
+    there = Counter(ending(file.parts[-1]) or "no ending" for file in tree.files)
+    seen = f" It holds {', '.join(f'{n} {kind}' for kind, n in there.most_common(5))}." if there else " It holds no files."
+    found = f"no {' and no '.join(nouns[kind] for kind in kinds)} found under {tree.root}"
+    return DataError(f"{found}, nor a manifest that lists any.{seen} Accepted are {accepted}; manifests: .csv .tsv .json .jsonl .parquet.")
+
+
+# --- one file ------------------------------------------------------------------------------------
+
+
+def _read_file(path: Path, columns: Columns, task: str | None, modality: str | None) -> Table:
+    kind = ending(path.name)
+    if kind in _ARCHIVES:
+        raise DataError(f"{path} is an archive. Unpack it and give the folder.")
+    if kind in _SHEETS:
+        raise DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that.")
+    if modality_of(path.name) in ("image", "audio"):
+        raise DataError(f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels.")
+    records = read_records(path, _names(columns))
+    if len(records.columns) == 1 and not columns.label:
+        raise DataError(
+            f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column."
+        )
+    return manifests.build([(None, records)], path.parent, functools.partial(walk, path.parent), columns, task=task, modality=modality)
+
+
+def _lines_of(path: Path) -> Table:
+    """Read a .txt file to predict: a table where it has columns, else one text per line."""
+    records = read_records(path)
+    if len(records.columns) > 1:
+        return manifests.build(
+            [(None, records)], path.parent, functools.partial(walk, path.parent), Columns(), modality="text", labelled=False
+        )
+    from pretune.data.delimited import decode
+
+    text, said = decode(path, path.read_bytes())
+    rows = [Row(id=f"{path.name}:{n}", text=(line.rstrip("\r"),)) for n, line in enumerate(text.rstrip("\n").split("\n"), start=1)]
+    said.append(f"{path.name}: each line is one text.")
+    return Table(rows=rows, modality="text", task=None, root=path.parent, layout="lines", said=said, inputs=[row.id for row in rows])
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def _read_folder(path: Path, columns: Columns, task: str | None, modality: str | None) -> Table:
+    if arrow.is_datasets_folder(path):
+        return _build(arrow.read_datasets_folder(path), walk(path), columns, task, "text")
+    tree = walk(path)
+    kind = modality or _detect_modality(tree)
+    found = _manifests(tree)
+    layout = folders.find_layout(tree, kind)
+    names = _class_names(tree, kind, layout)
+    if layout and _are_classes(tree, kind, layout, names):
+        table = folders.read_folders(tree, kind, layout)
+        joins.join(table, tree, found, columns, task)
+        return table if columns.label else classes.retarget(table, task)
+    if found:
+        return _read_manifests(tree, found, columns, task, modality)
+    if len(names) == 1 and layout and kind != "text":
+        return folders.read_folders(tree, kind, layout)
+    if tree.media(kind) and kind != "text":
+        raise folders.flat_error(tree, kind)
+    raise _text_error(tree, modality)
+
+
+def _class_names(tree: Tree, modality: str, layout: Layout | None) -> Counter[str]:
+    """Return class folder names with the number of items below each."""
+    if layout is None:
+        return Counter()
+    return Counter(
+        file.parts[len(prefix)] for _, prefix in layout.parts for file in tree.media(modality, prefix) if len(file.parts) > len(prefix) + 1
+    )
+
+
+def _are_classes(tree: Tree, modality: str, layout: Layout, names: Counter[str]) -> bool:
+    """Tell whether folders are classes: two at least, or parts; texts also need two files in each of two."""
+    if modality == "text":
+        return sum(count > 1 for count in names.values()) > 1
+    return len(names) > 1 or (bool(names) and layout.parts[0][0] is not None)
+
+
+def _text_error(tree: Tree, modality: str | None) -> DataError:
+    texts = tree.media("text")
+    if modality == "text" and texts and not any(len(file.parts) > 1 for file in texts):
+        return folders.flat_error(tree, "text")
+    error = nothing_found(tree, modality)
+    few = f" The {len(texts)} .txt files make no classes: those need two texts at least in each of two folders." if texts else ""
+    return DataError(f"{error}{few}")
+
+
+def _manifests(tree: Tree) -> list[File]:
+    """Return the manifests in the root, else those of the one folder that holds any nearest to it."""
+    files = [file for file in tree.files if is_manifest(file.parts[-1]) and file.parts[-1] not in _NOT_TABLES]
+    if not files:
+        return []
+    depth = min(len(file.parts) for file in files)
+    nearest = [file for file in files if len(file.parts) == depth]
+    return nearest if len({file.parts[:-1] for file in nearest}) == 1 else []
+
+
+def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str | None, modality: str | None) -> Table:
+    """Read train and test manifests together, else the only manifest, else the only one that fits."""
+    wanted = _names(columns)
+    named = [(part_of_file(Path(file.parts[-1]).stem), file) for file in found]
+    if sum(part == "train" for part, _ in named):
+        parts = [(part, read_records(tree.path(file), wanted)) for part, file in named if part]
+        table = _build(parts if len(parts) > 1 else [(None, parts[0][1])], tree, columns, task, modality)
+        others = [file.id for part, file in named if part is None]
+        table.said += [f"not used, as their names say no part: {', '.join(others)}."] if others else []
+        return table
+    if len(found) == 1:
+        return _build([(None, read_records(tree.path(found[0]), wanted))], tree, columns, task, modality)
+    usable = [table for file in found for table in [_try(tree, file, columns, task, modality)] if table]
+    if len(usable) != 1:
+        names = ", ".join(file.id for file in found[:8])
+        raise DataError(
+            f"{tree.root} holds several manifests ({names}) and it is not clear which is meant. Name one, for example {tree.path(found[0])}."
+        )
+    return usable[0]
+
+
+def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
+    """Return the table of one manifest out of several, None where it is none."""
+    try:
+        table = _build([(None, read_records(tree.path(file), _names(columns)))], tree, columns, task, modality)
+    except (DataError, SettingError):
+        return None
+    return table if table.rows else None
+
+
+def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
+    """Build the table of manifests inside a folder; files that the folder holds are what they list."""
+    lists_files = _detect_modality(tree) if modality is None and not columns.text else modality
+    as_files: Callable[[str | None], Table] = lambda kind: manifests.build(
+        parts, tree.root, lambda: tree, columns, task=task, modality=kind
+    )  # noqa: E731
+    if modality is None and lists_files in ("image", "audio"):
+        try:
+            return as_files(lists_files)
+        except DataError:
+            return as_files(None)
+    return as_files(modality)
+
+
+def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
+    tree = walk(path)
+    files = tree.media(modality)
+    if files:
+        rows = [Row(id=file.id, path=tree.path(file)) for file in files]
+        ledger = tree.ledger(modality)
+        inputs = sorted([row.id for row in rows] + [entry.item for entry in ledger])
+        return Table(
+            rows=rows, modality=modality, task=None, root=path, layout="bare folder", ledger=ledger, said=tree.said(), inputs=inputs
+        )
+    found = _manifests(tree)
+    if len(found) != 1:
+        raise nothing_found(tree, modality)
+    records = read_records(tree.path(found[0]), _names(columns))
+    return manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False)
+
+
+# --- settings that any source obeys --------------------------------------------------------------
+
+
+def _ignore_parts(table: Table, columns: Columns) -> None:
+    if columns.split == "new" and any(row.split for row in table.rows):
+        table.rows = [replace(row, split=None) for row in table.rows]
+        table.said.append("the parts in the data are ignored (split=new); fresh ones are drawn.")
+
+
+def _group_by_pattern(table: Table, columns: Columns) -> None:
+    """Take each row's group from its id by the pattern in `group=`."""
+    if columns.group is None or "group" in table.columns:
+        return
+    try:
+        pattern = re.compile(columns.group)
+    except re.error as error:
+        raise SettingError(f"group={columns.group} is no valid pattern: {error}.") from None
+    if pattern.groups != 1:
+        example = r"group=(patient\d+)"
+        raise SettingError(
+            f"group={columns.group} names no column and has {pattern.groups} capture groups; a pattern needs one, as in {example}."
+        )
+    matches = [pattern.search(row.id) for row in table.rows]
+    if not any(matches):
+        raise SettingError(f"group={columns.group} matches none of the ids; they look like {table.rows[0].id!r}.")
+    table.rows = [replace(row, group=match[1]) if match else row for row, match in zip(table.rows, matches, strict=True)]
+    table.columns["group"] = columns.group
+    alone = sum(match is None for match in matches)
+    rest = f"; {alone} rows match nothing and stand alone" if alone else ""
+    table.said.append(f"group={columns.group} makes {len({row.group for row in table.rows if row.group})} groups{rest}.")

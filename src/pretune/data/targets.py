@@ -1,0 +1,303 @@
+"""From the values of a label column to targets: classes, sets of classes, or numbers.
+
+Names stay as written: '10' never becomes 10.0, 'Circle' and 'circle' stay two classes (letter case may
+mean something: 'Polish' and 'polish'); the audit reports the pair. White space around a name (no-break
+and zero-width spaces included) never means anything, so it is cut, and said.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from pretune.data.columns import as_text
+from pretune.data.numbers import finite, has_decimal_comma, is_measured, number, outliers
+from pretune.data.records import Value
+from pretune.errors import SettingError
+from pretune.types import Finding, Target
+
+SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas", " ": "spaces"}
+TASKS = ("classification", "multilabel", "regression")
+_MISSING = frozenset(("nan", "null", "<na>", "#n/a"))
+_MAYBE_MISSING = frozenset(("na", "n/a"))
+_EDGE = re.compile(r"^[\s\u200b\u200c\u200d\u2060\ufeff]+|[\s\u200b\u200c\u200d\u2060\ufeff]+$")
+_INNER = re.compile(r"\s+")
+_ABSURD = 1000.0
+_FAR = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why one value gives no target, or how it was repaired; `words` continue 'row 19 …'."""
+
+    action: Literal["dropped", "repaired"]
+    reason: str
+    words: str
+
+
+@dataclass(kw_only=True)
+class Targets:
+    """The targets of a column (or of several 0/1 columns), aligned with its values."""
+
+    task: str
+    values: list[Target]
+    """None where `problems` holds a dropped entry."""
+    problems: dict[int, Problem] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """Return a sort key under which 2 comes before 10."""
+    parts = re.split(r"(\d+)", name)
+    if re.fullmatch(r"-\d+", name):
+        return ((0, int(name), ""),)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def classes_of(targets: list[Target]) -> tuple[str, ...]:
+    """Return the class names in natural order; () for numbers."""
+    names: set[str] = set()
+    for target in targets:
+        if isinstance(target, str):
+            names.add(target)
+        elif isinstance(target, tuple):
+            names.update(target)
+    return tuple(sorted(names, key=natural))
+
+
+def clean(name: str) -> str:
+    """Return a class name without white space around it and with single spaces inside."""
+    return _INNER.sub(" ", _EDGE.sub("", name))
+
+
+def parse(values: list[Value], column: str, *, task: str | None = None, names: list[str] | None = None) -> Targets:
+    """Return the targets of one column.
+
+    Args:
+        values: as read, None where missing.
+        column: its name, for messages.
+        task: classification, multilabel or regression; None infers it.
+        names: class names that integers stand for.
+
+    Raises:
+        SettingError: `task` is unknown.
+    """
+    check_task(task)
+    lists = _as_lists(values)
+    if lists is not None and task != "regression":
+        return _from_lists(lists, column)
+    texts = _texts([_named(value, names) for value in values])
+    present = [text for text in texts if text and text.casefold() not in _MISSING]
+    if task == "regression" or (
+        task is None and is_measured([t for t in present if t.casefold() not in _MAYBE_MISSING and t not in ("-", "?")])
+    ):
+        return _numbers(texts, column, inferred=task is None)
+    separator = None if task == "classification" else _separator(present, forced=task == "multilabel")
+    if separator or task == "multilabel":
+        return _separated(texts, column, separator)
+    return _names(values, texts, column, inferred=task is None)
+
+
+def check_task(task: str | None) -> None:
+    """Raise SettingError where `task` is none that rows can have."""
+    if task is not None and task not in TASKS:
+        raise SettingError(f"task cannot be {task!r}. Known: {', '.join(TASKS)}.")
+
+
+def _named(value: Value, names: list[str] | None) -> Value:
+    if names and isinstance(value, int) and not isinstance(value, bool):
+        return names[value] if 0 <= value < len(names) else None  # -1 is `datasets`' missing label
+    return value
+
+
+def _texts(values: list[Value]) -> list[str]:
+    """Return values as cleaned text; floats that are all whole lose their '.0' (integers beside missing values)."""
+    floats = [value for value in values if isinstance(value, float) and value == value]
+    whole = bool(floats) and all(value.is_integer() for value in floats if abs(value) != float("inf")) and len(set(floats)) > 1
+    return [str(int(v)) if whole and isinstance(v, float) and finite(v) else clean(as_text(v)) for v in values]
+
+
+# --- one class -----------------------------------------------------------------------------------
+
+
+def _names(values: list[Value], texts: list[str], column: str, *, inferred: bool) -> Targets:
+    out = Targets(task="classification", values=list(texts))
+    counts = Counter(texts)
+    usual = sum(n for text, n in counts.items() if text) / max(1, len([t for t in counts if t]))
+    for index, text in enumerate(texts):
+        folded = text.casefold()
+        if not text:
+            _drop(out, index, "blank_label", "has no label")
+        elif folded in _MISSING or (folded in _MAYBE_MISSING and counts[text] < usual / 2):
+            _drop(out, index, "na_label", f"has the label {text!r}, which was taken for a missing label")
+    present = {text for text in texts if text}
+    kept = sorted(text for text in present if text.casefold() in _MAYBE_MISSING and counts[text] >= usual / 2)
+    if kept:
+        out.said.append(f"the label {kept[0]!r} is about as frequent as the others and was taken for a class.")
+    _mention_spaces(out, values, texts)
+    if all(re.fullmatch(r"[+-]?\d+\.0+", text) for text in present) and present:
+        out.values = [text.partition(".")[0] if isinstance(text, str) else None for text in out.values]
+        out.said.append(f"the numbers in {column!r} are whole and were taken for classes without their '.0'.")
+    elif inferred and all(re.fullmatch(r"[+-]?\d+", text) for text in present):
+        out.said.append(f"the integers in {column!r} were taken for classes; task=regression takes them for numbers.")
+    return out
+
+
+def _drop(out: Targets, index: int, reason: str, words: str) -> None:
+    out.values[index] = None
+    out.problems[index] = Problem("dropped", reason, words)
+
+
+def _mention_spaces(out: Targets, values: list[Value], texts: list[str]) -> None:
+    """Report labels that differed only in white space and were merged."""
+    odd = Counter((value, text) for value, text in zip(values, texts, strict=True) if isinstance(value, str) and text and value != text)
+    merged = {text for _, text in odd if any(value == text for value in values)} if odd else set()
+    if merged:
+        variants = ", ".join(
+            f"{ascii(value) if not value.isascii() else repr(value)} ({n})" for (value, text), n in odd.most_common(5) if text in merged
+        )
+        message = f"white space around labels was cut: {variants} became {', '.join(map(repr, sorted(merged)[:5]))}."
+        out.findings.append(Finding(kind="label_spaces", severity="note", message=message, items=tuple(sorted(merged))))
+
+
+# --- several classes -----------------------------------------------------------------------------
+
+
+def _as_lists(values: list[Value]) -> list[list[str] | None] | None:
+    """Return each value as a list of names where the column holds lists, as JSON or as text; else None."""
+    present = [value for value in values if as_text(value) or isinstance(value, list | tuple)]
+    if not present or not all(
+        isinstance(v, list | tuple) or (isinstance(v, str) and re.fullmatch(r"\s*\[.*\]\s*", v, re.S)) for v in present
+    ):
+        return None
+    out: list[list[str] | None] = []
+    for value in values:
+        items = _literal_list(value) if isinstance(value, str) and value.strip() else value
+        out.append([clean(str(item)) for item in items] if isinstance(items, list | tuple) else None)
+    return out
+
+
+def _literal_list(text: str) -> list[object] | None:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+        except (ValueError, SyntaxError, RecursionError):
+            continue
+        return list(value) if isinstance(value, list | tuple) else None
+    inner = text.strip()[1:-1].strip()
+    return [part for part in re.split(r"[,\s]+", inner) if part]
+
+
+def _from_lists(lists: list[list[str] | None], column: str) -> Targets:
+    out = Targets(task="multilabel", values=[])
+    for index, names in enumerate(lists):
+        out.values.append(_set(names) if names is not None else None)
+        if names is None:
+            out.problems[index] = Problem("dropped", "blank_label", "has no label")
+    out.said.append(f"{column!r} holds lists: several labels per item (multilabel).")
+    return out
+
+
+def _set(names: list[str]) -> tuple[str, ...]:
+    return tuple(sorted({name for name in names if name}, key=natural))
+
+
+def _separator(texts: list[str], *, forced: bool) -> str | None:
+    """Return what separates several labels in one cell, None where each cell is one label.
+
+    A separator must cut cells into names that recur: with '|' or ';' some name of a combination appears in another
+    cell too; with ',' there are fewer names than cells' distinct values; with ' ' far fewer (class names have spaces).
+    """
+    distinct = set(texts)
+    for mark in SEPARATORS:
+        joined = [text for text in distinct if mark in text.strip()]
+        if not joined:
+            continue
+        names = Counter(name for text in distinct for name in {part.strip() for part in text.split(mark)} if name)
+        recurs = any(names[part.strip()] > 1 for text in joined for part in text.split(mark) if part.strip())
+        limit = {"|": len(distinct) + 1, ";": len(distinct) + 1, ",": len(distinct), " ": 0.6 * len(distinct)}[mark]
+        if forced or (recurs and len(names) < limit):
+            return mark
+    return None
+
+
+def _separated(texts: list[str], column: str, separator: str | None) -> Targets:
+    out = Targets(task="multilabel", values=[])
+    for index, text in enumerate(texts):
+        missing = not text or text.casefold() in _MISSING
+        out.values.append(None if missing else _set([clean(part) for part in text.split(separator)] if separator else [text]))
+        if missing:
+            out.problems[index] = Problem("dropped", "blank_label", "has no label")
+    if separator:
+        out.said.append(
+            f"{column!r} holds several labels per item, separated by {SEPARATORS[separator]} (multilabel); task=classification keeps each cell whole."
+        )
+    return out
+
+
+def parse_flags(columns: dict[str, list[Value]], *, task: str | None = None) -> Targets:
+    """Return the targets of several 0/1 columns, whose names are the classes.
+
+    Exactly one 1 in every row makes it single-label classification.
+    """
+    check_task(task)
+    names = list(columns)
+    rows = [[as_text(value).casefold() for value in values] for values in zip(*columns.values(), strict=True)]
+    blank_is_zero = not any(cell in ("0", "0.0", "false") for row in rows for cell in row)
+    sets = [_flags(row, names, blank_is_zero) for row in rows]
+    single = task != "multilabel" and all(chosen is None or len(chosen) == 1 for chosen in sets)
+    out = Targets(task="classification" if single else "multilabel", values=[])
+    for index, chosen in enumerate(sets):
+        out.values.append(None if chosen is None else chosen[0] if single else chosen)
+        if chosen is None:
+            out.problems[index] = Problem("dropped", "blank_label", f"has a label column that is neither 0 nor 1 ({', '.join(names)})")
+    many = "exactly one 1 per row: one class each" if single else "several labels per item (multilabel)"
+    out.said.append(f"the columns {', '.join(names)} hold 0 and 1: {many}.")
+    return out
+
+
+def _flags(row: list[str], names: list[str], blank_is_zero: bool) -> tuple[str, ...] | None:
+    known = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False} | ({"": False} if blank_is_zero else {})
+    if any(cell not in known for cell in row):
+        return None
+    return _set([name for name, cell in zip(names, row, strict=True) if known[cell]])
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def _numbers(texts: list[str], column: str, *, inferred: bool) -> Targets:
+    """Read numbers; what is none, or absurdly far from all others, is dropped and named."""
+    parsed = [number(text) for text in texts]
+    out = Targets(task="regression", values=[value if finite(value) else None for value in parsed])
+    for index, (text, value) in enumerate(zip(texts, parsed, strict=True)):
+        if not finite(value):
+            shown = repr(text) if text else "a blank"
+            out.problems[index] = Problem("dropped", "no_finite_number", f"has {shown} for {column}, which is not a finite number")
+        elif has_decimal_comma(text):
+            out.problems[index] = Problem("repaired", "decimal_comma", f"has {text!r} for {column}; it was read as {value:g}")
+    _judge_outliers(out, texts, column)
+    if inferred:
+        out.said.append(f"{column!r} holds measured numbers: regression. task=classification takes them for classes.")
+    return out
+
+
+def _judge_outliers(out: Targets, texts: list[str], column: str) -> None:
+    """Drop values that would drown all others, name those that are merely far away."""
+    index = np.array([i for i, value in enumerate(out.values) if value is not None], dtype=int)
+    values = np.array([out.values[i] for i in index], dtype=float)
+    absurd = set(outliers(values, _ABSURD).tolist())
+    for at in absurd:
+        words = f"has {texts[index[at]]!r} for {column}, an outlier more than {_ABSURD:g} times the usual spread away; with it nothing else could be learned"
+        _drop(out, int(index[at]), "absurd_outlier", words)
+    far = [texts[index[at]] for at in outliers(values, _FAR) if at not in absurd]
+    if far:
+        message = f"{len(far)} outlier(s) in {column!r} lie more than {_FAR:g} times the usual spread away: {', '.join(far[:5])}. They are used; check them."
+        out.findings.append(Finding(kind="outlier", severity="warning", message=message, items=tuple(far[:100])))

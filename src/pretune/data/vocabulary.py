@@ -1,0 +1,48 @@
+"""Names that people give to columns; lower case, words joined by '_'."""
+
+from __future__ import annotations
+
+import re
+
+LABEL = (
+    "label labels class classes category categories target targets y sentiment class_name classname class_label label_name gold_label "
+    "tag tags species emotion intent topic genre diagnosis annotation stance polarity answer_label outcome"
+).split()
+"""In order of preference."""
+NUMBER = "score value rating ratings stars size age price amount weight height length percent pct quality similarity".split()
+TEXT = (
+    "text texts sentence sentences review reviews review_text content contents comment comments comment_text body document utterance tweet "
+    "message question query title description abstract passage transcript news headline prompt input"
+).split()
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("text_a", "text_b"),
+    ("query", "passage"),
+)
+PATH = "path paths file files filename file_name filepath file_path image images img image_path img_path image_id audio audio_path clip wav".split()
+SPLIT = "split splits set subset part partition fold usage".split()
+FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test"}
+"""Columns of true and false that mark one part."""
+GROUP = "group groups group_id".split()
+GROUPLIKE = (
+    "patient patient_id subject subject_id participant participant_id speaker speaker_id user user_id author session session_id writer site"
+).split()
+"""Columns worth suggesting as group=."""
+ID = "id ids idx index uid uuid guid no nr row row_id key sample_id item_id unnamed_0".split()
+
+
+def plain(name: str) -> str:
+    """Return a column name in the form of the lists above: 'Review Text' -> 'review_text'."""
+    return "_".join(re.findall(r"[^\W_]+", name.casefold()))
+
+
+def known() -> frozenset[str]:
+    """Return every name of the lists above."""
+    pairs = [name for pair in PAIRS for name in pair]
+    return frozenset([*LABEL, *NUMBER, *TEXT, *pairs, *PATH, *SPLIT, *FLAGS, *GROUP, *GROUPLIKE, *ID])
