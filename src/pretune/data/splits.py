@@ -1,0 +1,217 @@
+"""Draw parts: stratified, no group and no pair of twins on two sides, the same whenever the rows are the same.
+
+Rows are joined to units (equal group, or twins). Units are taken in an order that depends only on the
+seed and on the ids, and each goes to the held-out side where that brings its classes nearer to their
+share. So for rows without groups each class gives its rounded share, and adding rows to a folder
+moves few others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pretune.data.classes import names_of
+from pretune.errors import DataError
+from pretune.types import Finding, Row
+
+_BINS = 10
+_Counts = Mapping[str, int]
+
+
+def assign(
+    rows: list[Row], *, task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]] = ()
+) -> tuple[list[Row], list[Finding]]:
+    """Fill in the part of every row.
+
+    Where the data have a val or test part, rows without one belong to train. Else `fraction` of all
+    rows becomes val, which is then the score.
+
+    Args:
+        rows: labelled rows.
+        task: classification, multilabel or regression.
+        fraction: share of the rows to hold out, in (0, 1).
+        seed: changes which rows are held out.
+        twins: index lists of duplicates; each list stays on one side.
+
+    Returns:
+        The rows in the same order, each with a part, and what there is to say about the draw.
+
+    Raises:
+        DataError: there is no row to train on, or nothing that could be held out.
+    """
+    given = {row.split for row in rows}
+    if given & {"val", "test"}:
+        if "train" not in given and None not in given:
+            raise DataError(f"the data have only {' and '.join(sorted(map(str, given)))} parts and none to train on. Add a train part, or give split=new.")
+        return [replace(row, split=row.split or "train") for row in rows], _parts_left_open(rows)
+    held = set(_hold_out(rows, list(range(len(rows))), task, fraction, seed, twins))
+    if not held or len(held) == len(rows):
+        why = "they are all of one group" if len({row.group for row in rows}) == 1 and rows[0].group else "each class has a single item or group"
+        raise DataError(f"no val part can be held out of {len(rows)} rows: {why}. Add data, or give a val part.")
+    out = [replace(row, split="val" if index in held else "train") for index, row in enumerate(rows)]
+    return out, _describe(out, task, fraction, seed)
+
+
+def carve(rows: list[Row], *, task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]] = ()) -> list[int]:
+    """Return the indices of train rows to hold out for choosing (early stopping, best checkpoint), sorted.
+
+    Args:
+        rows: rows with their parts; only those of train are drawn from.
+        task: classification, multilabel or regression.
+        fraction: share of the train rows, in (0, 1).
+        seed: changes which rows are held out.
+        twins: index lists of duplicates; each list stays on one side.
+    """
+    train = [index for index, row in enumerate(rows) if row.split == "train"]
+    return _hold_out(rows, train, task, fraction, seed + 1, twins)
+
+
+# --- drawing -------------------------------------------------------------------------------------
+
+
+def _hold_out(rows: list[Row], pool: list[int], task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]]) -> list[int]:
+    """Return which of `pool` to hold out."""
+    labels = _strata(rows, pool, task)
+    units = _units(rows, pool, twins)
+    order = sorted(units, key=lambda unit: _draw(min(rows[index].id for index in unit), seed))
+    alone = {names: dict.fromkeys(names, 1) for names in set(labels.values())}
+    counts = [alone[labels[unit[0]]] if len(unit) == 1 else Counter(name for index in unit for name in labels[index]) for unit in order]
+    total = Counter(name for names in labels.values() for name in names)
+    chosen = _fill(counts, total, fraction)
+    _touch_every_class(counts, total, chosen)
+    return sorted(index for unit, is_held in zip(order, chosen, strict=True) if is_held for index in unit)
+
+
+def _draw(item: str, seed: int) -> bytes:
+    """Return a random rank of an id that does not depend on the other ids."""
+    return hashlib.blake2b(f"{seed}:{item}".encode(errors="surrogateescape"), digest_size=8).digest()
+
+
+def _units(rows: list[Row], pool: list[int], twins: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the sets of rows that must stay together: equal groups and twins, joined where they overlap."""
+    inside = set(pool)
+    bonds: list[list[int]] = [[index for index in same if index in inside] for same in twins]
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for index in pool:
+        group = rows[index].group
+        if group is not None:
+            by_group[group].append(index)
+    joined = merge([*bonds, *by_group.values()])
+    bound = {index for unit in joined for index in unit}
+    return joined + [[index] for index in pool if index not in bound]
+
+
+def merge(sets: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the connected components of overlapping index lists, each sorted (union-find)."""
+    parent: dict[int, int] = {}
+
+    def find(index: int) -> int:
+        while parent.setdefault(index, index) != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for members in sets:
+        for index in members:
+            parent[find(index)] = find(members[0])
+    out: dict[int, list[int]] = defaultdict(list)
+    for index in sorted(parent):
+        out[find(index)].append(index)
+    return list(out.values())
+
+
+def _strata(rows: list[Row], pool: list[int], task: str) -> dict[int, tuple[str, ...]]:
+    """Return the class names of each row; for numbers the tenth they lie in."""
+    if task != "regression":
+        return {index: names_of(rows[index]) or ("",) for index in pool}
+    values = np.array([_value(rows[index]) for index in pool])
+    bins = max(1, min(_BINS, len(values) // 5))
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])) if len(values) else np.zeros(0)
+    return {index: (str(place),) for index, place in zip(pool, np.searchsorted(edges, values, side="right"), strict=True)}
+
+
+def _value(row: Row) -> float:
+    return float(row.target) if isinstance(row.target, int | float) else 0.0
+
+
+def _fill(counts: list[_Counts], total: Counter[str], fraction: float) -> list[bool]:
+    """Take units while that lessens the sum over classes of (held - wanted)² / size, and leaves each class an item."""
+    held = dict.fromkeys(total, 0)
+    chosen = []
+    for unit in counts:
+        change, leaves_some = 0.0, True
+        for name, n in unit.items():
+            size, have = total[name], held[name]
+            change += n * (n + 2 * (have - fraction * size)) / size
+            leaves_some = leaves_some and have + n < size
+        chosen.append(change < 0 and leaves_some)
+        if chosen[-1]:
+            for name, n in unit.items():
+                held[name] += n
+    return chosen
+
+
+def _touch_every_class(counts: list[_Counts], total: Counter[str], chosen: list[bool]) -> None:
+    """Give every class that can spare one an item on the held-out side, by its smallest unit."""
+    held: Counter[str] = Counter()
+    for unit, is_held in zip(counts, chosen, strict=True):
+        if is_held:
+            held.update(unit)
+    missing = [name for name in sorted(total, key=lambda name: (total[name], name)) if not held[name]]
+    for name in missing:
+        holders = [at for at, unit in enumerate(counts) if name in unit] if not held[name] else []
+        spare = [at for at in holders if all(held[other] + n < total[other] for other, n in counts[at].items())]
+        if spare:
+            at = min(spare, key=lambda at: (sum(counts[at].values()), at))
+            chosen[at] = True
+            held.update(counts[at])
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def _parts_left_open(rows: list[Row]) -> list[Finding]:
+    open_rows = sum(row.split is None for row in rows)
+    if not open_rows:
+        return []
+    return [Finding(kind="split", severity="note", message=f"{open_rows} item(s) that the data give no part were taken for train.")]
+
+
+def _describe(rows: list[Row], task: str, fraction: float, seed: int) -> list[Finding]:
+    """Say how the parts were drawn, and which classes the held-out part lacks."""
+    held = sum(row.split == "val" for row in rows)
+    how = "" if task == "regression" else "stratified by class, "
+    groups = len({row.group for row in rows if row.group is not None})
+    how += f"whole groups ({groups}), " if groups else ""
+    message = f"the data have no val or test part: {held} of {len(rows)} items were held out as val ({how}seed {seed}); val is the score."
+    findings = [Finding(kind="split", severity="note", message=message)]
+    share = held / len(rows)
+    if groups and abs(share - fraction) > 0.5 * fraction:
+        message = f"groups are so uneven that val has {share:.0%} of the items instead of {fraction:.0%}."
+        findings.append(Finding(kind="uneven_groups", severity="warning", message=message))
+    return findings + _unseen(rows)
+
+
+def _unseen(rows: list[Row]) -> list[Finding]:
+    total: Counter[str] = Counter(name for row in rows for name in names_of(row))
+    held: Counter[str] = Counter(name for row in rows if row.split == "val" for name in names_of(row))
+    single = sorted(name for name, n in total.items() if n == 1)
+    grouped = sorted(name for name, n in total.items() if n > 1 and not held[name])
+    findings = []
+    if single:
+        message = f"a single item: {_quoted(single)}. It stays in train, so the validation score of that class is unknown."
+        findings.append(Finding(kind="single_item_class", severity="warning", message=message, items=tuple(single)))
+    if grouped:
+        message = f"all items of {_quoted(grouped)} belong together, so they stay in train; the validation score of that class is unknown."
+        findings.append(Finding(kind="single_group_class", severity="warning", message=message, items=tuple(grouped)))
+    return findings
+
+
+def _quoted(names: list[Any]) -> str:
+    return ", ".join(map(repr, names[:10])) + (" …" if len(names) > 10 else "")
