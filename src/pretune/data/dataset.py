@@ -1,0 +1,152 @@
+"""Views: what a loader takes batches from: stored items, cached features, or a person's own Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretune.augmentations import Augmentation
+from pretune.data.store import Arrays, Store
+from pretune.errors import DataError
+from pretune.modalities import Modality
+from pretune.types import Batch, Features, Layout
+
+Index = NDArray[np.int64]
+
+
+class View(Protocol):
+    """N items that can be had in any batches, from several threads at once."""
+
+    lengths: Index | None
+    """(N,) positions of each item for batches by length; None where all are alike."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Index, epoch: int) -> Batch:
+        """Return these items as they look in this epoch; the same for the same arguments."""
+        ...
+
+
+class StoreView:
+    """Some of a store's items, each cut by the modality, at random where a `crop` is given."""
+
+    def __init__(
+        self, store: Arrays, positions: Index, modality: Modality, targets: Tensor | None, crop: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        """Select items.
+
+        Args:
+            store: decoded items.
+            positions: (N,) of the items in the store.
+            modality: cuts and collates views.
+            targets: (N, …) aligned with `positions`.
+            crop: a view augmentation; None for the deterministic view.
+            seed: of the crops, which depend on (seed, epoch, position) only.
+        """
+        self.store, self.positions, self.modality, self.targets, self.crop, self.seed = store, positions, modality, targets, crop, seed
+        self.lengths: Index | None = store.lengths[positions]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, index: Index, epoch: int) -> Batch:
+        """Return these items' views, collated."""
+        views = [self._view(int(position), epoch) for position in self.positions[index]]
+        return _batch(self.modality.collate(views), self.targets, index)
+
+    def _view(self, position: int, epoch: int) -> NDArray[Any]:
+        rng = np.random.default_rng([self.seed, epoch, position]) if self.crop is not None else None
+        return self.modality.view(self.store[position], self.crop, rng)
+
+
+class FeatureView:
+    """Cached features of some items; epoch e takes view e % views."""
+
+    def __init__(
+        self, source: Tensor | Store, positions: Index, layout: Layout, targets: Tensor | None, *, views: int = 1, stride: int | None = None
+    ) -> None:
+        """Select items.
+
+        Args:
+            source: (items * stride, …) features, item-major: an item's views side by side. A store may be
+                ragged (T, D): its batches are padded, with a mask.
+            positions: (N,) of the items.
+            layout: of a batch.
+            targets: (N, …) aligned with `positions`.
+            views: how many of an item's views take turns.
+            stride: views that are stored of an item; None for `views`.
+        """
+        self.positions, self.layout, self.targets = positions, layout, targets
+        self.views, self.stride = views, stride or views
+        self.store = source if isinstance(source, Store) else None
+        self.features = source if isinstance(source, Tensor) else source.tensor() if source.uniform is not None else None
+        self.lengths: Index | None = (
+            self.store.lengths[positions * self.stride] if self.store is not None and self.features is None else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, index: Index, epoch: int) -> Batch:
+        """Return these items' features as float32: one gather where all have one shape."""
+        rows = self.positions[index] * self.stride + epoch % self.views
+        if self.features is None:
+            return _batch(self._padded(rows), self.targets, index)
+        tensor = self.features.index_select(0, torch.from_numpy(rows)).float()
+        return _batch(Features(tensor=tensor, layout=self.layout), self.targets, index)
+
+    def _padded(self, rows: Index) -> Features:
+        assert self.store is not None
+        items = [self.store.tensor(int(row)).float() for row in rows]
+        lengths = torch.tensor([len(item) for item in items])
+        tensor = torch.nn.utils.rnn.pad_sequence(items, batch_first=True)
+        return Features(tensor=tensor, layout=self.layout, mask=torch.arange(tensor.shape[1]) < lengths[:, None])
+
+
+class DatasetView:
+    """A person's own map-style torch Dataset of (tensor, target) or tensor, of tensors of one shape.
+
+    Its `__getitem__` runs in loader threads, several at once where the loader has several workers.
+    """
+
+    lengths: Index | None = None
+
+    def __init__(self, dataset: torch.utils.data.Dataset[Any]) -> None:
+        """Wrap a dataset that has a length."""
+        if not isinstance(dataset, Sized):
+            raise DataError(f"{type(dataset).__name__} has no length; give a map-style Dataset with __len__ and __getitem__.")
+        self.dataset, self.size = dataset, len(dataset)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, index: Index, epoch: int) -> Batch:
+        """Return these items stacked; randomness is the dataset's own, whatever the epoch."""
+        items = [self.dataset[int(position)] for position in index]
+        pairs = [item if isinstance(item, tuple | list) else (item, None) for item in items]
+        inputs = Features(tensor=self._stack([pair[0] for pair in pairs], index), layout="raw")
+        values = [pair[1] for pair in pairs]
+        return Batch(inputs=inputs, targets=None if values[0] is None else _targets(values), index=torch.from_numpy(index))
+
+    def _stack(self, tensors: list[Any], index: Index) -> Tensor:
+        for position, tensor in zip(index, tensors, strict=True):
+            if not isinstance(tensor, Tensor) or tensor.shape != tensors[0].shape:
+                got = f"a tensor of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
+                raise DataError(f"item {position} of {type(self.dataset).__name__} is {got}; all items must be tensors of one shape.")
+        return torch.stack(tensors)
+
+
+def _targets(values: list[Any]) -> Tensor:
+    """Return int64 classes or float32 numbers and vectors."""
+    tensor = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def _batch(inputs: Features, targets: Tensor | None, index: Index) -> Batch:
+    places = torch.from_numpy(index)
+    return Batch(inputs=inputs, targets=None if targets is None else targets[places], index=places)

@@ -1,0 +1,248 @@
+"""Arrays of any length in one memory-mapped file, with facts about each: written once, read by all.
+
+A store is a folder: `data.bin` holds the arrays end to end, `index.npz` their shapes, the facts (one
+column a key) and what the writer had to say as a whole. It appears by a rename, so it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import mmap
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretune.errors import PretuneError
+
+_VERSION = 1
+_DATA, _INDEX = "data.bin", "index.npz"
+_ASK_EVERY = 64 << 20
+"""Bytes written between two questions whether there is still room."""
+
+Info = dict[str, int | float | str]
+
+
+class BrokenStore(PretuneError):
+    """A store is cut off, damaged, or of another version; it has to be made again."""
+
+
+class NoRoom(PretuneError):
+    """What is being written does not fit into the cache's or the disk's room; the message says which."""
+
+
+class Arrays(Protocol):
+    """What reads like a store: kept on disk (`Store`) or decoded at each access (`StreamingStore`)."""
+
+    @property
+    def infos(self) -> list[Info]:
+        """One dictionary an item, as its decoder described it."""
+        ...
+
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """(N, dimensions) of the arrays."""
+        ...
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) first dimension of the arrays."""
+        ...
+
+    @property
+    def uniform(self) -> NDArray[Any] | None:
+        """(N, …) of all arrays at once where they have one shape and lie on disk."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays on disk."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int) -> NDArray[Any]: ...
+
+
+class StoreWriter:
+    """Streams arrays to a new store; nothing but the index is held in memory."""
+
+    def __init__(self, path: Path, *, dtype: str | None = None, admit: Callable[[int], None] | None = None) -> None:
+        """Begin a store at `path`.
+
+        Args:
+            path: the folder that appears when the writer is closed.
+            dtype: of the arrays: a numpy name, or 'bfloat16' for arrays of its bits as uint16; None takes the first array's.
+            admit: asked with the bytes written so far, raises `NoRoom` where no more may be written.
+        """
+        self.path, self.dtype, self._admit = path, dtype, admit
+        self.infos: list[Info] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self.nbytes = 0
+        self._asked = 0
+        self._building = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex[:8]}")
+        self._building.mkdir(parents=True)
+        self._file = (self._building / _DATA).open("wb", buffering=1 << 20)
+
+    def append(self, array: NDArray[Any], info: Info) -> None:
+        """Write one array and its facts.
+
+        Raises:
+            NoRoom: the disk or the budget is exhausted; the writer can only be discarded.
+            ValueError: another dtype or number of dimensions than the arrays before.
+        """
+        self.dtype = self.dtype or array.dtype.name
+        if array.dtype != _numpy_type(self.dtype) or (self._shapes and len(self._shapes[0]) != array.ndim):
+            raise ValueError(f"this store holds {self.dtype} arrays; got {array.dtype} of shape {array.shape}")
+        try:
+            self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        except OSError as error:
+            raise_no_room(error, self.path)
+        self.infos.append(info)
+        self._shapes.append(array.shape)
+        self.nbytes += array.nbytes
+        if self._admit and self.nbytes - self._asked >= _ASK_EVERY:
+            self._asked = self.nbytes
+            self._admit(self.nbytes)
+
+    def close(self, meta: dict[str, Any] | None = None) -> Store:
+        """Flush everything to the disk, let the store appear at its path, and open it.
+
+        Args:
+            meta: JSON-ready facts about the whole, read back as `Store.meta`.
+        """
+        about = {
+            "version": _VERSION,
+            "dtype": self.dtype or "uint8",
+            "bytes": self.nbytes,
+            "meta": meta or {},
+            "infos": _columns(self.infos),
+        }
+        shapes = np.array(self._shapes, np.int64).reshape(len(self._shapes), -1)
+        try:
+            _sync(self._file)
+            with (self._building / _INDEX).open("wb") as index:
+                np.savez(index, shapes=shapes, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
+                _sync(index)
+        except OSError as error:
+            raise_no_room(error, self.path)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._building.rename(self.path)
+        return Store.open(self.path)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._file.close()
+        shutil.rmtree(self._building, ignore_errors=True)
+
+
+class Store:
+    """A finished store; its arrays are read-only views of the mapped file."""
+
+    def __init__(self, path: Path, about: dict[str, Any], shapes: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+        self.path = path
+        self.dtype: str = about["dtype"]
+        self.meta: dict[str, Any] = about["meta"]
+        self.nbytes: int = about["bytes"]
+        self.shapes = shapes
+        self.lengths = shapes[:, 0] if shapes.shape[1] else np.ones(len(shapes), np.int64)
+        self._columns: dict[str, list[Any]] = about["infos"]
+        self._flat = data.view(_numpy_type(self.dtype))
+        self._ends = np.cumsum(shapes.prod(axis=1))
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Map a store.
+
+        Raises:
+            BrokenStore: it is missing, cut off, damaged or of another version.
+        """
+        try:
+            with np.load(path / _INDEX, allow_pickle=False) as index:
+                shapes, about = index["shapes"], json.loads(index["about"].tobytes())
+            size = (path / _DATA).stat().st_size
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BrokenStore(f"{path} is not a whole store ({error})") from error
+        if about.get("version") != _VERSION:
+            raise BrokenStore(f"{path} was written by another version of pretune")
+        itemsize = _numpy_type(about["dtype"]).itemsize
+        if not size == about["bytes"] == int(shapes.prod(axis=1).sum()) * itemsize:
+            raise BrokenStore(f"{path} is cut off: {size} bytes of {about['bytes']}")
+        return cls(path, about, shapes, _mapped(path / _DATA, size))
+
+    @functools.cached_property
+    def infos(self) -> list[Info]:
+        """One dictionary an item."""
+        names = list(self._columns)
+        if not names:
+            return [{} for _ in range(len(self))]
+        items = zip(*self._columns.values(), strict=True)
+        return [{name: value for name, value in zip(names, item, strict=True) if value is not None} for item in items]
+
+    @functools.cached_property
+    def uniform(self) -> NDArray[Any] | None:
+        """All arrays as one (N, …) view where they have one shape."""
+        if not len(self) or (self.shapes != self.shapes[0]).any():
+            return None
+        return self._flat.reshape(len(self), *self.shapes[0])
+
+    def tensor(self, position: int | None = None) -> Tensor:
+        """Return one array, or all of a uniform store, as a tensor that shares its memory; not to be written to."""
+        array = self.uniform if position is None else self[position]
+        if array is None:
+            raise ValueError("arrays of several shapes are not one tensor")
+        tensor = torch.from_dlpack(array)  # from_numpy would warn that the array is read-only
+        return tensor.view(torch.bfloat16) if self.dtype == "bfloat16" else tensor
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, position: int) -> NDArray[Any]:
+        if not 0 <= position < len(self.shapes):
+            raise IndexError(f"position {position} of {len(self.shapes)}")
+        start = self._ends[position - 1] if position else 0
+        return self._flat[start : self._ends[position]].reshape(self.shapes[position])
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[position] for position in range(len(self)))
+
+
+def raise_no_room(error: OSError, where: Path) -> NoReturn:
+    """Raise `NoRoom` for an error that says that nothing (more) can be written there, any other error as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise NoRoom(f"the disk that holds {where.parent} is full") from error
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP):
+        raise NoRoom(f"{where.parent} cannot be used ({error.strerror})") from error
+    raise error
+
+
+def _numpy_type(dtype: str) -> np.dtype[Any]:
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype)
+
+
+def _columns(infos: list[Info]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for info in infos for name in info)
+    return {name: [info.get(name) for info in infos] for name in names}
+
+
+def _mapped(path: Path, size: int) -> NDArray[np.uint8]:
+    if not size:
+        return np.empty(0, np.uint8)
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
