@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from pretune.backbones import inference_copy
 from pretune.data.cache import Cache
 from pretune.data.dataset import FeatureView, StoreView, View
 from pretune.data.loader import Loader
-from pretune.data.store import Store, StoreWriter
+from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.models import Model
 from pretune.models.model import POOL
 from pretune.runner.prepare import Prepared
@@ -48,7 +50,7 @@ class FeatureCache:
 class FrozenFeatures:
     """Features of every item (and view) at a boundary, aligned with the data's rows."""
 
-    store: Store
+    source: Store | torch.Tensor
     layout: Layout
     views: int
     start: int
@@ -56,7 +58,7 @@ class FrozenFeatures:
 
     def view(self, positions: np.ndarray, targets: torch.Tensor | None, views: int) -> View:
         """Return some items' features as a data view."""
-        return FeatureView(self.store, positions, self.layout, targets, views=views, stride=self.views)
+        return FeatureView(self.source, positions, self.layout, targets, views=views, stride=self.views)
 
 
 def weights_hash(modules: list[nn.Module]) -> str:
@@ -65,74 +67,113 @@ def weights_hash(modules: list[nn.Module]) -> str:
     for module in modules:
         for name, tensor in module.state_dict().items():
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views: int, seed: int) -> FrozenFeatures:
+def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views: int, seed: int) -> FrozenFeatures | None:
     """Return the features at the model's boundary, from the cache or by one pass over the data.
 
     View 0 is the deterministic one; views 1… are cut by `crop`. The cache key covers the data's bytes, the
-    transform, the frozen weights, the boundary, the number format and the library versions.
+    transform, the frozen weights, the boundary, the number format and the library versions. Where the disk has no
+    room for them they stay in memory; where that has none either, the result is None and nothing is cached.
     """
     stop = model.boundary
-    names = model.names[:stop]
-    key = _key(model, needs, names, crop, views, seed)
-    path = needs.cache.build("features", key, lambda folder: _extract(model, needs, names, crop, views, seed, folder)) if needs.device.first else None
-    path = needs.device.agree(path)
-    store = Store.open(path)
-    layout: Layout = store.infos[0]["layout"]  # type: ignore[assignment]
-    return FrozenFeatures(store=store, layout=layout, views=views, start=stop)
+    passes = _Passes(model, needs, tuple(model.names[:stop]), crop, views, seed)
+    source = needs.device.agree(_stored(passes) if needs.device.first else None)
+    if isinstance(source, Path):
+        store = Store.open(source)
+        return FrozenFeatures(source=store, layout=str(store.meta["layout"]), views=views, start=stop)  # type: ignore[arg-type]
+    needs.reporter.warn(f"features are not kept on disk: {source}")
+    held = passes.in_memory() if needs.device.world == 1 else None
+    return None if held is None else FrozenFeatures(source=held[0], layout=held[1], views=views, start=stop)
 
 
-def _key(model: Model, needs: FeatureCache, names: list[str], crop: Augmentation | None, views: int, seed: int) -> str:
-    facts: dict[str, Any] = {
-        "data": needs.data.ingested.hashes,
-        "modality": config.to_tree(needs.data.modality),
-        "crop": config.to_tree(crop) if views > 1 else None,
-        "views": views,
-        "seed": seed if views > 1 else None,
-        "weights": weights_hash([model.stages[name] for name in names]),
-        "stages": names,
-        "pooling": str(getattr(model.stages[POOL], "kind", "")) if POOL in names else None,
-        "bfloat16": needs.precision.bfloat16,
-        "torch": torch.__version__,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+def _stored(passes: _Passes) -> Path | str:
+    """Return where the features are, or why they are not."""
+    try:
+        return passes.needs.cache.build("features", passes.key(), passes.write)
+    except NoRoom as error:
+        return str(error)
 
 
-def _extract(model: Model, needs: FeatureCache, names: list[str], crop: Augmentation | None, views: int, seed: int, folder: Path) -> None:
-    """Write the features of all items: item-major, the views of an item side by side."""
-    data = needs.data
-    prefix = inference_copy([model.stages[name] for name in names], needs.precision.bfloat16).to(needs.device.device)
-    everything = np.arange(len(data.rows))
-    writer: StoreWriter | None = None
-    passes = [StoreView(data.ingested.store, everything, data.modality, None, crop if k else None, seed + k) for k in range(views)]
-    loaders = [Loader(view, batch_size=BATCH, shuffle=False, seed=0, workers=1).iterate(0) for view in passes]
-    done = 0
-    with torch.inference_mode():
+@dataclass(frozen=True)
+class _Passes:
+    """One pass over the data for each view."""
+
+    model: Model
+    needs: FeatureCache
+    names: tuple[str, ...]
+    crop: Augmentation | None
+    views: int
+    seed: int
+
+    def key(self) -> str:
+        """Return a hash of everything the features depend on."""
+        facts: dict[str, Any] = {
+            "data": self.needs.data.ingested.hashes,
+            "modality": config.to_tree(self.needs.data.modality),
+            "crop": config.to_tree(self.crop) if self.views > 1 else None,
+            "views": self.views,
+            "seed": self.seed if self.views > 1 else None,
+            "weights": weights_hash([self.model.stages[name] for name in self.names]),
+            "stages": self.names,
+            "pooling": getattr(self.model.stages[POOL], "kind", "") if POOL in self.names else None,
+            "bfloat16": self.needs.precision.bfloat16,
+            "torch": torch.__version__,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    def write(self, path: Path) -> None:
+        """Write the features of all items: item-major, the views of an item side by side."""
+        writer: StoreWriter | None = None
+        layout = ""
+        for outs in self._run():
+            layout = outs[0].layout
+            writer = writer or StoreWriter(path, dtype=_dtype(outs[0]), admit=self.needs.cache.admit)
+            for item in range(len(outs[0].tensor)):
+                for out in outs:
+                    writer.append(_to_numpy(_item(out, item)), {})
+        assert writer is not None
+        writer.close({"layout": layout})
+
+    def in_memory(self) -> tuple[torch.Tensor, Layout] | None:
+        """Return all features as one tensor, or None where they differ in length or would take half the free memory."""
+        pieces: list[torch.Tensor] = []
+        layout: Layout = "pooled"
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        for outs in self._run():
+            layout = outs[0].layout
+            pieces.append(torch.stack([out.tensor.cpu() for out in outs], 1).flatten(0, 1))
+            wanted = pieces[0].nbytes / len(outs[0].tensor) * len(self.needs.data.rows)
+            if outs[0].mask is not None or wanted > free / 2:
+                self.needs.reporter.warn("memory has no room for the features either; they are computed at every epoch")
+                return None
+        return torch.cat(pieces), layout
+
+    def _run(self) -> Iterator[list[Features]]:
+        """Yield batches of features, one for each view."""
+        data, device = self.needs.data, self.needs.device.device
+        prefix = inference_copy([self.model.stages[name] for name in self.names], self.needs.precision.bfloat16).to(device)
+        everything = np.arange(len(data.rows))
+        views = [StoreView(data.ingested.store, everything, data.modality, None, self.crop if k else None, self.seed + k) for k in range(self.views)]
+        loaders = [Loader(view, batch_size=BATCH, shuffle=False, seed=0, workers=1).iterate(0) for view in views]
+        done = 0
         for batches in zip(*loaders, strict=True):
-            outs = []
-            for batch in batches:
-                with autocast(needs.precision, needs.device.device):
-                    outs.append(prefix(to_device(batch, needs.device.device).inputs))
-            writer = writer or StoreWriter(folder, dtype=_dtype(outs[0]))
-            _append(writer, outs)
+            with torch.inference_mode(), autocast(self.needs.precision, device):
+                outs = [prefix(to_device(batch, device).inputs) for batch in batches]
             done += batches[0].size
-            needs.reporter.progress("computing features", done, len(everything))
-    assert writer is not None
-    writer.close()
+            self.needs.reporter.progress("computing features", done, len(everything))
+            yield outs
 
 
 def _dtype(features: Features) -> str:
     return "float32" if features.layout == "pooled" else "bfloat16" if features.tensor.dtype == torch.bfloat16 else "float32"
 
 
-def _append(writer: StoreWriter, outs: list[Features]) -> None:
-    for item in range(len(outs[0].tensor)):
-        for out in outs:
-            tensor = out.tensor[item] if out.mask is None else out.tensor[item][out.mask[item]]
-            writer.append(_to_numpy(tensor), {"layout": out.layout})
+def _item(out: Features, item: int) -> torch.Tensor:
+    """Return one item's features without its padding."""
+    return out.tensor[item] if out.mask is None else out.tensor[item][out.mask[item]]
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

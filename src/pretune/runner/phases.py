@@ -97,9 +97,9 @@ def begin(work: Work, phase: Phase) -> None:
     started = time.perf_counter()
     views = work.recipe.views if phase.epochs is None else 1
     work.frozen = features.compute(work.model, work.needs, work.crop, views, work.recipe.training.seed)
-    work.learner.start = work.frozen.start
+    work.learner.start = work.frozen.start if work.frozen else 0
     work.seconds["features_s"] += time.perf_counter() - started
-    if work.frozen.layout == "pooled" and phase.open == 0:
+    if work.frozen is not None and work.frozen.layout == "pooled" and phase.open == 0:
         _fit_head(work)
 
 
