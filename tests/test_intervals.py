@@ -1,0 +1,155 @@
+"""Intervals cover as they promise, know groups, and are fast; diagnosis says what a person can act on."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pretune.evaluation import metrics
+from pretune.evaluation.diagnosis import diagnose, verdict
+from pretune.evaluation.intervals import interval, intervals, wilson
+from tests.test_metrics import NAMES, sample
+
+
+def test_intervals_hold_the_metric_and_agree_with_the_plain_bootstrap() -> None:
+    probabilities, targets = sample()
+    ours = metrics.classification(probabilities, targets, NAMES)
+    fast = intervals(probabilities, targets)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+
+        def slow_metric(p: Any, t: Any, name: str = name) -> float:
+            return metrics.classification(p, t, NAMES)[name]
+
+        slow = interval(slow_metric, probabilities, targets, resamples=300)
+        assert slow is not None
+        assert fast[name][0] < ours[name] < fast[name][1]
+        assert fast[name] == pytest.approx(slow, abs=0.012)
+
+
+def test_intervals_of_numbers_and_labels_agree_with_the_plain_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(1000, 5, 300)
+    guess = truth + rng.normal(0, 2, 300)
+    fast = intervals(guess, truth)
+    labels = (rng.random((300, 3)) < 0.4).astype(float)
+    shares = np.clip(labels * 0.4 + 0.6 * rng.random((300, 3)), 0, 1)
+    fast_labels = intervals(shares, labels, thresholds=np.array([0.5, 0.4, 0.6]))
+    for name in ("mae", "rmse", "r2"):
+        slow = interval(lambda p, t, n=name: metrics.regression(p, t)[n], guess, truth, resamples=300)
+        assert fast[name] == pytest.approx(slow, rel=0.05)
+    for name in ("macro_f1", "micro_f1", "subset_accuracy"):
+        slow = interval(
+            lambda p, t, n=name: metrics.multilabel(p, t, list("abc"), np.array([0.5, 0.4, 0.6]))[n], shares, labels, resamples=300
+        )
+        assert fast_labels[name] == pytest.approx(slow, abs=0.015)
+
+
+def test_items_of_one_group_do_not_count_as_many() -> None:
+    probabilities, targets = sample(items=60)
+    groups = np.repeat(np.arange(60), 5)
+    copied = np.repeat(probabilities, 5, axis=0), np.repeat(targets, 5)
+    low, high = intervals(*copied, groups=groups)["accuracy"]
+    naive = intervals(*copied)["accuracy"]
+    alone = intervals(probabilities, targets)["accuracy"]
+    assert high - low > 1.8 * (naive[1] - naive[0])
+    assert (low, high) == pytest.approx(alone, abs=0.03)
+    assert interval("accuracy", *copied, groups=groups) == (low, high)
+
+
+def test_a_perfect_score_is_still_uncertain() -> None:
+    perfect = np.eye(2)[np.array([0, 1] * 10)]
+    given = intervals(perfect, np.array([0, 1] * 10))
+    assert given["accuracy"] == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert given["balanced_accuracy"][0] < 0.9
+    assert wilson(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_one_item_or_one_group_has_no_interval() -> None:
+    assert intervals(np.array([[0.9, 0.1]]), np.array([0])) == {}
+    assert intervals(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]), groups=np.array(["a", "a", "a"])) == {}
+    assert interval("mae", np.array([1.0]), np.array([1.0])) is None
+
+
+def test_intervals_are_deterministic_and_fast() -> None:
+    probabilities, targets = sample(items=10_000)
+    started = time.process_time()
+    first = intervals(probabilities, targets)
+    assert time.process_time() - started < 0.6  # 0.1 s on a quiet machine
+    assert first == intervals(probabilities, targets)
+    assert first["macro_f1"] != intervals(probabilities, targets, seed=1)["macro_f1"]
+
+
+def test_coverage_is_about_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        truth = rng.normal(size=80)
+        low, high = intervals(truth + rng.laplace(size=80), truth, resamples=300, seed=trial)["mae"]
+        covered += low <= 1.0 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+# --- diagnosis -----------------------------------------------------------------------------------
+
+
+def stepped(losses: list[float]) -> list[dict[str, Any]]:
+    return [{"event": "stepped", "step": i, "loss": loss, "lr": 0.1} for i, loss in enumerate(losses)]
+
+
+def told(history: Any = (), train: Any = None, val: Any = None, floors: Any = None, counts: Any = None, name: str = "accuracy") -> str:
+    figures = {"primary": {"name": name, "split": "val"}, "train": train or {}, "val": val or {}}
+    return "\n".join(diagnose(list(history), figures, floors or {}, counts or {}))
+
+
+def test_a_good_run_needs_no_advice() -> None:
+    val = {"accuracy": 0.95, "interval": {"accuracy": [0.93, 0.97]}, "ece": 0.02, "mean_confidence": 0.95}
+    floors = {"majority": {"what": "m", "value": 0.5}, "classical": {"what": "c", "value": 0.65}}
+    counts = {"val": 400, "per_class": {"a": {"train": 100}, "b": {"train": 120}}}
+    assert told(stepped([1 / (1 + i) for i in range(60)]), {"accuracy": 0.99}, val, floors, counts) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("does not beat the classical floor", {"val": {"accuracy": 0.6}, "floors": {"classical": {"what": "hog", "value": 0.65}}}),
+        ("does not beat the mean floor", {"val": {"mae": 2.0}, "floors": {"mean": {"what": "mean", "value": 1.5}}, "name": "mae"}),
+        ("Over-fitting", {"train": {"accuracy": 1.0}, "val": {"accuracy": 0.7, "interval": {"accuracy": [0.65, 0.75]}}}),
+        ("Over-fitting", {"train": {"mae": 0.1}, "val": {"mae": 1.0, "interval": {"mae": [0.8, 1.2]}}, "name": "mae"}),
+        ("Under-fitting: accuracy is only 0.550", {"train": {"accuracy": 0.55}, "val": {"accuracy": 0.54}}),
+        ("the training loss was still falling", {"history": stepped([2 - i / 60 for i in range(60)]), "train": {"accuracy": 0.6}}),
+        ("Training diverged: the loss rose from 1 to 9", {"history": stepped([1.0] * 20 + [9.0] * 20)}),
+        ("try 0.01", {"history": stepped([1.0, float("nan")])}),
+        ("and 0.800 (95 %) on 50 items", {"val": {"accuracy": 0.7, "interval": {"accuracy": [0.6, 0.8]}}, "counts": {"val": 50}}),
+        ("1 class has fewer than 10 training items: b (3)", {"counts": {"per_class": {"a": {"train": 20}, "b": {"train": 3}}}}),
+        ("read balanced accuracy (0.600)", {
+            "val": {"accuracy": 0.9, "balanced_accuracy": 0.6}, "counts": {"per_class": {"a": {"train": 500}, "b": {"train": 20}}}
+        }),
+        ("Never predicted on val, though present: b", {"val": {"per_class": {"b": {"support": 4, "precision": None}}}}),
+        ("over-confident", {"val": {"ece": 0.2, "accuracy": 0.7, "mean_confidence": 0.9}, "counts": {"val": 500}}),
+    ],
+)  # fmt: skip
+def test_trouble_is_said_with_its_figures_and_a_cure(said: str, given: dict[str, Any]) -> None:
+    assert said in told(**given)
+
+
+def test_the_best_epoch_and_whether_it_was_kept() -> None:
+    curve = [0.6, 0.8, 0.7, 0.7, 0.7]
+    seen = [{"event": "evaluated", "part": "val", "epoch": e, "metrics": {"accuracy": v}, "best": False} for e, v in enumerate(curve)]
+    assert "Epoch 1 was the best on val" in told(seen)
+    assert "Set patience=3" in told(seen)
+    selected = [{**event, "part": "select", "best": event["epoch"] == 1} for event in seen]
+    assert "The best weights were kept" in told([*seen, *selected])
+
+
+def test_the_verdict_weighs_the_interval() -> None:
+    floors = {"majority": {"what": "m", "value": 0.5}, "classical": {"what": "hog", "value": 0.65}}
+    clear = verdict("accuracy", {"accuracy": 0.9, "interval": {"accuracy": [0.85, 0.95]}}, floors)
+    narrow = verdict("accuracy", {"accuracy": 0.7, "interval": {"accuracy": [0.6, 0.8]}}, floors)
+    assert clear == (True, "It beats the classical floor (hog): 0.900 against 0.650 in accuracy.")
+    assert narrow is not None
+    assert narrow[0]
+    assert "less than the score is uncertain" in narrow[1]
+    assert verdict("accuracy", {"accuracy": 0.9}, {}) is None
