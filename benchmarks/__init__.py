@@ -1,0 +1,1 @@
+"""Speed claims, measured: us and named peers, interleaved, on the same files, weights and machine."""

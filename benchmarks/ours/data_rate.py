@@ -1,0 +1,62 @@
+"""Our way from files to normalised batches, with an empty cache: images/s ready for a network.
+
+Prints one JSON object: first_epoch and repeat_epoch of the deterministic view, random_crop of repeat epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pretune.augmentations.random_resized_crop import RandomResizedCrop
+from pretune.data.cache import Cache
+from pretune.data.dataset import StoreView
+from pretune.data.ingest import Ingested, ingest
+from pretune.data.loader import Loader
+from pretune.data.sources import read
+from pretune.modalities.image import Image
+
+
+def epoch_seconds(loader: Loader, image: Image, epoch: int) -> float:
+    """Return the seconds of one epoch of normalised batches."""
+    began = time.perf_counter()
+    normalise = image.normaliser()
+    images = sum(len(normalise(batch.inputs).tensor) for batch in loader.iterate(epoch))
+    assert images == len(loader.view)
+    return time.perf_counter() - began
+
+
+def make_loader(ingested: Ingested, image: Image, crop: RandomResizedCrop | None, args: argparse.Namespace) -> Loader:
+    """Return a shuffling loader of all items."""
+    view = StoreView(ingested.store, np.arange(len(ingested.rows)), image, None, crop, seed=0)
+    return Loader(view, batch_size=args.batch_size, shuffle=True, seed=0, workers=args.workers)
+
+
+def main() -> None:
+    """Measure: decoding into the cache belongs to the first epoch."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=3, help="repeat epochs")
+    parser.add_argument("--workers", type=int, required=True)
+    args = parser.parse_args()
+    image = Image(mean=(0.5,) * 3, std=(0.5,) * 3)
+    began = time.perf_counter()
+    ingested = ingest(read(args.data).rows, image, Cache(Path("cache"), None), threads=max(1, args.workers))
+    loader = make_loader(ingested, image, None, args)
+    epoch_seconds(loader, image, 0)
+    first = time.perf_counter() - began
+    repeat = sum(epoch_seconds(loader, image, epoch) for epoch in range(1, args.epochs + 1))
+    cropped = make_loader(ingested, image, RandomResizedCrop(), args)
+    epoch_seconds(cropped, image, 0)
+    random_crop = sum(epoch_seconds(cropped, image, epoch) for epoch in range(1, args.epochs + 1))
+    images, many = len(ingested.rows), len(ingested.rows) * args.epochs
+    print(json.dumps({"first_epoch": images / first, "repeat_epoch": many / repeat, "random_crop": many / random_crop}))
+
+
+if __name__ == "__main__":
+    main()
