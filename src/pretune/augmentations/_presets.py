@@ -1,0 +1,45 @@
+"""Presets: named tuples of augmentation parts, so that nobody has to compose them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pretune import registry
+from pretune.errors import SettingError, did_you_mean
+
+if TYPE_CHECKING:
+    from pretune.augmentations._base import Augmentation
+
+NAMES = ("none", "light", "medium", "strong")
+
+Parts = tuple[tuple[str, dict[str, Any]], ...]
+"""Names of parts with their settings."""
+
+_IMAGE: dict[str, Parts] = {
+    "light": (("random_resized_crop", {"scale": (0.35, 1.0)}), ("flip", {})),
+    "medium": (("random_resized_crop", {"scale": (0.25, 1.0)}), ("flip", {}), ("rotation", {"degrees": 10.0}), ("colour", {})),
+    "strong": (
+        ("random_resized_crop", {"scale": (0.08, 1.0)}),
+        ("flip", {}),
+        ("randaugment", {}),
+        ("erasing", {}),
+        ("mixup", {"probability": 0.5}),
+    ),
+}
+# Text and clips have no parts of their own yet: a strategy's suggestion of "light" is nothing there, more is refused.
+_PRESETS: dict[str, dict[str, Parts]] = {"image": _IMAGE, "text": {"light": ()}, "audio": {"light": ()}}
+
+
+def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
+    """Return the parts of a preset, in the order in which they act.
+
+    Raises:
+        SettingError: no preset has this name, or the modality has no parts for it.
+    """
+    if name not in NAMES:
+        raise SettingError(f"no augmentation preset is called {name!r}. {did_you_mean(name, NAMES)}")
+    if name == "none":
+        return ()
+    if name not in _PRESETS.get(modality, {}):
+        raise SettingError(f"there is no augmentation preset {name!r} for {modality}. Set augment=none.")
+    return tuple(registry.load("augmentations", part)(**settings) for part, settings in _PRESETS[modality][name])
