@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _FORMAT = 1
 """Version of what `decode` returns; raised whenever stored pictures would come out differently."""
 
+_SERIAL = 32_768
+"""Numbers up to which torch works in one thread: pieces of this size stay in the processor's cache, which is
+three times as fast, and meet no barrier, at which threads wait long on a busy machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
@@ -130,17 +134,18 @@ class Normaliser(nn.Module):
     def forward(self, features: Features) -> Features:
         """Normalise raw (B, 3, H, W)."""
         x_BHWC = features.tensor.permute(0, 2, 3, 1)
-        width = x_BHWC.shape[2]
+        batch, height, width, _ = x_BHWC.shape
         # Rows of W*3 numbers keep the inner loop long: broadcasting over three channels takes three times as long.
         scale, shift = (torch.tensor(v * width, device=x_BHWC.device) for v in (self.scale, self.shift))
-        rows = x_BHWC.flatten(2)
+        rows = x_BHWC.reshape(batch * height, width * 3)
         if rows.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
             x = torch.addcmul(shift, rows.float(), scale).to(self.dtype)
-        else:  # one item at a time stays in the processor's cache: again three times as fast
+        else:
             x = torch.empty(rows.shape, dtype=self.dtype)
-            for item, row in zip(x, rows, strict=True):
-                item.copy_(torch.addcmul(shift, row.float(), scale))
-        return features.with_tensor(x.unflatten(2, (width, 3)).permute(0, 3, 1, 2))
+            count = max(1, _SERIAL // (width * 3))
+            for part, raw in zip(x.split(count), rows.split(count), strict=True):
+                part.copy_(torch.addcmul(shift, raw.float(), scale))
+        return features.with_tensor(x.view(batch, height, width, 3).permute(0, 3, 1, 2))
 
     def extra_repr(self) -> str:
         """Return the constants."""
