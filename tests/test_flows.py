@@ -1,0 +1,217 @@
+"""Whole jobs through the real command line, on pictures made on the spot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+QUICK = ["backbone=scratch:cnn", "image_size=32", "seed=1"]
+
+
+def picture(kind: str, seed: int) -> Image.Image:
+    """A bright disc or square on dark noise."""
+    rng = np.random.default_rng([seed, len(kind)])
+    image = Image.fromarray(rng.integers(0, 90, (48, 48, 3), dtype=np.uint8))
+    x, y, r = rng.integers(14, 34), rng.integers(14, 34), rng.integers(8, 13)
+    draw = ImageDraw.Draw(image)
+    (draw.ellipse if kind == "disc" else draw.rectangle)([x - r, y - r, x + r, y + r], fill=tuple(int(v) for v in rng.integers(160, 255, 3)))
+    return image
+
+
+def folder(root: Path, count: int = 16) -> Path:
+    for kind in ("disc", "square"):
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        for seed in range(count):
+            picture(kind, seed).save(root / kind / f"{seed}.png")
+    return root
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pretune", *words]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def pretune(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=240, env=environment(), check=False)
+    assert done.returncode == code, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def finetune(*words: str) -> dict[str, Any]:
+    out = pretune("finetune", *words, "--json", "--offline").stdout
+    assert out.count("\n") == 1, "exactly one JSON object on stdout"
+    return json.loads(out)
+
+
+def test_photos_to_probe_to_report_to_predictions(home: Path) -> None:
+    data = folder(home / "photos", 24)
+    (data / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    metrics = finetune("photos")
+    run = home / metrics["run"]
+    assert metrics["strategy"] == "linear_probe"
+    assert metrics["primary"]["split"] == "val"
+    assert metrics["primary"]["value"] >= 0.8
+    assert metrics["counts"]["dropped"] == 1
+    assert {"majority", "classical"} <= set(metrics["floors"])
+    assert {"data_s", "features_s", "train_s", "total_s"} <= set(metrics["timing"])
+    assert "disc/broken.jpg" in (run / "ledger.csv").read_text()
+    assert "broken.jpg" in (run / "report.html").read_text()
+    for name in ("recipe.json", "events.jsonl", "audit.json", "environment.json", "predictions.csv"):
+        assert (run / name).stat().st_size > 0
+
+    new = home / "new"
+    new.mkdir()
+    picture("disc", 500).save(new / "a, b.png")
+    (new / "bad.png").write_bytes(b"no picture")
+    picture("square", 501).save(new / "z.png")
+    rows = list(csv.DictReader(io.StringIO(pretune("predict", str(run), "new").stdout)))
+    assert [row["id"] for row in rows] == ["a, b.png", "bad.png", "z.png"]
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
+    assert [row["prediction"] for row in rows if not row["error"]] == ["disc", "square"]
+
+    again = json.loads(pretune("evaluate", str(run), "photos", "--json").stdout)
+    saved = {row["id"]: row for row in csv.DictReader((run / "predictions.csv").open())}
+    assert again["counts"]["dropped"] == 1
+    told = {row["id"]: row for row in json.loads(pretune("predict", str(run), "photos", "--json").stdout)["predictions"] if "error" not in row}
+    for item, row in saved.items():
+        assert told[item]["prediction"] == row["prediction"]
+        assert abs(told[item]["probabilities"]["disc"] - float(row["p_disc"])) < 0.02
+
+    assert metrics["run"] in pretune("runs").stdout
+    assert json.loads(pretune("inspect", metrics["run"]).stdout)["strategy"] == "linear_probe"
+
+
+@pytest.mark.parametrize("strategy", ["scratch", "full", "partial", "lora", "direct"])
+def test_every_strategy_trains_saves_and_predicts(home: Path, strategy: str) -> None:
+    folder(home / "photos")
+    metrics = finetune("photos", f"strategy={strategy}", "epochs=2", *QUICK, *(["strategy.last=1"] if strategy == "partial" else []))
+    saved = list(csv.DictReader((home / metrics["run"] / "predictions.csv").open()))
+    told = json.loads(pretune("predict", metrics["run"], "photos", "--json").stdout)["predictions"]
+    by_id = {row["id"]: row for row in told}
+    for row in saved:
+        assert abs(by_id[row["id"]]["probabilities"]["disc"] - float(row["p_disc"])) < 0.01
+
+
+def losses(run: Path) -> dict[tuple[str, int], float]:
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return {(e["phase"], e["step"]): e["loss"] for e in lines if e["event"] == "stepped"}
+
+
+def test_killed_and_resumed_it_is_bit_identical(home: Path) -> None:
+    folder(home / "photos")
+    words = ["photos", "strategy=scratch", "epochs=12", "patience=12", "augment=light", *QUICK]
+    finetune(*words, "out=whole")
+    chance = random.Random(0)
+    for _ in range(2):
+        process = subprocess.Popen(command("finetune", *words, "out=cut", "resume=true", "--offline"), env=environment(), stderr=subprocess.DEVNULL)
+        began = time.monotonic()
+        while not (home / "cut" / "checkpoints").exists() and process.poll() is None and time.monotonic() - began < 60:
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0.05, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    if not (home / "cut" / "metrics.json").exists():
+        finetune(*words, "out=cut", "resume=true")
+    assert losses(home / "cut") == losses(home / "whole")
+    weights = [sorted((home / run / "backbone").glob("*.safetensors"))[0].read_bytes() for run in ("cut", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_ctrl_c_leaves_a_run_that_the_printed_line_resumes(home: Path) -> None:
+    folder(home / "photos")
+    words = ["photos", "strategy=scratch", "epochs=400", *QUICK, "out=stopped"]
+    process = subprocess.Popen(command("finetune", *words, "--offline"), env=environment(), stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not (home / "stopped" / "checkpoints").exists() and process.poll() is None and time.monotonic() - began < 60:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    line = said[said.index("pretune finetune") :].strip().splitlines()[0]
+    assert "resume=true" in line
+    assert "epochs=400" in line
+
+
+def test_two_processes_train_one_model_and_evaluate_each_item_once(home: Path) -> None:
+    folder(home / "photos")
+    words = ["photos", "strategy=scratch", "epochs=3", *QUICK, "out=both"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pretune", "finetune", *words, "--json", "--offline"]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=240, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(done.stdout.strip().splitlines()) == 1, "only the first rank speaks"
+    rows = list(csv.DictReader((home / "both" / "predictions.csv").open()))
+    assert len(rows) == len({row["id"] for row in rows}) == metrics["counts"]["val"]
+
+
+def test_two_runs_share_a_cache_at_the_same_time(home: Path) -> None:
+    folder(home / "photos", 30)
+    runs = [subprocess.Popen(command("finetune", "photos", *QUICK, "strategy=linear_probe", f"out=run{i}", "--offline"), env=environment(), stderr=subprocess.PIPE) for i in (1, 2)]
+    for process in runs:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said.decode()[-3000:]
+    assert losses(home / "run1") == losses(home / "run2")
+
+
+def test_time_bounds_the_whole_verb(home: Path) -> None:
+    folder(home / "photos")
+    began = time.monotonic()
+    metrics = finetune("photos", "strategy=scratch", "time=20s", "backbone=scratch:cnn", "image_size=64")
+    assert time.monotonic() - began < 21.5
+    assert metrics["timing"]["total_s"] > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["finetune", "photos", "stratgy=full"], "Did you mean 'strategy'"),
+        (["finetune", "photos", "strategy=ful"], "Did you mean 'full'"),
+        (["finetune", "photos", "backbone=package:efficientnet_lit0"], "efficientnet_lite0"),
+        (["finetune", "photos", "backbone=torchvison:resnet18"], "Did you mean 'torchvision'"),
+        (["finetune", "photos", "lr=-1"], "lr must be a number in (0, inf)"),
+        (["finetune", "nowhere"], "nowhere"),
+        (["finetune"], "no data given"),
+        (["finetune", "photos", "--ofline"], "Did you mean '--offline'"),
+        (["predict", "nowhere", "photos"], "nowhere"),
+        (["evaluate", "photos"], "name a run and labelled data"),
+        (["finetun", "photos"], "Did you mean 'finetune'"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_one_plain_message(home: Path, words: list[str], said: str) -> None:
+    folder(home / "photos", 4)
+    done = pretune(*words, code=2)
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_named_remote_backbone_fails_offline_before_any_datum_is_read(home: Path) -> None:
+    done = pretune("finetune", str(folder(home / "photos", 4)), "backbone=torchvision:resnet18", "--offline", code=2)
+    assert "resnet18-" in done.stderr, "names the file"
+    assert not (home / "cache" / "decoded").exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"]])
+def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
+    code = f"import sys; sys.argv = ['pretune', *{words!r}]\nfrom pretune.cli import main\nmain()\nassert not {{'torch', 'numpy', 'rich'}} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    assert "pretune" in done.stdout or "linear_probe" in done.stdout
