@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pretune.data.parts import part_of
 from pretune.data.records import Records
@@ -30,21 +30,21 @@ def read_datasets_folder(folder: Path) -> list[tuple[Split | None, Records]]:
     """
     if not (folder / "dataset_dict.json").is_file():
         return [(None, _read_saved(folder))]
-    names = _json(folder / "dataset_dict.json").get("splits", [])
+    names: list[str] = _json(folder / "dataset_dict.json").get("splits", [])
     return [(part_of(name), _read_saved(folder / name)) for name in names]
 
 
 def _read_saved(folder: Path) -> Records:
     files = [folder / entry["filename"] for entry in _json(folder / "state.json").get("_data_files", [])]
     features = _json(folder / "dataset_info.json").get("features") or {}
-    records = _records(folder, [table for file in files for table in [_table(file)]])
+    records = _records(folder, [_table(file) for file in files])
     for column, feature in features.items():
         if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names"):
             records.names[column] = list(feature["names"])
     return records
 
 
-def _json(path: Path) -> dict[str, object] | dict[str, list]:  # type: ignore[type-arg]
+def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -81,7 +81,7 @@ def _records(path: Path, tables: list[pyarrow.Table]) -> Records:
     for name in columns:
         if "struct" in str(tables[0].schema.field(name).type) and "bytes" in str(tables[0].schema.field(name).type):
             raise DataError(
-                f"{path}: column {name!r} holds files inside the table. Write them to a folder and give that folder, or a manifest of paths."
+                f"{path}: column {name!r} holds files inside the table. Write them to a folder and give that, or a manifest of paths."
             )
     values = [list(row) for table in tables for row in zip(*(_plain(table.column(name)) for name in columns), strict=True)]
     return Records(path=path, columns=columns, values=values, numbers=list(range(1, len(values) + 1)), word="record")

@@ -13,6 +13,25 @@ from pretune.data.targets import classes_of
 from pretune.errors import DataError, SettingError
 from pretune.types import Finding, LedgerEntry, Row
 
+_WORDS = {
+    "blank_label": "rows without label",
+    "na_label": "rows whose label was taken for a missing one",
+    "blank_row": "blank rows",
+    "empty_text": "rows with an empty text",
+    "no_finite_number": "rows without a finite number",
+    "absurd_outlier": "rows with an absurd outlier",
+    "missing_file": "rows whose file does not exist",
+    "outside_root": "rows whose path leads outside the folder",
+    "repeated_row": "rows that name a file again",
+    "contradictory_label": "rows with contradictory labels",
+    "ragged": "rows with too few or too many fields",
+    "bad_json": "broken JSON lines",
+    "broken_link": "broken links",
+    "unknown_class": "items of a class that train does not have",
+    "no_class_folder": "files outside the class folders",
+}
+"""Reasons of ledger entries, in the plural."""
+
 
 def names_of(row: Row) -> tuple[str, ...]:
     """Return the class names of a row; () for numbers and unlabelled rows."""
@@ -60,7 +79,7 @@ def settle(table: Table, path: Path, *, learn: bool) -> Table:
     _drop_unknown(table)
     table.classes = classes_of([row.target for row in table.rows])
     _mention_missing(table)
-    table.said.append(_counts(table))
+    table.said += [*_left_out(table), _counts(table)]
     table.inputs = table.inputs or [row.id for row in table.rows]
     if learn:
         _refuse(table, path)
@@ -79,7 +98,8 @@ def _refuse_free_text(table: Table, path: Path) -> None:
     column = repr(table.columns.get("label", "the folders"))
     example = f" (one is {min(classes, key=len)!r})" if classes else ""
     raise DataError(
-        f"{path}: {column} has {len(classes)} different values in {len(table.rows)} rows{example}: too many to be classes. Name another: label=COLUMN."
+        f"{path}: {column} has {len(classes)} different values in {len(table.rows)} rows{example}: "
+        "too many to be classes. Name another: label=COLUMN."
     )
 
 
@@ -114,6 +134,15 @@ def _mention_missing(table: Table) -> None:
             table.findings.append(Finding(kind="class_missing", severity="warning", message=message, items=tuple(missing)))
 
 
+def _left_out(table: Table) -> list[str]:
+    """Return one sentence with the number of items left out for each reason."""
+    reasons = Counter(entry.reason for entry in table.ledger if entry.action == "dropped")
+    if not reasons:
+        return []
+    shown = "; ".join(f"{n} {_WORDS.get(reason, 'items: ' + reason.replace('_', ' '))}" for reason, n in reasons.most_common())
+    return [f"left out: {shown}."]
+
+
 def _counts(table: Table) -> str:
     parts = table.counts()
     shown = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test", "all") if parts[part])
@@ -132,7 +161,8 @@ def _refuse(table: Table, path: Path) -> None:
         if len(values) == 1:
             column = f" in column {table.columns['label']!r}" if "label" in table.columns else ""
             raise DataError(
-                f"{path}: every target{column} is {values.pop()}: a constant target, so there is nothing to learn. Name another: label=COLUMN."
+                f"{path}: every target{column} is {values.pop()}: a constant target, so there is nothing to learn. "
+                "Name another: label=COLUMN."
             )
     elif len(table.classes) < 2 and not (table.task == "multilabel" and any(not row.target for row in table.rows)):
         name = table.classes[0] if table.classes else "none"

@@ -123,7 +123,8 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
         roles.text = _named_several(records, wanted.text, "text") or _find_text(columns, taken)
     if roles.path is None and not roles.text:
         raise DataError(
-            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}). Name it: path=COLUMN or text=COLUMN."
+            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}). "
+            "Name it: path=COLUMN or text=COLUMN."
         )
     if labelled:
         roles.label = named_labels or _find_label(columns, {roles.path, *roles.text, roles.split, roles.flag, roles.group})
@@ -205,7 +206,7 @@ def _find_label(columns: dict[str, _Column], taken: set[str | None]) -> tuple[st
     free = [column for column in columns.values() if column.name not in taken and (column.texts or column.lists)]
     exact = [column for column in free if column.plain in vocabulary.LABEL]
     if exact:
-        return (min(exact, key=lambda column: vocabulary.LABEL.index(column.plain)).name,)
+        return (min(exact, key=lambda column: vocabulary.LABEL.index(str(column.plain))).name,)
     free = [column for column in free if not column.identifies]
     hinted = [column for column in free if _is_label_name(column.plain)]
     if len(hinted) == 1:

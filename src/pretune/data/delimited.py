@@ -11,7 +11,7 @@ import csv
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
 
 
 @contextmanager
-def _unlimited_fields() -> Iterator[None]:
+def _unlimited_fields() -> Generator[None]:
     """Lift the csv module's limit of 128 kB a field while reading."""
     before = csv.field_size_limit(sys.maxsize)
     try:
@@ -216,7 +216,7 @@ def _add(records: Records, line: Line, row: int, *, suspect: bool) -> None:
     width = len(records.columns)
     problem = (_damage(line) if suspect else None) or _fault(line, width)
     if problem is None and len(line.fields) == width and line.problem is None:
-        records.values.append(line.fields)  # type: ignore[arg-type]
+        records.values.append([*line.fields])
         records.numbers.append(line.number)
         records.rows.append(row)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pretune.data.parts import is_filler, part_of, part_of_folder
@@ -47,9 +48,9 @@ class _Shape:
         return any(folder[:-1] == base and folder and folder not in self.occupied for folder in self.folders)
 
 
-def _prefixes(folders: object) -> set[Parts]:
+def _prefixes(folders: Iterable[Parts]) -> set[Parts]:
     out: set[Parts] = set()
-    for folder in set(folders):  # type: ignore[call-overload]
+    for folder in set(folders):
         while folder not in out:
             out.add(folder)
             folder = folder[:-1]
@@ -186,9 +187,9 @@ def flat_error(tree: Tree, modality: str) -> DataError:
     """Return the error for a folder of items without classes, with both layouts shown on this very path."""
     files = tree.media(modality)
     example, root = files[0].id, tree.root
-    columns = f"path,label / {example},cat"
+    cat, columns = f"{root}/cat/{files[0].parts[-1]}", f"path,label / {example},cat"
     return DataError(
-        f"{root} holds {len(files)} {UNITS[modality]}s but neither class folders nor a manifest: that is one class at most ({root.name!r}), "
-        f"and training needs two. Either sort them into one folder per class ({root}/cat/{files[0].parts[-1]}, {root}/dog/…) "
+        f"{root} holds {len(files)} {UNITS[modality]}s but neither class folders nor a manifest: that is one class at most "
+        f"({root.name!r}), and training needs two. Either sort them into one folder per class ({cat}, {root}/dog/…) "
         f"or add a manifest ({root}/labels.csv with the lines: {columns})."
     )

@@ -156,7 +156,7 @@ def _compare_labels(table: Table, records: Records, roles: Roles, at: dict[str, 
     differing = [row.id for row in table.rows if row.id in at and values[at[row.id]] and values[at[row.id]] != row.target]
     if differing:
         message = (
-            f"{len(differing)} file(s) lie in another class folder than {records.name} says in {roles.label[0]!r}: {', '.join(differing[:3])}. "
-            f"The folders were believed; label={roles.label[0]} believes the manifest."
+            f"{len(differing)} file(s) lie in another class folder than {records.name} says in {roles.label[0]!r}: "
+            f"{', '.join(differing[:3])}. The folders were believed; label={roles.label[0]} believes the manifest."
         )
         table.findings.append(Finding(kind="label_disagreement", severity="warning", message=message, items=tuple(differing[:300])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from pretune.data.delimited import decode
 from pretune.data.records import Records, Value
@@ -53,12 +54,16 @@ def _find_array(path: Path, whole: object) -> tuple[list[object], str]:
 
 def _columns(whole: dict[str, object]) -> list[object] | None:
     """Read {"text": [...], "label": [...]} or pandas' {"text": {"0": ...}, ...} as objects."""
-    if whole and all(isinstance(value, dict) for value in whole.values()):
-        whole = {key: list(value.values()) for key, value in whole.items()}  # type: ignore[attr-defined]
-    sizes = {len(value) if isinstance(value, list) else -1 for value in whole.values()}
-    if len(sizes) != 1 or sizes == {-1} or (len(whole) == 1 and isinstance(next(iter(whole.values()))[0], dict)):  # type: ignore[index]
+    columns = {key: list(value.values()) if isinstance(value, dict) else value for key, value in whole.items()}
+    lists = [value for value in columns.values() if isinstance(value, list)]
+    if (
+        not lists
+        or len(lists) < len(columns)
+        or len({len(values) for values in lists}) > 1
+        or any(isinstance(v, dict) for v in lists[0][:1])
+    ):
         return None
-    return [dict(zip(whole, values, strict=True)) for values in zip(*whole.values(), strict=True)]  # type: ignore[arg-type]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def _lines(path: Path, text: str, said: list[str]) -> Records:
@@ -82,13 +87,15 @@ def _lines(path: Path, text: str, said: list[str]) -> Records:
     return _records(path, items, "line", said, ledger)
 
 
-def _records(path: Path, items: list[tuple[int, object]], word: str, said: list[str], ledger: list[LedgerEntry]) -> Records:
+def _records(
+    path: Path, items: list[tuple[int, object]], word: Literal["line", "record"], said: list[str], ledger: list[LedgerEntry]
+) -> Records:
     """Line objects up under the union of their keys; a missing key is None."""
     columns: dict[str, None] = {}
     for _, item in items:
         if isinstance(item, dict):
             columns |= dict.fromkeys(map(str, item))
-    records = Records(path=path, columns=list(columns), values=[], numbers=[], word=word, said=said, ledger=ledger)  # type: ignore[arg-type]
+    records = Records(path=path, columns=list(columns), values=[], numbers=[], word=word, said=said, ledger=ledger)
     for number, item in items:
         if not isinstance(item, dict):
             detail = f"{path.name} {word} {number} is not an object but {_kind(item)}"

@@ -106,9 +106,8 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
     if modality in ("image", "audio") and (roles is None or roles.path is None):
         stem = finder.find_stems(lead, locator.stems())
         if stem is None:
-            raise DataError(
-                f"{lead.path}: no column names {modality} files below {locator.root} (columns: {', '.join(lead.columns)}). Name it: path=COLUMN."
-            )
+            names = ", ".join(lead.columns)
+            raise DataError(f"{lead.path}: no column names {modality} files below {locator.root} (columns: {names}). Name it: path=COLUMN.")
         return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
     return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
 
@@ -201,9 +200,10 @@ def _add(
     item = _unique(draft, located.id if located and located.id else records.id(at), records, at)
     draft.inputs.append((order, records.numbers[at], item))
     fault = _content_fault(located, text)
-    if fault or (problem and problem.action == "dropped"):
-        reason, words = fault or (problem.reason, problem.words)  # type: ignore[union-attr]
-        draft.drop(item, reason, f"{where} {words}")
+    if fault is None and problem is not None and problem.action == "dropped":
+        fault = problem.reason, problem.words
+    if fault is not None:
+        draft.drop(item, fault[0], f"{where} {fault[1]}")
         return
     for repaired in (located, problem):
         if repaired and repaired.reason:

@@ -11,7 +11,27 @@ _WORDS: dict[str, Split] = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "eval"), "val"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
-_FILLERS = frozenset("set sets images image imgs img audio sounds wav clips text texts data files part split seg".split())
+_FILLERS = frozenset(
+    (
+        "set",
+        "sets",
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "audio",
+        "sounds",
+        "wav",
+        "clips",
+        "text",
+        "texts",
+        "data",
+        "files",
+        "part",
+        "split",
+        "seg",
+    )
+)
 
 
 def part_of(word: object) -> Split | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +22,18 @@ from pretune.types import Row
 _ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"))
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
 _NOT_TABLES = frozenset(
-    "package.json config.json dataset_info.json dataset_infos.json state.json requirements.txt sample_submission.csv".split()
+    ("package.json", "config.json", "dataset_info.json", "dataset_infos.json", "state.json", "requirements.txt", "sample_submission.csv")
 )
+_FOUND = Columns()
 
 
 def read(
     path: Path,
-    columns: Columns = Columns(),
+    columns: Columns = _FOUND,
     *,
     task: str | None = None,
     modality: str | None = None,
-    learn: bool = True,  # noqa: B008
+    learn: bool = True,
 ) -> Table:
     """Read labelled data.
 
@@ -59,7 +59,7 @@ def read(
     return classes.settle(table, path, learn=learn)
 
 
-def read_unlabelled(path: Path, modality: str, columns: Columns = Columns()) -> Table:  # noqa: B008
+def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
     """Read what is to be predicted: a file, a folder of any depth, a manifest whose labels are ignored.
 
     `Table.inputs` holds the id of every input in order; those without a row are in the ledger.
@@ -222,8 +222,8 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
     wanted = _names(columns)
     named = [(part_of_file(Path(file.parts[-1]).stem), file) for file in found]
     if sum(part == "train" for part, _ in named):
-        parts = [(part, read_records(tree.path(file), wanted)) for part, file in named if part]
-        table = _build(parts if len(parts) > 1 else [(None, parts[0][1])], tree, columns, task, modality)
+        parts: list[manifests.Part] = [(part, read_records(tree.path(file), wanted)) for part, file in named if part]
+        table = _build(parts, tree, columns, task, modality)
         others = [file.id for part, file in named if part is None]
         table.said += [f"not used, as their names say no part: {', '.join(others)}."] if others else []
         return table
@@ -233,7 +233,8 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
     if len(usable) != 1:
         names = ", ".join(file.id for file in found[:8])
         raise DataError(
-            f"{tree.root} holds several manifests ({names}) and it is not clear which is meant. Name one, for example {tree.path(found[0])}."
+            f"{tree.root} holds several manifests ({names}) and it is not clear which is meant. "
+            f"Name one, for example {tree.path(found[0])}."
         )
     return usable[0]
 
@@ -250,15 +251,15 @@ def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: s
 def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
     """Build the table of manifests inside a folder; files that the folder holds are what they list."""
     lists_files = _detect_modality(tree) if modality is None and not columns.text else modality
-    as_files: Callable[[str | None], Table] = lambda kind: manifests.build(
-        parts, tree.root, lambda: tree, columns, task=task, modality=kind
-    )  # noqa: E731
+    build = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)
     if modality is None and lists_files in ("image", "audio"):
         try:
-            return as_files(lists_files)
-        except DataError:
-            return as_files(None)
-    return as_files(modality)
+            return build(modality=lists_files)
+        except DataError as error:
+            table = build(modality=None)
+            table.said.append(f"the {lists_files} files in the folder are not used ({error})")
+            return table
+    return build(modality=modality)
 
 
 def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:

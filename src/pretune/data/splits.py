@@ -48,11 +48,16 @@ def assign(
     given = {row.split for row in rows}
     if given & {"val", "test"}:
         if "train" not in given and None not in given:
-            raise DataError(f"the data have only {' and '.join(sorted(map(str, given)))} parts and none to train on. Add a train part, or give split=new.")
+            names = " and ".join(sorted(map(str, given)))
+            raise DataError(f"the data have only {names} parts and none to train on. Add a train part, or give split=new.")
         return [replace(row, split=row.split or "train") for row in rows], _parts_left_open(rows)
     held = set(_hold_out(rows, list(range(len(rows))), task, fraction, seed, twins))
     if not held or len(held) == len(rows):
-        why = "they are all of one group" if len({row.group for row in rows}) == 1 and rows[0].group else "each class has a single item or group"
+        why = (
+            "they are all of one group"
+            if len({row.group for row in rows}) == 1 and rows[0].group
+            else "each class has a single item or group"
+        )
         raise DataError(f"no val part can be held out of {len(rows)} rows: {why}. Add data, or give a val part.")
     out = [replace(row, split="val" if index in held else "train") for index, row in enumerate(rows)]
     return out, _describe(out, task, fraction, seed)
@@ -140,7 +145,7 @@ def _value(row: Row) -> float:
     return float(row.target) if isinstance(row.target, int | float) else 0.0
 
 
-def _fill(counts: list[_Counts], total: Counter[str], fraction: float) -> list[bool]:
+def _fill(counts: Sequence[_Counts], total: Counter[str], fraction: float) -> list[bool]:
     """Take units while that lessens the sum over classes of (held - wanted)² / size, and leaves each class an item."""
     held = dict.fromkeys(total, 0)
     chosen = []
@@ -157,7 +162,7 @@ def _fill(counts: list[_Counts], total: Counter[str], fraction: float) -> list[b
     return chosen
 
 
-def _touch_every_class(counts: list[_Counts], total: Counter[str], chosen: list[bool]) -> None:
+def _touch_every_class(counts: Sequence[_Counts], total: Counter[str], chosen: list[bool]) -> None:
     """Give every class that can spare one an item on the held-out side, by its smallest unit."""
     held: Counter[str] = Counter()
     for unit, is_held in zip(counts, chosen, strict=True):

@@ -120,7 +120,7 @@ def _named(value: Value, names: list[str] | None) -> Value:
 def _texts(values: list[Value]) -> list[str]:
     """Return values as cleaned text; floats that are all whole lose their '.0' (integers beside missing values)."""
     floats = [value for value in values if isinstance(value, float) and value == value]
-    whole = bool(floats) and all(value.is_integer() for value in floats if abs(value) != float("inf")) and len(set(floats)) > 1
+    whole = bool(floats) and all(value == round(value) for value in floats if abs(value) != float("inf")) and len(set(floats)) > 1
     return [str(int(v)) if whole and isinstance(v, float) and finite(v) else clean(as_text(v)) for v in values]
 
 
@@ -237,7 +237,8 @@ def _separated(texts: list[str], column: str, separator: str | None) -> Targets:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
     if separator:
         out.said.append(
-            f"{column!r} holds several labels per item, separated by {SEPARATORS[separator]} (multilabel); task=classification keeps each cell whole."
+            f"{column!r} holds several labels per item, separated by {SEPARATORS[separator]} (multilabel); "
+            "task=classification keeps each cell whole."
         )
     return out
 
@@ -295,9 +296,15 @@ def _judge_outliers(out: Targets, texts: list[str], column: str) -> None:
     values = np.array([out.values[i] for i in index], dtype=float)
     absurd = set(outliers(values, _ABSURD).tolist())
     for at in absurd:
-        words = f"has {texts[index[at]]!r} for {column}, an outlier more than {_ABSURD:g} times the usual spread away; with it nothing else could be learned"
+        words = (
+            f"has {texts[index[at]]!r} for {column}, an outlier more than {_ABSURD:g} times the usual spread away; "
+            "with it nothing else could be learned"
+        )
         _drop(out, int(index[at]), "absurd_outlier", words)
     far = [texts[index[at]] for at in outliers(values, _FAR) if at not in absurd]
     if far:
-        message = f"{len(far)} outlier(s) in {column!r} lie more than {_FAR:g} times the usual spread away: {', '.join(far[:5])}. They are used; check them."
+        shown = ", ".join(far[:5])
+        message = (
+            f"{len(far)} outlier(s) in {column!r} lie more than {_FAR:g} times the usual spread away: {shown}. They are used; check them."
+        )
         out.findings.append(Finding(kind="outlier", severity="warning", message=message, items=tuple(far[:100])))

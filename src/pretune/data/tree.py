@@ -89,7 +89,7 @@ class Tree:
 
 
 def readable(parts: Iterable[str]) -> str:
-    """Return a path as text that can be written to any file: bytes that are no UTF-8 become \\x escapes."""
+    r"""Return a path as text that can be written to any file: bytes that are no UTF-8 become \x escapes."""
     whole = "/".join(parts)
     return whole if whole.isascii() else os.fsencode(whole).decode("utf-8", "backslashreplace")
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 
-LABEL = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+LABEL = _words(
     "label labels class classes category categories target targets y sentiment class_name classname class_label label_name gold_label "
     "tag tags species emotion intent topic genre diagnosis annotation stance polarity answer_label outcome"
-).split()
+)
 """In order of preference."""
-NUMBER = "score value rating ratings stars size age price amount weight height length percent pct quality similarity".split()
-TEXT = (
+NUMBER = _words("score value rating ratings stars size age price amount weight height length percent pct quality similarity")
+TEXT = _words(
     "text texts sentence sentences review reviews review_text content contents comment comments comment_text body document utterance tweet "
     "message question query title description abstract passage transcript news headline prompt input"
-).split()
+)
 PAIRS = (
     ("sentence1", "sentence2"),
     ("sentence_1", "sentence_2"),
@@ -25,16 +30,18 @@ PAIRS = (
     ("text_a", "text_b"),
     ("query", "passage"),
 )
-PATH = "path paths file files filename file_name filepath file_path image images img image_path img_path image_id audio audio_path clip wav".split()
-SPLIT = "split splits set subset part partition fold usage".split()
+PATH = _words(
+    "path paths file files filename file_name filepath file_path image images img image_path img_path image_id audio audio_path clip wav"
+)
+SPLIT = _words("split splits set subset part partition fold usage")
 FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test"}
 """Columns of true and false that mark one part."""
-GROUP = "group groups group_id".split()
-GROUPLIKE = (
-    "patient patient_id subject subject_id participant participant_id speaker speaker_id user user_id author session session_id writer site"
-).split()
+GROUP = _words("group groups group_id")
+GROUPLIKE = _words(
+    "patient patient_id subject subject_id participant participant_id speaker speaker_id user user_id author session writer site"
+)
 """Columns worth suggesting as group=."""
-ID = "id ids idx index uid uuid guid no nr row row_id key sample_id item_id unnamed_0".split()
+ID = _words("id ids idx index uid uuid guid no nr row row_id key sample_id item_id unnamed_0")
 
 
 def plain(name: str) -> str:

@@ -1,7 +1,7 @@
-"""From bytes to text without a wrong guess: decode strictly, say which encoding it was, refuse what is unclear.
+r"""From bytes to text without a wrong guess: decode strictly, say which encoding it was, refuse what is unclear.
 
 Order: byte order marks, UTF-16 by its zero bytes, UTF-8; where that fails, the shape of the bytes
-above 127 decides. In Western text they stand alone ("caf\\xe9 au lait"), in Chinese text they come in
+above 127 decides. In Western text they stand alone ("caf\xe9 au lait"), in Chinese text they come in
 pairs that spell common characters. What is neither is refused: a text that was decoded wrongly still
 trains, and nobody notices.
 """

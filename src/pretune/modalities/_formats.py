@@ -5,20 +5,19 @@ decoded. Formats that need another program or a plug-in (HEIC, RAW, SVG) are lis
 file is named in the ledger instead of being overlooked.
 """
 
-IMAGE = frozenset(
-    # what Pillow decodes itself
-    ".apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .fit .fits .flc .fli .ftc .ftu .gbr .gif .icb .icns .ico .im .j2c .j2k "
-    ".jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm .pcd .pcx .pfm .pgm .png .pnm .ppm .psd .pxr .qoi .ras .rgb .rgba "
-    ".sgi .tga .tif .tiff .vda .vst .webp .xbm .xpm "
-    # photos that people have and Pillow needs a plug-in for
-    ".heic .heif .hif .jxl .cr2 .cr3 .nef .arw .dng .orf .rw2 .raf".split()
-)
-AUDIO = frozenset(
-    # libsndfile
-    ".wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist .sf .ircam .avr .paf .svx .wve "
-    # FFmpeg
-    ".m4a .m4b .aac .wma .amr .mka .ac3 .ape .wv .tta .weba".split()
-)
+_PILLOW = """
+.apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .fit .fits .flc .fli .ftc .ftu .gbr .gif .icb .icns .ico .im .j2c .j2k
+.jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm .pcd .pcx .pfm .pgm .png .pnm .ppm .psd .pxr .qoi .ras .rgb .rgba
+.sgi .tga .tif .tiff .vda .vst .webp .xbm .xpm
+"""
+_NEEDS_A_PLUGIN = ".heic .heif .hif .jxl .cr2 .cr3 .nef .arw .dng .orf .rw2 .raf"
+_LIBSNDFILE = """
+.wav .wave .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist .sf .ircam .avr .paf .svx .wve
+"""
+_FFMPEG = ".m4a .m4b .aac .wma .amr .mka .ac3 .ape .wv .tta .weba"
+
+IMAGE = frozenset((_PILLOW + _NEEDS_A_PLUGIN).split())
+AUDIO = frozenset((_LIBSNDFILE + _FFMPEG).split())
 TEXT = frozenset((".txt", ".text"))
 EXTENSIONS = {"image": IMAGE, "audio": AUDIO, "text": TEXT}
 """Lower-case endings, with the dot, by modality."""
