@@ -1,0 +1,72 @@
+"""Convolution, norm and activation as one layer; a norm that does not learn costs nothing."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretune.architectures._depthwise import Pair, depthwise_conv2d, shifted
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution without bias, padded as TensorFlow's 'same': where the padding is odd, the extra pixel goes right and below."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, padding=0, groups=groups, bias=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        return self.convolve(x_BCHW, self.weight, None)
+
+    def convolve(self, x_BCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the same with another kernel and a bias."""
+        padding, odd = self.padding_of(x_BCHW)
+        if 1 < self.groups == self.in_channels == self.out_channels:
+            return depthwise_conv2d(x_BCHW, weight, bias, self.stride[0], padding, odd)
+        return F.conv2d(x_BCHW, shifted(weight, odd), bias, self.stride, padding, 1, self.groups)
+
+    def padding_of(self, x_BCHW: Tensor) -> tuple[Pair, Pair]:
+        """Return the padding below and right, and by how much it is smaller above and left."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        high, wide = (max(0, (math.ceil(size / stride) - 1) * stride + kernel - size) for size in x_BCHW.shape[2:])
+        return (high - high // 2, wide - wide // 2), (high % 2, wide % 2)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm and, unless `act` is False, relu6.
+
+    While the norm is in eval mode (inference, and training with frozen norms) its scale is multiplied into the kernel
+    at each call: one pass over the output less. Its own scale and shift still receive their gradients.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: bool = True) -> None:
+        super().__init__()
+        self.conv = SameConv2d(inputs, outputs, kernel, stride, groups)
+        self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
+        self.act = nn.ReLU6(inplace=True) if act else nn.Identity()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        conv, norm = self.conv, self.norm
+        if norm.training or not _is_plain(conv, SameConv2d) or not _is_plain(norm, nn.BatchNorm2d):
+            return super().forward(x_BCHW)
+        scale, shift = norm_as_affine(norm)
+        return self.act(conv.convolve(x_BCHW, conv.weight * scale[:, None, None, None], shift))
+
+
+def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (C,) by which a batch norm in eval mode acts on its input."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift + norm.bias if norm.affine else shift
+
+
+def _is_plain(module: nn.Module, kind: type) -> bool:
+    """Whether a module is what was built here: no adapter in its place, no hook that wants its output."""
+    return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks
