@@ -2,7 +2,7 @@
 
 from benchmarks.cases._base import ACCURACY, MEMORY, TO_WEIGHTS, WALL, Case, Contestant, last_json, pretune_metrics
 
-OURS, FASTAI, TRAINER, TRAINER_BF16 = "pretune, default", "fastai, fine_tune(1)", "Trainer, 3 epochs", "Trainer, 3 epochs, bf16, lr 5e-4"
+OURS, FASTAI, TRAINER, TRAINER_BF16 = "pretune, default", "fastai, fine_tune(1)", "Trainer, 3 epochs", "Trainer, 3 epochs, bf16, lr 3e-4"
 
 CASE = Case(
     name="trained",
@@ -35,7 +35,7 @@ CASE = Case(
         ),
         Contestant(
             name=TRAINER_BF16,
-            command=lambda bench, turn: bench.peer("hf_images.py", "--seed", str(turn), "--bf16", "--lr", "5e-4"),
+            command=lambda bench, turn: bench.peer("hf_images.py", "--seed", str(turn), "--bf16", "--lr", "3e-4"),
             read=last_json,
             weights="**/model.safetensors",
         ),
