@@ -12,7 +12,7 @@ import numpy as np
 
 from pretune import config, registry
 from pretune.data import audit as auditing
-from pretune.data import sources
+from pretune.data import duplicates, sources
 from pretune.data.ingest import ingest
 from pretune.deploy import pictures, report
 from pretune.deploy.predictor import Predictor
@@ -104,8 +104,9 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     table = sources.read(Path(data), recipe.columns, task=None if recipe.task is None else task_name(recipe.task))
     modality = registry.load("modalities", table.modality)()
     done = ingest(table.rows, modality, open_cache(recipe), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n))
-    ledger = [*table.ledger, *done.ledger]
-    findings = [*table.findings, *auditing.audit(table, done, modality)]
+    same = duplicates.find(done)
+    ledger = [*table.ledger, *done.ledger, *auditing.contradictions(table, done, same)]
+    findings = [*table.findings, *auditing.audit(table, done, modality, same)]
     report_ledger(ledger, said)
     counts = {"used": len(done.rows), "dropped": sum(e.action == "dropped" for e in ledger), "per_class": _per_class(done.rows)}
     return Audit(

@@ -111,6 +111,7 @@ class _Passes:
     def key(self) -> str:
         """Return a hash of everything the features depend on."""
         facts: dict[str, Any] = {
+            "format": 2,
             "data": self.needs.data.ingested.hashes,
             "modality": config.to_tree(self.needs.data.modality),
             "crop": config.to_tree(self.crop) if self.views > 1 else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pretune.data import audit, splits
+from pretune.data import audit, duplicates, splits
 from pretune.data.cache import Cache
 from pretune.data.ingest import Ingested, ingest
 from pretune.data.table import Table
@@ -71,21 +71,22 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     """
     done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {modality.unit}s", i, n))
     task = recipe.task or infer(table.task)
-    ledger = [*table.ledger, *done.ledger]
-    require_classes(done.rows, table, ledger, modality)
-    rows, said = splits.assign(
-        done.rows, task=task_name(task), fraction=recipe.splits.val, seed=recipe.training.seed, twins=audit.twins(done)
-    )
+    same = duplicates.find(done)
+    contradictory = audit.contradictions(table, done, same)
+    ledger = [*table.ledger, *done.ledger, *contradictory]
+    excluded = {entry.item for entry in contradictory}
+    require_classes([row for row in done.rows if row.id not in excluded], table, ledger, modality)
+    rows, said = splits.assign(done.rows, task=task_name(task), fraction=recipe.splits.val, seed=recipe.training.seed, twins=same.near)
     done.rows = rows
-    findings = [*table.findings, *said, *audit.audit(table, done, modality)]
-    for line in table.said:
+    findings = [*table.findings, *said, *audit.audit(table, done, modality, same)]
+    for line in [*table.said, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
     for finding in findings:
         (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
-    targets = task.fit([row for row in rows if row.split == "train"], table.classes)
+    targets = task.fit([row for row in rows if row.split == "train" and row.id not in excluded], table.classes)
     ledger = _without_unknown(rows, targets, ledger)
-    parts = _parts(recipe, rows, task, targets)
+    parts = _parts(recipe, rows, task, {entry.item for entry in ledger if entry.action == "dropped"})
     encoded = _encode(rows, parts, task, targets)
     return Prepared(
         table=table, ingested=done, rows=rows, task=task, targets=targets, encoded=encoded, parts=parts, findings=findings,
@@ -132,19 +133,17 @@ def _without_unknown(rows: list[Row], targets: Targets, ledger: list[LedgerEntry
     ]
 
 
-def _parts(recipe: Recipe, rows: list[Row], task: Task, targets: Targets) -> dict[str, np.ndarray]:
-    known = set(targets.classes)
-    usable = [not known or not isinstance(row.target, str) or row.target in known for row in rows]
-    parts = {
-        part: np.array([i for i, row in enumerate(rows) if row.split == part and usable[i]], dtype=np.int64) for part in ("train", "val", "test")
-    }
+def _parts(recipe: Recipe, rows: list[Row], task: Task, dropped: set[str]) -> dict[str, np.ndarray]:
+    """Return the positions of each part's items, those in the ledger left out."""
+    usable = [i for i, row in enumerate(rows) if row.id not in dropped]
+    parts = {part: np.array([i for i in usable if rows[i].split == part], dtype=np.int64) for part in ("train", "val", "test")}
     parts = {part: positions for part, positions in parts.items() if len(positions)}
     if recipe.training.patience is not None:
         if "test" in parts and "val" in parts:
             parts["select"] = parts["val"]
         else:
             held = splits.carve(rows, task=task_name(task), fraction=0.15, seed=recipe.training.seed)
-            parts["select"] = np.array(sorted(held), dtype=np.int64)
+            parts["select"] = np.intersect1d(held, parts["train"])
             parts["train"] = np.setdiff1d(parts["train"], parts["select"])
     return parts
 
