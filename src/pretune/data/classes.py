@@ -14,23 +14,28 @@ from pretune.errors import DataError, SettingError
 from pretune.types import Finding, LedgerEntry, Row
 
 _WORDS = {
-    "blank_label": "rows without label",
-    "na_label": "rows whose label was taken for a missing one",
-    "blank_row": "blank rows",
-    "empty_text": "rows with an empty text",
-    "no_finite_number": "rows without a finite number",
-    "absurd_outlier": "rows with an absurd outlier",
-    "missing_file": "rows whose file does not exist",
-    "outside_root": "rows whose path leads outside the folder",
-    "repeated_row": "rows that name a file again",
-    "contradictory_label": "rows with contradictory labels",
-    "ragged": "rows with too few or too many fields",
-    "bad_json": "broken JSON lines",
-    "broken_link": "broken links",
-    "unknown_class": "items of a class that train does not have",
-    "no_class_folder": "files outside the class folders",
+    "blank_label": "row* without label",
+    "na_label": "row* with a label that was taken for a missing one",
+    "blank_row": "blank row*",
+    "empty_text": "row* with an empty text",
+    "no_finite_number": "row* without a finite number",
+    "absurd_outlier": "absurd outlier*",
+    "missing_file": "row* with a file that does not exist",
+    "outside_root": "row* with a path that leads outside the folder",
+    "repeated_row": "row* with a file that was named before",
+    "contradictory_label": "row* with contradictory labels",
+    "ragged": "row* with too few or too many fields",
+    "unclosed_quote": "row* with a quote that never closes",
+    "nul_bytes": "row* with NUL bytes",
+    "bad_bytes": "row* with bytes that are no text",
+    "bad_json": "broken JSON line*",
+    "not_an_object": "JSON line* without an object",
+    "broken_link": "broken link*",
+    "repeated_link": "link* to files that are used already",
+    "unknown_class": "item* of a class that train does not have",
+    "no_class_folder": "file* outside the class folders",
 }
-"""Reasons of ledger entries, in the plural."""
+"""What was left out for each reason; * is the plural."""
 
 
 def names_of(row: Row) -> tuple[str, ...]:
@@ -139,7 +144,8 @@ def _left_out(table: Table) -> list[str]:
     reasons = Counter(entry.reason for entry in table.ledger if entry.action == "dropped")
     if not reasons:
         return []
-    shown = "; ".join(f"{n} {_WORDS.get(reason, 'items: ' + reason.replace('_', ' '))}" for reason, n in reasons.most_common())
+    words = {reason: _WORDS.get(reason, f"item* ({reason.replace('_', ' ')})") for reason in reasons}
+    shown = "; ".join(f"{n} {words[reason].replace('*', 's' if n > 1 else '')}" for reason, n in reasons.most_common())
     return [f"left out: {shown}."]
 
 

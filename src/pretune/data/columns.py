@@ -236,7 +236,7 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, _Column], wan
     for column in columns.values():
         if column.plain in vocabulary.SPLIT and column.texts:
             parts = [part_of(text) for text in column.texts]
-            if "train" in parts and sum(part is not None for part in parts) >= 0.9 * len(parts):
+            if None not in parts or ("train" in parts and parts.count(None) <= 0.1 * len(parts)):
                 roles.split = column.name
                 return
     flags = [column.name for column in columns.values() if column.plain in vocabulary.FLAGS and column.binary]
@@ -254,7 +254,7 @@ def _find_group(roles: Roles, records: Records, columns: dict[str, _Column], wan
             roles.said.append(f"items with equal {column.name!r} stay on one side of a split.")
             return
     for column in columns.values():
-        if column.plain in vocabulary.GROUPLIKE and 1 < column.distinct < len(column.texts):
+        if column.plain in vocabulary.GROUPLIKE and column.name != wanted.label and 1 < column.distinct < len(column.texts):
             roles.said.append(
                 f"{records.name} has a column {column.name!r}; group={column.name} keeps each {column.name} on one side of a split."
             )
