@@ -59,10 +59,9 @@ class Cache:
             NoRoom: the disk is full or read-only, or `make` gave up for want of room; do without the cache.
         """
         path = self.root / kind / key
+        self._open(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock(path, "build", fcntl.LOCK_EX):
-                self._use(path)
                 if not _is_whole(path):
                     _make(path, make)
             os.utime(path)
@@ -125,6 +124,17 @@ class Cache:
                     total -= entry.bytes
         return gone
 
+    def _open(self, path: Path) -> None:
+        """Make the folders of an entry and keep it from being evicted until this process ends."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path not in _in_use:
+                file = self._lock_file(path, "use")
+                fcntl.flock(file, fcntl.LOCK_SH)
+                _in_use[path] = file
+        except OSError as error:
+            raise NoRoom(f"the cache folder {self.root} cannot be used ({error.strerror})") from error
+
     # --- locks ---------------------------------------------------------------------------------
 
     def _lock_file(self, path: Path, purpose: str) -> IO[bytes]:
@@ -152,13 +162,6 @@ class Cache:
     def _is_busy(self, path: Path) -> bool:
         with self._try_lock(path, "use") as free:
             return not free
-
-    def _use(self, path: Path) -> None:
-        """Keep an entry from being evicted until this process ends."""
-        if path not in _in_use:
-            file = self._lock_file(path, "use")
-            fcntl.flock(file, fcntl.LOCK_SH)
-            _in_use[path] = file
 
 
 def _is_whole(path: Path) -> bool:

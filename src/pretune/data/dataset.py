@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -128,10 +128,10 @@ class DatasetView:
     def batch(self, index: Index, epoch: int) -> Batch:
         """Return these items stacked; randomness is the dataset's own, whatever the epoch."""
         items = [self.dataset[int(position)] for position in index]
-        pairs = [item if isinstance(item, tuple | list) else (item, None) for item in items]
-        inputs = Features(tensor=self._stack([pair[0] for pair in pairs], index), layout="raw")
-        values = [pair[1] for pair in pairs]
-        return Batch(inputs=inputs, targets=None if values[0] is None else _targets(values), index=torch.from_numpy(index))
+        parts: list[Sequence[Any]] = [item if isinstance(item, tuple | list) else [item] for item in items]
+        inputs = Features(tensor=self._stack([part[0] for part in parts], index), layout="raw")
+        targets = _targets([part[1] for part in parts]) if all(len(part) > 1 for part in parts) else None
+        return Batch(inputs=inputs, targets=targets, index=torch.from_numpy(index))
 
     def _stack(self, tensors: list[Any], index: Index) -> Tensor:
         for position, tensor in zip(index, tensors, strict=True):

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from pretune.data.cache import Cache
 from pretune.data.prefetch import prefetch
-from pretune.data.store import Arrays, Info, NoRoom, Store, StoreWriter
+from pretune.data.store import Arrays, Info, NoRoom, Store, StoreWriter, shapes_of
 from pretune.data.streaming import StreamingStore, read
 from pretune.errors import BadItem, DataError
 from pretune.modalities import Modality
@@ -194,8 +192,7 @@ class _Decoding:
         """Return what stands in for the store after a pass that found no room."""
         gone = {position for position, _, _ in self.dropped}
         rows = [source.row for position, source in enumerate(self.sources) if position not in gone]
-        shapes = np.array(self.shapes, np.int64).reshape(len(rows), -1)
-        return StreamingStore(rows=rows, modality=self.modality, infos=self.infos, shapes=shapes)
+        return StreamingStore(rows=rows, modality=self.modality, infos=self.infos, shapes=shapes_of(self.shapes))
 
     def _keep(self, writer: StoreWriter, item: Decoded) -> NoRoom | None:
         """Write one item; return why that, or all that are to come, does not fit."""

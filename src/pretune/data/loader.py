@@ -119,8 +119,7 @@ class Loader:
 
     def _share(self, order: Index) -> Index:
         """Return this rank's items: equally many each in training, every one once in evaluation."""
-        end = len(order) - len(order) % self.world if self.shuffle else len(order)
-        return order[self.rank : end : self.world]
+        return self._split(order)[self.rank] if self.shuffle else order[self.rank :: self.world]
 
     def _by_length(self, rng: np.random.Generator, tokens: int) -> list[Index]:
         lengths = self.view.lengths
@@ -133,15 +132,18 @@ class Loader:
         mean = max(1.0, float(lengths.mean()))
         bucket = int(_BUCKET * self.world * min(max(1.0, tokens / mean), self.batch_size or np.inf))
         groups: list[list[Index]] = []  # of batches of like length, one a rank: ranks step together
-        rest: list[Index] = []
         for start in range(0, len(order), bucket):
             part = order[start : start + bucket]
             batches = self._cut(part[np.argsort(-lengths[part], kind="stable")], lengths, tokens)
             whole = len(batches) - len(batches) % self.world
             groups += [batches[i : i + self.world] for i in range(0, whole, self.world)]
-            rest += batches[whole:]
-        groups += [rest[i : i + self.world] for i in range(0, len(rest) - self.world + 1, self.world)]
+            groups += [self._split(batch) for batch in batches[whole:] if len(batch) >= self.world]
         return [groups[i][self.rank] for i in rng.permutation(len(groups))]
+
+    def _split(self, items: Index) -> list[Index]:
+        """Deal items out to all ranks, equally many each."""
+        end = len(items) - len(items) % self.world
+        return [items[rank : end : self.world] for rank in range(self.world)]
 
     def _cut(self, order: Index, lengths: Index, tokens: int) -> list[Index]:
         """Cut items that are sorted by falling length into batches within the budget; a longer item is a batch of its own."""

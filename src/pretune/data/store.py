@@ -128,7 +128,7 @@ class StoreWriter:
             "meta": meta or {},
             "infos": _columns(self.infos),
         }
-        shapes = np.array(self._shapes, np.int64).reshape(len(self._shapes), -1)
+        shapes = shapes_of(self._shapes)
         try:
             _sync(self._file)
             with (self._building / _INDEX).open("wb") as index:
@@ -217,12 +217,15 @@ class Store:
         return (self[position] for position in range(len(self)))
 
 
+def shapes_of(shapes: list[tuple[int, ...]]) -> NDArray[np.int64]:
+    """Return (N, dimensions), (0, 1) where there is nothing."""
+    return np.array(shapes, np.int64).reshape(len(shapes), len(shapes[0]) if shapes else 1)
+
+
 def raise_no_room(error: OSError, where: Path) -> NoReturn:
-    """Raise `NoRoom` for an error that says that nothing (more) can be written there, any other error as it is."""
+    """Raise `NoRoom` for an error that says that nothing more can be written there, any other error as it is."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise NoRoom(f"the disk that holds {where.parent} is full") from error
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOLCK, errno.EOPNOTSUPP):
-        raise NoRoom(f"{where.parent} cannot be used ({error.strerror})") from error
     raise error
 
 

@@ -143,8 +143,9 @@ class Normaliser(nn.Module):
         else:
             x = torch.empty(rows.shape, dtype=self.dtype)
             count = max(1, _SERIAL // (width * 3))
-            for part, raw in zip(x.split(count), rows.split(count), strict=True):
-                part.copy_(torch.addcmul(shift, raw.float(), scale))
+            for start in range(0, len(rows), count):
+                part = slice(start, start + count)
+                x[part] = torch.addcmul(shift, rows[part].float(), scale)
         return features.with_tensor(x.view(batch, height, width, 3).permute(0, 3, 1, 2))
 
     def extra_repr(self) -> str:
