@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pretune import config, registry
 from pretune.data import audit as auditing
 from pretune.data import duplicates, sources
@@ -161,12 +159,12 @@ def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **co
     encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
     figures = predictor.task.metrics(decoded, encoded, predictor.targets)
     primary = predictor.task.primary
-    low, high = intervals.interval(lambda d, t: predictor.task.metrics(d, t, predictor.targets)[primary], np.asarray(decoded), encoded)
+    ends = intervals.interval(primary, decoded, predictor.targets.restore(encoded), thresholds=predictor.targets.threshold_array())
     dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
     dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
     dropped += [{"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {row.target!r}"} for row in unknown]
     return {
-        "task": task_name(predictor.task), "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": [low, high]},
+        "task": task_name(predictor.task), "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
         "metrics": figures, "classes": list(predictor.targets.classes), "counts": {"used": len(good), "dropped": len(dropped)}, "dropped": dropped,
         "timing": {"total_s": time.monotonic() - started},
     }  # fmt: skip

@@ -21,7 +21,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     result = api.evaluate(*arguments.words, **settings)  # type: ignore[arg-type]
     terminal = Terminal()
     primary = result["primary"]
-    terminal.say(f"{primary['name']} {primary['value']:.4g} (95 % interval {primary['interval'][0]:.4g} to {primary['interval'][1]:.4g})")
+    around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
+    terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")
     for name, value in result["metrics"].items():
         if isinstance(value, float) and name != primary["name"]:
             terminal.say(f"  {name}: {value:.4g}")

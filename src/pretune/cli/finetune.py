@@ -26,8 +26,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
         terminal.close()
     metrics = done.metrics
     primary = metrics["primary"]
-    low, high = metrics[primary["split"]]["interval"][primary["name"]]
-    terminal.say(f"{primary['split']} {primary['name']} {primary['value']:.4g} (95 % interval {low:.4g} to {high:.4g})")
+    ends = metrics[primary["split"]]["interval"].get(primary["name"])
+    around = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
+    terminal.say(f"{primary['split']} {primary['name']} {primary['value']:.4g}{around}")
     for name, floor in metrics["floors"].items():
         terminal.say(f"  floor, {name}: {floor['value']:.4g}")
     terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; report: {done.report}")

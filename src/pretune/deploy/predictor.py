@@ -44,17 +44,16 @@ class Predictor:
         model = Model(self.backbone, head, self.task.outputs(self.targets), saved["pooling"])
         load_by_name(model, load_file(run / saved["weights"]))
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self._rest, self._frozen_precision = Precision(**saved["precision"]), Precision(**saved["forward"])
+        self._rest = Precision(**saved["precision"])
         self._start = int(saved["frozen"])
         names = model.names[: self._start]
-        self._prefix = inference_copy([model.stages[n] for n in names], self._frozen_precision.bfloat16).to(self.device) if names else None
+        self._prefix = inference_copy([model.stages[n] for n in names], saved["forward"]["bfloat16"]).to(self.device) if names else None
 
     @torch.inference_mode()
     def outputs(self, features: Features) -> torch.Tensor:
         """Return raw outputs (B, …) of a collated batch, computed as they were when the run was scored."""
         if self._prefix is not None:
-            with autocast(self._frozen_precision, self.device):
-                features = self._prefix(features)
+            features = self._prefix(features)
         with autocast(self._rest, self.device):
             return self.model(features, self._start).float().cpu()
 

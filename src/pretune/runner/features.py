@@ -27,7 +27,7 @@ from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.training.step import autocast, to_device
+from pretune.training.step import to_device
 from pretune.types import Features, Layout
 
 BATCH = 32
@@ -161,7 +161,7 @@ class _Passes:
         loaders = [Loader(view, batch_size=BATCH, shuffle=False, seed=0, workers=1).iterate(0) for view in views]
         done = 0
         for batches in zip(*loaders, strict=True):
-            with torch.inference_mode(), autocast(self.needs.precision, device):
+            with torch.inference_mode():
                 outs = [prefix(to_device(batch, device).inputs) for batch in batches]
             done += batches[0].size
             self.needs.reporter.progress("computing features", done, len(everything))

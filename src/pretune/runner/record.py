@@ -92,7 +92,7 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
     clock = time.perf_counter()
     floors = done.floors or score.compute_floors(data, part, done.recipe.training.seed)
     done.timing["floors_s"] = time.perf_counter() - clock
-    figures[part]["interval"] = {task.primary: list(score.primary_interval(raw[part], _encoded(data, part), data, part))}
+    figures[part]["interval"] = score.interval(raw[part], _encoded(data, part), data, part)
     history = done.folder.events()
     done.timing["total_s"] = time.monotonic() - done.started
     parameters = list(done.work.model.parameters())

@@ -26,6 +26,7 @@ from pretune.runner import phases, score
 from pretune.runner.features import FeatureCache
 from pretune.runner.interrupt import Interruption
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
+from pretune.runner.precision import forward_choice
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
 from pretune.strategies import Strategy
@@ -199,7 +200,7 @@ class _Run:
         wanted = self.recipe.training.precision
         if wanted is not None:
             return Precision(bfloat16=wanted == "bfloat16", reason="as asked")
-        made = around.decisions.make("features/precision", lambda: acceleration.forward_choice(model, data.ingested.store, data.modality))
+        made = around.decisions.make("features/precision", lambda: forward_choice(model, data, self.device.device))
         self.reporter.say(f"features in {'bfloat16' if made['bfloat16'] else 'float32'}: {made['reason']}")
         return Precision(**made)
 

@@ -11,7 +11,7 @@ from pretune.data.dataset import View
 from pretune.data.loader import Loader
 from pretune.evaluation import floors, intervals
 from pretune.models.learner import Learner
-from pretune.runner.prepare import Prepared
+from pretune.runner.prepare import Prepared, task_name
 from pretune.tasks import Targets, Task
 from pretune.training.device import Device
 from pretune.training.plan import Precision
@@ -44,13 +44,18 @@ def measure(raw: torch.Tensor, encoded: torch.Tensor, task: Task, targets: Targe
     return task.metrics(task.decode(raw, targets), encoded.numpy(), targets)
 
 
-def primary_interval(raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the primary metric; whole groups are resampled where there are groups."""
-    task, targets = data.task, data.targets
-    groups = [data.rows[i].group for i in data.parts[part]]
-    known = np.array([str(g) for g in groups]) if all(g is not None for g in groups) else None
-    decoded, truth = task.decode(raw, targets), encoded.numpy()
-    return intervals.interval(lambda d, t: task.metrics(d, t, targets)[task.primary], decoded, truth, groups=known)
+def interval(raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str) -> dict[str, list[float]]:
+    """Return 95 % bootstrap intervals by metric; whole groups are resampled where there are groups."""
+    decoded = data.task.decode(raw, data.targets)
+    truth = data.targets.restore(encoded.numpy())
+    found = intervals.intervals(decoded, truth, groups=groups_of(data, data.parts[part]), thresholds=data.targets.threshold_array())
+    return {name: list(ends) for name, ends in found.items() if ends is not None}
+
+
+def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:
+    """Return the items' groups, or None where some have none."""
+    groups = [data.rows[i].group for i in positions]
+    return np.array(groups) if all(group is not None for group in groups) else None
 
 
 def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
@@ -60,16 +65,8 @@ def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
         train = np.sort(np.random.default_rng(seed).choice(train, FLOOR_ITEMS, replace=False))
     store = data.ingested.store
     describe = data.modality.floor_features
-    from pretune.runner.prepare import task_name
-
+    targets = [data.targets.restore(data.encoded[torch.from_numpy(positions)].numpy()) for positions in (train, held)]
     return floors.floors(
-        task_name(data.task), describe([store[i] for i in train]), _units(data, train), describe([store[i] for i in held]), _units(data, held),
-        list(data.targets.classes),
+        task_name(data.task), describe([store[i] for i in train]), targets[0], describe([store[i] for i in held]), targets[1],
+        list(data.targets.classes), groups=groups_of(data, train),
     )  # fmt: skip
-
-
-def _units(data: Prepared, positions: np.ndarray) -> np.ndarray:
-    """Return targets as the floors take them: class indices, multi-hot rows, or numbers in the user's units."""
-    encoded = data.encoded[torch.from_numpy(positions)].numpy()
-    regression = encoded.ndim == 1 and encoded.dtype.kind == "f"
-    return encoded.astype(float) * data.targets.deviation + data.targets.mean if regression else encoded

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
+
 from pretune import registry
 from pretune.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -30,6 +31,14 @@ class Targets:
     """Regression: standard deviation of the training targets, in the user's units."""
     thresholds: tuple[float, ...] = ()
     """Multilabel: probability above which each class is predicted."""
+
+    def restore(self, encoded: NDArray[Any]) -> NDArray[Any]:
+        """Return encoded targets as metrics take them: numbers in the user's units, classes as they are."""
+        return encoded if self.classes else np.asarray(encoded, dtype=float) * self.deviation + self.mean
+
+    def threshold_array(self) -> NDArray[Any] | float:
+        """Return the thresholds of a multilabel task; one half elsewhere."""
+        return np.asarray(self.thresholds) if self.thresholds else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

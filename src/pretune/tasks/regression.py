@@ -58,7 +58,7 @@ class Regression:
 
     def metrics(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> dict[str, Any]:
         """Return errors in the user's units."""
-        return metrics.regression(decoded, np.asarray(encoded, dtype=float) * targets.deviation + targets.mean)
+        return metrics.regression(decoded, targets.restore(encoded))
 
     def describe(self, decoded: NDArray[Any], targets: Targets) -> list[dict[str, Any]]:
         """Return the predicted number."""
