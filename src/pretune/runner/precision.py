@@ -1,0 +1,48 @@
+"""Which number format the frozen stages run in: measured, because processors differ by several times either way."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pretune.backbones import inference_copy
+from pretune.data.dataset import StoreView
+from pretune.models import Model
+from pretune.runner.prepare import Prepared
+from pretune.training.plan import Precision
+from pretune.types import Features
+
+ITEMS = 8
+"""Items of the timed batch."""
+GAIN = 1.15
+"""bfloat16 rounds features by several per cent, so it must be this much faster to be worth it."""
+
+
+def forward_choice(model: Model, data: Prepared, device: torch.device) -> dict[str, Any]:
+    """Return the precision for computing frozen features, with the figures it was chosen by."""
+    positions = np.arange(min(ITEMS, len(data.rows)))
+    batch = StoreView(data.ingested.store, positions, data.modality, None).batch(positions, 0).inputs
+    batch = batch.with_tensor(batch.tensor.to(device))
+    stages = [model.stages[name] for name in ("input", *model.body)]
+    seconds = {name: _seconds(inference_copy(stages, name == "bfloat16").to(device), batch) for name in ("float32", "bfloat16")}
+    rates = {name: len(positions) / s for name, s in seconds.items()}
+    faster = rates["bfloat16"] > GAIN * rates["float32"]
+    figures = ", ".join(f"{rate:.0f} {data.modality.unit}s/s in {name}" for name, rate in rates.items())
+    return asdict(Precision(bfloat16=faster, channels_last=True, reason=f"measured {figures}"))
+
+
+@torch.inference_mode()
+def _seconds(module: nn.Module, batch: Features) -> float:
+    """Return the better of two timed calls after one that warms up."""
+    module(batch)
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        module(batch)
+        times.append(time.perf_counter() - started)
+    return min(times)
