@@ -9,11 +9,11 @@ import warnings
 import zlib
 
 import numpy as np
-import PIL
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import ImageFile
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
 from pretune.errors import BadItem, SettingError
@@ -237,7 +237,7 @@ def test_memory_errors_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", refuse)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
     assert reason_of(raw)[0] == "too_large"
 
 
@@ -446,7 +446,7 @@ def test_floor_features_separate_colours_and_directions() -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(SettingError, match="at least image.size = 256"):
+    with pytest.raises(SettingError, match=r"at least image\.size = 256"):
         Image(size=256, resize=224)
     with pytest.raises(SettingError, match="3 numbers"):
         Image(mean=(0.5,))
