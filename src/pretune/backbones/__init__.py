@@ -1,5 +1,24 @@
 """Where pretrained networks come from: one file per source, ids are 'source:name'."""
 
 from pretune.backbones._base import Backbone, BackboneSource, Builder, LoadReport, TensorStage, load_matching
+from pretune.backbones._folder import read, save
+from pretune.backbones._inference import inference_copy
+from pretune.backbones._load import build, default, load
+from pretune.backbones._packages import PackageFile, PackageWeights
 
-__all__ = ["Backbone", "BackboneSource", "Builder", "LoadReport", "TensorStage", "load_matching"]
+__all__ = [
+    "Backbone",
+    "BackboneSource",
+    "Builder",
+    "LoadReport",
+    "PackageFile",
+    "PackageWeights",
+    "TensorStage",
+    "build",
+    "default",
+    "inference_copy",
+    "load",
+    "load_matching",
+    "read",
+    "save",
+]

