@@ -12,7 +12,8 @@ from torch import nn
 
 from pretune.backbones import inference_copy
 from pretune.data.dataset import StoreView
-from pretune.models import Model
+from pretune.data.loader import Loader
+from pretune.models import Learner, Model
 from pretune.runner.prepare import Prepared
 from pretune.training.plan import Precision
 from pretune.types import Features
@@ -46,3 +47,10 @@ def _seconds(module: nn.Module, batch: Features) -> float:
         module(batch)
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+def step_choice(learner: Learner, loader: Loader, wanted: str | None) -> dict[str, Any]:
+    """Return how training steps compute, as asked or as measured on a first batch."""
+    if wanted is not None:
+        return asdict(Precision(bfloat16=wanted == "bfloat16", channels_last=True, reason="as asked"))
+    return asdict(Precision(channels_last=True))

@@ -26,11 +26,10 @@ from pretune.runner import phases, score
 from pretune.runner.features import FeatureCache
 from pretune.runner.interrupt import Interruption
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
-from pretune.runner.precision import forward_choice
+from pretune.runner.precision import forward_choice, step_choice
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
 from pretune.strategies import Strategy
-from pretune.training import acceleration
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event, Started, Warned
@@ -206,7 +205,7 @@ class _Run:
 
     def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
         wanted = self.recipe.training.precision
-        choice = around.decisions.make("training/precision", lambda: acceleration.step_choice(learner, loader, wanted))
+        choice = around.decisions.make("training/precision", lambda: step_choice(learner, loader, wanted))
         self.reporter.say(f"training in {'bfloat16' if choice['bfloat16'] else 'float32'}: {choice['reason']}")
         return Precision(**choice)
 
