@@ -26,6 +26,14 @@ IMAGE = Image()
 TEXT: Any = SimpleNamespace(unit="text")
 
 
+class Arrays(list[Any]):
+    """What reads like a store."""
+
+    def __init__(self, arrays: list[Any], infos: list[dict[str, Any]]) -> None:
+        super().__init__(arrays)
+        self.infos = infos
+
+
 def photo(seed: int, size: int = 96) -> Pillow.Image:
     """Return a smooth random picture: what two photos share is little."""
     small = np.random.default_rng(seed).integers(0, 255, (7, 7, 3), dtype=np.uint8)
@@ -160,11 +168,9 @@ def test_clips_that_differ_in_gain_only() -> None:
     clips = [rng.standard_normal(8000).astype(np.float32) * 0.1 for _ in range(6)]
     clips.append((clips[2] * 0.5).astype(np.float32))
 
-    class Clips(list[Any]):
-        infos = [{"sample_rate": 8000, "seconds": 1.0, "rms": float(np.sqrt((c**2).mean())), "peak": float(np.abs(c).max())} for c in clips]
-
+    infos = [{"seconds": 1.0, "rms": float(np.sqrt((clip**2).mean())), "peak": float(np.abs(clip).max())} for clip in clips]
     rows = [Row(id=str(i), target="a") for i in range(7)]
-    found = duplicates.find(SimpleNamespace(rows=rows, store=Clips(clips), hashes=[str(i) for i in range(7)]))  # type: ignore[arg-type]
+    found = duplicates.find(SimpleNamespace(rows=rows, store=Arrays(clips, infos), hashes=[str(i) for i in range(7)]))  # type: ignore[arg-type]
     assert found.near == [[2, 6]]
 
 
@@ -256,10 +262,8 @@ def test_the_audit_is_cheap(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [Row(id=f"{i}.jpg", path=tmp_path, target=f"c{i % 4}") for i in range(400)]
 
-    class Pictures(list[Any]):
-        infos = [{"width": 256, "height": 256, "format": "JPEG", "mode": "RGB", "dhash": f"{rng.integers(1, 2**63):016x}"} for _ in rows]  # noqa: RUF012
-
-    store = Pictures([rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for _ in range(20)] * 20)
+    infos = [{"width": 256, "height": 256, "format": "JPEG", "mode": "RGB", "dhash": f"{rng.integers(1, 2**63):016x}"} for _ in rows]
+    store = Arrays([rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for _ in range(20)] * 20, infos)
     table = Table(rows=rows, modality="image", task="classification", root=tmp_path, layout="", classes=("c0", "c1", "c2", "c3"))
     done: Any = SimpleNamespace(rows=rows, store=store, hashes=[str(i) for i in range(400)])
     audit.audit(table, done, IMAGE)

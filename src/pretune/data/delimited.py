@@ -60,9 +60,9 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
 
 
 def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
-    """Return the text of a file, and a sentence where its encoding is not plain UTF-8."""
+    """Return the text of a file (what is no text in it as lone surrogates), and a sentence where it is not plain UTF-8."""
     try:
-        decoded = _encodings.decode(raw)
+        decoded = _encodings.decode(raw, keep_damage=True)
     except BadItem as error:
         raise DataError(f"{path} {error.detail}.") from None
     said = [] if decoded.encoding == "UTF-8" else [f"{path.name} was read as {decoded.encoding}."]

@@ -101,6 +101,10 @@ def _records(
             detail = f"{path.name} {word} {number} is not an object but {_kind(item)}"
             ledger.append(LedgerEntry(item=f"{path.name}:{number}", action="dropped", reason="not_an_object", detail=detail))
             continue
+        if any(isinstance(value, str) and not value.isascii() and _encodings.damaged(value) for value in item.values()):
+            detail = f"{path.name} {word} {number} holds half a character (a lone surrogate)"
+            ledger.append(LedgerEntry(item=f"{path.name}:{number}", action="dropped", reason="bad_bytes", detail=detail))
+            continue
         records.values.append([_value(item.get(name)) for name in columns])
         records.numbers.append(number)
     return records

@@ -16,8 +16,9 @@ from pretune.data.table import Columns, Table
 from pretune.data.targets import check_task
 from pretune.data.tree import File, Tree, walk
 from pretune.errors import DataError, SettingError, did_you_mean
+from pretune.modalities._encodings import damaged
 from pretune.modalities._formats import COMMON, EXTENSIONS, ending, modality_of
-from pretune.types import Row
+from pretune.types import LedgerEntry, Row
 
 _ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"))
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
@@ -153,9 +154,15 @@ def _lines_of(path: Path) -> Table:
     from pretune.data.delimited import decode
 
     text, said = decode(path, path.read_bytes())
-    rows = [Row(id=f"{path.name}:{n}", text=(line.rstrip("\r"),)) for n, line in enumerate(text.rstrip("\n").split("\n"), start=1)]
-    said.append(f"{path.name}: each line is one text.")
-    return Table(rows=rows, modality="text", task=None, root=path.parent, layout="lines", said=said, inputs=[row.id for row in rows])
+    lines = {f"{path.name}:{n}": line.rstrip("\r") for n, line in enumerate(text.rstrip("\n").split("\n"), start=1)}
+    table = Table(rows=[], modality="text", task=None, root=path.parent, layout="lines", inputs=list(lines))
+    table.said = [*said, f"{path.name}: each line is one text."]
+    for item, line in lines.items():
+        if damaged(line):
+            table.ledger.append(LedgerEntry(item=item, action="dropped", reason="bad_bytes", detail=f"{item} holds bytes that are no text"))
+        else:
+            table.rows.append(Row(id=item, text=(line,)))
+    return table
 
 
 # --- folders -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ trains, and nobody notices.
 
 import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pretune.errors import BadItem
 
@@ -40,7 +40,7 @@ _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _WESTERN = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýßœšžÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝŒŠŽ’‘“”„–—…•€£¥§©®°«»¿¡·²³µ½¼¾×™ªº\xa0´"
 _PLAUSIBLE = frozenset(_WESTERN.encode("cp1252"))
 _PROBE = 1 << 20
-_ESCAPED = re.compile("[\udc80-\udcff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,23 +48,27 @@ class DecodedText:
     """A text and how its bytes were read."""
 
     text: str
-    """Bytes that are not text in a file that otherwise is UTF-8 stand as lone surrogates; see `damaged`."""
+    """Bytes that are no text in a file that otherwise is UTF-8 are U+FFFD, or lone surrogates on request; see `damaged`."""
     encoding: str
     """For people: 'UTF-8', 'Windows-1252', 'GB18030' …"""
 
 
 def damaged(text: str) -> bool:
-    """Tell whether a decoded text holds bytes that were no text."""
-    return bool(_ESCAPED.search(text))
+    """Tell whether a text holds lone surrogates: bytes that were no text, or half a character; it cannot be written."""
+    return bool(_SURROGATE.search(text))
 
 
 def replace_damage(text: str) -> str:
     """Return the text with U+FFFD where bytes were no text."""
-    return _ESCAPED.sub("\ufffd", text)
+    return _SURROGATE.sub("\ufffd", text)
 
 
-def decode(raw: bytes) -> DecodedText:
+def decode(raw: bytes, *, keep_damage: bool = False) -> DecodedText:
     """Decode the bytes of a text file.
+
+    Args:
+        raw: the bytes.
+        keep_damage: leave bytes that are no text as lone surrogates, so that their lines can be found.
 
     Raises:
         BadItem: the bytes are no text ('not_text'), or in an encoding that cannot be told ('unknown_encoding').
@@ -72,6 +76,11 @@ def decode(raw: bytes) -> DecodedText:
     for kind, what in _MAGIC:
         if raw.startswith(kind):
             raise BadItem("not_text", f"is not text but {what}")
+    decoded = _decode(raw)
+    return decoded if keep_damage else replace(decoded, text=replace_damage(decoded.text))
+
+
+def _decode(raw: bytes) -> DecodedText:
     for mark, codec, name in _BOMS:
         if raw.startswith(mark):
             return _with_mark(raw[len(mark) :], codec, name)
@@ -105,7 +114,7 @@ def _utf16_without_mark(raw: bytes) -> str | None:
 def _by_shape(raw: bytes) -> DecodedText:
     """Choose between damaged UTF-8, Windows-1252 and GB18030 by the bytes above 127."""
     loose = raw.decode("utf-8", "surrogateescape")
-    bad = len(_ESCAPED.findall(loose))
+    bad = len(_SURROGATE.findall(loose))
     good = sum(1 for c in loose if c > "\x7f") - bad if bad < 10_000 else 0
     if good > bad:
         return DecodedText(text=loose, encoding="UTF-8 with some bytes that are no text")
