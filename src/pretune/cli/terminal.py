@@ -23,6 +23,7 @@ class Terminal:
         self._label = ""
         self._began = time.monotonic()
         self._items = 0
+        self._told = time.monotonic()
 
     def say(self, message: str) -> None:
         """Print a sentence."""
@@ -51,7 +52,8 @@ class Terminal:
             rate = event.step and self._items / max(1e-9, time.monotonic() - self._began)
             facts = f"step {event.step}/{event.steps}  loss {event.loss:.3f}  {rate:.0f} {self.unit}/s  waiting for data {share:.0%}"
             self._draw(event.step, event.steps, facts)
-        elif isinstance(event, Evaluated):
+        elif isinstance(event, Evaluated) and time.monotonic() - self._told > 3:
+            self._told = time.monotonic()
             figures = ", ".join(f"{k} {v:.4g}" for k, v in list(event.metrics.items())[:3])
             self.say(f"{event.phase}, epoch {event.epoch}: {event.part} {figures}{'  (best so far)' if event.best else ''}")
         elif isinstance(event, Finished):
