@@ -114,17 +114,17 @@ def test_a_good_run_needs_no_advice() -> None:
 @pytest.mark.parametrize(
     ("said", "given"),
     [
-        ("does not beat the classical floor", {"val": {"accuracy": 0.6}, "floors": {"classical": {"what": "hog", "value": 0.65}}}),
+        ("60.0 % against 65.0 %. The floor is hog.", {"val": {"accuracy": 0.6}, "floors": {"classical": {"what": "hog", "value": 0.65}}}),
         ("does not beat the mean floor", {"val": {"mae": 2.0}, "floors": {"mean": {"what": "mean", "value": 1.5}}, "name": "mae"}),
         ("Over-fitting", {"train": {"accuracy": 1.0}, "val": {"accuracy": 0.7, "interval": {"accuracy": [0.65, 0.75]}}}),
         ("Over-fitting", {"train": {"mae": 0.1}, "val": {"mae": 1.0, "interval": {"mae": [0.8, 1.2]}}, "name": "mae"}),
-        ("Under-fitting: accuracy is only 0.550", {"train": {"accuracy": 0.55}, "val": {"accuracy": 0.54}}),
+        ("Under-fitting: accuracy is only 55.0 %", {"train": {"accuracy": 0.55}, "val": {"accuracy": 0.54}}),
         ("the training loss was still falling", {"history": stepped([2 - i / 60 for i in range(60)]), "train": {"accuracy": 0.6}}),
         ("Training diverged: the loss rose from 1 to 9", {"history": stepped([1.0] * 20 + [9.0] * 20)}),
         ("try 0.01", {"history": stepped([1.0, float("nan")])}),
-        ("and 0.800 (95 %) on 50 items", {"val": {"accuracy": 0.7, "interval": {"accuracy": [0.6, 0.8]}}, "counts": {"val": 50}}),
+        ("accuracy is 60.0–80.0 % on 50 items", {"val": {"accuracy": 0.7, "interval": {"accuracy": [0.6, 0.8]}}, "counts": {"val": 50}}),
         ("1 class has fewer than 10 training items: b (3)", {"counts": {"per_class": {"a": {"train": 20}, "b": {"train": 3}}}}),
-        ("read balanced accuracy (0.600)", {
+        ("read balanced accuracy (60.0 %)", {
             "val": {"accuracy": 0.9, "balanced_accuracy": 0.6}, "counts": {"per_class": {"a": {"train": 500}, "b": {"train": 20}}}
         }),
         ("Never predicted on val, though present: b", {"val": {"per_class": {"b": {"support": 4, "precision": None}}}}),
@@ -148,7 +148,7 @@ def test_the_verdict_weighs_the_interval() -> None:
     floors = {"majority": {"what": "m", "value": 0.5}, "classical": {"what": "hog", "value": 0.65}}
     clear = verdict("accuracy", {"accuracy": 0.9, "interval": {"accuracy": [0.85, 0.95]}}, floors)
     narrow = verdict("accuracy", {"accuracy": 0.7, "interval": {"accuracy": [0.6, 0.8]}}, floors)
-    assert clear == (True, "It beats the classical floor (hog): 0.900 against 0.650 in accuracy.")
+    assert clear == (True, "It beats the classical floor: accuracy 90.0 % against 65.0 %.")
     assert narrow is not None
     assert narrow[0]
     assert "less than the score is uncertain" in narrow[1]

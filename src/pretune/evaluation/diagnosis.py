@@ -35,8 +35,9 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     primary = metrics.get("primary") or {}
     name, split = primary.get("name", ""), primary.get("split", "val")
     train, held = metrics.get("train") or {}, metrics.get(split) or {}
-    losses = [float(event["loss"]) for event in history if event.get("event") == "stepped" and event.get("loss") is not None]
+    losses = [float("nan") if event["loss"] is None else event["loss"] for event in history if event.get("event") == "stepped"]
     diverged = _diverging(losses, history)
+    losses = [loss for loss in losses if math.isfinite(loss)]
     sentences = [
         diverged,
         _below_floor(name, held, floors),
@@ -58,13 +59,13 @@ def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> tuple[bool, st
     if value is None or best is None:
         return None
     label, floor = best
-    figures = f"{show(name, value)} against {show(name, floor['value'])}"
+    figures = f"{words(name)} {show(name, value)} against {show(name, floor['value'])}"
     if not better(name, value, floor["value"]):
-        return False, f"It does not beat the {label} floor ({floor['what']}): {figures} in {words(name)}."
+        return False, f"It does not beat the {label} floor: {figures}."
     low, high = (held.get("interval") or {}).get(name) or (value, value)
     if low <= floor["value"] <= high:
-        return True, f"It beats the {label} floor, {figures} in {words(name)}, but by less than the score is uncertain."
-    return True, f"It beats the {label} floor ({floor['what']}): {figures} in {words(name)}."
+        return True, f"It beats the {label} floor, but by less than the score is uncertain: {figures}."
+    return True, f"It beats the {label} floor: {figures}."
 
 
 def words(name: str) -> str:
@@ -74,7 +75,7 @@ def words(name: str) -> str:
         "rmse": "root mean squared error",
         "median_ae": "median absolute error",
         "r2": "R²",
-        "ece": "calibration error (ECE)",
+        "ece": "calibration error",
         "auroc": "AUROC",
         "macro_f1": "macro-F1",
         "micro_f1": "micro-F1",
@@ -85,11 +86,22 @@ def words(name: str) -> str:
     return known.get(name, name.replace("_", " "))
 
 
-def show(name: str, value: float) -> str:
-    """Return a metric's value as people write it: shares with three decimals, errors with four digits."""
+def show(name: str, value: float | None) -> str:
+    """Return a metric's value as people write it: accuracies in percent, other shares with three decimals, errors with four digits."""
+    if value is None:
+        return "–"
+    if "accuracy" in name:
+        return f"{100 * value:.1f} %"
     if name in LOWER_IS_BETTER - {"ece"} or abs(value) >= 10:
         return f"{value:.4g}"
     return f"{value:.3f}"
+
+
+def span(name: str, ends: Sequence[float]) -> str:
+    """Return an interval as people write it."""
+    low, high = (show(name, end) for end in ends)
+    joint = " to " if ends[0] < 0 else "–"
+    return f"{low.removesuffix(' %')}{joint}{high}"
 
 
 def _best_floor(name: str, floors: Mapping[str, Tree]) -> tuple[str, Tree] | None:
@@ -102,12 +114,12 @@ def _best_floor(name: str, floors: Mapping[str, Tree]) -> tuple[str, Tree] | Non
 
 
 def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree]) -> str:
-    found = verdict(name, held, floors)
-    if found is None or found[0]:
+    found, best = verdict(name, held, floors), _best_floor(name, floors)
+    if found is None or found[0] or best is None:
         return ""
     return (
-        f"{found[1]} Do not use this model yet: try strategy=full or partial, another backbone, or more training items; "
-        "if items come in groups (one person, one object, one recording), check that group= keeps them together."
+        f"{found[1]} The floor is {best[1]['what']}. Do not use this model yet: try strategy=full or partial, another backbone, "
+        "or more training items; if items come in groups (one person, one object, one recording), check that group= keeps them together."
     )
 
 
@@ -154,11 +166,11 @@ def _still_falling(losses: Sequence[float]) -> str:
 def _diverging(losses: Sequence[float], history: Sequence[Tree]) -> str:
     lr = next((event["lr"] for event in history if event.get("lr")), None)
     cure = f"Lower lr (it was {lr:.2g}; try {lr / 10:.2g})." if lr else "Lower lr tenfold."
-    if any(not math.isfinite(loss) for loss in losses):
+    part = max(len(losses) // 10, 1)
+    if any(not math.isfinite(loss) for loss in losses[-part:]):
         return f"Training diverged: the loss became infinite or not a number. {cure}"
     if len(losses) < 10:
         return ""
-    part = max(len(losses) // 10, 1)
     first, last = _mean(losses[:part]), _mean(losses[-part:])
     if first > 0 and last > 1.5 * first:
         return f"Training diverged: the loss rose from {first:.3g} to {last:.3g}. {cure}"
@@ -196,7 +208,7 @@ def _uncertain(name: str, held: Tree, split: str, counts: Tree) -> str:
     size = counts.get(split)
     items = f" on {size} items" if size else ""
     return (
-        f"The score is uncertain: {words(name)} lies between {show(name, ends[0])} and {show(name, ends[1])} (95 %){items}. "
+        f"The score is uncertain: the 95 % interval of {words(name)} is {span(name, ends)}{items}. "
         f"Differences smaller than that are noise; a larger {split} part would tell more."
     )
 
@@ -221,7 +233,7 @@ def _imbalance(held: Tree, counts: Tree) -> str:
     flattered = ""
     accuracy, balanced = held.get("accuracy"), held.get("balanced_accuracy")
     if accuracy is not None and balanced is not None and accuracy - balanced > 0.05:
-        flattered = f" Accuracy ({accuracy:.3f}) flatters: read balanced accuracy ({balanced:.3f})."
+        flattered = f" Accuracy ({show('accuracy', accuracy)}) flatters: read balanced accuracy ({show('accuracy', balanced)})."
     figures = f"{large} has {sizes[large]} training items, {small} {sizes[small]}"
     return f"Imbalance: {figures}.{flattered} Try class_weights=true, or add to the small classes."
 
@@ -239,10 +251,12 @@ def _miscalibrated(held: Tree, split: str, counts: Tree) -> str:
     ece, accuracy, confidence = held.get("ece"), held.get("accuracy"), held.get("mean_confidence")
     if ece is None or accuracy is None or confidence is None or ece <= _ECE or (counts.get(split) or 0) < _ECE_ITEMS:
         return ""
-    how = "over-confident" if confidence > accuracy else "under-confident"
+    how, cure = (
+        ("over-confident", "label_smoothing or fewer epochs help") if confidence > accuracy else ("under-confident", "more epochs help")
+    )
     return (
-        f"Its probabilities are {how}: confidence {confidence:.2f} on average, accuracy {accuracy:.2f} (ECE {ece:.2f}). "
-        "Rank by them, but do not read them as chances; label_smoothing or fewer epochs help."
+        f"Its probabilities are {how}: {100 * confidence:.0f} % sure on average, right {100 * accuracy:.0f} % of the time (ECE {ece:.2f}). "
+        f"Rank by them, but do not read them as chances; {cure}."
     )
 
 

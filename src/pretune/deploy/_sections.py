@@ -1,0 +1,346 @@
+"""What the report says, section by section, as plain values for its template; a section without material is None."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pretune.deploy import _charts, _curves, _predictions
+from pretune.evaluation import calibration
+from pretune.evaluation.diagnosis import show, span, verdict, words
+from pretune.evaluation.metrics import LOWER_IS_BETTER
+
+if TYPE_CHECKING:
+    from pretune.deploy.report import Files
+
+Section = dict[str, Any] | None
+
+MISTAKES = 24
+_PARTS = ("train", "select", "val", "test")
+_LONG = 30
+"""A table longer than this is folded; its worst rows are shown."""
+_MATRIX = 40
+"""Confusion matrices of more classes than this are drawn, not written."""
+_DOUBTS = frozenset({"leak", "group_leak", "contradiction", "label_disagreement", "confound"})
+_MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".wav": "audio/wav", ".mp3": "audio/mpeg"}
+
+
+def build(files: Files) -> dict[str, Any]:
+    """Return all sections by name."""
+    metrics = files.metrics
+    held = metrics.get(metrics["primary"]["split"]) or {}
+    return {
+        "name": files.run.resolve().name,
+        "task": metrics["task"],
+        "backbone": metrics.get("backbone", ""),
+        "strategy": metrics.get("strategy", ""),
+        "headline": headline(metrics, held),
+        "tiles": tiles(metrics, held),
+        "alerts": [f for f in files.audit.get("findings", []) if _is_alert(f)],
+        "diagnosis": metrics.get("diagnosis", []),
+        "data": data(files),
+        "done": done(files),
+        "curves": _curves.build(files.events, metrics["primary"]["name"]),
+        "classes": classes(metrics, held),
+        "confusion": confusion(held, metrics.get("classes", [])),
+        "calibration": calibrated(files, held),
+        "numbers": numbers(files),
+        "mistakes": mistakes(files),
+        "pictures": pictures(files.run / "pictures"),
+        "timing": timing(metrics, files.events),
+        "use": use(files.run),
+        "environment": environment(files.environment),
+    }
+
+
+def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score beside its floors."""
+    primary, floors = metrics["primary"], metrics.get("floors") or {}
+    name, value = primary["name"], primary["value"]
+    found = verdict(name, held, floors)
+    ends = (held.get("interval") or {}).get(name)
+    return {
+        "value": show(name, value),
+        "words": words(name),
+        "split": primary["split"],
+        "items": (metrics.get("counts") or {}).get(primary["split"]),
+        "interval": span(name, ends) if ends else "",
+        "clears": found[0] if found else None,
+        "verdict": found[1] if found else "",
+        "bars": _bars(name, value, ends, metrics, floors),
+        "lower": name in LOWER_IS_BETTER,
+    }
+
+
+def _bars(
+    name: str, value: float | None, ends: Sequence[float] | None, metrics: Mapping[str, Any], floors: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    values = [v for v in (value, *(floor.get("value") for floor in floors.values()), *(ends or ())) if v is not None]
+    top = max(values, default=1.0) if name in LOWER_IS_BETTER else 1.0
+
+    def width(v: float | None) -> float:
+        return round(100 * min(max((v or 0.0) / (top or 1.0), 0.0), 1.0), 1)
+
+    def bar(label: str, what: str, v: float | None, kind: str) -> dict[str, Any]:
+        return {"label": label, "what": what, "value": show(name, v), "width": width(v), "kind": kind, "range": None}
+
+    model = bar("this model", f"{metrics.get('backbone', '')}, {metrics.get('strategy', '')}", value, "model")
+    if ends:
+        model["range"] = (width(ends[0]), round(width(ends[1]) - width(ends[0]), 1))
+    return [model, *(bar(f"floor: {label}", floor["what"], floor.get("value"), "") for label, floor in reversed(list(floors.items())))]
+
+
+def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the other metrics of the score's part, with intervals, and the primary one on train."""
+    primary = metrics["primary"]["name"]
+    intervals = held.get("interval") or {}
+    out = []
+    for name, value in held.items():
+        if isinstance(value, int | float) and name not in (primary, "mean_confidence"):
+            ends = intervals.get(name)
+            out.append({"words": words(name), "value": show(name, value), "range": span(name, ends) if ends else ""})
+    seen = (metrics.get("train") or {}).get(primary)
+    if seen is not None:
+        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": "the items it learned from"})
+    return out
+
+
+def data(files: Files) -> dict[str, Any]:
+    """Return what was read, kept, dropped and found."""
+    counts, audit = files.metrics.get("counts") or {}, files.audit
+    per_class: Mapping[str, Mapping[str, int]] = counts.get("per_class") or {}
+    parts = [part for part in _PARTS if counts.get(part)]
+    rows = [(name, [row.get(part, 0) for part in parts]) for name, row in per_class.items()]
+    reasons = Counter((entry["action"], entry["reason"]) for entry in files.ledger)
+    ledger = [
+        {"action": action, "reason": reason.replace("_", " "), "count": count, "entries": _entries(files.ledger, action, reason)}
+        for (action, reason), count in reasons.most_common()
+    ]
+    return {
+        "root": audit.get("root", files.recipe.get("data", "")),
+        "layout": audit.get("layout", ""),
+        "said": audit.get("said", []),
+        "counts": counts,
+        "parts": parts,
+        "rows": rows,
+        "folded": len(rows) > _LONG,
+        "totals": [counts[part] for part in parts],
+        "ledger": ledger,
+        "findings": [f for f in audit.get("findings", []) if not _is_alert(f)],
+    }
+
+
+def _is_alert(finding: Mapping[str, Any]) -> bool:
+    """Tell whether a finding puts the score itself in doubt."""
+    return finding["severity"] == "warning" and finding["kind"] in _DOUBTS
+
+
+def _entries(ledger: Sequence[Mapping[str, str]], action: str, reason: str) -> list[Mapping[str, str]]:
+    return [entry for entry in ledger if (entry["action"], entry["reason"]) == (action, reason)][:12]
+
+
+def done(files: Files) -> dict[str, Any]:
+    """Return what was trained, how and why."""
+    metrics = files.metrics
+    params = metrics.get("params") or {}
+    facts = [("backbone", metrics.get("backbone")), ("strategy", metrics.get("strategy"))]
+    if params:
+        share = params["trainable"] / max(params["total"], 1)
+        facts.append(("parameters", f"{params['total']:,} in all, {params['trainable']:,} trained ({100 * share:.2g} %)"))
+    for key, label in (("features_precision", "features in"), ("precision", "training in")):
+        choice = metrics.get(key) or {}
+        if choice.get("reason"):
+            facts.append((label, f"{'bfloat16' if choice.get('bfloat16') else 'float32'}: {choice['reason']}"))
+    if metrics.get("peak_rss_mb"):
+        facts.append(("peak memory", f"{metrics['peak_rss_mb']:,.0f} MB"))
+    return {"facts": [(k, v) for k, v in facts if v], "notes": metrics.get("notes", []), "recipe": list(_flat(files.recipe))}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append(
+                (prefix + key, "auto" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            )
+    return rows
+
+
+def classes(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> Section:
+    """Return the per-class table; of many classes the worst first, all of them folded."""
+    per_class: Mapping[str, Mapping[str, Any]] = held.get("per_class") or {}
+    if not per_class:
+        return None
+    counts = (metrics.get("counts") or {}).get("per_class") or {}
+    columns = [key for key in ("precision", "f1", "average_precision", "threshold") if key in next(iter(per_class.values()))]
+    rows = [
+        {
+            "name": name,
+            "train": counts.get(name, {}).get("train"),
+            "support": row["support"],
+            "recall": row["recall"],
+            "cells": ["–" if row[key] is None else f"{row[key]:.3f}" for key in columns],
+        }
+        for name, row in per_class.items()
+    ]
+    worst = sorted((row for row in rows if row["recall"] is not None), key=lambda row: row["recall"])[:12] if len(rows) > _LONG else []
+    return {"split": metrics["primary"]["split"], "columns": [words(key) for key in columns], "rows": rows, "worst": worst}
+
+
+def confusion(held: Mapping[str, Any], names: Sequence[str]) -> Section:
+    """Return the confusion matrix and the most frequent confusions."""
+    matrix: Sequence[Sequence[int]] = held.get("confusion") or []
+    if not matrix or len(matrix) != len(names):
+        return None
+    shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
+    pairs = [(matrix[i][j], names[i], names[j]) for i in range(len(names)) for j in range(len(names)) if i != j and matrix[i][j]]
+    top = [{"count": count, "true": true, "told": told} for count, true, told in sorted(pairs, key=lambda p: -p[0])[:8]]
+    big = len(names) > _MATRIX
+    return {
+        "names": list(names),
+        "top": top,
+        "size": "large" if len(names) <= 5 else "dense" if len(names) > 14 else "",
+        "turned": len(names) > 6 or max(map(len, names)) > 12,
+        "rows": [] if big else [{"name": names[i], "cells": _cells(i, row, shares[i])} for i, row in enumerate(matrix)],
+        "drawing": _charts.heatmap(shares, names, matrix, "confusion matrix") if big else None,
+    }
+
+
+def _cells(i: int, counts: Sequence[int], shares: Sequence[float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "count": count,
+            "share": round(12 + 88 * share),
+            "kind": "none" if not count else "right" if i == j else "wrong",
+            "dark": share > 0.5,
+        }
+        for j, (count, share) in enumerate(zip(counts, shares, strict=True))
+    ]
+
+
+def calibrated(files: Files, held: Mapping[str, Any]) -> Section:
+    """Return the reliability diagram of single-label predictions."""
+    sure = [p for p in files.predictions if p.confidence is not None]
+    if held.get("ece") is None or not sure:
+        return None
+    import numpy as np
+
+    bins = calibration.reliability(np.array([p.confidence for p in sure]), np.array([p.right for p in sure]))
+    return {
+        "drawing": _charts.calibration(bins, "accuracy over confidence"),
+        "ece": f"{held['ece']:.3f}",
+        "confidence": show("accuracy", held.get("mean_confidence")),
+        "accuracy": show("accuracy", held.get("accuracy")),
+        "few": len(sure) < 100,
+        "items": len(sure),
+    }
+
+
+def numbers(files: Files) -> Section:
+    """Return predicted over true numbers and how errors are spread."""
+    if files.metrics["task"] != "regression" or not files.predictions:
+        return None
+    pairs = [(float(p.target), float(p.prediction)) for p in files.predictions]
+    return {
+        "scatter": _charts.scatter(pairs[:3000], "predicted over true"),
+        "shown": min(len(pairs), 3000),
+        "items": len(pairs),
+        "residuals": _charts.histogram([told - true for true, told in pairs], "residuals", x_label="predicted − true"),
+    }
+
+
+def mistakes(files: Files) -> Section:
+    """Return the worst mistakes: pictures, sounds or texts where the run kept them, else names."""
+    split = files.metrics["primary"]["split"]
+    wrong = sum(not p.right for p in files.predictions)
+    if not wrong:
+        return None
+    shown = {entry["id"]: entry for entry in _listed(files.run / "pictures" / "mistakes.json")}
+    is_number = files.metrics["task"] == "regression"
+    cards = []
+    for p in _predictions.worst(files.predictions, MISTAKES):
+        entry = shown.get(p.id, {})
+        cards.append(
+            {
+                "id": p.id,
+                "true": show("mae", float(p.target)) if is_number else p.target.replace("|", ", ") or "no label",
+                "told": show("mae", float(p.prediction)) if is_number else p.prediction.replace("|", ", ") or "no label",
+                "sure": "" if p.confidence is None else f"{100 * p.confidence:.0f} %",
+                "picture": embed(files.run / "pictures", entry.get("picture")),
+                "audio": embed(files.run / "pictures", entry.get("audio")),
+                "text": entry.get("text") or "",
+            }
+        )
+    return {
+        "split": split,
+        "wrong": wrong,
+        "items": len(files.predictions),
+        "cards": cards,
+        "gallery": any(card["picture"] or card["audio"] for card in cards),
+        "is_number": is_number,
+        "verb": "predicted as" if is_number else "taken for",
+    }
+
+
+def pictures(folder: Path) -> Section:
+    """Return the sheets of pictures the run made: batch.json and augmentations.json name file and captions."""
+    sheets = {name: _listed(folder / f"{name}.json") for name in ("batch", "augmentations")}
+    out = {name: {**sheet[0], "src": embed(folder, sheet[0]["picture"])} for name, sheet in sheets.items() if sheet}
+    return out or None
+
+
+def _listed(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def embed(folder: Path, name: str | None) -> str:
+    """Return a file of the run folder as a data address; empty where there is none."""
+    path = folder / name if name else None
+    if path is None or not path.exists():
+        return ""
+    return f"data:{_MIME[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def timing(metrics: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Section:
+    """Return where the seconds went."""
+    spent = metrics.get("timing") or {}
+    total = spent.get("total_s")
+    if not total:
+        return None
+    parts = {k.removesuffix("_s"): v for k, v in spent.items() if k.endswith("_s") and k not in ("total_s", "saved_s") and v > 0}
+    rest = total - sum(parts.values())
+    rows = [*parts.items(), *([("start-up and the rest", rest)] if rest > 0.005 * total else [])]
+    last = [event for event in events if event.get("event") == "stepped" and event.get("seconds")][-1:]
+    waited = last[0]["waited"] / last[0]["seconds"] if last and "waited" in last[0] else None
+    return {
+        "total": f"{total:.1f} s",
+        "parts": [
+            {"name": k.replace("_", " "), "seconds": f"{v:.2f} s", "share": round(100 * v / total, 2), "kind": f"c{min(i, 6)}"}
+            for i, (k, v) in enumerate(rows)
+        ],
+        "saved": f"{spent['saved_s']:.1f} s" if spent.get("saved_s") else "",
+        "waited": "" if waited is None else f"{100 * waited:.0f} %",
+    }
+
+
+def use(run: Path) -> dict[str, str]:
+    """Return the lines that use this run."""
+    name = shlex.quote(str(run))
+    return {"predict": f"pretune predict {name} new_data/", "evaluate": f"pretune evaluate {name} labelled_data/", "python": repr(str(run))}
+
+
+def environment(facts: Mapping[str, Any]) -> list[str]:
+    """Return one line about the machine and one about the software."""
+    packages = facts.get("packages") or {}
+    machine = ", ".join(str(facts[key]) for key in ("cpu", "platform") if facts.get(key))
+    threads = f"{facts['threads']} threads" if facts.get("threads") else ""
+    named = {"Python": facts["python"], **packages} if "python" in facts else packages
+    software = ", ".join(f"{name} {version}" for name, version in named.items())
+    return [line for line in (", ".join(filter(None, [machine, threads])), software) if line]

@@ -1,0 +1,55 @@
+"""Contact sheets: rows of small pictures with captions on one piece of paper."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Pixels = NDArray[np.uint8]
+
+_SIDE = 160
+_STRIP = 20
+"""Height of a line of caption, in pixels."""
+_PAPER, _INK = (246, 245, 242), (29, 33, 39)
+
+
+def sheet(rows: list[tuple[str, list[tuple[Pixels, str]]]], side: int = _SIDE) -> Image.Image:
+    """Return rows of equally large pictures on paper.
+
+    Args:
+        rows: heading of each row (may be empty) and its pictures (H, W, 3) with captions.
+        side: of each square, in pixels; pictures keep their aspect.
+    """
+    gap = 6
+    columns = max(len(tiles) for _, tiles in rows)
+    heights = [side + gap + _STRIP * bool(heading) + _STRIP * any(c for _, c in tiles) for heading, tiles in rows]
+    paper = Image.new("RGB", (columns * (side + gap) + gap, sum(heights) + gap), _PAPER)
+    draw, font = ImageDraw.Draw(paper), ImageFont.load_default(13)
+    top = gap
+    for (heading, tiles), height in zip(rows, heights, strict=True):
+        if heading:
+            draw.text((gap, top), _fitting(draw, heading, paper.width - 2 * gap, font), _INK, font)
+        for k, (pixels, caption) in enumerate(tiles):
+            left, under = gap + k * (side + gap), top + _STRIP * bool(heading)
+            tile = thumbnail(pixels, side)
+            paper.paste(tile, (left + (side - tile.width) // 2, under + (side - tile.height) // 2))
+            draw.text((left, under + side + 2), _fitting(draw, caption, side, font), _INK, font)
+        top += height
+    return paper
+
+
+def thumbnail(pixels: Pixels, side: int) -> Image.Image:
+    """Return a picture (H, W, 3) whose longer side is `side`; small ones are enlarged without smoothing."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    scale = side / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """Shorten a caption to a width; letters that the built-in font lacks become a dot."""
+    text = "".join(c if c.isprintable() and c < "\u0250" else "·" for c in text)
+    while len(text) > 1 and draw.textlength(text, font) > width:
+        text = text.rstrip("…")[:-1] + "…"
+    return text

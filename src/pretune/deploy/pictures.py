@@ -1,0 +1,154 @@
+"""Pictures for people: a training batch as the model sees it, one item under each augmentation, the worst mistakes.
+
+Written into the run's `pictures/` folder, each with a JSON file that says what it shows. Whatever has no pixels
+(texts, sounds) gets no sheet; mistakes then carry their text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pretune import registry
+from pretune.augmentations import Augmentation
+from pretune.deploy import _predictions
+from pretune.deploy._sheets import Pixels, sheet, thumbnail
+from pretune.runner.phases import Work, view_of
+from pretune.runner.prepare import Prepared
+from pretune.types import Batch, Row
+
+BATCH = 12
+DRAWS = 6
+MISTAKES = 24
+_TEXT = 600
+"""Characters of a text that are kept."""
+
+
+def write(run: Path, work: Work, data: Prepared) -> None:
+    """Write all pictures that this run's data allow.
+
+    Args:
+        run: the run's folder, predictions.csv in it.
+        work: the trained model's recipe, augmentations and views.
+        data: the items.
+    """
+    folder = run / "pictures"
+    folder.mkdir(exist_ok=True)
+    _write_mistakes(folder, _predictions.read(run / "predictions.csv", registry.name_of(data.task), data.score), data)
+    first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)
+    if _has_pixels(first):
+        _write_batch(folder, work, data)
+        _write_augmentations(folder, work, data)
+
+
+def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
+    raw = replace(work, frozen=None)  # cached features are what the head sees; people want the pictures below them
+    train = view_of(raw, "train", training=True)
+    index = np.random.default_rng(work.recipe.training.seed).permutation(len(train))[:BATCH]
+    batch = train.batch(np.sort(index), 1)
+    captions = _captions(batch, data)
+    tiles = list(zip(_pixels(batch.inputs.tensor), captions, strict=True))
+    picture = sheet([("", tiles[k : k + DRAWS]) for k in range(0, len(tiles), DRAWS)])
+    names = ", ".join(registry.name_of(part) for part in work.parts)
+    note = f"after {names}" if names else "no augmentation"
+    _save(folder, "batch", picture, f"{note}: " + " · ".join(captions), captions)
+
+
+def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
+    parts = _known_parts(work, registry.name_of(data.modality))
+    if not parts:
+        return
+    photo = data.ingested.store[int(data.parts["train"][0])]
+    rows = [("as it is scored", [(data.modality.view(photo, None, None), "")])]
+    used = {registry.name_of(part) for part in work.parts}
+    for name, part in parts.items():
+        heading = f"{name} (in use)" if name in used else name
+        rows.append((heading, [(pixels, "") for pixels in _drawn(part, photo, data)]))
+    note = f"{DRAWS} draws each; in use: {', '.join(sorted(used)) or 'none of them'}"
+    _save(folder, "augmentations", sheet(rows, 120), note, list(parts))
+
+
+def _known_parts(work: Work, modality: str) -> dict[str, Augmentation]:
+    """Return every augmentation for this modality by name: as the run sets it, or with its defaults."""
+    known: dict[str, Any] = {name: registry.load("augmentations", name) for name in registry.names("augmentations")}
+    fitting: dict[str, Augmentation] = {name: cls() for name, cls in known.items() if modality in cls.modalities}
+    return fitting | {registry.name_of(part): part for part in work.parts}
+
+
+def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixels]:
+    """Return draws of one augmentation; those that act on batches find other items beside the photo, to mix with."""
+    modality = data.modality
+    if part.acts == "view":
+        return [modality.view(photo, part, np.random.default_rng(seed)) for seed in range(DRAWS)]
+    others = np.resize(data.parts["train"][1:], DRAWS) if len(data.parts["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
+    positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
+    inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
+    batch = Batch(inputs=inputs, targets=data.encoded[torch.from_numpy(positions)], index=torch.arange(len(positions)))
+    changed = part.apply(batch, torch.Generator().manual_seed(0), len(data.targets.classes) or None)  # ty: ignore[missing-attribute]
+    return _pixels(changed.inputs.tensor)[::2]
+
+
+def _write_mistakes(folder: Path, predictions: list[_predictions.Prediction], data: Prepared) -> None:
+    place = {data.rows[i].id: int(i) for i in data.parts[data.score]}
+    listed = []
+    for k, prediction in enumerate(_predictions.worst(predictions, MISTAKES)):
+        position = place[prediction.id]
+        array = data.ingested.store[position]
+        entry: dict[str, Any] = {"id": prediction.id}
+        if _has_pixels(array):
+            entry["picture"] = f"mistake-{k:02d}.jpg"
+            thumbnail(array, 240).save(folder / entry["picture"], quality=82)
+        else:
+            entry["text"] = _text(data.rows[position])
+        listed.append(entry)
+    if listed:
+        _write_json(folder / "mistakes.json", listed)
+
+
+def _text(row: Row) -> str:
+    """Return the beginning of an inline text on one line; empty where the row has none."""
+    words = " ⁄ ".join(row.text or ()).split()
+    text = " ".join(words)
+    return text if len(text) <= _TEXT else text[:_TEXT] + " …"
+
+
+def _has_pixels(array: NDArray[Any]) -> bool:
+    return array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+
+
+def _pixels(batch_BCHW: torch.Tensor) -> list[Pixels]:
+    """Return raw pictures 0..255 of any number type as (H, W, 3) bytes."""
+    return list(batch_BCHW.float().round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def _captions(batch: Batch, data: Prepared) -> list[str]:
+    """Return each item's target by name; of a mixture, the shares."""
+    targets, names = batch.targets, data.targets.classes
+    if targets is None:
+        return [""] * batch.size
+    if not names:
+        return [f"{float(t) * data.targets.deviation + data.targets.mean:.4g}" for t in targets]
+    if targets.ndim == 1:
+        return [names[int(t)] for t in targets]
+    return [_shares(row, names) for row in targets.tolist()]
+
+
+def _shares(row: list[float], names: tuple[str, ...]) -> str:
+    ranked = sorted(((share, name) for share, name in zip(row, names, strict=True) if share > 0.005), reverse=True)[:3]
+    return " + ".join(name if share > 0.995 else f"{share:.2f} {name}" for share, name in ranked) or "no label"
+
+
+def _save(folder: Path, name: str, picture: Image.Image, note: str, captions: list[str]) -> None:
+    picture.save(folder / f"{name}.jpg", quality=84)
+    _write_json(folder / f"{name}.json", [{"picture": f"{name}.jpg", "note": note, "captions": captions}])
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=True, indent=1), encoding="utf-8")

@@ -1,0 +1,251 @@
+"""The report: one safe page for every task, whatever is missing; and the sheets of pictures it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pretune.deploy import _charts, _predictions, report
+from pretune.deploy._sheets import sheet, thumbnail
+from pretune.errors import DataError
+from pretune.training.run_dir import RunDir
+from tests import fake_run
+from tests.fake_run import HOSTILE
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects tags and text, and checks that tags are closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, key, value or "") for key, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, key, value or "") for key, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += data
+
+
+def page_of(run: Path) -> tuple[str, Reader]:
+    page = report.write(run).read_text(encoding="utf-8")
+    return page, Reader(page)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_run.classification(tmp_path_factory.mktemp("runs") / "photos <1>", names=["ants", "<b>bees</b>"], skill=1.0)
+
+
+def test_it_tells_the_whole_story_in_order(two: Path) -> None:
+    _, reader = page_of(two)
+    metrics = json.loads((two / "metrics.json").read_text())
+    headings = [
+        "Read this before the score",
+        "this model",
+        "What to know",
+        "The data",
+        "Dropped and repaired",
+        "What was done",
+        "Learning curves",
+    ]
+    headings += [
+        "Class by class",
+        "Confusion",
+        "Can its confidence be believed?",
+        "Worst mistakes",
+        "What the model saw",
+        "Where the time went",
+        "Use it",
+    ]
+    places = [reader.text.index(heading) for heading in headings]
+    assert places == sorted(places)
+    assert f"{100 * metrics['primary']['value']:.1f} %" in reader.text
+    low, high = metrics["val"]["interval"]["accuracy"]
+    assert f"95 % interval {100 * low:.1f}–{100 * high:.1f} %" in reader.text
+    for floor in metrics["floors"].values():
+        assert floor["what"] in reader.text
+        assert f"{100 * floor['value']:.1f} %" in reader.text
+    assert all(str(count) in reader.text for row in metrics["val"]["confusion"] for count in row)
+    assert "is not an image (starts with 'Dear all')" in reader.text
+    assert "… and 2 more in ledger.csv" in reader.text
+    assert "pretune predict '" in reader.text
+
+
+def test_it_is_one_file_that_loads_and_runs_nothing(two: Path) -> None:
+    page, reader = page_of(two)
+    addresses = [value for _, key, value in reader.attributes if key in ("src", "href", "srcset", "action")]
+    assert addresses
+    assert all(value.startswith(("data:", "#")) for value in addresses)
+    assert "script" not in {tag for tag, _, _ in reader.attributes}
+    assert "<script" not in page
+    assert "url(" not in page
+    assert "@import" not in page
+    assert not [key for _, key, _ in reader.attributes if key.startswith("on")]
+    assert any("default-src 'none'" in value for _, _, value in reader.attributes)
+
+
+def test_hostile_names_are_shown_and_do_nothing(two: Path) -> None:
+    audit = json.loads((two / "audit.json").read_text())
+    assert audit["findings"][0]["items"][1] == HOSTILE
+    page, reader = page_of(two)
+    assert "&lt;script&gt;" in page
+    assert '<script>alert("x")</script>\\n\\u202eevil \U0001f41d & "q".jpg' in reader.text
+    assert "<b>bees</b>" in reader.text
+    assert "\u202e" not in page
+
+
+def test_names_that_are_not_utf8_do_not_stop_it(tmp_path: Path) -> None:
+    run = fake_run.classification(tmp_path / "run", names=["a", "b"], pictures=False)
+    audit = {"findings": [{"kind": "leak", "severity": "warning", "message": "leak", "items": ["caf\udce9.jpg"]}]}
+    (run / "audit.json").write_text(json.dumps(audit), encoding="utf-8")
+    assert "caf\\udce9.jpg" in page_of(run)[1].text
+
+
+@pytest.mark.parametrize("count", [2, 10, 25, 120])
+def test_confusion_is_readable_for_few_and_many_classes(tmp_path: Path, count: int) -> None:
+    names = [f"kind number {i}" for i in range(count)]
+    run = fake_run.classification(tmp_path / "run", names=names, items=8 * count, skill=1.5, pictures=False)
+    page, reader = page_of(run)
+    assert ('class="confusion' in page) == (count <= 40)
+    assert ('class="chart heat"' in page) == (count > 40)
+    assert "Most frequent" in reader.text
+    assert len(page) < 1_000_000
+
+
+def test_regression_shows_numbers_not_classes(tmp_path: Path) -> None:
+    _, reader = page_of(fake_run.regression(tmp_path / "run"))
+    assert "Predicted and true" in reader.text
+    assert "Largest errors" in reader.text
+    assert "mean absolute error" in reader.text
+    assert "Shorter bars are better." in reader.text
+    assert "does not beat the classical floor" in reader.text
+    assert "Confusion" not in reader.text
+    assert "Class by class" not in reader.text
+
+
+def test_multilabel_shows_thresholds_and_texts(tmp_path: Path) -> None:
+    _, reader = page_of(fake_run.multilabel(tmp_path / "run"))
+    assert "threshold" in reader.text
+    assert re.search(r"a walk <b>\d+</b> in the hills 山", reader.text)
+    assert "no label" in reader.text
+    assert "Confusion" not in reader.text
+
+
+def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
+    run = fake_run.classification(tmp_path / "run", names=["a", "b"], pictures=False)
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in ("audit.json", "recipe.json", "environment.json", "ledger.csv", "predictions.csv", "events.jsonl"):
+        (run / name).unlink()
+        page_of(run)
+    bare = {"task": "classification", "primary": {"name": "accuracy", "value": None, "split": "val"}, "val": {}}
+    RunDir(run).write_json("metrics.json", bare)
+    _, reader = page_of(run)
+    assert "Learning curves" not in reader.text
+    assert "Use it" in reader.text
+    for key in metrics.keys() - bare.keys():
+        RunDir(run).write_json("metrics.json", {k: v for k, v in metrics.items() if k != key})
+        page_of(run)
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a finished run"):
+        report.write(tmp_path)
+
+
+def test_sounds_are_embedded(tmp_path: Path) -> None:
+    run = fake_run.classification(tmp_path / "run", names=["a", "b"], skill=0.5)
+    (run / "pictures" / "m.wav").write_bytes(b"RIFF")
+    worst = report.read(run).predictions
+    listed = [{"id": p.id, "audio": "m.wav", "picture": "m0.jpg"} for p in worst]
+    (run / "pictures" / "mistakes.json").write_text(json.dumps(listed))
+    _, reader = page_of(run)
+    assert ("audio", "src", "data:audio/wav;base64,UklGRg==") in reader.attributes
+
+
+def test_it_is_written_quickly(two: Path) -> None:
+    report.write(two)
+    started = time.process_time()
+    report.write(two)
+    assert time.process_time() - started < 0.6  # 0.1 s on a quiet machine
+
+
+def test_a_restarted_phase_is_drawn_once() -> None:
+    from pretune.deploy._curves import _in_order
+
+    def step(k: int, loss: float, phase: str = "all") -> dict[str, object]:
+        return {"event": "stepped", "phase": phase, "step": k, "loss": loss, "lr": 0.1}
+
+    events = [step(1, 0.5, "head"), step(2, 0.4, "head"), step(1, 9.0), step(2, 99.0), step(3, 999.0)]
+    events += [{"event": "warned", "phase": "all", "step": 3, "message": "restarted"}, step(1, 1.0), step(2, 0.9)]
+    stepped, _ = _in_order(events)
+    assert [x for x, _ in stepped] == [1, 2, 3, 4]
+    assert [event["loss"] for _, event in stepped] == [0.5, 0.4, 1.0, 0.9]
+
+
+def test_worst_predictions_by_task(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    rows = [("a", "x", "y", 0.6, 0.4, 0.6), ("b", "x", "y", 0.9, 0.1, 0.9), ("c", "x", "x", 0.99, 0.99, 0.01)]
+    columns = ["id", "target", "prediction", "confidence", "p_x", "p_y", "split"]
+    RunDir(tmp_path).write_csv("predictions.csv", columns, [dict(zip(columns, [*row, "val"], strict=True)) for row in rows])
+    assert [p.id for p in _predictions.worst(_predictions.read(path, "classification", "val"), 5)] == ["b", "a"]
+    assert _predictions.read(path, "classification", "test") == []
+    multi = _predictions.read(path, "multilabel", "val")
+    assert [p.badness for p in multi] == [0.6, 0.9, 0]
+    rows_of_numbers = [
+        {"id": "a", "split": "val", "target": 1.0, "prediction": 3.0},
+        {"id": "b", "split": "val", "target": 2.0, "prediction": -2.5},
+    ]
+    RunDir(tmp_path).write_csv("predictions.csv", ["id", "split", "target", "prediction"], rows_of_numbers)
+    assert [(p.id, p.badness) for p in _predictions.worst(_predictions.read(path, "regression", "val"), 1)] == [("b", 4.5)]
+
+
+@pytest.mark.parametrize(
+    "values", [[(0, 1.0)], [(0, 1.0), (1, 1.0)], [(0, 0.0), (5, 1e-12)], [(0, -1e9), (1, 1e9)], [(3, 1e-7), (4, 100.0)]]
+)
+def test_charts_stay_on_their_paper(values: list[tuple[float, float]]) -> None:
+    line = _charts.Line(points=values, style="main", dots=True)
+    drawings = [
+        _charts.lines([line], x_label="step", title="t"),
+        _charts.lines([line], x_label="step", title="t", log_y=min(y for _, y in values) > 0),
+    ]
+    drawings += [_charts.scatter(values, "s"), _charts.histogram([y for _, y in values], "h", x_label="error")]
+    for drawing in drawings:
+        places = [float(n) for n in re.findall(r'(?:cx|cy|x|y|width|height)="(-?[\d.e+]+)"', drawing)]
+        assert places
+        assert all(-1 <= p <= 345 for p in places)
+        assert not re.search(r"\b(nan|inf)\b", drawing)
+
+
+def test_sheets_hold_every_picture_with_its_caption() -> None:
+    pixels = np.zeros((30, 60, 3), dtype=np.uint8)
+    pixels[:, :, 0] = 200
+    paper = sheet([("row", [(pixels, "a" * 200), (pixels, "蚂蚁")]), ("", [(pixels, "")])], side=50)
+    assert paper.size == (2 * 56 + 6, (50 + 6 + 40) + (50 + 6) + 6)
+    colours = paper.getcolors(maxcolors=1 << 20)
+    assert colours is not None
+    assert sum(count for count, colour in colours if colour == (200, 0, 0)) > 3 * 45 * 22
+    assert thumbnail(np.zeros((1, 500, 3), dtype=np.uint8), 100).size == (100, 1)
+    assert isinstance(paper, Image.Image)
