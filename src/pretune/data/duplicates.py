@@ -122,9 +122,10 @@ def hamming_pairs(codes: NDArray[np.uint64]) -> tuple[NDArray[np.int_], NDArray[
             if not same_band.any():
                 break
             hits = np.flatnonzero(same_band & (np.bitwise_count(differing) <= _BITS))
-            found.append(np.sort(np.stack([order[hits], order[hits + step]], axis=1), axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), dtype=int)
-    return pairs[:, 0], pairs[:, 1]
+            a, b = order[hits], order[hits + step]
+            found.append(np.minimum(a, b) * len(codes) + np.maximum(a, b))
+    keys = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=int)
+    return keys // max(1, len(codes)), keys % max(1, len(codes))
 
 
 def thumbnail(array: NDArray[Any]) -> NDArray[np.float32]:
