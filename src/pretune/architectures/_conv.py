@@ -17,6 +17,11 @@ class SameConv2d(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=0, groups=groups, bias=False)
 
+    def reset_parameters(self) -> None:
+        """Draw weights scaled by fan-out over groups."""
+        fan_out = self.kernel_size[0] * self.kernel_size[1] * self.out_channels // self.groups
+        nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / fan_out))
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return (B, outputs, ceil(H / stride), ceil(W / stride))."""
         return self.convolve(x_BCHW, self.weight, None)

