@@ -76,7 +76,7 @@ def contradictions(table: Table, ingested: Ingested, duplicates: Duplicates | No
         if len({row.target for row in rows}) > 1:
             for row in rows:
                 other = next(o for o in rows if o.target != row.target)
-                detail = f"{row.id} ({row.target}) holds the same bytes as {other.id} ({other.target}); one label is wrong"
+                detail = f"is labelled {row.target!r} and holds the same bytes as {other.id}, labelled {other.target!r}; one label is wrong"
                 entries.append(LedgerEntry(item=row.id, action="dropped", reason="contradictory_label", detail=detail))
     return entries
 

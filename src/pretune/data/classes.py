@@ -77,7 +77,7 @@ def settle(table: Table, path: Path, *, learn: bool) -> Table:
         DataError: no rows, one class, or a constant target.
     """
     if not table.rows:
-        first = f" The first: {table.ledger[0].detail}." if table.ledger else ""
+        first = f" The first: {table.ledger[0].item}: {table.ledger[0].detail}." if table.ledger else ""
         raise DataError(f"{path}: none of the {len(table.ledger)} items can be used.{first}")
     if learn:
         _refuse_free_text(table, path)
@@ -123,7 +123,7 @@ def _drop_unknown(table: Table) -> None:
     for row in table.rows:
         strange = [name for name in names_of(row) if name not in train]
         if strange and row.split != "train":
-            detail = f"{row.id} is of class {strange[0]!r}, which train does not have"
+            detail = f"is of class {strange[0]!r}, which train does not have"
             table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason="unknown_class", detail=detail))
         else:
             kept.append(row)

@@ -115,7 +115,7 @@ def _place(table: Table, tree: Tree, file: File, part: Split | None, depth: int,
     inner = file.parts[depth:]
     if len(inner) == 1 or inner[0].casefold() in _UNLABELLED:
         where = "lies beside the class folders, in none of them" if len(inner) == 1 else f"lies in {inner[0]!r}, which is no class"
-        table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="no_class_folder", detail=f"{file.id} {where}"))
+        table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="no_class_folder", detail=where))
         return
     part = part_of(inner[1]) if inside_out else part
     table.rows.append(Row(id=file.id, path=tree.path(file), target=readable(inner[:1]), split=part))
@@ -134,7 +134,7 @@ def _without_repeated_links(table: Table, tree: Tree) -> list[Row]:
     for row in table.rows:
         key = (links.get(row.id), row.target, row.split)
         if row.id in links and key in used:
-            detail = f"{row.id} is a link to {used[key]}, which is used already"
+            detail = f"is a link to {used[key]}, which is used already"
             table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason="repeated_link", detail=detail))
             continue
         used.setdefault(key, row.id) if row.id in links else None
@@ -157,7 +157,7 @@ def _mention_outside(table: Table, tree: Tree, layout: Layout) -> None:
     prefixes = [prefix for _, prefix in layout.parts]
     for file in tree.media(table.modality):
         if not any(file.parts[: len(prefix)] == prefix for prefix in prefixes):
-            detail = f"{file.id} lies outside the parts ({', '.join(readable(prefix) for prefix in prefixes)})"
+            detail = f"lies outside the parts ({', '.join(readable(prefix) for prefix in prefixes)})"
             table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="outside_parts", detail=detail))
 
 

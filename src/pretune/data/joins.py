@@ -130,7 +130,7 @@ def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], t
         index = at.get(row.id)
         problem = parsed.problems.get(index) if index is not None else None
         if index is None or (problem and problem.action == "dropped"):
-            detail = f"{records.where(index)} {problem.words}" if index is not None and problem else f"{row.id} is not in {records.name}"
+            detail = f"{records.where(index)} {problem.words}" if index is not None and problem else f"is not in {records.name}"
             reason = problem.reason if problem else "not_in_manifest"
             table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason=reason, detail=detail))
             continue

@@ -221,6 +221,8 @@ def _separator(texts: list[str], *, forced: bool) -> str | None:
         if not joined:
             continue
         names = Counter(name for text in distinct for name in {part.strip() for part in text.split(mark)} if name)
+        if mark == " " and any(len(parts := text.split()) > len(set(parts)) for text in joined):
+            continue  # running text
         recurs = any(names[part.strip()] > 1 for text in joined for part in text.split(mark) if part.strip())
         limit = {"|": len(distinct) + 1, ";": len(distinct) + 1, ",": len(distinct), " ": 0.6 * len(distinct)}[mark]
         if forced or (recurs and len(names) < limit):

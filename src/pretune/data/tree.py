@@ -64,9 +64,7 @@ class Tree:
     def ledger(self, modality: str) -> list[LedgerEntry]:
         """Return an entry for every broken link and closed folder."""
         entries = [
-            LedgerEntry(
-                item=readable(parts), action="dropped", reason="broken_link", detail=f"{readable(parts)} is a link to a file that is gone"
-            )
+            LedgerEntry(item=readable(parts), action="dropped", reason="broken_link", detail="is a link to a file that is gone")
             for parts in self.broken
             if modality_of(parts[-1]) == modality
         ]
@@ -75,7 +73,7 @@ class Tree:
                 item=readable(parts) or ".",
                 action="dropped",
                 reason="no_permission",
-                detail=f"the folder {readable(parts)} may not be read",
+                detail="is a folder that may not be read",
             )
             for parts in self.closed
         ]
