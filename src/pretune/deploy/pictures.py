@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pretune import registry
-from pretune.augmentations import Augmentation
+from pretune.augmentations import Augmentation, preset
 from pretune.deploy import _predictions
 from pretune.deploy._sheets import Pixels, sheet, thumbnail
 from pretune.runner.phases import Work, view_of
@@ -62,24 +62,14 @@ def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
 
 
 def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
-    parts = _known_parts(work, registry.name_of(data.modality))
-    if not parts:
-        return
+    """Draw each of the run's augmentations, or of the lightest preset: others may import libraries that this run did not need."""
+    parts = work.parts or preset("light", registry.name_of(data.modality))
     photo = data.ingested.store[int(data.parts["train"][0])]
     rows = [("as it is scored", [(data.modality.view(photo, None, None), "")])]
-    used = {registry.name_of(part) for part in work.parts}
-    for name, part in parts.items():
-        heading = f"{name} (in use)" if name in used else name
-        rows.append((heading, [(pixels, "") for pixels in _drawn(part, photo, data)]))
-    note = f"{DRAWS} draws each; in use: {', '.join(sorted(used)) or 'none of them'}"
-    _save(folder, "augmentations", sheet(rows, 120), note, list(parts))
-
-
-def _known_parts(work: Work, modality: str) -> dict[str, Augmentation]:
-    """Return every augmentation for this modality by name: as the run sets it, or with its defaults."""
-    known: dict[str, Any] = {name: registry.load("augmentations", name) for name in registry.names("augmentations")}
-    fitting: dict[str, Augmentation] = {name: cls() for name, cls in known.items() if modality in cls.modalities}
-    return fitting | {registry.name_of(part): part for part in work.parts}
+    rows += [(registry.name_of(part), [(pixels, "") for pixels in _drawn(part, photo, data)]) for part in parts]
+    names = [registry.name_of(part) for part in parts]
+    note = f"{DRAWS} draws each" if work.parts else f"this run used none; augment=light would do this, {DRAWS} draws each"
+    _save(folder, "augmentations", sheet(rows, 120), note, names)
 
 
 def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixels]:

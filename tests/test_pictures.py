@@ -1,0 +1,99 @@
+"""Pictures of a run: what the model saw, what each augmentation does, what went wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from pretune import registry
+from pretune.augmentations import Augmentation
+from pretune.data.ingest import Ingested
+from pretune.deploy import pictures
+from pretune.modalities.image import Image
+from pretune.recipe import Recipe
+from pretune.runner.phases import Work
+from pretune.runner.prepare import Prepared
+from pretune.tasks import Targets
+from pretune.training.run_dir import RunDir
+from pretune.types import Row
+from tests.conftest import Numbers
+
+NAMES = ("ants", "蜜蜂")
+
+
+class Arrays(list[Any]):
+    """A store in memory."""
+
+    @property
+    def lengths(self) -> Any:
+        """Rows of each item."""
+        return np.array([len(array) for array in self])
+
+
+def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepared:
+    words = [(f"item {i} is\nlong " + "x" * 900,) if text else None for i in range(len(arrays))]
+    rows = [Row(id=f"{i}", text=words[i], target=NAMES[i % 2], split="train" if i < 8 else "val") for i in range(len(arrays))]
+    ingested = Ingested(store=cast("Any", Arrays(arrays)), rows=rows, ledger=[], hashes=[], hit=True, seconds=0.0)
+    return Prepared(
+        table=cast("Any", None),
+        ingested=ingested,
+        rows=rows,
+        task=registry.load("tasks", "classification")(),
+        targets=Targets(classes=NAMES),
+        encoded=torch.arange(len(rows)) % 2,
+        parts={"train": np.arange(8), "val": np.arange(8, len(rows))},
+        findings=[],
+        ledger=[],
+        modality=modality,
+    )
+
+
+def work_with(data: Prepared, parts: tuple[Augmentation, ...]) -> Work:
+    needs = cast("Any", type("Needs", (), {"data": data}))
+    unused = cast("Any", None)
+    return Work(
+        recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, learner=unused, needs=needs, around=unused, parts=parts,
+        precision=unused, remaining=unused,
+    )  # fmt: skip
+
+
+def with_predictions(run: Path) -> Path:
+    rows = [
+        {"id": str(i), "split": "val", "target": NAMES[i % 2], "prediction": NAMES[i > 9], "confidence": 0.5 + i / 50} for i in range(8, 14)
+    ]
+    RunDir(run).write_csv("predictions.csv", list(rows[0]), rows)
+    return run
+
+
+@pytest.mark.parametrize("names", [(), ("random_resized_crop", "flip"), ("mixup",)])
+def test_a_run_on_images_has_its_sheets_and_mistakes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    data = prepared([rng.integers(0, 255, (40, 50, 3), dtype=np.uint8) for _ in range(14)], Image(size=32, resize=36))
+    work = work_with(data, tuple(registry.load("augmentations", name)() for name in names))
+    pictures.write(with_predictions(tmp_path), work, data)
+    batch, augmentations, mistakes = (
+        json.loads((tmp_path / "pictures" / f"{name}.json").read_text()) for name in ("batch", "augmentations", "mistakes")
+    )
+    assert Pillow.open(tmp_path / "pictures" / batch[0]["picture"]).size == (6 * 166 + 6, 2 * 186 + 6)
+    assert len(batch[0]["captions"]) == 8
+    assert ("mixup" in names) == any("+" in caption for caption in batch[0]["captions"])
+    assert augmentations[0]["captions"] == list(names or ("random_resized_crop", "flip"))
+    assert ("this run used none" in augmentations[0]["note"]) == (not names)
+    assert [m["id"] for m in mistakes] == ["12", "10", "9"]
+    for entry in mistakes:
+        assert Pillow.open(tmp_path / "pictures" / entry["picture"]).size == (240, 192)
+
+
+def test_a_run_without_pixels_keeps_the_texts_of_its_mistakes(tmp_path: Path) -> None:
+    data = prepared([np.zeros(4, dtype=np.float32)] * 14, Numbers(), text=True)
+    pictures.write(with_predictions(tmp_path), work_with(data, ()), data)
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["mistakes.json"]
+    mistakes = json.loads((tmp_path / "pictures" / "mistakes.json").read_text())
+    assert mistakes[0]["text"].startswith("item 12 is long xxx")
+    assert mistakes[0]["text"].endswith(" …")
