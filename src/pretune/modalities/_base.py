@@ -25,6 +25,13 @@ class Modality(Protocol):
     """Lower-case file endings that are read, with the dot."""
     unit: ClassVar[str]
     """What one item is called in messages: 'image', 'text', 'clip'."""
+    # A modality may also have
+    #   by_length = True                    batches are made of items of like length
+    #   files(), with_files(files)          what travels with saved weights besides the settings: a tokenizer
+    #   fitted_to(rows) -> (self, said)     what is made from the training rows before anything is decoded
+    #   decode_batch(raws)                  several items at once, where that is quicker
+    #   findings(infos) -> [Finding]        what decoding cost
+    #   fitted_floor(train, held)           in place of floor_features, where these are fitted: (N, D), (M, D), what they are
 
     def working(self) -> dict[str, Any]:
         """Return what `decode` depends on, JSON-ready: part of the store's cache key."""

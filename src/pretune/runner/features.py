@@ -19,7 +19,7 @@ from pretune.augmentations import Augmentation
 from pretune.backbones import inference_copy
 from pretune.data.cache import Cache
 from pretune.data.dataset import FeatureView, StoreView, View
-from pretune.data.loader import Loader
+from pretune.data.loader import Loader, token_budget
 from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.models import Model
 from pretune.models.model import POOL
@@ -30,6 +30,8 @@ from pretune.training.plan import Precision
 from pretune.training.step import to_device
 from pretune.types import Features, Layout
 
+WINDOW = 1024
+"""Items whose features are held in memory until they can be written in order."""
 BATCH = 32
 """Items of one forward pass; larger ones leave the processor's cache and are slower."""
 
@@ -156,16 +158,32 @@ class _Passes:
         """Yield batches of features, one for each view."""
         data, device = self.needs.data, self.needs.device.device
         prefix = inference_copy([self.model.stages[name] for name in self.names], self.needs.precision.bfloat16).to(device)
-        everything = np.arange(len(data.rows))
-        views = [StoreView(data.ingested.store, everything, data.modality, None, self.crop if k else None, self.seed + k) for k in range(self.views)]
-        loaders = [Loader(view, batch_size=BATCH, shuffle=False, seed=0, workers=1).iterate(0) for view in views]
         done = 0
-        for batches in zip(*loaders, strict=True):
-            with torch.inference_mode():
-                outs = [prefix(to_device(batch, device).inputs) for batch in batches]
-            done += batches[0].size
-            self.needs.reporter.progress("computing features", done, len(everything))
-            yield outs
+        for window in _windows(len(data.rows)):
+            views = [StoreView(data.ingested.store, window, data.modality, None, self.crop if k else None, self.seed + k) for k in range(self.views)]
+            loaders = [Loader(view, batch_size=BATCH, tokens=token_budget(view, BATCH), shuffle=False, seed=0, workers=1).iterate(0) for view in views]
+            waiting: dict[int, list[Features]] = {}
+            for batches in zip(*loaders, strict=True):
+                with torch.inference_mode():
+                    outs = [prefix(to_device(batch, device).inputs) for batch in batches]
+                done += batches[0].size
+                self.needs.reporter.progress("computing features", done, len(data.rows))
+                if views[0].lengths is None:
+                    yield outs
+                else:  # they came by length
+                    waiting |= {int(place): [_alone(out, item) for out in outs] for item, place in enumerate(batches[0].index)}
+            yield from (waiting[place] for place in sorted(waiting))
+
+
+def _windows(items: int) -> Iterator[np.ndarray]:
+    """Yield the positions of all items in pieces: items of unequal length are sorted within one."""
+    return (np.arange(start, min(start + WINDOW, items)) for start in range(0, items, WINDOW))
+
+
+def _alone(out: Features, item: int) -> Features:
+    """Return one item's features as a batch of one without padding."""
+    tensor = _item(out, item)[None]
+    return Features(tensor=tensor, layout=out.layout, mask=None if out.mask is None else torch.ones(tensor.shape[:2], dtype=torch.bool))
 
 
 def _dtype(features: Features) -> str:

@@ -14,7 +14,7 @@ from pretune.backbones import Backbone
 from pretune.augmentations import Augmentation
 from pretune.data.augmented import AugmentedView
 from pretune.data.dataset import StoreView, View
-from pretune.data.loader import Loader
+from pretune.data.loader import Loader, token_budget
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner import features, score
@@ -132,10 +132,14 @@ def _loader(work: Work, phase: Phase) -> Loader:
     view = view_of(work, "train", training=True)
     size = work.recipe.training.batch_size or _batch_size(len(view), cached=work.frozen is not None)
     device = work.around.device
-    return Loader(
-        view, batch_size=max(1, size // device.world), shuffle=True, seed=work.recipe.training.seed, rank=device.rank, world=device.world,
-        workers=0 if work.frozen is not None else 1, drop_last=False,
+    mine = max(1, size // device.world)
+    loader = Loader(
+        view, batch_size=mine, tokens=token_budget(view, mine), shuffle=True, seed=work.recipe.training.seed, rank=device.rank,
+        world=device.world, workers=0 if work.frozen is not None else 1, drop_last=False,
     )  # fmt: skip
+    if view.lengths is not None:
+        work.needs.reporter.say(f"batches of like length: {loader.padding(0):.1%} of their positions are padding")
+    return loader
 
 
 def _is_small(work: Work) -> bool:

@@ -78,7 +78,7 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     require_classes([row for row in done.rows if row.id not in excluded], table, ledger, modality)
     rows, said = splits.assign(done.rows, task=task_name(task), fraction=recipe.splits.val, seed=recipe.training.seed, twins=same.near)
     done.rows = rows
-    findings = [*table.findings, *said, *audit.audit(table, done, modality, same)]
+    findings = [*table.findings, *said, *audit.audit(table, done, modality, same), *_decoding_cost(done, modality)]
     for line in [*table.said, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
@@ -92,6 +92,10 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
         table=table, ingested=done, rows=rows, task=task, targets=targets, encoded=encoded, parts=parts, findings=findings,
         ledger=ledger, modality=modality, counts=_counts(rows, parts, ledger, targets),
     )  # fmt: skip
+
+
+def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
+    return modality.findings(done.store.infos) if hasattr(modality, "findings") else []
 
 
 def task_name(task: Task) -> str:

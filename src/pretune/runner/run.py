@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from pretune.backbones import Backbone
 from pretune.data import sources
 from pretune.data.cache import Cache
 from pretune.data.loader import Loader
+from pretune.data.table import Table
 from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.models import Model, SupervisedLearner
+from pretune.models.learner import Loss
 from pretune.recipe import Recipe
 from pretune.runner import phases, score
 from pretune.runner.features import FeatureCache
@@ -38,7 +40,18 @@ from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
 
 
-def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Parts a Python caller brings instead of naming them."""
+
+    backbone: Backbone | None = None
+    loss: Loss | None = None
+    """(outputs, targets) -> scalar; takes the place of the task's loss."""
+
+
+def run(
+    recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None, given: Given | None = None
+) -> Outcome:
     """Carry out a recipe and return what came of it; its folder holds weights and figures.
 
     Args:
@@ -46,6 +59,7 @@ def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = Fal
         reporter: who is told; nobody by default.
         offline: never open a socket, even for a backbone that was named.
         started: time.monotonic() at which the person's clock started; now by default.
+        given: a backbone or a loss of the caller's own.
 
     Raises:
         RequestError: the request cannot be carried out; nothing was trained.
@@ -55,13 +69,14 @@ def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = Fal
     torch.set_num_threads(threads(recipe))
     with open_device() as device:
         said = (reporter or Silent()) if device.first else Silent()
-        return _Run(recipe, device, said, offline, started).carry_out()
+        return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
 
 class _Run:
     """The state of one run while it is wired together."""
 
-    def __init__(self, recipe: Recipe, device: Device, reporter: Reporter, offline: bool, started: float) -> None:
+    def __init__(self, recipe: Recipe, device: Device, reporter: Reporter, offline: bool, started: float, given: Given) -> None:
+        self.given = given
         self.recipe, self.device, self.reporter, self.offline, self.started = recipe, device, reporter, offline, started
         self.cache: Cache = open_cache(recipe)
         self.timing: dict[str, float] = {}
@@ -72,10 +87,13 @@ class _Run:
         backbone = self._backbone(table.modality)
         strategy = self._strategy(backbone)
         if getattr(strategy, "fresh", False) and not backbone.builder.id.startswith("scratch:"):
+            preprocessing = backbone.modality
             backbone = backbones.build(backbone.builder)
+            backbone.modality = preprocessing
             self.reporter.say(f"strategy=scratch: {backbone.builder.id} starts from fresh weights")
         folder, resumed = self._folder(table.root, strategy)
         clock = time.perf_counter()
+        self._fit_preprocessing(backbone, table)
         data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)
         self.timing["data_s"] = time.perf_counter() - clock
         self._say_plan(data, backbone, strategy)
@@ -101,14 +119,34 @@ class _Run:
     def _backbone(self, modality: str) -> Backbone:
         """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe."""
         torch.manual_seed(self.recipe.training.seed)
+        if self.given.backbone is not None:
+            return self.given.backbone
         name = self.recipe.backbone or backbones.default(modality)
         backbone = backbones.load(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         wanted = registry.name_of(backbone.modality)
         if wanted != modality:
             raise SettingError(f"backbone={name} takes {wanted}, but the data are {modality}. Leave backbone out for the default.")
+        self._set_inputs(backbone)
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone
+
+    def _set_inputs(self, backbone: Backbone) -> None:
+        """Change the preprocessing as the recipe asks; the image size is the backbone source's business."""
+        for key in ("max_tokens",):
+            value = getattr(self.recipe.inputs, key)
+            if value is not None and not hasattr(backbone.modality, key):
+                raise SettingError(f"{key}={value} does not apply: {backbone.builder.id} takes {backbone.modality.unit}s.")
+            if value is not None:
+                backbone.modality = replace(backbone.modality, **{key: value})
+
+    def _fit_preprocessing(self, backbone: Backbone, table: Table) -> None:
+        """Make what the preprocessing takes from the training rows before anything is decoded: a tokenizer."""
+        if hasattr(backbone.modality, "fitted_to"):
+            rows = [row for row in table.rows if row.split in (None, "train")]
+            backbone.modality, said = backbone.modality.fitted_to(rows)
+            if said:
+                self.reporter.say(said)
 
     def _strategy(self, backbone: Backbone) -> Strategy:
         if self.recipe.strategy is not None:
@@ -180,7 +218,8 @@ class _Run:
         model = Model(backbone, self.recipe.head, task.outputs(data.targets), self.recipe.inputs.pooling).to(self.device.device)
         strategy.prepare(model)
         train = data.encoded[torch.from_numpy(data.parts["train"])]
-        learner = SupervisedLearner(model, task.loss(data.targets, train, phases.loss_settings(self.recipe))).to(self.device.device)
+        loss = self.given.loss or task.loss(data.targets, train, phases.loss_settings(self.recipe))
+        learner = SupervisedLearner(model, loss).to(self.device.device)
         around = Surroundings(
             device=self.device, checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pretune.data.dataset import View
-from pretune.data.loader import Loader
+from pretune.data.loader import Loader, token_budget
 from pretune.evaluation import floors, intervals
 from pretune.models.learner import Learner
 from pretune.runner.prepare import Prepared, task_name
@@ -25,7 +25,8 @@ FLOOR_ITEMS = 5_000
 def outputs(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> torch.Tensor:
     """Return the raw outputs (N, …) of a view's items in order; each is computed on exactly one rank."""
     learner.eval()
-    loader = Loader(view, batch_size=batch_size, shuffle=False, seed=0, rank=device.rank, world=device.world, workers=1)
+    tokens = token_budget(view, batch_size)
+    loader = Loader(view, batch_size=batch_size, tokens=tokens, shuffle=False, seed=0, rank=device.rank, world=device.world, workers=1)
     index, out = [], []
     for batch in loader.iterate(0):
         with autocast(precision, device.device):
@@ -63,10 +64,17 @@ def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
     train, held = data.parts["train"], data.parts[part]
     if len(train) > FLOOR_ITEMS:
         train = np.sort(np.random.default_rng(seed).choice(train, FLOOR_ITEMS, replace=False))
-    store = data.ingested.store
-    describe = data.modality.floor_features
+    described, held_described, what = _classical(data, train, held)
     targets = [data.targets.restore(data.encoded[torch.from_numpy(positions)].numpy()) for positions in (train, held)]
     return floors.floors(
-        task_name(data.task), describe([store[i] for i in train]), targets[0], describe([store[i] for i in held]), targets[1],
-        list(data.targets.classes), groups=groups_of(data, train),
+        task_name(data.task), described, targets[0], held_described, targets[1], list(data.targets.classes),
+        groups=groups_of(data, train), features=what,
     )  # fmt: skip
+
+
+def _classical(data: Prepared, train: np.ndarray, held: np.ndarray) -> tuple[Any, Any, str]:
+    """Return classical features of training and held-out items, and what they are."""
+    if hasattr(data.modality, "fitted_floor"):
+        return data.modality.fitted_floor([data.rows[i] for i in train], [data.rows[i] for i in held])
+    store, describe = data.ingested.store, data.modality.floor_features
+    return describe([store[i] for i in train]), describe([store[i] for i in held]), "classical features"

@@ -1,0 +1,146 @@
+"""Tokenizers by content: the JSON text of a `tokenizer.json` is the tokenizer, wherever it came from.
+
+Encoding, truncation and special tokens are done apart: `tokenizers` turns text into ids, the frame of
+special tokens is read from it once, and what truncation cut off is counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Ids = NDArray[np.int32]
+Units = Literal["word", "piece", "character"]
+UNKNOWN, PAD = "[UNK]", "[PAD]"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens that stand around one text, or around and between two."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def around(self, parts: Sequence[Ids]) -> Ids:
+        """Return one array: before, first, [between, second,] after."""
+        pieces = [np.asarray(self.before, np.int32), parts[0]]
+        if len(parts) > 1:
+            pieces += [np.asarray(self.between, np.int32), parts[1]]
+        return np.concatenate([*pieces, np.asarray(self.after, np.int32)])
+
+
+@functools.lru_cache(maxsize=8)
+def load(content: str) -> Tokenizer:
+    """Return the tokenizer of a JSON text, without truncation or padding of its own.
+
+    Text that looks like a special token ("[SEP]" in a review) is read as the text it is.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(content)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=8)
+def sha256(content: str) -> str:
+    """Return the content's hash: what a tokenizer is known by."""
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def frame(content: str, pair: bool) -> Frame:
+    """Return the special tokens a tokenizer puts around one text or a pair."""
+    tokenizer = load(content)
+    texts = ("a", "b") if pair else ("a",)
+    whole = tokenizer.encode(*texts)
+    sequence = [None if special else part for special, part in zip(whole.special_tokens_mask, whole.sequence_ids, strict=True)]
+    places = [i for i, part in enumerate(sequence) if part is not None]
+    if not places:
+        return Frame((), (), ())
+    first, last = places[0], places[-1]
+    between = tuple(whole.ids[i] for i in range(first, last) if sequence[i] is None)
+    return Frame(tuple(whole.ids[:first]), between, tuple(whole.ids[last + 1 :]))
+
+
+@functools.lru_cache(maxsize=8)
+def special_id(content: str, *tokens: str) -> int | None:
+    """Return the id of the first of these tokens that the vocabulary has."""
+    tokenizer = load(content)
+    ids = (tokenizer.token_to_id(token) for token in tokens)
+    return next((i for i in ids if i is not None), None)
+
+
+@functools.lru_cache(maxsize=8)
+def unknown_id(content: str) -> int | None:
+    """Return the id that stands for text the vocabulary cannot spell, if there is one."""
+    model = load(content).model
+    token = getattr(model, "unk_token", None)
+    if token is None:  # Unigram models keep an index, and only in their JSON
+        index = json.loads(content)["model"].get("unk_id")
+        return None if index is None else int(index)
+    return load(content).token_to_id(token)
+
+
+def encode(content: str, texts: Sequence[str]) -> list[Ids]:
+    """Return the ids of each text, whole and without special tokens."""
+    return [np.asarray(e.ids, np.int32) for e in load(content).encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def truncate(parts: Sequence[Ids], room: int) -> list[Ids]:
+    """Cut the ends so that `room` ids are left in all, the longer part first."""
+    if len(parts) == 1:
+        return [parts[0][:room]]
+    short, long = sorted((len(parts[0]), len(parts[1])))
+    if short + long <= room:
+        return list(parts)
+    most = max(room - short, room - room // 2)  # what the longer one may keep; both lose where both are long
+    first = min(len(parts[0]), most if len(parts[0]) >= len(parts[1]) else room - min(len(parts[1]), most))
+    return [parts[0][:first], parts[1][: room - first]]
+
+
+def make(texts: Iterable[str], vocabulary: int, units: Units) -> str:
+    """Return the JSON of a tokenizer made from texts: deterministic in the texts, their order and the settings.
+
+    Args:
+        texts: the training part's texts.
+        vocabulary: entries at most, the unknown and the padding token included.
+        units: 'word' (words and punctuation in lower case, each Chinese character a word), 'piece' (byte-pair
+            encoding, nothing is unknown; Sennrich et al. 2016), 'character'.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    special = [PAD, UNKNOWN]
+    if units == "piece":
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary, special_tokens=special, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True)
+        words = pre_tokenizers.BertPreTokenizer()
+        letters = pre_tokenizers.Split(Regex(r"\X"), "isolated")
+        tokenizer.pre_tokenizer = words if units == "word" else pre_tokenizers.Sequence([words, letters])
+        trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str()

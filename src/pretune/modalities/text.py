@@ -1,0 +1,185 @@
+"""Texts and sentence pairs, as the token ids of the tokenizer that a set of weights carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pretune.config import Within
+from pretune.errors import BadItem, SettingError
+from pretune.modalities import _encodings, _formats, _text_floor, _tokenizer
+from pretune.modalities._tokenizer import Units
+from pretune.types import Decoded, Features, Finding
+
+if TYPE_CHECKING:
+    from pretune.augmentations import Augmentation
+    from pretune.types import Row
+
+_FORMAT = 1
+"""Version of what `decode` returns; raised whenever stored ids would come out differently."""
+TOKENIZER_FILE = "tokenizer.json"
+_UNKNOWN_SHARE = 0.1
+"""Share of unknown tokens from which the tokenizer is said not to fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Preprocessing of texts, as a set of weights carries it.
+
+    A text is tokenized once: special tokens included, cut to `max_tokens`. Nothing else is done to it
+    (lower-casing and the like are the tokenizer's own).
+    """
+
+    component: ClassVar[bool] = True
+    extensions: ClassVar[frozenset[str]] = _formats.TEXT
+    unit: ClassVar[str] = "text"
+    by_length: ClassVar[bool] = True
+
+    tokenizer: str = field(default="", repr=False)
+    """Content of a tokenizer.json; empty for a fresh network, whose tokenizer is made from the training texts."""
+    max_tokens: Annotated[int, Within(4)] = 256
+    """Tokens a text is cut to, special tokens included."""
+    positions: Annotated[int | None, Within(4)] = None
+    """Tokens the network has positions for; auto where it has no limit."""
+    vocabulary: Annotated[int, Within(300)] = 10_000
+    """Entries at most of a tokenizer that is made here."""
+    units: Units = "word"
+    """What a tokenizer that is made here cuts texts into: word, piece (byte-pair encoding), character."""
+
+    def __post_init__(self) -> None:
+        if self.positions is not None and self.max_tokens > self.positions:
+            raise SettingError(f"max_tokens must be at most {self.positions}, which is what this backbone has positions for; got {self.max_tokens}.")
+
+    def working(self) -> dict[str, Any]:
+        """Return what stored ids depend on: part of the store's cache key."""
+        import tokenizers
+
+        return {
+            "modality": "text",
+            "format": _FORMAT,
+            "tokenizer": _tokenizer.sha256(self.tokenizer),
+            "max_tokens": self.max_tokens,
+            "tokenizers": tokenizers.__version__,
+        }
+
+    def files(self) -> dict[str, str]:
+        """Return the files that travel with saved weights, name -> content; `with_files` reads them back."""
+        return {TOKENIZER_FILE: self.tokenizer} if self.tokenizer else {}
+
+    def with_files(self, files: dict[str, str]) -> Text:
+        """Return the same preprocessing with the content of its files."""
+        return replace(self, tokenizer=files[TOKENIZER_FILE])
+
+    def fitted_to(self, rows: Sequence[Row]) -> tuple[Text, str]:
+        """Return the same preprocessing with a tokenizer, made from these rows' texts where none came with the weights, and a sentence."""
+        if self.tokenizer:
+            return self, ""
+        content = _tokenizer.make((_content(row) for row in rows), self.vocabulary, self.units)
+        made = replace(self, tokenizer=content)
+        return made, f"tokenizer made from {len(rows):,} texts (labels unseen): {_tokenizer.load(content).get_vocab_size():,} {self.units}s"
+
+    # --- decoding ----------------------------------------------------------------------------
+
+    def decode(self, raw: bytes | tuple[str, ...]) -> Decoded:
+        """Return int32 ids (T,), special tokens included, and the counts the audit reads.
+
+        Raises:
+            BadItem: there is no text, or bytes are not text.
+        """
+        done = self.decode_batch([raw])[0]
+        if isinstance(done, BadItem):
+            raise done
+        return done
+
+    def decode_batch(self, raws: Sequence[bytes | tuple[str, ...]]) -> list[Decoded | BadItem]:
+        """Decode several items in one call to the tokenizer, which is several times faster than one by one."""
+        texts = [_text(raw) for raw in raws]
+        good = [t for t in texts if not isinstance(t, BadItem)]
+        ids = iter(_tokenizer.encode(self.tokenizer, [part for text in good for part in text]))
+        return [text if isinstance(text, BadItem) else self._framed(text, [next(ids) for _ in text]) for text in texts]
+
+    def _framed(self, text: tuple[str, ...], parts: list[NDArray[np.int32]]) -> Decoded | BadItem:
+        frame = _tokenizer.frame(self.tokenizer, len(parts) > 1)
+        tokens = sum(map(len, parts))
+        if not tokens:
+            return BadItem("empty", "holds nothing that can be read: the tokenizer drops all of its characters")
+        kept = _tokenizer.truncate(parts, self.max_tokens - len(frame))
+        unknown = _tokenizer.unknown_id(self.tokenizer)
+        info = {
+            "chars": sum(map(len, text)),
+            "tokens": tokens,
+            "lost": tokens - sum(map(len, kept)),
+            "unknown": 0 if unknown is None else int(sum((part == unknown).sum() for part in kept)),
+        }
+        return Decoded(array=frame.around(kept), info=info)
+
+    # --- batches -----------------------------------------------------------------------------
+
+    def view(self, array: NDArray[np.int32], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.int32]:
+        """Return the ids as they are stored."""
+        return array
+
+    def collate(self, views: list[NDArray[np.int32]]) -> Features:
+        """Pad to the longest: raw int64 (B, T), with a mask that is True on real tokens."""
+        lengths = np.fromiter(map(len, views), np.int64, len(views))
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = np.concatenate(views)
+        return Features(tensor=torch.from_numpy(ids), layout="raw", mask=torch.from_numpy(mask))
+
+    def normaliser(self) -> nn.Module:
+        """Return the identity: ids are what the network takes."""
+        return nn.Identity()
+
+    # --- what is said ------------------------------------------------------------------------
+
+    def fitted_floor(self, train: Sequence[Row], held: Sequence[Row]) -> tuple[Any, Any, str]:
+        """Return TF-IDF rows (N, D) and (M, D), sparse, of the texts themselves, and what they are; `train` gives terms and weights."""
+        texts = [_content(row) for row in train]
+        return *_text_floor.features(texts, [_content(row) for row in held]), _text_floor.description(texts)
+
+    def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
+        """Return what tokenizing cost: the share of tokens cut off, and of those the vocabulary cannot spell."""
+        tokens, lost, unknown = (sum(int(info[key]) for info in infos) for key in ("tokens", "lost", "unknown"))
+        cut = sum(int(info["lost"]) > 0 for info in infos)
+        longest = max(int(info["tokens"]) for info in infos)
+        message = f"{tokens:,} tokens in {len(infos):,} texts; truncation to {self.max_tokens} loses {_percent(lost, tokens)} of them"
+        if cut:
+            message += f", in {cut:,} of the texts (the longest has {longest:,}); max_tokens=… keeps more"
+        found = [Finding(kind="truncation", severity="warning" if lost > 0.05 * tokens else "note", message=message + ".")]
+        if unknown > _UNKNOWN_SHARE * (tokens - lost):
+            share = _percent(unknown, tokens - lost)
+            hint = "take a backbone trained on this language, or strategy=scratch with backbone=scratch:textcnn"
+            found.append(Finding(kind="unknown_tokens", severity="warning", message=f"{share} of the tokens are unknown to this tokenizer; {hint}."))
+        return found
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / max(1, whole)
+    return "0 %" if part == 0 else "less than 0.1 %" if share < 0.1 else f"{share:.1f} %"
+
+
+def _text(raw: bytes | tuple[str, ...]) -> tuple[str, ...] | BadItem:
+    """Return the item's text, or why it cannot be used."""
+    try:
+        text = (_encodings.decode(raw).text,) if isinstance(raw, bytes) else raw
+    except BadItem as bad:
+        return bad
+    if not any(part.strip() for part in text):
+        return BadItem("empty", "the text is empty")
+    return tuple(_encodings.replace_damage(part) for part in text)
+
+
+def _content(row: Row) -> str:
+    """Return a row's text; the two of a pair in one, and nothing for a file that is no text."""
+    if row.text is not None:
+        return "\n".join(row.text)
+    assert row.path is not None
+    text = _text(row.path.read_bytes())
+    return "" if isinstance(text, BadItem) else text[0]
