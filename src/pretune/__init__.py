@@ -14,7 +14,7 @@ STARTED = time.monotonic()
 
 _HOMES = {
     "finetune": "api", "run": "api", "audit": "api", "evaluate": "api", "predict": "api", "Run": "api", "Audit": "api",
-    "Recipe": "recipe", "fit": "training.loop", "Model": "models.model", "Learner": "models.learner", "SupervisedLearner": "models.learner",
+    "Recipe": "recipe", "Own": "runner.own", "train": "runner.own", "Plan": "training.plan", "fit": "training.loop", "Model": "models.model", "Learner": "models.learner", "SupervisedLearner": "models.learner",
     "Backbone": "backbones", "load_backbone": "backbones", "Predictor": "deploy.predictor",
     "PretuneError": "errors", "RequestError": "errors", "SettingError": "errors", "DataError": "errors", "WeightsError": "errors", "BadItem": "errors",
 }  # fmt: skip

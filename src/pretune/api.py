@@ -17,7 +17,9 @@ from pretune.deploy.predictor import Predictor
 from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.recipe import Recipe
-from pretune.runner import Reporter, Silent
+from pretune.backbones import Backbone
+from pretune.models.learner import Loss
+from pretune.runner import Given, Reporter, Silent
 from pretune.runner import run as run_recipe
 from pretune.runner.prepare import open_cache, report_ledger, task_name, threads
 from pretune.training.run_dir import RunDir, to_csv
@@ -49,25 +51,38 @@ class Run:
         return evaluate(self.path, data, **columns)
 
 
-def finetune(data: str | Path, *, reporter: Reporter | None = None, offline: bool = False, **settings: Any) -> Run:
+def finetune(
+    data: str | Path,
+    *,
+    backbone: str | Backbone | None = None,
+    loss: Loss | None = None,
+    reporter: Reporter | None = None,
+    offline: bool = False,
+    **settings: Any,
+) -> Run:
     """Fine-tune a pretrained model on labelled data.
 
     Args:
         data: a folder or a manifest.
+        backbone: an id such as 'torchvision:resnet50', or a Backbone of your own.
+        loss: (outputs, targets) -> scalar, in place of the task's own.
         reporter: who is told what happens; nobody by default.
         offline: never open a socket.
-        settings: any key of the recipe, nested keys as dictionaries or components.
+        settings: any key of the recipe: a value, a component such as LoRA(rank=4), or a dictionary of its settings.
 
     Raises:
         RequestError: the request cannot be carried out; the message says what, where, and what to do.
     """
-    flat = {key.replace("__", "."): value for key, value in settings.items()}
-    return run(Recipe.from_settings(str(data), base=flat), reporter=reporter, offline=offline)
+    own = backbone if isinstance(backbone, Backbone) else None
+    recipe = Recipe.from_settings(str(data), backbone=own.builder.id if own else backbone, **settings)
+    return run(recipe, reporter=reporter, offline=offline, given=Given(backbone=own, loss=loss))
 
 
-def run(recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
+def run(
+    recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None, given: Given | None = None
+) -> Run:
     """Carry out a recipe: train, score, and write the run folder with its report."""
-    outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started)
+    outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started, given=given)
     if outcome.device.first:
         pictures.write(outcome.folder.path, outcome.work, outcome.data)
         report.write(outcome.folder.path)
