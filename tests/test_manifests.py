@@ -256,6 +256,15 @@ def test_sentence_pairs(tmp_path: Path) -> None:
     )
 
 
+def test_decimal_commas_make_a_number_column(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    table = sources.read(table_of(tmp_path / "werte.csv", ["bild", "wert"], [[f"{i}.jpg", f"{i},5"] for i in range(12)], delimiter=";"))
+    assert (table.task, table.columns["label"]) == ("regression", "wert")
+    assert table.rows[3].target == 3.5
+    assert not table.ledger
+    assert "commas in 'wert' were read as decimal points" in said(table)
+
+
 def test_several_manifests_are_not_guessed(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv"):
         table_of(tmp_path / name, ["text", "label"], sentences())

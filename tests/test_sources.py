@@ -53,6 +53,13 @@ def test_parts_inside_classes(tmp_path: Path) -> None:
     assert table.classes == ("cat", "dog")
 
 
+def test_parts_without_train_are_no_classes(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{part}/{name}/1.jpg" for part in ("val", "test") for name in ("cat", "dog")))
+    assert sources.read(tmp_path).counts() == {"val": 2, "test": 2}
+    put(tmp_path / "one", "test/cat/1.jpg", "test/dog/1.jpg")
+    assert sources.read(tmp_path / "one").counts() == {"test": 2}
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     put(tmp_path, "train/1.jpg", "bus/1.jpg", "car/1.jpg")
     assert sources.read(tmp_path).classes == ("bus", "car", "train")
@@ -215,6 +222,17 @@ def test_folder_parts_win_over_the_split_column(tiles: Path) -> None:
     table = sources.read(tiles / "data")
     assert table.counts() == {"train": 2, "val": 2}
     assert "puts 4 file(s) elsewhere" in said(table)
+
+
+def test_lists_of_parts_beside_class_folders(tmp_path: Path) -> None:
+    names = [f"{label}/{i}.jpg" for label in ("cat", "dog") for i in range(5)]
+    put(tmp_path, *names)
+    table_of(tmp_path / "train.csv", ["path"], [[name] for name in names if name[4] in "012"])
+    table_of(tmp_path / "test.csv", ["path"], [[name] for name in names if name[4] in "23"])
+    table = sources.read(tmp_path)
+    assert table.counts() == {"train": 6, "test": 2}
+    assert reasons(table) == {"not_in_manifest": 2}
+    assert {f.kind: f.items for f in table.findings} == {"leak": ("cat/2.jpg", "dog/2.jpg")}
 
 
 def test_fresh_parts_on_request(tiles: Path) -> None:

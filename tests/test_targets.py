@@ -56,6 +56,11 @@ def test_regression_targets(tmp_path: Path) -> None:
     assert all(word in details for word in ("'NaN'", "'inf'", "'about 7'", "a blank", "'1e9'"))
 
 
+def test_ambiguous_commas_follow_their_column() -> None:
+    assert parse(["1,125", "0,5", "2"], "x", task="regression").values == [1.125, 0.5, 2.0]
+    assert parse(["1,125", "0.5", "2"], "x", task="regression").values == [None, 0.5, 2.0]
+
+
 def test_far_outliers_are_named_and_kept() -> None:
     targets = parse([*map(float, range(20)), 400.5], "size")
     assert targets.values[-1] == 400.5

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from pretune.data import vocabulary
+from pretune.data.numbers import number
 from pretune.data.parts import part_of
 from pretune.data.records import Records, Value
 from pretune.data.table import Columns
@@ -64,7 +65,7 @@ class _Column:
 
     @functools.cached_property
     def numeric(self) -> float:
-        return sum(is_number(text) for text in self.texts) / max(1, len(self.texts))
+        return sum(number(text) is not None for text in self.texts) / max(1, len(self.texts))
 
     @functools.cached_property
     def media(self) -> float:
@@ -87,15 +88,6 @@ def as_text(value: Value) -> str:
     if value is None or isinstance(value, list | tuple | dict) or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
-
-
-def is_number(text: str) -> bool:
-    """Tell whether a text is a number as Python writes them (nan and inf included)."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
 
 
 def find(records: Records, wanted: Columns, *, modality: str | None = None, labelled: bool = True) -> Roles:

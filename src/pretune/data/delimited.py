@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretune.data import vocabulary
+from pretune.data.numbers import is_number
 from pretune.data.records import Records
 from pretune.errors import BadItem, DataError
 from pretune.modalities import _encodings
@@ -182,21 +183,13 @@ def has_header(first: list[str], rest: list[list[str]], wanted: tuple[str, ...] 
         return True
     if cells == [str(i) for i in range(len(cells))]:
         return True
-    if any(_is_number(cell) or modality_of(cell) or len(cell) > 60 or len(cell.split()) > 8 for cell in cells):
+    if any(is_number(cell) or modality_of(cell) or len(cell) > 60 or len(cell.split()) > 8 for cell in cells):
         return False
     return not any(cell and _repeats(cell, [row[at].strip() for row in rest if at < len(row)]) for at, cell in enumerate(cells))
 
 
 def _repeats(cell: str, column: list[str]) -> bool:
     return cell in column and len(set(column)) <= max(20, len(column) / 2)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -83,10 +83,11 @@ def _unwrap(shape: _Shape, base: Parts, part: Split | None) -> Parts:
 
 
 def _parts(shape: _Shape, base: Parts) -> list[tuple[Split | None, Parts]]:
-    """Return the parts in `base`: train and another one, or a lone train; a class may be called 'train' or 'test'."""
+    """Return the parts in `base`: train beside another one, or nothing but parts. Else a class is called 'train' or 'test'."""
     named = [(part_of_folder(name), (*base, name)) for name in shape.below[base]]
     parts = {part for part, _ in named if part}
-    if "train" not in parts or (len(parts) == 1 and len(named) > 1):
+    only_parts = bool(named) and all(part and shape.below[prefix] and not shape.direct[prefix] for part, prefix in named)
+    if not only_parts and (len(parts) < 2 or "train" not in parts):
         return []
     return [(part, _unwrap(shape, prefix, part)) for part, prefix in named if part]
 

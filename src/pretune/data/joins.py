@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from pretune.data import columns as finder
 from pretune.data import targets as target_parser
 from pretune.data.columns import Roles, as_text
-from pretune.data.parts import part_of
+from pretune.data.parts import part_of, part_of_file
 from pretune.data.paths import Locator
 from pretune.data.records import Records, read_records
 from pretune.data.table import Columns, Table
 from pretune.data.tree import File, Tree
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
-from pretune.types import Finding, LedgerEntry, Row
+from pretune.types import Finding, LedgerEntry, Row, Split
 
 
 def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task: str | None) -> None:
@@ -22,12 +23,19 @@ def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task
     Raises:
         SettingError: label=, group=, split= or path= name a column that no manifest has.
     """
-    found = [pair for file in manifests for pair in [_matching(table, tree, file, columns)] if pair]
+    found = {file: pair for file in manifests if (pair := _matching(table, tree, file, columns))}
     if not found:
         _refuse_names(table, columns, [])
         return
+    lists = [(part, *pair) for file, pair in found.items() if (part := part_of_file(Path(file.parts[-1]).stem))]
+    if (
+        len({part for part, _, _ in lists}) > 1
+        and any(part == "train" for part, _, _ in lists)
+        and not any(row.split for row in table.rows)
+    ):
+        _take_lists(table, lists)
     wanted = [name for name in (columns.label, columns.split, columns.group) if name]
-    records, at = max(found, key=lambda pair: sum(name in pair[0].columns for name in wanted))
+    records, at = max(found.values(), key=lambda pair: sum(name in pair[0].columns for name in wanted))
     _refuse_names(table, columns, records.columns)
     roles = finder.find(records, columns, modality=table.modality)
     table.columns = {role: name for role, name in roles.used().items() if role in ("path", "split", "group") or columns.label}
@@ -57,6 +65,26 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
         table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.")
         return None
     return records, at
+
+
+def _take_lists(table: Table, lists: list[tuple[Split, Records, dict[str, int]]]) -> None:
+    """Take the parts from manifests that are called train, test … and list files; a file in several belongs to train first."""
+    parts: dict[str, Split] = {}
+    several = set()
+    for part, _, at in sorted(lists, key=lambda entry: ("train", "val", "test").index(entry[0])):
+        several |= {item for item in at if parts.get(item, part) != part}
+        parts = {**dict.fromkeys(at, part), **parts}
+    for row in table.rows:
+        if row.id not in parts:
+            table.ledger.append(
+                LedgerEntry(item=row.id, action="dropped", reason="not_in_manifest", detail="is in none of the lists of parts")
+            )
+    table.rows = [replace(row, split=parts[row.id]) for row in table.rows if row.id in parts]
+    table.said.append(f"{', '.join(records.name for _, records, _ in lists)} list the files of each part; folders give the labels.")
+    if several:
+        shown = ", ".join(sorted(several)[:3])
+        message = f"{len(several)} file(s) are listed in several parts and were taken for the first of train, val, test: {shown}."
+        table.findings.append(Finding(kind="leak", severity="warning", message=message, items=tuple(sorted(several)[:300])))
 
 
 def _refuse_names(table: Table, columns: Columns, known: list[str]) -> None:

@@ -8,8 +8,6 @@ from collections import Counter
 
 import numpy as np
 
-from pretune.data.columns import is_number
-
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _POINT_ZERO = re.compile(r"[+-]?\d+\.0+")
@@ -17,22 +15,31 @@ _INTEGER = re.compile(r"[+-]?\d+")
 _NAN = frozenset(("nan", "-nan", "+nan"))
 
 
-def number(text: str) -> float | None:
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number as Python writes them (nan and inf included)."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def number(text: str, *, commas: bool = False) -> float | None:
     """Return the value of '3', '1e9', '-0.5', '12,5' (a decimal comma), 'inf', 'nan'; None for anything else.
 
-    '12,500' is None: it may be twelve and a half or twelve thousand five hundred.
+    '12,500' is None (twelve and a half or twelve thousand five hundred?) unless `commas` says that commas are decimal.
     """
     text = text.strip().replace("\u2212", "-")
     if is_number(text):
         return float(text)
-    if _COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
+    if _COMMA.fullmatch(text) and (commas or not _THOUSANDS.fullmatch(text)):
         return float(text.replace(",", "."))
     return None
 
 
-def has_decimal_comma(text: str) -> bool:
-    """Tell whether `number` read a comma as the decimal point."""
-    return "," in text
+def has_decimal_commas(texts: list[str]) -> bool:
+    """Tell whether a column writes all its fractions with commas."""
+    return any(_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text) for text in texts) and not any("." in text for text in texts)
 
 
 def is_measured(texts: list[str]) -> bool:

@@ -176,6 +176,8 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
     found = _manifests(tree)
     layout = folders.find_layout(tree, kind)
     names = _class_names(tree, kind, layout)
+    if columns.label and any(part_of_file(Path(file.parts[-1]).stem) == "train" for file in found):
+        return _read_manifests(tree, found, columns, task, modality)
     if layout and _are_classes(tree, kind, layout, names):
         table = folders.read_folders(tree, kind, layout)
         joins.join(table, tree, found, columns, task)

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from pretune.data.columns import as_text
-from pretune.data.numbers import finite, has_decimal_comma, is_measured, number, outliers
+from pretune.data.numbers import finite, has_decimal_commas, is_measured, number, outliers
 from pretune.data.records import Value
 from pretune.errors import SettingError
 from pretune.types import Finding, Target
@@ -278,14 +278,18 @@ def _flags(row: list[str], names: list[str], blank_is_zero: bool) -> tuple[str, 
 
 def _numbers(texts: list[str], column: str, *, inferred: bool) -> Targets:
     """Read numbers; what is none, or absurdly far from all others, is dropped and named."""
-    parsed = [number(text) for text in texts]
+    commas = has_decimal_commas(texts)
+    parsed = [number(text, commas=commas) for text in texts]
     out = Targets(task="regression", values=[value if finite(value) else None for value in parsed])
+    usual = commas and sum("," in text for text in texts) > len(texts) / 2
     for index, (text, value) in enumerate(zip(texts, parsed, strict=True)):
         if not finite(value):
             shown = repr(text) if text else "a blank"
             out.problems[index] = Problem("dropped", "no_finite_number", f"has {shown} for {column}, which is not a finite number")
-        elif has_decimal_comma(text):
+        elif "," in text and not usual:
             out.problems[index] = Problem("repaired", "decimal_comma", f"has {text!r} for {column}; it was read as {value:g}")
+    if usual:
+        out.said.append(f"the commas in {column!r} were read as decimal points.")
     _judge_outliers(out, texts, column)
     if inferred:
         out.said.append(f"{column!r} holds measured numbers: regression. task=classification takes them for classes.")
