@@ -73,7 +73,7 @@ def test_bytes_take_units() -> None:
     ],
 )
 def test_bad_settings_say_what_is_allowed(word: str, said: str) -> None:
-    with pytest.raises(SettingError, match=".*") as caught:
+    with pytest.raises(SettingError) as caught:
         build(word)
     assert said in str(caught.value)
 

@@ -27,7 +27,9 @@ def picture(kind: str, seed: int) -> Image.Image:
     image = Image.fromarray(rng.integers(0, 90, (48, 48, 3), dtype=np.uint8))
     x, y, r = rng.integers(14, 34), rng.integers(14, 34), rng.integers(8, 13)
     draw = ImageDraw.Draw(image)
-    (draw.ellipse if kind == "disc" else draw.rectangle)([x - r, y - r, x + r, y + r], fill=tuple(int(v) for v in rng.integers(160, 255, 3)))
+    (draw.ellipse if kind == "disc" else draw.rectangle)(
+        [x - r, y - r, x + r, y + r], fill=tuple(int(v) for v in rng.integers(160, 255, 3))
+    )
     return image
 
 
@@ -89,7 +91,9 @@ def test_photos_to_probe_to_report_to_predictions(home: Path) -> None:
     again = json.loads(pretune("evaluate", str(run), "photos", "--json").stdout)
     saved = {row["id"]: row for row in csv.DictReader((run / "predictions.csv").open())}
     assert again["counts"]["dropped"] == 1
-    told = {row["id"]: row for row in json.loads(pretune("predict", str(run), "photos", "--json").stdout)["predictions"] if "error" not in row}
+    told = {
+        row["id"]: row for row in json.loads(pretune("predict", str(run), "photos", "--json").stdout)["predictions"] if "error" not in row
+    }
     for item, row in saved.items():
         assert told[item]["prediction"] == row["prediction"]
         assert abs(told[item]["probabilities"]["disc"] - float(row["p_disc"])) < 0.02
@@ -120,7 +124,9 @@ def test_killed_and_resumed_it_is_bit_identical(home: Path) -> None:
     finetune(*words, "out=whole")
     chance = random.Random(0)
     for _ in range(2):
-        process = subprocess.Popen(command("finetune", *words, "out=cut", "resume=true", "--offline"), env=environment(), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command("finetune", *words, "out=cut", "resume=true", "--offline"), env=environment(), stderr=subprocess.DEVNULL
+        )
         began = time.monotonic()
         while not (home / "cut" / "checkpoints").exists() and process.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.02)
@@ -154,7 +160,19 @@ def test_ctrl_c_leaves_a_run_that_the_printed_line_resumes(home: Path) -> None:
 def test_two_processes_train_one_model_and_evaluate_each_item_once(home: Path) -> None:
     folder(home / "photos")
     words = ["photos", "strategy=scratch", "epochs=3", *QUICK, "out=both"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "pretune", "finetune", *words, "--json", "--offline"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "pretune",
+        "finetune",
+        *words,
+        "--json",
+        "--offline",
+    ]
     done = subprocess.run(launch, capture_output=True, text=True, timeout=240, env=environment(), check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads(done.stdout.strip().splitlines()[-1])
@@ -165,7 +183,14 @@ def test_two_processes_train_one_model_and_evaluate_each_item_once(home: Path) -
 
 def test_two_runs_share_a_cache_at_the_same_time(home: Path) -> None:
     folder(home / "photos", 30)
-    runs = [subprocess.Popen(command("finetune", "photos", *QUICK, "strategy=linear_probe", f"out=run{i}", "--offline"), env=environment(), stderr=subprocess.PIPE) for i in (1, 2)]
+    runs = [
+        subprocess.Popen(
+            command("finetune", "photos", *QUICK, "strategy=linear_probe", f"out=run{i}", "--offline"),
+            env=environment(),
+            stderr=subprocess.PIPE,
+        )
+        for i in (1, 2)
+    ]
     for process in runs:
         _, said = process.communicate(timeout=240)
         assert process.returncode == 0, said.decode()[-3000:]
@@ -211,7 +236,7 @@ def test_a_named_remote_backbone_fails_offline_before_any_datum_is_read(home: Pa
 
 @pytest.mark.parametrize("words", [["--help"], ["list"]])
 def test_help_and_list_do_not_import_torch(words: list[str]) -> None:
-    code = f"import sys; sys.argv = ['pretune', *{words!r}]\nfrom pretune.cli import main\nmain()\nassert not {{'torch', 'numpy', 'rich'}} & set(sys.modules)"
+    code = f"import sys\nfrom pretune.cli import main\nmain({words!r})\nassert not {{'torch', 'numpy', 'rich'}} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 0, done.stderr
     assert "pretune" in done.stdout or "linear_probe" in done.stdout

@@ -58,7 +58,9 @@ class ToyLoader:
 
 def around(folder: Path) -> Surroundings:
     folder.mkdir(exist_ok=True)
-    return Surroundings(device=CPU, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", CPU.agree))
+    return Surroundings(
+        device=CPU, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", CPU.agree)
+    )
 
 
 def plan(**changes: Any) -> Plan:
@@ -102,7 +104,9 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str) -
     assert checkpoint is not None
     torch.manual_seed(99)  # whatever the new process did before
     fresh = Toy()
-    rest = fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(optim=Optim(name=optim)), around(tmp_path / "cut"), resume=checkpoint)
+    rest = fit(
+        fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(optim=Optim(name=optim)), around(tmp_path / "cut"), resume=checkpoint
+    )
     seen |= losses(list(rest))
     assert seen == whole
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), whole_learner.state_dict().values(), strict=True))
@@ -118,7 +122,9 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
     for path in (tmp_path / "cut" / "checkpoints").iterdir():
         path.unlink()
     for name, content in copies.items():  # the disk as kill -9 would have left it, the newest file cut in half
-        (tmp_path / "cut" / "checkpoints" / name).write_bytes(content if not name.endswith("08.safetensors") else content[: len(content) // 2])
+        (tmp_path / "cut" / "checkpoints" / name).write_bytes(
+            content if not name.endswith("08.safetensors") else content[: len(content) // 2]
+        )
     checkpoint = around(tmp_path / "cut").checkpoints.latest()
     assert checkpoint is not None
     assert checkpoint.state["progress"]["step"] == 7
@@ -130,7 +136,10 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
 def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:
     alone = [losses(events_of(tmp_path / f"alone{s}", seed=s)) for s in (1, 2)]
     learners = [Toy(), Toy()]
-    loops = [fit(m, ToyLoader(), groups("all", m.net, "net"), plan(seed=s), around(tmp_path / f"both{s}")) for m, s in zip(learners, (1, 2), strict=True)]
+    loops = [
+        fit(m, ToyLoader(), groups("all", m.net, "net"), plan(seed=s), around(tmp_path / f"both{s}"))
+        for m, s in zip(learners, (1, 2), strict=True)
+    ]
     seen: list[dict[int, float]] = [{}, {}]
     for pair in zip(*loops, strict=True):
         for position, event in enumerate(pair):

@@ -13,13 +13,33 @@ STARTED = time.monotonic()
 """When this process began to import pretune: where a verb's clock starts at the command line."""
 
 _HOMES = {
-    "finetune": "api", "run": "api", "audit": "api", "evaluate": "api", "predict": "api", "Run": "api", "Audit": "api",
-    "Recipe": "recipe", "Own": "runner.own", "train": "runner.own", "Plan": "training.plan", "fit": "training.loop", "Model": "models.model", "Learner": "models.learner", "SupervisedLearner": "models.learner",
-    "Backbone": "backbones", "load_backbone": "backbones", "Predictor": "deploy.predictor",
-    "PretuneError": "errors", "RequestError": "errors", "SettingError": "errors", "DataError": "errors", "WeightsError": "errors", "BadItem": "errors",
-}  # fmt: skip
+    "finetune": "api",
+    "run": "api",
+    "audit": "api",
+    "evaluate": "api",
+    "predict": "api",
+    "Run": "api",
+    "Audit": "api",
+    "Recipe": "recipe",
+    "Own": "runner.own",
+    "train": "runner.own",
+    "Plan": "training.plan",
+    "fit": "training.loop",
+    "Model": "models.model",
+    "Learner": "models.learner",
+    "SupervisedLearner": "models.learner",
+    "Backbone": "backbones",
+    "load_backbone": "backbones",
+    "Predictor": "deploy.predictor",
+    "PretuneError": "errors",
+    "RequestError": "errors",
+    "SettingError": "errors",
+    "DataError": "errors",
+    "WeightsError": "errors",
+    "BadItem": "errors",
+}
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604 - names are strings
+__all__ = [*sorted(_HOMES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune import config, registry
+from pretune.backbones import Backbone
 from pretune.data import audit as auditing
 from pretune.data import duplicates, sources
 from pretune.data.ingest import ingest
@@ -16,9 +17,8 @@ from pretune.deploy import pictures, report
 from pretune.deploy.predictor import Predictor
 from pretune.errors import DataError
 from pretune.evaluation import intervals
-from pretune.recipe import Recipe
-from pretune.backbones import Backbone
 from pretune.models.learner import Loss
+from pretune.recipe import Recipe
 from pretune.runner import Given, Reporter, Silent
 from pretune.runner import run as run_recipe
 from pretune.runner.prepare import open_cache, report_ledger, task_name, threads
@@ -163,13 +163,18 @@ def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **co
 
     started = time.monotonic()
     predictor = Predictor(Path(run))
-    table = sources.read(Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, evaluating=True)
+    table = sources.read(
+        Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, evaluating=True
+    )
     rows = [row for row in table.rows if part is None or row.split == part]
     known = set(predictor.targets.classes)
     unknown = [row for row in rows if isinstance(row.target, str) and known and row.target not in known]
     rows = [row for row in rows if not (isinstance(row.target, str) and known and row.target not in known)]
     if not rows:
-        raise DataError(f"{data}: none of its classes is one of the run's: {', '.join(sorted({str(r.target) for r in unknown})[:8])}. The run knows {', '.join(predictor.targets.classes[:8])}.")
+        raise DataError(
+            f"{data}: none of its classes is one of the run's: {', '.join(sorted({str(r.target) for r in unknown})[:8])}. "
+            f"The run knows {', '.join(predictor.targets.classes[:8])}."
+        )
     good, decoded, bad = predictor.decoded(rows)
     encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
     figures = predictor.task.metrics(decoded, encoded, predictor.targets)
@@ -179,10 +184,14 @@ def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **co
     dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
     dropped += [{"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {row.target!r}"} for row in unknown]
     return {
-        "task": task_name(predictor.task), "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
-        "metrics": figures, "classes": list(predictor.targets.classes), "counts": {"used": len(good), "dropped": len(dropped)}, "dropped": dropped,
+        "task": task_name(predictor.task),
+        "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
+        "metrics": figures,
+        "classes": list(predictor.targets.classes),
+        "counts": {"used": len(good), "dropped": len(dropped)},
+        "dropped": dropped,
         "timing": {"total_s": time.monotonic() - started},
-    }  # fmt: skip
+    }
 
 
 def predictions_csv(rows: list[dict[str, Any]]) -> str:

@@ -84,6 +84,8 @@ class Features:
     layout: Layout
     mask: torch.Tensor | None = None
     """(B, T) bool, True where a sequence position is real; None where all are."""
+    heard: bool = False
+    """True where the network sees what is not real as well (silence after a sound): only pooling leaves that out, and a cache keeps it."""
 
     def with_tensor(self, tensor: torch.Tensor, layout: Layout | None = None) -> Features:
         """Return the same features with another tensor (and layout)."""

@@ -22,7 +22,10 @@ def main(arguments: Arguments) -> dict[str, Any]:
         found = api.audit(arguments.words[0], reporter=terminal, **config.override({}, arguments.settings))
     finally:
         terminal.close()
-    for line in [f"{found.layout}; {found.modality}, {found.task or 'no labels'}; {found.counts['used']} usable, {found.counts['dropped']} dropped", *found.said]:
+    for line in [
+        f"{found.layout}; {found.modality}, {found.task or 'no labels'}; {found.counts['used']} usable, {found.counts['dropped']} dropped",
+        *found.said,
+    ]:
         terminal.say(line)
     for name, count in found.counts["per_class"].items():
         terminal.say(f"  {name}: {count}")

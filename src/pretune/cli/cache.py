@@ -25,4 +25,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
         for entry in entries:
             print(f"{entry.kind:<10} {entry.key[:16]}  {entry.nbytes / 1e6:10.1f} MB")
         print(f"{'removed' if arguments.words else 'in all'} {total / 1e6:.1f} MB in {len(entries)} entries under {cache.root}")
-    return {"root": str(cache.root), "entries": [{"kind": e.kind, "key": e.key, "bytes": e.nbytes} for e in entries], "bytes": total, "cleared": bool(arguments.words)}
+    return {
+        "root": str(cache.root),
+        "entries": [{"kind": e.kind, "key": e.key, "bytes": e.nbytes} for e in entries],
+        "bytes": total,
+        "cleared": bool(arguments.words),
+    }

@@ -59,7 +59,9 @@ def parse(argv: Sequence[str]) -> Arguments:
         elif word in ("--json", "--offline", "--help", "-h", "--version"):
             setattr(out, word.strip("-").replace("h", "help") if word == "-h" else word[2:], True)
         else:
-            raise SettingError(f"no flag is called {word!r}. {did_you_mean(word, ['--json', '--offline', '--help', '--version'])} Settings are key=value.")
+            raise SettingError(
+                f"no flag is called {word!r}. {did_you_mean(word, ['--json', '--offline', '--help', '--version'])} Settings are key=value."
+            )
     if out.verb and out.verb not in VERBS:
         raise SettingError(f"no verb is called {out.verb!r}. {did_you_mean(out.verb, VERBS)}")
     return out
@@ -90,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last line of defence: our own faults become exit code 1
         traceback.print_exc()
         return _fail("this is a fault of pretune's own, not yours; please report the lines above", 1, as_json)
 
@@ -126,13 +128,21 @@ def help_text() -> str:
     """Return the page `pretune --help` prints."""
     width = max(len(f"{verb} {takes}") for verb, (takes, _) in VERBS.items())
     lines = [f"  {f'{verb} {takes}':<{width}}  {what}" for verb, (takes, what) in VERBS.items()]
-    return "\n".join([
-        "pretune: pretrain, then fine-tune. Data in, a measured and resumable run out.", "", USAGE, "", *lines, "",
-        "  --json      one JSON object on stdout, everything else on stderr",
-        "  --offline   never open a socket", "",
-        "  pretune VERB --help   the verb's settings          pretune list   all components",
-        "  example: pretune finetune photos/ strategy=full epochs=3 time=10m",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "pretune: pretrain, then fine-tune. Data in, a measured and resumable run out.",
+            "",
+            USAGE,
+            "",
+            *lines,
+            "",
+            "  --json      one JSON object on stdout, everything else on stderr",
+            "  --offline   never open a socket",
+            "",
+            "  pretune VERB --help   the verb's settings          pretune list   all components",
+            "  example: pretune finetune photos/ strategy=full epochs=3 time=10m",
+        ]
+    )
 
 
 def verb_help(verb: str) -> str:

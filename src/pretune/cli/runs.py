@@ -30,6 +30,12 @@ def _line(run: Path) -> dict[str, Any]:
     metrics = json.loads(path.read_text(encoding="utf-8"))
     primary = metrics["primary"]
     return {
-        "run": str(run), "finished": True, "metric": primary["name"], "value": primary["value"], "split": primary["split"],
-        "backbone": metrics["backbone"], "strategy": metrics["strategy"], "seconds": metrics["timing"]["total_s"],
-    }  # fmt: skip
+        "run": str(run),
+        "finished": True,
+        "metric": primary["name"],
+        "value": primary["value"],
+        "split": primary["split"],
+        "backbone": metrics["backbone"],
+        "strategy": metrics["strategy"],
+        "seconds": metrics["timing"]["total_s"],
+    }

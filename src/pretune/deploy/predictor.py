@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from pretune import backbones, config, registry
 from pretune.backbones import inference_copy
 from pretune.errors import BadItem, DataError
-from pretune.models import Model
 from pretune.modalities import Modality
+from pretune.models import Model
 from pretune.models.heads import Head
 from pretune.tasks import Targets, Task
 from pretune.training.checkpoint import load_by_name
@@ -85,7 +85,11 @@ class Predictor:
                     raw.append(self.outputs(self.modality.collate([v for _, v in kept])))
                     good += [i for i, _ in kept]
         if not good:
-            raise DataError(f"none of the {len(rows)} {self.modality.unit}s could be read. First: {rows[bad[0][0]].id}: {bad[0][1]}" if bad else "no items.")
+            raise DataError(
+                f"none of the {len(rows)} {self.modality.unit}s could be read. First: {rows[bad[0][0]].id}: {bad[0][1]}"
+                if bad
+                else "no items."
+            )
         return good, self.task.decode(torch.cat(raw), self.targets), bad
 
     def _describe(self, views: list[NDArray[Any]]) -> list[dict[str, Any]]:

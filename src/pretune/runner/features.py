@@ -160,8 +160,14 @@ class _Passes:
         prefix = inference_copy([self.model.stages[name] for name in self.names], self.needs.precision.bfloat16).to(device)
         done = 0
         for window in _windows(len(data.rows)):
-            views = [StoreView(data.ingested.store, window, data.modality, None, self.crop if k else None, self.seed + k) for k in range(self.views)]
-            loaders = [Loader(view, batch_size=BATCH, tokens=token_budget(view, BATCH), shuffle=False, seed=0, workers=1).iterate(0) for view in views]
+            views = [
+                StoreView(data.ingested.store, window, data.modality, None, self.crop if k else None, self.seed + k)
+                for k in range(self.views)
+            ]
+            loaders = [
+                Loader(view, batch_size=BATCH, tokens=token_budget(view, BATCH), shuffle=False, seed=0, workers=1).iterate(0)
+                for view in views
+            ]
             waiting: dict[int, list[Features]] = {}
             for batches in zip(*loaders, strict=True):
                 with torch.inference_mode():

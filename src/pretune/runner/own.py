@@ -93,8 +93,12 @@ def _evaluation(learner: OwnLearner, own: Own, around: Surroundings) -> Evaluati
 
     def measure() -> dict[str, float]:
         raw = score.outputs(learner, view, around.device, Precision())
-        targets = torch.cat([batch.targets for batch in Loader(view, batch_size=256, shuffle=False, seed=0).iterate(0) if batch.targets is not None])
+        targets = torch.cat(
+            [batch.targets for batch in Loader(view, batch_size=256, shuffle=False, seed=0).iterate(0) if batch.targets is not None]
+        )
         with torch.no_grad():
             return {"loss": float(own.loss(raw, targets))}
 
-    return Evaluation(parts={"held": measure}, selects="held" if own.plan.patience is not None else None, primary="loss", higher_is_better=False)
+    return Evaluation(
+        parts={"held": measure}, selects="held" if own.plan.patience is not None else None, primary="loss", higher_is_better=False
+    )

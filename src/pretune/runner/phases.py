@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pretune.backbones import Backbone
 from pretune.augmentations import Augmentation
+from pretune.backbones import Backbone
 from pretune.data.augmented import AugmentedView
 from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader, token_budget
@@ -134,9 +134,16 @@ def _loader(work: Work, phase: Phase) -> Loader:
     device = work.around.device
     mine = max(1, size // device.world)
     loader = Loader(
-        view, batch_size=mine, tokens=token_budget(view, mine), shuffle=True, seed=work.recipe.training.seed, rank=device.rank,
-        world=device.world, workers=0 if work.frozen is not None else 1, drop_last=False,
-    )  # fmt: skip
+        view,
+        batch_size=mine,
+        tokens=token_budget(view, mine),
+        shuffle=True,
+        seed=work.recipe.training.seed,
+        rank=device.rank,
+        world=device.world,
+        workers=0 if work.frozen is not None else 1,
+        drop_last=False,
+    )
     if view.lengths is not None:
         work.needs.reporter.say(f"batches of like length: {loader.padding(0):.1%} of their positions are padding")
     return loader
@@ -161,11 +168,22 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
     decay = defaults.weight_decay if training.weight_decay is None else training.weight_decay
     total = loader.steps(0) * epochs
     return Plan(
-        number=number, phase=phase.name, epochs=epochs, lr=lr, weight_decay=0.1 if phase.lr else decay, optim=work.recipe.optim,
-        schedule=work.recipe.schedule, clip=training.clip, ema=training.ema, patience=training.patience, budget=budget,
-        log_every=1 if work.frozen is None else max(1, total // 500), evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
-        seed=training.seed + number, precision=work.chosen,
-    )  # fmt: skip
+        number=number,
+        phase=phase.name,
+        epochs=epochs,
+        lr=lr,
+        weight_decay=0.1 if phase.lr else decay,
+        optim=work.recipe.optim,
+        schedule=work.recipe.schedule,
+        clip=training.clip,
+        ema=training.ema,
+        patience=training.patience,
+        budget=budget,
+        log_every=1 if work.frozen is None else max(1, total // 500),
+        evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
+        seed=training.seed + number,
+        precision=work.chosen,
+    )
 
 
 def _budget(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...]) -> float | None:
@@ -197,9 +215,11 @@ def _evaluation(work: Work) -> Evaluation:
         return run
 
     return Evaluation(
-        parts={name: measure(name) for name in dict.fromkeys(names)}, selects="select" if "select" in names else None,
-        primary=task.primary, higher_is_better=task.higher_is_better,
-    )  # fmt: skip
+        parts={name: measure(name) for name in dict.fromkeys(names)},
+        selects="select" if "select" in names else None,
+        primary=task.primary,
+        higher_is_better=task.higher_is_better,
+    )
 
 
 def loss_settings(recipe: Recipe) -> LossSettings:

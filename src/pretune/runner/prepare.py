@@ -69,7 +69,9 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     Raises:
         DataError: nothing usable is left, or fewer than two classes.
     """
-    done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {modality.unit}s", i, n))
+    done = ingest(
+        table.rows, modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {modality.unit}s", i, n)
+    )
     task = recipe.task or infer(table.task)
     same = duplicates.find(done)
     contradictory = audit.contradictions(table, done, same)
@@ -89,9 +91,18 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     parts = _parts(recipe, rows, task, {entry.item for entry in ledger if entry.action == "dropped"})
     encoded = _encode(rows, parts, task, targets)
     return Prepared(
-        table=table, ingested=done, rows=rows, task=task, targets=targets, encoded=encoded, parts=parts, findings=findings,
-        ledger=ledger, modality=modality, counts=_counts(rows, parts, ledger, targets),
-    )  # fmt: skip
+        table=table,
+        ingested=done,
+        rows=rows,
+        task=task,
+        targets=targets,
+        encoded=encoded,
+        parts=parts,
+        findings=findings,
+        ledger=ledger,
+        modality=modality,
+        counts=_counts(rows, parts, ledger, targets),
+    )
 
 
 def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
@@ -108,7 +119,10 @@ def task_name(task: Task) -> str:
 def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality) -> None:
     """Refuse data of which nothing usable, or only one class, is left after decoding."""
     if not rows:
-        raise DataError(f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped. First: {ledger[0].item}: {ledger[0].detail}")
+        raise DataError(
+            f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped. "
+            f"First: {ledger[0].item}: {ledger[0].detail}"
+        )
     if table.task == "classification":
         left = sorted({str(row.target) for row in rows})
         if len(left) < 2:
@@ -132,7 +146,12 @@ def _without_unknown(rows: list[Row], targets: Targets, ledger: list[LedgerEntry
     known = set(targets.classes)
     lost = [row for row in rows if isinstance(row.target, str) and row.target not in known]
     return ledger + [
-        LedgerEntry(item=row.id, action="dropped", reason="unknown_class", detail=f"class {row.target!r} has no usable training item, so it cannot be scored")
+        LedgerEntry(
+            item=row.id,
+            action="dropped",
+            reason="unknown_class",
+            detail=f"class {row.target!r} has no usable training item, so it cannot be scored",
+        )
         for row in lost
     ]
 
@@ -162,7 +181,7 @@ def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, targets: 
 
 
 def _counts(rows: list[Row], parts: dict[str, np.ndarray], ledger: list[LedgerEntry], targets: Targets) -> dict[str, object]:
-    used = int(len(np.unique(np.concatenate(list(parts.values())))))
+    used = len(np.unique(np.concatenate(list(parts.values()))))
     dropped = sum(entry.action == "dropped" for entry in ledger)
     per_class: dict[str, dict[str, int]] = {}
     for part, positions in parts.items():

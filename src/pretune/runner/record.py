@@ -73,11 +73,16 @@ def save_weights(done: Outcome) -> None:
     done.folder.write_json(
         "model.json",
         {
-            "task": config.to_tree(done.data.task), "targets": asdict(done.data.targets), "head": config.to_tree(done.recipe.head),
-            "pooling": done.recipe.inputs.pooling, "weights": f"weights/{name}.safetensors", "precision": asdict(done.work.chosen),
-            "forward": asdict(done.work.needs.precision), "frozen": done.work.learner.start,
+            "task": config.to_tree(done.data.task),
+            "targets": asdict(done.data.targets),
+            "head": config.to_tree(done.recipe.head),
+            "pooling": done.recipe.inputs.pooling,
+            "weights": f"weights/{name}.safetensors",
+            "precision": asdict(done.work.chosen),
+            "forward": asdict(done.work.needs.precision),
+            "frozen": done.work.learner.start,
         },
-    )  # fmt: skip
+    )
 
 
 def _measured(data: Prepared) -> list[str]:
@@ -99,11 +104,18 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
     metrics = {
         "task": registry.name_of(task),
         "primary": {"name": task.primary, "value": figures[part][task.primary], "split": part, "higher_is_better": task.higher_is_better},
-        **figures, "floors": floors, "classes": list(data.targets.classes), "counts": data.counts, "timing": done.timing,
-        "peak_rss_mb": peak_rss_mb(), "backbone": done.backbone.builder.id, "strategy": registry.name_of(done.strategy),
+        **figures,
+        "floors": floors,
+        "classes": list(data.targets.classes),
+        "counts": data.counts,
+        "timing": done.timing,
+        "peak_rss_mb": peak_rss_mb(),
+        "backbone": done.backbone.builder.id,
+        "strategy": registry.name_of(done.strategy),
         "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
-        "precision": asdict(done.work.chosen), "features_precision": asdict(done.work.needs.precision),
-    }  # fmt: skip
+        "precision": asdict(done.work.chosen),
+        "features_precision": asdict(done.work.needs.precision),
+    }
     metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts)
     for line in metrics["diagnosis"]:
         done.reporter.say(line)
@@ -128,7 +140,9 @@ def write_predictions(done: Outcome, raw: dict[str, torch.Tensor]) -> None:
         if part == "train":
             continue
         described = data.task.describe(data.task.decode(out, data.targets), data.targets)
-        rows += [prediction_row(data.rows[i].id, part, data.rows[i].target, told) for i, told in zip(data.parts[part], described, strict=True)]
+        rows += [
+            prediction_row(data.rows[i].id, part, data.rows[i].target, told) for i, told in zip(data.parts[part], described, strict=True)
+        ]
     columns = ["id", "split", "target", "prediction", "confidence", *(f"p_{name}" for name in data.targets.classes)]
     done.folder.write_csv("predictions.csv", columns if data.targets.classes else columns[:4], rows)
 

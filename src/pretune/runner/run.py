@@ -27,8 +27,8 @@ from pretune.recipe import Recipe
 from pretune.runner import phases, score
 from pretune.runner.features import FeatureCache
 from pretune.runner.interrupt import Interruption
-from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.precision import forward_choice, step_choice
+from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
 from pretune.strategies import Strategy
@@ -104,9 +104,18 @@ class _Run:
         self._train(work, folder, resumed)
         strategy.finish(work.model)
         outcome = Outcome(
-            recipe=self.recipe, folder=folder, data=data, backbone=backbone, strategy=strategy, work=work, device=self.device,
-            timing=self.timing, started=self.started, floors=floors, reporter=self.reporter,
-        )  # fmt: skip
+            recipe=self.recipe,
+            folder=folder,
+            data=data,
+            backbone=backbone,
+            strategy=strategy,
+            work=work,
+            device=self.device,
+            timing=self.timing,
+            started=self.started,
+            floors=floors,
+            reporter=self.reporter,
+        )
         record(outcome)
         self.device.wait()
         return outcome
@@ -160,7 +169,9 @@ class _Run:
         if self.recipe.augmentations:
             for part in self.recipe.augmentations:
                 if modality not in part.modalities:
-                    raise SettingError(f"augmentation {registry.name_of(part)} is for {', '.join(sorted(part.modalities))}, not for {modality}.")
+                    raise SettingError(
+                        f"augmentation {registry.name_of(part)} is for {', '.join(sorted(part.modalities))}, not for {modality}."
+                    )
             return self.recipe.augmentations
         return preset(self.recipe.augment or strategy.defaults.augment, modality)
 
@@ -192,7 +203,10 @@ class _Run:
     def _unfinished(self) -> Path | None:
         candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda p: p.stat().st_mtime, reverse=True)
         mine = self.recipe.identity()
-        return next((p.parent for p in candidates if not (p.parent / "metrics.json").exists() and json.loads(p.read_text())["identity"] == mine), None)
+        return next(
+            (p.parent for p in candidates if not (p.parent / "metrics.json").exists() and json.loads(p.read_text())["identity"] == mine),
+            None,
+        )
 
     def _same_recipe(self, path: Path) -> None:
         if json.loads((path / "recipe.json").read_text())["identity"] != self.recipe.identity():
@@ -202,9 +216,17 @@ class _Run:
 
     def _write_opening(self, folder: RunDir, data: Prepared, backbone: Backbone, strategy: Strategy, resumed: bool) -> None:
         """Write what is known before training: the resolved recipe, the audit, the environment."""
-        resolved = {"backbone": backbone.builder.id, "strategy": config.to_tree(strategy), "task": config.to_tree(data.task), "threads": threads(self.recipe)}
+        resolved = {
+            "backbone": backbone.builder.id,
+            "strategy": config.to_tree(strategy),
+            "task": config.to_tree(data.task),
+            "threads": threads(self.recipe),
+        }
         fingerprint = config.digest(data.ingested.hashes)
-        folder.write_json("recipe.json", {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": fingerprint})
+        folder.write_json(
+            "recipe.json",
+            {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": fingerprint},
+        )
         folder.write_json("audit.json", audit_json(data))
         folder.write_ledger(data.ledger)
         folder.write_json("environment.json", environment())
@@ -221,18 +243,26 @@ class _Run:
         loss = self.given.loss or task.loss(data.targets, train, phases.loss_settings(self.recipe))
         learner = SupervisedLearner(model, loss).to(self.device.device)
         around = Surroundings(
-            device=self.device, checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
+            device=self.device,
+            checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
-        )  # fmt: skip
+        )
         precision = self._forward_precision(model, data, around)
         needs = FeatureCache(
             data=data, cache=self.cache, device=self.device, precision=precision, threads=threads(self.recipe), reporter=self.reporter
         )
         return phases.Work(
-            recipe=self.recipe, strategy=strategy, backbone=backbone, model=model, learner=learner, needs=needs, around=around,
-            parts=self._augmentations(strategy, registry.name_of(data.modality)), precision=lambda ln, ld: self._step_precision(ln, ld, around),
+            recipe=self.recipe,
+            strategy=strategy,
+            backbone=backbone,
+            model=model,
+            learner=learner,
+            needs=needs,
+            around=around,
+            parts=self._augmentations(strategy, registry.name_of(data.modality)),
+            precision=lambda ln, ld: self._step_precision(ln, ld, around),
             remaining=self._remaining,
-        )  # fmt: skip
+        )
 
     def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
         wanted = self.recipe.training.precision
@@ -311,15 +341,27 @@ def resume_line(recipe: Recipe, folder: Path) -> str:
 
     from pretune.runner.commands import as_assignments
 
-    return " ".join(["pretune finetune", shlex.quote(recipe.data), *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True)))])
+    return " ".join(
+        [
+            "pretune finetune",
+            shlex.quote(recipe.data),
+            *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
+        ]
+    )
 
 
 def audit_json(data: Prepared) -> dict[str, Any]:
     """Return the audit as the report and other tools read it."""
     return {
-        "layout": data.table.layout, "root": str(data.table.root), "modality": data.table.modality, "said": data.table.said, "counts": data.counts,
-        "findings": [config.to_tree(f) for f in data.findings], "ledger": [config.to_tree(e) for e in data.ledger], "columns": data.table.columns,
-    }  # fmt: skip
+        "layout": data.table.layout,
+        "root": str(data.table.root),
+        "modality": data.table.modality,
+        "said": data.table.said,
+        "counts": data.counts,
+        "findings": [config.to_tree(f) for f in data.findings],
+        "ledger": [config.to_tree(e) for e in data.ledger],
+        "columns": data.table.columns,
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -329,8 +371,14 @@ def environment() -> dict[str, Any]:
 
     packages = {name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
-    return {"python": platform.python_version(), "platform": platform.platform(), "cpu": cpu, "threads": torch.get_num_threads(), "packages": packages,
-            "wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "packages": packages,
+        "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+    }
 
 
 def _cpuinfo() -> list[str]:

@@ -36,7 +36,7 @@ def outputs(learner: Learner, view: View, device: Device, precision: Precision, 
     pieces = [piece for piece in device.gather(mine) if len(piece[0])]
     order = torch.cat([piece[0] for piece in pieces])
     result = torch.cat([piece[1] for piece in pieces])
-    assert len(order) == len(view) and len(torch.unique(order)) == len(view), "every item is evaluated exactly once"
+    assert len(order) == len(torch.unique(order)) == len(view), "every item is evaluated exactly once"
     return result[order.argsort()]
 
 
@@ -67,9 +67,15 @@ def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
     described, held_described, what = _classical(data, train, held)
     targets = [data.targets.restore(data.encoded[torch.from_numpy(positions)].numpy()) for positions in (train, held)]
     return floors.floors(
-        task_name(data.task), described, targets[0], held_described, targets[1], list(data.targets.classes),
-        groups=groups_of(data, train), features=what,
-    )  # fmt: skip
+        task_name(data.task),
+        described,
+        targets[0],
+        held_described,
+        targets[1],
+        list(data.targets.classes),
+        groups=groups_of(data, train),
+        features=what,
+    )
 
 
 def _classical(data: Prepared, train: np.ndarray, held: np.ndarray) -> tuple[Any, Any, str]:

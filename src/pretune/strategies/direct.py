@@ -61,7 +61,9 @@ class Direct:
             weight, bias = _ridge(z_ND, encoded) if not space.classes else _class_means(z_ND, encoded, len(space.classes))
             layer.weight.copy_(weight)
             layer.bias.copy_(bias)
-        return "direct: nearest class mean of the training features" if space.classes else "direct: ridge regression on the training features"
+        return (
+            "direct: nearest class mean of the training features" if space.classes else "direct: ridge regression on the training features"
+        )
 
 
 def _knows(backbone: Backbone, classes: tuple[str, ...]) -> bool:

@@ -93,5 +93,7 @@ def infer(kind: str | None) -> Task:
         DataError: the data have no labels.
     """
     if kind is None:
-        raise DataError("the data have no labels, so there is nothing to fine-tune for. Give class folders or a manifest with a label column.")
+        raise DataError(
+            "the data have no labels, so there is nothing to fine-tune for. Give class folders or a manifest with a label column."
+        )
     return registry.load("tasks", kind)()

@@ -186,9 +186,17 @@ class _Loop:
             now.smooth = loss if now.smooth is None else 0.9 * now.smooth + 0.1 * loss
             now.lowest = now.smooth if now.lowest is None else min(now.lowest, now.smooth)
         event = Stepped(
-            phase=self.plan.phase, step=now.step, epoch=now.epoch, loss=loss, lr=self.optimizer.param_groups[-1]["lr"], size=int(total),
-            steps=now.steps, seconds=now.seconds, waited=now.waited, logs=logs,
-        )  # fmt: skip
+            phase=self.plan.phase,
+            step=now.step,
+            epoch=now.epoch,
+            loss=loss,
+            lr=self.optimizer.param_groups[-1]["lr"],
+            size=int(total),
+            steps=now.steps,
+            seconds=now.seconds,
+            waited=now.waited,
+            logs=logs,
+        )
         return event, failed
 
     def _set_lr(self) -> None:
@@ -265,7 +273,9 @@ class _Loop:
             )
         first = self.around.checkpoints.first(self.plan.number)
         if first is None:
-            raise TrainingError(f"{self.plan.phase}: {failed} at step {step}, and the phase's first checkpoint is gone. Lower lr (now {self.plan.lr:g}).")
+            raise TrainingError(
+                f"{self.plan.phase}: {failed} at step {step}, and the phase's first checkpoint is gone. Lower lr (now {self.plan.lr:g})."
+            )
         self.restore(first)
         self.progress.failures = failures
         rate = self.plan.lr * 0.5**failures
@@ -278,7 +288,12 @@ class _Loop:
             tensors |= {f"optim/{name}/{k}": v for k, v in state.items()}
         tensors |= {f"ema/{k}": v for k, v in (self.average.average if self.average else {}).items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
-        state = {"phase": self.plan.number, "done": done, "progress": self.progress.to_json(), "streams": self.around.device.gather(self.streams.state())}
+        state = {
+            "phase": self.plan.number,
+            "done": done,
+            "progress": self.progress.to_json(),
+            "streams": self.around.device.gather(self.streams.state()),
+        }
         if not self.around.device.first:
             return ""
         return str(self.around.checkpoints.save(self.plan.number, self.progress.step, Checkpoint(tensors=tensors, state=state)))

@@ -45,7 +45,12 @@ class Optim:
             weight_decay = 0.0
         tables = []
         for group in groups:
-            table = {"params": [p for _, p in group], "lr": lr * group.lr_scale, "initial": lr * group.lr_scale, "names": [n for n, _ in group]}
+            table = {
+                "params": [p for _, p in group],
+                "lr": lr * group.lr_scale,
+                "initial": lr * group.lr_scale,
+                "names": [n for n, _ in group],
+            }
             if "weight_decay" in takes:
                 table["weight_decay"] = weight_decay if group.decay else 0.0
             tables.append(table)

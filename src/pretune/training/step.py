@@ -94,7 +94,9 @@ class Stepper:
     def _halved(self, size: int) -> int:
         now = self.micro_batch or size
         if now <= 1:
-            raise TrainingError("memory runs out with a single item a step. Take a smaller backbone, image_size=… or strategy=linear_probe.")
+            raise TrainingError(
+                "memory runs out with a single item a step. Take a smaller backbone, image_size=… or strategy=linear_probe."
+            )
         return now // 2
 
 

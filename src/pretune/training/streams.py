@@ -17,7 +17,7 @@ class Streams:
     def __init__(self, seed: int) -> None:
         outside = _capture()
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries below us draw from the global generator
+        np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         self._inside = _capture()
         _restore(outside)
@@ -51,10 +51,10 @@ class Streams:
 
 
 def _capture() -> tuple[Any, Any, torch.Tensor]:
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
 
 
 def _restore(state: tuple[Any, Any, torch.Tensor]) -> None:
     random.setstate(state[0])
-    np.random.set_state(state[1])  # noqa: NPY002
+    np.random.set_state(state[1])
     torch.set_rng_state(state[2])
