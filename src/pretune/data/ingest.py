@@ -122,7 +122,7 @@ def _hash(row: Row) -> _Source | tuple[str, str]:
     try:
         raw = read(row)
     except FileNotFoundError:
-        return "missing_file", f"there is no file {row.path}"
+        return "missing_file", f"does not exist ({row.path})"
     except OSError as error:
         return "unreadable", f"cannot be read ({error.strerror})"
     return _Source(row=row, hash=hashlib.sha256(_as_bytes(raw)).hexdigest(), size=_size(raw))

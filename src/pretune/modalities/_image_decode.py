@@ -85,13 +85,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _bad(image: Image.Image, error: Exception) -> BadItem:
-    kind = f"the {image.format} image"
     text = str(error) or type(error).__name__
     if isinstance(error, MemoryError):
-        return BadItem("too_large", f"{kind} of {image.width}x{image.height} pixels does not fit into memory")
+        return BadItem("too_large", f"has {image.width}x{image.height} pixels, which do not fit into memory")
     if "truncated" in text.lower() or isinstance(error, EOFError):
-        return BadItem("truncated", f"{kind} is cut off before its end ({text})")
-    return BadItem("corrupt", f"{kind} is damaged and cannot be decoded ({text})")
+        return BadItem("truncated", f"ends before its {image.format} image does ({text})")
+    return BadItem("corrupt", f"holds a damaged {image.format} image ({text})")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

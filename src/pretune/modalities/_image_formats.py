@@ -71,7 +71,7 @@ def open_raster(raw: bytes) -> Image.Image:
             program, or larger than `MAX_PIXELS`.
     """
     if not raw:
-        raise BadItem("empty", "the file is empty (0 bytes)")
+        raise BadItem("empty", "is empty (0 bytes)")
     for load_plugins in (Image.preinit, Image.init):
         load_plugins()
         found = _first_that_opens(raw, signed=True)
