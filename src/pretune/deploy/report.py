@@ -7,16 +7,20 @@ which files and figures exist, never on the modality.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from pretune.deploy import _predictions, _sections
 from pretune.deploy._predictions import Prediction
 from pretune.training.run_dir import RunDir, write_atomic
+
+if TYPE_CHECKING:
+    import jinja2
 
 _TEMPLATES = Path(__file__).parent / "_report"
 _JOINERS = "\u200c\u200d"
@@ -69,6 +73,11 @@ def read(run: Path) -> Files:
 
 def render(files: Files) -> str:
     """Return the page."""
+    return _template().render(_sections.build(files))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -79,7 +88,7 @@ def render(files: Files) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(_sections.build(files))
+    return environment.get_template("page.html.j2")
 
 
 def visible(value: Any) -> Any:

@@ -1,14 +1,15 @@
 """A regularised linear model on classical features: the honest opponent of a deep network.
 
 One solver (L-BFGS, Liu & Nocedal 1989) for three losses: softmax for single labels, sigmoid for several, squared for
-numbers; the L2 penalty is chosen by cross-validation on the training part alone. Everything runs in torch, whose threads
-are the run's one budget. Dense features are standardised; sparse ones (TF-IDF rows) are taken as they are.
+numbers; the L2 penalty is chosen by cross-validation on the training part alone. Dense features are standardised;
+sparse ones (TF-IDF rows) are taken as they are.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ def fit_predict(kind: str, x: Any, y: NDArray[Any], x_eval: Any, folds: NDArray[
     """
     link = {"classification": _softmax_link, "multilabel": _sigmoid_link, "regression": _squared_link}[kind]
     centre, scale = (y.mean(0), y.std(0) + 1e-12) if kind == "regression" else (0.0, 1.0)
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _one_thread():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         rows, rows_eval = _dense(x, x_eval) if isinstance(x, np.ndarray) else (_Sparse(x), _Sparse(x_eval))
         goal = torch.from_numpy(np.ascontiguousarray((y - centre) / scale, dtype=np.float32))
@@ -62,6 +63,17 @@ def fit_predict(kind: str, x: Any, y: NDArray[Any], x_eval: Any, folds: NDArray[
         weight = _fit(link, rows, goal, strength)
         finish = lambda scores: _finish(kind, scores).numpy().astype(float) * scale + centre  # noqa: E731
         return Fitted(outputs=finish(_scores(rows_eval, weight)), held_out=(index, finish(held_out)), strength=strength)
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Compute on one thread: the products are small, and on a busy machine waiting for a second thread took ten times longer."""
+    many = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(many)
 
 
 # --- losses --------------------------------------------------------------------------------------
