@@ -164,7 +164,7 @@ def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **co
     started = time.monotonic()
     predictor = Predictor(Path(run))
     table = sources.read(
-        Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, evaluating=True
+        Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, learn=False
     )
     rows = [row for row in table.rows if part is None or row.split == part]
     known = set(predictor.targets.classes)

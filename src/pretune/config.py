@@ -117,9 +117,9 @@ def override(tree: Tree, assignments: Iterable[str]) -> Tree:
     return out
 
 
-def _assign(tree: Tree, path: list[str], value: object) -> None:
+def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
     for depth, part in enumerate(path[:-1]):
-        below = tree.get(part, {})
+        below: Any = tree.get(part, {})
         if isinstance(below, str):
             below = {"name": below}
         if not isinstance(below, dict):
@@ -146,7 +146,7 @@ def build(cls: type[T], tree: Mapping[str, Any], where: str = "") -> T:
             owner = where or cls.__name__
             raise SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, keys(cls))}")
         values[key] = _convert(fields[key], value, label)
-    missing = [f.name for f in dataclasses.fields(cls) if f.init and _required(f) and f.name not in values]  # type: ignore[arg-type]
+    missing = [f.name for f in dataclasses.fields(_any(cls)) if f.init and _required(f) and f.name not in values]
     if missing:
         raise SettingError(f"{where or cls.__name__} needs {', '.join(missing)}=…")
     return cls(**values)
@@ -187,7 +187,12 @@ def _flat_homes(cls: type) -> dict[str, str]:
 @functools.cache
 def _fields(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    return {f.name: hints[f.name] for f in dataclasses.fields(_any(cls)) if f.init}
+
+
+def _any(cls: type) -> Any:
+    """Return a class that is known to be a dataclass, for type checkers."""
+    return cls
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
@@ -221,13 +226,13 @@ def _convert(annotation: Any, value: Any, where: str) -> Any:
     if _is_union(kind):
         return _first_that_fits([k for k in typing.get_args(kind) if k is not type(None)], value, where, notes)
     if dataclasses.is_dataclass(kind):
-        if isinstance(value, kind):  # type: ignore[arg-type]
+        if isinstance(value, kind):
             return value
-        if isinstance(value, str) and "name" in _fields(kind):  # type: ignore[arg-type]
+        if isinstance(value, str) and "name" in _fields(kind):
             value = {"name": value}
         if not isinstance(value, dict):
-            raise SettingError(f"{where} is a section; write {where}.KEY=VALUE. {did_you_mean('', keys(kind))}")  # type: ignore[arg-type]
-        return build(kind, value, where)  # type: ignore[arg-type]
+            raise SettingError(f"{where} is a section; write {where}.KEY=VALUE. {did_you_mean('', keys(kind))}")
+        return build(kind, value, where)
     out = _scalar(kind, value, where)
     limit = next((n for n in notes if isinstance(n, Within)), None)
     if limit is not None and out not in limit:
@@ -350,7 +355,7 @@ def settings(cls: type) -> list[Setting]:
     """Return the documented keys of a dataclass; docs are the strings under its fields."""
     docs = _field_docs(cls)
     out = []
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for f in dataclasses.fields(_any(cls)):
         inner, notes = _split(_fields(cls)[f.name])
         if any(isinstance(n, Flat) for n in notes):
             out += settings(inner)

@@ -18,16 +18,16 @@ def main(arguments: Arguments) -> dict[str, Any]:
     if arguments.words and arguments.words[0] != "clear":
         raise SettingError(f"pretune cache does not know {arguments.words[0]!r}. {did_you_mean(arguments.words[0], ['clear'])}")
     entries = cache.entries()
-    total = sum(entry.nbytes for entry in entries)
+    total = sum(entry.bytes for entry in entries)
     if arguments.words:
         cache.clear()
     if not arguments.json:
         for entry in entries:
-            print(f"{entry.kind:<10} {entry.key[:16]}  {entry.nbytes / 1e6:10.1f} MB")
+            print(f"{entry.kind:<10} {entry.key[:16]}  {entry.bytes / 1e6:10.1f} MB")
         print(f"{'removed' if arguments.words else 'in all'} {total / 1e6:.1f} MB in {len(entries)} entries under {cache.root}")
     return {
         "root": str(cache.root),
-        "entries": [{"kind": e.kind, "key": e.key, "bytes": e.nbytes} for e in entries],
+        "entries": [{"kind": e.kind, "key": e.key, "bytes": e.bytes} for e in entries],
         "bytes": total,
         "cleared": bool(arguments.words),
     }

@@ -13,13 +13,13 @@ class Terminal:
 
     def __init__(self, unit: str = "items") -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         self.unit = unit
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stderr.isatty())
-        self._task: int | None = None
+        self._task: TaskID | None = None
         self._label = ""
         self._began = time.monotonic()
         self._items = 0
@@ -71,7 +71,7 @@ class Terminal:
 
     def _draw(self, done: int, total: int, facts: str) -> None:
         if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, facts=facts)  # type: ignore[arg-type]
+            self._bar.update(self._task, completed=done, total=total, facts=facts)
 
     def _rate(self, done: int) -> str:
         return f"{done / max(1e-9, time.monotonic() - self._began):.0f} {self.unit}/s"
@@ -79,7 +79,7 @@ class Terminal:
     def _end(self) -> None:
         if self._task is not None:
             self._bar.stop()
-            self._bar.remove_task(self._task)  # type: ignore[arg-type]
+            self._bar.remove_task(self._task)
         self._task, self._label = None, ""
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ class Predictor:
         self.backbone = backbones.read(run / "backbone")
         self.modality: Modality = self.backbone.modality
         self.task: Task = config.component("tasks", saved["task"], "task")
-        self.targets = Targets(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved["targets"].items()})
+        self.targets = Targets.from_json(saved["targets"])
         head: Head = config.component("heads", saved["head"], "head")
         model = Model(self.backbone, head, self.task.outputs(self.targets), saved["pooling"])
         load_by_name(model, load_file(run / saved["weights"]))

@@ -85,7 +85,7 @@ def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views:
     source = needs.device.agree(_stored(passes) if needs.device.first else None)
     if isinstance(source, Path):
         store = Store.open(source)
-        return FrozenFeatures(source=store, layout=str(store.meta["layout"]), views=views, start=stop)  # type: ignore[arg-type]
+        return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop)
     needs.reporter.warn(f"features are not kept on disk: {source}")
     held = passes.in_memory() if needs.device.world == 1 else None
     return None if held is None else FrozenFeatures(source=held[0], layout=held[1], views=views, start=stop)
@@ -136,7 +136,7 @@ class _Passes:
             writer = writer or StoreWriter(path, dtype=_dtype(outs[0]), admit=self.needs.cache.admit)
             for item in range(len(outs[0].tensor)):
                 for out in outs:
-                    writer.append(_to_numpy(_item(out, item)), {})
+                    writer.append(_to_numpy(_item(out, item)), _real(out, item))
         assert writer is not None
         writer.close({"layout": layout})
 
@@ -197,8 +197,15 @@ def _dtype(features: Features) -> str:
 
 
 def _item(out: Features, item: int) -> torch.Tensor:
-    """Return one item's features without its padding."""
-    return out.tensor[item] if out.mask is None else out.tensor[item][out.mask[item]]
+    """Return one item's features without its padding, but for padding that the network hears."""
+    return out.tensor[item] if out.mask is None or out.heard else out.tensor[item][out.mask[item]]
+
+
+def _real(out: Features, item: int) -> dict[str, int | float | str]:
+    """Return how many positions of an item come before padding that is heard."""
+    if not out.heard or out.layout == "pooled":
+        return {}
+    return {"real": out.tensor.shape[1] if out.mask is None else int(out.mask[item].sum())}
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

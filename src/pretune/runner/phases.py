@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from pretune.augmentations import Augmentation
+from pretune.augmentations import Augmentation, BatchAugmentation
 from pretune.backbones import Backbone
 from pretune.data.augmented import AugmentedView
 from pretune.data.dataset import StoreView, View
@@ -58,12 +58,12 @@ class Work:
         return next((part for part in self.parts if part.acts == "view"), None)
 
     @property
-    def mixing(self) -> tuple[Augmentation, ...]:
+    def mixing(self) -> tuple[BatchAugmentation, ...]:
         """The augmentations that act on batches."""
-        return tuple(part for part in self.parts if part.acts == "batch")
+        return tuple(cast(BatchAugmentation, part) for part in self.parts if part.acts == "batch")
 
 
-def train(work: Work, resume: Checkpoint | None) -> Iterator[Event]:
+def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
     """Run all phases, from a checkpoint where there is one, yielding the loop's events."""
     phases = work.strategy.phases(len(work.model.body))
     first = 0 if resume is None else int(resume.state["phase"])

@@ -90,6 +90,7 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     ledger = _without_unknown(rows, targets, ledger)
     parts = _parts(recipe, rows, task, {entry.item for entry in ledger if entry.action == "dropped"})
     encoded = _encode(rows, parts, task, targets)
+    modality = _windowed(modality, done.store.lengths[parts["train"]], reporter)
     return Prepared(
         table=table,
         ingested=done,
@@ -103,6 +104,15 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
         modality=modality,
         counts=_counts(rows, parts, ledger, targets),
     )
+
+
+def _windowed(modality: Modality, lengths: np.ndarray, reporter: Reporter) -> Modality:
+    """Return the modality with what it takes from the lengths of the training items: a window."""
+    if not hasattr(modality, "windowed"):
+        return modality
+    modality, said = modality.windowed(lengths)
+    reporter.say(said)
+    return modality
 
 
 def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ class _Run:
         clock = time.perf_counter()
         self._fit_preprocessing(backbone, table)
         data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)
+        backbone.modality = data.modality
         self.timing["data_s"] = time.perf_counter() - clock
         self._say_plan(data, backbone, strategy)
         if self.device.first:
@@ -132,17 +133,29 @@ class _Run:
             return self.given.backbone
         name = self.recipe.backbone or backbones.default(modality)
         backbone = backbones.load(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
-        wanted = registry.name_of(backbone.modality)
-        if wanted != modality:
-            raise SettingError(f"backbone={name} takes {wanted}, but the data are {modality}. Leave backbone out for the default.")
+        self._adapt(backbone, modality)
         self._set_inputs(backbone)
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone
 
+    def _adapt(self, backbone: Backbone, modality: str) -> None:
+        """Put what the data are before a backbone of another modality, where that can be: spectrograms before an image network."""
+        wanted = registry.name_of(backbone.modality)
+        if wanted == modality:
+            return
+        around = getattr(registry.load("modalities", modality), "around", None)
+        adapted = around(backbone.modality) if around else None
+        if adapted is None:
+            raise SettingError(
+                f"backbone={self.recipe.backbone} takes {wanted}, but the data are {modality}. Leave backbone out for the default."
+            )
+        backbone.modality = adapted
+        self.reporter.say(f"{modality} is shown to a network of the modality {wanted} as pictures")
+
     def _set_inputs(self, backbone: Backbone) -> None:
         """Change the preprocessing as the recipe asks; the image size is the backbone source's business."""
-        for key in ("max_tokens",):
+        for key in ("max_tokens", "seconds"):
             value = getattr(self.recipe.inputs, key)
             if value is not None and not hasattr(backbone.modality, key):
                 raise SettingError(f"{key}={value} does not apply: {backbone.builder.id} takes {backbone.modality.unit}s.")
@@ -314,7 +327,7 @@ class _Run:
         self.reporter.say(f"{registry.name_of(data.task)}, {what}; {sizes}; scored on {data.score}")
 
 
-def _recorded(events: Iterator[Event], folder: RunDir, device: Device) -> Iterator[Event]:
+def _recorded(events: Generator[Event], folder: RunDir, device: Device) -> Generator[Event]:
     """Pass events on, writing them down in batches: at once would cost more than some steps do."""
     pending: list[dict[str, Any]] = []
     flushed = time.monotonic()

@@ -50,7 +50,7 @@ def interval(raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str
     decoded = data.task.decode(raw, data.targets)
     truth = data.targets.restore(encoded.numpy())
     found = intervals.intervals(decoded, truth, groups=groups_of(data, data.parts[part]), thresholds=data.targets.threshold_array())
-    return {name: list(ends) for name, ends in found.items() if ends is not None}
+    return {name: list(ends) for name, ends in found.items()}
 
 
 def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:

@@ -11,7 +11,11 @@ from torch import nn
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pretune.backbones import Backbone
     from pretune.models.model import Model
+    from pretune.tasks import Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,10 @@ class Strategy(Protocol):
 
     def finish(self, model: Model) -> None:
         """Undo what `prepare` did to the structure, keeping what was learned; usually nothing."""
+        ...
+
+    def solve(self, model: Model, backbone: Backbone, features_ND: Tensor, encoded: Tensor, space: Targets) -> str:
+        """Compute the head where nothing is trained (`trains` is False), and return a sentence on how."""
         ...
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:

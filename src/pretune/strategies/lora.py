@@ -26,7 +26,7 @@ class LoRA:
     defaults: ClassVar[Defaults] = Defaults(lr=1e-3, epochs=8, weight_decay=0.01, augment="light")
     rank: Annotated[int, Within(1)] = 8
     """Rank of each update."""
-    alpha: Annotated[float, Within(0, above=True)] = 16.0
+    alpha: Annotated[int, Within(1)] = 16
     """The update is scaled by alpha / rank."""
     dropout: Annotated[float, Within(0, 0.9)] = 0.0
     """Dropout before the update."""

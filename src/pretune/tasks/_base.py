@@ -32,6 +32,11 @@ class Targets:
     thresholds: tuple[float, ...] = ()
     """Multilabel: probability above which each class is predicted."""
 
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Targets:
+        """Return the space that a run saved."""
+        return cls(classes=tuple(saved["classes"]), mean=saved["mean"], deviation=saved["deviation"], thresholds=tuple(saved["thresholds"]))
+
     def restore(self, encoded: NDArray[Any]) -> NDArray[Any]:
         """Return encoded targets as metrics take them: numbers in the user's units, classes as they are."""
         return encoded if self.classes else np.asarray(encoded, dtype=float) * self.deviation + self.mean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -58,7 +58,7 @@ class Device:
 
 
 @contextmanager
-def open_device() -> Iterator[Device]:
+def open_device() -> Generator[Device]:
     """Join the process group that torchrun describes (gloo on CPU, nccl on GPUs) and leave it at the end."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -25,7 +25,7 @@ class MovingAverage:
             self.average[name].lerp_(parameter, 1 - decay)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Put the average into the module, and the live weights back on leaving."""
         live = {n: p.detach().clone() for n, p in self._live.items()}
         self._copy(self.average)

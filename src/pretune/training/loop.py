@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def fit(
     around: Surroundings,
     evaluation: Evaluation | None = None,
     resume: Checkpoint | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event]:
     """Train one phase, yielding what happens.
 
     Args:
@@ -118,7 +118,7 @@ class _Loop:
 
     # --- running -----------------------------------------------------------------------------
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Generator[Event]:
         """Step through epochs until the plan is fulfilled."""
         reason = "completed"
         saved_at = time.monotonic()
@@ -135,7 +135,7 @@ class _Loop:
         yield Saved(phase=self.plan.phase, step=self.progress.step, path=str(self.save(done=True)))
         yield Finished(phase=self.plan.phase, step=self.progress.step, reason=reason, seconds=self.progress.seconds)
 
-    def _epoch(self, saved_at: float) -> Iterator[Event]:
+    def _epoch(self, saved_at: float) -> Generator[Event, None, str]:
         """Yield the steps of one epoch; return a sentence where training failed."""
         now = self.progress
         batches = self.loader.iterate(now.epoch, start=now.batch)
@@ -169,7 +169,7 @@ class _Loop:
                     yield Saved(phase=self.plan.phase, step=now.step, path=str(self.save()))
         finally:
             batches.close()
-        if batch is None or now.batch >= self.loader.steps(now.epoch):
+        if now.batch >= self.loader.steps(now.epoch):
             now.epoch, now.batch = now.epoch + 1, 0
         return ""
 
@@ -219,7 +219,7 @@ class _Loop:
 
     # --- evaluating --------------------------------------------------------------------------
 
-    def _evaluate(self, last: bool) -> Iterator[Event]:
+    def _evaluate(self, last: bool) -> Generator[Event, None, bool]:
         """Measure the held-out parts; return whether to stop early."""
         now, evaluation = self.progress, self.evaluation
         if evaluation is None or (now.epoch % self.plan.evaluate_every and not last):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -56,7 +56,7 @@ class Optim:
             tables.append(table)
         return cls(tables, lr=lr, **options)
 
-    def _options(self, takes: object) -> dict[str, object]:
+    def _options(self, takes: Mapping[str, object]) -> dict[str, object]:
         from pretune.errors import SettingError
 
         options: dict[str, object] = {}
@@ -68,7 +68,7 @@ class Optim:
         if self.beta1 is not None or self.beta2 is not None:
             options["betas"] = (self.beta1 if self.beta1 is not None else 0.9, self.beta2 if self.beta2 is not None else 0.999)
         for key in options:
-            if key not in takes:  # type: ignore[operator]
+            if key not in takes:
                 raise SettingError(f"optim={self.name} has no {key}; leave optim.{key.replace('betas', 'beta1/beta2')} out.")
         return options
 
