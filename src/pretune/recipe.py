@@ -26,6 +26,8 @@ class Inputs:
 
     image_size: Annotated[int | None, Within(8, 4096)] = None
     """Images: side of the square the model sees, in pixels."""
+    seconds: Annotated[float | None, Within(0.02, 3600)] = None
+    """Sounds: length of the window the model hears; auto holds 95 of 100 training clips whole, at most 10 s."""
     max_tokens: Annotated[int | None, Within(4)] = None
     """Texts: tokens a text is cut to."""
     pooling: Literal["mean", "mean_std", "first", "last", "max"] | None = None

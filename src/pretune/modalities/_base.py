@@ -29,6 +29,8 @@ class Modality(Protocol):
     #   by_length = True                    batches are made of items of like length
     #   files(), with_files(files)          what travels with saved weights besides the settings: a tokenizer
     #   fitted_to(rows) -> (self, said)     what is made from the training rows before anything is decoded
+    #   windowed(lengths) -> (self, said)   what is made from the training items' lengths once they are decoded
+    #   around(modality) -> self or None    a class method: how its items are shown to a network of another modality
     #   decode_batch(raws)                  several items at once, where that is quicker
     #   findings(infos) -> [Finding]        what decoding cost
     #   fitted_floor(train, held)           in place of floor_features, where these are fitted: (N, D), (M, D), what they are

@@ -1,0 +1,183 @@
+"""Sounds: everything that libsndfile (and FFmpeg, where installed) decodes, as one channel at one rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pretune.config import Member, Within
+from pretune.errors import BadItem, SettingError
+from pretune.modalities import _audio_floor, _formats
+from pretune.modalities._audio_decode import decode
+from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, Spectrum, Waveform
+from pretune.modalities.image import Image
+from pretune.types import Decoded, Features, Finding
+
+if TYPE_CHECKING:
+    from pretune.augmentations import Augmentation
+
+_FORMAT = 1
+"""Version of what `decode` returns; raised whenever stored sounds would come out differently."""
+_TYPICAL = 10.0
+"""Seconds a chosen window lasts at most: sounds are mostly told in less, and every second is paid for."""
+_COVERED = 95
+"""Percentile of the clips' lengths that a chosen window holds whole."""
+_GRID = 160
+"""Samples between two candidates for the loudest window."""
+
+Kind = Literal["waveform", "standardised", "mel", "log_mel", "mfcc", "kaldi", "picture"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audio:
+    """Preprocessing of sounds, as a set of weights carries it.
+
+    A file is decoded once: channels averaged, resampled, its mean removed. The network sees a window of it: of longer
+    clips the loudest stretch (in training, where asked for, a random one), shorter ones are followed by silence.
+    """
+
+    component: ClassVar[bool] = True
+    extensions: ClassVar[frozenset[str]] = _formats.AUDIO
+    unit: ClassVar[str] = "clip"
+
+    sample_rate: Annotated[int, Within(1000, 192_000)] = 16_000
+    """Samples a second."""
+    seconds: Annotated[float | None, Within(0.02, 3600)] = None
+    """Length of the window; auto holds 95 of 100 training clips whole."""
+    shortest: Annotated[float, Within(0)] = 0.5
+    """Seconds that an automatic window lasts at least."""
+    longest: Annotated[float | None, Within(0, above=True)] = None
+    """Seconds that the network can take; auto where it has no limit."""
+    features: Kind = "log_mel"
+    """waveform; standardised (mean 0, deviation 1 a clip); mel power; log_mel as Whisper's; mfcc; kaldi as AST's; picture for an image network."""
+    fft: Annotated[int, Within(16)] = 400
+    """Samples of a transform."""
+    hop: Annotated[int, Within(1)] = 160
+    """Samples between frames."""
+    mels: Annotated[int, Within(1)] = 80
+    """Mel bands."""
+    coefficients: Annotated[int, Within(1)] = 40
+    """Cepstral coefficients kept of mfcc."""
+    mean: float = 0.0
+    """Subtracted from kaldi."""
+    std: Annotated[float, Within(0, above=True)] = 0.5
+    """kaldi is divided by twice this."""
+    picture: Annotated[Image | None, Member("modalities")] = None
+    """Preprocessing of the image network that looks at the spectrogram."""
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and self.longest is not None and self.seconds > self.longest:
+            raise SettingError(f"seconds must be at most {self.longest:g}, which is what this backbone can take; got {self.seconds:g}.")
+        if self.coefficients > self.mels:
+            raise SettingError(f"audio.coefficients must be at most audio.mels = {self.mels}; got {self.coefficients}.")
+
+    @classmethod
+    def around(cls, modality: object) -> Audio | None:
+        """Return the preprocessing that shows spectrograms to an image network, None for any other network."""
+        return cls(features="picture", fft=1024, mels=128, picture=modality) if isinstance(modality, Image) else None
+
+    def working(self) -> dict[str, Any]:
+        """Return what stored sounds depend on: part of the store's cache key."""
+        import soundfile
+        import soxr
+
+        versions = {"libsndfile": soundfile.__libsndfile_version__, "soxr": soxr.__version__}
+        return {"modality": "audio", "format": _FORMAT, "sample_rate": self.sample_rate, **versions}
+
+    def decode(self, raw: bytes | tuple[str, ...]) -> Decoded:
+        """Return float16 (T,) at the working rate, with format, sample_rate, channels, seconds, rms and peak of the file.
+
+        Raises:
+            BadItem: the bytes are no sound, or one of silence, without samples or with NaN in it.
+        """
+        if not isinstance(raw, bytes):
+            raise BadItem("not_audio", "is text, not a sound file")
+        samples, info = decode(raw, self.sample_rate)
+        return Decoded(array=samples, info=info)
+
+    # --- the window --------------------------------------------------------------------------
+
+    def windowed(self, lengths: NDArray[np.int64]) -> tuple[Audio, str]:
+        """Return the same preprocessing with its window, and a sentence on it.
+
+        Args:
+            lengths: (N,) samples of the training clips.
+        """
+        seconds = self.seconds
+        if seconds is None:
+            covering = float(np.percentile(lengths, _COVERED, method="lower")) / self.sample_rate
+            seconds = max(min(np.ceil(covering * 10) / 10, _TYPICAL), self.shortest)
+            seconds = min(seconds, self.longest or seconds)
+        cut = int(np.count_nonzero(lengths > round(seconds * self.sample_rate)))
+        said = f"window of {seconds:g} s"
+        if cut:
+            said += f": {cut:,} of {len(lengths):,} training clips are longer (up to {lengths.max() / self.sample_rate:.1f} s) and seen by their loudest stretch; seconds=… sees more"
+        return replace(self, seconds=float(seconds)), said
+
+    @property
+    def window(self) -> int:
+        """Samples of the window."""
+        if self.seconds is None:
+            raise ValueError("the window is not chosen yet: call windowed(lengths)")
+        return round(self.seconds * self.sample_rate)
+
+    def view(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.float16]:
+        """Return at most a window of samples: where `crop` draws it, else all or the loudest stretch."""
+        window = self.window
+        if crop is not None:
+            start, length = crop.window((len(array), window), rng)  # type: ignore[attr-defined]
+            late = np.zeros(max(0, -start), array.dtype)
+            return np.concatenate([late, array[max(0, start) : start + length]])
+        return array if len(array) <= window else array[loudest(array, window) :][:window]
+
+    def collate(self, views: list[NDArray[np.float16]]) -> Features:
+        """Put views into raw float32 (B, window), silence after the short ones, with a mask where there is any."""
+        samples = np.zeros((len(views), self.window), np.float32)
+        lengths = np.fromiter(map(len, views), np.int64, len(views))
+        for row, view in zip(samples, views, strict=True):
+            row[: len(view)] = view
+        mask = None if (lengths == self.window).all() else torch.from_numpy(np.arange(self.window) < lengths[:, None])
+        return Features(tensor=torch.from_numpy(samples), layout="raw", mask=mask)
+
+    # --- what the network takes --------------------------------------------------------------
+
+    def normaliser(self) -> nn.Module:
+        """Return the module that turns raw samples into what the network takes."""
+        if self.features in ("waveform", "standardised"):
+            return Waveform(standardise=self.features == "standardised")
+        bank = Bank(sample_rate=self.sample_rate, fft=self.fft, mels=self.mels)
+        if self.features == "mel":
+            return Spectrum(bank, self.hop)
+        if self.features == "mfcc":
+            return MFCC(bank, self.hop, self.coefficients)
+        if self.features == "kaldi":
+            return KaldiMel(replace(bank, low=20.0, scale="kaldi"), self.hop, self.mean, self.std)
+        spectrum = LogMel(bank, self.hop)
+        return Picture(spectrum, self.picture.size, self.picture.normaliser()) if self.picture is not None else spectrum
+
+    def floor_features(self, arrays: list[NDArray[np.float16]]) -> NDArray[np.float32]:
+        """Return mean and deviation of log-mel bands, (N, 80), for a linear model."""
+        return _audio_floor.describe(arrays, self.sample_rate)
+
+    def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
+        """Return what resampling cost: content above half the working rate that the network cannot hear."""
+        higher = sum(int(info["sample_rate"]) > self.sample_rate for info in infos)
+        if not higher:
+            return []
+        message = f"{higher:,} of {len(infos):,} clips are recorded at more than {self.sample_rate} Hz; this backbone hears them up to {self.sample_rate // 2} Hz."
+        return [Finding(kind="sample_rate", severity="note", message=message)]
+
+
+def loudest(array: NDArray[np.floating[Any]], window: int) -> int:
+    """Return the first sample of the stretch of `window` samples with the most energy, on a grid of 10 ms."""
+    blocks = len(array) // _GRID
+    grid = array[: blocks * _GRID].astype(np.float32).reshape(blocks, _GRID)
+    total = np.concatenate([[0.0], np.cumsum(np.einsum("bt,bt->b", grid, grid, dtype=np.float64))])
+    wide = min(blocks, -(-window // _GRID))
+    return min(int(np.argmax(total[wide:] - total[: len(total) - wide])) * _GRID, len(array) - window)
