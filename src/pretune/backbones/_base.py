@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -30,6 +31,10 @@ class TensorStage(nn.Module):
     def forward(self, features: Features) -> Features:
         """Run the module on the tensor; the mask travels on."""
         return features.with_tensor(self.module(features.tensor), self.layout)
+
+
+_COUNTER = "num_batches_tracked"
+"""What batch norms count in training; files of early PyTorch versions lack it, and nothing here reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +156,7 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
     in_head = lambda name: name.startswith(head)  # noqa: E731
     other = {k for k in own if k in state and state[k].shape != own[k].shape}
     wrong = [f"{k}: file {tuple(state[k].shape)}, network {tuple(own[k].shape)}" for k in own if k in other and not in_head(k)]
-    missing = tuple(k for k in own if k not in state and not in_head(k))
+    missing = tuple(k for k in own if k not in state and not in_head(k) and not k.endswith(_COUNTER))
     unexpected = tuple(k for k in state if k not in own and not in_head(k))
     if wrong or missing or unexpected:
         shown = "; ".join([*wrong, *(f"missing {k}" for k in missing), *(f"unexpected {k}" for k in unexpected)][:6])
@@ -161,6 +166,7 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
             f"{len(missing)} missing, {len(unexpected)} unexpected, {len(wrong)} of another shape ({shown}). "
             "Name the architecture these weights were trained with."
         )
-    with torch.no_grad():
-        network.load_state_dict({k: v for k, v in state.items() if k in own and k not in other}, strict=False)
-    return LoadReport(source=source, matched=sum(k in state and k not in other for k in own), missing=missing, unexpected=unexpected)
+    taken = OrderedDict((k, v) for k, v in state.items() if k in own and k not in other)
+    taken._metadata = own._metadata  # type: ignore[attr-defined]  # the version of each module's format
+    network.load_state_dict(taken, strict=False)
+    return LoadReport(source=source, matched=len(taken), missing=missing, unexpected=unexpected)

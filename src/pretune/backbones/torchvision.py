@@ -1,0 +1,182 @@
+"""All classification networks of torchvision, `NAME` or `NAME@IMAGENET1K_V1`; downloaded because you named one."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import OrderedDict
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, load_matching
+from pretune.backbones._cut import Uninitialised
+from pretune.backbones._fetch import absent, fetch, find, verify
+from pretune.backbones._imagenet import imagenet_classes
+from pretune.backbones._states import read_state
+from pretune.errors import SettingError, did_you_mean
+from pretune.modalities.image import Image
+
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""Further classifiers of GoogLeNet and Inception, used only while they were trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Torchvision:
+    """`torchvision:NAME`: the best weights of a network, or those after '@'."""
+
+    component: ClassVar[bool] = True
+
+    def names(self, pattern: str = "") -> list[str]:
+        """Return the networks whose name holds `pattern`."""
+        return [name for name in _names() if pattern in name]
+
+    def load(self, name: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
+        """Return the backbone with its pretrained weights, downloading them if they are not on this machine."""
+        network, weights = _named(name)
+        path = _file(f"torchvision:{name}", weights, offline)
+        backbone = assemble(read_state(path).tensors, str(path), network=network, weights=weights.name, image_size=image_size)
+        assert backbone.report is not None
+        backbone.report = replace(backbone.report, licence=_licence(weights))
+        return backbone
+
+    def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
+        """Return the same architecture with fresh weights."""
+        network, weights = _named(name)
+        return assemble(None, "", network=network, weights=weights.name, image_size=image_size, **settings)
+
+
+def assemble(
+    state: dict[str, Tensor] | None,
+    origin: str,
+    *,
+    network: str,
+    weights: str = "DEFAULT",
+    image_size: int | None = None,
+    classes: Classes = imagenet_classes,
+    **settings: Any,
+) -> Backbone:
+    """Return a torchvision network as a backbone.
+
+    Args:
+        state: a state dict in torchvision's names; None for fresh weights.
+        origin: where it comes from, for messages.
+        network: name of the network.
+        weights: name of the published weights whose preprocessing applies.
+        image_size: pixels; None for what those weights were trained with.
+        classes: names of the classifier's classes, where `state` has the classifier.
+        settings: further arguments of the network's function.
+    """
+    from pretune.backbones._torchvision_cuts import cut
+
+    image = _image(_named(f"{network}@{weights}")[1], image_size)
+    with Uninitialised() if state is not None else nullcontext():
+        made = _make(network, image, settings)
+    cut_up = cut(made)
+    report = None
+    if state is not None:
+        report, has_head = _fill(made, cut_up.classifier, _fitted(made, image, state), origin)
+        cut_up = cut_up if has_head else replace(cut_up, classifier=None)
+    pretrained = cut_up.classifier is not None and state is not None
+    return replace(cut_up, classifier=cut_up.classifier if pretrained else None).backbone(
+        image=image,
+        builder=Builder(id=f"torchvision:{network}@{weights}", settings=settings),
+        classes=classes if pretrained else None,
+        report=report,
+    )
+
+
+def _names() -> list[str]:
+    from torchvision import models
+
+    return models.list_models(module=models)
+
+
+def _named(name: str) -> tuple[str, Any]:
+    """Return the network's name and its weights entry for 'NAME' or 'NAME@WEIGHTS'."""
+    from torchvision import models
+
+    network, _, tag = name.partition("@")
+    if network not in _names():
+        raise SettingError(f"torchvision has no classification network {network!r}. {did_you_mean(network, _names())}")
+    known = models.get_model_weights(network)
+    tag = tag.upper() or "DEFAULT"
+    if tag not in known.__members__:
+        raise SettingError(f"torchvision:{network} has no weights {tag!r}. {did_you_mean(tag, known.__members__)}")
+    return network, known[tag]
+
+
+def _image(weights: Any, image_size: int | None) -> Image:
+    asked = weights.transforms()
+    size, resize = asked.crop_size[0], asked.resize_size[0]
+    if image_size is not None:
+        size, resize = image_size, max(image_size, round(image_size * resize / size))
+    return Image(size=size, resize=resize, mean=tuple(asked.mean), std=tuple(asked.std), interpolation=asked.interpolation.value)
+
+
+def _make(network: str, image: Image, settings: dict[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    builder = models.get_model_builder(network)
+    family = builder.__module__.rpartition(".")[2]
+    if family == "vision_transformer":
+        settings = {"image_size": image.size, **settings}
+    elif family == "maxvit":
+        settings = {"input_size": (image.size, image.size), **settings}
+    elif family in ("googlenet", "inception"):
+        settings = {"aux_logits": False, "transform_input": True, "init_weights": True, **settings}
+    try:
+        return builder(weights=None, **settings)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise SettingError(f"torchvision:{network} cannot be made for image_size={image.size}: {str(error).splitlines()[0]}") from None
+    except TypeError as error:
+        raise SettingError(f"torchvision:{network} does not take these settings: {error}.") from None
+
+
+def _fitted(network: nn.Module, image: Image, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state in today's names, the position table of a ViT interpolated to the image size."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    family = type(network).__module__.rpartition(".")[2]
+    if family == "densenet":  # the published files still say norm.1 where the network says norm1
+        return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in state.items()}
+    if family != "vision_transformer" or "encoder.pos_embedding" not in state:
+        return state
+    return dict(interpolate_embeddings(image.size, network.patch_size, OrderedDict(state)))  # type: ignore[arg-type]
+
+
+def _fill(network: nn.Module, classifier: nn.Linear | None, state: dict[str, Tensor], origin: str) -> tuple[LoadReport, bool]:
+    """Load the state; also return whether it has the classifier."""
+    head = next((name for name, module in network.named_modules() if module is classifier), "classifier")
+    report = load_matching(network, state, source=origin, head=(f"{head}.", *_AUXILIARY))
+    weight = state.get(f"{head}.weight")
+    return report, classifier is not None and weight is not None and weight.shape == classifier.weight.shape
+
+
+def _file(id: str, weights: Any, offline: bool) -> Path:
+    """Return the weights file, verified, fetched where it is not here."""
+    name = weights.url.rpartition("/")[2]
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / name
+    prefix = match[1] if (match := re.search(r"-([0-9a-f]{8,})\.", name)) else ""
+    path = find(name, kept)
+    if path is None and offline:
+        raise absent(id, weights.url, name, str(kept))
+    if path is None:
+        size = f"{weights.meta['_file_size']:.0f} MB"
+        path = fetch(id, weights.url, size, _licence(weights), lambda: _download(weights.url, kept, prefix))
+    verify(path, prefix, "fetch it again")
+    return path
+
+
+def _download(url: str, to: Path, prefix: str) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(url, str(to), hash_prefix=prefix or None, progress=sys.stderr.isatty())
+    return to
+
+
+def _licence(weights: Any) -> str:
+    return weights.meta.get("license", "BSD-3-Clause; trained on ImageNet-1k, whose terms apply")
