@@ -21,7 +21,7 @@ class Measured:
     wall_s: float
     """Seconds from start to exit."""
     to_weights_s: float | None
-    """Seconds from start until the weights file was last written; None where there is none."""
+    """Seconds from start until the last weights file was complete; None where there is none."""
     peak_mb: float
     """Largest sum of proportional set sizes over the process and its children, sampled."""
     foreign_cpu: float
@@ -40,7 +40,7 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], weights: s
         command: program and arguments.
         cwd: a fresh folder, where the command leaves its files.
         env: the whole environment.
-        weights: glob below `cwd` of the file that ends "time to saved weights"; the earliest match counts.
+        weights: glob below `cwd` of what ends "time to saved weights"; the latest match counts.
 
     Raises:
         CommandFailed: the exit code was not 0, or no weights were found.
@@ -64,7 +64,7 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], weights: s
         raise CommandFailed(f"{' '.join(command)} left no {weights}")
     return Measured(
         wall_s=wall,
-        to_weights_s=min(written, default=None),
+        to_weights_s=max(written, default=None),
         peak_mb=max(memory.peak_mb, usage.ru_maxrss / 1024 if not memory.peak_mb else 0.0),
         foreign_cpu=foreign,
         stdout=stdout,

@@ -18,7 +18,7 @@ CASE = Case(
             name=OURS,
             command=lambda bench, turn: bench.pretune(f"seed={turn}"),
             read=pretune_metrics,
-            weights="run/weights/best.safetensors",
+            weights="run/model.json",  # the last of the files that make a model
             ours=True,
         ),
         Contestant(
@@ -31,13 +31,13 @@ CASE = Case(
             name=TRAINER,
             command=lambda bench, turn: bench.peer("hf_images.py", "--seed", str(turn)),
             read=last_json,
-            weights="**/model.safetensors",
+            weights="checkpoint-*/model.safetensors",
         ),
         Contestant(
             name=TRAINER_BF16,
             command=lambda bench, turn: bench.peer("hf_images.py", "--seed", str(turn), "--bf16", "--lr", "3e-4"),
             read=last_json,
-            weights="**/model.safetensors",
+            weights="checkpoint-*/model.safetensors",
         ),
     ),
     measures=(TO_WEIGHTS, WALL, ACCURACY, MEMORY),
