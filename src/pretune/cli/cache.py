@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from pretune.cli.main import Arguments
@@ -14,7 +12,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     """Print the entries, or remove them all."""
     from pretune.data.cache import Cache
 
-    cache = Cache(Path(os.environ.get("PRETUNE_CACHE") or Path.home() / ".cache" / "pretune"), None)
+    cache = Cache()
     if arguments.words and arguments.words[0] != "clear":
         raise SettingError(f"pretune cache does not know {arguments.words[0]!r}. {did_you_mean(arguments.words[0], ['clear'])}")
     entries = cache.entries()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +60,12 @@ def threads(recipe: Recipe) -> int:
 
 def open_cache(recipe: Recipe) -> Cache:
     """Return the cache the recipe names, or the person's own."""
-    root = recipe.place.cache or Path(os.environ.get("PRETUNE_CACHE") or Path.home() / ".cache" / "pretune")
-    return Cache(root, recipe.place.cache_size)
+    cache = Cache(recipe.place.cache, recipe.place.cache_size)
+    if cache.limit is None:
+        there = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
+        held = sum(entry.bytes for entry in cache.entries())
+        cache.limit = (shutil.disk_usage(there).free + held) // 2
+    return cache
 
 
 def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter) -> Prepared:
