@@ -1,0 +1,165 @@
+"""All networks of timm, `NAME` or `NAME.TAG`; downloaded because you named one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pretune.backbones._base import Backbone, Builder, Classes, LoadReport
+from pretune.backbones._fetch import absent, fetch, find
+from pretune.backbones._imagenet import imagenet_classes
+from pretune.backbones._states import read_state
+from pretune.errors import SettingError, WeightsError, did_you_mean
+from pretune.modalities.image import Image
+
+_FILES = ("model.safetensors", "pytorch_model.bin")
+_LEAST = 64
+"""Pixels of the picture with which a cut of a network that takes any size is checked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timm:
+    """`timm:NAME`: a network of timm with its default weights, or those of a tag after the dot."""
+
+    component: ClassVar[bool] = True
+
+    def names(self, pattern: str = "") -> list[str]:
+        """Return the names with pretrained weights that hold `pattern`."""
+        import timm
+
+        return [name for name in timm.list_pretrained() if pattern in name]
+
+    def load(self, name: str, *, offline: bool = False, image_size: int | None = None, **settings: Any) -> Backbone:
+        """Return the backbone with its pretrained weights, downloading them if they are not on this machine."""
+        facts = _facts(name)
+        if not (facts.hf_hub_id or facts.url):
+            raise SettingError(f"timm:{name} has no pretrained weights; for fresh ones write scratch:timm:{name}")
+        path = _file(name, facts, offline)
+        classes = imagenet_classes if facts.num_classes == 1000 else None
+        backbone = assemble(read_state(path).tensors, str(path), network=name, image_size=image_size, classes=classes, **settings)
+        assert backbone.report is not None
+        backbone.report = replace(backbone.report, licence=facts.license or "not stated by timm")
+        return backbone
+
+    def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
+        """Return the same architecture with fresh weights."""
+        _facts(name)
+        return assemble(None, "", network=name, image_size=image_size, **settings)
+
+
+def assemble(
+    state: dict[str, Tensor] | None, origin: str, *, network: str, image_size: int | None = None, classes: Classes = imagenet_classes, **settings: Any
+) -> Backbone:
+    """Return a timm network as a backbone.
+
+    Args:
+        state: a state dict in timm's names; None for fresh weights. Position tables are interpolated to the size.
+        origin: where it comes from, for messages.
+        network: timm's name, with or without a tag.
+        image_size: pixels; None for what the weights were trained with.
+        classes: names of the classifier's classes, where `state` has the classifier.
+        settings: further arguments of `timm.create_model`.
+    """
+    from pretune.backbones._timm_cuts import cut
+
+    facts = _facts(network)
+    fixed = {"img_size": image_size} if image_size is not None and facts.fixed_input_size else {}
+    made, report = _make(network, state, origin, {**fixed, **settings})
+    image = _image(network, facts, image_size)
+    pieces = cut(made, image.size if facts.fixed_input_size else min(image.size, max(_LEAST, (facts.min_input_size or (0, 0))[-1])))
+    if state is None:
+        pieces = replace(pieces, classifier=None)
+    return pieces.backbone(
+        image=image,
+        builder=Builder(id=f"timm:{network}", settings=settings),
+        classes=classes if pieces.classifier is not None else None,
+        report=report,
+    )
+
+
+def _facts(name: str) -> Any:
+    """Return timm's PretrainedCfg of a name."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise SettingError(f"timm has no network {architecture!r}. {did_you_mean(architecture, timm.list_models())}")
+    if tag and not timm.models.is_model_pretrained(name):
+        known = timm.list_pretrained(f"{architecture}.*")
+        raise SettingError(f"timm:{architecture} has no weights {tag!r}. {did_you_mean(name, known)}")
+    return get_pretrained_cfg(name, allow_unregistered=True) or timm.models.PretrainedCfg()
+
+
+def _make(network: str, state: dict[str, Tensor] | None, origin: str, settings: dict[str, Any]) -> tuple[torch.nn.Module, LoadReport | None]:
+    import timm
+
+    loading = {} if state is None else {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "custom_load": False}}
+    try:
+        made = timm.create_model(network, **loading, **settings)
+    except TypeError as error:
+        raise SettingError(f"timm:{network} does not take these settings: {error}.") from None
+    except (AssertionError, ValueError) as error:
+        raise SettingError(f"timm:{network} cannot be made so: {error}") from None
+    except RuntimeError as error:
+        if state is None:
+            raise
+        first = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{origin} does not fit timm's {network}: {first}. Name the architecture these weights were trained with.") from None
+    return made, None if state is None else LoadReport(source=origin, matched=len(made.state_dict()))
+
+
+def _image(name: str, facts: Any, image_size: int | None) -> Image:
+    if facts.crop_mode == "border" or facts.input_size[0] != 3:
+        raise SettingError(f"timm:{name} wants pictures padded to a square, or not in colour, which is not done here. Take another network.")
+    size = image_size or facts.input_size[-1]
+    return Image(
+        size=size,
+        resize=max(size, int(size / facts.crop_pct)),
+        mean=tuple(facts.mean),
+        std=tuple(facts.std),
+        interpolation=facts.interpolation if facts.interpolation in ("bicubic", "bilinear", "nearest") else "bicubic",
+        fit="squash" if facts.crop_mode == "squash" else "crop",
+    )
+
+
+def _file(name: str, facts: Any, offline: bool) -> Path:
+    """Return the weights file, fetched where it is not here."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    full = f"{facts.architecture or name}.{facts.tag}" if facts.tag else name
+    own = f"{full}.safetensors"
+    if not facts.hf_hub_id:
+        return _file_at(f"timm:{name}", facts, own, offline)
+    files = [facts.hf_hub_filename] if facts.hf_hub_filename else list(_FILES)
+    cached = [try_to_load_from_cache(facts.hf_hub_id, file) for file in files]
+    path = find(own, next((Path(c) for c in cached if isinstance(c, str)), None))
+    if path is not None:
+        return path
+    address = f"https://huggingface.co/{facts.hf_hub_id}/resolve/main/{files[0]}"
+    if offline:
+        raise absent(f"timm:{name}", address, own, f"the Hugging Face cache entry of {facts.hf_hub_id}")
+    return fetch(
+        f"timm:{name}", address, "its size is told while it is fetched", facts.license or "not stated by timm",
+        lambda: Path(hf_hub_download(facts.hf_hub_id, files[0])),
+    )  # fmt: skip
+
+
+def _file_at(id: str, facts: Any, own: str, offline: bool) -> Path:
+    """Return a file that timm keeps at a plain address."""
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / facts.url.rpartition("/")[2]
+    path = find(own, kept)
+    if path is None and offline:
+        raise absent(id, facts.url, own, str(kept))
+    return path or fetch(id, facts.url, "its size is told while it is fetched", facts.license or "not stated by timm", lambda: _download(facts.url, kept))
+
+
+def _download(url: str, to: Path) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(url, str(to))
+    return to
