@@ -105,9 +105,9 @@ def test_run_reports_a_failure_with_its_words(tmp_path: Path):
         measure.run([sys.executable, "-c", ""], cwd=tmp_path, env={}, weights="*.bin")
 
 
-def test_our_rate_counts_the_epochs_after_the_first(tmp_path: Path):
-    steps = [(0, 1.0, 10), (0, 5.0, 10), (1, 6.0, 10), (1, 7.0, 10), (2, 8.0, 10)]
-    events = [{"event": "stepped", "epoch": epoch, "seconds": seconds, "size": size} for epoch, seconds, size in steps]
+def test_our_rate_counts_the_last_phase_after_its_first_epoch(tmp_path: Path):
+    steps = [("probe", 0, 0.1), ("probe", 1, 0.2), ("full", 0, 1.0), ("full", 0, 5.0), ("full", 1, 6.0), ("full", 1, 7.0), ("full", 2, 8.0)]
+    events = [{"event": "stepped", "phase": phase, "epoch": epoch, "seconds": seconds, "size": 10} for phase, epoch, seconds in steps]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "events.jsonl").write_text("\n".join(json.dumps(event) for event in [{"event": "started"}, *events]))
     assert pretune_metrics('{"val": {"accuracy": 0.9}}', tmp_path) == {"accuracy": 0.9, "images_per_s": 10.0}

@@ -88,14 +88,12 @@ def last_json(stdout: str, _folder: Path) -> dict[str, float]:
 
 
 def pretune_metrics(stdout: str, folder: Path) -> dict[str, float]:
-    """Return val accuracy from our --json, and images/s of the training epochs after the first from the events."""
+    """Return val accuracy from our --json, and images/s of the last phase's epochs after its first from the events."""
     metrics: dict[str, Any] = json.loads(stdout)
     lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [event for event in map(json.loads, lines) if event["event"] == "stepped"]
-    found = {"accuracy": metrics["val"]["accuracy"]}
-    first = steps[0]["epoch"] if steps else 0
-    warm = [step for step in steps if step["epoch"] == first]
-    rest = [step for step in steps if step["epoch"] != first]
-    if rest:
-        found["images_per_s"] = sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])
-    return found
+    steps = [step for step in steps if step["phase"] == steps[-1]["phase"]]
+    warm = [step for step in steps if step["epoch"] == steps[0]["epoch"]]
+    rest = steps[len(warm) :]
+    rate = {"images_per_s": sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])} if rest else {}
+    return {"accuracy": metrics["val"]["accuracy"], **rate}
