@@ -196,7 +196,7 @@ def test_a_restarted_phase_is_drawn_once() -> None:
     from pretune.deploy._curves import _in_order
 
     def step(k: int, loss: float, phase: str = "all") -> dict[str, object]:
-        return {"event": "stepped", "phase": phase, "step": k, "loss": loss, "lr": 0.1}
+        return {"event": "stepped", "phase": phase, "step": k, "epoch": 0, "loss": loss, "lr": 0.1}
 
     events = [step(1, 0.5, "head"), step(2, 0.4, "head"), step(1, 9.0), step(2, 99.0), step(3, 999.0)]
     events += [{"event": "warned", "phase": "all", "step": 3, "message": "restarted"}, step(1, 1.0), step(2, 0.9)]

@@ -55,7 +55,8 @@ class _Frame:
         parts.append(f'<text class="name" x="2" y="{_TOP}" dominant-baseline="middle">{escape(y_label)}</text>' if y_label else "")
         base = self.height - _BOTTOM
         for tick in _ticks(self.x0, self.x1, 5):
-            parts.append(f'<text class="tick" x="{self.px(tick)}" y="{base + 14}" text-anchor="middle">{_short(tick)}</text>')
+            x = min(self.px(tick), WIDTH - 12)
+            parts.append(f'<text class="tick" x="{x}" y="{base + 14}" text-anchor="middle">{_short(tick)}</text>')
         for tick in self._y_ticks():
             y = self.py(tick)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
@@ -69,11 +70,13 @@ class _Frame:
         return powers[:: max(1, len(powers) // 4)] if len(powers) > 1 else [10**self.y0, 10**self.y1]
 
 
-def lines(series: Sequence[Line], *, x_label: str, title: str, mark: float | None = None, log_y: bool = False) -> Markup:
-    """Return a line chart; `mark` draws a vertical line at that x."""
+def lines(
+    series: Sequence[Line], *, x_label: str, title: str, mark: float | None = None, log_y: bool = False, least: float = 0.0
+) -> Markup:
+    """Return a line chart; `mark` draws a vertical line at that x, `least` is the smallest range of y that is shown."""
     points = [point for line in series for point in line.points]
     low, high = min(y for _, y in points), max(y for _, y in points)
-    margin = 0.0 if log_y else 0.06 * (high - low)
+    margin = 0.0 if log_y else max(0.06 * (high - low), (least - (high - low)) / 2)
     frame = _Frame((min(x for x, _ in points), max(x for x, _ in points)), (low - margin, high + margin), log_y=log_y)
     body = [frame.axes(x_label, "")]
     if mark is not None:

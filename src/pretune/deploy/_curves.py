@@ -30,7 +30,8 @@ def build(events: Sequence[Event], primary: str) -> dict[str, Any] | None:
         drawing = _charts.lines([Line(points=_charts.thin(rates), style="main")], x_label="step", title="learning rate")
         charts.append({"title": "learning rate", "keys": [], "drawing": drawing, "note": ""})
     steps = f"{stepped[-1][0]:,}"
-    return {"charts": charts, "steps": steps, "epochs": stepped[-1][1].get("epoch"), "phases": _phases(stepped), "warned": _warned(events)}
+    epochs = max([event["epoch"] for _, event in evaluated] + [event["epoch"] + 1 for _, event in stepped])
+    return {"charts": charts, "steps": steps, "epochs": epochs, "phases": _phases(stepped), "warned": _warned(events)}
 
 
 def _in_order(events: Sequence[Event]) -> tuple[list[tuple[int, Event]], list[tuple[int, Event]]]:
@@ -76,7 +77,8 @@ def _metric(evaluated: list[tuple[int, Event]], primary: str) -> dict[str, Any] 
     keys = list(zip(("other", "third"), by_part, strict=False))
     best = [x for x, event in evaluated if event.get("best")]
     note = f"dashed: the best, {'lowest' if primary in LOWER_IS_BETTER else 'highest'} on select; its weights were kept" if best else ""
-    drawing = _charts.lines(series, x_label="step", title=f"{words(primary)} over steps", mark=best[-1] if best else None)
+    least = 0.0 if primary in LOWER_IS_BETTER else 0.1  # one item more or less must not look like a cliff
+    drawing = _charts.lines(series, x_label="step", title=f"{words(primary)} over steps", mark=best[-1] if best else None, least=least)
     return {"title": words(primary), "keys": keys, "drawing": drawing, "note": note}
 
 

@@ -28,7 +28,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
 
     Args:
         history: events of the run in order, as `events.jsonl` has them; stepped and evaluated are read.
-        metrics: primary {name, value, split}, and for each split {metric: value, interval: {metric: [low, high]}, per_class}.
+        metrics: primary {name, value, split}, strategy, and for each split {metric: value, interval: {metric: [low, high]}, per_class}.
         floors: name -> {what, value}.
         counts: train, val, test: items; per_class {class: {split: items}}.
     """
@@ -41,7 +41,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     sentences = [
         diverged,
         _below_floor(name, held, floors),
-        _overfitting(name, train, held, split),
+        _overfitting(name, train, held, split, metrics.get("strategy", "")),
         "" if diverged else _underfitting(name, train, held, losses),
         _past_its_best(history, name),
         _uncertain(name, held, split, counts),
@@ -123,7 +123,7 @@ def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree]) -> str:
     )
 
 
-def _overfitting(name: str, train: Tree, held: Tree, split: str) -> str:
+def _overfitting(name: str, train: Tree, held: Tree, split: str, strategy: str) -> str:
     seen, score = train.get(name), held.get(name)
     if seen is None or score is None:
         return ""
@@ -131,10 +131,11 @@ def _overfitting(name: str, train: Tree, held: Tree, split: str) -> str:
     is_error = name in LOWER_IS_BETTER
     if not (score > 2 * seen and seen < low if is_error else seen - score > _GAP and seen > high):
         return ""
-    return (
-        f"Over-fitting: {words(name)} is {show(name, seen)} on train and {show(name, score)} on {split}. "
-        "More data helps most; then stronger augmentation, a larger weight_decay, fewer epochs, or strategy=linear_probe."
-    )
+    cures = "a larger weight_decay or fewer epochs"
+    if strategy != "linear_probe":
+        cures = "stronger augmentation, a larger weight_decay, fewer epochs, or strategy=linear_probe"
+    figures = f"{words(name)} is {show(name, seen)} on train and {show(name, score)} on {split}"
+    return f"Over-fitting: {figures}. More data helps most; then {cures}."
 
 
 def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float]) -> str:
