@@ -212,8 +212,8 @@ def test_presets_are_parts_and_grow() -> None:
     assert sizes[0] == 0
     assert sum(part.acts == "view" for part in preset("strong", "image")) == 1
     assert preset("light", "text") == ()
-    with pytest.raises(SettingError, match="no augmentation preset 'strong' for audio"):
-        preset("strong", "audio")
+    with pytest.raises(SettingError, match="no augmentation preset 'strong' for text"):
+        preset("strong", "text")
     with pytest.raises(SettingError, match="Did you mean 'strong'"):
         preset("stong", "image")
 

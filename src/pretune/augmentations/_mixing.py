@@ -1,4 +1,4 @@
-"""What parts that mix two images share: partners, shares, and targets mixed by the same shares."""
+"""What parts that mix two items share: partners, shares, and targets mixed by the same shares."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mix_targets(targets: Tensor | None, partner_B: Tensor, share_B: Tensor, clas
         return None
     if not targets.is_floating_point():
         if classes is None:
-            raise SettingError("mixing images mixes their classes, and the number of classes is not known here.")
+            raise SettingError("mixing items mixes their classes, and the number of classes is not known here.")
         targets = F.one_hot(targets, classes).float()
     share = share_B.view(-1, *[1] * (targets.ndim - 1)).to(targets.dtype)
     return share * targets + (1 - share) * targets[partner_B]

@@ -26,8 +26,13 @@ _IMAGE: dict[str, Parts] = {
         ("mixup", {"probability": 0.5}),
     ),
 }
-# Text and clips have no parts of their own yet: a strategy's suggestion of "light" is nothing there, more is refused.
-_PRESETS: dict[str, dict[str, Parts]] = {"image": _IMAGE, "text": {"light": ()}, "audio": {"light": ()}}
+_AUDIO: dict[str, Parts] = {
+    "light": (("time_shift", {}),),
+    "medium": (("time_shift", {}), ("gain", {}), ("noise", {})),
+    "strong": (("time_shift", {}), ("gain", {}), ("noise", {}), ("specaugment", {}), ("mixup", {"probability": 0.5})),
+}
+# Texts have no parts of their own: a strategy's suggestion of "light" is nothing there, more is refused.
+_PRESETS: dict[str, dict[str, Parts]] = {"image": _IMAGE, "text": {"light": ()}, "audio": _AUDIO}
 
 
 def preset(name: str, modality: str) -> tuple[Augmentation, ...]:

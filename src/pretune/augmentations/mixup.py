@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018): train on weighted means of two images and of their targets."""
+"""Mixup (Zhang et al. 2018): train on weighted means of two items and of their targets."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixup:
-    """Mixes each image with a random other one of the batch, by a share of its own."""
+    """Mixes each image or sound with a random other one of the batch, by a share of its own."""
 
     component: ClassVar[bool] = True
-    modalities: ClassVar[frozenset[str]] = frozenset({"image"})
+    modalities: ClassVar[frozenset[str]] = frozenset({"image", "audio"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     alpha: Annotated[float, Within(0, 10)] = 0.2
     """Shares are Beta(alpha, alpha): 0 mixes nothing, 1 is uniform."""
     probability: Annotated[float, Within(0, 1)] = 1.0
-    """Share of images that are mixed."""
+    """Share of items that are mixed."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
-        """Return mixed images (B, C, H, W), rounded to uint8, and targets mixed by the same shares."""
-        x_BCHW = batch.inputs.tensor
-        share_B = draw_shares(len(x_BCHW), self.alpha, self.probability, generator)
-        partner_B = torch.randperm(len(x_BCHW), generator=generator)
-        mixed = torch.lerp(x_BCHW[partner_B].float(), x_BCHW.float(), share_B[:, None, None, None]).round_().to(x_BCHW.dtype)
+        """Return mixed images (B, C, H, W), rounded to uint8, or sounds (B, T), and targets mixed by the same shares."""
+        x = batch.inputs.tensor
+        share_B = draw_shares(len(x), self.alpha, self.probability, generator)
+        partner_B = torch.randperm(len(x), generator=generator)
+        mixed = torch.lerp(x[partner_B].float(), x.float(), share_B.view(-1, *[1] * (x.ndim - 1)))
+        mixed = mixed if x.is_floating_point() else mixed.round_().to(x.dtype)
+        mask = batch.inputs.mask
+        if mask is not None:  # as long as the longer of the two
+            mask = mask | (mask[partner_B] & (share_B < 1)[:, None])
         targets = mix_targets(batch.targets, partner_B, share_B, classes)
-        return replace(batch, inputs=batch.inputs.with_tensor(mixed), targets=targets)
+        return replace(batch, inputs=replace(batch.inputs, tensor=mixed, mask=mask), targets=targets)

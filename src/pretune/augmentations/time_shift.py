@@ -1,0 +1,34 @@
+"""A random window of a long sound; a short one begins a little late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pretune.config import Within
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeShift:
+    """Draws where the window begins; nothing of a sound that fits into the window is cut off."""
+
+    component: ClassVar[bool] = True
+    modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
+    acts: ClassVar[Literal["view", "batch"]] = "view"
+
+    share: Annotated[float, Within(0, 1)] = 0.1
+    """Longest silence before a sound that is shorter than the window, as a share of the window."""
+
+    def window(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
+        """Return (first sample, samples) of the window, for `shape` = (samples there are, samples of the window).
+
+        A negative first sample is so much silence before the sound.
+        """
+        samples, window = shape
+        if samples >= window:
+            return int(rng.integers(samples - window + 1)), window
+        late = int(rng.integers(min(window - samples, int(self.share * window)) + 1))
+        return -late, window
