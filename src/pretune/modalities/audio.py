@@ -15,7 +15,7 @@ from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
 from pretune.modalities import _audio_floor, _formats
 from pretune.modalities._audio_decode import decode
-from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, Spectrum, Waveform
+from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
 from pretune.modalities.image import Image
 from pretune.types import Decoded, Features, Finding
 
@@ -31,7 +31,7 @@ _COVERED = 95
 _GRID = 160
 """Samples between two candidates for the loudest window."""
 
-Kind = Literal["waveform", "standardised", "mel", "log_mel", "mfcc", "kaldi", "picture"]
+Kind = Literal["waveform", "standardised", "speaker", "log_mel", "mfcc", "kaldi", "picture"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Audio:
     longest: Annotated[float | None, Within(0, above=True)] = None
     """Seconds that the network can take; auto where it has no limit."""
     features: Kind = "log_mel"
-    """waveform; standardised (mean 0, deviation 1 a clip); mel power; log_mel as Whisper's; mfcc; kaldi as AST's; picture for an image network."""
+    """waveform; standardised (mean 0, deviation 1 a clip); speaker, mel power as Resemblyzer's; log_mel as Whisper's; mfcc; kaldi as AST's; picture for an image network."""
     fft: Annotated[int, Within(16)] = 400
     """Samples of a transform."""
     hop: Annotated[int, Within(1)] = 160
@@ -152,8 +152,8 @@ class Audio:
         if self.features in ("waveform", "standardised"):
             return Waveform(standardise=self.features == "standardised")
         bank = Bank(sample_rate=self.sample_rate, fft=self.fft, mels=self.mels)
-        if self.features == "mel":
-            return Spectrum(bank, self.hop)
+        if self.features == "speaker":
+            return SpeakerMel(bank, self.hop)
         if self.features == "mfcc":
             return MFCC(bank, self.hop, self.coefficients)
         if self.features == "kaldi":
