@@ -15,8 +15,9 @@ CASE = Case(
     what=(
         "From the start of the process to a trained model on disk, and to the end of the process. fastai follows its quick start "
         "(`Resize(224)`, batch 64, its own number of workers); Trainer follows transformers' `run_image_classification.py` with its own "
-        "defaults (batch 8, lr 5e-5), and once more in bfloat16 and channels_last with a learning rate that suits this data better. pretune is "
-        "`pretune finetune DATA` with no setting and an empty cache; its whole process includes the audit, the floors and the report."
+        "defaults (batch 8, lr 5e-5), and once more in bfloat16 and channels_last with a learning rate that suits this data better. "
+        "pretune is `pretune finetune DATA` with no setting and an empty cache; its whole process includes the audit, the floors and "
+        "the report."
     ),
     contestants=(
         Contestant(
