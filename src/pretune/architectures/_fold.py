@@ -24,7 +24,12 @@ _ACTS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.SiLU: ("swish", []),
 }
 """Activations that oneDNN computes while a convolution's output is still in the processor."""
-_BLOCKS = {"torchvision.models.resnet.BasicBlock", "torchvision.models.resnet.Bottleneck", "timm.models.resnet.BasicBlock", "timm.models.resnet.Bottleneck"}
+_BLOCKS = {
+    "torchvision.models.resnet.BasicBlock",
+    "torchvision.models.resnet.Bottleneck",
+    "timm.models.resnet.BasicBlock",
+    "timm.models.resnet.Bottleneck",
+}
 """Blocks whose conv1, conv2 … are each followed by their bn1, bn2 …, whatever else they do."""
 _PLAIN = {nn.Sequential.forward, ConvNorm.forward, MapStage.forward}
 """Forwards that run the children one after the other."""
@@ -46,7 +51,7 @@ class FusedConv2d(nn.Module):
         self.register_buffer("bias", bias)
         self.act = act or nn.Identity()
         self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
-        self.padding: Pair | None = None if isinstance(conv, SameConv2d) else _padding(conv)
+        self.padding = _padding(conv)
         self.same = conv if isinstance(conv, SameConv2d) else None
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -102,11 +107,11 @@ def _joined(layers: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Modul
     while position < len(layers):
         name, layer = layers[position]
         position += 1
-        if not _foldable(layer):
+        if not isinstance(layer, nn.Conv2d) or not _foldable(layer):
             yield name, layer
             continue
         following = [other for _, other in layers[position : position + 2]]
-        norm = following[0] if following and _is_norm(following[0], layer) else None
+        norm = _norm_of(layer, following[0]) if following else None
         act = next((other for other in following[norm is not None :][:1] if type(other) in _ACTS), None)
         position += (norm is not None) + (act is not None)
         yield name, FusedConv2d(layer, norm, act)
@@ -114,16 +119,22 @@ def _joined(layers: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Modul
 
 def _fold_numbered(block: nn.Module) -> None:
     for number in "123":
-        conv, norm = getattr(block, f"conv{number}", None), getattr(block, f"bn{number}", None)
-        if conv is not None and norm is not None and _foldable(conv) and _is_norm(norm, conv):
+        conv, follower = getattr(block, f"conv{number}", None), getattr(block, f"bn{number}", None)
+        if not isinstance(conv, nn.Conv2d) or not _foldable(conv) or follower is None:
+            continue
+        norm = _norm_of(conv, follower)
+        if norm is not None:
             setattr(block, f"conv{number}", FusedConv2d(conv, norm, None))
             setattr(block, f"bn{number}", nn.Identity())
 
 
-def _foldable(layer: nn.Module) -> bool:
-    plain = isinstance(layer, nn.Conv2d) and type(layer).__module__.startswith(("torch.", "pretune."))
-    return plain and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+def _foldable(conv: nn.Conv2d) -> bool:
+    plain = type(conv).__module__.startswith(("torch.", "pretune."))
+    return plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
-def _is_norm(layer: nn.Module, conv: nn.Module) -> bool:
-    return type(layer) is nn.BatchNorm2d and layer.running_mean is not None and layer.num_features == conv.out_channels
+def _norm_of(conv: nn.Conv2d, follower: nn.Module) -> nn.BatchNorm2d | None:
+    """Return what follows a convolution if it is a plain batch norm of its output."""
+    if type(follower) is not nn.BatchNorm2d or follower.running_mean is None or follower.num_features != conv.out_channels:
+        return None
+    return follower

@@ -17,7 +17,13 @@ from pretune.architectures._base import MapStage
 from pretune.architectures._conv import ConvNorm
 from pretune.types import Features, Layout
 
-_SCALING = {0: (1.0, 1.0, 224, 0.875), 1: (1.0, 1.1, 240, 0.882), 2: (1.1, 1.2, 260, 0.89), 3: (1.2, 1.4, 300, 0.904), 4: (1.4, 1.8, 380, 0.92)}
+_SCALING = {
+    0: (1.0, 1.0, 224, 0.875),
+    1: (1.0, 1.1, 240, 0.882),
+    2: (1.1, 1.2, 260, 0.89),
+    3: (1.2, 1.4, 300, 0.904),
+    4: (1.4, 1.8, 380, 0.92),
+}
 """Variant -> width factor, depth factor, image size in pixels, share of the resized image that is cropped."""
 _STAGES = ((1, 16, 1, 3, 1), (6, 24, 2, 3, 2), (6, 40, 2, 5, 2), (6, 80, 3, 3, 2), (6, 112, 3, 5, 1), (6, 192, 4, 5, 2), (6, 320, 1, 3, 1))
 """Expansion, channels, repeats, kernel, stride of each stage at scale 1."""

@@ -23,7 +23,7 @@ def wrap(
 ) -> Backbone:
     """Return the network with the preprocessing its sizes ask for."""
     name = registry.name_of(sizes)
-    modality = config.build(registry.load("modalities", sizes.modality), _preprocessing(sizes))
+    modality: Any = config.build(registry.load("modalities", sizes.modality), _preprocessing(sizes))
     backbone = Backbone(
         stages=network.stages.items(),
         modality=modality,

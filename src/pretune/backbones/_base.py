@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from pretune.errors import WeightsError
@@ -102,8 +101,8 @@ class Backbone(nn.Module):
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the pretrained head's classes, in its order."""
-        if callable(self._classes):
-            self._classes = self._classes()
+        known = self._classes
+        self._classes = known if known is None or isinstance(known, tuple) else known()
         return self._classes
 
     def forward(self, features: Features) -> Features:
@@ -166,7 +165,7 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
             f"{len(missing)} missing, {len(unexpected)} unexpected, {len(wrong)} of another shape ({shown}). "
             "Name the architecture these weights were trained with."
         )
-    taken = OrderedDict((k, v) for k, v in state.items() if k in own and k not in other)
-    taken._metadata = own._metadata  # type: ignore[attr-defined]  # the version of each module's format
+    taken: Any = OrderedDict((k, v) for k, v in state.items() if k in own and k not in other)
+    taken._metadata = getattr(own, "_metadata", {})  # the version of each module's format
     network.load_state_dict(taken, strict=False)
     return LoadReport(source=source, matched=len(taken), missing=missing, unexpected=unexpected)

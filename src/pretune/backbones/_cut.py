@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class Uninitialised(TorchFunctionMode):
 
     _DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.trunc_normal_)
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204, D105
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0] if func in self._DRAWS else func(*args, **(kwargs or {}))
 
 
@@ -76,18 +77,18 @@ def row(*modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def after_each(layers: Iterable[nn.Module], kind: type[nn.Module]) -> list[nn.Sequential]:
-    """Cut layers in a row after every one of a kind."""
+def after_each(layers: Iterable[nn.Module], *kinds: type[nn.Module]) -> list[nn.Sequential]:
+    """Cut layers in a row after every one of some kinds."""
     parts: list[list[nn.Module]] = [[]]
     for layer in layers:
         parts[-1].append(layer)
-        if isinstance(layer, kind):
+        if isinstance(layer, kinds):
             parts.append([])
     return [row(*part) for part in parts if part]
 
 
 def numbered(name: str, modules: Iterable[nn.Module], layout: Layout = "map") -> list[Stage]:
-    """Return stages name1, name2 …"""
+    """Return stages called name1, name2 and so on."""
     return [(f"{name}{i + 1}", module, layout) for i, module in enumerate(modules)]
 
 

@@ -46,7 +46,8 @@ def fetch(id: str, address: str, size: str, licence: str, download: Callable[[],
     try:
         return download()
     except (OSError, RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:160]
         raise WeightsError(
-            f"{id} could not be downloaded from {address}: {type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}. "
+            f"{id} could not be downloaded from {address}: {type(error).__name__}: {why}. "
             "Check the network, or put the file in the folder that PRETUNE_WEIGHTS names."
         ) from None

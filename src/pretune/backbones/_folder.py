@@ -69,7 +69,9 @@ def _read_builder(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / BUILDER).read_text(encoding="utf-8"))
     except OSError:
-        raise WeightsError(f"{folder} is not a saved backbone: it has no {BUILDER}. Give a run folder of pretune, or its backbone/ folder.") from None
+        raise WeightsError(
+            f"{folder} is not a saved backbone: it has no {BUILDER}. Give a run folder of pretune, or its backbone/ folder."
+        ) from None
     except ValueError as error:
         raise WeightsError(f"{folder / BUILDER} is damaged ({error}). Take another run.") from None
 

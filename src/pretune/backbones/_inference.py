@@ -19,7 +19,7 @@ class InferenceCopy(nn.Module):
     def __init__(self, stages: Iterable[nn.Module], bfloat16: bool) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.bfloat16 = bfloat16
+        self.rounded = bfloat16
 
     @torch.no_grad()
     def forward(self, features: Features) -> Features:
@@ -27,7 +27,7 @@ class InferenceCopy(nn.Module):
         tensor = features.tensor
         if tensor.ndim == 4:
             features = features.with_tensor(tensor.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(tensor.device.type, torch.bfloat16, enabled=self.rounded):
             for stage in self.stages:
                 features = stage(features)
         return features

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pretune import config
 from pretune.architectures.efficientnet_lite import EfficientNetLite
 from pretune.backbones._architectures import wrap
 from pretune.backbones._base import Backbone, load_matching
@@ -38,11 +39,13 @@ def assemble(state: dict[str, Tensor] | None, origin: str, *, variant: int = 0) 
         origin: where they come from, for messages.
         variant: 0 to 4.
     """
-    sizes = EfficientNetLite(variant=variant, classes=1000)  # type: ignore[arg-type]
+    sizes = config.build(EfficientNetLite, {"variant": variant, "classes": 1000})
     network = sizes.build()
     if state is None:
         return wrap(sizes, network)
-    blocks = [f"stages.{name}.{i}" for name, stage in network.stages.items() if name.startswith("stage") for i in range(len(stage))]
+    blocks = [
+        f"stages.{name}.{i}" for name, stage in network.stages.items() if name.startswith("stage") for i, _ in enumerate(stage.children())
+    ]
     renamed = {_renamed(name, blocks): tensor for name, tensor in state.items()}
     report = load_matching(network, renamed, source=origin)
     return wrap(sizes, network, classifier=network.classifier, classes=imagenet_classes, report=report)

@@ -35,7 +35,8 @@ def cut(network: Any, size: int) -> Cut:
         wanted_BD = network(x_BCHW)
         if not isinstance(wanted_BD, Tensor) or wanted_BD.ndim != 2:
             raise SettingError(f"{type(network).__name__} of timm gives no single vector a picture, so it cannot be a backbone.")
-        stages = next((s for s in _candidates(network) if _equal(s, x_BCHW, wanted_BD)), [("network", network, "pooled")])
+        whole: list[Stage] = [("network", network, "pooled")]
+        stages = next((s for s in _candidates(network) if _equal(s, x_BCHW, wanted_BD)), whole)
         layouts = _layouts(stages, x_BCHW)
     width = wanted_BD.shape[1]
     linear = classifier if isinstance(classifier, nn.Linear) and classifier.in_features == width else None
@@ -53,18 +54,19 @@ def _candidates(network: Any) -> Iterator[list[Stage]]:
     for stem in _STEMS:
         for body in _BODIES:
             if hasattr(network, stem[0]) and hasattr(network, body[0]):
-                yield _chain(network, stem, body)
+                yield _chain(network, stem, body, _ENDS)
+                yield _chain(network, stem, body, ())
 
 
-def _chain(network: Any, stem: tuple[str, ...], body: tuple[str, ...]) -> list[Stage]:
-    stages = [("stem", _modules(network, stem), "map")]
+def _chain(network: Any, stem: tuple[str, ...], body: tuple[str, ...], after: tuple[str, ...]) -> list[Stage]:
+    stages: list[Stage] = [("stem", _modules(network, stem), "map")]
     for name in body:
         layer = getattr(network, name)
         if len(body) > 1:
             stages.append((name, layer, "map"))
         else:
             stages += [(f"{name.removesuffix('s')}{i + 1}", child, "map") for i, child in enumerate(layer)]
-    ends = tuple(name for name in _ENDS if isinstance(getattr(network, name, None), nn.Module))
+    ends = tuple(name for name in after if isinstance(getattr(network, name, None), nn.Module))
     used = {*stem, *body, *ends}
     if ends:
         stages.append(("final", _modules(network, ends), "map"))
@@ -80,13 +82,14 @@ def _channels_last(stages: list[Stage]) -> list[Stage]:
 
 
 def _features(network: Any) -> list[Stage]:
-    pools = (nn.MaxPool2d, *{type(m) for m in network.features if "Transition" in type(m).__name__})
-    parts = after_each(network.features, pools)  # type: ignore[arg-type]
+    transitions = {type(m) for m in network.features if "Transition" in type(m).__name__}
+    parts = after_each(network.features, nn.MaxPool2d, *transitions)
     return [*((f"block{i + 1}", part, "map") for i, part in enumerate(parts)), ("pool", _head(network, {"features"}), "pooled")]
 
 
 def _transformer(network: Any) -> list[Stage]:
-    inside = {name for name, _ in [*network.named_children(), *network.named_parameters(recurse=False), *network.named_buffers(recurse=False)]}
+    own = (network.named_children(), network.named_parameters(recurse=False), network.named_buffers(recurse=False))
+    inside = {name for kind in own for name, _ in kind}
     rope = getattr(network, "rope", None)
     embed = Part(network, _embed, inside - {"blocks", *_HEADS})
     blocks = [block if rope is None else Rotated(block, rope) for block in network.blocks]
@@ -120,7 +123,9 @@ def _modules(network: Any, names: tuple[str, ...]) -> nn.Module:
 class Rotated(nn.Module):
     """A transformer block that takes rotary positions."""
 
-    def __init__(self, block: nn.Module, rope: nn.Module) -> None:
+    rope: Any
+
+    def __init__(self, block: nn.Module, rope: Any) -> None:
         super().__init__()
         self.block, self.rope = block, rope
 
@@ -136,7 +141,8 @@ def _equal(stages: list[Stage], x: Tensor, wanted_BD: Tensor) -> bool:
             x = module.eval()(x)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError):
         return False  # this network is not of that shape after all; the next candidate is tried
-    return isinstance(x, Tensor) and x.shape == wanted_BD.shape and torch.allclose(x, wanted_BD, rtol=1e-4, atol=1e-5 * float(wanted_BD.abs().max()))
+    scale = float(wanted_BD.abs().max())
+    return isinstance(x, Tensor) and x.shape == wanted_BD.shape and torch.allclose(x, wanted_BD, rtol=1e-4, atol=1e-5 * scale)
 
 
 def _layouts(stages: list[Stage], x: Tensor) -> dict[str, Any]:

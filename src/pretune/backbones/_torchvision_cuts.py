@@ -93,7 +93,7 @@ def _grouped(blocks: list[Any]) -> list[nn.Sequential]:
 
 
 def _shufflenet(network: Any) -> Cut:
-    stages = [("stage2", network.stage2, "map"), ("stage3", network.stage3, "map"), ("stage4", network.stage4, "map")]
+    stages: list[Stage] = [("stage2", network.stage2, "map"), ("stage3", network.stage3, "map"), ("stage4", network.stage4, "map")]
     return _mapped([("stem", row(network.conv1, network.maxpool), "map"), *stages, ("final", network.conv5, "map")], network.fc)
 
 
@@ -136,8 +136,8 @@ def _vit(network: Any) -> Cut:
 def _swin(network: Any) -> Cut:
     stem, *rest = network.features
     stages = [channels_first(stage) for stage in _downsampled(rest)]
-    all_stages = [("stem", row(stem, Permute(0, 3, 1, 2)), "map"), *numbered("stage", stages), ("norm", channels_first(network.norm), "map")]
-    return _mapped(all_stages, network.head)
+    embed, norm = row(stem, Permute(0, 3, 1, 2)), channels_first(network.norm)
+    return _mapped([("stem", embed, "map"), *numbered("stage", stages), ("norm", norm, "map")], network.head)
 
 
 def _maxvit(network: Any) -> Cut:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +17,8 @@ from pretune.errors import SettingError, WeightsError, did_you_mean
 from pretune.modalities.image import Image
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
+_NO_LICENCE = "not stated by timm"
+_SIZE = "its size is told while it is fetched"
 _LEAST = 64
 """Pixels of the picture with which a cut of a network that takes any size is checked."""
 
@@ -43,7 +44,7 @@ class Timm:
         classes = imagenet_classes if facts.num_classes == 1000 else None
         backbone = assemble(read_state(path).tensors, str(path), network=name, image_size=image_size, classes=classes, **settings)
         assert backbone.report is not None
-        backbone.report = replace(backbone.report, licence=facts.license or "not stated by timm")
+        backbone.report = replace(backbone.report, licence=facts.license or _NO_LICENCE)
         return backbone
 
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
@@ -53,7 +54,13 @@ class Timm:
 
 
 def assemble(
-    state: dict[str, Tensor] | None, origin: str, *, network: str, image_size: int | None = None, classes: Classes = imagenet_classes, **settings: Any
+    state: dict[str, Tensor] | None,
+    origin: str,
+    *,
+    network: str,
+    image_size: int | None = None,
+    classes: Classes = imagenet_classes,
+    **settings: Any,
 ) -> Backbone:
     """Return a timm network as a backbone.
 
@@ -96,12 +103,14 @@ def _facts(name: str) -> Any:
     return get_pretrained_cfg(name, allow_unregistered=True) or timm.models.PretrainedCfg()
 
 
-def _make(network: str, state: dict[str, Tensor] | None, origin: str, settings: dict[str, Any]) -> tuple[torch.nn.Module, LoadReport | None]:
+def _make(
+    network: str, state: dict[str, Tensor] | None, origin: str, settings: dict[str, Any]
+) -> tuple[torch.nn.Module, LoadReport | None]:
     import timm
 
-    loading = {} if state is None else {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state, "custom_load": False}}
+    given = None if state is None else {"state_dict": state, "custom_load": False}
     try:
-        made = timm.create_model(network, **loading, **settings)
+        made = timm.create_model(network, pretrained=state is not None, pretrained_cfg_overlay=given, **settings)
     except TypeError as error:
         raise SettingError(f"timm:{network} does not take these settings: {error}.") from None
     except (AssertionError, ValueError) as error:
@@ -110,13 +119,14 @@ def _make(network: str, state: dict[str, Tensor] | None, origin: str, settings: 
         if state is None:
             raise
         first = " ".join(str(error).split())[:300]
-        raise WeightsError(f"{origin} does not fit timm's {network}: {first}. Name the architecture these weights were trained with.") from None
+        cure = "Name the architecture these weights were trained with."
+        raise WeightsError(f"{origin} does not fit timm's {network}: {first}. {cure}") from None
     return made, None if state is None else LoadReport(source=origin, matched=len(made.state_dict()))
 
 
 def _image(name: str, facts: Any, image_size: int | None) -> Image:
     if facts.crop_mode == "border" or facts.input_size[0] != 3:
-        raise SettingError(f"timm:{name} wants pictures padded to a square, or not in colour, which is not done here. Take another network.")
+        raise SettingError(f"timm:{name} wants pictures padded to a square, or not in colour, which is not done here. Take another.")
     size = image_size or facts.input_size[-1]
     return Image(
         size=size,
@@ -144,10 +154,7 @@ def _file(name: str, facts: Any, offline: bool) -> Path:
     address = f"https://huggingface.co/{facts.hf_hub_id}/resolve/main/{files[0]}"
     if offline:
         raise absent(f"timm:{name}", address, own, f"the Hugging Face cache entry of {facts.hf_hub_id}")
-    return fetch(
-        f"timm:{name}", address, "its size is told while it is fetched", facts.license or "not stated by timm",
-        lambda: Path(hf_hub_download(facts.hf_hub_id, files[0])),
-    )  # fmt: skip
+    return fetch(f"timm:{name}", address, _SIZE, facts.license or _NO_LICENCE, lambda: Path(hf_hub_download(facts.hf_hub_id, files[0])))
 
 
 def _file_at(id: str, facts: Any, own: str, offline: bool) -> Path:
@@ -156,7 +163,7 @@ def _file_at(id: str, facts: Any, own: str, offline: bool) -> Path:
     path = find(own, kept)
     if path is None and offline:
         raise absent(id, facts.url, own, str(kept))
-    return path or fetch(id, facts.url, "its size is told while it is fetched", facts.license or "not stated by timm", lambda: _download(facts.url, kept))
+    return path or fetch(id, facts.url, _SIZE, facts.license or _NO_LICENCE, lambda: _download(facts.url, kept))
 
 
 def _download(url: str, to: Path) -> Path:

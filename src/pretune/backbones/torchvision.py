@@ -146,7 +146,8 @@ def _fitted(network: nn.Module, image: Image, state: dict[str, Tensor]) -> dict[
         return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in state.items()}
     if family != "vision_transformer" or "encoder.pos_embedding" not in state:
         return state
-    return dict(interpolate_embeddings(image.size, network.patch_size, OrderedDict(state)))  # type: ignore[arg-type]
+    vit: Any = network
+    return dict(interpolate_embeddings(image.size, vit.patch_size, OrderedDict(state)))
 
 
 def _fill(network: nn.Module, classifier: nn.Linear | None, state: dict[str, Tensor], origin: str) -> tuple[LoadReport, bool]:

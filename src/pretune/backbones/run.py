@@ -1,0 +1,43 @@
+"""The backbone of a finished run of ours: its weights and preprocessing, not its head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pretune.backbones._base import Backbone
+from pretune.backbones._folder import BUILDER, read
+from pretune.errors import WeightsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """`run:PATH`, a run folder or the backbone/ folder in it."""
+
+    component: ClassVar[bool] = True
+
+    def names(self, pattern: str = "") -> list[str]:
+        """Return the run folders below runs/ that have a backbone."""
+        found = (path.parent.parent.as_posix() for path in Path("runs").glob(f"*/backbone/{BUILDER}"))
+        return sorted(name for name in found if pattern in name)
+
+    def load(self, name: str, *, offline: bool = True) -> Backbone:
+        """Return the backbone that the run saved; it keeps the id it was built by.
+
+        Raises:
+            WeightsError: no run is there, or its backbone does not fit.
+        """
+        path = Path(name).expanduser()
+        folder = path if (path / BUILDER).is_file() else path / "backbone"
+        if not (folder / BUILDER).is_file():
+            known = self.names()
+            there = f" Runs here: {', '.join(known[:12])}." if known else ""
+            raise WeightsError(f"run:{name} is not a run folder with a backbone: {folder / BUILDER} does not exist.{there}")
+        return read(folder)
+
+    def build(self, name: str, **settings: Any) -> Backbone:
+        """Return the run's architecture with fresh weights."""
+        from pretune.backbones._load import build
+
+        return build(self.load(name).builder)
