@@ -100,7 +100,7 @@ def main() -> None:
         f"Which of {photos} photos is this crop from? {TRAIN} crops of each to learn from, {TEST} of its other half to be scored on: {data}"
     )
     pretrained = finetune(data, FOLDER / "pretrained", "backbone=package:efficientnet_lite0")
-    random = finetune(data, FOLDER / "random", "backbone=scratch:efficientnet_lite0")
+    random = finetune(data, FOLDER / "random", "backbone=scratch:efficientnet_lite")
     print(
         f"\naccuracy on unseen halves: {pretrained:.3f} with pretrained features, {random:.3f} with random ones, {1 / photos:.3f} by chance"
     )
