@@ -54,7 +54,7 @@ class Optim:
             if "weight_decay" in takes:
                 table["weight_decay"] = weight_decay if group.decay else 0.0
             tables.append(table)
-        return cls(tables, lr=lr, **options)
+        return _eager(cls)(tables, lr=lr, **options)
 
     def _options(self, takes: Mapping[str, object]) -> dict[str, object]:
         from pretune.errors import SettingError
@@ -71,6 +71,12 @@ class Optim:
             if key not in takes:
                 raise SettingError(f"optim={self.name} has no {key}; leave optim.{key.replace('betas', 'beta1/beta2')} out.")
         return options
+
+
+def _eager(cls: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """Return the same optimizer without torch.compile's guards, whose first call imports the compiler (1 to 3 seconds)."""
+    plain = {name: inspect.unwrap(getattr(cls, name)) for name in ("add_param_group", "zero_grad")}
+    return type(cls.__name__, (cls,), {**plain, "step": torch.no_grad()(inspect.unwrap(cls.step))})
 
 
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, torch.Tensor]]:
