@@ -15,7 +15,9 @@ from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
 from pretune.models import Learner, Model
 from pretune.runner.prepare import Prepared
+from pretune.training.acceleration import choose
 from pretune.training.plan import Precision
+from pretune.training.step import to_device
 from pretune.types import Features
 
 ITEMS = 8
@@ -51,6 +53,7 @@ def _seconds(module: nn.Module, batch: Features) -> float:
 
 def step_choice(learner: Learner, loader: Loader, wanted: str | None) -> dict[str, Any]:
     """Return how training steps compute, as asked or as measured on a first batch."""
-    if wanted is not None:
-        return asdict(Precision(bfloat16=wanted == "bfloat16", channels_last=True, reason="as asked"))
-    return asdict(Precision(channels_last=True))
+    batches = loader.iterate(0)
+    batch = to_device(next(batches), next(learner.parameters()).device)
+    batches.close()
+    return asdict(choose(learner, batch, bfloat16=None if wanted is None else wanted == "bfloat16"))

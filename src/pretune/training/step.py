@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretune.errors import TrainingError
+from pretune.models.folding import Pairs, folded, frozen_pairs
+from pretune.models.learner import Learner
 from pretune.training.plan import Plan, Precision
 from pretune.types import Batch, StepOutput
 
@@ -33,6 +36,15 @@ def take(batch: Batch, items: slice) -> Batch:
     return Batch(inputs=inputs, targets=None if batch.targets is None else batch.targets[items], index=batch.index[items])
 
 
+def arranged(batch: Batch, precision: Precision) -> Batch:
+    """Lay out images (B, C, H, W) in memory as the precision says; the network's maps follow."""
+    tensor = batch.inputs.tensor
+    if tensor.ndim != 4:
+        return batch
+    layout = torch.channels_last if precision.channels_last else torch.contiguous_format
+    return replace(batch, inputs=batch.inputs.with_tensor(tensor.contiguous(memory_format=layout)))
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move a batch's tensors."""
     if device.type == "cpu":
@@ -49,6 +61,7 @@ class Stepper:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, device: torch.device) -> None:
         self.module, self.optimizer, self.plan, self.device = module, optimizer, plan, device
         self.micro_batch = plan.precision.micro_batch
+        self._foldable: Pairs | None = None
         self._params = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, batch: Batch) -> StepOutput:
@@ -73,18 +86,26 @@ class Stepper:
 
     def _accumulate(self, batch: Batch) -> StepOutput:
         """Add up the gradient of the whole batch's mean loss."""
-        parts = split(batch, self.micro_batch)
+        parts = split(arranged(batch, self.plan.precision), self.micro_batch)
         total = torch.zeros((), device=batch.inputs.tensor.device)
         logs: dict[str, float] = {}
         for position, part in enumerate(parts):
             share = part.size / batch.size
             with self._synchronised(position == len(parts) - 1):
-                with autocast(self.plan.precision, part.inputs.tensor.device):
+                with autocast(self.plan.precision, part.inputs.tensor.device), folded(self._pairs(part)):
                     out = self.module(part)
                 (out.loss * share).backward()
             total += out.loss.detach() * share
             logs = {key: logs.get(key, 0.0) + value * share for key, value in out.logs.items()}
         return StepOutput(loss=total, size=batch.size, logs=logs)
+
+    def _pairs(self, part: Batch) -> Pairs:
+        """Return the convolutions whose frozen norms are folded into them, found at the first step."""
+        if self._foldable is None:
+            module = self.module.module if isinstance(self.module, DistributedDataParallel) else self.module
+            learner = cast("Learner", module)
+            self._foldable = frozen_pairs(learner, lambda: learner.predict(take(part, slice(0, 2))))
+        return self._foldable
 
     def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Exchange gradients between ranks only with the last micro-batch."""
