@@ -74,7 +74,7 @@ class Audio:
     def __post_init__(self) -> None:
         if self.seconds is not None and self.longest is not None and self.seconds > self.longest:
             raise SettingError(f"seconds must be at most {self.longest:g}, which is what this backbone can take; got {self.seconds:g}.")
-        if self.coefficients > self.mels:
+        if self.features == "mfcc" and self.coefficients > self.mels:
             raise SettingError(f"audio.coefficients must be at most audio.mels = {self.mels}; got {self.coefficients}.")
 
     @classmethod
