@@ -54,7 +54,7 @@ class Model(nn.Module):
         for position, stage in enumerate(self.stages.values()):
             if any(p.requires_grad for p in stage.parameters()):
                 return position
-        return len(self.stages)
+        return len(self.stages) - 1  # nothing learns: everything but the head, which gives outputs and no features
 
     def forward(self, features: Features, start: int = 0) -> Tensor:
         """Return outputs (B, outputs) from the features that stage number `start` takes."""
