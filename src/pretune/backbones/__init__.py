@@ -3,7 +3,7 @@
 from pretune.backbones._base import Backbone, BackboneSource, Builder, LoadReport, TensorStage, load_matching
 from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
-from pretune.backbones._load import build, default, load
+from pretune.backbones._load import build, default, for_modality, load
 from pretune.backbones._packages import PackageFile, PackageWeights
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "TensorStage",
     "build",
     "default",
+    "for_modality",
     "inference_copy",
     "load",
     "load_matching",

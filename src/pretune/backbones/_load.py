@@ -56,6 +56,16 @@ def default(modality: str) -> str:
     raise WeightsError(f"no installed package holds {modality} weights. {how}")
 
 
+def for_modality(id: str, modality: str) -> str:
+    """Return the id of the network of that name which takes a modality: 'scratch:lstm' is 'scratch:audiolstm' for audio."""
+    match = re.fullmatch(r"scratch:(\w+)(,.*)?", id)
+    other = f"{modality}{match[1]}" if match else ""
+    if match is None or match[1] not in registry.names("architectures") or other not in registry.names("architectures"):
+        return id
+    takes = getattr(registry.load("architectures", match[1]), "modality", modality)
+    return id if takes == modality else f"scratch:{other}{match[2] or ''}"
+
+
 def _parse(id: str) -> tuple[str, BackboneSource, dict[str, Any]]:
     """Split 'source:name,key=value,…'."""
     kind, colon, name = id.partition(":")

@@ -140,7 +140,7 @@ TABLE: dict[str, PackageWeights] = {
         licence="BSD-3-Clause",
         files=((_MOBILENET,),),
         assemble="pretune.backbones.torchvision:assemble",
-        settings={"network": "mobilenet_v2"},
+        settings={"network": "mobilenet_v2", "weights": "IMAGENET1K_V1"},
     ),
     "minilm": PackageWeights(
         modality="text",

@@ -73,7 +73,7 @@ def _torch(path: Path) -> Any:
             f"{path} holds Python code or objects besides tensors, which are never run here ({named[:160]}). "
             "Where you trust it, load it once yourself and save only the tensors: torch.save(model.state_dict(), 'weights.pth')."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, OSError) as error:
         what = "a TorchScript archive" if "TorchScript" in str(error) else "not a whole PyTorch file"
         raise WeightsError(
             f"{path} is {what} ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__}). "
