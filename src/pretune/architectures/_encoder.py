@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._attention import attend
 from pretune.architectures._dropout import DropAdd
 from pretune.types import Features
 
@@ -83,10 +84,8 @@ class EncoderLayer(nn.Module):
         return self.down(F.gelu(self.up(x_BTD)))
 
     def _attend(self, x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
-        q, k, v = (part.transpose(1, 2) for part in self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).unbind(2))
-        seen = None if mask_BT is None or bool(mask_BT.all()) else mask_BT[:, None, None, :]
-        y_BHTE = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=self.attention_dropout if self.training else 0.0)
-        return self.out(y_BHTE.transpose(1, 2).flatten(2))
+        mask_BT = None if mask_BT is None or bool(mask_BT.all()) else mask_BT
+        return self.out(attend(self.qkv(x_BTD), self.heads, mask_BT, self.attention_dropout if self.training else 0.0))
 
 
 class Norm(nn.LayerNorm):

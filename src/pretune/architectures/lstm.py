@@ -1,0 +1,91 @@
+"""A recurrent network over words: an embedding, then an LSTM; padding never reaches its state.
+
+S. Hochreiter and J. Schmidhuber, "Long Short-Term Memory", 1997.
+
+Shapes: B texts, T positions, D channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from pretune.architectures._words import Words
+from pretune.config import Within
+from pretune.types import Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lstm:
+    """The sizes of an LSTM over words; its tokenizer is made from the training texts."""
+
+    component: ClassVar[bool] = True
+    modality: ClassVar[str] = "text"
+    pooling: ClassVar[str] = "max"
+
+    vocabulary: Annotated[int, Within(300)] = 10_000
+    """Words known at most."""
+    units: Literal["word", "piece", "character"] = "word"
+    """What texts are cut into."""
+    embedding: Annotated[int, Within(1)] = 100
+    """Channels of a word's vector."""
+    hidden: Annotated[int, Within(1)] = 200
+    """Units of the LSTM, in each direction."""
+    layers: Annotated[int, Within(1, 8)] = 1
+    """LSTM layers."""
+    bidirectional: bool = False
+    """Read texts from their end too."""
+    dropout: Annotated[float, Within(0, 0.9)] = 0.5
+    """Share of the inputs of the LSTM, and of its outputs, dropped in training."""
+    max_tokens: Annotated[int, Within(4)] = 256
+    """Words a text is cut to."""
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the text settings."""
+        return {"vocabulary": self.vocabulary, "units": self.units, "max_tokens": self.max_tokens}
+
+    def build(self) -> LstmNetwork:
+        """Return the network with fresh weights."""
+        return LstmNetwork(self)
+
+
+class LstmNetwork(nn.Module):
+    """Ordered `stages`: words, recurrence; ids (B, T) -> sequence (B, T, D)."""
+
+    layout: ClassVar[str] = "sequence"
+
+    def __init__(self, sizes: Lstm) -> None:
+        super().__init__()
+        self.width = sizes.hidden * (2 if sizes.bidirectional else 1)
+        self.stages = nn.ModuleDict({"words": Words(sizes.vocabulary, sizes.embedding, sizes.dropout), "recurrence": Recurrence(sizes)})
+
+    def forward(self, features: Features) -> Features:
+        """Run all stages."""
+        for stage in self.stages.values():
+            features = stage(features)
+        return features
+
+
+class Recurrence(nn.Module):
+    """LSTM layers; where they read backwards, texts are packed so that they begin at their own last word.
+
+    Forwards nothing need be packed: padding follows the words, and no output of a word depends on what follows it.
+    """
+
+    def __init__(self, sizes: Lstm) -> None:
+        super().__init__()
+        between = sizes.dropout if sizes.layers > 1 else 0.0
+        self.lstm = nn.LSTM(sizes.embedding, sizes.hidden, sizes.layers, batch_first=True, bidirectional=sizes.bidirectional, dropout=between)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, features: Features) -> Features:
+        """Return (B, T, D)."""
+        x_BTD, mask = features.tensor, features.mask
+        if mask is None or not self.lstm.bidirectional:
+            return features.with_tensor(self.dropout(self.lstm(x_BTD)[0]))
+        packed = pack_padded_sequence(x_BTD, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        out_BTD, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x_BTD.shape[1])
+        return features.with_tensor(self.dropout(out_BTD))
