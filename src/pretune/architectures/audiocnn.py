@@ -61,12 +61,16 @@ class AudioCNNNetwork(nn.Module):
         return features
 
 
-class Bands(nn.BatchNorm1d):
+class Bands(nn.Module):
     """Standardises each mel band over the training sounds: sequence (B, F, M) -> map (B, 1, F, M)."""
 
-    def forward(self, features: Features) -> Features:  # type: ignore[override]
+    def __init__(self, mels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(mels)
+
+    def forward(self, features: Features) -> Features:
         """Return the normed spectrogram as a map of one channel."""
-        x_BMF: Tensor = super().forward(features.tensor.transpose(1, 2))
+        x_BMF: Tensor = self.norm(features.tensor.transpose(1, 2))
         return features.with_tensor(x_BMF.transpose(1, 2)[:, None], "map")
 
 

@@ -54,7 +54,7 @@ class AudioLSTMNetwork(nn.Module):
         self.layout: Literal["sequence", "pooled"] = "pooled" if sizes.embedding else "sequence"
         self.width = sizes.embedding or sizes.units
         inputs = [min(40, sizes.mels) if sizes.features == "mfcc" else sizes.mels] + [sizes.units] * (sizes.layers - 1)
-        self.stages = nn.ModuleDict({f"layer{i + 1}": Layer(width, sizes.units, batch_first=True) for i, width in enumerate(inputs)})
+        self.stages = nn.ModuleDict({f"layer{i + 1}": Layer(width, sizes.units) for i, width in enumerate(inputs)})
         if sizes.embedding:
             self.stages["embedding"] = Embedding(sizes.units, sizes.embedding)
 
@@ -65,20 +65,28 @@ class AudioLSTMNetwork(nn.Module):
         return features
 
 
-class Layer(nn.LSTM):
+class Layer(nn.Module):
     """One forward LSTM layer as a stage: what comes after a sound cannot reach back into its states."""
 
-    def forward(self, features: Features) -> Features:  # type: ignore[override]
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, units, batch_first=True)
+
+    def forward(self, features: Features) -> Features:
         """Return the states, sequence (B, F, D)."""
-        return features.with_tensor(super().forward(features.tensor)[0], "sequence")
+        return features.with_tensor(self.lstm(features.tensor)[0], "sequence")
 
 
-class Embedding(nn.Linear):
+class Embedding(nn.Module):
     """The state at the last real frame, mapped, rectified and scaled to length 1."""
 
-    def forward(self, features: Features) -> Features:  # type: ignore[override]
+    def __init__(self, units: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(units, width)
+
+    def forward(self, features: Features) -> Features:
         """Return pooled (B, embedding)."""
         states_BFD, mask = features.tensor, features.mask
         last_B = torch.full((len(states_BFD),), states_BFD.shape[1] - 1) if mask is None else mask.sum(1) - 1
-        mapped_BE = super().forward(states_BFD[torch.arange(len(states_BFD)), last_B.to(states_BFD.device)])
+        mapped_BE = self.linear(states_BFD[torch.arange(len(states_BFD)), last_B.to(states_BFD.device)])
         return Features(tensor=F.normalize(mapped_BE.relu(), dim=1), layout="pooled")

@@ -23,7 +23,7 @@ def read_resemblyzer(parts: tuple[Path, ...]) -> dict[str, Tensor]:
 
 def _speaker_name(name: str) -> str:
     match = re.fullmatch(r"lstm\.(\w+)_l(\d+)", name)
-    return f"stages.layer{int(match[2]) + 1}.{match[1]}_l0" if match else name.replace("linear.", "stages.embedding.")
+    return f"stages.layer{int(match[2]) + 1}.lstm.{match[1]}_l0" if match else f"stages.embedding.{name}"
 
 
 def assemble_resemblyzer(state: dict[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:

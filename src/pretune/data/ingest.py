@@ -90,7 +90,7 @@ def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, p
     return Ingested(
         store=store,
         rows=[source.row for source in used],
-        ledger=[_entry(row.id, *bad[row.id]) for row in rows if row.id in bad],
+        ledger=[_entry(row.id, *bad[row.id]) for row in rows if row.id in bad] + _mended(used, store.infos),
         hashes=[source.hash for source in used],
         hit=not decoding.ended,
         seconds=time.perf_counter() - started,
@@ -242,6 +242,15 @@ def _chunks(items: list[T], size: int) -> Iterator[list[T]]:
 def _pool(threads: int) -> int:
     """Return how many threads work besides this one, which only writes."""
     return threads if threads > 1 else 0
+
+
+def _mended(sources: list[_Source], infos: list[Info]) -> list[LedgerEntry]:
+    """Return entries for what a decoder had to mend: its `repaired` is a sentence."""
+    return [
+        LedgerEntry(item=source.row.id, action="repaired", reason="mended", detail=str(info["repaired"]))
+        for source, info in zip(sources, infos, strict=True)
+        if "repaired" in info
+    ]
 
 
 def _entry(item: str, reason: str, detail: str) -> LedgerEntry:

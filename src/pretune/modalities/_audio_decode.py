@@ -22,8 +22,8 @@ _BLOCK = 1 << 18
 """Frames decoded at once: the memory of a file of any length and width beyond its mono samples."""
 _CANCELS = 0.1
 """Channels whose mean keeps less than this share of the loudest one's amplitude cancel each other."""
-_OVER = 8.0
-"""Peak beyond which samples cannot be meant as parts of full scale, and float16 would lose them."""
+_FAINT, _OVER = 1e-4, 8.0
+"""Peaks below and above which samples are not meant as parts of full scale, and float16 would lose them."""
 _OFFSET = 0.02
 _SLACK = 0.1
 """Seconds by which lossy formats' headers may be wrong."""
@@ -54,12 +54,10 @@ def decode(raw: bytes, sample_rate: int) -> tuple[NDArray[np.float16], Info]:
         silent_range = 0.0 if file.subtype in _FLOAT else 2**-14
     _check(samples, sample_rate, silent_range)
     samples, offset = _centred(samples, repairs)
-    peak = float(np.abs(samples).max())
-    if peak > _OVER:
+    peak, rms = float(np.abs(samples).max()), float(np.sqrt(np.mean(np.square(samples), dtype=np.float64)))
+    if not _FAINT <= peak <= _OVER:
         samples /= np.float32(peak)
-        repairs.append(f"its samples reach {peak:.4g} where 1 is full scale; they were scaled to 1")
-        peak = 1.0
-    rms = float(np.sqrt(np.mean(np.square(samples), dtype=np.float64)))
+        repairs.append(f"its samples reach {peak:.3g} where 1 is full scale; they were scaled to 1")
     info |= {"seconds": round(len(samples) / sample_rate, 4), "rms": _rounded(rms), "peak": _rounded(peak), "offset": _rounded(offset)}
     if repairs:
         info["repaired"] = "; ".join(repairs)

@@ -131,7 +131,7 @@ class _Run:
         torch.manual_seed(self.recipe.training.seed)
         if self.given.backbone is not None:
             return self.given.backbone
-        name = self.recipe.backbone or backbones.default(modality)
+        name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
         backbone = backbones.load(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         self._adapt(backbone, modality)
         self._set_inputs(backbone)
