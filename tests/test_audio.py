@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.sounds import RATE, encoded, loudest_hertz, tone, write_tones
 
 from pretune import config
 from pretune.augmentations import preset
@@ -25,6 +24,7 @@ from pretune.modalities._audio_spectrum import Bank
 from pretune.modalities.audio import Audio, loudest
 from pretune.modalities.image import Image
 from pretune.types import Batch, Features
+from tests.sounds import RATE, encoded, loudest_hertz, tone, write_tones
 
 AUDIO = Audio()
 
@@ -120,7 +120,9 @@ def test_ffmpeg_is_asked_for_what_libsndfile_cannot_read(tmp_path: Path, monkeyp
     program = tmp_path / "ffmpeg"
     wav = tmp_path / "sound.wav"
     wav.write_bytes(encoded(tone(440)))
-    program.write_text(f"#!{sys.executable}\nimport sys\nsys.stdin.buffer.read()\nsys.stdout.buffer.write(open({str(wav)!r}, 'rb').read())\n")
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.stdin.buffer.read()\nsys.stdout.buffer.write(open({str(wav)!r}, 'rb').read())\n"
+    )
     program.chmod(program.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert loudest_hertz(AUDIO.decode(b"\0\0\0\x20ftypM4A " + bytes(64)).array) == pytest.approx(440, rel=0.01)
@@ -177,17 +179,26 @@ def test_mel_filters_equal_those_of_transformers(scale: str, low: float) -> None
     from transformers.audio_utils import mel_filter_bank
 
     theirs = mel_filter_bank(
-        257, 64, low, 8000.0, RATE, norm="slaney" if scale == "slaney" else None, mel_scale=scale, triangularize_in_mel_space=scale == "kaldi"
+        257,
+        64,
+        low,
+        8000.0,
+        RATE,
+        norm="slaney" if scale == "slaney" else None,
+        mel_scale=scale,
+        triangularize_in_mel_space=scale == "kaldi",
     )
     ours = Bank(sample_rate=RATE, fft=512, mels=64, low=low, scale=scale).matrix()  # type: ignore[arg-type]
     assert ours.numpy() == pytest.approx(theirs, abs=1e-6)
 
 
 def test_log_mel_equals_whispers() -> None:
-    from transformers import WhisperFeatureExtractor
+    from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
 
     sound = tone(440).astype(np.float16)
-    theirs = WhisperFeatureExtractor(feature_size=80, chunk_length=2)(sound.astype(np.float32), sampling_rate=RATE, return_tensors="pt").input_features
+    theirs = WhisperFeatureExtractor(feature_size=80, chunk_length=2)(
+        sound.astype(np.float32), sampling_rate=RATE, return_tensors="pt"
+    ).input_features
     ours = Audio(seconds=2.0).normaliser()(Audio(seconds=2.0).collate([sound]))
     assert torch.allclose(ours.tensor.transpose(1, 2), theirs, atol=1e-5)
     assert ours.mask is not None
@@ -265,7 +276,9 @@ def test_spectrogram_picture() -> None:
 
 
 def batch_of(samples: torch.Tensor, mask: torch.Tensor | None = None) -> Batch:
-    return Batch(inputs=Features(tensor=samples, layout="raw", mask=mask), targets=torch.arange(len(samples)) % 2, index=torch.arange(len(samples)))
+    return Batch(
+        inputs=Features(tensor=samples, layout="raw", mask=mask), targets=torch.arange(len(samples)) % 2, index=torch.arange(len(samples))
+    )
 
 
 def test_noise_has_the_distance_that_was_asked_for() -> None:

@@ -8,6 +8,7 @@ Shapes: B clips, F frames, M mel bands, C channels.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,12 @@ class AudioCNN:
 class AudioCNNNetwork(nn.Module):
     """Ordered `stages`: a batch norm of each band, the blocks, the mean over frequency; sequence in, sequence out."""
 
-    layout: ClassVar[str] = "sequence"
+    layout: Layout = "sequence"
 
     def __init__(self, sizes: AudioCNN) -> None:
         super().__init__()
         widths = [1, *(sizes.width * 2**i for i in range(sizes.blocks))]
-        blocks = {f"block{i + 1}": Block(*pair) for i, pair in enumerate(zip(widths[:-1], widths[1:], strict=True))}
+        blocks = {f"block{i + 1}": Block(*pair) for i, pair in enumerate(itertools.pairwise(widths))}
         self.width = widths[-1]
         self.stages = nn.ModuleDict({"bands": Bands(sizes.mels), **blocks, "squeeze": Squeeze()})
 

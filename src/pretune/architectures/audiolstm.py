@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,12 @@ class AudioLSTM:
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the audio settings."""
-        return {"features": self.features, "mels": self.mels, "coefficients": min(40, self.mels), "shortest": 1.6 if self.embedding else 0.5}
+        return {
+            "features": self.features,
+            "mels": self.mels,
+            "coefficients": min(40, self.mels),
+            "shortest": 1.6 if self.embedding else 0.5,
+        }
 
     def build(self) -> AudioLSTMNetwork:
         """Return the network with fresh weights."""
@@ -51,7 +56,7 @@ class AudioLSTMNetwork(nn.Module):
 
     def __init__(self, sizes: AudioLSTM) -> None:
         super().__init__()
-        self.layout: Literal["sequence", "pooled"] = "pooled" if sizes.embedding else "sequence"
+        self.layout: Layout = "pooled" if sizes.embedding else "sequence"
         self.width = sizes.embedding or sizes.units
         inputs = [min(40, sizes.mels) if sizes.features == "mfcc" else sizes.mels] + [sizes.units] * (sizes.layers - 1)
         self.stages = nn.ModuleDict({f"layer{i + 1}": Layer(width, sizes.units) for i, width in enumerate(inputs)})

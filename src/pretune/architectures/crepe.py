@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 FRAME = 1024
 PITCHES = 360
@@ -48,7 +48,7 @@ class Crepe:
 class CrepeNetwork(nn.Module):
     """Ordered `stages`: frames, then one a convolution; raw (B, T) -> sequence (B, F, 4 * channels)."""
 
-    layout: ClassVar[str] = "sequence"
+    layout: Layout = "sequence"
 
     def __init__(self, sizes: Crepe) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pretune.architectures._encoder import EncoderLayer, Norm
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 _SHORTEST = 1.5
 """Seconds of an automatic window at least. Whisper hears a word better with silence after it: a probe on spoken digits
@@ -56,7 +56,7 @@ class WhisperEncoder:
 class WhisperEncoderNetwork(nn.Module):
     """Ordered `stages`: stem, one stage a layer, and the final norm; sequence (B, F, M) -> sequence (B, T, D)."""
 
-    layout: ClassVar[str] = "sequence"
+    layout: Layout = "sequence"
 
     def __init__(self, sizes: WhisperEncoder) -> None:
         super().__init__()

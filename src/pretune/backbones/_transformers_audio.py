@@ -75,7 +75,7 @@ def _fresh(config: Mapping[str, Any]) -> Any:
 
 def _renamed(state: Mapping[str, Tensor], network: nn.Module, kind: str) -> dict[str, Tensor]:
     """Return tensors by the network's names; heads are left out, what the network does not train with may be missing."""
-    out = {}
+    out: dict[str, Tensor] = {}
     for name, tensor in state.items():
         short = next((name.removeprefix(prefix) for prefix in _PREFIXES if name.startswith(prefix)), name)
         for old, new in _OLD_AST if kind == SPECTROGRAM else _OLD_NORM:
@@ -93,7 +93,9 @@ def _renamed(state: Mapping[str, Tensor], network: nn.Module, kind: str) -> dict
 
 def _waveform(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
     config = network.config
-    masked = getattr(config, "feat_extract_norm", "layer") == "layer"  # those normed over time were trained without masks, padding as silence
+    masked = (
+        getattr(config, "feat_extract_norm", "layer") == "layer"
+    )  # those normed over time were trained without masks, padding as silence
     late = bool(getattr(config, "do_stable_layer_norm", False))
     stages: dict[str, nn.Module] = {
         "convolutions": _Convolutions(network, heard=not masked),
@@ -106,7 +108,9 @@ def _waveform(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
         sample_rate=int(preprocessor.get("sampling_rate", 16_000)),
         features="standardised" if preprocessor.get("do_normalize", True) else "waveform",
     )
-    return Backbone(stages=stages.items(), modality=modality, layout="sequence", width=config.hidden_size, builder=Builder(id=""), pooling="mean_std")
+    return Backbone(
+        stages=stages.items(), modality=modality, layout="sequence", width=config.hidden_size, builder=Builder(id=""), pooling="mean_std"
+    )
 
 
 class _Convolutions(nn.Module):
@@ -160,7 +164,7 @@ class _Layer(nn.Module):
 
 
 def _as_stage(norm: nn.LayerNorm) -> Norm:
-    stage = Norm(norm.normalized_shape, norm.eps)
+    stage = Norm(list(norm.normalized_shape), norm.eps)
     stage.weight, stage.bias = norm.weight, norm.bias
     return stage
 
@@ -232,13 +236,16 @@ def _whisper(config: Mapping[str, Any], preprocessor: Mapping[str, Any], state: 
         layers=int(config["encoder_layers"]), heads=int(config["encoder_attention_heads"]), positions=int(config["max_source_positions"]),
     )  # fmt: skip
     if "sampling_rate" in preprocessor:
-        backbone.modality = replace(backbone.modality, sample_rate=int(preprocessor["sampling_rate"]))  # type: ignore[type-var]
+        assert isinstance(backbone.modality, Audio)
+        backbone.modality = replace(backbone.modality, sample_rate=int(preprocessor["sampling_rate"]))
     return backbone
 
 
 def _whisper_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the encoder's tensors by our names; the keys, which have no bias, get one of zeros."""
-    encoder = {re.sub(r"^(model\.)?encoder\.", "", name): tensor for name, tensor in state.items() if re.match(r"(model\.)?encoder\.", name)}
+    encoder = {
+        re.sub(r"^(model\.)?encoder\.", "", name): tensor for name, tensor in state.items() if re.match(r"(model\.)?encoder\.", name)
+    }
     out = {}
     for name, tensor in encoder.items():
         match = re.fullmatch(r"layers\.(\d+)\.(.+)\.(weight|bias)", name)

@@ -30,7 +30,9 @@ def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return the encoder's tensors in float32 by our names, from the parts of a `model.bin`."""
     joined = b"".join(part.read_bytes() for part in parts)
     tensors = read_tensors(joined, parts[0].name, lambda name: name.startswith(_SIDE))
-    return {_renamed(name.removeprefix(_SIDE)): torch.from_numpy(values.astype(np.float32)) for name, values in tensors.items() if values.ndim}
+    return {
+        _renamed(name.removeprefix(_SIDE)): torch.from_numpy(values.astype(np.float32)) for name, values in tensors.items() if values.ndim
+    }
 
 
 def assemble(state: dict[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:

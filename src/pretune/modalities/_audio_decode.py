@@ -105,7 +105,23 @@ def _what_it_is(raw: bytes, reason: str, *, installed: bool) -> str:
 
 def _through_ffmpeg(ffmpeg: str, raw: bytes) -> bytes | None:
     """Return a WAV of the first sound stream, or None; no shell, no file, no protocol but the pipe."""
-    command = [ffmpeg, "-v", "error", "-nostdin", "-protocol_whitelist", "pipe", "-i", "pipe:0", "-map", "0:a:0", "-f", "wav", "-c:a", "pcm_f32le", "pipe:1"]
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-nostdin",
+        "-protocol_whitelist",
+        "pipe",
+        "-i",
+        "pipe:0",
+        "-map",
+        "0:a:0",
+        "-f",
+        "wav",
+        "-c:a",
+        "pcm_f32le",
+        "pipe:1",
+    ]
     try:
         done = subprocess.run(command, input=raw, capture_output=True, timeout=_FFMPEG_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -166,14 +182,16 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Samples]:
     done = 0
     while True:
         try:
-            block = file.read(_BLOCK, dtype="float32", always_2d=True)
+            block = np.asarray(file.read(_BLOCK, dtype="float32", always_2d=True), np.float32)
         except soundfile.LibsndfileError:
             return  # cut or damaged inside the data: what came before it plays
         if not len(block):
             return
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
-            raise BadItem("nan", f"has samples that are NaN or infinite, the first at {(done + int(finite.argmin())) / file.samplerate:.3f} s")
+            raise BadItem(
+                "nan", f"has samples that are NaN or infinite, the first at {(done + int(finite.argmin())) / file.samplerate:.3f} s"
+            )
         done += len(block)
         yield block
 
@@ -195,6 +213,8 @@ def _check(samples: Samples, sample_rate: int, silent_range: float) -> None:
     if not len(samples):
         raise BadItem("no_samples", "has a header but not one sample")
     if len(samples) < SHORTEST * sample_rate:
-        raise BadItem("too_short", f"lasts {1000 * len(samples) / sample_rate:.1f} ms, less than the {1000 * SHORTEST:.0f} ms that can be analysed")
+        raise BadItem(
+            "too_short", f"lasts {1000 * len(samples) / sample_rate:.1f} ms, less than the {1000 * SHORTEST:.0f} ms that can be analysed"
+        )
     if float(samples.max()) - float(samples.min()) <= silent_range:
         raise BadItem("silence", f"is silent for all of its {len(samples) / sample_rate:.2f} s")

@@ -12,7 +12,17 @@ from pretune.modalities._audio_spectrum import Bank, LogMel
 from pretune.types import Features
 
 _COLOURS = np.array(
-    [(0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97), (254, 194, 135), (252, 253, 191)],
+    [
+        (0, 0, 4),
+        (28, 16, 68),
+        (79, 18, 123),
+        (129, 37, 129),
+        (181, 54, 122),
+        (229, 80, 100),
+        (251, 135, 97),
+        (254, 194, 135),
+        (252, 253, 191),
+    ],
     np.float32,
 )
 """Nine of magma's colours at equal distances, from silence to the loudest (S. van der Walt and N. Smith, CC0)."""

@@ -174,7 +174,7 @@ class KaldiMel(Spectrum):
         """Return mel power, (B, F, M), F = 1 + (T - 25 ms) // hop, at least 1."""
         x_BT = F.pad(x_BT, (0, max(0, self.length - x_BT.shape[1])))
         x_BFN = x_BT.unfold(1, self.length, self.hop)
-        x_BFN = (x_BFN - x_BFN.mean(2, keepdim=True))
+        x_BFN = x_BFN - x_BFN.mean(2, keepdim=True)
         before_BFN = torch.cat([x_BFN[..., :1], x_BFN[..., :-1]], 2)
         x_BFN = (x_BFN - 0.97 * before_BFN) * torch.hann_window(self.length, periodic=False, device=x_BT.device)
         power_BFK = torch.view_as_real(torch.fft.rfft(x_BFN, self.bank.fft)).square().sum(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from pretune.modalities.image import Image
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
-    from pretune.augmentations import Augmentation
+    from pretune.augmentations import Augmentation, ViewAugmentation
 
 _FORMAT = 1
 """Version of what `decode` returns; raised whenever stored sounds would come out differently."""
@@ -55,7 +55,8 @@ class Audio:
     longest: Annotated[float | None, Within(0, above=True)] = None
     """Seconds that the network can take; auto where it has no limit."""
     features: Kind = "log_mel"
-    """waveform; standardised (mean 0, deviation 1 a clip); speaker, mel power as Resemblyzer's; log_mel as Whisper's; mfcc; kaldi as AST's; picture for an image network."""
+    """waveform; standardised (each clip to mean 0 and deviation 1); speaker (Resemblyzer's mel power); log_mel (Whisper's); mfcc;
+    kaldi (AST's filter banks); picture (for an image network)."""
     fft: Annotated[int, Within(16)] = 400
     """Samples of a transform."""
     hop: Annotated[int, Within(1)] = 160
@@ -117,7 +118,9 @@ class Audio:
         cut = int(np.count_nonzero(lengths > round(seconds * self.sample_rate)))
         said = f"window of {seconds:g} s"
         if cut:
-            said += f": {cut:,} of {len(lengths):,} training clips are longer (up to {lengths.max() / self.sample_rate:.1f} s) and seen by their loudest stretch; seconds=… sees more"
+            longest = lengths.max() / self.sample_rate
+            said += f": {cut:,} of {len(lengths):,} training clips are longer (up to {longest:.1f} s)"
+            said += " and heard in their loudest stretch; seconds=… hears more"
         return replace(self, seconds=float(seconds)), said
 
     @property
@@ -130,8 +133,8 @@ class Audio:
     def view(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.float16]:
         """Return at most a window of samples: where `crop` draws it, else all or the loudest stretch."""
         window = self.window
-        if crop is not None:
-            start, length = crop.window((len(array), window), rng)  # type: ignore[attr-defined]
+        if crop is not None and rng is not None:
+            start, length = cast("ViewAugmentation", crop).window((len(array), window), rng)
             late = np.zeros(max(0, -start), array.dtype)
             return np.concatenate([late, array[max(0, start) : start + length]])
         return array if len(array) <= window else array[loudest(array, window) :][:window]
@@ -170,7 +173,8 @@ class Audio:
         higher = sum(int(info["sample_rate"]) > self.sample_rate for info in infos)
         if not higher:
             return []
-        message = f"{higher:,} of {len(infos):,} clips are recorded at more than {self.sample_rate} Hz; this backbone hears them up to {self.sample_rate // 2} Hz."
+        rate = self.sample_rate
+        message = f"{higher:,} of {len(infos):,} clips are recorded at more than {rate} Hz; this backbone hears them up to {rate // 2} Hz."
         return [Finding(kind="sample_rate", severity="note", message=message)]
 
 
