@@ -3,7 +3,8 @@
 oneDNN 3.12 has no good kernels for two gradients, and falls back to ones that treat sixteen channels as a dense
 block: the input's in bfloat16 at stride 2 (measured 10 to 60 times slower than in float32), and the weight's
 of kernels above 3x3 (5 to 12 times slower in bfloat16, 2 to 4 in float32). Here the first is computed in float32,
-the second as a forward convolution of each input by its output's gradient. EfficientNet-Lite0 trains twice as fast.
+the second as a forward convolution of each input by its output's gradient. With them (and frozen norms folded)
+EfficientNet-Lite0 trains on 22 images a second of one core with AMX in bfloat16; timm's own takes 8, or 12 in float32.
 
 Shapes: B items, C channels, H, W input size, P, Q output size, K kernel size.
 """

@@ -1,7 +1,7 @@
 """Inference copies: batch norms multiplied into kernels, activations done inside the convolution.
 
-On a CPU with AMX, EfficientNet-Lite0 in bfloat16 gives 1.6 to 1.8 times the images a second of the same network with
-its norms and activations as layers of their own.
+Images a second of one core with AMX, EfficientNet-Lite0, 224 px, 32 a batch, beside timm's own network channels last:
+in bfloat16 179 instead of 83 (torch.jit.freeze: 99), in float32 75 instead of 46 (58).
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def inference_copy(stages: Iterable[nn.Module], bfloat16: bool) -> InferenceCopy
     `bfloat16` the weights of convolutions and linear layers are rounded once instead of at every call.
 
     In float32 the result differs by rounding only (relative error about 1e-6). In bfloat16 the features of
-    EfficientNet-Lite0 differ from float32's by 4 % in norm; with norms as separate layers it is 5 %.
+    EfficientNet-Lite0 on photographs are 4 % from float32's in norm (cosine at least 0.994), and bit for bit those of
+    the same network run under autocast.
     """
     copied = [fold(copy.deepcopy(stage).eval().requires_grad_(False)) for stage in stages]
     for stage in copied:
