@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pretune import config, registry
 from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
 from pretune.modalities import _audio_floor, _formats
 from pretune.modalities._audio_decode import decode
 from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
-from pretune.modalities.image import Image
+from pretune.modalities._base import Modality
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Audio:
     """Subtracted from kaldi."""
     std: Annotated[float, Within(0, above=True)] = 0.5
     """kaldi is divided by twice this."""
-    picture: Annotated[Image | None, Member("modalities")] = None
+    picture: Annotated[Modality | None, Member("modalities")] = None
     """Preprocessing of the image network that looks at the spectrogram."""
 
     def __post_init__(self) -> None:
@@ -79,9 +80,9 @@ class Audio:
             raise SettingError(f"audio.coefficients must be at most audio.mels = {self.mels}; got {self.coefficients}.")
 
     @classmethod
-    def around(cls, modality: object) -> Audio | None:
+    def around(cls, modality: Modality) -> Audio | None:
         """Return the preprocessing that shows spectrograms to an image network, None for any other network."""
-        return cls(features="picture", fft=1024, mels=128, picture=modality) if isinstance(modality, Image) else None
+        return cls(features="picture", fft=1024, mels=128, picture=modality) if registry.name_of(modality) == "image" else None
 
     def working(self) -> dict[str, Any]:
         """Return what stored sounds depend on: part of the store's cache key."""
@@ -162,7 +163,9 @@ class Audio:
         if self.features == "kaldi":
             return KaldiMel(replace(bank, low=20.0, scale="kaldi"), self.hop, self.mean, self.std)
         spectrum = LogMel(bank, self.hop)
-        return Picture(spectrum, self.picture.size, self.picture.normaliser()) if self.picture is not None else spectrum
+        if self.picture is None:
+            return spectrum
+        return Picture(spectrum, int(config.to_tree(self.picture)["size"]), self.picture.normaliser())
 
     def floor_features(self, arrays: list[NDArray[np.float16]]) -> NDArray[np.float32]:
         """Return mean and deviation of log-mel bands, (N, 80), for a linear model."""
