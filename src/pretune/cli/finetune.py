@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from pretune import STARTED
@@ -10,8 +11,8 @@ from pretune.cli.main import Arguments
 from pretune.errors import SettingError
 
 
-def main(arguments: Arguments) -> dict[str, Any]:
-    """Carry out the recipe of the command line; return metrics.json plus the run folder."""
+def main(arguments: Arguments) -> dict[str, Any] | None:
+    """Carry out the recipe of the command line; return metrics.json plus the run folder, on the first rank only."""
     prepare_environment()
     if len(arguments.words) > 1:
         raise SettingError(f"one folder or manifest at a time; got {', '.join(arguments.words)}. A setting is key=value, without spaces.")
@@ -24,6 +25,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
         done = api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED)
     finally:
         terminal.close()
+    if int(os.environ.get("RANK", "0")):
+        return None
     metrics = done.metrics
     primary = metrics["primary"]
     ends = metrics[primary["split"]]["interval"].get(primary["name"])

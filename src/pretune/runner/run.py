@@ -297,7 +297,7 @@ class _Run:
 
     def _reserve(self, total: float) -> float:
         """Return the seconds kept for evaluation and the report."""
-        return min(0.15 * total, 3.0 + self.timing.get("evaluation_s", 0.0))
+        return min(0.2 * total, 4.0)
 
     def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
         checkpoint = work.around.checkpoints.latest() if resumed else None
