@@ -126,7 +126,8 @@ class BackboneSource(Protocol):
 
         A source whose networks are made for one image size takes it as a further keyword `image_size: int | None`,
         here and in `build`; for all others only the preprocessing changes. Settings written after the name
-        ('scratch:cnn,width=64') come as further keywords.
+        ('scratch:cnn,width=64') come as further keywords. A source with a method `from_state(name, state, *, image_size,
+        **settings)` lends its architectures to weights in files: 'file:PATH@source:NAME'.
 
         Raises:
             SettingError: unknown name (nearest first).

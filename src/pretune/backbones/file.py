@@ -13,12 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pretune import config
+from pretune import config, registry
 from pretune.architectures._depthwise import quicken
-from pretune.backbones import timm, torchvision
 from pretune.backbones._base import Backbone, Builder, TensorStage, load_matching
 from pretune.backbones._states import SUFFIXES, State, fit_prefixes, read_state
-from pretune.backbones.scratch import Scratch
 from pretune.errors import SettingError
 from pretune.modalities.image import Image
 from pretune.types import Layout
@@ -57,7 +55,8 @@ class File:
 
 def _split(name: str) -> tuple[str, str]:
     """Return path and network of 'PATH@NETWORK'; a network may itself hold an '@' (torchvision's choice of weights)."""
-    match = re.fullmatch(r"(.+?)@((?:torchvision|timm|scratch):.+)", name) or re.fullmatch(r"(.+)@([\w.]+:\w+)", name)
+    sources = "|".join(registry.names("backbones"))
+    match = re.fullmatch(rf"(.+?)@((?:{sources}):.+)", name) or re.fullmatch(r"(.+)@([\w.]+:\w+)", name)
     if match is None:
         raise SettingError(
             f"backbone=file:{name} does not say which network the file belongs to. "
@@ -68,25 +67,16 @@ def _split(name: str) -> tuple[str, str]:
 
 def _assemble(network: str, state: State | None, image_size: int | None, settings: dict[str, Any]) -> Backbone:
     kind, _, name = network.partition(":")
-    if kind in ("torchvision", "timm"):
-        return _of_library(kind, name, state, image_size, settings)
-    if kind != "scratch":
+    if kind not in registry.names("backbones"):
         return _of_module(kind, name, state, image_size, settings)
-    backbone = Scratch().build(name, image_size=image_size, **settings)
-    _load(backbone, backbone.stages, state)
-    return backbone
-
-
-def _of_library(kind: str, name: str, state: State | None, image_size: int | None, settings: dict[str, Any]) -> Backbone:
-    """Return a network of torchvision or timm; whose classes the file's classifier tells apart is not known."""
-    if state is not None:
-        state = fit_prefixes(state, lambda _: False)
-    tensors, origin = (None, "") if state is None else (state.tensors, state.source)
-    if kind == "timm":
-        return timm.assemble(tensors, origin, network=name, image_size=image_size, classes=None, **settings)
-    network, _, weights = name.partition("@")
-    settings = {"weights": weights or "DEFAULT", **settings}
-    return torchvision.assemble(tensors, origin, network=network, image_size=image_size, classes=None, **settings)
+    source: Any = registry.load("backbones", kind)()
+    if not hasattr(source, "from_state"):
+        raise SettingError(
+            f"file:…@{network}: networks of {kind} take no weights from a file. Name torchvision:NAME, timm:NAME or scratch:NAME."
+        )
+    if state is None:
+        return source.build(name, image_size=image_size, **settings)
+    return source.from_state(name, state, image_size=image_size, **settings)
 
 
 def _of_module(module: str, function: str, state: State | None, image_size: int | None, settings: dict[str, Any]) -> Backbone:

@@ -12,7 +12,7 @@ from torch import Tensor
 from pretune.backbones._base import Backbone, Builder, Classes, LoadReport
 from pretune.backbones._fetch import absent, fetch, find
 from pretune.backbones._imagenet import imagenet_classes
-from pretune.backbones._states import read_state
+from pretune.backbones._states import State, fit_prefixes, read_state
 from pretune.errors import SettingError, WeightsError, did_you_mean
 from pretune.modalities.image import Image
 
@@ -51,6 +51,11 @@ class Timm:
         """Return the same architecture with fresh weights."""
         _facts(name)
         return assemble(None, "", network=name, image_size=image_size, **settings)
+
+    def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
+        """Return the architecture with tensors of the person's own; which classes their classifier knows is not known."""
+        tensors = fit_prefixes(state, lambda _: False)
+        return assemble(tensors.tensors, tensors.source, network=name, image_size=image_size, classes=None, **settings)
 
 
 def assemble(

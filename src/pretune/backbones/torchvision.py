@@ -17,7 +17,7 @@ from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, load
 from pretune.backbones._cut import Uninitialised
 from pretune.backbones._fetch import absent, fetch, find, verify
 from pretune.backbones._imagenet import imagenet_classes
-from pretune.backbones._states import read_state
+from pretune.backbones._states import State, fit_prefixes, read_state
 from pretune.errors import SettingError, did_you_mean
 from pretune.modalities.image import Image
 
@@ -48,6 +48,13 @@ class Torchvision:
         """Return the same architecture with fresh weights."""
         network, weights = _named(name)
         return assemble(None, "", network=network, weights=weights.name, image_size=image_size, **settings)
+
+    def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
+        """Return the architecture with tensors of the person's own; which classes their classifier knows is not known."""
+        network, weights = _named(name)
+        tensors = fit_prefixes(state, lambda _: False)
+        given = {"network": network, "weights": weights.name, "image_size": image_size, **settings}
+        return assemble(tensors.tensors, tensors.source, classes=None, **given)
 
 
 def assemble(
