@@ -20,8 +20,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pretune.models.folding import Observed, folded, observe
+from pretune.models import shortcuts
 from pretune.models.learner import Learner
+from pretune.models.shortcuts import Shortcuts
 from pretune.training.plan import Precision
 from pretune.training.step import arranged, autocast, split, take
 from pretune.types import Batch
@@ -47,7 +48,7 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None) -> P
         bfloat16: None measures; otherwise the number format is given and only the rest is decided.
     """
     few = take(batch, slice(0, ITEMS))
-    seen = observe(learner, lambda: learner.predict(take(batch, slice(0, 2))))
+    seen = shortcuts.find(learner, lambda: learner.predict(take(batch, slice(0, 2))))
     candidates = [_with_micro_batch(c, learner, batch, seen) for c in _candidates(batch, bfloat16)]
     if len(candidates) == 1:
         return replace(candidates[0], reason="as asked")
@@ -70,7 +71,7 @@ def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
     return [Precision(), *modes] if images and bfloat16 is None else modes
 
 
-def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen: Observed) -> Precision:
+def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen: Shortcuts) -> Precision:
     """Add the largest micro-batch, a power of two, whose widest map is at most WIDEST bytes."""
     learner.train()
     mixes = any(isinstance(module, _BatchNorm) and module.training for module in learner.modules())
@@ -81,17 +82,17 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
     return replace(precision, micro_batch=fits if fits < batch.size else None)
 
 
-def _measure(learner: Learner, batch: Batch, precision: Precision, seen: Observed, best: float) -> float:
+def _measure(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts, best: float) -> float:
     """Return the seconds of one step after one that warms up (kernels are compiled then)."""
     cold = _seconds(learner, batch, precision, seen)
     return cold if cold > HOPELESS * best else min(_seconds(learner, batch, precision, seen) for _ in range(2))
 
 
-def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Observed) -> float:
+def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts) -> float:
     device = batch.inputs.tensor.device
     started = time.perf_counter()
     for part in split(arranged(batch, precision), precision.micro_batch):
-        with autocast(precision, device), folded(seen.pairs):
+        with autocast(precision, device), seen.taken():
             out = learner(part)
         out.loss.backward()
     if device.type == "cuda":

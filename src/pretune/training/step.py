@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretune.errors import TrainingError
-from pretune.models.folding import Pairs, folded, frozen_pairs
+from pretune.models import shortcuts
 from pretune.models.learner import Learner
+from pretune.models.shortcuts import Shortcuts
 from pretune.training.plan import Plan, Precision
 from pretune.types import Batch, StepOutput
 
@@ -61,7 +62,7 @@ class Stepper:
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, device: torch.device) -> None:
         self.module, self.optimizer, self.plan, self.device = module, optimizer, plan, device
         self.micro_batch = plan.precision.micro_batch
-        self._foldable: Pairs | None = None
+        self._found: Shortcuts | None = None
         self._params = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, batch: Batch) -> StepOutput:
@@ -92,20 +93,20 @@ class Stepper:
         for position, part in enumerate(parts):
             share = part.size / batch.size
             with self._synchronised(position == len(parts) - 1):
-                with autocast(self.plan.precision, part.inputs.tensor.device), folded(self._pairs(part)):
+                with autocast(self.plan.precision, part.inputs.tensor.device), self._shortcuts(part).taken():
                     out = self.module(part)
                 (out.loss * share).backward()
             total += out.loss.detach() * share
             logs = {key: logs.get(key, 0.0) + value * share for key, value in out.logs.items()}
         return StepOutput(loss=total, size=batch.size, logs=logs)
 
-    def _pairs(self, part: Batch) -> Pairs:
-        """Return the convolutions whose frozen norms are folded into them, found at the first step."""
-        if self._foldable is None:
+    def _shortcuts(self, part: Batch) -> Shortcuts:
+        """Return the network's shortcuts, found at the first step."""
+        if self._found is None:
             module = self.module.module if isinstance(self.module, DistributedDataParallel) else self.module
             learner = cast("Learner", module)
-            self._foldable = frozen_pairs(learner, lambda: learner.predict(take(part, slice(0, 2))))
-        return self._foldable
+            self._found = shortcuts.find(learner, lambda: learner.predict(take(part, slice(0, 2))))
+        return self._found
 
     def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Exchange gradients between ranks only with the last micro-batch."""

@@ -1,21 +1,24 @@
-"""Frozen norms for nothing: while it trains, a network's frozen batch norms are multiplied into the kernels before them.
+"""Shorter ways through a training step that compute the same: passes over maps and saved copies of them left out.
 
-A batch norm in eval mode is y = s x + t with s, t per channel, so norm(conv(x, W)) = conv(x, s W) + t. The kernel is
-small and the map is large: two passes over every map (one forward, one backward) and one saved copy of it are gone. W and
-the norm's own scale and shift receive their exact gradients through s W and t. Any network's pairs are found by watching
-one forward pass, and each is checked on what it saw there.
+*Frozen norms cost nothing.* A batch norm in eval mode is y = s x + t with s, t per channel, so norm(conv(x, W)) =
+conv(x, s W) + t. The kernel is small and the map is large. W and the norm's own scale and shift receive their exact
+gradients through s W and t. Pairs are found by watching one forward pass, and each is checked on what it saw there.
+
+*Activations in place save no copy.* torch's in-place relu6 first copies its input for the backward pass, though its
+output tells as much; in-place SiLU and Hardswish copy theirs too, where not being in place saves the copying.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook
@@ -26,21 +29,38 @@ from pretune.architectures._conv import norm_as_affine
 
 _TOLERANCE = 1e-2
 """Largest relative difference, in norm, between a folded pair and the pair itself; rounding makes 1e-6, on GPUs 1e-3."""
-
-Pairs = tuple[tuple[_ConvNd, _BatchNorm], ...]
-"""Convolutions and the norms that alone take their output."""
+_COPYING = (nn.SiLU, nn.Hardswish, nn.Mish)
+"""Activations whose backward pass needs their input: in place they copy it first."""
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What one forward pass showed."""
+class Shortcuts:
+    """What can be shortened in one network."""
 
-    pairs: Pairs
-    widest: int
-    """Bytes of the largest tensor that any operation returned."""
+    pairs: tuple[tuple[_ConvNd, _BatchNorm], ...] = ()
+    """Convolutions and the norms that alone take their output."""
+    clamps: tuple[nn.Hardtanh, ...] = ()
+    """relu6 and its like."""
+    copying: tuple[nn.Module, ...] = ()
+    """Activations that had better not be in place."""
+    widest: int = 0
+    """Bytes of the largest tensor that any operation returned: what a micro-batch is sized by."""
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """Take the shortcuts within the context: forward passes belong inside, backward passes anywhere."""
+        with ExitStack() as stack:
+            for conv, norm in self.pairs:
+                if not norm.training:
+                    stack.enter_context(_folded(conv, norm))
+            for clamp in self.clamps:
+                stack.enter_context(_with(clamp, forward=_quick_clamp(clamp)))
+            for activation in self.copying:
+                stack.enter_context(_with(activation, inplace=False))
+            yield
 
 
-def observe(network: nn.Module, run: Callable[[], Tensor]) -> Observed:
+def find(network: nn.Module, run: Callable[[], Tensor]) -> Shortcuts:
     """Watch one forward pass of `network`, in eval mode and without gradient; nothing is changed.
 
     Args:
@@ -48,6 +68,10 @@ def observe(network: nn.Module, run: Callable[[], Tensor]) -> Observed:
         run: does the pass, on one or two items, and returns its outputs.
     """
     modes = {module: module.training for module in network.modules()}
+    clamps = tuple(m for m in modes if type(m) in (nn.ReLU6, nn.Hardtanh) and "forward" not in vars(m))
+    copying = tuple(m for m in modes if type(m) in _COPYING and m.inplace)
+    if not any(isinstance(module, _ConvNd) for module in modes):
+        return Shortcuts((), cast("tuple[nn.Hardtanh, ...]", clamps), copying)
     network.eval()
     watch = _Watch(network)
     try:
@@ -55,47 +79,44 @@ def observe(network: nn.Module, run: Callable[[], Tensor]) -> Observed:
             with watch.calls(), watch:
                 outputs = run()
             pairs = tuple(watch.pairs())
-            with folded(pairs):
+            with Shortcuts(pairs).taken():
                 same = _close(run(), outputs)
-            return Observed(pairs if same else (), watch.widest)
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def frozen_pairs(network: nn.Module, run: Callable[[], Tensor]) -> Pairs:
-    """Return the pairs of a network, looking only where a norm is frozen now."""
-    frozen = any(isinstance(module, _BatchNorm) and not module.training for module in network.modules())
-    return observe(network, run).pairs if frozen else ()
+    return Shortcuts(pairs if same else (), cast("tuple[nn.Hardtanh, ...]", clamps), copying, watch.widest)
 
 
 @contextmanager
-def folded(pairs: Pairs) -> Generator[None]:
-    """Let each pair whose norm is frozen (eval mode) compute as one convolution, within the context.
-
-    Forward passes belong inside, backward passes anywhere.
-    """
-    changed: list[tuple[_ConvNd, _BatchNorm, dict[str, Any]]] = []
+def _with(module: nn.Module, **attributes: Any) -> Generator[None]:
+    """Give a module instance other attributes within the context."""
+    before = {name: vars(module)[name] for name in attributes if name in vars(module)}
+    vars(module).update(attributes)
     try:
-        for conv, norm in pairs:
-            if not norm.training:
-                changed.append((conv, norm, dict(conv._parameters)))
-                _fold(conv, norm)
         yield
     finally:
-        for conv, norm, parameters in changed:
-            conv._parameters.update(parameters)
-            vars(norm).pop("forward", None)
+        for name in attributes:
+            del vars(module)[name]
+        vars(module).update(before)
 
 
-def _fold(conv: _ConvNd, norm: _BatchNorm) -> None:
-    """Put s W and t in the place of a convolution's parameters, and nothing but what follows it in the norm's."""
+# --- norms ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _folded(conv: _ConvNd, norm: _BatchNorm) -> Generator[None]:
+    """Put s W and t in the place of a convolution's parameters, and only what follows normalising in the norm's."""
     scale, shift = norm_as_affine(cast("nn.BatchNorm2d", norm))
-    # Into the dictionaries themselves: a module takes no tensor that is not a leaf as its parameter.
+    before = dict(conv._parameters)
+    # Into the dictionary itself: a module takes no tensor that is not a leaf as its parameter.
     parameters: Any = conv._parameters
     parameters["bias"] = shift if conv.bias is None else shift + conv.bias * scale
     parameters["weight"] = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-    vars(norm)["forward"] = _rest(norm)
+    try:
+        with _with(norm, forward=_rest(norm)):
+            yield
+    finally:
+        conv._parameters.update(before)
 
 
 def _rest(norm: _BatchNorm) -> Callable[[Tensor], Tensor]:
@@ -165,9 +186,35 @@ def _is_foldable(conv: _ConvNd, norm: _BatchNorm) -> bool:
 
 def _same(conv: _ConvNd, norm: _BatchNorm, x: Tensor, out: Tensor) -> bool:
     """Whether the folded pair returns what the pair did: a convolution may do more with its kernel than convolve."""
-    with folded(((conv, norm),)):
+    with _folded(conv, norm):
         return _close(norm(conv(x)), out)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).norm() <= _TOLERANCE * other.norm())
+
+
+# --- activations ---------------------------------------------------------------------------------
+
+
+def _quick_clamp(module: nn.Hardtanh) -> Callable[[Tensor], Tensor]:
+    return lambda x: cast("Tensor", _Clamp.apply(x, module.min_val, module.max_val, module.inplace))
+
+
+class _Clamp(torch.autograd.Function):
+    """A clamp whose backward pass reads its output: where that is at a bound, nothing flows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float, inplace: bool) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(x)
+        y = x.clamp_(low, high) if inplace else x.clamp(low, high)
+        ctx.save_for_backward(y)
+        ctx.bounds = (low, high)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, y, *ctx.bounds), None, None, None

@@ -1,4 +1,4 @@
-"""Folding frozen norms: the same outputs and gradients, only where it is right, and nothing left behind."""
+"""Shortcuts: the same outputs and gradients, only where it is right, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.architectures._conv import ConvNorm
-from pretune.models.folding import Pairs, folded, frozen_pairs, observe
+from pretune.models.shortcuts import Shortcuts, find
 
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
@@ -89,13 +89,13 @@ class Peeking(nn.Module):
         return self.norm(self.conv(x)) + F.conv2d(x, self.conv.weight)
 
 
-def pairs_of(network: nn.Module) -> Pairs:
-    return frozen_pairs(network, lambda: network(X))
+def found(network: nn.Module) -> Shortcuts:
+    return find(network, lambda: network(X))
 
 
-def gradients(network: nn.Module, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(network: nn.Module, shortcuts: Shortcuts) -> tuple[Tensor, dict[str, Tensor]]:
     network.zero_grad()
-    with folded(pairs):
+    with shortcuts.taken():
         out = network(X)
     out.square().mean().backward()
     return out.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
@@ -114,9 +114,9 @@ def gradients(network: nn.Module, pairs: Pairs) -> tuple[Tensor, dict[str, Tenso
 )
 def test_outputs_and_gradients_are_those_of_the_norms(build: Callable[[], nn.Module]) -> None:
     network = unlike(build())
-    pairs = pairs_of(network)
-    assert len(pairs) == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
-    plain, folds = gradients(network, ()), gradients(network, pairs)
+    shortcuts = found(network)
+    assert len(shortcuts.pairs) == sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    plain, folds = gradients(network, Shortcuts()), gradients(network, shortcuts)
     torch.testing.assert_close(folds[0], plain[0], rtol=1e-4, atol=1e-5)
     assert folds[1].keys() == plain[1].keys()
     for name, gradient in plain[1].items():
@@ -125,8 +125,8 @@ def test_outputs_and_gradients_are_those_of_the_norms(build: Callable[[], nn.Mod
 
 def test_folded_norms_are_not_computed_and_all_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     network = unlike(block())
-    pairs, before = pairs_of(network), dict(network.state_dict())
-    with monkeypatch.context() as patch, folded(pairs):
+    shortcuts, before = found(network), dict(network.state_dict())
+    with monkeypatch.context() as patch, shortcuts.taken():
         patch.setattr(F, "batch_norm", lambda *_, **__: pytest.fail("a folded norm was computed"))
         network(X)
     after = network.state_dict()
@@ -140,11 +140,10 @@ def test_folded_norms_are_not_computed_and_all_is_put_back(monkeypatch: pytest.M
 
 def test_a_norm_that_trains_is_left_alone() -> None:
     network = unlike(block())
-    pairs = pairs_of(network)
+    shortcuts = found(network)
     network.train()
-    assert pairs_of(network) == ()
     before = network[1].running_mean.clone()
-    with folded(pairs):
+    with shortcuts.taken():
         network(X)
     assert not torch.equal(network[1].running_mean, before)
 
@@ -161,15 +160,44 @@ def test_a_norm_that_trains_is_left_alone() -> None:
     ids=["standardised", "tapped", "repeated", "peeking", "norm first"],
 )
 def test_what_is_no_pair_stays_as_it_is(build: Callable[[], nn.Module]) -> None:
-    assert pairs_of(unlike(build())) == ()
+    assert found(unlike(build())).pairs == ()
 
 
 def test_layers_that_fold_their_norms_themselves_are_not_folded_twice() -> None:
     network = unlike(nn.Sequential(ConvNorm(3, 8, 3), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)))
-    assert [conv for conv, _ in pairs_of(network)] == [network[1]]
+    assert [conv for conv, _ in found(network).pairs] == [network[1]]
 
 
 def test_observing_finds_the_widest_map_and_draws_nothing() -> None:
     network, state = unlike(block()), torch.get_rng_state()
-    assert observe(network, lambda: network(X)).widest == 2 * 8 * 12 * 12 * 4
+    assert found(network).widest == 2 * 8 * 12 * 12 * 4
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("kind", [nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.Hardswish])
+def test_activations_give_the_same_gradients_and_save_less(kind: type[nn.Module], inplace: bool) -> None:
+    network = unlike(
+        nn.Sequential(nn.Conv2d(3, 8, 3), kind(inplace=inplace), nn.Conv2d(8, 8, 3), kind(inplace=inplace), nn.Conv2d(8, 2, 3))
+    )
+    plain, short = gradients(network, Shortcuts()), gradients(network, found(network))
+    assert torch.equal(short[0], plain[0])
+    assert all(torch.equal(short[1][name], gradient) for name, gradient in plain[1].items())
+    assert all(network[i].inplace is inplace and "forward" not in vars(network[i]) for i in (1, 3))
+
+
+def test_relu6_saves_its_output_alone() -> None:
+    network = unlike(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(inplace=True), nn.Conv2d(8, 8, 3)))
+
+    def saved(shortcuts: Shortcuts) -> int:
+        tensors: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            tensors[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), shortcuts.taken():
+            network(X)
+        return sum(tensors.values())
+
+    assert saved(Shortcuts()) - saved(found(network)) == 2 * 8 * 10 * 10 * 4
