@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,26 @@ BATCH = 32
 """Items of one forward pass; larger ones leave the processor's cache and are slower."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class FeatureCache:
     """What computing features needs besides the model."""
 
     data: Prepared
     cache: Cache
     device: Device
-    precision: Precision
+    measure: Callable[[], Precision]
+    """Chooses the number format; asked only where features are computed."""
     threads: int
     reporter: Reporter
+
+    chosen: Precision | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """The number format of the frozen stages, chosen at the first use."""
+        if self.chosen is None:
+            self.chosen = self.measure()
+        return self.chosen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
 from pretune.strategies import Strategy
 from pretune.training.device import Device
+from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
 
 TRAIN_ITEMS = 2_000
@@ -79,7 +80,7 @@ def save_weights(done: Outcome) -> None:
             "pooling": done.recipe.inputs.pooling,
             "weights": f"weights/{name}.safetensors",
             "precision": asdict(done.work.chosen),
-            "forward": asdict(done.work.needs.precision),
+            "forward": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),
             "frozen": done.work.learner.start,
         },
     )
@@ -114,7 +115,7 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
         "strategy": registry.name_of(done.strategy),
         "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
         "precision": asdict(done.work.chosen),
-        "features_precision": asdict(done.work.needs.precision),
+        "features_precision": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),
     }
     metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts)
     for line in metrics["diagnosis"]:

@@ -260,9 +260,13 @@ class _Run:
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
         )
-        precision = self._forward_precision(model, data, around)
         needs = FeatureCache(
-            data=data, cache=self.cache, device=self.device, precision=precision, threads=threads(self.recipe), reporter=self.reporter
+            data=data,
+            cache=self.cache,
+            device=self.device,
+            threads=threads(self.recipe),
+            reporter=self.reporter,
+            measure=lambda: self._forward_precision(model, data, around),
         )
         return phases.Work(
             recipe=self.recipe,
