@@ -117,16 +117,16 @@ def override(tree: Tree, assignments: Iterable[str]) -> Tree:
     return out
 
 
-def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for depth, part in enumerate(path[:-1]):
-        below: Any = tree.get(part, {})
-        if isinstance(below, str):
-            below = {"name": below}
-        if not isinstance(below, dict):
-            raise SettingError(f"{'.'.join(path)}: {'.'.join(path[: depth + 1])} has no keys below it.")
-        tree[part] = below
-        tree = below
-    tree[path[-1]] = value
+def _assign(tree: Tree, path: list[str], value: Any) -> None:
+    if len(path) == 1:
+        tree[path[0]] = value
+        return
+    found = tree.get(path[0], {})
+    below: Tree = {"name": found} if isinstance(found, str) else found
+    if not isinstance(below, dict):
+        raise SettingError(f"{path[0]} is {found!r} and has no key {'.'.join(path[1:])}.")
+    tree[path[0]] = below
+    _assign(below, path[1:], value)
 
 
 # --- building ------------------------------------------------------------------------------------

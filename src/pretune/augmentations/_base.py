@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from numpy.typing import NDArray
 
     from pretune.types import Batch
 
@@ -39,5 +38,3 @@ class BatchAugmentation(Augmentation, Protocol):
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the changed batch; mixing parts turn class indices into (B, classes) soft classes."""
         ...
-
-

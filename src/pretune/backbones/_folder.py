@@ -13,6 +13,7 @@ from pretune import config, registry
 from pretune.backbones._base import Backbone, Builder, load_matching
 from pretune.backbones._load import build
 from pretune.errors import WeightsError
+from pretune.modalities import CarriesFiles
 
 BUILDER, WEIGHTS = "builder.json", "weights.safetensors"
 
@@ -84,7 +85,7 @@ def _read_modality(folder: Path, told: dict[str, Any]) -> Any:
 
 
 def _files(modality: Any) -> dict[str, str]:
-    return modality.files() if hasattr(modality, "files") else {}
+    return modality.files() if isinstance(modality, CarriesFiles) else {}
 
 
 def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:

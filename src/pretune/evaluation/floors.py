@@ -25,7 +25,6 @@ def floors(
     *,
     groups: NDArray[Any] | None = None,
     features: str = "classical features",
-    primary: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the floors of a split, each {"what": sentence, "value": primary metric, metric: value …}.
 
@@ -38,7 +37,6 @@ def floors(
         classes: C names; empty for numbers.
         groups: (N,) group of each training row, kept whole in the classical model's inner folds.
         features: what the features are, for the sentence.
-        primary: the metric that `value` repeats; None for the task's own.
 
     Returns:
         'majority' (or 'mean' and 'median' for numbers) and 'classical'.
@@ -46,7 +44,7 @@ def floors(
     out = _trivial(task, train_targets, eval_targets, classes)
     if train_features is not None and len(train_targets) > 1:
         out["classical"] = _classical(task, train_features, train_targets, eval_features, eval_targets, classes, groups, features)
-    leading = primary or metrics.PRIMARY[task]
+    leading = metrics.PRIMARY[task]
     return {name: {"what": floor["what"], "value": floor.get(leading), **floor} for name, floor in out.items()}
 
 

@@ -6,15 +6,17 @@ A modality is a frozen dataclass that also *is* the preprocessing a set of weigh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
     from pretune.augmentations import Augmentation
-    from pretune.types import Decoded, Features
+    from pretune.types import Decoded, Features, Finding, Row
 
 
 class Modality(Protocol):
@@ -25,15 +27,8 @@ class Modality(Protocol):
     """Lower-case file endings that are read, with the dot."""
     unit: ClassVar[str]
     """What one item is called in messages: 'image', 'text', 'clip'."""
-    # A modality may also have
-    #   by_length = True                    batches are made of items of like length
-    #   files(), with_files(files)          what travels with saved weights besides the settings: a tokenizer
-    #   fitted_to(rows) -> (self, said)     what is made from the training rows before anything is decoded
-    #   windowed(lengths) -> (self, said)   what is made from the training items' lengths once they are decoded
-    #   around(modality) -> self or None    a class method: how its items are shown to a network of another modality
-    #   decode_batch(raws)                  several items at once, where that is quicker
-    #   findings(infos) -> [Finding]        what decoding cost
-    #   fitted_floor(train, held)           in place of floor_features, where these are fitted: (N, D), (M, D), what they are
+    # A modality may also have `by_length = True` (batches are made of items of like length), `around(modality)` (a class method: how
+    # its items are shown to a network of another modality), `decode_batch(raws)` (several items at once), and the hooks below.
 
     def working(self) -> dict[str, Any]:
         """Return what `decode` depends on, JSON-ready: part of the store's cache key."""
@@ -61,4 +56,53 @@ class Modality(Protocol):
 
     def floor_features(self, arrays: list[NDArray[Any]]) -> Any:
         """Return classical features, (N, D), for the floor's linear model."""
+        ...
+
+
+@runtime_checkable
+class FitsRows(Protocol):
+    """A modality that takes something from the training rows before anything is decoded: a tokenizer."""
+
+    def fitted_to(self, rows: Sequence[Row]) -> tuple[Modality, str]:
+        """Return the fitted modality and a sentence, empty where there is nothing to say."""
+        ...
+
+
+@runtime_checkable
+class FitsLengths(Protocol):
+    """A modality that takes something from the decoded training items' lengths: a window."""
+
+    def windowed(self, lengths: np.ndarray) -> tuple[Modality, str]:
+        """Return the fitted modality and a sentence."""
+        ...
+
+
+@runtime_checkable
+class CarriesFiles(Protocol):
+    """A modality with content of its own that travels with saved weights: a tokenizer."""
+
+    def files(self) -> dict[str, str]:
+        """Return file name -> content."""
+        ...
+
+    def with_files(self, files: dict[str, str]) -> Modality:
+        """Return the same preprocessing with the content of its files."""
+        ...
+
+
+@runtime_checkable
+class ReportsCost(Protocol):
+    """A modality whose decoding loses something worth saying: truncated tokens, unheard frequencies."""
+
+    def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
+        """Return what decoding these items cost."""
+        ...
+
+
+@runtime_checkable
+class FitsFloor(Protocol):
+    """A modality whose classical features are fitted on the training part, in place of `floor_features`: TF-IDF."""
+
+    def fitted_floor(self, train: Sequence[Row], held: Sequence[Row]) -> tuple[Any, Any, str]:
+        """Return features (N, D) and (M, D), and what they are."""
         ...

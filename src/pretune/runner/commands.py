@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pretune import config
@@ -37,3 +39,14 @@ def _component(key: str, value: dict[str, Any], plain: Any) -> list[str]:
 def _word(key: str, value: Any) -> str:
     text = "auto" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return shlex.quote(f"{key}={text}")
+
+
+def resume_line(recipe: Recipe, folder: Path) -> str:
+    """Return the command that goes on with this run, exactly as it can be pasted."""
+    return " ".join(
+        [
+            "pretune finetune",
+            shlex.quote(recipe.data),
+            *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
+        ]
+    )

@@ -15,7 +15,7 @@ from pretune.data.cache import Cache
 from pretune.data.ingest import Ingested, ingest
 from pretune.data.table import Table
 from pretune.errors import DataError
-from pretune.modalities import Modality
+from pretune.modalities import FitsLengths, Modality, ReportsCost
 from pretune.recipe import Recipe
 from pretune.runner.reporter import Reporter
 from pretune.tasks import Targets, Task, infer
@@ -112,7 +112,7 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
 
 def _windowed(modality: Modality, lengths: np.ndarray, reporter: Reporter) -> Modality:
     """Return the modality with what it takes from the lengths of the training items: a window."""
-    if not hasattr(modality, "windowed"):
+    if not isinstance(modality, FitsLengths):
         return modality
     modality, said = modality.windowed(lengths)
     reporter.say(said)
@@ -120,7 +120,7 @@ def _windowed(modality: Modality, lengths: np.ndarray, reporter: Reporter) -> Mo
 
 
 def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
-    return modality.findings(done.store.infos) if hasattr(modality, "findings") else []
+    return modality.findings(done.store.infos) if isinstance(modality, ReportsCost) else []
 
 
 def task_name(task: Task) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Generator
@@ -21,17 +20,21 @@ from pretune.data.cache import Cache
 from pretune.data.loader import Loader
 from pretune.data.table import Table
 from pretune.errors import Interrupted, RequestError, SettingError
+from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
 from pretune.runner import phases, score
+from pretune.runner.commands import resume_line
 from pretune.runner.features import FeatureCache
 from pretune.runner.interrupt import Interruption
+from pretune.runner.opening import audit_json, environment
 from pretune.runner.precision import forward_choice, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
 from pretune.strategies import Strategy
+from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event, Started, Warned
@@ -160,11 +163,12 @@ class _Run:
             if value is not None and not hasattr(backbone.modality, key):
                 raise SettingError(f"{key}={value} does not apply: {backbone.builder.id} takes {backbone.modality.unit}s.")
             if value is not None:
-                backbone.modality = replace(backbone.modality, **{key: value})
+                settings: Any = backbone.modality
+                backbone.modality = replace(settings, **{key: value})
 
     def _fit_preprocessing(self, backbone: Backbone, table: Table) -> None:
         """Make what the preprocessing takes from the training rows before anything is decoded: a tokenizer."""
-        if hasattr(backbone.modality, "fitted_to"):
+        if isinstance(backbone.modality, FitsRows):
             rows = [row for row in table.rows if row.split in (None, "train")]
             backbone.modality, said = backbone.modality.fitted_to(rows)
             if said:
@@ -312,7 +316,7 @@ class _Run:
         if not work.strategy.trains:
             phases.solve(work)
             return
-        with Interruption() as interruption:
+        with Interruption() as interruption, kept_memory():
             events = phases.train(work, checkpoint)
             for event in _recorded(events, folder, self.device):
                 self._tell(event)
@@ -350,54 +354,3 @@ def _numbered(parent: Path, stem: str) -> Path:
     taken = {path.name for path in parent.glob(f"{stem}-*")} if parent.exists() else set()
     number = next(n for n in range(1, 1_000_000) if f"{stem}-{n:03d}" not in taken)
     return parent / f"{stem}-{number:03d}"
-
-
-def resume_line(recipe: Recipe, folder: Path) -> str:
-    """Return the command that goes on with this run, exactly as it can be pasted."""
-    import shlex
-
-    from pretune.runner.commands import as_assignments
-
-    return " ".join(
-        [
-            "pretune finetune",
-            shlex.quote(recipe.data),
-            *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
-        ]
-    )
-
-
-def audit_json(data: Prepared) -> dict[str, Any]:
-    """Return the audit as the report and other tools read it."""
-    return {
-        "layout": data.table.layout,
-        "root": str(data.table.root),
-        "modality": data.table.modality,
-        "said": data.table.said,
-        "counts": data.counts,
-        "findings": [config.to_tree(f) for f in data.findings],
-        "ledger": [config.to_tree(e) for e in data.ledger],
-        "columns": data.table.columns,
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Return what the result may depend on besides recipe and data."""
-    import platform
-    from importlib.metadata import version
-
-    packages = {name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
-    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": cpu,
-        "threads": torch.get_num_threads(),
-        "packages": packages,
-        "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

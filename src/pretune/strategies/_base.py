@@ -35,6 +35,14 @@ class Phase:
     """A learning rate of its own."""
 
 
+PROBE = Phase(name="probe", open=0, share=0.0, epochs=30, lr=1e-3)
+"""A probe on cached features before the backbone moves.
+
+Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features": a head with a direction sends the backbone small,
+meaningful gradients where a random one distorts what was learned.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
     """What a strategy suggests where the person has not said."""

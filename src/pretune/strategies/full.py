@@ -6,18 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune.config import Within
-from pretune.strategies._base import Defaults, Phase, open_last, staged_groups
+from pretune.strategies._base import PROBE, Defaults, Phase, open_last, staged_groups
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:
     from pretune.models.model import Model
-
-PROBE = Phase(name="probe", open=0, share=0.0, epochs=30, lr=1e-3)
-"""A probe on cached features before the backbone moves.
-
-Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features": a head with a direction sends the backbone small,
-meaningful gradients where a random one distorts what was learned.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from torch import nn
 
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.strategies._base import Defaults, Phase, groups
-from pretune.strategies.full import PROBE
+from pretune.strategies._base import PROBE, Defaults, Phase, groups
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.strategies._base import Defaults, Phase, open_last, staged_groups
-from pretune.strategies.full import PROBE
+from pretune.strategies._base import PROBE, Defaults, Phase, open_last, staged_groups
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:

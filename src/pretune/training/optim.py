@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -73,7 +73,7 @@ class Optim:
         return options
 
 
-def _eager(cls: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+def _eager(cls: Any) -> Any:
     """Return the same optimizer without torch.compile's guards, whose first call imports the compiler (1 to 3 seconds)."""
     plain = {name: inspect.unwrap(getattr(cls, name)) for name in ("add_param_group", "zero_grad")}
     return type(cls.__name__, (cls,), {**plain, "step": torch.no_grad()(inspect.unwrap(cls.step))})
