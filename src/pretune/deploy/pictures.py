@@ -20,6 +20,9 @@ from pretune import registry
 from pretune.augmentations import Augmentation, preset
 from pretune.deploy import _predictions
 from pretune.deploy._sheets import Pixels, sheet, thumbnail
+from pretune.modalities import Modality
+from pretune.modalities._audio_picture import spectrogram
+from pretune.modalities.audio import Audio
 from pretune.runner.phases import Work, view_of
 from pretune.runner.prepare import Prepared
 from pretune.types import Batch, Row
@@ -92,9 +95,10 @@ def _write_mistakes(folder: Path, predictions: list[_predictions.Prediction], da
         position = place[prediction.id]
         array = data.ingested.store[position]
         entry: dict[str, Any] = {"id": prediction.id}
-        if _has_pixels(array):
+        pixels = _shown(array, data.modality)
+        if pixels is not None:
             entry["picture"] = f"mistake-{k:02d}.jpg"
-            thumbnail(array, 240).save(folder / entry["picture"], quality=82)
+            thumbnail(pixels, 240).save(folder / entry["picture"], quality=82)
         else:
             entry["text"] = _text(data.rows[position])
         listed.append(entry)
@@ -107,6 +111,13 @@ def _text(row: Row) -> str:
     words = " ⁄ ".join(row.text or ()).split()
     text = " ".join(words)
     return text if len(text) <= _TEXT else text[:_TEXT] + " …"
+
+
+def _shown(array: NDArray[Any], modality: Modality) -> Pixels | None:
+    """Return what a person sees of an item: a picture itself, a sound's spectrogram, nothing of a text."""
+    if _has_pixels(array):
+        return array
+    return spectrogram(array, modality.sample_rate) if isinstance(modality, Audio) else None
 
 
 def _has_pixels(array: NDArray[Any]) -> bool:
