@@ -15,13 +15,16 @@ from pretune.architectures._attention import attend
 from pretune.architectures._dropout import DropAdd
 from pretune.types import Features
 
+
 class Embeddings(nn.Module):
     """Word, position and type vectors, added, normed and dropped out: ids (B, T) -> sequence (B, T, D).
 
     `separator` is the id that ends the first of two texts: what comes after it is of type 1.
     """
 
-    def __init__(self, vocabulary: int, width: int, positions: int, types: int, dropout: float, epsilon: float, separator: int | None) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, positions: int, types: int, dropout: float, epsilon: float, separator: int | None
+    ) -> None:
         super().__init__()
         self.word = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(positions, width)
@@ -88,9 +91,13 @@ class EncoderLayer(nn.Module):
         return self.out(attend(self.qkv(x_BTD), self.heads, mask_BT, self.attention_dropout if self.training else 0.0))
 
 
-class Norm(nn.LayerNorm):
+class Norm(nn.Module):
     """A final layer norm as a stage."""
 
-    def forward(self, features: Features) -> Features:  # type: ignore[override]
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features: Features) -> Features:
         """Return (B, T, D)."""
-        return features.with_tensor(super().forward(features.tensor))
+        return features.with_tensor(self.norm(features.tensor))

@@ -13,7 +13,7 @@ from torch import nn
 
 from pretune.architectures._encoder import Embeddings, EncoderLayer
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Bert:
 class BertNetwork(nn.Module):
     """Ordered `stages`: embeddings, then one stage a layer; ids (B, T) -> sequence (B, T, D)."""
 
-    layout: ClassVar[str] = "sequence"
+    layout: Layout = "sequence"
 
     def __init__(self, sizes: Bert) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pretune.architectures._words import Words
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Lstm:
 class LstmNetwork(nn.Module):
     """Ordered `stages`: words, recurrence; ids (B, T) -> sequence (B, T, D)."""
 
-    layout: ClassVar[str] = "sequence"
+    layout: Layout = "sequence"
 
     def __init__(self, sizes: Lstm) -> None:
         super().__init__()
@@ -78,7 +78,9 @@ class Recurrence(nn.Module):
     def __init__(self, sizes: Lstm) -> None:
         super().__init__()
         between = sizes.dropout if sizes.layers > 1 else 0.0
-        self.lstm = nn.LSTM(sizes.embedding, sizes.hidden, sizes.layers, batch_first=True, bidirectional=sizes.bidirectional, dropout=between)
+        self.lstm = nn.LSTM(
+            sizes.embedding, sizes.hidden, sizes.layers, batch_first=True, bidirectional=sizes.bidirectional, dropout=between
+        )
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, features: Features) -> Features:

@@ -16,7 +16,7 @@ from torch import nn
 
 from pretune.architectures._words import Words
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class TextCnn:
 class TextCnnNetwork(nn.Module):
     """Ordered `stages`: words, responses; ids (B, T) -> pooled (B, filters * lengths)."""
 
-    layout: ClassVar[str] = "pooled"
+    layout: Layout = "pooled"
 
     def __init__(self, sizes: TextCnn) -> None:
         super().__init__()
@@ -73,6 +73,7 @@ class Responses(nn.Module):
 
     def __init__(self, width: int, filters: int, lengths: tuple[int, ...], dropout: float) -> None:
         super().__init__()
+        self.lengths = lengths
         self.filters = nn.ModuleList(nn.Conv1d(width, filters, length) for length in lengths)
         self.dropout = nn.Dropout(dropout)
 
@@ -80,8 +81,7 @@ class Responses(nn.Module):
         """Return pooled (B, filters * lengths)."""
         x_BDT = features.tensor.transpose(1, 2)
         best = []
-        for convolve in self.filters:
-            (length,) = convolve.kernel_size  # type: ignore[misc]
+        for convolve, length in zip(self.filters, self.lengths, strict=True):
             y_BFT = F.relu(convolve(F.pad(x_BDT, ((length - 1) // 2, length // 2))))
             if features.mask is not None:
                 y_BFT = y_BFT * features.mask[:, None]  # no response is below zero

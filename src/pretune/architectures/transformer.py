@@ -12,7 +12,7 @@ from torch import nn
 
 from pretune.architectures._encoder import Embeddings, EncoderLayer, Norm
 from pretune.config import Within
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,15 @@ class Transformer:
 class TransformerNetwork(nn.Module):
     """Ordered `stages`: embeddings, one stage a layer, and the final norm; ids (B, T) -> sequence (B, T, D)."""
 
-    layout: ClassVar[str] = "sequence"
+    layout: Layout = "sequence"
 
     def __init__(self, sizes: Transformer) -> None:
         super().__init__()
         self.width = sizes.width
         embeddings = Embeddings(sizes.vocabulary, sizes.width, sizes.max_tokens, 0, sizes.dropout, 1e-5, None)
         layers = {
-            f"layer{i + 1}": EncoderLayer(sizes.width, sizes.heads, 4 * sizes.width, sizes.dropout, 1e-5, pre_norm=True) for i in range(sizes.layers)
+            f"layer{i + 1}": EncoderLayer(sizes.width, sizes.heads, 4 * sizes.width, sizes.dropout, 1e-5, pre_norm=True)
+            for i in range(sizes.layers)
         }
         self.stages = nn.ModuleDict({"embeddings": embeddings, **layers, "norm": Norm(sizes.width)})
 

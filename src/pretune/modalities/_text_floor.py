@@ -39,7 +39,8 @@ def features(train: Sequence[str], held: Sequence[str]) -> tuple[Any, Any]:
         _weighted(_words(words), len(train), len(held), fewest=1),
         _weighted(_characters([f" {' '.join(parts)} " for parts in words], (2, 3, 4, 5)), len(train), len(held), fewest=some),
     )
-    return tuple(hstack([block[side] * 0.5**0.5 for block in blocks], format="csr") for side in (0, 1))  # type: ignore[return-value]
+    both = [hstack([block[side] * 0.5**0.5 for block in blocks], format="csr") for side in (0, 1)]
+    return both[0], both[1]
 
 
 def description(train: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from pretune.training.ema import MovingAverage
 from pretune.training.events import Evaluated, Event, Finished, Saved, Started, Stepped, Warned
 from pretune.training.optim import load_named_state, named_state
 from pretune.training.plan import Plan, Progress
+from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
 from pretune.training.streams import Streams
 from pretune.types import ParamGroup
@@ -89,6 +90,8 @@ def fit(
     except GeneratorExit:
         loop.save()
         raise
+    finally:
+        loop.close()
 
 
 class _Loop:
@@ -104,7 +107,8 @@ class _Loop:
         evaluation: Evaluation | None,
     ) -> None:
         self.learner, self.loader, self.plan, self.around, self.evaluation = learner, loader, plan, around, evaluation
-        self.optimizer = plan.optim.build(groups, plan.lr, plan.weight_decay)
+        sparse = around.device.world == 1 and plan.ema is None
+        self.optimizer = plan.optim.build(groups, plan.lr, plan.weight_decay, large_tables(learner) if sparse else ())
         self.trainable = sum(p.numel() for group in groups for _, p in group)
         self.streams = Streams(plan.seed)
         self.average = MovingAverage(learner, plan.ema) if plan.ema is not None else None
@@ -236,6 +240,7 @@ class _Loop:
 
     def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         self.learner.eval()
+        self._bring_up_to_date()
         if self.average is None:
             return measure()
         with self.average.applied():
@@ -254,11 +259,21 @@ class _Loop:
 
     def _settle(self) -> None:
         """Leave the best weights (or the average, or the last) in the learner, in eval mode."""
+        self._bring_up_to_date()
         if self.best:
             load_by_name(self.learner, self.best)
         elif self.average:
             self.average.settle()
         self.learner.eval()
+
+    def _bring_up_to_date(self) -> None:
+        if isinstance(self.optimizer, RowUpdates):
+            self.optimizer.settle()
+
+    def close(self) -> None:
+        """Let go of the learner."""
+        if isinstance(self.optimizer, RowUpdates):
+            self.optimizer.release()
 
     # --- failing, saving, resuming -----------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 
 from pretune.config import Within
+from pretune.training.rows import SCALE, RowUpdates
 from pretune.types import ParamGroup
 
 Name = Literal["adamw", "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "asgd", "rmsprop", "rprop"]
@@ -30,8 +31,16 @@ class Optim:
     beta2: Annotated[float | None, Within(0, 1)] = None
     """Adam family: decay of the second moment; auto is torch's."""
 
-    def build(self, groups: Sequence[ParamGroup], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    def build(
+        self, groups: Sequence[ParamGroup], lr: float, weight_decay: float, embeddings: Sequence[torch.nn.Embedding] = ()
+    ) -> torch.optim.Optimizer:
         """Return the optimizer over the groups, fused where torch has it.
+
+        Args:
+            groups: parameters that learn.
+            lr: peak learning rate, before a group's own scale.
+            weight_decay: of the groups that decay.
+            embeddings: large tables among them, which AdamW updates by rows.
 
         Raises:
             SettingError: a setting was given that this optimizer does not have.
@@ -54,7 +63,13 @@ class Optim:
             if "weight_decay" in takes:
                 table["weight_decay"] = weight_decay if group.decay else 0.0
             tables.append(table)
-        return _eager(cls)(tables, lr=lr, **options)
+        made = _eager(cls)
+        if not embeddings or self.name != "adamw":
+            return made(tables, lr=lr, **options)
+        by_rows: Any = type("RowAdamW", (RowUpdates, made), {})
+        optimizer = by_rows(tables, lr=lr, **options)
+        optimizer.follow(embeddings)
+        return optimizer
 
     def _options(self, takes: Mapping[str, object]) -> dict[str, object]:
         from pretune.errors import SettingError
@@ -77,6 +92,24 @@ def _eager(cls: Any) -> Any:
     """Return the same optimizer without torch.compile's guards, whose first call imports the compiler (1 to 3 seconds)."""
     plain = {name: inspect.unwrap(getattr(cls, name)) for name in ("add_param_group", "zero_grad")}
     return type(cls.__name__, (cls,), {**plain, "step": torch.no_grad()(inspect.unwrap(cls.step))})
+
+
+def clip(optimizer: torch.optim.Optimizer, most: float) -> None:
+    """Let the next step use gradients scaled down to a norm of `most` in all, where it is larger.
+
+    A fused optimizer divides while it reads them, which saves a pass over all gradients.
+    """
+    params = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    for p in params:
+        if p.grad.is_sparse:
+            p.grad = p.grad.coalesce()
+    values = [p.grad.values() if p.grad.is_sparse else p.grad for p in params]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+    excess = (norm / most).clamp(min=1.0)
+    if optimizer.defaults.get("fused"):
+        setattr(optimizer, SCALE, excess)
+    else:
+        torch._foreach_mul_(values, 1 / excess)
 
 
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, torch.Tensor]]:

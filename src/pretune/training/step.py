@@ -14,6 +14,7 @@ from pretune.errors import TrainingError
 from pretune.models import shortcuts
 from pretune.models.learner import Learner
 from pretune.models.shortcuts import Shortcuts
+from pretune.training.optim import clip
 from pretune.training.plan import Plan, Precision
 from pretune.types import Batch, StepOutput
 
@@ -63,7 +64,6 @@ class Stepper:
         self.module, self.optimizer, self.plan, self.device = module, optimizer, plan, device
         self.micro_batch = plan.precision.micro_batch
         self._found: Shortcuts | None = None
-        self._params = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, batch: Batch) -> StepOutput:
         """Take one step; where memory runs out, take it again in halves."""
@@ -80,7 +80,7 @@ class Stepper:
                 torch.set_rng_state(random)
                 self.micro_batch = self._halved(batch.size)
         if self.plan.clip is not None:
-            nn.utils.clip_grad_norm_(self._params, self.plan.clip, foreach=True)
+            clip(self.optimizer, self.plan.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return out
