@@ -34,10 +34,10 @@ def main() -> None:
     args = _arguments()
     with tempfile.TemporaryDirectory(prefix="pretune-bench-") as scratch:
         bench = Bench(data=args.data.resolve(), weights=Path(scratch, "weights"), ours=args.ours, peers=args.peers, quick=args.quick)
-        subprocess.run([bench.peers, str(ROOT / "benchmarks/peers/lite0.py"), str(bench.weights)], check=True)
+        _prepare_weights(bench, args.modality)
         _warm(bench)
-        for name in args.case or CASES:
-            case: Case = importlib.import_module(f"benchmarks.cases.{name}").CASE
+        cases: list[Case] = [importlib.import_module(f"benchmarks.cases.{name}").CASE for name in args.case or CASES]
+        for name, case in [(case.name, case) for case in cases if case.modality == args.modality]:
             result = _facts(bench) | _measure(case, bench, rounds=1 if args.quick else args.rounds, scratch=Path(scratch))
             print(table.section(result), flush=True)
             if not args.quick:
@@ -48,7 +48,8 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="class folders with train/ and val/, for example hymenoptera")
+    parser.add_argument("data", type=Path, help="class folders with train/ and val/ or test/, for example hymenoptera")
+    parser.add_argument("--modality", choices=("image", "audio"), default="image", help="of the data; cases of others are left out")
     parser.add_argument("--case", action="append", choices=CASES, help="one of the cases; all of them where none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one short round that is printed and not kept")
@@ -57,10 +58,16 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.peers:
         parser.error("name the peers' Python with --peers or PRETUNE_PEERS_PYTHON (see benchmarks/requirements-peers.txt)")
-    if not (args.data / "train").is_dir() or not (args.data / "val").is_dir():
-        parser.error(f"{args.data} needs class folders in train/ and val/")
+    if not (args.data / "train").is_dir() or not any((args.data / part).is_dir() for part in ("val", "test")):
+        parser.error(f"{args.data} needs class folders in train/ and in val/ or test/")
     args.peers, args.ours = (os.path.abspath(python) for python in (args.peers, args.ours))
     return args
+
+
+def _prepare_weights(bench: Bench, modality: str) -> None:
+    """Write the package weights as peers read them, before anything is timed."""
+    script = {"image": (bench.peers, "peers/lite0.py"), "audio": (bench.ours, "ours/whisper_folder.py")}[modality]
+    subprocess.run([script[0], str(ROOT / "benchmarks" / script[1]), str(bench.weights)], check=True)
 
 
 def _warm(bench: Bench) -> None:

@@ -18,7 +18,7 @@ class Bench:
     data: Path
     """The data folder, absolute."""
     weights: Path
-    """EfficientNet-Lite0's package weights as a timm checkpoint folder."""
+    """The default package weights of the case's modality as a folder that peers read natively."""
     ours: str
     """Our Python interpreter."""
     peers: str
@@ -73,6 +73,8 @@ class Case:
     measures: tuple[Measure, ...]
     rivals: tuple[tuple[str, str], ...]
     """(our contestant, peer) pairs whose ratio is reported."""
+    modality: str = "image"
+    """Of the data it is measured on."""
 
 
 WALL = Measure(name="wall_s", title="whole process, s")
@@ -88,7 +90,7 @@ def last_json(stdout: str, _folder: Path) -> dict[str, float]:
 
 
 def pretune_metrics(stdout: str, folder: Path) -> dict[str, float]:
-    """Return val accuracy from our --json, and images/s of the last phase's epochs after its first from the events."""
+    """Return the score's accuracy from our --json, and images/s of the last phase's epochs after its first from the events."""
     metrics: dict[str, Any] = json.loads(stdout)
     lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [event for event in map(json.loads, lines) if event["event"] == "stepped"]
@@ -96,4 +98,4 @@ def pretune_metrics(stdout: str, folder: Path) -> dict[str, float]:
     warm = [step for step in steps if step["epoch"] == steps[0]["epoch"]]
     rest = steps[len(warm) :]
     rate = {"images_per_s": sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])} if rest else {}
-    return {"accuracy": metrics["val"]["accuracy"], **rate}
+    return {"accuracy": metrics.get("test", metrics.get("val"))["accuracy"], **rate}
