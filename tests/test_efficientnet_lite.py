@@ -15,7 +15,7 @@ from torch import nn
 
 from pretune import backbones
 from pretune.architectures._conv import ConvNorm, SameConv2d
-from pretune.architectures._depthwise import DepthwiseConv2d, _Depthwise, depthwise_conv2d, quicken
+from pretune.architectures._depthwise import DepthwiseConv2d, _by_parity, _Depthwise, depthwise_conv2d, quicken
 from pretune.architectures._fold import FusedConv2d, fold
 from pretune.architectures.efficientnet_lite import EfficientNetLite
 from pretune.backbones import _lite
@@ -117,6 +117,20 @@ def test_same_padding_and_gradients_are_exact(kernel: int, stride: int, size: in
     assert torch.autograd.gradcheck(
         lambda x, weight, bias: _Depthwise.apply(x, weight, bias, stride, (below, right), (high, wide)), (x, conv.weight, bias)
     )
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 8)])
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6, 7])
+def test_the_gradient_put_together_by_parity_is_exact(kernel: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    conv = SameConv2d(3, 3, kernel, 2, 3).double()
+    x = torch.randn(2, 3, *size, dtype=torch.double, requires_grad=True)
+    out = conv(x)
+    gradient = torch.randn_like(out)
+    out.backward(gradient)
+    (below, right), (high, wide) = conv.padding_of(x)
+    assert x.grad is not None
+    assert torch.allclose(_by_parity(x, conv.weight, gradient, (below - high, right - wide)), x.grad)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
