@@ -163,9 +163,7 @@ def evaluate(run: str | Path, data: str | Path, *, part: str | None = None, **co
 
     started = time.monotonic()
     predictor = Predictor(Path(run))
-    table = sources.read(
-        Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, learn=False
-    )
+    table = sources.read(Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, learn=False)
     rows = [row for row in table.rows if part is None or row.split == part]
     known = set(predictor.targets.classes)
     unknown = [row for row in rows if isinstance(row.target, str) and known and row.target not in known]

@@ -19,7 +19,9 @@ from pretune.errors import WeightsError
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert")
 """Values of `model_type` whose networks this is."""
 _PREFIXES = ("bert.", "roberta.", "distilbert.", "model.")
-_UNUSED = re.compile(r"position_ids$|token_type_ids$|^pooler\.|^cls\.|^lm_head\.|^vocab_|^classifier\.|^pre_classifier\.|^qa_outputs\.|^dropout\.")
+_UNUSED = re.compile(
+    r"position_ids$|token_type_ids$|^pooler\.|^cls\.|^lm_head\.|^vocab_|^classifier\.|^pre_classifier\.|^qa_outputs\.|^dropout\."
+)
 _QKV = ("query", "key", "value")
 _LAYER = {
     "attention.output.dense": "out",
@@ -47,31 +49,6 @@ _DISTIL = (
     (".output_layer_norm.", ".output.LayerNorm."),
 )
 """DistilBERT's names -> BERT's."""
-
-
-def sizes_of(config: Mapping[str, Any], *, separator: int | None = None, max_tokens: int | None = None) -> Bert | None:
-    """Return the sizes in a `config.json`, or None where the network is not a Bert.
-
-    Args:
-        config: the file's content.
-        separator: id of the token between two texts.
-        max_tokens: tokens a text is cut to; None for what the tokenizer or the network allows, at most 512.
-    """
-    kind = config.get("model_type")
-    if kind not in FAMILIES or not _is_plain(config):
-        return None
-    distil = kind == "distilbert"
-    dropped = 0 if distil or kind == "bert" else int(config.get("pad_token_id", 1)) + 1
-    positions = int(config.get("max_position_embeddings", 512)) - dropped
-    keys = ("dim", "n_layers", "n_heads", "hidden_dim") if distil else ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    width, layers, heads, hidden = (int(config[key]) for key in keys)
-    return Bert(
-        vocabulary=int(config["vocab_size"]), width=width, layers=layers, heads=heads, hidden=hidden, positions=positions,
-        types=0 if distil else int(config.get("type_vocab_size", 2)),
-        dropout=float(config.get("dropout" if distil else "hidden_dropout_prob", 0.1)),
-        epsilon=1e-12 if distil else float(config.get("layer_norm_eps", 1e-12)),
-        max_tokens=min(max_tokens or 512, positions), separator=separator,
-    )  # fmt: skip
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:

@@ -54,7 +54,9 @@ class Text:
 
     def __post_init__(self) -> None:
         if self.positions is not None and self.max_tokens > self.positions:
-            raise SettingError(f"max_tokens must be at most {self.positions}, which is what this backbone has positions for; got {self.max_tokens}.")
+            raise SettingError(
+                f"max_tokens must be at most {self.positions}, which is what this backbone has positions for; got {self.max_tokens}."
+            )
 
     def working(self) -> dict[str, Any]:
         """Return what stored ids depend on: part of the store's cache key."""
@@ -156,7 +158,9 @@ class Text:
         if unknown > _UNKNOWN_SHARE * (tokens - lost):
             share = _percent(unknown, tokens - lost)
             hint = "take a backbone trained on this language, or strategy=scratch with backbone=scratch:textcnn"
-            found.append(Finding(kind="unknown_tokens", severity="warning", message=f"{share} of the tokens are unknown to this tokenizer; {hint}."))
+            found.append(
+                Finding(kind="unknown_tokens", severity="warning", message=f"{share} of the tokens are unknown to this tokenizer; {hint}.")
+            )
         return found
 
 
