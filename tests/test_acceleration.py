@@ -61,6 +61,13 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[bool, bool], float]:
     return times
 
 
+@pytest.fixture
+def no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which layouts are timed too."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_onednn")
 def test_the_fastest_mode_is_chosen_and_said(seconds: dict[tuple[bool, bool], float]) -> None:
     seconds |= {(False, False): 0.4, (False, True): 0.8, (True, True): 0.2}
     chosen = choose(Pictures(frozen=True), pictures())
@@ -68,6 +75,7 @@ def test_the_fastest_mode_is_chosen_and_said(seconds: dict[tuple[bool, bool], fl
     assert chosen.reason == "measured items/s: float32 20.0, float32 channels last 10.0, bfloat16 channels last 40.0"
 
 
+@pytest.mark.usefixtures("no_onednn")
 def test_bfloat16_must_earn_its_rounding(seconds: dict[tuple[bool, bool], float]) -> None:
     seconds |= {(False, False): 0.5, (False, True): 0.22, (True, True): 0.2}
     assert choose(Pictures(frozen=True), pictures()).bfloat16 is False

@@ -67,8 +67,9 @@ def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
     formats = (False, True) if bfloat16 is None else (bfloat16,)
     images = batch.inputs.tensor.ndim == 4
     modes = [Precision(bfloat16=b, channels_last=images) for b in formats]
-    # On some processors channels first is the faster format of float32; of bfloat16 it is nowhere.
-    return [Precision(), *modes] if images and bfloat16 is None else modes
+    # Where oneDNN convolves, channels last is the faster layout; elsewhere float32 has to show it.
+    contested = images and bfloat16 is None and not torch.backends.mkldnn.is_available()
+    return [Precision(), *modes] if contested else modes
 
 
 def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen: Shortcuts) -> Precision:
@@ -85,7 +86,7 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
 def _measure(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts, best: float) -> float:
     """Return the seconds of one step after one that warms up (kernels are compiled then)."""
     cold = _seconds(learner, batch, precision, seen)
-    return cold if cold > HOPELESS * best else min(_seconds(learner, batch, precision, seen) for _ in range(2))
+    return cold if cold > HOPELESS * best else _seconds(learner, batch, precision, seen)
 
 
 def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts) -> float:
