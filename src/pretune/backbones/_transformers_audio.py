@@ -164,8 +164,8 @@ class _Layer(nn.Module):
 
 
 def _as_stage(norm: nn.LayerNorm) -> Norm:
-    stage = Norm(list(norm.normalized_shape), norm.eps)
-    stage.weight, stage.bias = norm.weight, norm.bias
+    stage = Norm(norm.normalized_shape[0])
+    stage.norm = norm
     return stage
 
 
