@@ -29,7 +29,7 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if stage == "stem":
             out["encoder.embed_positions.weight" if rest == "table" else f"encoder.{rest}"] = tensor
         elif stage == "norm":
-            out[f"encoder.layer_norm.{rest}"] = tensor
+            out[f"encoder.layer_norm.{rest.removeprefix('norm.')}"] = tensor
         else:
             layer, (part, kind) = f"encoder.layers.{int(stage.removeprefix('layer')) - 1}", rest.rsplit(".", 1)
             if part == "qkv":

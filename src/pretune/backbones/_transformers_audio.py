@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretune.architectures._encoder import Norm
-from pretune.backbones._base import Backbone, Builder, load_matching
+from pretune.backbones._base import Backbone, Builder, TensorStage, load_matching
 from pretune.backbones._whisper import assemble as assemble_whisper
 from pretune.errors import WeightsError
 from pretune.modalities.audio import Audio
@@ -103,7 +102,7 @@ def _waveform(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
         **{f"layer{i + 1}": _Layer(layer) for i, layer in enumerate(network.encoder.layers)},
     }
     if late:
-        stages["norm"] = _as_stage(network.encoder.layer_norm)
+        stages["norm"] = TensorStage(network.encoder.layer_norm, "sequence")
     modality = Audio(
         sample_rate=int(preprocessor.get("sampling_rate", 16_000)),
         features="standardised" if preprocessor.get("do_normalize", True) else "waveform",
@@ -161,12 +160,6 @@ class _Layer(nn.Module):
         seen = None if features.mask is None or features.heard else features.mask[:, None, None, :]
         out = self.layer(features.tensor, attention_mask=seen)
         return features.with_tensor(out[0] if isinstance(out, tuple) else out)
-
-
-def _as_stage(norm: nn.LayerNorm) -> Norm:
-    stage = Norm(norm.normalized_shape[0])
-    stage.norm = norm
-    return stage
 
 
 # --- Audio Spectrogram Transformer ---------------------------------------------------------------
@@ -262,4 +255,4 @@ def _whisper_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _whisper_top(name: str) -> str:
     if name.startswith("embed_positions."):
         return "stages.stem.table"
-    return name.replace("layer_norm.", "stages.norm.") if name.startswith("layer_norm.") else f"stages.stem.{name}"
+    return name.replace("layer_norm.", "stages.norm.norm.") if name.startswith("layer_norm.") else f"stages.stem.{name}"

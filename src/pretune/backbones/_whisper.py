@@ -52,6 +52,6 @@ def _renamed(name: str) -> str:
     if path.startswith("conv"):
         return f"stages.stem.{path}.{kind}"
     if path == "layer_norm":
-        return f"stages.norm.{kind}"
+        return f"stages.norm.norm.{kind}"
     layer, _, part = path.partition("/")
     return f"stages.layer{int(layer.removeprefix('layer_')) + 1}.{_PARTS.get(part, part)}.{kind}"
