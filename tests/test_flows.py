@@ -200,8 +200,8 @@ def test_two_runs_share_a_cache_at_the_same_time(home: Path) -> None:
 def test_time_bounds_the_whole_verb(home: Path) -> None:
     folder(home / "photos")
     began = time.monotonic()
-    metrics = finetune("photos", "strategy=scratch", "time=25s", "backbone=scratch:cnn", "image_size=32")
-    assert time.monotonic() - began < 27
+    metrics = finetune("photos", "strategy=scratch", "time=30s", "backbone=scratch:cnn", "image_size=32")
+    assert time.monotonic() - began < 33, "five per cent, and the seconds two busy test workers take from each other"
     assert metrics["timing"]["total_s"] > 5
 
 
