@@ -35,6 +35,7 @@ from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
 from pretune.strategies import Strategy
 from pretune.training.allocator import kept_memory
+from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event, Started, Warned
@@ -70,7 +71,7 @@ def run(
     """
     started = time.monotonic() if started is None else started
     torch.set_num_threads(threads(recipe))
-    with open_device() as device:
+    with open_device() as device, kept_memory():
         said = (reporter or Silent()) if device.first else Silent()
         return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
