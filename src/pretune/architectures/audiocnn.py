@@ -29,7 +29,7 @@ class AudioCNN:
 
     mels: Annotated[int, Within(8)] = 64
     """Mel bands of the input."""
-    width: Annotated[int, Within(1)] = 24
+    width: Annotated[int, Within(1)] = 16
     """Channels of the first block; each block doubles them."""
     blocks: Annotated[int, Within(1, 6)] = 4
     """Blocks; each halves time and frequency."""
@@ -54,6 +54,7 @@ class AudioCNNNetwork(nn.Module):
         blocks = {f"block{i + 1}": Block(*pair) for i, pair in enumerate(itertools.pairwise(widths))}
         self.width = widths[-1]
         self.stages = nn.ModuleDict({"bands": Bands(sizes.mels), **blocks, "squeeze": Squeeze()})
+        self.to(memory_format=torch.channels_last)  # a step takes two thirds of the time
 
     def forward(self, features: Features) -> Features:
         """Run all stages."""

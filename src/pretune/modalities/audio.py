@@ -120,8 +120,8 @@ class Audio:
         said = f"window of {seconds:g} s"
         if cut:
             longest = lengths.max() / self.sample_rate
-            said += f": {cut:,} of {len(lengths):,} training clips are longer (up to {longest:.1f} s)"
-            said += " and heard in their loudest stretch; seconds=… hears more"
+            said += f"; longer clips ({cut:,} of {len(lengths):,} in training, up to {longest:.4g} s) are heard in their loudest stretch"
+            said += "; seconds=… hears more"
         return replace(self, seconds=float(seconds)), said
 
     @property
