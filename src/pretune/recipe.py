@@ -30,8 +30,8 @@ class Inputs:
     """Sounds: length of the window the model hears; auto holds 95 of 100 training clips whole, at most 10 s."""
     max_tokens: Annotated[int | None, Within(4)] = None
     """Texts: tokens a text is cut to."""
-    pooling: Literal["mean", "mean_std", "first", "last", "max"] | None = None
-    """How a map or sequence becomes one vector."""
+    pooling: Literal["mean", "mean_std", "first", "last", "max", "layers"] | None = None
+    """How a map or sequence becomes one vector; layers takes the means of all layers side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)

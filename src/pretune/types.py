@@ -87,6 +87,9 @@ class Features:
     heard: bool = False
     """True where the network sees what is not real as well (silence after a sound): only pooling leaves that out, and a cache keeps it."""
 
+    collected: torch.Tensor | None = None
+    """(B, k·D) means of the stages so far, where pooling takes those of all stages."""
+
     def with_tensor(self, tensor: torch.Tensor, layout: Layout | None = None) -> Features:
         """Return the same features with another tensor (and layout)."""
         return replace(self, tensor=tensor, layout=layout or self.layout)

@@ -22,7 +22,8 @@ class Bert:
 
     component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
-    pooling: ClassVar[str] = "mean"
+    layered: ClassVar[bool] = True
+    probing: ClassVar[str] = "layers"
 
     vocabulary: Annotated[int, Within(1)] = 30522
     """Rows of the table of word pieces."""

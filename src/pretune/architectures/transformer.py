@@ -21,6 +21,8 @@ class Transformer:
 
     component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
+    layered: ClassVar[bool] = True
+    probing: ClassVar[str] = "layers"
 
     vocabulary: Annotated[int, Within(300)] = 10_000
     """Entries of the table of words or pieces."""

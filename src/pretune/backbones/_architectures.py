@@ -31,6 +31,8 @@ def wrap(
         width=network.width,
         builder=Builder(id=f"scratch:{name}", settings=_settings(sizes)),
         pooling=getattr(sizes, "pooling", "mean"),
+        layered=getattr(sizes, "layered", False),
+        probing=getattr(sizes, "probing", None),
         classifier=classifier,
         classes=classes,
     )

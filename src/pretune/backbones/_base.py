@@ -81,6 +81,8 @@ class Backbone(nn.Module):
         width: int,
         builder: Builder,
         pooling: str = "mean",
+        layered: bool = False,
+        probing: str | None = None,
         classifier: nn.Module | None = None,
         classes: Classes = None,
     ) -> None:
@@ -93,6 +95,10 @@ class Backbone(nn.Module):
         self.builder = builder
         self.pooling = pooling
         """Default pooling of `layout`: mean, mean_std, first, max; ignored where layout is pooled."""
+        self.layered = layered
+        """Whether every stage gives a sequence of `width` channels, so that `pooling=layers` can take them all."""
+        self.probing = probing or pooling
+        """Default pooling where nothing but a head is learned."""
         self.classifier = classifier
         """The pretrained head, pooled (B, D) -> logits, where there is one; `direct` uses it."""
         self._classes = classes

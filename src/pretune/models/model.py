@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from pretune.backbones import Backbone
+from pretune.errors import SettingError
 from pretune.models.heads import Head, HeadModule
-from pretune.models.pooling import POOLINGS, Pool
+from pretune.models.pooling import LAYERS, POOLINGS, Collecting, Pool
 from pretune.types import Features
 
 INPUT, POOL, HEAD = "input", "pool", "head"
@@ -23,9 +24,14 @@ class Model(nn.Module):
 
     def __init__(self, backbone: Backbone, head: Head, outputs: int, pooling: str | None = None) -> None:
         super().__init__()
-        kind = pooling or backbone.pooling
-        factor = 1 if backbone.layout == "pooled" else POOLINGS.get(kind, 1)
-        self.stages = nn.ModuleDict({INPUT: backbone.modality.normaliser(), **backbone.stages})
+        self.pooling = kind = pooling or backbone.pooling
+        """How a map or a sequence becomes one vector."""
+        stages, factor = dict(backbone.stages.items()), 1 if backbone.layout == "pooled" else POOLINGS.get(kind, 1)
+        if kind == LAYERS:
+            if not backbone.layered:
+                raise SettingError(f"pooling=layers needs a backbone of layers of one width, which {backbone.builder.id} is not.")
+            stages, factor = {name: Collecting(stage) for name, stage in stages.items()}, len(stages)
+        self.stages = nn.ModuleDict({INPUT: backbone.modality.normaliser(), **stages})
         self.stages[POOL] = Pool(kind)
         self.stages[HEAD] = head.build(backbone.width * factor, outputs)
         self.freeze_norms = False
@@ -55,6 +61,11 @@ class Model(nn.Module):
             if any(p.requires_grad for p in stage.parameters()):
                 return position
         return len(self.stages) - 1  # nothing learns: everything but the head, which gives outputs and no features
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether what the stage at the boundary takes can be kept: it exists, and is one tensor an item."""
+        return self.boundary > 1 and (self.pooling != LAYERS or self.boundary > self.names.index(POOL))
 
     def forward(self, features: Features, start: int = 0) -> Tensor:
         """Return outputs (B, outputs) from the features that stage number `start` takes."""

@@ -1,5 +1,7 @@
 """From a map or a sequence to one vector an item; padding never leaks in."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,11 @@ from pretune.types import Features
 
 POOLINGS = {"mean": 1, "mean_std": 2, "first": 1, "last": 1, "max": 1}
 """How many times each pooling multiplies the width."""
+LAYERS = "layers"
+"""The means of all stages side by side: what a late layer has traded away for its own task, an earlier one still holds.
+
+Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning".
+"""
 
 
 class Pool(nn.Module):
@@ -18,14 +25,16 @@ class Pool(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        if kind not in POOLINGS:
-            raise SettingError(f"no pooling is called {kind!r}. {did_you_mean(kind, POOLINGS)}")
+        if kind not in POOLINGS and kind != LAYERS:
+            raise SettingError(f"no pooling is called {kind!r}. {did_you_mean(kind, [*POOLINGS, LAYERS])}")
         self.kind = kind
 
     def forward(self, features: Features) -> Features:
         """Pool in float32; features that are pooled already pass."""
         if features.layout == "pooled":
             return Features(tensor=features.tensor.float(), layout="pooled")
+        if features.collected is not None:
+            return Features(tensor=features.collected, layout="pooled")
         x_BTD, mask_BT = features.tensor, features.mask
         if features.layout == "map":
             x_BTD = x_BTD.flatten(2).transpose(1, 2)
@@ -47,3 +56,19 @@ class Pool(nn.Module):
             return mean_BD
         variance_BD = ((x_BTD - mean_BD[:, None]).square() * weight_BT1).sum(1)
         return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], 1)
+
+
+class Collecting(nn.Module):
+    """A stage that also adds the mean of its output to what `layers` pools."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+        self.mean = Pool("mean")
+
+    def forward(self, features: Features) -> Features:
+        """Run the stage."""
+        out = self.stage(features)
+        mean_BD = self.mean(replace(out, collected=None)).tensor
+        collected = mean_BD if features.collected is None else torch.cat([features.collected, mean_BD], 1)
+        return replace(out, collected=collected)

@@ -92,7 +92,7 @@ def begin(work: Work, phase: Phase) -> None:
     """Compute what is frozen below this phase's boundary, where that can be kept."""
     boundary = work.model.boundary
     changes_raw = bool(work.mixing) and phase.epochs is None
-    if boundary <= 1 or changes_raw:
+    if not work.model.cacheable or changes_raw:
         if changes_raw and boundary > 1:
             names = ", ".join(type(part).__name__ for part in work.mixing)
             work.needs.reporter.say(f"features are not cached: {names} changes what the frozen stages see at every epoch")

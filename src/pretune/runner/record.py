@@ -77,7 +77,7 @@ def save_weights(done: Outcome) -> None:
             "task": config.to_tree(done.data.task),
             "targets": asdict(done.data.targets),
             "head": config.to_tree(done.recipe.head),
-            "pooling": done.recipe.inputs.pooling,
+            "pooling": model.pooling,
             "weights": f"weights/{name}.safetensors",
             "precision": asdict(done.work.chosen),
             "forward": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),

@@ -255,7 +255,9 @@ class _Run:
 
     def _work(self, folder: RunDir, data: Prepared, backbone: Backbone, strategy: Strategy) -> phases.Work:
         task = data.task
-        model = Model(backbone, self.recipe.head, task.outputs(data.targets), self.recipe.inputs.pooling).to(self.device.device)
+        probes = all(phase.open == 0 for phase in strategy.phases(len(backbone.stages)))
+        pooling = self.recipe.inputs.pooling or (backbone.probing if probes else None)
+        model = Model(backbone, self.recipe.head, task.outputs(data.targets), pooling).to(self.device.device)
         strategy.prepare(model)
         train = data.encoded[torch.from_numpy(data.parts["train"])]
         loss = self.given.loss or task.loss(data.targets, train, phases.loss_settings(self.recipe))
