@@ -35,7 +35,6 @@ from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
 from pretune.strategies import Strategy
 from pretune.training.allocator import kept_memory
-from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event, Started, Warned
@@ -319,7 +318,7 @@ class _Run:
         if not work.strategy.trains:
             phases.solve(work)
             return
-        with Interruption() as interruption, kept_memory():
+        with Interruption() as interruption:
             events = phases.train(work, checkpoint)
             for event in _recorded(events, folder, self.device):
                 self._tell(event)
