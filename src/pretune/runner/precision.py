@@ -32,7 +32,7 @@ def forward_choice(model: Model, data: Prepared, device: torch.device) -> dict[s
     batch = StoreView(data.ingested.store, positions, data.modality, None).batch(positions, 0).inputs
     batch = batch.with_tensor(batch.tensor.to(device))
     stages = [model.stages[name] for name in ("input", *model.body)]
-    seconds = {name: _seconds(inference_copy(stages, name == "bfloat16").to(device), batch) for name in ("float32", "bfloat16")}
+    seconds = _seconds({name: inference_copy(stages, name == "bfloat16").to(device) for name in ("float32", "bfloat16")}, batch)
     rates = {name: len(positions) / s for name, s in seconds.items()}
     faster = rates["bfloat16"] > GAIN * rates["float32"]
     figures = ", ".join(f"{rate:.0f} {data.modality.unit}s/s in {name}" for name, rate in rates.items())
@@ -40,15 +40,15 @@ def forward_choice(model: Model, data: Prepared, device: torch.device) -> dict[s
 
 
 @torch.inference_mode()
-def _seconds(module: nn.Module, batch: Features) -> float:
-    """Return the better of two timed calls after one that warms up."""
-    module(batch)
-    times = []
-    for _ in range(2):
-        started = time.perf_counter()
-        module(batch)
-        times.append(time.perf_counter() - started)
-    return min(times)
+def _seconds(modules: dict[str, nn.Module], batch: Features) -> dict[str, float]:
+    """Return each module's better of two timed calls after one that warms up; in turn, so that a busy moment slows both."""
+    times: dict[str, list[float]] = {name: [] for name in modules}
+    for _ in range(3):
+        for name, module in modules.items():
+            started = time.perf_counter()
+            module(batch)
+            times[name].append(time.perf_counter() - started)
+    return {name: min(seconds[1:]) for name, seconds in times.items()}
 
 
 def step_choice(learner: Learner, loader: Loader, wanted: str | None) -> dict[str, Any]:
