@@ -51,6 +51,32 @@ _DISTIL = (
 """DistilBERT's names -> BERT's."""
 
 
+def sizes_of(config: Mapping[str, Any], *, separator: int | None, max_tokens: int) -> Bert | None:
+    """Return the sizes in a `config.json`, or None where the network is not a Bert.
+
+    Args:
+        config: the file's content.
+        separator: id of the token between two texts.
+        max_tokens: tokens a text is cut to, as far as the network has positions.
+    """
+    kind = config.get("model_type")
+    if kind not in FAMILIES or not _is_plain(config):
+        return None
+    distil = kind == "distilbert"
+    dropped = 0 if distil or kind == "bert" else int(config.get("pad_token_id", 1)) + 1
+    positions = int(config.get("max_position_embeddings", 512)) - dropped
+    names = ("dim", "n_layers", "n_heads", "hidden_dim")
+    if not distil:
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    return Bert(
+        vocabulary=int(config["vocab_size"]), positions=positions, max_tokens=min(max_tokens, positions), separator=separator,
+        width=int(config[names[0]]), layers=int(config[names[1]]), heads=int(config[names[2]]), hidden=int(config[names[3]]),
+        types=0 if distil else int(config.get("type_vocab_size", 2)),
+        dropout=float(config.get("dropout" if distil else "hidden_dropout_prob", 0.1)),
+        epsilon=1e-12 if distil else float(config.get("layer_norm_eps", 1e-12)),
+    )  # fmt: skip
+
+
 def _is_plain(config: Mapping[str, Any]) -> bool:
     """Tell whether nothing in the settings changes what a Bert computes."""
     activation = config.get("activation" if config["model_type"] == "distilbert" else "hidden_act", "gelu")

@@ -54,10 +54,6 @@ class Modality(Protocol):
         """Return the module (Features -> Features) that makes a raw batch the backbone's input."""
         ...
 
-    def floor_features(self, arrays: list[NDArray[Any]]) -> Any:
-        """Return classical features, (N, D), for the floor's linear model."""
-        ...
-
 
 @runtime_checkable
 class FitsRows(Protocol):
@@ -100,8 +96,17 @@ class ReportsCost(Protocol):
 
 
 @runtime_checkable
+class DescribesItems(Protocol):
+    """A modality with classical features of each item on its own: a histogram."""
+
+    def floor_features(self, arrays: list[NDArray[Any]]) -> Any:
+        """Return classical features, (N, D), for the floor's linear model."""
+        ...
+
+
+@runtime_checkable
 class FitsFloor(Protocol):
-    """A modality whose classical features are fitted on the training part, in place of `floor_features`: TF-IDF."""
+    """A modality whose classical features are fitted on the training part: TF-IDF."""
 
     def fitted_floor(self, train: Sequence[Row], held: Sequence[Row]) -> tuple[Any, Any, str]:
         """Return features (N, D) and (M, D), and what they are."""

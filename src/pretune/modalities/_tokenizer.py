@@ -80,6 +80,14 @@ def frame(content: str, pair: bool) -> Frame:
 
 
 @functools.lru_cache(maxsize=8)
+def special_id(content: str, *tokens: str) -> int | None:
+    """Return the id of the first of these tokens that the vocabulary has."""
+    tokenizer = load(content)
+    ids = (tokenizer.token_to_id(token) for token in tokens)
+    return next((i for i in ids if i is not None), None)
+
+
+@functools.lru_cache(maxsize=8)
 def unknown_id(content: str) -> int | None:
     """Return the id that stands for text the vocabulary cannot spell, if there is one."""
     model = load(content).model

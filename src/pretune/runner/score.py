@@ -10,7 +10,7 @@ import torch
 from pretune.data.dataset import View
 from pretune.data.loader import Loader, token_budget
 from pretune.evaluation import floors, intervals
-from pretune.modalities import FitsFloor
+from pretune.modalities import DescribesItems, FitsFloor
 from pretune.models.learner import Learner
 from pretune.runner.prepare import Prepared, task_name
 from pretune.tasks import Targets, Task
@@ -83,5 +83,6 @@ def _classical(data: Prepared, train: np.ndarray, held: np.ndarray) -> tuple[Any
     """Return classical features of training and held-out items, and what they are."""
     if isinstance(data.modality, FitsFloor):
         return data.modality.fitted_floor([data.rows[i] for i in train], [data.rows[i] for i in held])
+    assert isinstance(data.modality, DescribesItems)
     store, describe = data.ingested.store, data.modality.floor_features
     return describe([store[i] for i in train]), describe([store[i] for i in held]), "classical features"

@@ -1,0 +1,179 @@
+"""Language networks of `transformers` as backbones: tokenizer and weights from one folder.
+
+BERT and its closest relatives become the Bert of our own, without importing `transformers`. The others keep its modules, cut
+into stages where the cut gives the very same features, else as one stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pretune.backbones import _bert
+from pretune.backbones._base import Backbone, Builder, LoadReport
+from pretune.errors import WeightsError
+from pretune.modalities import _tokenizer
+from pretune.modalities.text import TOKENIZER_FILE, Text
+
+_LONGEST = 512
+"""Tokens a text is cut to at most unless more is asked for: attention's price grows with the square."""
+_NOT_TEXT = ("image_size", "num_mel_bins", "patch_size")
+_SEPARATORS = ("[SEP]", "</s>", "<sep>")
+_SAVED_WITH = ("architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path")
+_UNUSED = ("pooler.",)
+_ENCODERS = ("t5", "mt5", "umt5")
+"""Values of `model_type` whose network has a decoder, whatever the settings say."""
+
+
+def load(config: Mapping[str, Any], where: Path) -> Backbone:
+    """Return the backbone of a folder.
+
+    Raises:
+        WeightsError: no tokenizer, missing or misshapen tensors, or a network that is not for text.
+    """
+    sizes, text = _native(config, where), _text(config, where)
+    if sizes is not None:
+        weights = next(
+            (where / name for name in ("model.safetensors", "pytorch_model.bin") if (where / name).exists()), where / "model.safetensors"
+        )
+        backbone = _bert.assemble(_bert.read((weights,)), str(weights), **asdict(sizes))
+    else:
+        from pretune.backbones._transformers_cuts import cut
+
+        network, report = _pretrained(where)
+        backbone = cut(network, text)
+        backbone.report = report
+    return _finished(backbone, config, where, text)
+
+
+def fresh(config: Mapping[str, Any], where: Path) -> Backbone:
+    """Return the architecture of a folder with its tokenizer and fresh weights."""
+    backbone = build(config, **_facts(config, where))
+    backbone.modality = _text(config, where)
+    return backbone
+
+
+def build(config: Mapping[str, Any], *, separator: int | None = None, max_tokens: int = _LONGEST) -> Backbone:
+    """Return the architecture that a config.json describes, with fresh weights and without a tokenizer."""
+    sizes = _bert.sizes_of(config, separator=separator, max_tokens=max_tokens)
+    if sizes is not None:
+        backbone = _bert.assemble(None, "", **asdict(sizes))
+    else:
+        from transformers import AutoConfig
+
+        from pretune.backbones._transformers_cuts import cut
+
+        settings = AutoConfig.for_model(**{k: v for k, v in config.items() if k not in _SAVED_WITH})
+        backbone = cut(_class_for(settings).from_config(settings, attn_implementation="sdpa"), Text(max_tokens=max_tokens))
+    backbone.builder = Builder(id="", settings={"config": dict(config), "separator": separator, "max_tokens": max_tokens})
+    return backbone
+
+
+def _finished(backbone: Backbone, config: Mapping[str, Any], where: Path, text: Text) -> Backbone:
+    backbone.modality = text
+    backbone.builder = Builder(id="", settings={"config": dict(config), **_facts(config, where)})
+    return backbone
+
+
+def _facts(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """Return what the network depends on besides its config: the tokenizer's separator and length."""
+    text = _text(config, where)
+    return {"separator": _tokenizer.special_id(text.tokenizer, *_SEPARATORS), "max_tokens": text.max_tokens}
+
+
+def _native(config: Mapping[str, Any], where: Path) -> Any:
+    return _bert.sizes_of(config, **_facts(config, where)) if config.get("model_type") in _bert.FAMILIES else None
+
+
+# --- preprocessing -------------------------------------------------------------------------------
+
+
+def _text(config: Mapping[str, Any], where: Path) -> Text:
+    """Return the tokenizer of a folder and how long a text may be."""
+    path = where / TOKENIZER_FILE
+    content = path.read_text(encoding="utf-8") if path.exists() else _converted(config, where)
+    positions = _positions(config)
+    stated = [_stated(where / "sentence_bert_config.json", "max_seq_length"), _stated(where / "tokenizer_config.json", "model_max_length")]
+    limits = [limit for limit in (*stated, positions, _LONGEST) if limit]
+    return Text(tokenizer=content, max_tokens=min(limits), positions=positions)
+
+
+def _positions(config: Mapping[str, Any]) -> int | None:
+    """Return the tokens a network can take, None where there is no limit."""
+    most = config.get("max_position_embeddings") or config.get("n_positions")
+    if config.get("model_type") in _ENCODERS or most is None:
+        return None
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        most -= int(config.get("pad_token_id", 1)) + 1
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    bounded = config.get("model_type") != "modernbert" and window
+    return min(int(most), int(window)) if bounded else int(most)
+
+
+def _stated(path: Path, key: str) -> int | None:
+    """Return a length from a settings file, None where it is missing or stands for no limit."""
+    if not path.exists():
+        return None
+    value = json.loads(path.read_text(encoding="utf-8")).get(key)
+    return int(value) if isinstance(value, int | float) and 4 <= value < 1e6 else None
+
+
+def _converted(config: Mapping[str, Any], where: Path) -> str:
+    """Return the tokenizer of a folder that has its vocabulary in an older form only."""
+    if any(key in config for key in _NOT_TEXT) and not any(where.glob("*vocab*")):
+        raise WeightsError(f"{where} is a {config.get('model_type')} network, which does not take text. For images write timm:NAME.")
+    from transformers import AutoTokenizer
+
+    try:
+        made: Any = AutoTokenizer.from_pretrained(where, local_files_only=True)
+        return made.backend_tokenizer.to_str()
+    except (OSError, ValueError, AttributeError, ImportError) as error:
+        why = str(error).splitlines()[0][:160]
+        raise WeightsError(f"{where} has no {TOKENIZER_FILE}, and none could be made of what it has ({why}). Add the file.") from None
+
+
+# --- networks of transformers --------------------------------------------------------------------
+
+
+def _class_for(settings: Any) -> Any:
+    """Return the class that builds the encoder alone where there is a decoder beside it."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    both = getattr(settings, "is_encoder_decoder", False) or settings.model_type in _ENCODERS
+    return AutoModelForTextEncoding if both else AutoModel
+
+
+def _pretrained(where: Path) -> tuple[Any, LoadReport]:
+    """Load a network with `transformers`' own loader, refusing what it would only warn of."""
+    import torch
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what it would warn of is refused or told below
+    try:
+        settings = AutoConfig.from_pretrained(where, local_files_only=True)
+        network, told = _class_for(settings).from_pretrained(
+            where, config=settings, local_files_only=True, output_loading_info=True, attn_implementation="sdpa", dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a language model?") from None
+    missing = tuple(name for name in told["missing_keys"] if not name.startswith(_UNUSED))
+    wrong = tuple(str(item) for item in told.get("mismatched_keys", ()))
+    if missing or wrong:
+        shown = ", ".join([*missing, *wrong][:6])
+        raise WeightsError(
+            f"{where} does not fit its own config.json: {len(missing)} tensors missing, {len(wrong)} of another shape ({shown})."
+        )
+    matched = len(network.state_dict())
+    return network, LoadReport(source=str(where), matched=matched, unexpected=tuple(_unplaced(told["unexpected_keys"], network)))
+
+
+def _unplaced(names: Any, network: Any) -> list[str]:
+    """Return tensors of the file without a place, heads and the decoder not counted."""
+    prefix = f"{network.base_model_prefix}."
+    return sorted(name for name in names if name.startswith(prefix) and not name.removeprefix(prefix).startswith((*_UNUSED, "decoder.")))

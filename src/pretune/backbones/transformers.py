@@ -1,0 +1,148 @@
+"""Language and sound networks of Hugging Face `transformers`: a folder, or a name on the hub; downloaded because you named one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from pretune.backbones import _transformers_audio, _transformers_text
+from pretune.backbones._base import Backbone, Builder
+from pretune.backbones._fetch import absent, fetch
+from pretune.backbones._packages import folder as weights_folder
+from pretune.backbones._states import read_state
+from pretune.errors import SettingError, WeightsError, did_you_mean
+
+_CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
+_WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
+_UNWANTED = ("*/*",)
+_WHOLE = "model.safetensors"
+_SHARDS = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformers:
+    """`transformers:NAME_OR_FOLDER`: encoders and decoders of text, encoders of sound."""
+
+    component: ClassVar[bool] = True
+
+    def names(self, pattern: str = "") -> list[str]:
+        """Return what is on this machine: in PRETUNE_WEIGHTS and in the hub's cache."""
+        own = weights_folder()
+        kept = {path.parent.name for path in own.glob(f"*/{_CONFIG}")} if own else set()
+        return [name for name in sorted(kept | _cached()) if pattern in name]
+
+    def load(self, name: str, *, offline: bool = False) -> Backbone:
+        """Return the backbone with its weights and tokenizer, downloading them if they are not on this machine."""
+        where, licence = _find(name, offline)
+        config = _read_json(where / _CONFIG)
+        if config.get("model_type") in _transformers_audio.FAMILIES:
+            preprocessor = _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
+            backbone = _transformers_audio.assemble(config, preprocessor, _tensors(where), str(where))
+        else:
+            backbone = _transformers_text.load(config, where)
+        assert backbone.report is not None
+        backbone.report = replace(backbone.report, licence=licence)
+        backbone.builder = Builder(id=f"transformers:{name}", settings=backbone.builder.settings)
+        return backbone
+
+    def build(self, name: str, *, config: Mapping[str, Any] | None = None, **settings: Any) -> Backbone:
+        """Return the same architecture with fresh weights; `config` is that of a backbone that was loaded once."""
+        if config is None:
+            where, _ = _find(name, offline=True)
+            backbone = _transformers_text.fresh(_read_json(where / _CONFIG), where)
+        elif config.get("model_type") in _transformers_audio.FAMILIES:
+            backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
+        else:
+            backbone = _transformers_text.build(config, **settings)
+        backbone.builder = Builder(id=f"transformers:{name}", settings=backbone.builder.settings)
+        return backbone
+
+
+# --- finding and fetching ------------------------------------------------------------------------
+
+
+def _find(name: str, offline: bool) -> tuple[Path, str | None]:
+    """Return the folder of a model and its licence where it is known."""
+    for place in (Path(name).expanduser(), *_own_places(name)):
+        if (place / _CONFIG).is_file():
+            return place, None
+    if Path(name).expanduser().exists():
+        raise WeightsError(f"{name} holds no {_CONFIG}: it is no model of transformers. Give the folder that save_pretrained wrote.")
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise SettingError(f"there is no folder {name}. {did_you_mean(name, [str(p) for p in Path(name).expanduser().parent.glob('*')])}")
+    kept = _kept(name)
+    if kept is not None:
+        return kept, None
+    if offline:
+        raise absent(
+            f"transformers:{name}", f"https://huggingface.co/{name}", name.rpartition("/")[2], f"a folder: transformers:FOLDER/{name}"
+        )
+    return _download(name)
+
+
+def _own_places(name: str) -> list[Path]:
+    own = weights_folder()
+    return [own / name, own / name.rpartition("/")[2]] if own else []
+
+
+def _kept(name: str) -> Path | None:
+    """Return the snapshot of a hub name in the local cache, None where it is not there whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return path if (path / _CONFIG).is_file() and any((path / file).exists() for file in (_WHOLE, _SHARDS, "pytorch_model.bin")) else None
+
+
+def _cached() -> set[str]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        return {repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model"}
+    except CacheNotFound:
+        return set()
+
+
+def _download(name: str) -> tuple[Path, str | None]:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    address = f"https://huggingface.co/{name}"
+    try:
+        info = HfApi().model_info(name, files_metadata=True)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:160]
+        raise WeightsError(f"transformers:{name} could not be found at {address}: {type(error).__name__}: {why}.") from None
+    files = [file for file in info.siblings or [] if "/" not in file.rfilename and Path(file.rfilename).match(_WANTED[-1])]
+    wanted = [*_WANTED, *([] if files else ["pytorch_model*.bin"])]
+    size = sum(file.size or 0 for file in info.siblings or [] if any(Path(file.rfilename).match(p) for p in wanted))
+    licence = str((info.card_data or {}).get("license") or "not stated")
+    get = lambda: Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=list(_UNWANTED)))  # noqa: E731
+    return fetch(f"transformers:{name}", address, f"{size / 1e6:.0f} MB", licence, get), licence
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}). Fetch the model again.") from None
+
+
+def _tensors(where: Path) -> dict[str, Tensor]:
+    """Return all tensors of a model's folder, in one file or in several."""
+    if (where / _SHARDS).exists():
+        shards = sorted(set(_read_json(where / _SHARDS)["weight_map"].values()))
+        return {name: tensor for shard in shards for name, tensor in read_state(where / shard).tensors.items()}
+    return read_state(where / (_WHOLE if (where / _WHOLE).exists() else "pytorch_model.bin")).tensors
