@@ -28,7 +28,7 @@ class Modality(Protocol):
     unit: ClassVar[str]
     """What one item is called in messages: 'image', 'text', 'clip'."""
     # A modality may also have `by_length = True` (batches are made of items of like length), `around(modality)` (a class method: how
-    # its items are shown to a network of another modality), `decode_batch(raws)` (several items at once), and the hooks below.
+    # its items are shown to a network of another modality), and the hooks below.
 
     def working(self) -> dict[str, Any]:
         """Return what `decode` depends on, JSON-ready: part of the store's cache key."""

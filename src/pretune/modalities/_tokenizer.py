@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int32]
 Units = Literal["word", "piece", "character"]
-UNKNOWN, PAD = "[UNK]", "[PAD]"
+PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ def make(texts: Iterable[str], vocabulary: int, units: Units) -> str:
 
     Args:
         texts: the training part's texts.
-        vocabulary: entries at most, the unknown and the padding token included.
+        vocabulary: entries at most, three special tokens included.
         units: 'word' (words and punctuation in lower case, each Chinese character a word), 'piece' (byte-pair
             encoding, nothing is unknown; Sennrich et al. 2016), 'character'.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    special = [PAD, UNKNOWN]
+    special = [PAD, UNKNOWN, SEPARATOR]
     if units == "piece":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.normalizer = normalizers.NFC()
@@ -143,4 +143,6 @@ def make(texts: Iterable[str], vocabulary: int, units: Units) -> str:
         tokenizer.pre_tokenizer = words if units == "word" else pre_tokenizers.Sequence([words, letters])
         trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
+    separator = (SEPARATOR, special.index(SEPARATOR))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair=f"$A {SEPARATOR} $B", special_tokens=[separator])
     return tokenizer.to_str()

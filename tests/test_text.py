@@ -1,0 +1,285 @@
+"""Texts: tokens, truncation and its price, padding that never leaks, the classical floor, networks from scratch, MiniLM."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pretune import backbones
+from pretune.architectures._attention import attend
+from pretune.architectures._dropout import DropAdd, keep_mask
+from pretune.data.cache import Cache
+from pretune.data.dataset import StoreView
+from pretune.data.ingest import ingest
+from pretune.data.loader import Loader, token_budget
+from pretune.errors import BadItem, SettingError, WeightsError
+from pretune.modalities import _text_floor, _tokenizer
+from pretune.modalities.text import Text
+from pretune.models import Model
+from pretune.models.heads.linear import Linear
+from pretune.types import Features, Row
+
+TEXTS = ["the quick brown fox", "jumps over the lazy dog", "and runs away, quickly!", "the dog sleeps"]
+UNICODE = ["👩🏽‍🚀 family 👨‍👩‍👧‍👦", "مرحبا بالعالم", "שלום עולם", "cafe\u0301 café", "ﬁne ｆｕｌｌ", "𠀀𠀁 中文", "a\u200db"]
+
+
+def rows(texts: list[str]) -> list[Row]:
+    return [Row(id=f"t.csv:{i}", text=(text,), split="train") for i, text in enumerate(texts)]
+
+
+@pytest.fixture
+def words() -> Text:
+    return Text(vocabulary=300, max_tokens=8).fitted_to(rows(TEXTS))[0]
+
+
+# --- tokens --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", ["word", "piece", "character"])
+def test_a_tokenizer_made_twice_is_the_same(units: str):
+    first, said = Text(vocabulary=300, units=units).fitted_to(rows(TEXTS))  # type: ignore[arg-type]
+    second, _ = Text(vocabulary=300, units=units).fitted_to(rows(TEXTS))  # type: ignore[arg-type]
+    assert first == second
+    assert "labels unseen" in said
+    assert first.fitted_to(rows(["other"])) == (first, ""), "a tokenizer that came with weights stays"
+
+
+def test_pieces_spell_any_text_back():
+    content = _tokenizer.make(TEXTS, 400, "piece")
+    tokenizer = _tokenizer.load(content)
+    for text in UNICODE:
+        ids = _tokenizer.encode(content, [text])[0]
+        assert tokenizer.decode(ids.tolist()).strip() == unicodedata.normalize("NFC", text)
+
+
+def test_chinese_characters_are_words():
+    content = _tokenizer.make(["好吃 很好吃"], 300, "word")
+    assert _tokenizer.load(content).encode("好吃").tokens == ["好", "吃"]
+
+
+def test_what_is_lost_is_counted(words: Text):
+    decoded = words.decode(("the " * 20,))
+    assert len(decoded.array) == 8
+    assert decoded.info == {"chars": 80, "tokens": 20, "lost": 12, "unknown": 0}
+    assert words.decode(("the zebra",)).info["unknown"] == 1
+    finding = words.findings([words.decode(("the " * n,)).info for n in (2, 20)])[0]
+    assert "54.5 %" in finding.message
+    assert finding.severity == "warning"
+
+
+def test_pairs_share_the_room(words: Text):
+    separator = _tokenizer.special_id(words.tokenizer, "[SEP]")
+    ids = words.decode(("the dog", "the lazy dog sleeps")).array
+    assert ids.tolist().count(separator) == 1
+    long = words.decode(("the " * 9, "dog " * 9)).array
+    assert len(long) == 8
+    assert long.tolist().index(separator) == 4
+    short = words.decode(("the", "dog " * 9)).array
+    assert (len(short), short.tolist().index(separator)) == (8, 1)
+
+
+@pytest.mark.parametrize("lengths", [(3, 9), (9, 3), (9, 9), (1, 1), (0, 12), (12, 0)])
+@pytest.mark.parametrize("room", [7, 8])
+def test_truncation_cuts_the_longer_first(lengths: tuple[int, int], room: int):
+    parts = _tokenizer.truncate([np.arange(n, dtype=np.int32) for n in lengths], room)
+    kept = tuple(map(len, parts))
+    assert sum(kept) == min(room, sum(lengths))
+    for mine, whole, other in ((0, lengths[0], kept[1]), (1, lengths[1], kept[0])):
+        assert kept[mine] == whole or kept[mine] >= other - 1, "who is cut is at least about as long as the other"
+
+
+def test_words_that_look_special_stay_words():
+    content = _tokenizer.make(["sep unk"], 300, "word")
+    special = {_tokenizer.special_id(content, token) for token in ("[SEP]", "[PAD]")}
+    assert not special & set(_tokenizer.encode(content, ["a [SEP] review [PAD]"])[0].tolist())
+
+
+@pytest.mark.parametrize("raw", [("",), ("  \n ",), ("", " "), b"", b" \r\n"])
+def test_nothing_to_read_is_a_bad_item(raw: bytes | tuple[str, ...], words: Text):
+    with pytest.raises(BadItem, match="empty"):
+        words.decode(raw)
+
+
+def test_files_in_other_encodings(words: Text):
+    plain = words.decode(("the dog sleeps",)).array
+    for codec in ("utf-8-sig", "utf-16", "latin-1"):
+        assert np.array_equal(words.decode("the dog sleeps".encode(codec)).array, plain)
+
+
+def test_more_tokens_than_positions_are_refused():
+    with pytest.raises(SettingError, match="at most 512"):
+        Text(max_tokens=600, positions=512)
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def test_batches_of_like_length_waste_little(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(["the", "dog", "fox"], n)) for n in generator.integers(1, 60, 600)]
+    text = Text(vocabulary=300, max_tokens=64).fitted_to(rows(texts))[0]
+    done = ingest(rows(texts), text, Cache(tmp_path), threads=1)
+    view = StoreView(done.store, np.arange(600), text, None)
+    loader = Loader(view, batch_size=16, tokens=token_budget(view, 16), shuffle=True, seed=0)
+    assert loader.padding(0) < 0.05
+    seen = [batch for batch in loader.iterate(0)]
+    assert sorted(int(i) for batch in seen for i in batch.index) == list(range(600))
+    lengths = [int(batch.inputs.tensor.shape[1]) for batch in seen]
+    assert lengths != sorted(lengths), "short and long batches are mixed"
+    for batch in seen[:5]:
+        assert batch.inputs.mask is not None
+        expected = torch.from_numpy(done.store.lengths[batch.index.numpy()])
+        assert torch.equal(batch.inputs.mask.sum(1), expected)
+
+
+# --- the floor -----------------------------------------------------------------------------------
+
+
+def test_tfidf_matches_scikit_learn():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    train, held = TEXTS * 2, ["the fox sleeps", "unheard words"]
+    ours, ours_held = _text_floor._weighted(_text_floor._words([_text_floor._WORD.findall(t) for t in [*train, *held]]), 8, 2, fewest=1)
+    theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[!?…]")
+    expected = theirs.fit_transform(train)
+    np.testing.assert_allclose(np.sort(ours.toarray(), 1)[:, -20:], np.sort(expected.toarray(), 1)[:, -20:], atol=1e-6)
+    np.testing.assert_allclose((ours_held @ ours.T).toarray(), (theirs.transform(held) @ expected.T).toarray(), atol=1e-6)
+
+
+def test_floor_of_unspaced_scripts_takes_characters(words: Text):
+    train = [Row(id="0", text=("好吃的菜",)), Row(id="1", text=("不好吃",))]
+    features, held, what = words.fitted_floor(train, train[:1])
+    assert "characters" in what
+    assert (features.shape[0], held.shape[0]) == (2, 1)
+    assert features.shape[1] == len({*"好吃的菜不", "好吃", "吃的", "的菜", "不好"})
+
+
+# --- networks from scratch -----------------------------------------------------------------------
+
+FRESH = ["lstm", "lstm,bidirectional=true,layers=2", "textcnn", "transformer", "bert,layers=2,width=32,heads=4,hidden=64"]
+
+
+@pytest.mark.parametrize("name", FRESH)
+@torch.no_grad()
+def test_padding_never_leaks(name: str):
+    torch.manual_seed(0)
+    backbone = backbones.load(f"scratch:{name}").eval()
+    model = Model(backbone, Linear(), 3).eval()
+    nn.init.normal_(model.head.layers.weight)
+    ids = torch.randint(3, 300, (1, 6))
+    padded = F.pad(ids, (0, 9), value=7)
+    mask = torch.arange(15)[None] < 6
+    both = Features(tensor=torch.cat([padded, torch.randint(3, 300, (1, 15))]), layout="raw", mask=torch.cat([mask, torch.ones_like(mask)]))
+    alone = model(Features(tensor=ids, layout="raw"))
+    torch.testing.assert_close(model(both)[:1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_default_lstm_is_the_one_of_the_books():
+    backbone = backbones.load("scratch:lstm")
+    assert isinstance(backbone.modality, Text)
+    assert backbone.modality.vocabulary == 10_000
+    shapes = {name: tuple(p.shape) for name, p in backbone.named_parameters()}
+    assert shapes["stages.words.table.weight"] == (10_000, 100)
+    assert shapes["stages.recurrence.lstm.weight_ih_l0"] == (4 * 200, 100)
+
+
+def test_a_saved_backbone_carries_its_tokenizer(tmp_path: Path, words: Text):
+    backbone = backbones.load("scratch:textcnn,vocabulary=300")
+    backbone.modality = words
+    backbones.save(backbone, tmp_path)
+    assert words.tokenizer not in (tmp_path / "builder.json").read_text()
+    assert backbones.read(tmp_path).modality == words
+
+
+# --- attention and dropout -----------------------------------------------------------------------
+
+
+def test_attention_with_dropout_has_the_right_gradient(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    kept = keep_mask(torch.Size((2 * 2, 5, 5)), 0.3, torch.float64, torch.device("cpu"))
+    monkeypatch.setattr("pretune.architectures._attention.keep_mask", lambda *_: kept)
+    qkv = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
+    mask = torch.arange(5)[None] < torch.tensor([[5], [3]])
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (part.transpose(1, 2) for part in x.unflatten(-1, (3, 2, -1)).unbind(2))
+        scores = (q @ k.transpose(-1, -2) * 2**-0.5).masked_fill(~mask[:, None, None], -torch.inf)
+        return (scores.softmax(-1) * kept.view(2, 2, 5, 5) @ v).transpose(1, 2).flatten(2)
+
+    out = attend(qkv, 2, mask, 0.3)
+    torch.testing.assert_close(out, plain(qkv))
+    goal = torch.randn_like(out)
+    (got,) = torch.autograd.grad((out * goal).sum(), qkv)
+    (expected,) = torch.autograd.grad((plain(qkv) * goal).sum(), qkv)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(attend(qkv, 2, mask, 0.0), F.scaled_dot_product_attention(
+        *(part.transpose(1, 2) for part in qkv.unflatten(-1, (3, 2, -1)).unbind(2)), attn_mask=mask[:, None, None]).transpose(1, 2).flatten(2)
+    )  # fmt: skip
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    mask = keep_mask(torch.Size((1001, 999)), 0.1, torch.float32, torch.device("cpu"))
+    assert float((mask == 0).float().mean()) == pytest.approx(0.1, abs=2e-3)
+    assert float(mask.mean()) == pytest.approx(1.0, abs=2e-3)
+    layer = DropAdd(0.5)
+    x, residual = torch.ones(4, 4, requires_grad=True), torch.zeros(4, 4)
+    out = layer(x, residual)
+    out.sum().backward()
+    assert torch.equal(x.grad, out.detach())  # type: ignore[arg-type]
+    assert torch.equal(layer.eval()(x, residual), x)
+
+
+# --- all layers ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_layers_are_pooled_side_by_side():
+    backbone = backbones.load("scratch:bert,layers=2,width=32,heads=4,hidden=64").eval()
+    model = Model(backbone, Linear(), 2, "layers").eval()
+    assert model.head.mean.shape == (3 * 32,)
+    features = Features(tensor=torch.randint(1, 300, (2, 5)), layout="raw", mask=torch.tensor([[True] * 5, [True] * 2 + [False] * 3]))
+    pooled = features
+    for name in model.names[:-1]:
+        pooled = model.stages[name](pooled)
+    last = backbone(features).tensor
+    torch.testing.assert_close(pooled.tensor[:, 64:], torch.stack([last[0].mean(0), last[1, :2].mean(0)]))
+    with pytest.raises(SettingError, match="layers of one width"):
+        Model(backbones.load("scratch:lstm"), Linear(), 2, "layers")
+
+
+# --- package:minilm ------------------------------------------------------------------------------
+
+
+def minilm() -> backbones.Backbone:
+    try:
+        return backbones.load("package:minilm").eval()
+    except WeightsError as error:
+        pytest.skip(str(error))
+
+
+@torch.no_grad()
+def test_minilm_knows_what_sentences_mean():
+    backbone = minilm()
+    sentences = ["A man is eating food.", "Someone is having a meal.", "The stock market fell sharply."]
+    views = [backbone.modality.decode((s,)).array for s in sentences]
+    features = backbone(backbone.modality.collate(views))
+    assert features.mask is not None
+    mean = (features.tensor * features.mask[..., None]).sum(1) / features.mask.sum(1, keepdim=True)
+    similarity = F.cosine_similarity(mean[:1], mean[1:])
+    assert similarity[0] > 0.6
+    assert similarity[1] < 0.2
+
+
+def test_minilm_travels_with_its_tokenizer(tmp_path: Path):
+    backbone = minilm()
+    backbones.save(backbone, tmp_path)
+    assert json.loads((tmp_path / "builder.json").read_text())["id"] == "package:minilm"
+    again = backbones.read(tmp_path)
+    assert again.modality == backbone.modality
+    assert again.modality.decode(("hello world",)).array.tolist() == [101, 7592, 2088, 102]
