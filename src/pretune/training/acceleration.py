@@ -32,8 +32,9 @@ GAIN = 1.15
 """How much faster bfloat16 must be to be worth its rounding."""
 WIDEST = 96 << 20
 """Bytes of the widest map of one micro-batch: below, smaller ones are slower; above, they only save memory."""
-HOPELESS = 3.0
-"""A mode whose first step, caches cold, took this many times the best one's time is not timed."""
+ROUNDS = 2
+HOPELESS = 4.0
+"""A mode whose first step took this many times as long as the quickest first step is not timed again."""
 
 
 def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None) -> Precision:
@@ -47,18 +48,16 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None) -> P
         bfloat16: None measures; otherwise the number format is given and only the rest is decided.
     """
     few = take(batch, slice(0, ITEMS))
-    seen = shortcuts.find(learner, lambda: learner.predict(take(batch, slice(0, 2))))
-    candidates = [_with_micro_batch(c, learner, batch, seen) for c in _candidates(batch, bfloat16)]
-    if len(candidates) == 1:
-        return replace(candidates[0], reason="as asked")
-    seconds: dict[Precision, float] = {}
     with _untouched(learner):
-        for candidate in candidates:
-            seconds[candidate] = _measure(learner, few, candidate, seen, min(seconds.values(), default=float("inf")))
+        seen = shortcuts.find(learner, lambda: learner.predict(take(batch, slice(0, 2))))
+        candidates = [_with_micro_batch(c, learner, batch, seen) for c in _candidates(batch, bfloat16)]
+        if len(candidates) == 1:
+            return replace(candidates[0], reason="as asked")
+        seconds = _race(learner, few, candidates, seen)
     # A tie goes to float32, which stands first.
     best = min(seconds, key=lambda c: seconds[c] * (GAIN if c.bfloat16 else 1.0))
     figures = ", ".join(f"{_name(c)} {few.size / s:.1f}" for c, s in seconds.items())
-    return replace(best, reason=f"measured items/s: {figures}")
+    return replace(best, reason=f"measured items a second of processor time: {figures}")
 
 
 def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
@@ -73,7 +72,6 @@ def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
 
 def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen: Shortcuts) -> Precision:
     """Add the largest micro-batch, a power of two, whose widest map is at most WIDEST bytes."""
-    learner.train()
     mixes = any(isinstance(module, _BatchNorm) and module.training for module in learner.modules())
     if mixes or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
         return precision
@@ -82,22 +80,31 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
     return replace(precision, micro_batch=fits if fits < batch.size else None)
 
 
-def _measure(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts, best: float) -> float:
-    """Return the seconds of one step after one that warms up (kernels are compiled then)."""
-    cold = _seconds(learner, batch, precision, seen)
-    return cold if cold > HOPELESS * best else _seconds(learner, batch, precision, seen)
+def _race(learner: Learner, batch: Batch, candidates: list[Precision], seen: Shortcuts) -> dict[Precision, float]:
+    """Return each candidate's best time of ROUNDS steps, taken in turn, after one that warms up (kernels are compiled then)."""
+    cold = {candidate: _seconds(learner, batch, candidate, seen) for candidate in candidates}
+    running = [candidate for candidate in candidates if cold[candidate] < HOPELESS * min(cold.values())]
+    if len(running) == 1:
+        return cold
+    timed = {candidate: float("inf") for candidate in running}
+    for _ in range(ROUNDS):
+        for candidate in running:
+            timed[candidate] = min(timed[candidate], _seconds(learner, batch, candidate, seen))
+    return timed
 
 
 def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts) -> float:
+    """Return what one step takes: on a CPU its processor time, which other processes change least."""
     device = batch.inputs.tensor.device
-    started = time.perf_counter()
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    started = clock()
     for part in split(arranged(batch, precision), precision.micro_batch):
         with autocast(precision, device), seen.taken():
             out = learner(part)
         out.loss.backward()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 @contextmanager
