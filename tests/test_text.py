@@ -127,7 +127,7 @@ def test_batches_of_like_length_waste_little(tmp_path: Path):
     view = StoreView(done.store, np.arange(600), text, None)
     loader = Loader(view, batch_size=16, tokens=token_budget(view, 16), shuffle=True, seed=0)
     assert loader.padding(0) < 0.05
-    seen = [batch for batch in loader.iterate(0)]
+    seen = list(loader.iterate(0))
     assert sorted(int(i) for batch in seen for i in batch.index) == list(range(600))
     lengths = [int(batch.inputs.tensor.shape[1]) for batch in seen]
     assert lengths != sorted(lengths), "short and long batches are mixed"
@@ -217,9 +217,9 @@ def test_attention_with_dropout_has_the_right_gradient(monkeypatch: pytest.Monke
     (got,) = torch.autograd.grad((out * goal).sum(), qkv)
     (expected,) = torch.autograd.grad((plain(qkv) * goal).sum(), qkv)
     torch.testing.assert_close(got, expected)
-    torch.testing.assert_close(attend(qkv, 2, mask, 0.0), F.scaled_dot_product_attention(
-        *(part.transpose(1, 2) for part in qkv.unflatten(-1, (3, 2, -1)).unbind(2)), attn_mask=mask[:, None, None]).transpose(1, 2).flatten(2)
-    )  # fmt: skip
+    q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(-1, (3, 2, -1)).unbind(2))
+    without = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    torch.testing.assert_close(attend(qkv, 2, mask, 0.0), without.transpose(1, 2).flatten(2))
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
