@@ -1,7 +1,7 @@
 """Pictures for people: a training batch as the model sees it, one item under each augmentation, the worst mistakes.
 
-Written into the run's `pictures/` folder, each with a JSON file that says what it shows. Whatever has no pixels
-(texts, sounds) gets no sheet; mistakes then carry their text.
+Written into the run's `pictures/` folder, each with a JSON file that says what it shows. Sounds are shown by their
+spectrograms; texts get no sheet, and mistakes carry their text.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(run: Path, work: Work, data: Prepared) -> None:
     folder.mkdir(exist_ok=True)
     _write_mistakes(folder, _predictions.read(run / "predictions.csv", registry.name_of(data.task), data.score), data)
     first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)
-    if _has_pixels(first):
+    if _shown(first, data.modality) is not None:
         _write_batch(folder, work, data)
         _write_augmentations(folder, work, data)
 
@@ -57,7 +57,7 @@ def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
     index = np.random.default_rng(work.recipe.training.seed).permutation(len(train))[:BATCH]
     batch = train.batch(np.sort(index), 1)
     captions = _captions(batch, data)
-    tiles = list(zip(_pixels(batch.inputs.tensor), captions, strict=True))
+    tiles = list(zip(_pixels(batch.inputs.tensor, data.modality), captions, strict=True))
     picture = sheet([("", tiles[k : k + DRAWS]) for k in range(0, len(tiles), DRAWS)])
     names = ", ".join(registry.name_of(part) for part in work.parts)
     note = f"after {names}" if names else "no augmentation"
@@ -68,7 +68,7 @@ def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
     """Draw each of the run's augmentations, or of the lightest preset: others may import libraries that this run did not need."""
     parts = work.parts or preset("light", registry.name_of(data.modality))
     photo = data.ingested.store[int(data.parts["train"][0])]
-    rows = [("as it is scored", [(data.modality.view(photo, None, None), "")])]
+    rows = [("as it is scored", [(pixels, "") for pixels in _collated([data.modality.view(photo, None, None)], data.modality)])]
     rows += [(registry.name_of(part), [(pixels, "") for pixels in _drawn(part, photo, data)]) for part in parts]
     names = [registry.name_of(part) for part in parts]
     note = f"{DRAWS} draws each" if work.parts else f"this run used none; augment=light would do this, {DRAWS} draws each"
@@ -79,13 +79,13 @@ def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixe
     """Return draws of one augmentation; those that act on batches find other items beside the photo, to mix with."""
     modality = data.modality
     if part.acts == "view":
-        return [modality.view(photo, part, np.random.default_rng(seed)) for seed in range(DRAWS)]
+        return _collated([modality.view(photo, part, np.random.default_rng(seed)) for seed in range(DRAWS)], modality)
     others = np.resize(data.parts["train"][1:], DRAWS) if len(data.parts["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
     positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
     batch = Batch(inputs=inputs, targets=data.encoded[torch.from_numpy(positions)], index=torch.arange(len(positions)))
     changed = part.apply(batch, torch.Generator().manual_seed(0), len(data.targets.classes) or None)  # ty: ignore[missing-attribute]
-    return _pixels(changed.inputs.tensor)[::2]
+    return _pixels(changed.inputs.tensor[::2], modality)
 
 
 def _write_mistakes(folder: Path, predictions: list[_predictions.Prediction], data: Prepared) -> None:
@@ -124,9 +124,15 @@ def _has_pixels(array: NDArray[Any]) -> bool:
     return array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
 
 
-def _pixels(batch_BCHW: torch.Tensor) -> list[Pixels]:
-    """Return raw pictures 0..255 of any number type as (H, W, 3) bytes."""
-    return list(batch_BCHW.float().round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
+def _collated(views: list[NDArray[Any]], modality: Modality) -> list[Pixels]:
+    return _pixels(modality.collate(views).tensor, modality)
+
+
+def _pixels(raw: torch.Tensor, modality: Modality) -> list[Pixels]:
+    """Return raw pictures 0..255 of any number type as (H, W, 3) bytes, raw sounds as spectrograms."""
+    if isinstance(modality, Audio):
+        return [spectrogram(samples, modality.sample_rate) for samples in raw.numpy()]
+    return list(raw.float().round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def _captions(batch: Batch, data: Prepared) -> list[str]:
