@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from pretune import registry
 from pretune.augmentations import Augmentation, BatchAugmentation
 from pretune.backbones import Backbone
 from pretune.data.augmented import AugmentedView
@@ -19,7 +20,7 @@ from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner import features, score
 from pretune.runner.features import FeatureCache, FrozenFeatures
-from pretune.strategies import Phase, Strategy
+from pretune.strategies import Phase, Strategy, suggested
 from pretune.tasks._base import LossSettings
 from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
@@ -160,7 +161,7 @@ def _batch_size(items: int, *, cached: bool) -> int:
 
 
 def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], loader: Loader) -> Plan:
-    training, defaults = work.recipe.training, work.strategy.defaults
+    training, defaults = work.recipe.training, suggested(work.strategy, registry.name_of(work.needs.data.modality))
     budget = _budget(work, phase, number, phases)
     whole = training.epochs or (MAX_EPOCHS_IN_TIME if budget is not None and work.frozen is None else defaults.epochs)
     epochs = phase.epochs or max(1, round(whole * phase.share))

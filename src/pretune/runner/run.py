@@ -33,7 +33,7 @@ from pretune.runner.precision import forward_choice, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Reporter, Silent
-from pretune.strategies import Strategy
+from pretune.strategies import Strategy, suggested
 from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
@@ -190,7 +190,7 @@ class _Run:
                         f"augmentation {registry.name_of(part)} is for {', '.join(sorted(part.modalities))}, not for {modality}."
                     )
             return self.recipe.augmentations
-        return preset(self.recipe.augment or strategy.defaults.augment, modality)
+        return preset(self.recipe.augment or suggested(strategy, modality).augment, modality)
 
     # --- the folder --------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -52,6 +52,12 @@ class Defaults:
     weight_decay: float
     augment: str
     """Name of an augmentation preset."""
+
+
+def suggested(strategy: Strategy, modality: str) -> Defaults:
+    """Return a strategy's defaults: those of its `by_modality` where it names this one, else its `defaults`."""
+    special: Mapping[str, Defaults] = getattr(strategy, "by_modality", {})
+    return special.get(modality, strategy.defaults)
 
 
 class Strategy(Protocol):

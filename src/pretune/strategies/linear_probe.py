@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +20,7 @@ class LinearProbe:
     component: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=1e-3, epochs=50, weight_decay=0.1, augment="none")
+    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=1e-3, epochs=30, weight_decay=1.0, augment="none")}
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """One phase, all stages frozen."""

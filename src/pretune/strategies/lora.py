@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -23,6 +24,7 @@ class LoRA:
     component: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=1e-3, epochs=8, weight_decay=0.01, augment="light")
+    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=1e-3, epochs=4, weight_decay=0.01, augment="none")}
     rank: Annotated[int, Within(1)] = 8
     """Rank of each update."""
     alpha: Annotated[int, Within(1)] = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -21,6 +22,7 @@ class Partial:
     component: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=8, weight_decay=0.05, augment="none")
+    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-4, epochs=4, weight_decay=0.01, augment="none")}
     last: Annotated[int, Within(1)] = 2
     """How many of the backbone's last stages learn."""
     gradual: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +21,7 @@ class Scratch:
     trains: ClassVar[bool] = True
     fresh: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light")
+    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-3, epochs=8, weight_decay=0.05, augment="none")}
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """One phase, everything open."""
