@@ -24,7 +24,9 @@ FAMILIES: dict[str, Any] = {
     "bert": lambda: hf.BertConfig(**PLAIN, max_position_embeddings=64),
     "distilbert": lambda: hf.DistilBertConfig(vocab_size=WORDS, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=64),
     "roberta": lambda: hf.RobertaConfig(**PLAIN, max_position_embeddings=66),
-    "modernbert": lambda: hf.ModernBertConfig(**{**PLAIN, "num_hidden_layers": 4}, **SPECIAL, max_position_embeddings=64, local_attention=4),
+    "modernbert": lambda: hf.ModernBertConfig(
+        **{**PLAIN, "num_hidden_layers": 4}, **SPECIAL, max_position_embeddings=64, local_attention=4
+    ),
     "gpt2": lambda: hf.GPT2Config(vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=1, eos_token_id=2),
     "llama": lambda: hf.LlamaConfig(**GROUPED),
     "t5": lambda: hf.T5Config(**T5),
@@ -153,7 +155,9 @@ def test_what_is_not_here_is_told_before_any_socket(tmp_path: Path, monkeypatch:
         raise AssertionError("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    with pytest.raises(WeightsError, match=r"transformers:nobody/no-such-model is not on this machine.*huggingface.co/nobody/no-such-model"):
+    with pytest.raises(
+        WeightsError, match=r"transformers:nobody/no-such-model is not on this machine.*huggingface.co/nobody/no-such-model"
+    ):
         backbones.load("transformers:nobody/no-such-model", offline=True)
     with pytest.raises(SettingError, match="there is no folder"):
         backbones.load(f"transformers:{tmp_path / 'nowhere'}", offline=True)
