@@ -32,7 +32,6 @@ GAIN = 1.15
 """How much faster bfloat16 must be to be worth its rounding."""
 WIDEST = 96 << 20
 """Bytes of the widest map of one micro-batch: below, smaller ones are slower; above, they only save memory."""
-ROUNDS = 2
 HOPELESS = 4.0
 """A mode whose first step took this many times as long as the quickest first step is not timed again."""
 
@@ -57,7 +56,7 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None) -> P
     # A tie goes to float32, which stands first.
     best = min(seconds, key=lambda c: seconds[c] * (GAIN if c.bfloat16 else 1.0))
     figures = ", ".join(f"{_name(c)} {few.size / s:.1f}" for c, s in seconds.items())
-    return replace(best, reason=f"measured items a second of processor time: {figures}")
+    return replace(best, reason=f"measured items/s on one core: {figures}")
 
 
 def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
@@ -81,20 +80,14 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
 
 
 def _race(learner: Learner, batch: Batch, candidates: list[Precision], seen: Shortcuts) -> dict[Precision, float]:
-    """Return each candidate's best time of ROUNDS steps, taken in turn, after one that warms up (kernels are compiled then)."""
+    """Return the seconds of each candidate's step, after one that warms up: kernels are compiled then."""
     cold = {candidate: _seconds(learner, batch, candidate, seen) for candidate in candidates}
-    running = [candidate for candidate in candidates if cold[candidate] < HOPELESS * min(cold.values())]
-    if len(running) == 1:
-        return cold
-    timed = {candidate: float("inf") for candidate in running}
-    for _ in range(ROUNDS):
-        for candidate in running:
-            timed[candidate] = min(timed[candidate], _seconds(learner, batch, candidate, seen))
-    return timed
+    limit = HOPELESS * min(cold.values())
+    return {candidate: _seconds(learner, batch, candidate, seen) if first < limit else first for candidate, first in cold.items()}
 
 
 def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts) -> float:
-    """Return what one step takes: on a CPU its processor time, which other processes change least."""
+    """Return what one step takes: on a CPU, processor time."""
     device = batch.inputs.tensor.device
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     started = clock()
@@ -109,14 +102,20 @@ def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Shortcu
 
 @contextmanager
 def _untouched(learner: nn.Module) -> Generator[None]:
-    """Put back buffers, gradients, random streams and modes on leaving."""
+    """Compute on one thread, in training mode; put back threads, buffers, gradients, random streams and the mode on leaving.
+
+    Two threads that wait for each other beside a busy process say nothing about a number format; one thread's processor
+    time does.
+    """
     buffers = {name: buffer.clone() for name, buffer in learner.named_buffers()}
-    mode = learner.training
+    mode, threads = learner.training, torch.get_num_threads()
     learner.train()
+    torch.set_num_threads(1)
     try:
         with torch.random.fork_rng():
             yield
     finally:
+        torch.set_num_threads(threads)
         with torch.no_grad():
             for name, buffer in learner.named_buffers():
                 buffer.copy_(buffers[name])
