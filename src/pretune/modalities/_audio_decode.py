@@ -24,7 +24,7 @@ _CANCELS = 0.1
 """Channels whose mean keeps less than this share of the loudest one's amplitude cancel each other."""
 _FAINT, _OVER = 1e-4, 8.0
 """Peaks below and above which samples are not meant as parts of full scale, and float16 would lose them."""
-_OFFSET = 0.02
+_OFFSET = 0.05
 _SLACK = 0.1
 """Seconds by which lossy formats' headers may be wrong."""
 _FLOAT = frozenset(("FLOAT", "DOUBLE"))

@@ -68,7 +68,7 @@ class FitsRows(Protocol):
 class FitsLengths(Protocol):
     """A modality that takes something from the decoded training items' lengths: a window."""
 
-    def windowed(self, lengths: np.ndarray) -> tuple[Modality, str]:
+    def windowed(self, training: np.ndarray, lengths: np.ndarray) -> tuple[Modality, str]:
         """Return the fitted modality and a sentence."""
         ...
 

@@ -105,22 +105,23 @@ class Audio:
 
     # --- the window --------------------------------------------------------------------------
 
-    def windowed(self, lengths: NDArray[np.int64]) -> tuple[Audio, str]:
+    def windowed(self, training: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Audio, str]:
         """Return the same preprocessing with its window, and a sentence on it.
 
         Args:
-            lengths: (N,) samples of the training clips.
+            training: samples of the training clips, which it is chosen by.
+            lengths: (N,) samples of all clips.
         """
         seconds = self.seconds
         if seconds is None:
-            covering = float(np.percentile(lengths, _COVERED, method="lower")) / self.sample_rate
+            covering = float(np.percentile(training, _COVERED, method="lower")) / self.sample_rate
             seconds = max(min(np.ceil(covering * 10) / 10, _TYPICAL), self.shortest)
             seconds = min(seconds, self.longest or seconds)
         cut = int(np.count_nonzero(lengths > round(seconds * self.sample_rate)))
         said = f"window of {seconds:g} s"
         if cut:
             longest = lengths.max() / self.sample_rate
-            said += f"; longer clips ({cut:,} of {len(lengths):,} in training, up to {longest:.4g} s) are heard in their loudest stretch"
+            said += f"; longer clips ({cut:,} of {len(lengths):,}, up to {longest:.4g} s) are heard in their loudest stretch"
             said += "; seconds=… hears more"
         return replace(self, seconds=float(seconds)), said
 

@@ -94,7 +94,7 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     ledger = _without_unknown(rows, targets, ledger)
     parts = _parts(recipe, rows, task, {entry.item for entry in ledger if entry.action == "dropped"})
     encoded = _encode(rows, parts, task, targets)
-    modality = _windowed(modality, done.store.lengths[parts["train"]], reporter)
+    modality = _windowed(modality, done.store.lengths[parts["train"]], done.store.lengths, reporter)
     return Prepared(
         table=table,
         ingested=done,
@@ -110,11 +110,11 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     )
 
 
-def _windowed(modality: Modality, lengths: np.ndarray, reporter: Reporter) -> Modality:
+def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter) -> Modality:
     """Return the modality with what it takes from the lengths of the training items: a window."""
     if not isinstance(modality, FitsLengths):
         return modality
-    modality, said = modality.windowed(lengths)
+    modality, said = modality.windowed(training, lengths)
     reporter.say(said)
     return modality
 
