@@ -283,3 +283,93 @@ def test_minilm_travels_with_its_tokenizer(tmp_path: Path):
     again = backbones.read(tmp_path)
     assert again.modality == backbone.modality
     assert again.modality.decode(("hello world",)).array.tolist() == [101, 7592, 2088, 102]
+
+
+# --- Llama and GGUF ------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_llama_is_that_of_transformers():
+    import transformers as hf
+
+    from pretune.architectures.llama import Llama
+    from pretune.backbones import _llama
+
+    theirs = hf.LlamaModel(
+        hf.LlamaConfig(
+            vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+            rms_norm_eps=1e-5, rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+        )
+    ).eval()  # fmt: skip
+    names = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+             "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+             "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "layers.": "blk."}  # fmt: skip
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        state["output_norm.weight" if name == "norm.weight" else name.replace("embed_tokens", "token_embd")] = tensor
+    ours = Llama(vocabulary=50, width=32, layers=2, heads=4, groups=2, hidden=48, base=500.0).build().eval()
+    ours.load_state_dict(_llama.renamed(state))
+    ids = torch.randint(0, 50, (2, 9))
+    torch.testing.assert_close(ours(Features(tensor=ids, layout="raw")).tensor, theirs(ids).last_hidden_state, atol=1e-5, rtol=1e-4)
+
+
+def gguf_file(path: Path, tensors: dict[str, tuple[tuple[int, ...], int, bytes]], settings: dict[str, object]) -> None:
+    """Write a GGUF file of version 3."""
+    import struct
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    def value(item: object) -> bytes:
+        if isinstance(item, str):
+            return struct.pack("<I", 8) + text(item)
+        if isinstance(item, list):
+            inner = [value(each) for each in item]
+            return struct.pack("<I", 9) + inner[0][:4] + struct.pack("<Q", len(item)) + b"".join(each[4:] for each in inner)
+        return struct.pack("<Ii", 5, item)
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(settings))
+    head += b"".join(text(name) + value(item) for name, item in settings.items())
+    offset, body = 0, b""
+    for name, (shape, kind, raw) in tensors.items():
+        head += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape[::-1], kind, offset)
+        body += raw + b"\0" * (-len(raw) % 32)
+        offset = len(body)
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + body)
+
+
+def test_gguf_is_read(tmp_path: Path):
+    from pretune.backbones import _gguf
+
+    packed = np.arange(16, dtype=np.uint8) | (np.uint8(15) - np.arange(16, dtype=np.uint8)) << 4
+    half = lambda x: np.float16(x).tobytes()  # noqa: E731
+    tensors = {
+        "plain": ((2, 3), 0, np.arange(6, dtype=np.float32).tobytes()),
+        "half": ((4,), 1, np.arange(4, dtype=np.float16).tobytes()),
+        "q4_0": ((1, 32), 2, half(0.5) + packed.tobytes()),
+        "q4_1": ((1, 32), 3, half(0.5) + half(-1.0) + packed.tobytes()),
+        "q8_0": ((1, 32), 8, half(0.25) + np.arange(-16, 16, dtype=np.int8).tobytes()),
+    }
+    settings = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm", "tokenizer.ggml.tokens": ["<s>", "a", "b", "ab", "1", "Ġ"],
+                "tokenizer.ggml.token_type": [3, 1, 1, 1, 1, 1], "tokenizer.ggml.merges": ["a b"]}  # fmt: skip
+    gguf_file(tmp_path / "x.gguf", tensors, settings)
+    got = _gguf.read(tmp_path / "x.gguf")
+    assert got.settings == settings
+    nibbles = torch.cat([torch.arange(16), 15 - torch.arange(16)]).float()[None]
+    expected = {"plain": torch.arange(6.0).view(2, 3), "half": torch.arange(4.0), "q4_0": (nibbles - 8) / 2, "q4_1": nibbles / 2 - 1,
+                "q8_0": torch.arange(-16.0, 16)[None] / 4}  # fmt: skip
+    assert got.tensors.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(got.tensors[name], tensor), name
+    assert _tokenizer.load(_gguf.tokenizer(got.settings, "x")).encode("ab 11").tokens == ["ab", "Ġ", "1", "1"]
+
+    whole = (tmp_path / "x.gguf").read_bytes()
+    for damaged in (whole[:100], whole[:-40], b"GGML" + whole[4:]):
+        (tmp_path / "y.gguf").write_bytes(damaged)
+        with pytest.raises(WeightsError):
+            _gguf.read(tmp_path / "y.gguf")
+    gguf_file(tmp_path / "z.gguf", {"odd": ((32,), 99, b"\0" * 32)}, {"a": 1})
+    with pytest.raises(WeightsError, match="GGUF type 99"):
+        _gguf.read(tmp_path / "z.gguf")

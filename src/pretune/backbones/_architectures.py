@@ -5,12 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pretune import config, registry
 from pretune.backbones._base import Backbone, Builder, Classes, LoadReport
 
 if TYPE_CHECKING:
     from pretune.architectures._base import Architecture, Network
+
+
+class Unfilled(TorchFunctionMode):
+    """Within this context networks are built without drawing initial weights: for those that are read from a file.
+
+    Drawing 134 million numbers takes seconds; `load_matching` then sees to it that every tensor is read.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave tensors as they are where `torch.nn.init` would fill them."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def wrap(

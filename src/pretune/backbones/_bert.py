@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pretune.architectures.bert import Bert
-from pretune.backbones._architectures import wrap
+from pretune.backbones._architectures import Unfilled, wrap
 from pretune.backbones._base import Backbone, load_matching
 from pretune.backbones._states import read_state
 from pretune.errors import WeightsError
@@ -135,7 +136,8 @@ def _joined(state: Mapping[str, Tensor], query: str, origin: str) -> Tensor:
 def assemble(state: Mapping[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:
     """Return the backbone, with fresh weights where `state` is None."""
     sizes = Bert(**settings)
-    network = sizes.build()
+    with Unfilled() if state is not None else nullcontext():
+        network = sizes.build()
     report = None
     if state is not None:
         state = dict(state)

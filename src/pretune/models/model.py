@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.models.heads import Head, HeadModule
-from pretune.models.pooling import LAYERS, POOLINGS, Collecting, Pool
+from pretune.models.pooling import LAYERS, POOLINGS, Collecting, Pool, collected
 from pretune.types import Features
 
 INPUT, POOL, HEAD = "input", "pool", "head"
@@ -30,7 +30,9 @@ class Model(nn.Module):
         if kind == LAYERS:
             if not backbone.layered:
                 raise SettingError(f"pooling=layers needs a backbone of layers of one width, which {backbone.builder.id} is not.")
-            stages, factor = {name: Collecting(stage) for name, stage in stages.items()}, len(stages)
+            taken = collected(list(stages))
+            stages = {name: Collecting(stage) if name in taken else stage for name, stage in stages.items()}
+            factor = len(taken)
         self.stages = nn.ModuleDict({INPUT: backbone.modality.normaliser(), **stages})
         self.stages[POOL] = Pool(kind)
         self.stages[HEAD] = head.build(backbone.width * factor, outputs)

@@ -15,6 +15,8 @@ LAYERS = "layers"
 
 Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning".
 """
+MOST_LAYERS = 8
+"""Stages that `layers` pools at most: more make the head wide and tell little that their neighbours do not."""
 
 
 class Pool(nn.Module):
@@ -56,6 +58,13 @@ class Pool(nn.Module):
             return mean_BD
         variance_BD = ((x_BTD - mean_BD[:, None]).square() * weight_BT1).sum(1)
         return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], 1)
+
+
+def collected(stages: list[str]) -> set[str]:
+    """Return which stages `layers` pools: all, or of many the last and others at equal distances before it."""
+    return (
+        {stages[round(i * (len(stages) - 1) / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)} if len(stages) > MOST_LAYERS else set(stages)
+    )
 
 
 class Collecting(nn.Module):

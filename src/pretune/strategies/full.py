@@ -21,7 +21,7 @@ class Full:
     component: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=5, weight_decay=0.05, augment="light")
-    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=1.5e-4, epochs=3, weight_decay=0.01, augment="none")}
+    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-4, epochs=3, weight_decay=0.01, augment="none")}
     lr_decay: Annotated[float, Within(0, 1, above=True)] = 0.8
     """Learning rate factor a stage towards the input."""
     probe_first: bool = True
