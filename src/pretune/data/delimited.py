@@ -48,7 +48,7 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     text, said = decode(path, raw)
     lines = io.StringIO(text if "\n" in text else text.replace("\r", "\n"), newline="\n").readlines()
     delimiter = sniff(lines, path.suffix.lower())
-    with _unlimited_fields():
+    with unlimited_fields():
         split = [line for line in _split(lines, delimiter) if line.fields]
     if delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
         said.append(f"{path.name} is separated by {_DELIMITERS[delimiter]}." if delimiter else f"{path.name} has one column.")
@@ -74,7 +74,7 @@ def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
 
 
 @contextmanager
-def _unlimited_fields() -> Generator[None]:
+def unlimited_fields() -> Generator[None]:
     """Lift the csv module's limit of 128 kB a field while reading."""
     before = csv.field_size_limit(sys.maxsize)
     try:
@@ -134,7 +134,7 @@ def sniff(lines: list[str], suffix: str = "") -> str:
     """Return the delimiter that cuts the first lines most evenly, '' where none does."""
     sample = lines[:_SAMPLE]
     best, best_score = "", 0.5
-    with _unlimited_fields():
+    with unlimited_fields():
         for delimiter in _DELIMITERS:
             score = _evenness(sample, delimiter) * (1.2 if suffix == ".tsv" and delimiter == "\t" else 1.0)
             if score > best_score:

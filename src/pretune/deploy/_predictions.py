@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-csv.field_size_limit(sys.maxsize)
+from pretune.data.delimited import unlimited_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ def read(path: Path, task: str, split: str) -> list[Prediction]:
     """Return the predictions of one part in file order; empty where the run wrote none."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream, unlimited_fields():
         rows = csv.reader(stream)
         columns = next(rows, [])
         place = {name: columns.index(name) for name in ("id", "split", "target", "prediction", "confidence") if name in columns}
