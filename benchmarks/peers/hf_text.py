@@ -1,0 +1,99 @@
+"""Hugging Face's Trainer on TSV files of texts and labels, after transformers' own run_classification.py example.
+
+Prints one JSON object: accuracy on the test part, and texts/s of the training epochs after the first (of all, where there is one).
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+
+class Rate(TrainerCallback):
+    """Seconds of each training epoch, without evaluation."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def on_epoch_begin(self, *_, **__):
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, *_, **__):
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def read_part(path, tokenizer):
+    lines = [line.rsplit("\t", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+    part = Dataset.from_dict({"text": [text for text, _ in lines], "label": [int(label) for _, label in lines]})
+    return part.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=256), batched=True, remove_columns=["text"])
+
+
+def compute_accuracy(prediction):
+    return {"accuracy": float((np.argmax(prediction.predictions, axis=1) == prediction.label_ids).mean())}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder with train.tsv and test.tsv: text, tab, label")
+    parser.add_argument("--weights", required=True, help="folder written by benchmarks/ours/minilm_folder.py")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=5e-5)
+    parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--frozen", action="store_true", help="train the classifier only")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--by-length", action="store_true", help="batches of texts of like length")
+    args = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(args.weights)
+    data = {name: read_part(Path(args.data, f"{name}.tsv"), tokenizer) for name in ("train", "test")}
+    model = AutoModelForSequenceClassification.from_pretrained(args.weights, num_labels=len(set(data["train"]["label"])))
+    if args.frozen:
+        model.base_model.requires_grad_(False)
+    rate = Rate()
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=args.out,
+            seed=args.seed,
+            num_train_epochs=args.epochs,
+            per_device_train_batch_size=args.batch_size,
+            per_device_eval_batch_size=args.batch_size,
+            learning_rate=args.lr,
+            weight_decay=args.weight_decay,
+            use_cpu=not torch.cuda.is_available(),
+            bf16=args.bf16,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            **({"train_sampling_strategy": "group_by_length"} if args.by_length else {}),
+        ),
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+        compute_metrics=compute_accuracy,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+        callbacks=[rate],
+    )
+    trainer.train()
+    trainer.save_model()
+    seconds = rate.seconds[1:] or rate.seconds
+    texts = len(data["train"]) * len(seconds)
+    print(json.dumps({"accuracy": trainer.evaluate()["eval_accuracy"], "images_per_s": texts / sum(seconds)}))
+
+
+if __name__ == "__main__":
+    main()
