@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import nn
 
 from pretune.training.run_dir import write_atomic
@@ -55,7 +55,8 @@ class Checkpoints:
         """Write a checkpoint, then drop those that are too old."""
         path = self.folder / f"{phase:02d}-{step:08d}.safetensors"
         tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
-        write_atomic(path, save(tensors, metadata={"state": json.dumps(checkpoint.state)}))
+        # Straight from the tensors' memory: serialised first, they would double the peak of a whole run.
+        write_atomic(path, lambda part: save_file(tensors, part, metadata={"state": json.dumps(checkpoint.state)}))
         for old in self._files()[: -self.keep]:
             if old != self._first(phase):
                 old.unlink()

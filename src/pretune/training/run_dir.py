@@ -6,27 +6,37 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from pretune.errors import DataError
 from pretune.types import LedgerEntry
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader (or a crash) never sees half of it."""
+def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
+    """Write a file so that a reader (or a crash) never sees half of it.
+
+    Args:
+        path: of the file.
+        content: what it will hold, or a function that writes it to the path it is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content)
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror}. Free some space or choose another folder with out=…") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be written: {reason}. Free some space or choose another folder with out=…") from error
 
 
 class RunDir:
