@@ -18,7 +18,7 @@ from pretune.data.dataset import StoreView
 from pretune.data.ingest import ingest
 from pretune.data.loader import Loader, token_budget
 from pretune.errors import BadItem, SettingError, WeightsError
-from pretune.modalities import _text_floor, _tokenizer
+from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
@@ -50,7 +50,7 @@ def test_a_tokenizer_made_twice_is_the_same(units: str):
 
 
 def test_pieces_spell_any_text_back():
-    content = _tokenizer.make(TEXTS, 400, "piece")
+    content = _tokenizer_training.make(TEXTS, 400, "piece")
     tokenizer = _tokenizer.load(content)
     for text in UNICODE:
         ids = _tokenizer.encode(content, [text])[0]
@@ -58,7 +58,7 @@ def test_pieces_spell_any_text_back():
 
 
 def test_chinese_characters_are_words():
-    content = _tokenizer.make(["好吃 很好吃"], 300, "word")
+    content = _tokenizer_training.make(["好吃 很好吃"], 300, "word")
     assert _tokenizer.load(content).encode("好吃").tokens == ["好", "吃"]
 
 
@@ -94,7 +94,7 @@ def test_truncation_cuts_the_longer_first(lengths: tuple[int, int], room: int):
 
 
 def test_words_that_look_special_stay_words():
-    content = _tokenizer.make(["sep unk"], 300, "word")
+    content = _tokenizer_training.make(["sep unk"], 300, "word")
     special = {_tokenizer.special_id(content, token) for token in ("[SEP]", "[PAD]")}
     assert not special & set(_tokenizer.encode(content, ["a [SEP] review [PAD]"])[0].tolist())
 

@@ -11,7 +11,7 @@ import transformers as hf
 
 from pretune import backbones, registry
 from pretune.errors import SettingError, WeightsError
-from pretune.modalities import _tokenizer
+from pretune.modalities import _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.types import Features
 
@@ -39,7 +39,7 @@ CUT = {"bert": 3, "distilbert": 3, "roberta": 3, "modernbert": 6, "gpt2": 4, "ll
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One tiny random model of each family, saved as transformers saves them."""
     root = tmp_path_factory.mktemp("models")
-    tokenizer = _tokenizer.make(["a few words, to cut texts into", "and some more of them"], WORDS, "piece")
+    tokenizer = _tokenizer_training.make(["a few words, to cut texts into", "and some more of them"], WORDS, "piece")
     torch.manual_seed(0)
     out = {}
     for name, config in FAMILIES.items():
@@ -109,7 +109,7 @@ def test_the_second_of_two_texts_is_told_from_the_first(tmp_path: Path):
     """With a template of [CLS] and [SEP], token types are those of transformers."""
     from tokenizers import Tokenizer, processors
 
-    made = Tokenizer.from_str(_tokenizer.make(["one two three", "four five six"], 300, "word"))
+    made = Tokenizer.from_str(_tokenizer_training.make(["one two three", "four five six"], 300, "word"))
     made.add_special_tokens(["[CLS]", "[SEP]"])
     ids = [(token, made.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids)

@@ -14,14 +14,18 @@ from pretune.data import audit as auditing
 from pretune.data import duplicates, sources
 from pretune.data.ingest import ingest
 from pretune.deploy import pictures, report
+from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.models.learner import Loss
+from pretune.objectives._sampling import Sample, Wanted
+from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner import Given, Reporter, Silent
 from pretune.runner import run as run_recipe
 from pretune.runner.prepare import open_cache, report_ledger, task_name, threads
+from pretune.runner.pretrain import pretrain as carry_out_pretraining
 from pretune.training.run_dir import RunDir, to_csv
 from pretune.types import Finding, LedgerEntry
 
@@ -87,6 +91,53 @@ def run(
         pictures.write(outcome.folder.path, outcome.work, outcome.data)
         report.write(outcome.folder.path)
     return Run(path=outcome.folder.path)
+
+
+def pretrain(data: str | Path, *, reporter: Reporter | None = None, offline: bool = False, **settings: Any) -> Run:
+    """Pretrain a network on data without labels; every strategy can take the result as `run:PATH`.
+
+    Args:
+        data: a text file, a folder of texts, images or sounds, JSONL, Parquet.
+        reporter: who is told what happens; nobody by default.
+        offline: never open a socket.
+        settings: any key of Pretraining: a value, a component such as Causal(), or a dictionary of its settings.
+
+    Raises:
+        RequestError: the request cannot be carried out; the message says what, where, and what to do.
+    """
+    return run_pretraining(Pretraining.from_settings(str(data), **settings), reporter=reporter, offline=offline)
+
+
+def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
+    """Carry out a pretraining recipe, and write the run folder with its report."""
+    done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started)
+    return Run(path=done.folder.path)
+
+
+def generate(run: str | Path, prompt: str = "", **settings: Any) -> list[Sample]:
+    """Return what a pretrained model makes: texts that go on from a prompt, sounds, pictures.
+
+    Args:
+        run: a finished pretraining run's folder.
+        prompt: a text to go on from, or the name of a class.
+        settings: count, length, temperature, top_k, top_p, seed.
+    """
+    return Generator(Path(run)).generate(config.build(Wanted, {"prompt": prompt, **settings}))
+
+
+def save_sample(sample: Sample, path: Path) -> None:
+    """Write a sound as 16-bit WAV or a picture as PNG; a text as UTF-8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sample.sound is not None:
+        import soundfile
+
+        soundfile.write(path, sample.sound, sample.sample_rate, subtype="PCM_16")
+    elif sample.picture is not None:
+        from PIL import Image
+
+        Image.fromarray(sample.picture).save(path)
+    else:
+        path.write_text(sample.text or "", encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)

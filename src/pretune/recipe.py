@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pretune import config
 from pretune.augmentations import Augmentation
@@ -93,6 +93,8 @@ class Splits:
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that makes a run, resolved or auto (None)."""
+
+    verb: ClassVar[str] = "finetune"
 
     data: str
     """A folder or a manifest."""

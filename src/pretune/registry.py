@@ -22,6 +22,7 @@ FAMILIES = (
     "heads",
     "tasks",
     "strategies",
+    "objectives",
 )
 _FOLDERS = {"heads": "models/heads"}
 

@@ -132,6 +132,8 @@ class ParamGroup:
     """Multiplies the schedule's learning rate."""
     decay: bool = True
     """False for biases and norms."""
+    hidden: bool = False
+    """True for matrices between hidden layers, which Muon makes orthogonal; False for tables, heads and vectors."""
 
     def __iter__(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         return iter(self.params)

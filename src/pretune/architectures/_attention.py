@@ -35,6 +35,14 @@ def attend(qkv_BTQ: Tensor, heads: int, mask_BT: Tensor | None, dropout: float) 
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
 
 
+def causal_mask(q_BHTE: Tensor, k_BHSE: Tensor) -> Tensor | None:
+    """Return which of S positions each of the last T may see, (T, S) bool; None where S = T, the plain causal case."""
+    length, whole = q_BHTE.shape[2], k_BHSE.shape[2]
+    if length == whole:
+        return None
+    return torch.ones(length, whole, dtype=torch.bool, device=q_BHTE.device).tril(whole - length)
+
+
 class _DroppedAttention(Function):
     """Scaled dot-product attention with dropout, its gradient written out."""
 

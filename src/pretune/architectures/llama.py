@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._attention import causal_mask
+from pretune.architectures._memory import Recalling, extended
 from pretune.config import Within
 from pretune.types import Features, Layout
 
@@ -30,6 +32,7 @@ class Llama:
     pooling: ClassVar[str] = "last"
     layered: ClassVar[bool] = True
     probing: ClassVar[str] = "layers"
+    causal: ClassVar[bool] = True
 
     vocabulary: Annotated[int, Within(1)] = 49152
     """Rows of the table of word pieces."""
@@ -92,7 +95,7 @@ class Table(nn.Module):
         return features.with_tensor(self.word(features.tensor), "sequence")
 
 
-class Layer(nn.Module):
+class Layer(Recalling):
     """Causal self-attention and a gated feed-forward network, each normed before and added after."""
 
     def __init__(self, sizes: Llama) -> None:
@@ -118,9 +121,13 @@ class Layer(nn.Module):
     def _attend(self, x_BTD: Tensor) -> Tensor:
         parts = self.qkv(x_BTD).unflatten(-1, (self.heads + 2 * self.groups, -1)).transpose(1, 2)
         q, k, v = parts.split([self.heads, self.groups, self.groups], 1)
-        q, k = rotated(q, self.base), rotated(k, self.base)
+        start = 0 if self.memory is None or "k" not in self.memory else self.memory["k"].shape[2]
+        q, k = rotated(q, self.base, start), rotated(k, self.base, start)
+        if self.memory is not None:
+            k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
+        seen = causal_mask(q, k)
         k, v = (part.repeat_interleave(self.heads // self.groups, 1) for part in (k, v))
-        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None).transpose(1, 2).flatten(2))
 
 
 class LastNorm(nn.Module):
@@ -135,11 +142,11 @@ class LastNorm(nn.Module):
         return features.with_tensor(self.norm(features.tensor))
 
 
-def rotated(x_BHTE: Tensor, base: float) -> Tensor:
-    """Return heads turned by their positions: channel i and i + E/2 by T / base^(2i/E)."""
+def rotated(x_BHTE: Tensor, base: float, start: int = 0) -> Tensor:
+    """Return heads turned by their positions, which begin at `start`: channel i and i + E/2 by T / base^(2i/E)."""
     length, half = x_BHTE.shape[2], x_BHTE.shape[3] // 2
     rates = base ** -(torch.arange(half, device=x_BHTE.device, dtype=torch.float32) / half)
-    angles_TE = torch.arange(length, device=x_BHTE.device, dtype=torch.float32)[:, None] * rates
+    angles_TE = torch.arange(start, start + length, device=x_BHTE.device, dtype=torch.float32)[:, None] * rates
     cosine, sine = angles_TE.cos().to(x_BHTE.dtype), angles_TE.sin().to(x_BHTE.dtype)
     first, second = x_BHTE[..., :half], x_BHTE[..., half:]
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)

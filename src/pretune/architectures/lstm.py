@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pretune.architectures._memory import Recalling
 from pretune.architectures._words import Words
 from pretune.config import Within
 from pretune.types import Features, Layout
@@ -26,9 +27,9 @@ class Lstm:
     modality: ClassVar[str] = "text"
     pooling: ClassVar[str] = "max"
 
-    vocabulary: Annotated[int, Within(300)] = 10_000
+    vocabulary: Annotated[int, Within(1)] = 10_000
     """Words known at most."""
-    units: Literal["word", "piece", "character"] = "word"
+    units: Literal["word", "piece", "unigram", "character"] = "word"
     """What texts are cut into."""
     embedding: Annotated[int, Within(1)] = 100
     """Channels of a word's vector."""
@@ -42,6 +43,10 @@ class Lstm:
     """Share of the inputs of the LSTM, and of its outputs, dropped in training."""
     max_tokens: Annotated[int, Within(4)] = 256
     """Words a text is cut to."""
+
+    def causal(self) -> bool:
+        """Tell whether no position sees what comes after it."""
+        return not self.bidirectional
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the text settings."""
@@ -69,7 +74,7 @@ class LstmNetwork(nn.Module):
         return features
 
 
-class Recurrence(nn.Module):
+class Recurrence(Recalling):
     """LSTM layers; where they read backwards, texts are packed so that they begin at their own last word.
 
     Forwards nothing need be packed: padding follows the words, and no output of a word depends on what follows it.
@@ -86,6 +91,9 @@ class Recurrence(nn.Module):
     def forward(self, features: Features) -> Features:
         """Return (B, T, D)."""
         x_BTD, mask = features.tensor, features.mask
+        if self.memory is not None:
+            out_BTD, self.memory["state"] = self.lstm(x_BTD, self.memory.get("state"))
+            return features.with_tensor(out_BTD)
         if mask is None or not self.lstm.bidirectional:
             return features.with_tensor(self.dropout(self.lstm(x_BTD)[0]))
         packed = pack_padded_sequence(x_BTD, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)

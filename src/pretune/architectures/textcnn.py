@@ -28,7 +28,7 @@ class TextCnn:
 
     vocabulary: Annotated[int, Within(300)] = 20_000
     """Words known at most."""
-    units: Literal["word", "piece", "character"] = "word"
+    units: Literal["word", "piece", "unigram", "character"] = "word"
     """What texts are cut into."""
     embedding: Annotated[int, Within(1)] = 128
     """Channels of a word's vector."""

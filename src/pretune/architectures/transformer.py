@@ -24,9 +24,9 @@ class Transformer:
     layered: ClassVar[bool] = True
     probing: ClassVar[str] = "layers"
 
-    vocabulary: Annotated[int, Within(300)] = 10_000
+    vocabulary: Annotated[int, Within(1)] = 10_000
     """Entries of the table of words or pieces."""
-    units: Literal["word", "piece", "character"] = "word"
+    units: Literal["word", "piece", "unigram", "character"] = "word"
     """What texts are cut into."""
     width: Annotated[int, Within(1)] = 128
     """Channels."""

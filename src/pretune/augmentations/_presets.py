@@ -31,8 +31,9 @@ _AUDIO: dict[str, Parts] = {
     "medium": (("time_shift", {}), ("gain", {}), ("noise", {})),
     "strong": (("time_shift", {}), ("gain", {}), ("noise", {}), ("specaugment", {}), ("mixup", {"probability": 0.5})),
 }
-# Texts have no parts of their own: a strategy's suggestion of "light" is nothing there, more is refused.
-_PRESETS: dict[str, dict[str, Parts]] = {"image": _IMAGE, "text": {"light": ()}, "audio": _AUDIO}
+_OTHERS: dict[str, Parts] = {"light": ()}
+"""Texts and modalities of third parties have no presets: a strategy's suggestion of "light" is nothing there, more is refused."""
+_PRESETS: dict[str, dict[str, Parts]] = {"image": _IMAGE, "audio": _AUDIO}
 
 
 def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
@@ -45,6 +46,7 @@ def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
         raise SettingError(f"no augmentation preset is called {name!r}. {did_you_mean(name, NAMES)}")
     if name == "none":
         return ()
-    if name not in _PRESETS.get(modality, {}):
+    presets = _PRESETS.get(modality, _OTHERS)
+    if name not in presets:
         raise SettingError(f"there is no augmentation preset {name!r} for {modality}. Set augment=none.")
-    return tuple(registry.load("augmentations", part)(**settings) for part, settings in _PRESETS[modality][name])
+    return tuple(registry.load("augmentations", part)(**settings) for part, settings in presets[name])

@@ -50,9 +50,16 @@ def wrap(
         probing=getattr(sizes, "probing", None),
         classifier=classifier,
         classes=classes,
+        causal=_is_causal(sizes),
     )
     backbone.report = report
     return backbone
+
+
+def _is_causal(sizes: Architecture) -> bool:
+    """Tell whether the network looks back only; an architecture says so itself, as a fact or by its settings."""
+    causal: Any = getattr(sizes, "causal", False)
+    return bool(causal() if callable(causal) else causal)
 
 
 def _settings(sizes: Architecture) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Backbone(nn.Module):
         probing: str | None = None,
         classifier: nn.Module | None = None,
         classes: Classes = None,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(dict(stages))
@@ -102,6 +103,8 @@ class Backbone(nn.Module):
         self.classifier = classifier
         """The pretrained head, pooled (B, D) -> logits, where there is one; `direct` uses it."""
         self._classes = classes
+        self.causal = causal
+        """Whether no position sees what comes after it, so that the network can write."""
         self.report: LoadReport | None = None
 
     @property

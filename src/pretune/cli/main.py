@@ -16,6 +16,8 @@ from pretune.errors import PretuneError, SettingError, did_you_mean
 VERBS: dict[str, tuple[str, str]] = {
     "audit": ("DATA", "what is wrong with this data, before any training"),
     "finetune": ("DATA", "the main job: labelled data in, run folder out"),
+    "pretrain": ("DATA", "learn a backbone from texts, images or sounds without labels"),
+    "generate": ("RUN [PROMPT]", "new texts, sounds or pictures from a pretrained model"),
     "evaluate": ("RUN DATA", "metrics of a saved run on labelled data"),
     "predict": ("RUN INPUTS", "one row per input, CSV or JSON; bad inputs get an error of their own"),
     "list": ("[FAMILY|SOURCE]", "components and backbones there are"),
@@ -149,8 +151,8 @@ def verb_help(verb: str) -> str:
     """Return a verb's page: for the training verbs with every setting, its default and its meaning."""
     takes, what = VERBS[verb]
     text = f"pretune {verb} {takes} [key=value …]\n{what}"
-    if verb not in ("finetune", "audit"):
+    if verb not in ("finetune", "audit", "pretrain"):
         return text
-    from pretune.cli.settings import recipe_page
+    from pretune.cli.settings import pretraining_page, recipe_page
 
-    return f"{text}\n\n{recipe_page()}"
+    return f"{text}\n\n{pretraining_page() if verb == 'pretrain' else recipe_page()}"

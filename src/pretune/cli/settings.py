@@ -11,8 +11,19 @@ def recipe_page() -> str:
     """Return every key of a recipe with type, default and meaning."""
     from pretune.recipe import Recipe
 
+    return _page(Recipe)
+
+
+def pretraining_page() -> str:
+    """Return every key of a pretraining recipe with type, default and meaning."""
+    from pretune.pretraining import Pretraining
+
+    return _page(Pretraining)
+
+
+def _page(recipe: type) -> str:
     lines = []
-    for setting in config.settings(Recipe):
+    for setting in config.settings(recipe):
         if setting.key == "data":
             continue
         head = f"  {setting.key}={setting.default}"

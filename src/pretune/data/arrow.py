@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,3 +91,22 @@ def _records(path: Path, tables: list[pyarrow.Table]) -> Records:
 def _plain(column: pyarrow.ChunkedArray) -> list[object]:
     values = column.to_pylist()
     return [("true" if v else "false") if isinstance(v, bool) else v for v in values]
+
+
+def batches(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield the records of a Parquet file a few thousand at a time.
+
+    Raises:
+        DataError: the file is broken.
+        MissingExtra: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtra(f"reading {path.name} needs pyarrow", "parquet") from None
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(4096):
+            yield batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from None

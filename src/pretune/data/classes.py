@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from pretune.data.folders import UNITS
 from pretune.data.numbers import number
 from pretune.data.table import Table
 from pretune.data.targets import classes_of
 from pretune.errors import DataError, SettingError
+from pretune.modalities._formats import kinds
 from pretune.types import Finding, LedgerEntry, Row
 
 _WORDS = {
@@ -152,7 +152,7 @@ def _left_out(table: Table) -> list[str]:
 def _counts(table: Table) -> str:
     parts = table.counts()
     shown = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test", "all") if parts[part])
-    rows = f"{len(table.rows)} usable {UNITS[table.modality]}s" + (f" ({shown})" if "all" not in parts else "")
+    rows = f"{len(table.rows)} usable {kinds()[table.modality].unit}s" + (f" ({shown})" if "all" not in parts else "")
     if not table.classes:
         return f"{rows}."
     names = ", ".join(name if name == name.strip() else repr(name) for name in table.classes[:12]) + (
@@ -176,6 +176,6 @@ def _refuse(table: Table, path: Path) -> None:
         empty = [finding.items[0] for finding in table.findings if finding.kind == "empty_class"]
         also = f" ({', '.join(map(repr, empty))} is empty.)" if empty else ""
         raise DataError(
-            f"{path}: only one class: {name} ({len(table.rows)} {UNITS[table.modality]}s, from {where}, under {table.root}).{also} "
+            f"{path}: only one class: {name} ({len(table.rows)} {kinds()[table.modality].unit}s, from {where}, under {table.root}).{also} "
             "Training needs at least two classes; give each its own folder or label."
         )

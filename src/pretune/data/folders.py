@@ -11,10 +11,9 @@ from pretune.data.parts import is_filler, part_of, part_of_folder
 from pretune.data.table import Table
 from pretune.data.tree import File, Parts, Tree, readable
 from pretune.errors import DataError
-from pretune.modalities._formats import ending
+from pretune.modalities._formats import ending, kinds
 from pretune.types import Finding, LedgerEntry, Row, Split
 
-UNITS = {"image": "image", "audio": "clip", "text": "text"}
 _UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled"))
 
 
@@ -169,7 +168,7 @@ def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
         own = {folder[-1] for folder in tree.folders if folder[:-1] == prefix and len(folder) == len(prefix) + 1}
         for name in sorted(own - holding):
             where = f"{part}/{name}" if part else name
-            message = f"the class folder {where!r} is empty (no {UNITS[table.modality]} in it) and is left out."
+            message = f"the class folder {where!r} is empty (no {kinds()[table.modality].unit} in it) and is left out."
             table.findings.append(Finding(kind="empty_class", severity="warning", message=message, items=(readable((name,)),)))
 
 
@@ -190,7 +189,7 @@ def flat_error(tree: Tree, modality: str) -> DataError:
     example, root = files[0].id, tree.root
     cat, columns = f"{root}/cat/{files[0].parts[-1]}", f"path,label / {example},cat"
     return DataError(
-        f"{root} holds {len(files)} {UNITS[modality]}s but neither class folders nor a manifest: that is one class at most "
+        f"{root} holds {len(files)} {kinds()[modality].unit}s but neither class folders nor a manifest: that is one class at most "
         f"({root.name!r}), and training needs two. Either sort them into one folder per class ({cat}, {root}/dog/…) "
         f"or add a manifest ({root}/labels.csv with the lines: {columns})."
     )

@@ -18,7 +18,7 @@ from pretune.data.table import Columns, Table
 from pretune.data.targets import Problem, Targets
 from pretune.data.tree import Tree
 from pretune.errors import DataError
-from pretune.modalities._formats import modality_of
+from pretune.modalities._formats import file_kinds, kinds, modality_of
 from pretune.types import LedgerEntry, Row, Split, Target
 
 Part = tuple[Split | None, Records]
@@ -103,7 +103,7 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
         roles = finder.find(lead, columns, modality=modality, labelled=labelled)
     except DataError:
         roles = None
-    if modality in ("image", "audio") and (roles is None or roles.path is None):
+    if modality in file_kinds() and (roles is None or roles.path is None):
         stem = finder.find_stems(lead, locator.stems())
         if stem is None:
             names = ", ".join(lead.columns)
@@ -144,9 +144,8 @@ def _fits(table: Table, part: Split | None, records: Records, lead: Records, rol
 def _modality_of(lead: Records, roles: Roles) -> str:
     if roles.path is None:
         return "text"
-    kinds = [modality_of(as_text(value)) for value in lead.column(roles.path)]
-    known = [kind for kind in kinds if kind]
-    return max(("image", "audio", "text"), key=known.count) if known else "image"
+    known = [kind for value in lead.column(roles.path) if (kind := modality_of(as_text(value)))]
+    return max(kinds(), key=known.count) if known else "image"
 
 
 # --- rows ----------------------------------------------------------------------------------------

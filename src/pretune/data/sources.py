@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.data import arrow, classes, folders, joins, manifests
-from pretune.data.folders import UNITS, Layout
+from pretune.data.folders import Layout
 from pretune.data.parts import part_of_file
 from pretune.data.records import is_manifest, read_records
 from pretune.data.table import Columns, Table
@@ -17,7 +17,7 @@ from pretune.data.targets import check_task
 from pretune.data.tree import File, Tree, walk
 from pretune.errors import DataError, SettingError, did_you_mean
 from pretune.modalities._encodings import damaged
-from pretune.modalities._formats import COMMON, EXTENSIONS, ending, modality_of
+from pretune.modalities._formats import ending, file_kinds, kinds, modality_of
 from pretune.types import LedgerEntry, Row
 
 _ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"))
@@ -56,7 +56,7 @@ def read(
     table = _read_folder(path, columns, task, modality) if path.is_dir() else _read_file(path, columns, task, modality)
     _ignore_parts(table, columns)
     _group_by_pattern(table, columns)
-    table.said.insert(0, f"{path}: {table.layout}, {table.task} of {UNITS[table.modality]}s.")
+    table.said.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
     return classes.settle(table, path, learn=learn)
 
 
@@ -76,12 +76,25 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
     if modality_of(path.name) == modality and modality != "text":
         row = Row(id=path.name, path=path)
         return Table(rows=[row], modality=modality, task=None, root=path.parent, layout="one file", inputs=[row.id])
-    if modality == "text" and ending(path.name) in EXTENSIONS["text"]:
+    if modality == "text" and modality_of(path.name) == "text":
         return _lines_of(path)
     records = read_records(path, _names(columns))
     return manifests.build(
         [(None, records)], path.parent, functools.partial(walk, path.parent), unlabelled, modality=modality, labelled=False
     )
+
+
+def modality_at(path: Path, columns: Columns = _FOUND) -> str:
+    """Return what the data under a path are, labelled or not: image, audio or text."""
+    path = _existing(path)
+    if path.is_dir():
+        return _detect_modality(walk(path))
+    if not is_manifest(path.name) or ending(path.name) in (".jsonl", ".parquet"):
+        return modality_of(path.name) or "text"
+    try:
+        return read(path, columns, learn=False).modality
+    except DataError:
+        return "text"
 
 
 # --- what there is -------------------------------------------------------------------------------
@@ -98,8 +111,8 @@ def _existing(path: Path) -> Path:
 
 
 def _check_modality(modality: str | None) -> None:
-    if modality is not None and modality not in EXTENSIONS:
-        raise SettingError(f"modality cannot be {modality!r}. {did_you_mean(modality, EXTENSIONS)}")
+    if modality is not None and modality not in kinds():
+        raise SettingError(f"modality cannot be {modality!r}. {did_you_mean(modality, kinds())}")
 
 
 def _names(columns: Columns) -> tuple[str, ...]:
@@ -108,20 +121,19 @@ def _names(columns: Columns) -> tuple[str, ...]:
 
 
 def _detect_modality(tree: Tree) -> str:
-    """Return the commonest of image and audio, else text."""
-    counts = Counter({kind: len(tree.media(kind)) for kind in ("image", "audio")})
+    """Return the commonest of those whose items are files, else text."""
+    counts = Counter({kind: len(tree.media(kind)) for kind in file_kinds()})
     kind, count = counts.most_common(1)[0]
     return kind if count else "text"
 
 
 def nothing_found(tree: Tree, modality: str | None) -> DataError:
     """Return the error for a folder without items, with the endings that are read."""
-    kinds = [modality] if modality else ["image", "audio", "text"]
-    nouns = {"image": "images", "audio": "sounds", "text": "texts"}
-    accepted = "; ".join(f"{nouns[kind]}: {COMMON[kind]} …" for kind in kinds)
+    wanted = [kinds()[modality]] if modality else list(kinds().values())
+    accepted = "; ".join(f"{kind.noun}: {kind.common} …" for kind in wanted)
     there = Counter(ending(file.parts[-1]) or "no ending" for file in tree.files)
     seen = f" It holds {', '.join(f'{n} {kind}' for kind, n in there.most_common(5))}." if there else " It holds no files."
-    found = f"no {' and no '.join(nouns[kind] for kind in kinds)} found under {tree.root}"
+    found = f"no {' and no '.join(kind.noun for kind in wanted)} found under {tree.root}"
     return DataError(f"{found}, nor a manifest that lists any.{seen} Accepted are {accepted}; manifests: .csv .tsv .json .jsonl .parquet.")
 
 
@@ -134,7 +146,7 @@ def _read_file(path: Path, columns: Columns, task: str | None, modality: str | N
         raise DataError(f"{path} is an archive. Unpack it and give the folder.")
     if kind in _SHEETS:
         raise DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that.")
-    if modality_of(path.name) in ("image", "audio"):
+    if modality_of(path.name) in file_kinds():
         raise DataError(f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels.")
     records = read_records(path, _names(columns))
     if len(records.columns) == 1 and not columns.label:
@@ -261,7 +273,7 @@ def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str 
     """Build the table of manifests inside a folder; files that the folder holds are what they list."""
     lists_files = _detect_modality(tree) if modality is None and not columns.text else modality
     build = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)
-    if modality is None and lists_files in ("image", "audio"):
+    if modality is None and lists_files in file_kinds():
         try:
             return build(modality=lists_files)
         except DataError as error:

@@ -158,7 +158,17 @@ def done(files: Files) -> dict[str, Any]:
             facts.append((label, f"{'bfloat16' if choice.get('bfloat16') else 'float32'}: {choice['reason']}"))
     if metrics.get("peak_rss_mb"):
         facts.append(("peak memory", f"{metrics['peak_rss_mb']:,.0f} MB"))
-    return {"facts": [(k, v) for k, v in facts if v], "notes": metrics.get("notes", []), "recipe": list(_flat(files.recipe))}
+    kept = [(k, v) for k, v in facts if v]
+    return {"facts": kept, "notes": _notes(files, kept), "recipe": list(_flat(files.recipe))}
+
+
+def _notes(files: Files, facts: Sequence[tuple[str, Any]]) -> list[str]:
+    """Return what the run said, without what other sections show."""
+    audit = files.audit
+    shown = {*audit.get("said", []), *(f["message"] for f in audit.get("findings", []))}
+    shown |= {event["message"] for event in files.events if event.get("event") == "warned"}
+    shown |= {f"{label} {value}" for label, value in facts}
+    return [note for note in files.metrics.get("notes", []) if note not in shown]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

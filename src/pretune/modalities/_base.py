@@ -99,6 +99,9 @@ class ReportsCost(Protocol):
 class DescribesItems(Protocol):
     """A modality with classical features of each item on its own: a histogram."""
 
+    floor_words: ClassVar[str]
+    """What these features are, for people: 'colours and gradient orientations'."""
+
     def floor_features(self, arrays: list[NDArray[Any]]) -> Any:
         """Return classical features, (N, D), for the floor's linear model."""
         ...

@@ -5,6 +5,11 @@ decoded. Formats that need another program or a plug-in (HEIC, RAW, SVG) are lis
 file is named in the ledger instead of being overlooked.
 """
 
+import functools
+from dataclasses import dataclass
+
+from pretune import registry
+
 _PILLOW = """
 .apng .avif .avifs .blp .bmp .bw .cur .dcx .dds .dib .fit .fits .flc .fli .ftc .ftu .gbr .gif .icb .icns .ico .im .j2c .j2k
 .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .msp .pbm .pcd .pcx .pfm .pgm .png .pnm .ppm .psd .pxr .qoi .ras .rgb .rgba
@@ -19,15 +24,27 @@ _FFMPEG = ".m4a .m4b .aac .wma .amr .mka .ac3 .ape .wv .tta .weba"
 IMAGE = frozenset((_PILLOW + _NEEDS_A_PLUGIN).split())
 AUDIO = frozenset((_LIBSNDFILE + _FFMPEG).split())
 TEXT = frozenset((".txt", ".text"))
-EXTENSIONS = {"image": IMAGE, "audio": AUDIO, "text": TEXT}
-"""Lower-case endings, with the dot, by modality."""
 
-COMMON = {
-    "image": ".jpg .jpeg .png .gif .bmp .webp .tif .tiff .avif .jp2 .ppm",
-    "audio": ".wav .flac .ogg .opus .mp3 .aiff .au .caf .m4a",
-    "text": ".txt",
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What reading files needs to know of a modality; of our own, without importing them."""
+
+    endings: frozenset[str]
+    """Lower-case, with the dot."""
+    common: str
+    """Those worth listing in a message."""
+    unit: str
+    """What one item is called."""
+    noun: str
+    """What many are called."""
+
+
+_OWN = {
+    "image": Kind(endings=IMAGE, common=".jpg .jpeg .png .gif .bmp .webp .tif .tiff .avif .jp2 .ppm", unit="image", noun="images"),
+    "audio": Kind(endings=AUDIO, common=".wav .flac .ogg .opus .mp3 .aiff .au .caf .m4a", unit="clip", noun="sounds"),
+    "text": Kind(endings=TEXT, common=".txt", unit="text", noun="texts"),
 }
-"""The endings worth listing in a message."""
 
 _JUNK = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r", "__pycache__"))
 
@@ -43,7 +60,27 @@ def ending(name: str) -> str:
     return f".{last.lower()}" if dot and stem else ""
 
 
+@functools.cache
+def kinds() -> dict[str, Kind]:
+    """Return every modality by name; one that was added is asked for its endings and unit."""
+    return _OWN | {name: _asked(registry.load("modalities", name)) for name in registry.names("modalities") if name not in _OWN}
+
+
+def _asked(modality: type) -> Kind:
+    endings, unit = frozenset(modality.extensions), str(modality.unit)  # ty: ignore[unresolved-attribute]
+    return Kind(endings=endings, common=" ".join(sorted(endings)), unit=unit, noun=f"{unit}s")
+
+
+def file_kinds() -> list[str]:
+    """Return the modalities whose items are always files: all but text, which tables hold inline."""
+    return [name for name in kinds() if name != "text"]
+
+
+@functools.cache
+def _by_ending() -> dict[str, str]:
+    return {suffix: name for name, kind in reversed(kinds().items()) for suffix in kind.endings}
+
+
 def modality_of(name: str) -> str | None:
     """Return the modality a file name belongs to by its ending, None for any other file."""
-    suffix = ending(name)
-    return next((modality for modality, endings in EXTENSIONS.items() if suffix in endings), None)
+    return _by_ending().get(ending(name))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Ids = NDArray[np.int32]
-Units = Literal["word", "piece", "character"]
-PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
+ENDS = ("<|endoftext|>", "</s>", "[SEP]", "<|im_end|>")
+"""Tokens that end a document, the first that a vocabulary has."""
 
 
 @dataclass(frozen=True)
@@ -113,36 +113,3 @@ def truncate(parts: Sequence[Ids], room: int) -> list[Ids]:
     most = max(room - short, room - room // 2)  # what the longer one may keep; both lose where both are long
     first = min(len(parts[0]), most if len(parts[0]) >= len(parts[1]) else room - min(len(parts[1]), most))
     return [parts[0][:first], parts[1][: room - first]]
-
-
-def make(texts: Iterable[str], vocabulary: int, units: Units) -> str:
-    """Return the JSON of a tokenizer made from texts: deterministic in the texts, their order and the settings.
-
-    Args:
-        texts: the training part's texts.
-        vocabulary: entries at most, three special tokens included.
-        units: 'word' (words and punctuation in lower case, each Chinese character a word), 'piece' (byte-pair
-            encoding, nothing is unknown; Sennrich et al. 2016), 'character'.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
-    special = [PAD, UNKNOWN, SEPARATOR]
-    if units == "piece":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.normalizer = normalizers.NFC()
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary, special_tokens=special, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-        )
-    else:
-        tokenizer = Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
-        tokenizer.normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True)
-        words = pre_tokenizers.BertPreTokenizer()
-        letters = pre_tokenizers.Split(Regex(r"\X"), "isolated")
-        tokenizer.pre_tokenizer = words if units == "word" else pre_tokenizers.Sequence([words, letters])
-        trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    separator = (SEPARATOR, special.index(SEPARATOR))
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair=f"$A {SEPARATOR} $B", special_tokens=[separator])
-    return tokenizer.to_str()

@@ -46,6 +46,7 @@ class Audio:
     component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = _formats.AUDIO
     unit: ClassVar[str] = "clip"
+    floor_words: ClassVar[str] = "mean and deviation of log-mel bands"
 
     sample_rate: Annotated[int, Within(1000, 192_000)] = 16_000
     """Samples a second."""

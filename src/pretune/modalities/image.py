@@ -41,6 +41,7 @@ class Image:
     component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = _formats.IMAGE
     unit: ClassVar[str] = "image"
+    floor_words: ClassVar[str] = "colours and gradient orientations (HOG)"
 
     size: Annotated[int, Within(8, 4096)] = 224
     """Side of the square that the network sees, in pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -13,8 +13,8 @@ from torch import nn
 
 from pretune.config import Within
 from pretune.errors import BadItem, SettingError
-from pretune.modalities import _encodings, _formats, _text_floor, _tokenizer
-from pretune.modalities._tokenizer import Units
+from pretune.modalities import _encodings, _formats, _text_floor, _tokenizer, _tokenizer_training
+from pretune.modalities._tokenizer_training import Units
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ class Text:
     """Tokens a text is cut to, special tokens included."""
     positions: Annotated[int | None, Within(4)] = None
     """Tokens the network has positions for; auto where it has no limit."""
-    vocabulary: Annotated[int, Within(300)] = 10_000
+    vocabulary: Annotated[int, Within(1)] = 10_000
     """Entries at most of a tokenizer that is made here."""
     units: Units = "word"
-    """What a tokenizer that is made here cuts texts into: word, piece (byte-pair encoding), character."""
+    """What a tokenizer that is made here cuts texts into: word, piece (byte-pair encoding), unigram, character."""
+    verbatim: bool = False
+    """Whether a tokenizer that is made here keeps case, spaces and line ends: what writing texts needs."""
 
     def __post_init__(self) -> None:
         if self.positions is not None and self.max_tokens > self.positions:
@@ -82,9 +84,46 @@ class Text:
         """Return the same preprocessing with a tokenizer, made from these rows' texts where none came with the weights, and a sentence."""
         if self.tokenizer:
             return self, ""
-        content = _tokenizer.make((_content(row) for row in rows), self.vocabulary, self.units)
-        made = replace(self, tokenizer=content)
-        return made, f"tokenizer made from {len(rows):,} texts (labels unseen): {_tokenizer.load(content).get_vocab_size():,} {self.units}s"
+        made = self.learned_from(_content(row) for row in rows)
+        size = _tokenizer.load(made.tokenizer).get_vocab_size()
+        return made, f"tokenizer made from {len(rows):,} texts (labels unseen): {size:,} {self.units}s"
+
+    def learned_from(self, texts: Iterable[str]) -> Text:
+        """Return the same preprocessing with a tokenizer made from these texts.
+
+        Raises:
+            SettingError: the vocabulary cannot hold even single letters (of pieces: the 256 bytes).
+        """
+        content = _tokenizer_training.make(texts, self.vocabulary, self.units, self.verbatim)
+        size = _tokenizer.load(content).get_vocab_size()
+        if size > self.vocabulary:
+            raise SettingError(f"vocabulary={self.vocabulary} is too small: the {self.units}s alone need {size}.")
+        return replace(self, tokenizer=content)
+
+    # --- streams -----------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Number of ids there are."""
+        return _tokenizer.load(self.tokenizer).get_vocab_size()
+
+    @property
+    def separator(self) -> int | None:
+        """The id that stands between the documents of a stream."""
+        return _tokenizer.special_id(self.tokenizer, *_tokenizer.ENDS)
+
+    @property
+    def unknown(self) -> int | None:
+        """The id of what the vocabulary cannot spell."""
+        return _tokenizer.unknown_id(self.tokenizer)
+
+    def ids(self, text: str) -> NDArray[np.int32]:
+        """Return the ids of a text, (T,), whole and without special tokens."""
+        return _tokenizer.encode(self.tokenizer, [text])[0]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Return the text that ids spell, special tokens left out."""
+        return _tokenizer.load(self.tokenizer).decode(list(ids))
 
     # --- decoding ----------------------------------------------------------------------------
 

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from pretune import config
+from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 
+_SECTIONS = ("inputs", "columns", "splits", "training", "place", "corpus", "gain")
 
-def as_assignments(recipe: Recipe) -> list[str]:
+
+def as_assignments(recipe: Recipe | Pretraining) -> list[str]:
     """Return the `key=value` words of everything that differs from the defaults."""
-    tree, plain = config.to_tree(recipe), config.to_tree(Recipe(data=recipe.data))
+    tree, plain = config.to_tree(recipe), config.to_tree(type(recipe)(data=recipe.data))
     words: list[str] = []
     for key, value in tree.items():
         if key == "data" or value == plain[key]:
             continue
-        if key in ("inputs", "columns", "splits", "training", "place"):
+        if key in _SECTIONS:
             words += [_word(k, v) for k, v in value.items() if v != plain[key][k]]
         elif isinstance(value, dict):
             words += _component(key, value, plain[key])
@@ -41,11 +44,11 @@ def _word(key: str, value: Any) -> str:
     return shlex.quote(f"{key}={text}")
 
 
-def resume_line(recipe: Recipe, folder: Path) -> str:
+def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
     """Return the command that goes on with this run, exactly as it can be pasted."""
     return " ".join(
         [
-            "pretune finetune",
+            f"pretune {recipe.verb}",
             shlex.quote(recipe.data),
             *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
         ]

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from pretune.data.ingest import Ingested, ingest
 from pretune.data.table import Table
 from pretune.errors import DataError
 from pretune.modalities import FitsLengths, Modality, ReportsCost
-from pretune.recipe import Recipe
+from pretune.recipe import Place, Recipe
 from pretune.runner.reporter import Reporter
 from pretune.tasks import Targets, Task, infer
 from pretune.types import Finding, LedgerEntry, Row
@@ -49,15 +50,29 @@ class Prepared:
         """The part whose figures are the score: test, else val."""
         return "test" if "test" in self.parts else "val"
 
+    @property
+    def selects(self) -> str | None:
+        """The part that may choose: the one set aside for it, else val where test is the score; None where every held-out item scores."""
+        return "select" if "select" in self.parts else "val" if "val" in self.parts and self.score == "test" else None
 
-def threads(recipe: Recipe) -> int:
+
+class Placed(Protocol):
+    """A recipe of any verb."""
+
+    @property
+    def place(self) -> Place:
+        """Where results go and what the machine may be asked."""
+        ...
+
+
+def threads(recipe: Placed) -> int:
     """Return the CPU threads this process may use, as the recipe or the scheduler says."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return recipe.place.threads or max(1, allowed // ranks)
 
 
-def open_cache(recipe: Recipe) -> Cache:
+def open_cache(recipe: Placed) -> Cache:
     """Return the cache the recipe names, or the person's own."""
     cache = Cache(recipe.place.cache, recipe.place.cache_size)
     if cache.limit is None:
@@ -144,13 +159,20 @@ def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], mo
 
 
 def report_ledger(ledger: list[LedgerEntry], reporter: Reporter) -> None:
-    """Say what was dropped or repaired, a line a reason, the first few by name."""
+    """Say what was dropped or repaired."""
+    for line in ledger_lines(ledger):
+        reporter.warn(line)
+
+
+def ledger_lines(ledger: list[LedgerEntry]) -> list[str]:
+    """Return what is said of a ledger: the first few entries of each reason, and how many more there are."""
+    lines: list[str] = []
     for (action, reason), count in Counter((e.action, e.reason) for e in ledger).items():
         entries = [e for e in ledger if (e.action, e.reason) == (action, reason)]
-        for entry in entries[:SHOWN]:
-            reporter.warn(f"{action} {entry.item}: {entry.detail}")
+        lines += [f"{action} {entry.item}: {entry.detail}" for entry in entries[:SHOWN]]
         if count > SHOWN:
-            reporter.warn(f"{action} {count - SHOWN} more for the same reason ({reason}); all are in ledger.csv")
+            lines.append(f"{action} {count - SHOWN} more for the same reason ({reason}); all are in ledger.csv")
+    return lines
 
 
 def _without_unknown(rows: list[Row], targets: Targets, ledger: list[LedgerEntry]) -> list[LedgerEntry]:

@@ -18,15 +18,13 @@ from pretune.models.model import HEAD
 from pretune.recipe import Recipe
 from pretune.runner import score
 from pretune.runner.phases import Work, view_of
-from pretune.runner.prepare import Prepared
-from pretune.runner.reporter import Reporter
+from pretune.runner.prepare import Prepared, ledger_lines
+from pretune.runner.reporter import Noted
 from pretune.strategies import Strategy
+from pretune.tasks import ChoosesThresholds
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
-
-TRAIN_ITEMS = 2_000
-"""Training items measured at most, for the gap to the held-out part."""
 
 
 @dataclass(kw_only=True)
@@ -43,7 +41,7 @@ class Outcome:
     timing: dict[str, float]
     started: float
     floors: dict[str, Any] | None
-    reporter: Reporter
+    reporter: Noted
 
 
 def record(done: Outcome) -> dict[str, Any]:
@@ -53,6 +51,7 @@ def record(done: Outcome) -> dict[str, Any]:
     done.timing |= {"saved_s": time.monotonic() - done.started, **done.work.seconds}
     clock = time.perf_counter()
     raw = {part: score.outputs(done.work.learner, view_of(done.work, part), done.device, done.work.chosen) for part in _measured(done.data)}
+    choose_thresholds(done, raw)
     done.timing["evaluation_s"] = time.perf_counter() - clock
     if not done.device.first:
         return {}
@@ -64,26 +63,52 @@ def record(done: Outcome) -> dict[str, Any]:
 
 
 def save_weights(done: Outcome) -> None:
-    """Write backbone/, the head with what was trained, the target space, and how outputs are computed."""
+    """Write backbone/, the head with what was trained, and model.json."""
     folder = done.folder.path
     backbones.save(done.backbone, folder / "backbone")
-    model = done.work.model
-    head = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if k.startswith(f"stages.{HEAD}.")}
-    name = "best" if "select" in done.data.parts else "last"
-    write_atomic(folder / "weights" / f"{name}.safetensors", save(head))
+    head = {k: v.detach().cpu().contiguous() for k, v in done.work.model.state_dict().items() if k.startswith(f"stages.{HEAD}.")}
+    write_atomic(folder / _weights(done.data), save(head))
+    save_model(done)
+
+
+def _weights(data: Prepared) -> str:
+    return f"weights/{'best' if 'select' in data.parts else 'last'}.safetensors"
+
+
+def save_model(done: Outcome) -> None:
+    """Write model.json: the target space, and how outputs are computed."""
     done.folder.write_json(
         "model.json",
         {
             "task": config.to_tree(done.data.task),
             "targets": asdict(done.data.targets),
             "head": config.to_tree(done.recipe.head),
-            "pooling": model.pooling,
-            "weights": f"weights/{name}.safetensors",
+            "pooling": done.work.model.pooling,
+            "weights": _weights(done.data),
             "precision": asdict(done.work.chosen),
             "forward": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),
             "frozen": done.work.learner.start,
         },
     )
+
+
+def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor]) -> None:
+    """Choose what the task chooses after training, on a part that is not the score's, and save it; every rank takes part."""
+    data, task = done.data, done.data.task
+    if not isinstance(task, ChoosesThresholds) or task.fixed:
+        return
+    part = data.selects
+    if part is None:
+        done.reporter.say(
+            f"thresholds stay at one half: {data.score} is the score and chooses nothing. "
+            "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
+        )
+        return
+    out = raw[part] if part in raw else score.outputs(done.work.learner, view_of(done.work, part), done.device, done.work.chosen)
+    data.targets, said = task.thresholded(data.task.decode(out, data.targets), _encoded(data, part).numpy(), data.targets)
+    done.reporter.say(f"{said}; chosen on the {len(out)} items of {part}")
+    if done.device.first:
+        save_model(done)
 
 
 def _measured(data: Prepared) -> list[str]:
@@ -117,10 +142,17 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
         "precision": asdict(done.work.chosen),
         "features_precision": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),
     }
+    metrics["notes"] = notes(done)
     metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts)
     for line in metrics["diagnosis"]:
         done.reporter.say(line)
     return metrics
+
+
+def notes(done: Outcome) -> list[str]:
+    """Return what the run said, in order: choices with their reasons, what was inferred, warnings; but for what ledger.csv holds."""
+    listed = set(ledger_lines(done.data.ledger))
+    return [note for note in done.reporter.notes if note not in listed]
 
 
 def peak_rss_mb() -> float:

@@ -27,6 +27,36 @@ class Reporter(Protocol):
         ...
 
 
+class Noted:
+    """Passes everything on and keeps the sentences, each once: what a run said is part of its record."""
+
+    def __init__(self, told: Reporter) -> None:
+        self.told = told
+        self.notes: list[str] = []
+
+    def say(self, message: str) -> None:
+        """Keep the sentence and pass it on."""
+        self._keep(message)
+        self.told.say(message)
+
+    def warn(self, message: str) -> None:
+        """Keep the sentence and pass it on."""
+        self._keep(message)
+        self.told.warn(message)
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Pass the count on."""
+        self.told.progress(label, done, total)
+
+    def event(self, event: Event) -> None:
+        """Pass the event on."""
+        self.told.event(event)
+
+    def _keep(self, message: str) -> None:
+        if message not in self.notes:
+            self.notes.append(message)
+
+
 class Silent:
     """Tells nobody: the default from Python, and every rank but the first."""
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,7 +15,7 @@ from pretune.data import sources
 from pretune.data.cache import Cache
 from pretune.data.loader import Loader
 from pretune.data.table import Table
-from pretune.errors import Interrupted, RequestError, SettingError
+from pretune.errors import Interrupted, SettingError
 from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
@@ -27,17 +23,19 @@ from pretune.recipe import Recipe
 from pretune.runner import phases, score
 from pretune.runner.commands import resume_line
 from pretune.runner.features import FeatureCache
+from pretune.runner.folder import open_folder, recorded
+from pretune.runner.inputs import set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.opening import audit_json, environment
 from pretune.runner.precision import forward_choice, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
-from pretune.runner.reporter import Reporter, Silent
+from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.strategies import Strategy, suggested
 from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
-from pretune.training.events import Event, Started, Warned
+from pretune.training.events import Event, Warned
 from pretune.training.loop import Surroundings
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
@@ -80,7 +78,8 @@ class _Run:
 
     def __init__(self, recipe: Recipe, device: Device, reporter: Reporter, offline: bool, started: float, given: Given) -> None:
         self.given = given
-        self.recipe, self.device, self.reporter, self.offline, self.started = recipe, device, reporter, offline, started
+        self.recipe, self.device, self.offline, self.started = recipe, device, offline, started
+        self.reporter = Noted(reporter)
         self.cache: Cache = open_cache(recipe)
         self.timing: dict[str, float] = {}
 
@@ -94,7 +93,7 @@ class _Run:
             backbone = backbones.build(backbone.builder)
             backbone.modality = preprocessing
             self.reporter.say(f"strategy=scratch: {backbone.builder.id} starts from fresh weights")
-        folder, resumed = self._folder(table.root, strategy)
+        folder, resumed = open_folder(self.recipe, f"{table.root.name}-{registry.name_of(strategy)}", self.device, self.reporter)
         clock = time.perf_counter()
         self._fit_preprocessing(backbone, table)
         data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)
@@ -137,7 +136,7 @@ class _Run:
         name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
         backbone = backbones.load(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         self._adapt(backbone, modality)
-        self._set_inputs(backbone)
+        set_inputs(backbone, self.recipe.inputs)
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone
@@ -155,16 +154,6 @@ class _Run:
             )
         backbone.modality = adapted
         self.reporter.say(f"{modality} is shown to a network of the modality {wanted} as pictures")
-
-    def _set_inputs(self, backbone: Backbone) -> None:
-        """Change the preprocessing as the recipe asks; the image size is the backbone source's business."""
-        for key in ("max_tokens", "seconds"):
-            value = getattr(self.recipe.inputs, key)
-            if value is not None and not hasattr(backbone.modality, key):
-                raise SettingError(f"{key}={value} does not apply: {backbone.builder.id} takes {backbone.modality.unit}s.")
-            if value is not None:
-                settings: Any = backbone.modality
-                backbone.modality = replace(settings, **{key: value})
 
     def _fit_preprocessing(self, backbone: Backbone, table: Table) -> None:
         """Make what the preprocessing takes from the training rows before anything is decoded: a tokenizer."""
@@ -191,45 +180,6 @@ class _Run:
                     )
             return self.recipe.augmentations
         return preset(self.recipe.augment or suggested(strategy, modality).augment, modality)
-
-    # --- the folder --------------------------------------------------------------------------
-
-    def _folder(self, root: Path, strategy: Strategy) -> tuple[RunDir, bool]:
-        """Return the run folder and whether it goes on from an earlier start."""
-        path, resumed = self.device.agree(self._choose_folder(root, strategy) if self.device.first else (Path(), False))
-        if self.device.first:
-            path.mkdir(parents=True, exist_ok=True)
-        return RunDir(path), resumed
-
-    def _choose_folder(self, root: Path, strategy: Strategy) -> tuple[Path, bool]:
-        place = self.recipe.place
-        if place.resume:
-            found = place.out if place.out and (place.out / "recipe.json").exists() else self._unfinished()
-            if found is not None:
-                self._same_recipe(found)
-                self.reporter.say(f"resuming {found}")
-                return found, True
-            self.reporter.say("nothing to resume: no unfinished run of this recipe; starting it")
-        if place.out is not None:
-            if (place.out / "recipe.json").exists():
-                raise RequestError(f"{place.out} already holds a run. Choose another out=…, or resume=true to go on with it.")
-            return place.out, False
-        stem = re.sub(r"[^\w.-]+", "_", root.name or "data").strip("_") or "data"
-        return _numbered(Path("runs"), f"{stem}-{registry.name_of(strategy)}"), False
-
-    def _unfinished(self) -> Path | None:
-        candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-        mine = self.recipe.identity()
-        return next(
-            (p.parent for p in candidates if not (p.parent / "metrics.json").exists() and json.loads(p.read_text())["identity"] == mine),
-            None,
-        )
-
-    def _same_recipe(self, path: Path) -> None:
-        if json.loads((path / "recipe.json").read_text())["identity"] != self.recipe.identity():
-            raise RequestError(f"{path} was started with other settings than these. Give the same ones, or start anew with another out=…")
-        if (path / "metrics.json").exists():
-            raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
 
     def _write_opening(self, folder: RunDir, data: Prepared, backbone: Backbone, strategy: Strategy, resumed: bool) -> None:
         """Write what is known before training: the resolved recipe, the audit, the environment."""
@@ -320,7 +270,7 @@ class _Run:
             return
         with Interruption() as interruption:
             events = phases.train(work, checkpoint)
-            for event in _recorded(events, folder, self.device):
+            for event in recorded(events, folder, self.device):
                 self._tell(event)
                 if self.device.agree(interruption.asked):
                     events.close()
@@ -335,24 +285,3 @@ class _Run:
         sizes = ", ".join(f"{len(p)} {part}" for part, p in data.parts.items())
         what = f"{len(data.targets.classes)} classes" if data.targets.classes else "one number"
         self.reporter.say(f"{registry.name_of(data.task)}, {what}; {sizes}; scored on {data.score}")
-
-
-def _recorded(events: Generator[Event], folder: RunDir, device: Device) -> Generator[Event]:
-    """Pass events on, writing them down in batches: at once would cost more than some steps do."""
-    pending: list[dict[str, Any]] = []
-    flushed = time.monotonic()
-    for event in events:
-        pending.append(event.to_json())
-        if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
-            if device.first:
-                folder.append_events(pending)
-            pending, flushed = [], time.monotonic()
-        yield event
-    if device.first and pending:
-        folder.append_events(pending)
-
-
-def _numbered(parent: Path, stem: str) -> Path:
-    taken = {path.name for path in parent.glob(f"{stem}-*")} if parent.exists() else set()
-    number = next(n for n in range(1, 1_000_000) if f"{stem}-{n:03d}" not in taken)
-    return parent / f"{stem}-{number:03d}"

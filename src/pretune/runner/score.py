@@ -80,9 +80,10 @@ def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
 
 
 def _classical(data: Prepared, train: np.ndarray, held: np.ndarray) -> tuple[Any, Any, str]:
-    """Return classical features of training and held-out items, and what they are."""
+    """Return classical features of training and held-out items, and what they are; none where the modality knows none."""
     if isinstance(data.modality, FitsFloor):
         return data.modality.fitted_floor([data.rows[i] for i in train], [data.rows[i] for i in held])
-    assert isinstance(data.modality, DescribesItems)
+    if not isinstance(data.modality, DescribesItems):
+        return None, None, ""
     store, describe = data.ingested.store, data.modality.floor_features
-    return describe([store[i] for i in train]), describe([store[i] for i in held]), "classical features"
+    return describe([store[i] for i in train]), describe([store[i] for i in held]), data.modality.floor_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -88,6 +88,18 @@ class Task(Protocol):
 
     def describe(self, decoded: NDArray[Any], targets: Targets) -> list[dict[str, Any]]:
         """Return, per item, what a person reads: prediction, confidence, probabilities by name."""
+        ...
+
+
+@runtime_checkable
+class ChoosesThresholds(Protocol):
+    """A task whose target space has something that is chosen after training, on items that are not the score's."""
+
+    fixed: bool
+    """Whether the person has set it: then nothing is chosen."""
+
+    def thresholded(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> tuple[Targets, str]:
+        """Return the target space with thresholds chosen on these items, and a sentence on them."""
         ...
 
 

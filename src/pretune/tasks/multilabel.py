@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.config import Within
-from pretune.evaluation import metrics
+from pretune.evaluation import metrics, thresholds
 from pretune.models.learner import Loss
 from pretune.tasks._base import LossSettings, Targets
 from pretune.types import Row
+
+_HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +28,19 @@ class Multilabel:
     component: ClassVar[bool] = True
     primary: ClassVar[str] = "macro_f1"
     higher_is_better: ClassVar[bool] = True
-    threshold: Annotated[float, Within(0, 1)] = 0.5
-    """Probability from which a class is predicted."""
+    threshold: Annotated[float | None, Within(0, 1)] = None
+    """Probability from which a class is predicted; auto chooses each class's by F1 on a part that is not the score's, or takes one half."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the person has set the threshold."""
+        return self.threshold is not None
 
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Targets:
         """Return the classes that training rows have."""
         seen = {name for row in rows if isinstance(row.target, tuple) for name in row.target}
         kept = tuple(name for name in classes if name in seen)
-        return Targets(classes=kept, thresholds=(self.threshold,) * len(kept))
+        return Targets(classes=kept, thresholds=(_HALF if self.threshold is None else self.threshold,) * len(kept))
 
     def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
         """Return multi-hot targets (N, C) float, set by name."""
@@ -61,6 +68,15 @@ class Multilabel:
     def metrics(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> dict[str, Any]:
         """Return F1, average precision and subset accuracy."""
         return metrics.multilabel(decoded, encoded, list(targets.classes), np.asarray(targets.thresholds))
+
+    def thresholded(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> tuple[Targets, str]:
+        """Return the targets with the threshold of each class that gives the best F1 on these items, and the range of them."""
+        chosen = tuple(thresholds.choose(decoded, encoded).tolist())
+        few = int((encoded.sum(0) < thresholds.MIN_POSITIVES).sum())
+        said = f"thresholds of {min(chosen):.2f} to {max(chosen):.2f}, each with the best F1 of its class"
+        if few:
+            said += f"; one half for {few} of the {len(chosen)} classes, which have fewer than {thresholds.MIN_POSITIVES} items there"
+        return replace(targets, thresholds=chosen), said
 
     def describe(self, decoded: NDArray[Any], targets: Targets) -> list[dict[str, Any]]:
         """Return the names above their thresholds, the least sure of them, and all probabilities."""

@@ -13,7 +13,7 @@ from pretune.config import Within
 from pretune.training.rows import SCALE, RowUpdates
 from pretune.types import ParamGroup
 
-Name = Literal["adamw", "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "asgd", "rmsprop", "rprop"]
+Name = Literal["adamw", "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "asgd", "rmsprop", "rprop", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class Optim:
     """Which optimizer, and what only some of them take; settings an optimizer lacks are refused."""
 
     name: Name = "adamw"
-    """Class of torch.optim, in lower case."""
+    """Class of torch.optim, in lower case; muon is AdamW with orthogonal steps for hidden matrices."""
     momentum: Annotated[float | None, Within(0, 1)] = None
-    """SGD, RMSprop: momentum; auto is 0.9 for sgd."""
+    """SGD, RMSprop, Muon: momentum; auto is 0.9 for sgd, 0.95 for muon."""
     nesterov: bool = False
     """SGD: Nesterov momentum."""
     beta1: Annotated[float | None, Within(0, 1)] = None
@@ -45,24 +45,14 @@ class Optim:
         Raises:
             SettingError: a setting was given that this optimizer does not have.
         """
+        if self.name == "muon":
+            return self._muon(_tables(groups, lr, weight_decay), lr)
         cls = next(c for n, c in vars(torch.optim).items() if n.lower() == self.name and isinstance(c, type))
         takes = inspect.signature(cls).parameters
         options = self._options(takes)
         if "fused" in takes:
             options["fused"] = True
-        if "weight_decay" not in takes:
-            weight_decay = 0.0
-        tables = []
-        for group in groups:
-            table = {
-                "params": [p for _, p in group],
-                "lr": lr * group.lr_scale,
-                "initial": lr * group.lr_scale,
-                "names": [n for n, _ in group],
-            }
-            if "weight_decay" in takes:
-                table["weight_decay"] = weight_decay if group.decay else 0.0
-            tables.append(table)
+        tables = _tables(groups, lr, weight_decay if "weight_decay" in takes else None)
         made = _eager(cls)
         if not embeddings or self.name != "adamw":
             return made(tables, lr=lr, **options)
@@ -70,6 +60,13 @@ class Optim:
         optimizer = by_rows(tables, lr=lr, **options)
         optimizer.follow(embeddings)
         return optimizer
+
+    def _muon(self, tables: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        from pretune.training.muon import Muon
+
+        betas = (0.9 if self.beta1 is None else self.beta1, 0.95 if self.beta2 is None else self.beta2)
+        momentum = 0.95 if self.momentum is None else self.momentum
+        return Muon(tables, lr=lr, momentum=momentum, betas=betas, rest=_eager(torch.optim.AdamW))
 
     def _options(self, takes: Mapping[str, object]) -> dict[str, object]:
         from pretune.errors import SettingError
@@ -86,6 +83,18 @@ class Optim:
             if key not in takes:
                 raise SettingError(f"optim={self.name} has no {key}; leave optim.{key.replace('betas', 'beta1/beta2')} out.")
         return options
+
+
+def _tables(groups: Sequence[ParamGroup], lr: float, weight_decay: float | None) -> list[dict[str, Any]]:
+    """Return the groups as torch.optim takes them; without weight decay where the optimizer has none."""
+    tables: list[dict[str, Any]] = []
+    for group in groups:
+        rate = lr * group.lr_scale
+        params, names = [p for _, p in group], [n for n, _ in group]
+        tables.append({"params": params, "lr": rate, "initial": rate, "names": names, "hidden": group.hidden})
+        if weight_decay is not None:
+            tables[-1]["weight_decay"] = weight_decay if group.decay else 0.0
+    return tables
 
 
 def _eager(cls: Any) -> Any:

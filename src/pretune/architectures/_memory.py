@@ -1,0 +1,40 @@
+"""What causal networks remember between calls, so that generation computes each position once.
+
+A module that looks back keeps what it looks back at in `memory` while `remembering` holds; its next call then takes
+only what is new. Outside the context nothing is kept and nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Recalling(nn.Module):
+    """A module with a memory of earlier positions."""
+
+    memory: dict[str, Any] | None = None
+    """None where nothing is kept; else what the module wrote into it."""
+
+
+@contextmanager
+def remembering(network: nn.Module) -> Generator[None]:
+    """Let every part of the network that looks back remember what it has seen within the context."""
+    parts = [module for module in network.modules() if isinstance(module, Recalling)]
+    for part in parts:
+        part.memory = {}
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.memory = None
+
+
+def extended(memory: dict[str, Any], key: str, new: Tensor, dim: int) -> Tensor:
+    """Return what is remembered under `key` with `new` put after it along `dim`, and remember that."""
+    memory[key] = new if key not in memory else torch.cat([memory[key], new], dim)
+    return memory[key]

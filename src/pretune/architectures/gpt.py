@@ -1,0 +1,151 @@
+"""GPT-2: a causal transformer over tokens, to be pretrained by predicting the next one.
+
+A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019. Its outputs equal those of `transformers`'
+GPT-2 with the same weights.
+
+Shapes: B texts, T positions, D channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretune.architectures._attention import causal_mask
+from pretune.architectures._memory import Recalling, extended
+from pretune.config import Within
+from pretune.types import Features, Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt:
+    """The sizes of a GPT; its tokenizer is made from the training texts and loses nothing of them."""
+
+    component: ClassVar[bool] = True
+    modality: ClassVar[str] = "text"
+    pooling: ClassVar[str] = "mean"
+    layered: ClassVar[bool] = True
+    probing: ClassVar[str] = "layers"
+    causal: ClassVar[bool] = True
+
+    vocabulary: Annotated[int, Within(1)] = 8_000
+    """Entries of the table of tokens."""
+    units: Literal["word", "piece", "unigram", "character"] = "piece"
+    """What texts are cut into."""
+    width: Annotated[int, Within(1)] = 256
+    """Channels."""
+    layers: Annotated[int, Within(1)] = 6
+    """Transformer layers."""
+    heads: Annotated[int, Within(1)] = 4
+    """Attention heads; they divide the channels."""
+    dropout: Annotated[float, Within(0, 0.9)] = 0.0
+    """Share of values dropped in training, attention weights included."""
+    max_tokens: Annotated[int, Within(4)] = 256
+    """Tokens of a block, and rows of the position table."""
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return the text settings."""
+        sizes = {"vocabulary": self.vocabulary, "max_tokens": self.max_tokens, "positions": self.max_tokens}
+        return {**sizes, "units": self.units, "verbatim": True}
+
+    def build(self) -> GptNetwork:
+        """Return the network with fresh weights."""
+        return GptNetwork(self)
+
+
+class GptNetwork(nn.Module):
+    """Ordered `stages`: embeddings, one stage a layer, and the final norm; ids (B, T) -> sequence (B, T, D)."""
+
+    layout: Layout = "sequence"
+
+    def __init__(self, sizes: Gpt) -> None:
+        super().__init__()
+        self.width = sizes.width
+        layers = {f"layer{i + 1}": Layer(sizes) for i in range(sizes.layers)}
+        self.stages = nn.ModuleDict({"embeddings": Table(sizes), **layers, "norm": LastNorm(sizes.width)})
+
+    def forward(self, features: Features) -> Features:
+        """Run all stages."""
+        for stage in self.stages.values():
+            features = stage(features)
+        return features
+
+
+class Table(Recalling):
+    """Token and position vectors: ids (B, T) -> sequence (B, T, D)."""
+
+    def __init__(self, sizes: Gpt) -> None:
+        super().__init__()
+        self.word = nn.Embedding(sizes.vocabulary, sizes.width)
+        self.position = nn.Embedding(sizes.max_tokens, sizes.width)
+        self.dropout = nn.Dropout(sizes.dropout)
+        for table in (self.word, self.position):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, features: Features) -> Features:
+        """Return the vectors; positions go on from those that are remembered."""
+        length, most = features.tensor.shape[1], self.position.num_embeddings
+        start = 0 if self.memory is None else self.memory.get("seen", 0)
+        if start + length > most:
+            raise ValueError(f"{start + length} tokens are more than the {most} positions of this network")
+        if self.memory is not None:
+            self.memory["seen"] = start + length
+        x_BTD = self.dropout(self.word(features.tensor) + self.position.weight[start : start + length])
+        if torch.is_autocast_enabled(x_BTD.device.type):  # else the residual stream stays in float32 and every layer casts it
+            x_BTD = x_BTD.to(torch.get_autocast_dtype(x_BTD.device.type))
+        return features.with_tensor(x_BTD, "sequence")
+
+
+class Layer(Recalling):
+    """Causal self-attention and a feed-forward network, each normed before and added after."""
+
+    def __init__(self, sizes: Gpt) -> None:
+        super().__init__()
+        self.heads, self.dropout = sizes.heads, sizes.dropout
+        self.attention_norm = nn.LayerNorm(sizes.width)
+        self.qkv = nn.Linear(sizes.width, 3 * sizes.width)
+        self.out = nn.Linear(sizes.width, sizes.width)
+        self.feed_norm = nn.LayerNorm(sizes.width)
+        self.up = nn.Linear(sizes.width, 4 * sizes.width)
+        self.down = nn.Linear(4 * sizes.width, sizes.width)
+        for layer in (self.qkv, self.out, self.up, self.down):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        for branch in (self.out, self.down):  # each adds to the residual stream
+            nn.init.normal_(branch.weight, std=0.02 / (2 * sizes.layers) ** 0.5)
+
+    def forward(self, features: Features) -> Features:
+        """Return (B, T, D)."""
+        x_BTD = features.tensor
+        x_BTD = x_BTD + self._dropped(self.out(self._attend(self.attention_norm(x_BTD))))
+        x_BTD = x_BTD + self._dropped(self.down(F.gelu(self.up(self.feed_norm(x_BTD)), approximate="tanh")))
+        return features.with_tensor(x_BTD)
+
+    def _attend(self, x_BTD: Tensor) -> Tensor:
+        q, k, v = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.memory is not None:
+            k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
+        seen = causal_mask(q, k)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=seen is None, dropout_p=self.dropout if self.training else 0.0
+        )
+        return out.transpose(1, 2).flatten(2)
+
+    def _dropped(self, x_BTD: Tensor) -> Tensor:
+        return F.dropout(x_BTD, self.dropout, self.training) if self.dropout else x_BTD
+
+
+class LastNorm(nn.Module):
+    """The final norm as a stage."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features: Features) -> Features:
+        """Return (B, T, D)."""
+        return features.with_tensor(self.norm(features.tensor))

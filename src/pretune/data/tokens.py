@@ -1,0 +1,143 @@
+"""A corpus as one long file of token ids, mapped into memory, and the blocks that are cut from it.
+
+Documents follow each other, a separator between them: packed, never padded. The file is made once, in passes over the
+corpus that hold a piece of it at a time, and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pretune import config
+from pretune.data.cache import Cache
+from pretune.data.corpus import Corpus, Piece
+from pretune.data.dataset import Index
+from pretune.errors import DataError
+from pretune.types import Batch, Features
+
+_FACTS = "facts.json"
+
+
+class Tokenizes(Protocol):
+    """What turns text into ids: the text modality."""
+
+    @property
+    def size(self) -> int:
+        """Number of ids there are."""
+        ...
+
+    @property
+    def separator(self) -> int | None:
+        """The id that stands between documents; None where the tokenizer has none."""
+        ...
+
+    @property
+    def unknown(self) -> int | None:
+        """The id of what the vocabulary cannot spell."""
+        ...
+
+    def ids(self, text: str) -> NDArray[np.int32]:
+        """Return the ids of a text, (T,), without special tokens."""
+        ...
+
+    def working(self) -> dict[str, Any]:
+        """Return what ids depend on: part of the cache's key."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStream:
+    """The ids of one part of a corpus."""
+
+    ids: NDArray[Any]
+    """(N,) uint16 or uint32, mapped from a file."""
+    characters: int
+    documents: int
+    unknown: int
+    """Ids that stand for what the vocabulary cannot spell."""
+    counts: NDArray[np.int64]
+    """(V,) how often each id occurs: the unigram floor is made of these."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def tokenized(corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache: Cache) -> TokenStream:
+    """Return the ids of `train` or `held` of all corpora in a row, from the cache where they are known."""
+    key = {
+        "corpora": [[corpus.digest, corpus.held_share, corpus.seed] for corpus in corpora],
+        "part": part,
+        **{k: v for k, v in tokenizer.working().items() if k != "max_tokens"},
+    }
+    pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.held()))
+    folder = cache.build("tokens", config.digest(key), lambda path: _write(path, pieces, tokenizer))
+    facts = json.loads((folder / _FACTS).read_text())
+    ids = np.memmap(folder / "ids", dtype=facts.pop("dtype"), mode="r") if facts.pop("tokens") else np.zeros(0, np.uint16)
+    return TokenStream(ids=ids, counts=np.load(folder / "counts.npy"), **facts)
+
+
+def _write(folder: Path, pieces: Iterator[Piece], tokenizer: Tokenizes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
+    counts = np.zeros(tokenizer.size, np.int64)
+    facts: dict[str, Any] = {"dtype": np.dtype(kind).name, "tokens": 0, "characters": 0, "documents": 0}
+    with (folder / "ids").open("wb") as stream:
+        for text, ends in pieces:
+            ids = tokenizer.ids(text)
+            if ends and tokenizer.separator is not None:
+                ids = np.append(ids, tokenizer.separator)
+            counts += np.bincount(ids, minlength=tokenizer.size)
+            stream.write(ids.astype(kind).tobytes())
+            facts["tokens"] += len(ids)
+            facts["characters"] += len(text)
+            facts["documents"] += int(ends)
+    facts["unknown"] = 0 if tokenizer.unknown is None else int(counts[tokenizer.unknown])
+    np.save(folder / "counts.npy", counts)
+    (folder / _FACTS).write_text(json.dumps(facts))
+
+
+class BlockView:
+    """Blocks of a stream, each an item; where they move, every epoch cuts at other places."""
+
+    lengths: Index | None = None
+
+    def __init__(self, stream: TokenStream, length: int, stride: int, *, moving: bool, seed: int, name: str) -> None:
+        """Cut a stream.
+
+        Args:
+            stream: of ids.
+            length: ids of a block.
+            stride: ids between the beginnings of two blocks; `length` or less, where blocks share their ends.
+            moving: draw a new offset below `stride` every epoch.
+            seed: of the offsets.
+            name: of the part, for messages.
+
+        Raises:
+            DataError: the stream is shorter than one block.
+        """
+        if len(stream) < length:
+            raise DataError(
+                f"the {name} text is too short: {len(stream):,} tokens, and one block needs {length}. "
+                "Give more text, or shorter blocks: max_tokens=…"
+            )
+        self.stream, self.length, self.stride, self.seed = stream, length, stride, seed
+        self.moving = moving and len(stream) >= length + stride
+        self.count = (len(stream) - length - (stride - 1 if self.moving else 0)) // stride + 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, index: Index, epoch: int) -> Batch:
+        """Return these blocks as ids (B, T)."""
+        offset = int(np.random.default_rng([self.seed, epoch]).integers(self.stride)) if self.moving else 0
+        places = offset + index[:, None] * self.stride + np.arange(self.length)
+        ids = torch.from_numpy(self.stream.ids[places].astype(np.int64))
+        return Batch(inputs=Features(tensor=ids, layout="raw"), targets=None, index=torch.from_numpy(index))

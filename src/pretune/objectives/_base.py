@@ -1,0 +1,117 @@
+"""What an objective must do: build the Learner that pretrains a backbone, and say what healthy training looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from pretune.backbones import Backbone
+from pretune.errors import SettingError
+from pretune.models.learner import Learner
+from pretune.types import Batch, ParamGroup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggested:
+    """What an objective suggests for a modality where the person has not said."""
+
+    backbone: str
+    """Id of a network with fresh weights."""
+    lr: float
+    batch_size: int
+    epochs: int
+    weight_decay: float = 0.1
+    optim: str = "adamw"
+    augment: str = "none"
+    """Name of an augmentation preset."""
+
+
+class PretextLearner(Learner):
+    """A backbone and what the objective needs beside it, all of it in modules and buffers.
+
+    In eval mode `forward` also logs what shows collapse: rank and variance of features, use of a codebook.
+    """
+
+    phases: ClassVar[tuple[str, ...]] = ("pretrain",)
+    """What happens one after the other, e.g. an autoencoder, then a prior over its codes."""
+    heads: ClassVar[tuple[str, ...]] = ("head",)
+    """Name prefixes of what only the pretext task needs and Muon must not touch: it ends in outputs."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def begin(self, phase: str) -> None:
+        """Set what learns in a phase; all of it by default."""
+        self.requires_grad_(True)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the backbone's features of a batch."""
+        return self.backbone(batch.inputs).tensor
+
+    def groups(self) -> tuple[ParamGroup, ...]:
+        """Return the parameters that learn: hidden matrices, other matrices and tables, and vectors, which do not decay."""
+        hidden = {
+            id(module.weight)
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear | _ConvNd) and not name.startswith(self.heads)
+        }
+        tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
+        params = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        matrices = [(n, p) for n, p in params if id(p) in hidden and id(p) not in tables]
+        vectors = [(n, p) for n, p in params if p.ndim <= 1]
+        taken = {id(p) for _, p in matrices + vectors}
+        others = [(n, p) for n, p in params if id(p) not in taken]
+        made = (
+            ParamGroup(name="hidden", params=tuple(matrices), hidden=True),
+            ParamGroup(name="tables and heads", params=tuple(others)),
+            ParamGroup(name="vectors", params=tuple(vectors), decay=False),
+        )
+        return tuple(group for group in made if group.params)
+
+    def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
+        """Return sentences on what the last evaluation shows: collapse, a floor that was not cleared; usually none."""
+        return []
+
+
+class Objective(Protocol):
+    """What is learned without labels; members are frozen keyword-only dataclasses named like their file."""
+
+    component: ClassVar[bool] = True
+    suggested: ClassVar[Mapping[str, Suggested]]
+    """By the public name of a modality; the objective serves no others."""
+
+    def learner(self, backbone: Backbone) -> PretextLearner:
+        """Return what the loop trains.
+
+        Raises:
+            SettingError: the objective does not fit this network, and why.
+        """
+        ...
+
+    # An objective may also have `views: int` (how many augmented views of an item a batch holds, stacked behind the items: (B, V, …)),
+    # `block(text) -> (length, stride)` (how blocks are cut from a stream of tokens; see `Blocks`), and `wants_targets: bool` (labels are
+    # learned from, or conditioned on, where the data have them).
+
+
+class Blocks(Protocol):
+    """An objective over a stream of tokens."""
+
+    def block(self, text: Any) -> tuple[int, int]:
+        """Return how many ids a block has, and how many lie between the beginnings of two blocks."""
+        ...
+
+
+def suggestion(objective: Objective, name: str, modality: str) -> Suggested:
+    """Return what an objective suggests for a modality.
+
+    Raises:
+        SettingError: it does not serve it.
+    """
+    if modality not in objective.suggested:
+        raise SettingError(f"objective={name} is for {', '.join(objective.suggested)}, not for {modality}.")
+    return objective.suggested[modality]

@@ -1,0 +1,62 @@
+"""What is asked of a model that writes, what it gives back, and how one of many logits is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretune.config import Within
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Settings of `pretune generate`."""
+
+    prompt: str = ""
+    """Texts: what is gone on from. Of models that know classes: the class."""
+    count: Annotated[int, Within(1, 256)] = 1
+    """Samples."""
+    length: Annotated[int | None, Within(1)] = None
+    """Tokens of a text, samples of a sound; auto is 256 tokens, or as long as the training items."""
+    temperature: Annotated[float, Within(0)] = 1.0
+    """Divides the logits; 0 always takes the likeliest."""
+    top_k: Annotated[int | None, Within(1)] = None
+    """Draw among so many of the likeliest."""
+    top_p: Annotated[float, Within(0, 1, above=True)] = 1.0
+    """Draw among the likeliest that together have this probability (Holtzman et al. 2020)."""
+    seed: Annotated[int, Within(0)] = 0
+    """Seed of the draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One thing a model made: a text, a sound or a picture."""
+
+    text: str | None = None
+    sound: NDArray[Any] | None = None
+    """float32 (T,) in [-1, 1]."""
+    sample_rate: int = 0
+    """Hz of the sound."""
+    picture: NDArray[Any] | None = None
+    """uint8 (H, W, 3)."""
+    label: str | None = None
+    """The class that was asked for."""
+
+
+def drawn(logits_BV: Tensor, wanted: Wanted, generator: torch.Generator) -> Tensor:
+    """Return one index a row, (B,)."""
+    if wanted.temperature == 0:
+        return logits_BV.argmax(-1)
+    logits_BV = logits_BV.float() / wanted.temperature
+    if wanted.top_k is not None and wanted.top_k < logits_BV.shape[-1]:
+        least = logits_BV.topk(wanted.top_k).values[:, -1:]
+        logits_BV = logits_BV.masked_fill(logits_BV < least, -torch.inf)
+    if wanted.top_p < 1:
+        ordered, places = logits_BV.softmax(-1).sort(descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= wanted.top_p
+        logits_BV = logits_BV.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
+    return torch.multinomial(logits_BV.softmax(-1), 1, generator=generator)[:, 0]

@@ -1,0 +1,90 @@
+"""Predict the next token: a language model, from a transformer or an LSTM.
+
+A. Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretune.architectures._memory import remembering
+from pretune.backbones import Backbone
+from pretune.errors import SettingError
+from pretune.modalities.text import Text
+from pretune.objectives._base import PretextLearner, Suggested
+from pretune.objectives._sampling import Sample, Wanted, drawn
+from pretune.objectives._vocabulary import TokenHead
+from pretune.types import Batch, Features, StepOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causal:
+    """Next-token prediction over packed blocks."""
+
+    component: ClassVar[bool] = True
+    suggested: ClassVar = {
+        "text": Suggested(backbone="scratch:gpt", lr=2e-2, batch_size=16, epochs=5, optim="muon"),
+    }
+
+    def block(self, text: Text) -> tuple[int, int]:
+        """Return a block's ids: one more than the network sees, shared with the next block, so that each is predicted once."""
+        return text.max_tokens + 1, text.max_tokens
+
+    def learner(self, backbone: Backbone) -> CausalLearner:
+        """Return the learner; the network must look back only."""
+        if not backbone.causal:
+            raise SettingError(
+                f"objective=causal needs a network that looks back only, such as scratch:gpt; {backbone.builder.id} does not."
+            )
+        return CausalLearner(backbone)
+
+
+class CausalLearner(PretextLearner):
+    """Scores each token from those before it; shapes: B blocks, T positions."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self.head = TokenHead(backbone)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the mean loss in nats per token of ids (B, T + 1)."""
+        ids_BT = batch.inputs.tensor
+        x_BTD = self.backbone(batch.inputs.with_tensor(ids_BT[:, :-1])).tensor
+        return StepOutput(loss=self.head.loss(x_BTD.flatten(0, 1), ids_BT[:, 1:].flatten()), size=batch.size)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the logits (B, V) of what follows the last id."""
+        return self.next_logits(batch.inputs.tensor)
+
+    @torch.no_grad()
+    def generate(self, wanted: Wanted) -> list[Sample]:
+        """Return texts that go on from the prompt; each token is computed once (keys and values are remembered).
+
+        Where the network's positions are full, it begins again with the later half of what was written.
+        """
+        text = self.backbone.modality
+        assert isinstance(text, Text)
+        start = text.ids(wanted.prompt) if wanted.prompt else np.array([text.separator or 0], np.int32)
+        length, most = wanted.length or 256, text.positions or math.inf
+        generator = torch.Generator().manual_seed(wanted.seed)
+        ids_BT = torch.from_numpy(start.astype(np.int64)).repeat(wanted.count, 1)
+        self.eval()
+        while ids_BT.shape[1] < len(start) + length:
+            kept = ids_BT if ids_BT.shape[1] < most else ids_BT[:, -int(most) // 2 :]
+            room = min(length + len(start) - ids_BT.shape[1], int(min(most - kept.shape[1], 1 << 30)))
+            with remembering(self.backbone):
+                new = kept
+                for _ in range(room):
+                    new = drawn(self.next_logits(new), wanted, generator)[:, None]
+                    ids_BT = torch.cat([ids_BT, new], 1)
+        return [Sample(text=(wanted.prompt or "") + text.text_of(row[len(start) :].tolist())) for row in ids_BT]
+
+    def next_logits(self, ids_BT: Tensor) -> Tensor:
+        """Return the logits (B, V) of the next token; with a memory, `ids_BT` are those since the last call."""
+        return self.head.logits(self.backbone(Features(tensor=ids_BT, layout="raw")).tensor[:, -1])

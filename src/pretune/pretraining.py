@@ -1,0 +1,108 @@
+"""Pretraining: the root dataclass of `pretune pretrain`; its sections are those of a Recipe where they mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pretune import config
+from pretune.config import Flat, Member, Within
+from pretune.data.table import Columns
+from pretune.errors import SettingError
+from pretune.objectives import Objective
+from pretune.recipe import Inputs, Place, Training
+from pretune.training.optim import Optim
+from pretune.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """What is learned from."""
+
+    also: tuple[str, ...] = ()
+    """Further folders or files that are learned from."""
+    units: Literal["word", "piece", "unigram", "character"] | None = None
+    """Texts: what the tokenizer of a fresh network cuts them into; auto is the network's own."""
+    vocabulary: Annotated[int | None, Within(8)] = None
+    """Texts: entries at most of that tokenizer; auto is the network's own."""
+    held: Annotated[float, Within(0, 0.5, above=True)] = 0.1
+    """Share that is not learned from and measured on: the end of a single text, else whole items at random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """Whether pretraining helped: the task it is measured by."""
+
+    then: str | None = None
+    """Labelled data to fine-tune on afterwards, with and without the pretraining."""
+    seeds: Annotated[int, Within(1, 20)] = 3
+    """Runs of each kind, with seeds of their own."""
+    labels: tuple[float, ...] = ()
+    """Labelled items to fine-tune on: counts, or shares below 1; auto is all of them."""
+    then_strategy: Literal["full", "linear_probe", "partial", "lora"] = "full"
+    """How the pretrained network is fine-tuned."""
+    then_epochs: Annotated[int | None, Within(1)] = None
+    """Epochs of each fine-tuning; auto is the strategy's suggestion."""
+    then_label: str | None = None
+    """Column of the labels."""
+    then_group: str | None = None
+    """Column or pattern of groups that never fall on two sides of a split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """Everything that makes a pretraining run, resolved or auto (None)."""
+
+    verb: ClassVar[str] = "pretrain"
+
+    data: str
+    """A text file, a folder of them, JSONL, Parquet; a folder of images or sounds; labelled data, of which `train` is used."""
+    objective: Annotated[Objective | None, Member("objectives")] = None
+    """What is learned; auto is causal for texts, contrastive for images, masked for sounds."""
+    backbone: str | None = None
+    """'source:name'; auto is a fresh network that suits the objective."""
+    augment: Literal["none", "light", "medium", "strong"] | None = None
+    """Augmentation preset; auto is the objective's suggestion."""
+    optim: Optim | None = None
+    """Optimizer; auto is the objective's suggestion."""
+    schedule: Schedule = field(default_factory=lambda: Schedule(name="wsd", warmup=0.05, decay=0.5))
+    """Course of the learning rate; warm-up, stable, decay can be gone on with."""
+    corpus: Annotated[Corpus, Flat()] = field(default_factory=Corpus)
+    inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
+    columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
+    training: Annotated[Training, Flat()] = field(default_factory=Training)
+    gain: Annotated[Gain, Flat()] = field(default_factory=Gain)
+    place: Annotated[Place, Flat()] = field(default_factory=Place)
+
+    @classmethod
+    def from_settings(cls, data: str, *assignments: str, base: dict[str, Any] | None = None, **values: Any) -> Pretraining:
+        """Return a recipe from `key=value` strings and keyword settings, over the tables of `base`.
+
+        Raises:
+            SettingError: an unknown key or name (nearest first) or a bad value.
+        """
+        tree = config.override(base or {}, assignments)
+        return config.build(cls, tree | {"data": str(data), **values})
+
+    def identity(self) -> str:
+        """Return a hash of everything that decides the result: what a resumed run must share."""
+        tree = config.to_tree(self)
+        for key in ("out", "resume", "keep", "cache", "cache_size"):
+            tree["place"].pop(key)
+        tree["data"] = str(Path(self.data).resolve())
+        return config.digest(tree)
+
+
+def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Pretraining:
+    """Return the recipe that a command line names: data, TOML files in order, then key=value."""
+    tree: dict[str, Any] = {}
+    for path in recipe:
+        tree |= config.read_toml(Path(path))
+    tree = config.override(tree, assignments)
+    where = data if data is not None else tree.pop("data", None)
+    tree.pop("data", None)
+    if where is None:
+        raise SettingError("no data given. Name a corpus, for example: pretune pretrain corpus.txt objective=causal")
+    return Pretraining.from_settings(str(where), base=tree)

@@ -1,0 +1,96 @@
+"""The folder of a run: a new one, or the unfinished one that is gone on with; and its events as they happen."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Protocol
+
+from pretune.errors import RequestError
+from pretune.runner.prepare import Placed
+from pretune.runner.reporter import Reporter
+from pretune.training.device import Device
+from pretune.training.events import Event, Started
+from pretune.training.run_dir import RunDir
+
+
+class Repeatable(Placed, Protocol):
+    """A recipe of any verb that trains."""
+
+    def identity(self) -> str:
+        """Return a hash of everything that decides the result."""
+        ...
+
+
+def open_folder(recipe: Repeatable, name: str, device: Device, reporter: Reporter) -> tuple[RunDir, bool]:
+    """Return the run folder and whether it goes on from an earlier start.
+
+    Args:
+        recipe: says where, and whether to resume.
+        name: of a new folder under runs/, to which a number is added.
+        device: ranks agree on one folder.
+        reporter: is told what is resumed.
+
+    Raises:
+        RequestError: the folder holds another run, or a finished one.
+    """
+    path, resumed = device.agree(_choose(recipe, name, reporter) if device.first else (Path(), False))
+    if device.first:
+        path.mkdir(parents=True, exist_ok=True)
+    return RunDir(path), resumed
+
+
+def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bool]:
+    place = recipe.place
+    if place.resume:
+        found = place.out if place.out and (place.out / "recipe.json").exists() else _unfinished(recipe)
+        if found is not None:
+            _check_same(recipe, found)
+            reporter.say(f"resuming {found}")
+            return found, True
+        reporter.say("nothing to resume: no unfinished run of this recipe; starting it")
+    if place.out is not None:
+        if (place.out / "recipe.json").exists():
+            raise RequestError(f"{place.out} already holds a run. Choose another out=…, or resume=true to go on with it.")
+        return place.out, False
+    return _numbered(Path("runs"), re.sub(r"[^\w.-]+", "_", name).strip("_-") or "data"), False
+
+
+def _unfinished(recipe: Repeatable) -> Path | None:
+    candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    mine = recipe.identity()
+    return next(
+        (p.parent for p in candidates if not (p.parent / "metrics.json").exists() and json.loads(p.read_text())["identity"] == mine),
+        None,
+    )
+
+
+def _check_same(recipe: Repeatable, path: Path) -> None:
+    if json.loads((path / "recipe.json").read_text())["identity"] != recipe.identity():
+        raise RequestError(f"{path} was started with other settings than these. Give the same ones, or start anew with another out=…")
+    if (path / "metrics.json").exists():
+        raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
+
+
+def _numbered(parent: Path, stem: str) -> Path:
+    taken = {path.name for path in parent.glob(f"{stem}-*")} if parent.exists() else set()
+    number = next(n for n in range(1, 1_000_000) if f"{stem}-{n:03d}" not in taken)
+    return parent / f"{stem}-{number:03d}"
+
+
+def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Generator[Event]:
+    """Pass events on, writing them down in batches: at once would cost more than some steps do."""
+    pending: list[dict[str, Any]] = []
+    flushed = time.monotonic()
+    for event in events:
+        pending.append(event.to_json())
+        if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
+            if device.first:
+                folder.append_events(pending)
+            pending, flushed = [], time.monotonic()
+        yield event
+    if device.first and pending:
+        folder.append_events(pending)

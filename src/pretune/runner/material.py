@@ -1,0 +1,215 @@
+"""What a pretraining run learns from: views of a corpus or of unlabelled items, and the floors its loss is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from pretune import backbones, registry
+from pretune.augmentations import BatchAugmentation, preset
+from pretune.backbones import Backbone, Builder
+from pretune.data import corpus as corpora
+from pretune.data import sources
+from pretune.data.augmented import AugmentedView
+from pretune.data.cache import Cache
+from pretune.data.corpus import Corpus
+from pretune.data.dataset import StoreView, View
+from pretune.data.ingest import Ingested, ingest
+from pretune.data.table import Table
+from pretune.data.tokens import BlockView, tokenized
+from pretune.data.views import Stacked
+from pretune.errors import DataError, SettingError
+from pretune.modalities import FitsLengths
+from pretune.modalities.text import Text
+from pretune.objectives import Objective, Suggested
+from pretune.pretraining import Pretraining
+from pretune.runner.prepare import report_ledger, threads
+from pretune.runner.reporter import Reporter
+from pretune.types import LedgerEntry, Row
+
+
+@dataclass(kw_only=True)
+class Material:
+    """Two parts to learn from and to measure on."""
+
+    backbone: Backbone
+    train: View
+    held: View
+    said: list[str]
+    ledger: list[LedgerEntry]
+    counts: dict[str, Any]
+    """What there is of each part: blocks and tokens, or items."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """Losses, in the units of the objective's, that need no network."""
+    per_character: float | None = None
+    """Texts: tokens a character of the held part, which turns nats per token into nats per character."""
+    classes: tuple[str, ...] = ()
+    """Names of the labels that the views carry."""
+
+
+def text_material(
+    recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: frozenset[str]
+) -> Material:
+    """Return blocks of a corpus of texts; a fresh network gets a tokenizer made from it, and a table of its size."""
+    paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
+    seed = recipe.training.seed
+    parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude) for path in paths]
+    said = [line for part in parts for line in part.said]
+    ledger = [entry for part in parts for entry in part.ledger]
+    report_ledger(ledger, reporter)
+    for line in said:
+        (reporter.warn if "invalid" in line else reporter.say)(line)
+    backbone = _with_tokenizer(recipe, backbone, parts, reporter)
+    text = backbone.modality
+    assert isinstance(text, Text)
+    streams = {part: tokenized(parts, part, text, cache) for part in ("train", "held")}
+    length, stride = objective.block(text)
+    views = {part: BlockView(stream, length, stride, moving=part == "train", seed=seed, name=part) for part, stream in streams.items()}
+    held = streams["held"]
+    if held.unknown:
+        reporter.warn(f"{held.unknown:,} of the {len(held):,} held-out tokens are unknown to the tokenizer.")
+    counts = {
+        part: {"blocks": len(views[part]), "tokens": len(s), "characters": s.characters, "documents": s.documents}
+        for part, s in streams.items()
+    }
+    return Material(
+        backbone=backbone,
+        train=views["train"],
+        held=views["held"],
+        said=said,
+        ledger=ledger,
+        counts=counts,
+        floors={"unigram": unigram(streams["train"].counts, held.counts)},
+        per_character=len(held) / max(1, held.characters),
+    )
+
+
+def unigram(train: np.ndarray, held: np.ndarray) -> float:
+    """Return the held-out nats per token of token frequencies alone, one added to each count."""
+    log_p = np.log((train + 1) / (train + 1).sum())
+    return float(-(held * log_p).sum() / max(1, held.sum()))
+
+
+def _with_tokenizer(recipe: Pretraining, backbone: Backbone, parts: list[Corpus], reporter: Reporter) -> Backbone:
+    """Make a tokenizer where none came with the weights, and build the fresh network anew with a table of its size."""
+    text = backbone.modality
+    assert isinstance(text, Text)
+    wanted = {key: value for key in ("units", "vocabulary") if (value := getattr(recipe.corpus, key)) is not None}
+    if text.tokenizer:
+        if wanted:
+            raise SettingError(f"{', '.join(wanted)} cannot be chosen: {backbone.builder.id} comes with its own tokenizer.")
+        return backbone
+    made = replace(text, **wanted, verbatim=True).learned_from(piece for part in parts for piece, _ in part.train())
+    reporter.say(f"tokenizer made from the training part: {made.size:,} {made.units}s")
+    settings = {**backbone.builder.settings, "vocabulary": made.size, "units": made.units}
+    torch.manual_seed(recipe.training.seed)
+    fresh = backbones.build(Builder(id=backbone.builder.id, settings=settings))
+    fresh.modality = replace(made, vocabulary=made.size)
+    return fresh
+
+
+def item_material(
+    recipe: Pretraining,
+    objective: Objective,
+    suggested: Suggested,
+    backbone: Backbone,
+    cache: Cache,
+    reporter: Reporter,
+    exclude: frozenset[str],
+) -> Material:
+    """Return views of images or sounds; of labelled data only the training part is looked at."""
+    kind = registry.name_of(backbone.modality)
+    tables = [_table(Path(path), kind, recipe) for path in (recipe.data, *recipe.corpus.also)]
+    rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
+    said = [line for table in tables for line in table.said] + _left_out(tables, rows)
+    ledger = [entry for table in tables for entry in table.ledger]
+    unit = backbone.modality.unit
+    done = ingest(
+        rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
+    )
+    ledger += done.ledger
+    for line in [*said, *done.notes]:
+        reporter.say(line)
+    report_ledger(ledger, reporter)
+    positions = np.array([i for i, known in enumerate(done.hashes) if known not in exclude], np.int64)
+    if len(positions) < len(done.rows):
+        lost = len(done.rows) - len(positions)
+        said.append(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
+        reporter.say(said[-1])
+    parts = _drawn(positions, recipe, f"{unit}s under {recipe.data}")
+    if isinstance(backbone.modality, FitsLengths):
+        backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
+        reporter.say(line)
+    classes, targets = _targets(done.rows, objective)
+    views = {
+        part: _view(
+            done, places, backbone, None if targets is None else targets[torch.from_numpy(places)], recipe, suggested, objective, part
+        )
+        for part, places in parts.items()
+    }
+    return Material(
+        backbone=backbone,
+        train=views["train"],
+        held=views["held"],
+        said=said,
+        ledger=ledger,
+        counts={part: {"items": len(places)} for part, places in parts.items()},
+        classes=classes,
+    )
+
+
+def _table(path: Path, kind: str, recipe: Pretraining) -> Table:
+    """Read labelled data where they are, else whatever of this modality is there."""
+    try:
+        return sources.read(path, recipe.columns, modality=kind, learn=False)
+    except DataError:
+        return sources.read_unlabelled(path, kind, recipe.columns)
+
+
+def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
+    lost = sum(len(table.rows) for table in tables) - len(rows)
+    return [f"{lost:,} items of the parts val and test are left alone; the {len(rows):,} others are learned from."] if lost else []
+
+
+def _drawn(positions: np.ndarray, recipe: Pretraining, what: str) -> dict[str, np.ndarray]:
+    """Return the positions that are learned from and those held out, drawn at random."""
+    count = max(1, round(len(positions) * recipe.corpus.held))
+    if len(positions) <= count:
+        raise DataError(f"{len(positions)} usable {what} are too few to learn from. At least 2 are needed.")
+    order = np.random.default_rng(recipe.training.seed).permutation(positions)
+    return {"train": np.sort(order[count:]), "held": np.sort(order[:count])}
+
+
+def _targets(rows: list[Row], objective: Objective) -> tuple[tuple[str, ...], torch.Tensor | None]:
+    """Return class names and each item's class, where the objective wants them and every item has one."""
+    if not getattr(objective, "wants_targets", False) or not all(isinstance(row.target, str) for row in rows):
+        return (), None
+    names = tuple(sorted({str(row.target) for row in rows}))
+    places = {name: place for place, name in enumerate(names)}
+    return names, torch.tensor([places[str(row.target)] for row in rows])
+
+
+def _view(
+    done: Ingested,
+    places: np.ndarray,
+    backbone: Backbone,
+    targets: torch.Tensor | None,
+    recipe: Pretraining,
+    suggested: Suggested,
+    objective: Objective,
+    part: str,
+) -> View:
+    views = int(getattr(objective, "views", 1))
+    augments = part == "train" or views > 1  # views are compared, so held-out items need several too
+    kind = registry.name_of(backbone.modality)
+    chosen = preset(recipe.augment or suggested.augment, kind) if augments else ()
+    crop = next((one for one in chosen if one.acts == "view"), None)
+    mixing = tuple(cast(BatchAugmentation, one) for one in chosen if one.acts == "batch")
+    view: View = StoreView(done.store, places, backbone.modality, targets, crop, recipe.training.seed)
+    if mixing:
+        view = AugmentedView(view, mixing, None, recipe.training.seed)
+    return Stacked(view, views) if views > 1 else view

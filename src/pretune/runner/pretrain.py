@@ -1,0 +1,372 @@
+"""One pretraining run, from a recipe to a run folder whose backbone every strategy can take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from pretune import backbones, config, registry
+from pretune.backbones import Backbone
+from pretune.data import sources
+from pretune.data.loader import Loader
+from pretune.errors import Interrupted, SettingError
+from pretune.modalities.text import Text
+from pretune.objectives import Objective, PretextLearner, Suggested
+from pretune.objectives._base import suggestion
+from pretune.pretraining import Pretraining
+from pretune.runner.commands import resume_line
+from pretune.runner.folder import open_folder, recorded
+from pretune.runner.inputs import set_inputs
+from pretune.runner.interrupt import Interruption
+from pretune.runner.material import Material, item_material, text_material
+from pretune.runner.opening import environment
+from pretune.runner.precision import step_choice
+from pretune.runner.prepare import open_cache, threads
+from pretune.runner.record import peak_rss_mb
+from pretune.runner.reporter import Noted, Reporter, Silent
+from pretune.training.allocator import kept_memory
+from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name
+from pretune.training.device import Device, open_device
+from pretune.training.events import Event, Warned
+from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.optim import Optim
+from pretune.training.plan import Plan, Precision
+from pretune.training.run_dir import RunDir, write_atomic
+from pretune.training.step import autocast, to_device
+
+DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "masked"}
+"""Objective of each modality where none is named."""
+EPOCHS_IN_TIME = 1_000
+"""Epochs at most where a time is given and no number of epochs."""
+GLANCE = 32
+"""Held-out batches that are looked at while training; all of them at its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A finished pretraining run."""
+
+    folder: RunDir
+    metrics: dict[str, Any]
+
+
+def pretrain(
+    recipe: Pretraining,
+    *,
+    reporter: Reporter | None = None,
+    offline: bool = False,
+    started: float | None = None,
+    exclude: frozenset[str] = frozenset(),
+) -> Pretrained:
+    """Carry out a pretraining recipe; the run folder's backbone/ is what `run:PATH` reads.
+
+    Args:
+        recipe: what to do.
+        reporter: who is told; nobody by default.
+        offline: never open a socket, even for a backbone that was named.
+        started: time.monotonic() at which the person's clock started; now by default.
+        exclude: hashes of items that must not be learned from.
+
+    Raises:
+        RequestError: the request cannot be carried out; nothing was trained.
+        Interrupted: Ctrl-C; the run can be resumed.
+    """
+    started = time.monotonic() if started is None else started
+    torch.set_num_threads(threads(recipe))
+    with open_device() as device, kept_memory():
+        said = (reporter or Silent()) if device.first else Silent()
+        return _Pretraining(recipe, device, said, offline, started, exclude).carry_out()
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """What the phases of one run share."""
+
+    learner: PretextLearner
+    material: Material
+    around: Surroundings
+    suggested: Suggested
+    batch_size: int
+    precision: Precision = field(default_factory=Precision)
+
+
+class _Pretraining:
+    """The state of one run while it is wired together."""
+
+    def __init__(
+        self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: frozenset[str]
+    ) -> None:
+        self.recipe, self.device, self.offline, self.started, self.exclude = recipe, device, offline, started, exclude
+        self.reporter = Noted(reporter)
+        self.cache = open_cache(recipe)
+        self.timing: dict[str, float] = {}
+
+    def carry_out(self) -> Pretrained:
+        """Do everything; return what came of it."""
+        kind = sources.modality_at(Path(self.recipe.data), self.recipe.columns)
+        objective = self.recipe.objective or registry.load("objectives", DEFAULTS[kind])()
+        name = registry.name_of(objective)
+        suggested = suggestion(objective, name, kind)
+        backbone = self._backbone(suggested, kind)
+        folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
+        clock = time.perf_counter()
+        material = self._material(objective, suggested, backbone)
+        self.timing["data_s"] = time.perf_counter() - clock
+        torch.manual_seed(self.recipe.training.seed)
+        learner = objective.learner(material.backbone).to(self.device.device)
+        if self.device.first:
+            self._write_opening(folder, objective, material, resumed)
+        work = self._work(folder, learner, material, suggested)
+        self._train(work, folder, resumed)
+        metrics = self._record(work, folder, objective)
+        self.device.wait()
+        return Pretrained(folder=folder, metrics=metrics)
+
+    # --- before training ---------------------------------------------------------------------
+
+    def _backbone(self, suggested: Suggested, kind: str) -> Backbone:
+        torch.manual_seed(self.recipe.training.seed)
+        name = backbones.for_modality(self.recipe.backbone or suggested.backbone, kind)
+        size = self.recipe.inputs.image_size
+        backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
+        set_inputs(backbone, self.recipe.inputs)
+        if self.recipe.inputs.pooling is not None:
+            raise SettingError("pooling is for fine-tuning: a pretrained backbone keeps its map or sequence.")
+        chosen = "" if self.recipe.backbone else " (suggested by the objective)"
+        self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
+        return backbone
+
+    def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
+        if isinstance(backbone.modality, Text):
+            return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
+        return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
+
+    def _write_opening(self, folder: RunDir, objective: Objective, material: Material, resumed: bool) -> None:
+        resolved = {
+            "backbone": material.backbone.builder.id,
+            "backbone_settings": material.backbone.builder.settings,
+            "objective": config.to_tree(objective),
+            "threads": threads(self.recipe),
+        }
+        folder.write_json("recipe.json", {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved})
+        folder.write_ledger(material.ledger)
+        folder.write_json("environment.json", environment())
+        if not resumed:
+            (folder.path / "events.jsonl").write_text("")
+
+    def _work(self, folder: RunDir, learner: PretextLearner, material: Material, suggested: Suggested) -> _Work:
+        around = Surroundings(
+            device=self.device,
+            checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
+            decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
+        )
+        size = self.recipe.training.batch_size or suggested.batch_size
+        work = _Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
+        parts = ", ".join(f"{part} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for part, c in material.counts.items())
+        trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+        self.reporter.say(f"{parts}; {trainable:,} parameters")
+        wanted = self.recipe.training.precision
+        choice = around.decisions.make("training/precision", lambda: step_choice(learner, self._loader(work), wanted))
+        work.precision = Precision(**choice)
+        self.reporter.say(f"training in {'bfloat16' if work.precision.bfloat16 else 'float32'}: {work.precision.reason}")
+        return work
+
+    def _loader(self, work: _Work, *, training: bool = True) -> Loader:
+        view = work.material.train if training else work.material.held
+        rank, world = (self.device.rank, self.device.world)
+        size = max(1, work.batch_size // world)
+        streams = work.material.per_character is not None  # blocks of a mapped file are there at once: a thread would only be in the way
+        return Loader(
+            view,
+            batch_size=size,
+            shuffle=training,
+            seed=self.recipe.training.seed,
+            rank=rank,
+            world=world,
+            workers=0 if streams else 1,
+            drop_last=training,
+        )
+
+    # --- training ----------------------------------------------------------------------------
+
+    def _train(self, work: _Work, folder: RunDir, resumed: bool) -> None:
+        checkpoint = work.around.checkpoints.latest() if resumed else None
+        if resumed and self.device.first:
+            folder.rewind_events(*_position(work.learner.phases, checkpoint))
+        started = time.perf_counter()
+        with Interruption() as interruption:
+            events = self._phases(work, checkpoint)
+            for event in recorded(events, folder, self.device):
+                self._tell(event)
+                if self.device.agree(interruption.asked):
+                    events.close()
+                    raise Interrupted(f"stopped; go on with: {resume_line(self.recipe, folder.path)}")
+        self.timing["train_s"] = time.perf_counter() - started
+
+    def _tell(self, event: Event) -> None:
+        self.reporter.event(event)
+        if isinstance(event, Warned):
+            self.reporter.warn(event.message)
+
+    def _phases(self, work: _Work, resume: Checkpoint | None) -> Generator[Event]:
+        first = 0 if resume is None else int(resume.state["phase"])
+        for number, phase in enumerate(work.learner.phases):
+            if number < first:
+                continue
+            work.learner.begin(phase)
+            here = resume if number == first else None
+            if here is not None and here.state["done"]:
+                load_by_name(work.learner, here.part("model"))
+                continue
+            plan = self._plan(work, number, phase)
+            yield from fit(work.learner, self._loader(work), work.learner.groups(), plan, work.around, self._evaluation(work), here)
+
+    def _plan(self, work: _Work, number: int, phase: str) -> Plan:
+        training, suggested = self.recipe.training, work.suggested
+        left = self._remaining(work, len(work.learner.phases) - number)
+        epochs = training.epochs or (EPOCHS_IN_TIME if left is not None else suggested.epochs)
+        total = self._loader(work).steps(0) * epochs
+        return Plan(
+            number=number,
+            phase=phase,
+            epochs=epochs,
+            lr=training.lr or suggested.lr,
+            weight_decay=suggested.weight_decay if training.weight_decay is None else training.weight_decay,
+            optim=self.recipe.optim or config.build(Optim, {"name": suggested.optim}),
+            schedule=self.recipe.schedule,
+            clip=training.clip,
+            ema=training.ema,
+            budget=left,
+            log_every=max(1, min(20, total // 1000)),
+            evaluate_every=max(1, epochs // 20) if left is None else 1,
+            seed=training.seed + number,
+            precision=work.precision,
+        )
+
+    def _remaining(self, work: _Work, phases: int) -> float | None:
+        total = self.recipe.training.time
+        if total is None:
+            return None
+        left = total - (time.monotonic() - self.started) - min(0.2 * total, 2.0 + self._measuring_seconds(work))
+        return max(0.5, left / phases)
+
+    def _measuring_seconds(self, work: _Work) -> float:
+        """Return about how long measuring the whole held part will take."""
+        loader = self._loader(work, training=False)
+        started = time.perf_counter()
+        self._measure(work, most=2)
+        return (time.perf_counter() - started) / 2 * loader.steps(0)
+
+    # --- measuring ---------------------------------------------------------------------------
+
+    def _evaluation(self, work: _Work) -> Evaluation:
+        return Evaluation(parts={"held": lambda: self._measure(work, most=GLANCE)}, primary="loss", higher_is_better=False)
+
+    @torch.no_grad()
+    def _measure(self, work: _Work, most: int | None = None) -> dict[str, float]:
+        """Return the mean loss and logs of the held part's first batches, or of all; the same draws every time."""
+        work.learner.eval()
+        sums: dict[str, float] = {}
+        items = 0
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.training.seed)
+            batches = self._loader(work, training=False).iterate(0)
+            for number, batch in enumerate(batches):
+                if most is not None and number >= most:
+                    break
+                with autocast(work.precision, self.device.device):
+                    out = work.learner(to_device(batch, self.device.device))
+                items += batch.size
+                for key, value in {"loss": float(out.loss), **out.logs}.items():
+                    sums[key] = sums.get(key, 0.0) + value * batch.size
+            batches.close()
+        gathered = self.device.gather((items, sums))
+        whole = sum(count for count, _ in gathered)
+        return {key: sum(one[key] for _, one in gathered if key in one) / whole for key in sums}
+
+    # --- the folder --------------------------------------------------------------------------
+
+    def _record(self, work: _Work, folder: RunDir, objective: Objective) -> dict[str, Any]:
+        """Save weights first, then measure, then write metrics.json."""
+        if self.device.first:
+            save_learner(folder, objective, work.learner, work.material)
+        self.timing["saved_s"] = time.monotonic() - self.started
+        held = self._measure(work)
+        if not self.device.first:
+            return {}
+        if work.material.per_character is not None:
+            held["nats_per_character"] = held["loss"] * work.material.per_character
+            work.material.floors["unigram_per_character"] = work.material.floors["unigram"] * work.material.per_character
+        verdict = work.learner.verdict(held, work.material.floors)
+        for line in verdict:
+            self.reporter.warn(line)
+        self.timing["total_s"] = time.monotonic() - self.started
+        parameters = sum(p.numel() for p in work.learner.parameters())
+        metrics = {
+            "task": "pretraining",
+            "objective": registry.name_of(objective),
+            "primary": {"name": "loss", "value": held["loss"], "split": "held", "higher_is_better": False},
+            "held": held,
+            "floors": work.material.floors,
+            "counts": work.material.counts,
+            "timing": self.timing,
+            "throughput": self._throughput(work, folder),
+            "peak_rss_mb": peak_rss_mb(),
+            "backbone": work.material.backbone.builder.id,
+            "params": {"total": parameters, "trainable": sum(p.numel() for p in work.learner.parameters() if p.requires_grad)},
+            "precision": asdict(work.precision),
+            "classes": list(work.material.classes),
+            "diagnosis": verdict,
+            "notes": self.reporter.notes,
+        }
+        folder.write_json("metrics.json", metrics)
+        work.around.checkpoints.clear()
+        return metrics
+
+    def _throughput(self, work: _Work, folder: RunDir) -> dict[str, float]:
+        """Return items (texts: tokens too) a second of training, without the first tenth of the steps."""
+        last = {e["phase"]: e for e in folder.events() if e["event"] == "stepped"}
+        rates = {}
+        for phase, event in last.items():
+            rate = event["step"] * work.batch_size / max(1e-9, event["seconds"])
+            rates[f"{phase}_items_per_s"] = rate
+            tokens = getattr(work.material.train, "stride", None)
+            if tokens:
+                rates[f"{phase}_tokens_per_s"] = rate * tokens
+        return rates
+
+
+def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, material: Material) -> None:
+    """Write backbone/, what the objective learned beside it, and what is needed to build it again."""
+    backbones.save(material.backbone, folder.path / "backbone")
+    beside = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items() if not k.startswith("backbone.")}
+    write_atomic(folder.path / "weights" / "last.safetensors", save(beside))
+    folder.write_json(
+        "model.json",
+        {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(material.classes)},
+    )
+
+
+def _position(phases: tuple[str, ...], checkpoint: Checkpoint | None) -> tuple[list[str], str, int]:
+    """Return the finished phases, the one to go on with, and its step."""
+    if checkpoint is None:
+        return [], "", 0
+    number = int(checkpoint.state["phase"])
+    if checkpoint.state["done"]:
+        return list(phases[: number + 1]), "", 0
+    return list(phases[:number]), phases[number], int(checkpoint.state["progress"]["step"])
+
+
+def _sized(name: str, recipe: Pretraining) -> str:
+    """Add the length of blocks to a fresh text network's settings: its table of positions must hold them."""
+    length = recipe.inputs.max_tokens
+    if length is None or not name.startswith("scratch:") or "max_tokens" in name:
+        return name
+    cls = registry.load("architectures", name.removeprefix("scratch:").partition(",")[0])
+    return f"{name},max_tokens={length}" if "max_tokens" in config.keys(cls) else name

@@ -1,0 +1,100 @@
+"""Muon: momentum whose steps are orthogonal matrices, for what lies between hidden layers; AdamW for all else.
+
+K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; scaled to AdamW's root mean square
+as in J. Liu et al., "Muon is Scalable for LLM Training", 2025, so that one learning rate serves both. torch.optim.Muon
+takes the matrices one by one; here those of one shape go through the iteration together, which small networks need.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_STEPS = 5
+_RMS = 0.2
+"""Root mean square of AdamW's steps, by which an orthogonal one is scaled."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Groups with `hidden` set take orthogonal steps; the others are AdamW's."""
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float,
+        betas: tuple[float, float],
+        rest: Callable[..., torch.optim.Optimizer],
+    ) -> None:
+        """Make the optimizer.
+
+        Args:
+            groups: tables of parameters, each with `hidden`, `lr` and `weight_decay`.
+            lr: default learning rate.
+            momentum: decay of the matrices' momentum.
+            betas: AdamW's.
+            rest: makes the AdamW of the other groups.
+        """
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "fused": False})
+        others = [group for group in self.param_groups if not group["hidden"]]
+        self.rest = rest([dict(group) for group in others], lr=lr, betas=betas, fused=True) if others else None
+        if self.rest is not None:
+            for mine, its in zip(others, self.rest.param_groups, strict=True):
+                mine.update({key: value for key, value in its.items() if key not in mine})
+                mine["betas"] = betas
+            self.rest.param_groups = others
+            self.rest.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Take one step."""
+        for group in self.param_groups:
+            if group["hidden"]:
+                self._step_hidden(group)
+        if self.rest is not None:
+            self.rest.state = self.state
+            self.rest.step()
+
+    def _step_hidden(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        if not params:
+            return
+        momenta = [self._momentum(p) for p in params]
+        grads = [p.grad for p in params]
+        torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+        updates = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov's
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        shapes: dict[torch.Size, list[int]] = defaultdict(list)
+        for position, p in enumerate(params):
+            shapes[p.shape].append(position)
+        for positions in shapes.values():
+            stacked = torch.stack([updates[i].flatten(1) for i in positions])
+            steps = orthogonal(stacked) * (_RMS * max(stacked.shape[1:]) ** 0.5)
+            for i, step in zip(positions, steps, strict=True):
+                params[i].add_(step.view_as(params[i]).to(params[i].dtype), alpha=-group["lr"])
+
+    def _momentum(self, p: Tensor) -> Tensor:
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        return state["momentum_buffer"]
+
+
+def orthogonal(matrices_NRC: Tensor) -> Tensor:
+    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations, in bfloat16."""
+    a, b, c = _COEFFICIENTS
+    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
+    x = (matrices_NRC.transpose(1, 2) if tall else matrices_NRC).to(torch.bfloat16)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(_STEPS):
+        gram = x @ x.transpose(1, 2)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.transpose(1, 2) if tall else x).float()
