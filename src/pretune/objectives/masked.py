@@ -1,0 +1,42 @@
+"""Predict what is hidden: tokens of texts, patches of images, stretches of log-mel spectrograms."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pretune import registry
+from pretune.config import Within
+from pretune.objectives._base import PretextLearner, Suggested
+
+if TYPE_CHECKING:
+    from pretune.backbones import Backbone
+    from pretune.modalities.text import Text
+
+_LEARNERS = {"text": "_masked_tokens", "image": "_masked_images", "audio": "_masked_sounds"}
+"""Module of each modality; its function `learner(backbone, objective)` builds what the loop trains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked:
+    """Hides a share of each item and predicts it from the rest."""
+
+    component: ClassVar[bool] = True
+    suggested: ClassVar = {
+        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=10),
+        "image": Suggested(backbone="scratch:vit", lr=1e-3, batch_size=128, epochs=20, augment="light"),
+        "audio": Suggested(backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20),
+    }
+
+    share: Annotated[float | None, Within(0, 0.95, above=True)] = None
+    """Share that is hidden; auto is what suits the modality."""
+
+    def block(self, text: Text) -> tuple[int, int]:
+        """Return the length of a block of ids and how far apart two begin."""
+        return text.max_tokens, text.max_tokens
+
+    def learner(self, backbone: Backbone) -> PretextLearner:
+        """Return the learner for the network's modality."""
+        module = importlib.import_module(f"pretune.objectives.{_LEARNERS[registry.name_of(backbone.modality)]}")
+        return module.learner(backbone, self)
