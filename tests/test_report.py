@@ -94,6 +94,13 @@ def test_it_tells_the_whole_story_in_order(two: Path) -> None:
     assert "pretune predict '" in reader.text
 
 
+def test_what_the_run_said_is_shown_once(two: Path) -> None:
+    _, reader = page_of(two)
+    for note in json.loads((two / "metrics.json").read_text())["notes"]:
+        words = note.removeprefix("features in ")
+        assert reader.text.count(words) == 1, "neither left out nor said again where another section shows it"
+
+
 def test_it_is_one_file_that_loads_and_runs_nothing(two: Path) -> None:
     page, reader = page_of(two)
     addresses = [value for _, key, value in reader.attributes if key in ("src", "href", "srcset", "action")]
