@@ -67,7 +67,7 @@ def kinds() -> dict[str, Kind]:
 
 
 def _asked(modality: type) -> Kind:
-    endings, unit = frozenset(modality.extensions), str(modality.unit)  # ty: ignore[unresolved-attribute]
+    endings, unit = frozenset(modality.extensions), str(modality.unit)  # ty: ignore[missing-attribute]
     return Kind(endings=endings, common=" ".join(sorted(endings)), unit=unit, noun=f"{unit}s")
 
 
