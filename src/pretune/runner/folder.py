@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Generator
@@ -41,6 +42,12 @@ def open_folder(recipe: Repeatable, name: str, device: Device, reporter: Reporte
     if device.first:
         path.mkdir(parents=True, exist_ok=True)
     return RunDir(path), resumed
+
+
+def name_of(data: str) -> str:
+    """Return what a run on this data is called: the folder's name, or the file's without its ending."""
+    path = Path(os.path.abspath(data))  # not resolved: a link has the name that people use
+    return path.stem if path.is_file() else path.name
 
 
 def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bool]:

@@ -23,7 +23,7 @@ from pretune.recipe import Recipe
 from pretune.runner import phases, score
 from pretune.runner.commands import resume_line
 from pretune.runner.features import FeatureCache
-from pretune.runner.folder import open_folder, recorded
+from pretune.runner.folder import name_of, open_folder, recorded
 from pretune.runner.inputs import set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.opening import audit_json, environment
@@ -93,7 +93,8 @@ class _Run:
             backbone = backbones.build(backbone.builder)
             backbone.modality = preprocessing
             self.reporter.say(f"strategy=scratch: {backbone.builder.id} starts from fresh weights")
-        folder, resumed = open_folder(self.recipe, f"{table.root.name}-{registry.name_of(strategy)}", self.device, self.reporter)
+        name = f"{name_of(self.recipe.data)}-{registry.name_of(strategy)}"
+        folder, resumed = open_folder(self.recipe, name, self.device, self.reporter)
         clock = time.perf_counter()
         self._fit_preprocessing(backbone, table)
         data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)

@@ -1,0 +1,85 @@
+"""The README's commands, taken from its text and typed at the real command line, on data made on the spot."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pretune import recipe
+from pretune.cli.main import parse
+from tests.data_files import sentences, table_of
+from tests.sounds import write_tones
+from tests.test_flows import environment, folder, picture
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def commands(about: str) -> list[list[str]]:
+    """Return the words of the README's pretune commands that name some data, in order."""
+    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^(?:\.venv/bin/)?pretune (.*)$", fenced, re.MULTILINE)
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words for words in split if any(re.search(rf"\b{about}\b", word) for word in words)]
+
+
+def typed(words: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pretune", *words], capture_output=True, text=True, timeout=240, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def score(run: Path) -> float:
+    return json.loads((run / "metrics.json").read_text())["primary"]["value"]
+
+
+def told(out: str) -> list[str]:
+    return [row["prediction"] for row in csv.DictReader(out.splitlines())]
+
+
+def test_photos(home: Path) -> None:
+    folder(home / "photos" / "train", 12)
+    folder(home / "photos" / "test", 6)
+    (home / "new_photos").mkdir()
+    for name, kind in (("a", "disc"), ("b", "square")):
+        picture(kind, 500).save(home / "new_photos" / f"{name}.png")
+    audit, finetune, predict, evaluate = (words for words in commands("photos|new_photos") if "=" not in " ".join(words))
+    assert "disc" in typed(audit)
+    typed(finetune)
+    assert (home / predict[1] / "report.html").exists(), "the run is called what the README says"
+    assert len(told(typed(predict))) == 2
+    assert score(home / predict[1]) >= 0.7
+    typed(evaluate)
+
+
+def test_texts(home: Path) -> None:
+    table_of(home / "reviews.csv", ["review", "verdict"], sentences(30))
+    table_of(home / "new_reviews.csv", ["review"], [["a nice cake"], ["the coffee was cold"]])
+    finetune, predict = commands("reviews|new_reviews")
+    typed(finetune)
+    assert told(typed(predict)) == ["good", "bad"]
+    assert score(home / predict[1]) >= 0.8
+
+
+def test_sounds(home: Path) -> None:
+    write_tones(home / "clips", 12)
+    write_tones(home / "new", 1, seed=7)
+    (home / "new" / "low").rename(home / "new_clips")
+    finetune, predict = commands("clips|new_clips")
+    typed(finetune)
+    assert told(typed(predict)) == ["low"]
+    assert score(home / predict[1]) >= 0.8
+
+
+@pytest.mark.parametrize("words", commands("finetune"), ids=" ".join)
+def test_every_setting_that_is_shown_exists(words: list[str]) -> None:
+    given = parse(words)
+    assert recipe.read(given.words[0], given.recipes, given.settings).data == given.words[0]
