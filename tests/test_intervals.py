@@ -115,6 +115,7 @@ def test_a_good_run_needs_no_advice() -> None:
     ("said", "given"),
     [
         ("60.0 % against 65.0 %. The floor is hog.", {"val": {"accuracy": 0.6}, "floors": {"classical": {"what": "hog", "value": 0.65}}}),
+        ("It only equals the classical floor", {"val": {"accuracy": 1.0}, "floors": {"classical": {"what": "hog", "value": 1.0}}}),
         ("does not beat the mean floor", {"val": {"mae": 2.0}, "floors": {"mean": {"what": "mean", "value": 1.5}}, "name": "mae"}),
         ("Over-fitting", {"train": {"accuracy": 1.0}, "val": {"accuracy": 0.7, "interval": {"accuracy": [0.65, 0.75]}}}),
         ("Over-fitting", {"train": {"mae": 0.1}, "val": {"mae": 1.0, "interval": {"mae": [0.8, 1.2]}}, "name": "mae"}),

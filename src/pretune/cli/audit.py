@@ -17,7 +17,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     from pretune import api, config
     from pretune.cli.terminal import Terminal
 
-    terminal = Terminal()
+    terminal = Terminal(stdout=not arguments.json)
     try:
         found = api.audit(arguments.words[0], reporter=terminal, **config.override({}, arguments.settings))
     finally:

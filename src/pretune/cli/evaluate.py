@@ -19,7 +19,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
     settings = dict(word.split("=", 1) for word in arguments.settings)
     result = api.evaluate(*arguments.words, **settings)  # type: ignore[arg-type]
-    terminal = Terminal()
+    terminal = Terminal(stdout=not arguments.json)
     primary = result["primary"]
     around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
     terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: sentences, and one progress line; all of it on stderr."""
+"""What a person at a terminal sees: sentences, and one progress line; on stderr, but for verbs whose answer these sentences are."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pretune.training.events import Evaluated, Event, Finished, Started, Stepped
 
 
 class Terminal:
-    """Reports to stderr; the progress line is redrawn in place where stderr is a terminal."""
+    """Reports to stderr or stdout; the progress line is redrawn in place where that is a terminal."""
 
-    def __init__(self, unit: str = "items") -> None:
+    def __init__(self, unit: str = "items", *, stdout: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         self.unit = unit
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        self.console = Console(stderr=not stdout, highlight=False, soft_wrap=True, markup=False)
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not sys.stderr.isatty())
+        self._bar = Progress(*columns, console=self.console, transient=True, disable=not (sys.stdout if stdout else sys.stderr).isatty())
         self._task: TaskID | None = None
         self._label = ""
         self._began = time.monotonic()

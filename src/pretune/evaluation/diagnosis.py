@@ -60,6 +60,8 @@ def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> tuple[bool, st
         return None
     label, floor = best
     figures = f"{words(name)} {show(name, value)} against {show(name, floor['value'])}"
+    if value == floor["value"]:
+        return False, f"It only equals the {label} floor: {figures}."
     if not better(name, value, floor["value"]):
         return False, f"It does not beat the {label} floor: {figures}."
     low, high = (held.get("interval") or {}).get(name) or (value, value)
@@ -117,6 +119,8 @@ def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree]) -> str:
     found, best = verdict(name, held, floors), _best_floor(name, floors)
     if found is None or found[0] or best is None:
         return ""
+    if held[name] == best[1]["value"]:
+        return f"{found[1]} The floor is {best[1]['what']}: on these items the network gains nothing over it."
     return (
         f"{found[1]} The floor is {best[1]['what']}. Do not use this model yet: try strategy=full or partial, another backbone, "
         "or more training items; if items come in groups (one person, one object, one recording), check that group= keeps them together."
