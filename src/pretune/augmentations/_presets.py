@@ -10,7 +10,7 @@ from pretune.errors import SettingError, did_you_mean
 if TYPE_CHECKING:
     from pretune.augmentations._base import Augmentation
 
-NAMES = ("none", "light", "medium", "strong")
+NAMES = ("none", "light", "medium", "strong", "views")
 
 Parts = tuple[tuple[str, dict[str, Any]], ...]
 """Names of parts with their settings."""
@@ -25,11 +25,19 @@ _IMAGE: dict[str, Parts] = {
         ("erasing", {}),
         ("mixup", {"probability": 0.5}),
     ),
+    "views": (  # SimCLR's (Chen et al. 2020): what two views share must not be a colour or a place
+        ("random_resized_crop", {"scale": (0.2, 1.0)}),
+        ("flip", {}),
+        ("colour", {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}),
+        ("grey", {}),
+        ("blur", {}),
+    ),
 }
 _AUDIO: dict[str, Parts] = {
     "light": (("time_shift", {}),),
     "medium": (("time_shift", {}), ("gain", {}), ("noise", {})),
     "strong": (("time_shift", {}), ("gain", {}), ("noise", {}), ("specaugment", {}), ("mixup", {"probability": 0.5})),
+    "views": (("time_shift", {}), ("gain", {}), ("noise", {}), ("specaugment", {})),
 }
 _OTHERS: dict[str, Parts] = {"light": ()}
 """Texts and modalities of third parties have no presets: a strategy's suggestion of "light" is nothing there, more is refused."""

@@ -1,0 +1,133 @@
+"""Match the features of a larger network, which is taken from its own weights and never saved with the run.
+
+G. Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; features as in A. Romero et al., "FitNets:
+Hints for Thin Deep Nets", 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretune import backbones, registry
+from pretune.backbones import Backbone
+from pretune.config import Within
+from pretune.errors import SettingError
+from pretune.models.pooling import Pool
+from pretune.objectives._base import Suggested
+from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread
+from pretune.types import Batch, Features, StepOutput
+
+_PREFERRED = {"image": "package:efficientnet_lite0"}
+"""Teacher where none is named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """A linear layer over the student's pooled features foretells the teacher's."""
+
+    component: ClassVar[bool] = True
+    suggested: ClassVar = {
+        "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=20, weight_decay=0.01, augment="light"),
+        "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=20, weight_decay=0.01, augment="light"),
+    }
+
+    teacher: str | None = None
+    """Network to learn from, source:name, its weights on this machine; auto for images is package:efficientnet_lite0."""
+    loss: Literal["cosine", "smooth_l1"] = "cosine"
+    """How far the two features are apart, each channel of the teacher's brought to mean 0 and variance 1."""
+    teacher_size: Annotated[int | None, Within(8, 4096)] = None
+    """Images: side of the square that the teacher sees, in pixels; auto is what it was made for. Small ones are quicker."""
+
+    def learner(self, backbone: Backbone) -> DistillationLearner:
+        """Return the learner; the teacher is read from its weights."""
+        kind = registry.name_of(backbone.modality)
+        name = self.teacher or _PREFERRED.get(kind)
+        if name is None:
+            raise SettingError(f"objective=distillation needs objective.teacher=source:name, a network for {kind}.")
+        teacher = backbones.load(name, offline=True, image_size=self.teacher_size)
+        _require_same_input(teacher, backbone)
+        return DistillationLearner(backbone, teacher, self.loss)
+
+
+def _require_same_input(teacher: Backbone, student: Backbone) -> None:
+    """Refuse a teacher that cannot see or hear what the student does."""
+    kinds = [registry.name_of(one.modality) for one in (teacher, student)]
+    if kinds[0] != kinds[1]:
+        raise SettingError(f"the teacher {teacher.builder.id} takes {kinds[0]} and the student {student.builder.id} {kinds[1]}.")
+    rates: list[Any] = [getattr(one.modality, "sample_rate", None) for one in (teacher, student)]
+    if rates[0] != rates[1]:
+        raise SettingError(
+            f"the teacher {teacher.builder.id} hears {rates[0]} Hz and the student {student.builder.id} {rates[1]} Hz. "
+            f"Set sample_rate={rates[0]}."
+        )
+
+
+class DistillationLearner(ItemLearner):
+    """Student, a linear layer, and the scale of the teacher's channels; shapes: B items, D teacher channels."""
+
+    def __init__(self, backbone: Backbone, teacher: Backbone, loss: str) -> None:
+        super().__init__(backbone)
+        self.loss = loss
+        self._teacher = [_Teacher(teacher)]  # in a list, so that it is in no checkpoint: it never changes
+        width = self._teacher[0].width
+        self.head = nn.Linear(backbone.width, width)
+        self.scale = nn.BatchNorm1d(width, affine=False)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return how far the student's features are from the teacher's; in eval mode also how they are spread."""
+        wanted_BD = self.scale(self._teacher[0].on(batch.index.device)(batch.inputs))
+        pooled_BD = self.pooled(batch.inputs)
+        given_BD = self.head(pooled_BD).float()
+        loss = self._apart(given_BD, wanted_BD)
+        logs: dict[str, float] = {}
+        if not self.training:
+            nothing = self._apart(torch.zeros_like(wanted_BD), wanted_BD)
+            logs = {"spread": spread(pooled_BD), "rank": effective_rank(pooled_BD), "floor_mean": float(nothing)}
+        return StepOutput(loss=loss, size=batch.size, logs=logs)
+
+    def _apart(self, given_BD: Tensor, wanted_BD: Tensor) -> Tensor:
+        if self.loss == "cosine":
+            return 1 - F.cosine_similarity(given_BD, wanted_BD, dim=1).mean()
+        return F.smooth_l1_loss(given_BD, wanted_BD)
+
+    def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
+        """Say where features collapsed, or the teacher's mean would have done as well."""
+        said = collapse(metrics)
+        if metrics["loss"] > 0.98 * floors["mean"]:
+            said.append(
+                f"The teacher is not followed: the loss is {metrics['loss']:.3f}, and its mean features give {floors['mean']:.3f}. "
+                "Train longer or raise lr."
+            )
+        return said
+
+
+class _Teacher(nn.Module):
+    """A frozen network with its own preprocessing, over the student's raw batches."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone, self.normaliser = backbone, backbone.modality.normaliser()
+        self.pool = Pool(backbone.pooling)
+        self.size: int | None = getattr(backbone.modality, "size", None)
+        self.width = backbone.width * (2 if backbone.layout != "pooled" and backbone.pooling == "mean_std" else 1)
+        self.requires_grad_(False).eval()
+
+    def on(self, device: torch.device) -> _Teacher:
+        """Move it to where the batch is; it is no part of the learner that the runner moves."""
+        return self.to(device)
+
+    @torch.no_grad()
+    def forward(self, raw: Features) -> Tensor:
+        """Return pooled features (B, D), float32."""
+        return self.pool(self.backbone(self.normaliser(self._resized(raw)))).tensor
+
+    def _resized(self, raw: Features) -> Features:
+        if self.size is None or raw.tensor.shape[-1] == self.size:
+            return raw
+        x_BCHW = F.interpolate(raw.tensor.float(), size=(self.size, self.size), mode="bilinear", antialias=True)
+        return replace(raw, tensor=x_BCHW.clamp_(0, 255))
