@@ -63,8 +63,8 @@ class Pretraining:
     """What is learned; auto is causal for texts, contrastive for images, masked for sounds."""
     backbone: str | None = None
     """'source:name'; auto is a fresh network that suits the objective."""
-    augment: Literal["none", "light", "medium", "strong"] | None = None
-    """Augmentation preset; auto is the objective's suggestion."""
+    augment: Literal["none", "light", "medium", "strong", "views"] | None = None
+    """Augmentation preset; auto is the objective's suggestion. views is for objectives that compare two views of an item."""
     optim: Optim | None = None
     """Optimizer; auto is the objective's suggestion."""
     schedule: Schedule = field(default_factory=lambda: Schedule(name="wsd", warmup=0.05, decay=0.5))
