@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from pretune import backbones, config
 from pretune.errors import RequestError, WeightsError
 from pretune.objectives import PretextLearner
+from pretune.objectives._labels import tell_classes
 from pretune.objectives._sampling import Sample, Wanted
 
 
@@ -48,8 +49,7 @@ def read_learner(run: Path) -> PretextLearner:
     except (OSError, KeyError):
         raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs") from None
     learner: PretextLearner = objective.learner(backbones.load(f"run:{run}"))
-    if hasattr(learner, "classes"):
-        learner.classes = tuple(told["classes"])
+    tell_classes(learner, tuple(told["classes"]))
     state = load_file(run / told["weights"])
     missing, unexpected = learner.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.startswith("backbone.")]

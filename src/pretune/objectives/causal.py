@@ -1,4 +1,4 @@
-"""Predict the next token: a language model, from a transformer or an LSTM.
+"""Predict the next token of a text (a transformer or an LSTM) or the next sample of a sound (WaveNet).
 
 A. Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018.
 """
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pretune import registry
 from pretune.architectures._memory import remembering
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
+from pretune.objectives import _causal_sounds
 from pretune.objectives._base import PretextLearner, Suggested
 from pretune.objectives._sampling import Sample, Wanted, drawn
 from pretune.objectives._vocabulary import TokenHead
@@ -25,24 +27,26 @@ from pretune.types import Batch, Features, StepOutput
 
 @dataclass(frozen=True, kw_only=True)
 class Causal:
-    """Next-token prediction over packed blocks."""
+    """Next-token prediction over packed blocks; next-sample prediction over windows of sounds."""
 
     component: ClassVar[bool] = True
+    wants_targets: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:gpt", lr=2e-2, batch_size=16, epochs=5, optim="muon"),
+        "audio": Suggested(backbone="scratch:wavenet", lr=4e-3, batch_size=4, epochs=2, weight_decay=0.0, augment="light"),
     }
 
     def block(self, text: Text) -> tuple[int, int]:
         """Return a block's ids: one more than the network sees, shared with the next block, so that each is predicted once."""
         return text.max_tokens + 1, text.max_tokens
 
-    def learner(self, backbone: Backbone) -> CausalLearner:
+    def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner; the network must look back only."""
+        name = registry.name_of(backbone.modality)
         if not backbone.causal:
-            raise SettingError(
-                f"objective=causal needs a network that looks back only, such as scratch:gpt; {backbone.builder.id} does not."
-            )
-        return CausalLearner(backbone)
+            fitting = self.suggested[name].backbone
+            raise SettingError(f"objective=causal needs a network that looks back only, such as {fitting}; {backbone.builder.id} does not.")
+        return _causal_sounds.learner(backbone) if name == "audio" else CausalLearner(backbone)
 
 
 class CausalLearner(PretextLearner):

@@ -15,10 +15,12 @@ from pretune import backbones, config, registry
 from pretune.backbones import Backbone
 from pretune.data import sources
 from pretune.data.loader import Loader
+from pretune.data.tokens import BlockView
 from pretune.errors import Interrupted, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import suggestion
+from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
 from pretune.runner.commands import resume_line
 from pretune.runner.folder import open_folder, recorded
@@ -44,6 +46,8 @@ DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "masked"}
 """Objective of each modality where none is named."""
 EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""
+FLOOR = "floor_"
+"""What a learner logs under names that begin so are floors of the held-out part."""
 GLANCE = 32
 """Held-out batches that are looked at while training; all of them at its end."""
 
@@ -119,7 +123,9 @@ class _Pretraining:
         material = self._material(objective, suggested, backbone)
         self.timing["data_s"] = time.perf_counter() - clock
         torch.manual_seed(self.recipe.training.seed)
-        learner = objective.learner(material.backbone).to(self.device.device)
+        learner = objective.learner(material.backbone)
+        tell_classes(learner, material.classes)
+        learner = learner.to(self.device.device)
         if self.device.first:
             self._write_opening(folder, objective, material, resumed)
         work = self._work(folder, learner, material, suggested)
@@ -181,7 +187,7 @@ class _Pretraining:
         view = work.material.train if training else work.material.held
         rank, world = (self.device.rank, self.device.world)
         size = max(1, work.batch_size // world)
-        streams = work.material.per_character is not None  # blocks of a mapped file are there at once: a thread would only be in the way
+        streams = isinstance(view, BlockView)  # blocks of a mapped file are there at once: a thread would only be in the way
         return Loader(
             view,
             batch_size=size,
@@ -303,6 +309,8 @@ class _Pretraining:
         if work.material.per_character is not None:
             held["nats_per_character"] = held["loss"] * work.material.per_character
             work.material.floors["unigram_per_character"] = work.material.floors["unigram"] * work.material.per_character
+        floors = [name for name in held if name.startswith(FLOOR)]
+        work.material.floors.update({name.removeprefix(FLOOR): held.pop(name) for name in floors})
         verdict = work.learner.verdict(held, work.material.floors)
         for line in verdict:
             self.reporter.warn(line)

@@ -1,0 +1,131 @@
+"""Predict the next sample of a sound, as one of 256 mu-law classes.
+
+A. van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016.
+
+Shapes: B clips, T samples, D channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pretune.architectures._memory import remembering
+from pretune.architectures._mu_law import CLASSES, from_mu_law, mu_law
+from pretune.backbones import Backbone
+from pretune.errors import SettingError
+from pretune.modalities.audio import Audio
+from pretune.objectives._base import PretextLearner
+from pretune.objectives._labels import asked
+from pretune.objectives._sampling import Sample, Wanted, drawn
+from pretune.objectives._vocabulary import linear_cross_entropy
+from pretune.types import Batch, Features, StepOutput
+
+_SILENCE = int(mu_law(torch.zeros(())))
+
+
+def learner(backbone: Backbone) -> PretextLearner:
+    """Return the learner.
+
+    Raises:
+        SettingError: the network does not take samples.
+    """
+    audio = backbone.modality
+    assert isinstance(audio, Audio)
+    if audio.features != "waveform" or backbone.layout != "sequence":
+        raise SettingError(
+            f"objective=causal predicts samples: it needs a network over them, such as scratch:wavenet, not over {audio.features}."
+        )
+    return CausalSoundsLearner(backbone)
+
+
+class CausalSoundsLearner(PretextLearner):
+    """Scores each sample from those before it, and counts which class follows which: the floor."""
+
+    counts: Tensor
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self.head = nn.Linear(backbone.width, CLASSES)
+        self.conditions: nn.Embedding | None = None
+        self.register_buffer("counts", torch.zeros(CLASSES, CLASSES))
+        self._classes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes the sounds are conditioned on; set before training, and before weights are loaded."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: tuple[str, ...]) -> None:
+        self._classes = names
+        if names:
+            stages = list(self.backbone.stages.values())
+            silence = Features(tensor=torch.zeros(1, 1, device=self.head.weight.device), layout="raw")
+            self.conditions = nn.Embedding(len(names), stages[0](silence).tensor.shape[-1]).to(self.head.weight.device)
+            nn.init.zeros_(self.conditions.weight)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the mean loss in nats a sample; padding is not scored."""
+        x_BT, mask_BT = batch.inputs.tensor, batch.inputs.mask
+        before_BT = F.pad(x_BT, (1, 0))[:, :-1]
+        real_N = slice(None) if mask_BT is None else mask_BT.flatten().nonzero()[:, 0]
+        features_ND = self._features(Features(tensor=before_BT, layout="raw"), batch.targets).flatten(0, 1)[real_N]
+        targets_N, previous_N = mu_law(x_BT).flatten()[real_N], mu_law(before_BT).flatten()[real_N]
+        loss = linear_cross_entropy(features_ND, self.head.weight, targets_N, self.head.bias)
+        if self.training:
+            self._count(previous_N, targets_N)
+            return StepOutput(loss=loss, size=batch.size)
+        bits = {"bits_per_sample": float(loss) / math.log(2), "floor_first_order_bits": self._first_order(previous_N, targets_N)}
+        return StepOutput(loss=loss, size=batch.size, logs=bits)
+
+    def _features(self, features: Features, targets_B: Tensor | None) -> Tensor:
+        first, *rest = self.backbone.stages.values()
+        features = first(features)
+        if self.conditions is not None and targets_B is not None:
+            features = features.with_tensor(features.tensor + self.conditions(targets_B)[:, None])
+        for stage in rest:
+            features = stage(features)
+        return features.tensor
+
+    def _count(self, previous_N: Tensor, targets_N: Tensor) -> None:
+        self.counts += torch.bincount(previous_N * CLASSES + targets_N, minlength=CLASSES**2).view(CLASSES, CLASSES)
+
+    def _first_order(self, previous_N: Tensor, targets_N: Tensor) -> float:
+        """Return bits a sample by how often each class followed the one before it, one added to each count."""
+        p = (self.counts + 1) / (self.counts + 1).sum(1, keepdim=True)
+        return float(-p[previous_N, targets_N].log2().mean())
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the logits (B, 256) of the sample that follows the last one."""
+        return self.head(self._features(batch.inputs, batch.targets)[:, -1]).float()
+
+    def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
+        """Say where counting pairs of samples is as good."""
+        bits, floor = metrics["bits_per_sample"], floors["first_order_bits"]
+        if bits < floor:
+            return []
+        return [f"{bits:.2f} bits a sample are no better than the {floor:.2f} of counting which sample follows which: train longer."]
+
+    @torch.no_grad()
+    def generate(self, wanted: Wanted) -> list[Sample]:
+        """Return sounds; each sample is computed once (the layers' queues are remembered)."""
+        audio = self.backbone.modality
+        assert isinstance(audio, Audio)
+        labels = asked(self.classes, wanted)
+        targets_B = torch.tensor([self.classes.index(label) for label in labels if label is not None]) if self.classes else None
+        generator = torch.Generator().manual_seed(wanted.seed)
+        new_B = torch.full((wanted.count,), _SILENCE)
+        written = []
+        self.eval()
+        with remembering(self.backbone):
+            for _ in range(wanted.length or audio.window):
+                x_BT = from_mu_law(new_B)[:, None]
+                features_BD = self._features(Features(tensor=x_BT, layout="raw"), targets_B)[:, -1]
+                new_B = drawn(self.head(features_BD), wanted, generator)
+                written.append(from_mu_law(new_B))
+        sounds = torch.stack(written, 1).numpy()
+        return [Sample(sound=sound, sample_rate=audio.sample_rate, label=label) for sound, label in zip(sounds, labels, strict=True)]

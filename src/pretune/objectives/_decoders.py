@@ -1,0 +1,105 @@
+"""From codes back to what was encoded: log-mel frames and their sound, or pictures.
+
+Shapes: B items, T codes, E channels of a code, F frames, M mel bands.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pretune.architectures._residual import Residual
+from pretune.backbones import Backbone
+from pretune.errors import SettingError
+from pretune.modalities._audio_spectrum import LogMel
+from pretune.modalities._griffin_lim import griffin_lim
+from pretune.modalities.audio import Audio
+from pretune.modalities.image import Image
+from pretune.objectives._sampling import Sample, Wanted
+from pretune.types import Features
+
+_LAYERS = 2
+"""Residual blocks of a decoder."""
+
+
+class Decoder(nn.Module):
+    """What both decoders share: `shape` of the grid of codes, `network` from codes to the target, and its scale."""
+
+    def __init__(self, shape: tuple[int, ...], code_width: int, width: int, outputs: int, halvings: int) -> None:
+        super().__init__()
+        self.shape, planar = shape, len(shape) == 2
+        convolution, transposed = (nn.Conv2d, nn.ConvTranspose2d) if planar else (nn.Conv1d, nn.ConvTranspose1d)
+        rising: list[nn.Module] = []
+        for _ in range(halvings):
+            rising += [nn.GELU(), transposed(width, width, 4, 2, 1)]
+        self.network = nn.Sequential(
+            convolution(code_width, width, 3, padding=1),
+            *(Residual(width, planar=planar) for _ in range(_LAYERS)),
+            *rising,
+            nn.GELU(),
+            convolution(width, outputs, 3, padding=1),
+        )
+
+    def forward(self, codes_BTE: Tensor) -> Tensor:
+        """Return what was encoded, channels first."""
+        return self.network(codes_BTE.transpose(1, 2).unflatten(2, self.shape))
+
+
+class SoundDecoder(Decoder):
+    """Codes (B, T, E) -> log-mel (B, M, F), in units in which its deviation is about one."""
+
+    def __init__(self, backbone: Backbone, code_width: int) -> None:
+        audio = backbone.modality
+        assert isinstance(audio, Audio)
+        if audio.features != "log_mel":
+            raise SettingError(f"objective=autoencode takes sounds as log-mel, as scratch:audiovqvae does; got {audio.features}.")
+        spectrum = audio.normaliser()
+        assert isinstance(spectrum, LogMel)
+        silence = spectrum(Features(tensor=torch.zeros(1, audio.window), layout="raw"))
+        encoded = backbone(silence).tensor
+        frames, length = silence.tensor.shape[1], encoded.shape[1]
+        halvings = round(math.log2(frames / length))
+        super().__init__((length,), code_width, backbone.width, audio.mels, halvings)
+        self.audio, self.spectrum, self.frames = audio, spectrum, frames
+
+    def forward(self, codes_BTE: Tensor) -> Tensor:
+        """Return (B, M, F)."""
+        return super().forward(codes_BTE)[..., : self.frames]
+
+    def target(self, features: Features) -> Tensor:
+        """Return what is to be decoded of the encoder's input."""
+        return features.tensor.transpose(1, 2) * 2
+
+    def samples(self, decoded_BMF: Tensor, labels: list[str | None], wanted: Wanted) -> list[Sample]:
+        """Return sounds."""
+        sounds_BT = griffin_lim(decoded_BMF.float().transpose(1, 2) / 2, self.spectrum.bank, self.spectrum.hop, wanted.seed)
+        sounds = sounds_BT[:, : wanted.length].clamp(-1, 1).numpy()
+        return [Sample(sound=one, sample_rate=self.audio.sample_rate, label=label) for one, label in zip(sounds, labels, strict=True)]
+
+
+class PictureDecoder(Decoder):
+    """Codes (B, T, E) -> pictures (B, 3, H, W), normalised as the encoder's input."""
+
+    def __init__(self, backbone: Backbone, code_width: int) -> None:
+        image = backbone.modality
+        assert isinstance(image, Image)
+        if backbone.layout != "map":
+            raise SettingError(
+                f"objective=autoencode needs a network that keeps a map, such as scratch:vqvae; {backbone.builder.id} does not."
+            )
+        encoded = backbone(Features(tensor=torch.zeros(1, 3, image.size, image.size), layout="map")).tensor
+        halvings = round(math.log2(image.size / encoded.shape[-1]))
+        super().__init__(tuple(encoded.shape[2:]), code_width, backbone.width, 3, halvings)
+        self.image = image
+
+    def target(self, features: Features) -> Tensor:
+        """Return what is to be decoded of the encoder's input."""
+        return features.tensor
+
+    def samples(self, decoded_BCHW: Tensor, labels: list[str | None], wanted: Wanted) -> list[Sample]:
+        """Return pictures."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.image.mean, self.image.std))
+        pixels = ((decoded_BCHW.float() * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        return [Sample(picture=one, label=label) for one, label in zip(pixels, labels, strict=True)]
