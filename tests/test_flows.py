@@ -158,6 +158,7 @@ def test_ctrl_c_leaves_a_run_that_the_printed_line_resumes(home: Path) -> None:
     assert "Traceback" not in said
     line = said[said.index("pretune finetune") :].strip().splitlines()[0]
     assert "resume=true" in line
+    assert "strategy.probe" not in line, "only what differs from the defaults"
     assert "epochs=400" in line
 
 

@@ -1,4 +1,4 @@
-"""The README's commands, taken from its text and typed at the real command line, on data made on the spot."""
+"""The README's commands, taken from its text and typed at the real command line, on data made on the spot; the guides' settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from tests.data_files import sentences, table_of
 from tests.sounds import write_tones
 from tests.test_flows import environment, folder, picture
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
-def commands(about: str) -> list[list[str]]:
-    """Return the words of the README's pretune commands that name some data, in order."""
-    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+def commands(about: str, page: Path = README) -> list[list[str]]:
+    """Return the words of a page's pretune commands that name some data, in order."""
+    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
     lines = re.findall(r"^(?:\.venv/bin/)?pretune (.*)$", fenced, re.MULTILINE)
     split = [shlex.split(line, comments=True) for line in lines]
     return [words for words in split if any(re.search(rf"\b{about}\b", word) for word in words)]
@@ -79,7 +80,10 @@ def test_sounds(home: Path) -> None:
     assert score(home / predict[1]) >= 0.8
 
 
-@pytest.mark.parametrize("words", commands("finetune"), ids=" ".join)
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("words", [words for page in PAGES for words in commands("finetune", page)], ids=" ".join)
 def test_every_setting_that_is_shown_exists(words: list[str]) -> None:
     given = parse(words)
     assert recipe.read(given.words[0], given.recipes, given.settings).data == given.words[0]

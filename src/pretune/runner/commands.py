@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pretune import config
+from pretune import config, registry
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 
@@ -24,19 +24,20 @@ def as_assignments(recipe: Recipe | Pretraining) -> list[str]:
         if key in _SECTIONS:
             words += [_word(k, v) for k, v in value.items() if v != plain[key][k]]
         elif isinstance(value, dict):
-            words += _component(key, value, plain[key])
+            words += [_word(key, value["name"])] if value.get("name") != (plain[key] or {}).get("name") else []
+            words += _settings(key, getattr(recipe, key))
         elif isinstance(value, list):
             words += [_word(key, ",".join(part["name"] for part in value))]
-            words += [_word(f"{key}.{part['name']}.{k}", v) for part in value for k, v in part.items() if k != "name"]
+            words += [word for part in getattr(recipe, key) for word in _settings(f"{key}.{registry.name_of(part)}", part)]
         else:
             words.append(_word(key, value))
     return words
 
 
-def _component(key: str, value: dict[str, Any], plain: Any) -> list[str]:
-    same = plain if isinstance(plain, dict) and plain.get("name") == value.get("name") else {}
-    named = [] if same else [_word(key, value["name"])]
-    return named + [_word(f"{key}.{k}", v) for k, v in value.items() if k != "name" and v is not None and v != same.get(k)]
+def _settings(key: str, component: Any) -> list[str]:
+    """Return the words for a component's fields that differ from its own defaults."""
+    plain = config.to_tree(type(component)())
+    return [_word(f"{key}.{k}", v) for k, v in config.to_tree(component).items() if k != "name" and v != plain[k]]
 
 
 def _word(key: str, value: Any) -> str:

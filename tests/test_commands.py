@@ -1,0 +1,36 @@
+"""A recipe written back as words: short, and the same recipe again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pretune.recipe import Recipe
+from pretune.runner.commands import as_assignments, resume_line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "strategy=full",
+        "strategy=full strategy.lr_decay=0.9 epochs=3 clip=auto",
+        "strategy=lora strategy.rank=4 backbone=torchvision:resnet18 image_size=64",
+        "optim=sgd optim.momentum=0.8 schedule=constant schedule.warmup=0.1",
+        "augmentations=flip,rotation augmentations.rotation.degrees=20.0",
+        "head=mlp task=multilabel task.threshold=0.4 label='two words'",
+        "time=90.0 class_weights=true seed=7 out=elsewhere",
+    ],
+)
+def test_it_comes_back_as_it_was_typed(words: str) -> None:
+    made = Recipe.from_settings("photos/", *shlex.split(words))
+    written = as_assignments(made)
+    assert sorted(shlex.split(" ".join(written))) == sorted(shlex.split(words))
+    assert Recipe.from_settings("photos/", *shlex.split(" ".join(written))) == made
+
+
+def test_the_line_that_resumes_is_quoted() -> None:
+    line = resume_line(Recipe.from_settings("my photos/", "strategy=full"), Path("runs/my photos-001"))
+    assert shlex.split(line) == ["pretune", "finetune", "my photos/", "strategy=full", "out=runs/my photos-001", "resume=true"]
