@@ -5,6 +5,7 @@ from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
 from pretune.backbones._load import build, default, for_modality, load
 from pretune.backbones._packages import PackageFile, PackageWeights
+from pretune.backbones._retokenize import retokenized
 
 __all__ = [
     "Backbone",
@@ -21,5 +22,6 @@ __all__ = [
     "load",
     "load_matching",
     "read",
+    "retokenized",
     "save",
 ]

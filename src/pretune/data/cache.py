@@ -47,13 +47,14 @@ class Cache:
         self.root = Path(root or default).expanduser().absolute()
         self.limit = limit
 
-    def build(self, kind: str, key: str, make: Callable[[Path], object]) -> Path:
+    def build(self, kind: str, key: str, make: Callable[[Path], object], whole: Callable[[Path], bool] | None = None) -> Path:
         """Return the entry's path, made by `make(path)` if it is absent or damaged.
 
         Args:
             kind: what sort of thing, a folder name.
             key: hash of everything the entry depends on.
             make: writes the entry to the path it is given, a new name beside the final one.
+            whole: tells whether an entry is undamaged; by default whether a folder is a whole store.
 
         Raises:
             NoRoom: the disk is full or read-only, or `make` gave up for want of room; do without the cache.
@@ -62,7 +63,7 @@ class Cache:
         self._open(path)
         try:
             with self._lock(path, "build", fcntl.LOCK_EX):
-                if not _is_whole(path):
+                if not (whole or _is_whole)(path):
                     _make(path, make)
             os.utime(path)
             if self.limit is not None:

@@ -6,32 +6,33 @@ hash and look at, and once for each thing made of it (a tokenizer, a file of tok
 
 from __future__ import annotations
 
-import codecs
+import functools
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from pretune.data import arrow, sources
+from pretune.data import documents, sources
+from pretune.data.documents import Piece
+from pretune.data.parts import part_of_file, part_of_folder
 from pretune.data.table import Columns
-from pretune.data.tree import walk
+from pretune.data.tree import File, walk
 from pretune.errors import BadItem, DataError
 from pretune.modalities import _encodings
 from pretune.modalities._formats import ending
-from pretune.types import LedgerEntry
+from pretune.types import LedgerEntry, Row, Split
 
-PIECE = 1 << 20
-"""Characters of a document that are held at a time, about."""
 _TEXTS = frozenset((".txt", ".md", ".text", ".rst"))
+_LINES = frozenset((".jsonl", ".ndjson"))
+_PARQUET = frozenset((".parquet", ".pq"))
 _TABLES = frozenset((".csv", ".tsv", ".json"))
-_NAMES = ("text", "content", "document", "body", "sentence")
-"""Columns that hold a document, where none is named."""
+_ABOUT = ("readme", "license", "licence")
+"""Beginnings of the names of files that are about a corpus and not part of it."""
 
-Piece = tuple[str, bool]
-"""Some text, and whether its document ends here."""
+Reader = Callable[[], Iterator[Piece]]
+"""Begins at the first document, every time."""
 
 
 @dataclass(kw_only=True)
@@ -39,7 +40,7 @@ class Corpus:
     """Documents that can be gone through again and again."""
 
     root: Path
-    read: Callable[[], Iterator[Piece]]
+    read: Reader
     """Begins at the first document; the same every time."""
     said: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
@@ -52,16 +53,21 @@ class Corpus:
     held_share: float = 0.0
     seed: int = 0
 
+    def note(self, entry: LedgerEntry) -> None:
+        """Keep what was left out; texts are gone through more than once, and told of the first time."""
+        if not self.digest:
+            self.ledger.append(entry)
+
     def train(self) -> Iterator[Piece]:
         """Yield what is learned from."""
         return self._part(held=False)
 
     def held(self) -> Iterator[Piece]:
-        """Yield what is only measured on: of one document its end, of several whole documents at random."""
+        """Yield what is only measured on: of many documents some at random, of a few the end of the last."""
         return self._part(held=True)
 
     def _part(self, *, held: bool) -> Iterator[Piece]:
-        if self.documents == 1:
+        if self.documents * self.held_share < 1:
             yield from self._end(int(self.characters * (1 - self.held_share)), held)
             return
         chosen = self.chosen()
@@ -136,7 +142,8 @@ def digest(text: str) -> str:
 
 
 def _say(corpus: Corpus, skipped: int) -> None:
-    corpus.said.insert(0, f"{corpus.root}: {corpus.documents:,} documents, {corpus.characters:,} characters.")
+    word = "document" if corpus.documents == 1 else "documents"
+    corpus.said.insert(0, f"{corpus.root}: {corpus.documents:,} {word}, {corpus.characters:,} characters.")
     if corpus.replaced:
         share = corpus.replaced / corpus.characters
         corpus.said.append(f"{corpus.replaced:,} invalid bytes ({share:.2%} of the text) are read as the replacement character U+FFFD.")
@@ -147,41 +154,74 @@ def _say(corpus: Corpus, skipped: int) -> None:
 # --- what there is -------------------------------------------------------------------------------
 
 
-def _opened(path: Path, columns: Columns, corpus: Corpus) -> Callable[[], Iterator[Piece]]:
-    """Return a function that goes through all pieces under `path`."""
+def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
+    """Return what goes through all pieces under `path`."""
     if path.is_file():
         return _file(path, columns, corpus)
     tree = walk(path)
-    files = [tree.path(file) for file in tree.files]
-    texts = [file for file in files if ending(file.name) in _TEXTS and not file.name.startswith(("README", "LICENSE", "LICENCE"))]
-    if texts and not _is_labelled(path, columns):
-        return lambda: (piece for file in texts for piece in _text_file(file, corpus))
-    lines = [file for file in files if ending(file.name) in (".jsonl", ".ndjson", ".parquet")]
-    if lines and not _is_labelled(path, columns):
-        readers = [_file(file, columns, corpus) for file in lines]
-        return lambda: (piece for reader in readers for piece in reader())
-    return _labelled(path, columns, corpus)
-
-
-def _file(path: Path, columns: Columns, corpus: Corpus) -> Callable[[], Iterator[Piece]]:
-    kind = ending(path.name)
-    if kind in (".jsonl", ".ndjson"):
-        return lambda: _json_lines(path, columns)
-    if kind == ".parquet":
-        return lambda: _parquet(path, columns)
-    if kind in _TABLES:
+    wanted = [file for file in tree.files if not file.parts[-1].casefold().startswith(_ABOUT)]
+    streams = [file for file in wanted if ending(file.parts[-1]) in _TEXTS | _LINES | _PARQUET]
+    if not streams or _has_classes(path, columns, streams):
         return _labelled(path, columns, corpus)
-    return lambda: _text_file(path, corpus)
+    corpus.ledger += tree.ledger("text")
+    if len(streams) < len(wanted):
+        corpus.said.append(f"{len(wanted) - len(streams):,} files of other kinds are not read.")
+    readers = [_member(tree.path(file), columns, corpus) for file in _learned_from(streams, corpus)]
+    found = [reader for reader in readers if reader is not None]
+    if not found and corpus.ledger:
+        raise DataError(f"{path} holds no text to learn from: {corpus.ledger[0].item} {corpus.ledger[0].detail}.")
+    return lambda: (piece for reader in found for piece in reader())
 
 
-def _is_labelled(path: Path, columns: Columns) -> bool:
+def _has_classes(path: Path, columns: Columns, streams: list[File]) -> bool:
+    """Tell whether a folder of text files is labelled data: records say themselves which part they are of."""
+    if not all(ending(file.parts[-1]) in _TEXTS for file in streams):
+        return False
     try:
         return sources.read(path, columns, modality="text").task is not None
     except DataError:
         return False
 
 
-def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Callable[[], Iterator[Piece]]:
+def _learned_from(files: list[File], corpus: Corpus) -> list[File]:
+    """Leave out the files of val and test where others are called train."""
+    parts = [_part(file) for file in files]
+    if "train" not in parts:
+        return files
+    chosen = [file for file, part in zip(files, parts, strict=True) if part not in ("val", "test")]
+    if len(chosen) < len(files):
+        corpus.said.append(f"{len(files) - len(chosen):,} files of the parts val and test are left alone.")
+    return chosen
+
+
+def _part(file: File) -> Split | None:
+    folders = [part for name in file.parts[:-1] if (part := part_of_folder(name))]
+    return folders[0] if folders else part_of_file(Path(file.parts[-1]).stem)
+
+
+def _member(path: Path, columns: Columns, corpus: Corpus) -> Reader | None:
+    """Return the reader of one of many files; None, and a note, where there is no text in it."""
+    if ending(path.name) not in _TEXTS:
+        return _file(path, columns, corpus)
+    codec = documents.codec_or_note(path, corpus.note)
+    return None if codec is None else functools.partial(documents.text_file, path, codec)
+
+
+def _file(path: Path, columns: Columns, corpus: Corpus) -> Reader:
+    kind = ending(path.name)
+    if kind in _LINES:
+        return lambda: documents.json_lines(path, columns, corpus.note)
+    if kind in _PARQUET:
+        return lambda: documents.parquet(path, columns, corpus.note)
+    if kind in _TABLES:
+        return _labelled(path, columns, corpus)
+    try:
+        return functools.partial(documents.text_file, path, documents.codec_of(path))
+    except BadItem as error:
+        raise DataError(f"{path} {error.detail}. Give plain text files; convert others first.") from None
+
+
+def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     """Read a table or labelled texts, of which only the training part may be learned from."""
     try:
         table = sources.read(path, columns, modality="text", learn=False)
@@ -192,82 +232,11 @@ def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Callable[[], Iter
     if len(rows) < len(table.rows):
         corpus.said.append(f"only the {len(rows):,} texts of the part train are learned from; val and test are left alone.")
     corpus.ledger += table.ledger
-    return lambda: ((text, True) for row in rows for text in [_row_text(row.text, row.path)] if text)
+    return lambda: (piece for row in rows for piece in _row(row, corpus))
 
 
-def _row_text(text: tuple[str, ...] | None, path: Path | None) -> str:
-    return "\n".join(text) if text is not None else _encodings.decode(path.read_bytes()).text if path else ""
-
-
-# --- kinds of files ------------------------------------------------------------------------------
-
-
-def _text_file(path: Path, corpus: Corpus) -> Iterator[Piece]:
-    r"""Yield one file's text: line ends become "\n"; marks of byte order and form feeds go."""
-    try:
-        codec = _codec(path)
-    except BadItem as error:
-        raise DataError(f"{path} {error.detail}. Give plain text files; convert others first.") from None
-    decoder = codecs.getincrementaldecoder(codec)("replace")
-    before, held = "", ""
-    with path.open("rb") as stream:
-        while raw := stream.read(PIECE):
-            if before:
-                yield before, False
-            text = held + decoder.decode(raw)
-            held = "\r" if text.endswith("\r") else ""  # its line feed may come with the next piece
-            before = _cleaned(text.removesuffix("\r"))
-    yield before + _cleaned(held + decoder.decode(b"", final=True)), True
-
-
-def _codec(path: Path) -> str:
-    """Return the codec a file's beginning shows."""
-    with path.open("rb") as stream:
-        head = stream.read(PIECE)
-    found = _encodings.decode(head[: len(head) - len(head) % 4] or head)
-    known = {"Windows-1252": "cp1252", "Latin-1": "latin-1", "GB18030": "gb18030", "UTF-16": "utf-16", "UTF-32": "utf-32"}
-    codec = known.get(found.encoding, "utf-8")
-    if codec == "utf-16" and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
-    return codec
-
-
-def _cleaned(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "").replace("\f", "\n")
-
-
-def _json_lines(path: Path, columns: Columns) -> Iterator[Piece]:
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number} is not JSON ({error}).") from None
-            yield _field(record, columns, f"{path}:{number}"), True
-
-
-def _field(record: object, columns: Columns, where: str) -> str:
-    """Return a record's document: the named column, else the usual one, else its only text."""
-    if isinstance(record, str):
-        return record
-    if not isinstance(record, dict):
-        raise DataError(f"{where} is neither a text nor an object with one.")
-    name = columns.text or next((n for n in _NAMES if isinstance(record.get(n), str)), None)
-    strings = [key for key, value in record.items() if isinstance(value, str)]
-    name = name or (strings[0] if len(strings) == 1 else None)
-    if name is None or not isinstance(record.get(name), str):
-        raise DataError(f"{where}: it is not clear which field is the text ({', '.join(map(str, record))}). Name it: text=…")
-    return record[name]
-
-
-def _parquet(path: Path, columns: Columns) -> Iterator[Piece]:
-    for batch in arrow.batches(path):
-        for record in batch:
-            yield _field(record, columns, str(path)), True
-
-
-def pieces_text(pieces: Iterable[Piece]) -> Iterator[str]:
-    """Yield the text alone, for whoever does not care where documents end."""
-    return (text for text, _ in pieces)
+def _row(row: Row, corpus: Corpus) -> Iterator[Piece]:
+    if row.path is None:
+        yield _encodings.replace_damage("\n".join(row.text or ())), True
+    elif (codec := documents.codec_or_note(row.path, corpus.note)) is not None:
+        yield from documents.text_file(row.path, codec)

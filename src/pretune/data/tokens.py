@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from pretune import config
 from pretune.data.cache import Cache
-from pretune.data.corpus import Corpus, Piece
+from pretune.data.corpus import Corpus
 from pretune.data.dataset import Index
+from pretune.data.documents import Piece
 from pretune.errors import DataError
 from pretune.types import Batch, Features
 
@@ -78,10 +79,19 @@ def tokenized(corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache:
         **{k: v for k, v in tokenizer.working().items() if k != "max_tokens"},
     }
     pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.held()))
-    folder = cache.build("tokens", config.digest(key), lambda path: _write(path, pieces, tokenizer))
+    folder = cache.build("tokens", config.digest(key), lambda path: _write(path, pieces, tokenizer), whole=_is_whole)
     facts = json.loads((folder / _FACTS).read_text())
     ids = np.memmap(folder / "ids", dtype=facts.pop("dtype"), mode="r") if facts.pop("tokens") else np.zeros(0, np.uint16)
     return TokenStream(ids=ids, counts=np.load(folder / "counts.npy"), **facts)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a folder holds all that `_write` wrote."""
+    try:
+        facts = json.loads((folder / _FACTS).read_text())
+        return (folder / "ids").stat().st_size == facts["tokens"] * np.dtype(facts["dtype"]).itemsize and (folder / "counts.npy").exists()
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _write(folder: Path, pieces: Iterator[Piece], tokenizer: Tokenizes) -> None:

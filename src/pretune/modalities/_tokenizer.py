@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Ids = NDArray[np.int32]
 ENDS = ("<|endoftext|>", "</s>", "[SEP]", "<|im_end|>")
 """Tokens that end a document, the first that a vocabulary has."""
+MASKS = ("[MASK]", "<mask>")
+"""Tokens that stand where one is hidden."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,21 @@ def special_id(content: str, *tokens: str) -> int | None:
     tokenizer = load(content)
     ids = (tokenizer.token_to_id(token) for token in tokens)
     return next((i for i in ids if i is not None), None)
+
+
+@functools.lru_cache(maxsize=8)
+def special_ids(content: str) -> tuple[int, ...]:
+    """Return the ids of all special tokens, in order."""
+    return tuple(sorted(int(token["id"]) for token in json.loads(content)["added_tokens"] if token["special"]))
+
+
+def with_special(content: str, token: str) -> str:
+    """Return the tokenizer with one more special token; all others keep their ids."""
+    from tokenizers import AddedToken, Tokenizer
+
+    tokenizer = Tokenizer.from_str(content)
+    tokenizer.add_special_tokens([AddedToken(token, special=True)])
+    return tokenizer.to_str()
 
 
 @functools.lru_cache(maxsize=8)

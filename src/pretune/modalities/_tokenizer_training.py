@@ -7,7 +7,7 @@ Regularization", 2018 (unigram). Deterministic in the texts, their order and the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,7 +17,7 @@ Units = Literal["word", "piece", "unigram", "character"]
 PAD, UNKNOWN, SEPARATOR, MASK = "[PAD]", "[UNK]", "[SEP]", "[MASK]"
 
 
-def make(texts: Iterable[str], vocabulary: int, units: Units, verbatim: bool = False) -> str:
+def make(texts: Iterable[str], vocabulary: int, units: Units, *, verbatim: bool = False, masked: bool = False) -> str:
     """Return the JSON of a tokenizer made from texts.
 
     Args:
@@ -27,27 +27,25 @@ def make(texts: Iterable[str], vocabulary: int, units: Units, verbatim: bool = F
             bytes), 'character'. Of bytes nothing is unknown.
         verbatim: keep case, spaces and line ends, so that decoded ids are the text; else words and characters are
             read in lower case and spaces only separate.
+        masked: add a token to hide others behind.
     """
     from tokenizers import processors
 
-    tokenizer, trainer = _of_bytes(vocabulary, units, verbatim) if units in ("piece", "unigram") else _of_words(vocabulary, units, verbatim)
+    special = [PAD, UNKNOWN, SEPARATOR, *([MASK] if masked else [])]
+    cut = _of_bytes if units in ("piece", "unigram") else _of_words
+    tokenizer, trainer = cut(vocabulary, units, verbatim, special)
     tokenizer.train_from_iterator(texts, trainer)
-    separator = (SEPARATOR, _special(verbatim).index(SEPARATOR))
+    separator = (SEPARATOR, special.index(SEPARATOR))
     tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair=f"$A {SEPARATOR} $B", special_tokens=[separator])
     return tokenizer.to_str()
 
 
-def _special(verbatim: bool) -> list[str]:
-    """Return the special tokens, by id; corpora get one to hide words behind."""
-    return [PAD, UNKNOWN, SEPARATOR, *([MASK] if verbatim else [])]
-
-
-def _of_bytes(vocabulary: int, units: Units, verbatim: bool) -> tuple[Tokenizer, Trainer]:
+def _of_bytes(vocabulary: int, units: Units, verbatim: bool, special: list[str]) -> tuple[Tokenizer, Trainer]:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-    shared = {
+    shared: Any = {
         "vocab_size": vocabulary,
-        "special_tokens": _special(verbatim),
+        "special_tokens": special,
         "initial_alphabet": sorted(pre_tokenizers.ByteLevel.alphabet()),
         "show_progress": False,
     }
@@ -62,7 +60,7 @@ def _of_bytes(vocabulary: int, units: Units, verbatim: bool) -> tuple[Tokenizer,
     return tokenizer, trainer
 
 
-def _of_words(vocabulary: int, units: Units, verbatim: bool) -> tuple[Tokenizer, Trainer]:
+def _of_words(vocabulary: int, units: Units, verbatim: bool, special: list[str]) -> tuple[Tokenizer, Trainer]:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
@@ -75,5 +73,5 @@ def _of_words(vocabulary: int, units: Units, verbatim: bool) -> tuple[Tokenizer,
         tokenizer.normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=True)
         words = pre_tokenizers.BertPreTokenizer()
         tokenizer.pre_tokenizer = words if units == "word" else pre_tokenizers.Sequence([words, letters])
-    trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=_special(verbatim), show_progress=False)
+    trainer = trainers.WordLevelTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     return tokenizer, trainer

@@ -13,7 +13,7 @@ from torch import nn
 
 from pretune.config import Within
 from pretune.errors import BadItem, SettingError
-from pretune.modalities import _encodings, _formats, _text_floor, _tokenizer, _tokenizer_training
+from pretune.modalities import _encodings, _formats, _text_floor, _tokenizer, _tokenizer_training, _word_starts
 from pretune.modalities._tokenizer_training import Units
 from pretune.types import Decoded, Features, Finding
 
@@ -88,13 +88,13 @@ class Text:
         size = _tokenizer.load(made.tokenizer).get_vocab_size()
         return made, f"tokenizer made from {len(rows):,} texts (labels unseen): {size:,} {self.units}s"
 
-    def learned_from(self, texts: Iterable[str]) -> Text:
-        """Return the same preprocessing with a tokenizer made from these texts.
+    def learned_from(self, texts: Iterable[str], *, masked: bool = False) -> Text:
+        """Return the same preprocessing with a tokenizer made from these texts; `masked` adds a token to hide others behind.
 
         Raises:
             SettingError: the vocabulary cannot hold even single letters (of pieces: the 256 bytes).
         """
-        content = _tokenizer_training.make(texts, self.vocabulary, self.units, self.verbatim)
+        content = _tokenizer_training.make(texts, self.vocabulary, self.units, verbatim=self.verbatim, masked=masked)
         size = _tokenizer.load(content).get_vocab_size()
         if size > self.vocabulary:
             raise SettingError(f"vocabulary={self.vocabulary} is too small: the {self.units}s alone need {size}.")
@@ -116,6 +116,35 @@ class Text:
     def unknown(self) -> int | None:
         """The id of what the vocabulary cannot spell."""
         return _tokenizer.unknown_id(self.tokenizer)
+
+    @property
+    def mask(self) -> int | None:
+        """The id that stands where a token is hidden; None where the tokenizer has none."""
+        return _tokenizer.special_id(self.tokenizer, *_tokenizer.MASKS)
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """The ids that are no text, the unknown among them."""
+        return _tokenizer.special_ids(self.tokenizer)
+
+    @property
+    def room(self) -> int:
+        """Tokens of a text that fit between the special ones around it."""
+        return self.max_tokens - len(_tokenizer.frame(self.tokenizer, False))
+
+    @property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids before a text and after it."""
+        frame = _tokenizer.frame(self.tokenizer, False)
+        return frame.before, frame.after
+
+    def words(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which ids (V,) begin a word, and after which ids the next one does."""
+        return _word_starts.of(self.tokenizer)
+
+    def with_mask(self) -> Text:
+        """Return the same preprocessing with a token to hide others behind; all ids stay."""
+        return self if self.mask is not None else replace(self, tokenizer=_tokenizer.with_special(self.tokenizer, _tokenizer.MASKS[0]))
 
     def ids(self, text: str) -> NDArray[np.int32]:
         """Return the ids of a text, (T,), whole and without special tokens."""

@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from pretune.backbones import Backbone
-from pretune.errors import SettingError
+from pretune.backbones._retokenize import token_table
 
 CHUNK = 1 << 22
 """Logits held at a time."""
@@ -46,18 +46,22 @@ class TokenHead(nn.Module):
         """Return float32 logits (…, V)."""
         return F.linear(self.transform(x_ND), self._table[0].weight, self.bias).float()
 
+    @torch.no_grad()
+    def accuracy(self, x_ND: Tensor, targets_N: Tensor) -> float:
+        """Return the share of targets that are the likeliest token."""
+        rows = max(1, CHUNK // self._table[0].num_embeddings)
+        parts = zip(x_ND.split(rows), targets_N.split(rows), strict=True)
+        return float(sum((self.logits(x).argmax(-1) == t).sum() for x, t in parts)) / len(targets_N)
 
-def token_table(backbone: Backbone) -> nn.Embedding:
-    """Return the embedding of token ids: the largest table of the first stage that has one.
 
-    Raises:
-        SettingError: the network has none, so it does not take tokens.
-    """
-    for stage in backbone.stages.values():
-        tables = [module for module in stage.modules() if isinstance(module, nn.Embedding)]
-        if tables:
-            return max(tables, key=lambda table: table.num_embeddings)
-    raise SettingError(f"{backbone.builder.id} has no table of tokens, so it cannot learn to predict them.")
+def above_unigram(metrics: dict[str, float], floors: dict[str, float], what: str) -> list[str]:
+    """Return a sentence where a loss is no better than token frequencies alone: the network looks at nothing."""
+    if "unigram" not in floors or metrics["loss"] < 0.97 * floors["unigram"]:
+        return []
+    return [
+        f"the loss on {what}, {metrics['loss']:.3f} nats, is at the floor of token frequencies alone ({floors['unigram']:.3f}): "
+        "the network has not yet learned to look at the other tokens. Train longer (epochs=…, time=…), on more text, or at another lr."
+    ]
 
 
 def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:

@@ -31,10 +31,15 @@ class Masked:
 
     share: Annotated[float | None, Within(0, 0.95, above=True)] = None
     """Share that is hidden; auto is what suits the modality."""
+    whole_words: bool = False
+    """Texts: hide all pieces of a word or none."""
+
+    verbatim: ClassVar[bool] = False
+    """Whether a tokenizer made for it keeps case and spaces: only what writes texts needs them."""
 
     def block(self, text: Text) -> tuple[int, int]:
-        """Return the length of a block of ids and how far apart two begin."""
-        return text.max_tokens, text.max_tokens
+        """Return the length of a block of ids and how far apart two begin; the tokenizer's special tokens come around it."""
+        return text.room, text.room
 
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner for the network's modality."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +47,7 @@ class Material:
     floors: dict[str, float] = field(default_factory=dict)
     """Losses, in the units of the objective's, that need no network."""
     per_character: float | None = None
-    """Texts: tokens a character of the held part, which turns nats per token into nats per character."""
+    """Of what writes texts: tokens a character of the held part, which turns nats per token into nats per character."""
     classes: tuple[str, ...] = ()
     """Names of the labels that the views carry."""
 
@@ -63,13 +64,13 @@ def text_material(
     report_ledger(ledger, reporter)
     for line in said:
         (reporter.warn if "invalid" in line else reporter.say)(line)
-    backbone = _with_tokenizer(recipe, backbone, parts, reporter)
+    backbone = _with_tokenizer(recipe, objective, backbone, parts, reporter)
     text = backbone.modality
     assert isinstance(text, Text)
     streams = {part: tokenized(parts, part, text, cache) for part in ("train", "held")}
     length, stride = objective.block(text)
     views = {part: BlockView(stream, length, stride, moving=part == "train", seed=seed, name=part) for part, stream in streams.items()}
-    held = streams["held"]
+    held, writes = streams["held"], _writes(objective)
     if held.unknown:
         reporter.warn(f"{held.unknown:,} of the {len(held):,} held-out tokens are unknown to the tokenizer.")
     counts = {
@@ -83,27 +84,38 @@ def text_material(
         said=said,
         ledger=ledger,
         counts=counts,
-        floors={"unigram": unigram(streams["train"].counts, held.counts)},
-        per_character=len(held) / max(1, held.characters),
+        floors={"unigram": unigram(streams["train"].counts, held.counts, () if writes else text.special)},
+        per_character=len(held) / max(1, held.characters) if writes else None,
     )
 
 
-def unigram(train: np.ndarray, held: np.ndarray) -> float:
-    """Return the held-out nats per token of token frequencies alone, one added to each count."""
+def unigram(train: np.ndarray, held: np.ndarray, unscored: Sequence[int] = ()) -> float:
+    """Return the held-out nats per token of token frequencies alone, one added to each count; `unscored` ids are left out."""
+    train, held = np.delete(train, unscored), np.delete(held, unscored)
     log_p = np.log((train + 1) / (train + 1).sum())
     return float(-(held * log_p).sum() / max(1, held.sum()))
 
 
-def _with_tokenizer(recipe: Pretraining, backbone: Backbone, parts: list[Corpus], reporter: Reporter) -> Backbone:
-    """Make a tokenizer where none came with the weights, and build the fresh network anew with a table of its size."""
+def _writes(objective: Any) -> bool:
+    """Tell whether an objective writes texts: it predicts every token, and its tokenizer keeps all of a text."""
+    return bool(getattr(objective, "verbatim", True))
+
+
+def _with_tokenizer(recipe: Pretraining, objective: Any, backbone: Backbone, parts: list[Corpus], reporter: Reporter) -> Backbone:
+    """Make a tokenizer where none came with the weights, and build the fresh network anew with a table of its size.
+
+    What hides tokens needs one to hide them behind: a tokenizer without one gets it, and the table a row.
+    """
     text = backbone.modality
     assert isinstance(text, Text)
     wanted = {key: value for key in ("units", "vocabulary") if (value := getattr(recipe.corpus, key)) is not None}
     if text.tokenizer:
         if wanted:
             raise SettingError(f"{', '.join(wanted)} cannot be chosen: {backbone.builder.id} comes with its own tokenizer.")
-        return backbone
-    made = replace(text, **wanted, verbatim=True).learned_from(piece for part in parts for piece, _ in part.train())
+        return backbone if _writes(objective) else backbones.retokenized(backbone, text.with_mask().tokenizer)
+    writes = _writes(objective)
+    pieces = (piece for part in parts for piece, _ in part.train())
+    made = replace(text, **wanted, verbatim=writes).learned_from(pieces, masked=not writes)
     reporter.say(f"tokenizer made from the training part: {made.size:,} {made.units}s")
     settings = {**backbone.builder.settings, "vocabulary": made.size, "units": made.units}
     torch.manual_seed(recipe.training.seed)
@@ -145,12 +157,7 @@ def item_material(
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
     classes, targets = _targets(done.rows, objective)
-    views = {
-        part: _view(
-            done, places, backbone, None if targets is None else targets[torch.from_numpy(places)], recipe, suggested, objective, part
-        )
-        for part, places in parts.items()
-    }
+    views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
     return Material(
         backbone=backbone,
         train=views["train"],
@@ -209,7 +216,9 @@ def _view(
     chosen = preset(recipe.augment or suggested.augment, kind) if augments else ()
     crop = next((one for one in chosen if one.acts == "view"), None)
     mixing = tuple(cast(BatchAugmentation, one) for one in chosen if one.acts == "batch")
-    view: View = StoreView(done.store, places, backbone.modality, targets, crop, recipe.training.seed)
+    here = None if targets is None else targets[torch.from_numpy(places)]
+    view: View = StoreView(done.store, places, backbone.modality, here, crop, recipe.training.seed)
     if mixing:
-        view = AugmentedView(view, mixing, None, recipe.training.seed)
+        classes = None if targets is None else int(targets.max()) + 1
+        view = AugmentedView(view, mixing, classes, recipe.training.seed)
     return Stacked(view, views) if views > 1 else view
