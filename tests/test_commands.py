@@ -18,7 +18,7 @@ from pretune.runner.commands import as_assignments, resume_line
         "strategy=full",
         "strategy=full strategy.lr_decay=0.9 epochs=3 clip=auto",
         "strategy=lora strategy.rank=4 backbone=torchvision:resnet18 image_size=64",
-        "optim=sgd optim.momentum=0.8 schedule=constant schedule.warmup=0.1",
+        "optim=sgd optim.momentum=0.8 schedule=constant schedule.warmup=0.2",
         "augmentations=flip,rotation augmentations.rotation.degrees=20.0",
         "head=mlp task=multilabel task.threshold=0.4 label='two words'",
         "time=90.0 class_weights=true seed=7 out=elsewhere",

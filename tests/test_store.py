@@ -125,7 +125,7 @@ def test_a_full_disk_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             raise OSError(errno.ENOSPC, "No space left on device")
 
         def close(self) -> None:
-            """Nothing to do."""
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writer, "_file", Full())
     with pytest.raises(NoRoom, match="full"):

@@ -6,6 +6,7 @@ column a key) and what the writer had to say as a whole. It appears by a rename,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -142,7 +143,8 @@ class StoreWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # closing writes what is buffered, and a full disk is why all of it is removed
+            self._file.close()
         shutil.rmtree(self._building, ignore_errors=True)
 
 
