@@ -92,12 +92,14 @@ def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Genera
     """Pass events on, writing them down in batches: at once would cost more than some steps do."""
     pending: list[dict[str, Any]] = []
     flushed = time.monotonic()
-    for event in events:
-        pending.append(event.to_json())
-        if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
-            if device.first:
-                folder.append_events(pending)
-            pending, flushed = [], time.monotonic()
-        yield event
-    if device.first and pending:
-        folder.append_events(pending)
+    try:
+        for event in events:
+            pending.append(event.to_json())
+            if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
+                if device.first:
+                    folder.append_events(pending)
+                pending, flushed = [], time.monotonic()
+            yield event
+    finally:  # a run that is stopped has taken these steps too
+        if device.first and pending:
+            folder.append_events(pending)

@@ -72,7 +72,8 @@ def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
 def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen: Shortcuts) -> Precision:
     """Add the largest micro-batch, a power of two, whose widest map is at most WIDEST bytes."""
     mixes = any(isinstance(module, _BatchNorm) and module.training for module in learner.modules())
-    if mixes or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
+    unseen = seen.widest == 0  # only networks that convolve are watched
+    if mixes or unseen or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
         return precision
     item = seen.widest / min(2, batch.size) / (2 if precision.bfloat16 else 1)
     fits = max(4, 1 << (int(WIDEST / item).bit_length() - 1)) if item < WIDEST else 4

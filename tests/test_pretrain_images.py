@@ -1,0 +1,360 @@
+"""Pretraining on images: what each objective compares, what it must not see, and when it says that nothing was learned."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import pretune as pt
+from pretune import backbones
+from pretune.architectures.vit import Patches, cut, places
+from pretune.augmentations import preset
+from pretune.augmentations.blur import Blur
+from pretune.augmentations.grey import Grey
+from pretune.backbones import Backbone
+from pretune.errors import DataError, Interrupted, SettingError
+from pretune.models.pooling import Pool
+from pretune.objectives import PretextLearner
+from pretune.objectives._items import collapse, effective_rank, spread
+from pretune.objectives._masked_images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
+from pretune.objectives.contrastive import Contrastive, simclr, vicreg
+from pretune.objectives.distillation import Distillation
+from pretune.objectives.masked import Masked
+from pretune.objectives.supervised import Supervised
+from pretune.runner.reporter import Silent
+from pretune.training.events import Event, Stepped
+from pretune.training.optim import Optim
+from pretune.types import Batch, Features
+from tests.test_augmentations import applied, pictures
+from tests.test_flows import folder, losses, pretune
+
+VIT = "scratch:vit,width=12,layers=2,heads=3"
+CNN = "scratch:cnn,width=8,stages=3,depth=1"
+QUICK: dict[str, Any] = {"backbone": "scratch:cnn,width=8,stages=2,depth=1", "image_size": 16, "batch_size": 8, "epochs": 2, "threads": 1}
+
+
+def network(id: str, size: int = 32) -> Backbone:
+    torch.manual_seed(0)
+    return backbones.load(id, offline=True, image_size=size)
+
+
+def batch_of(images: Tensor, targets: Tensor | None = None) -> Batch:
+    return Batch(inputs=Features(tensor=images, layout="raw"), targets=targets, index=torch.arange(len(images)))
+
+
+def images(count: int = 6, size: int = 32) -> Tensor:
+    return pictures(count, size, size)
+
+
+# --- augmentations -------------------------------------------------------------------------------
+
+
+def test_grey_images_have_one_luma_and_the_others_are_left() -> None:
+    before = pictures(200, 4, 4)
+    out = applied(Grey(probability=0.3), before).inputs.tensor
+    grey = (out == out[:, :1]).flatten(1).all(1)
+    assert 0.2 < grey.float().mean() < 0.4
+    assert torch.equal(out[~grey], before[~grey])
+    luma = (before[grey].float() * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+    assert (out[grey][:, 0] - luma).abs().max() <= 0.501
+    assert torch.equal(applied(Grey(probability=0), before).inputs.tensor, before)
+
+
+def test_blur_keeps_flat_images_and_takes_detail_from_others() -> None:
+    flat = torch.full((4, 3, 20, 20), 77, dtype=torch.uint8)
+    assert torch.equal(applied(Blur(probability=1, width=0.1), flat).inputs.tensor, flat)
+    noise = torch.randint(0, 256, (60, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    out = applied(Blur(probability=0.5, width=0.1), noise).inputs.tensor
+    changed = (out != noise).flatten(1).any(1)
+    assert 0.3 < changed.float().mean() < 0.7
+    assert (out[changed].float().std((2, 3)) < noise[changed].float().std((2, 3)) + 1e-3).all()
+    assert abs(float(out[changed].float().mean() - noise[changed].float().mean())) < 1
+
+
+def test_views_are_a_preset_of_both_modalities() -> None:
+    assert [type(part).__name__ for part in preset("views", "image")] == ["RandomResizedCrop", "Flip", "Colour", "Grey", "Blur"]
+    assert all("audio" in part.modalities for part in preset("views", "audio"))
+
+
+# --- the vision transformer ----------------------------------------------------------------------
+
+
+def test_patches_are_cut_row_by_row_and_know_their_places() -> None:
+    x = torch.arange(2 * 3 * 8 * 12.0).view(2, 3, 8, 12)
+    patches = cut(x, 4)
+    assert patches.shape == (2, 6, 48)
+    assert torch.equal(patches[1, 4].view(4, 4, 3), x[1, :, 4:8, 4:8].permute(1, 2, 0))
+    where = places(3, 5, 16)
+    assert where.shape == (15, 16)
+    assert len(where.unique(dim=0)) == 15
+    stage = Patches(4, 12)
+    out = stage(Features(tensor=torch.zeros(1, 3, 8, 12), layout="raw"))
+    assert (out.layout, out.tensor.shape) == ("sequence", (1, 6, 12))
+    assert torch.allclose(out.tensor[0] - stage.embed.bias, places(2, 3, 12), atol=1e-6)
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(SettingError, match="must divide the size"):
+        network("scratch:vit,patch=5")
+    with pytest.raises(SettingError, match="multiple of 4"):
+        network("scratch:vit,width=10,heads=2")
+
+
+# --- collapse ------------------------------------------------------------------------------------
+
+
+def test_rank_and_spread_tell_collapsed_features() -> None:
+    torch.manual_seed(0)
+    healthy = torch.randn(400, 16)
+    line = torch.randn(400, 1) @ torch.randn(1, 16)
+    same = torch.randn(1, 16) + 1e-4 * healthy
+    assert effective_rank(healthy) > 15
+    assert effective_rank(line) == pytest.approx(1, abs=0.01)
+    assert spread(healthy) > 0.95
+    assert spread(same) < 0.01
+    assert collapse({"spread": spread(healthy), "rank": 15.0}) == []
+    assert "collapsed" in collapse({"spread": spread(same), "rank": 15.0})[0]
+    assert "1.0 directions" in collapse({"spread": 0.9, "rank": effective_rank(line)})[0]
+
+
+# --- contrastive ---------------------------------------------------------------------------------
+
+
+def test_simclr_is_the_cross_entropy_of_the_other_view() -> None:
+    torch.manual_seed(0)
+    one, other = torch.randn(3, 5), torch.randn(3, 5)
+    views = F.normalize(torch.stack([one, other], 1).flatten(0, 1), dim=1)
+    terms = []
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        similar = torch.stack([views[i] @ views[j] for j in others]) / 0.5
+        terms.append(-similar.log_softmax(0)[others.index(i ^ 1)])
+    assert float(simclr(one, other, 0.5)) == pytest.approx(float(torch.stack(terms).mean()), rel=1e-5)
+    assert float(simclr(torch.ones(4, 5), torch.ones(4, 5), 0.5)) == pytest.approx(math.log(7), rel=1e-5)
+
+
+def test_vicreg_is_small_for_varied_views_that_agree_and_large_for_a_constant() -> None:
+    torch.manual_seed(0)
+    varied = torch.linalg.qr(torch.randn(64, 8))[0] * 64**0.5 * 1.1
+    varied = varied - varied.mean(0)
+    assert float(vicreg(varied, varied)) < 1
+    assert float(vicreg(torch.ones(64, 8), torch.ones(64, 8))) > 20
+    assert float(vicreg(varied, varied.roll(1, 0))) > 25
+
+
+@pytest.mark.parametrize("loss", ["simclr", "vicreg"])
+@pytest.mark.parametrize("id", [CNN, VIT])
+def test_contrastive_learns_to_match_views_and_reports_its_health(loss: Any, id: str) -> None:
+    torch.manual_seed(0)
+    learner = Contrastive(loss=loss, hidden=16, outputs=8).learner(network(id))
+    x = images(12)
+    batch = batch_of(torch.stack([x, (x.float() * 0.8).to(torch.uint8)], 1))
+    optimizer = Optim().build(learner.groups(), 3e-3, 0.0)
+    first = None
+    for _ in range(12):
+        out = learner.train()(batch)
+        first = first or float(out.loss.detach())
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+    assert out.logs == {}
+    assert float(out.loss.detach()) < first
+    seen = learner.eval()(batch)
+    assert {"matched", "spread", "rank"} <= set(seen.logs)
+    assert ("floor_chance" in seen.logs) == (loss == "simclr")
+    assert learner.predict(batch).shape[0] == 24
+
+
+def test_views_that_are_not_told_apart_are_said() -> None:
+    learner = Contrastive().learner(network(CNN))
+    metrics = {"loss": 5.4, "spread": 0.9, "rank": 30.0}
+    assert "hardly told apart" in learner.verdict(metrics, {"chance": 5.5})[0]
+    assert learner.verdict(metrics | {"loss": 3.0}, {"chance": 5.5}) == []
+
+
+# --- masked --------------------------------------------------------------------------------------
+
+
+def test_as_many_patches_of_every_image_are_hidden() -> None:
+    masks = hidden(50, 16, 0.6, torch.device("cpu"))
+    assert (masks.sum(1) == 10).all()
+    assert len(masks.unique(dim=0)) > 40
+    assert (hidden(5, 4, 0.95, torch.device("cpu")).sum(1) == 3).all()
+
+
+def masked(id: str, size: int = 32) -> MaskedImagesLearner:
+    learner = Masked().learner(network(id, size))
+    assert isinstance(learner, MaskedImagesLearner)
+    return learner.eval()
+
+
+def test_hidden_patches_never_enter_the_vision_transformer() -> None:
+    learner = masked(VIT)
+    assert isinstance(learner, LeftOut)
+    lengths: list[int] = []
+    learner.backbone.stages["layer1"].register_forward_hook(lambda _module, inputs, _out: lengths.append(inputs[0].tensor.shape[1]))
+    learner(batch_of(images()))
+    assert lengths == [16, 64], "a quarter of 64 patches; all of them only for the health of features"
+
+
+@pytest.mark.parametrize(("id", "size"), [(VIT, 32), (CNN, 32), (CNN, 29)])
+def test_what_is_hidden_does_not_change_what_is_predicted(id: str, size: int) -> None:
+    learner = masked(id, size)
+    x = learner.normaliser(Features(tensor=images(4, size), layout="raw")).tensor
+    count = cut(learner._whole(x), learner.patch).shape[1]
+    mask = hidden(4, count, 0.5, torch.device("cpu"))
+    rows = math.ceil(size / learner.patch)
+    over = F.interpolate(mask.unflatten(1, (rows, -1))[:, None].float(), scale_factor=learner.patch)[:, :, :size, :size].bool()
+    other = torch.where(over, torch.randn_like(x), x)
+    assert torch.allclose(learner.predicted(x, mask), learner.predicted(other, mask), atol=1e-5)
+    assert not torch.allclose(learner.predicted(x, mask), learner.predicted(torch.where(over, x, 0), mask), atol=1e-3)
+
+
+def test_the_loss_looks_at_hidden_patches_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = masked(CNN)
+    assert isinstance(learner, Painted)
+
+    def knowing(x: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(mask[..., None], normalised(cut(x, learner.patch)), 1e3)
+
+    monkeypatch.setattr(learner, "predicted", knowing)
+    out = learner(batch_of(images()))
+    assert float(out.loss) == pytest.approx(0, abs=1e-6)
+    assert 0.5 < out.logs["floor_patch_mean"] <= 1.0
+    assert learner.verdict({"loss": 0.1, "spread": 0.5, "rank": 5.0}, {"patch_mean": 0.99}) == []
+    assert "not foretold" in learner.verdict({"loss": 0.99, "spread": 0.5, "rank": 5.0}, {"patch_mean": 0.99})[0]
+
+
+def test_networks_without_places_are_refused() -> None:
+    other = network(VIT)
+    other.stages["patches"] = torch.nn.Identity()
+    with pytest.raises(SettingError, match="whose features have places"):
+        Masked().learner(other)
+    with pytest.raises(SettingError, match="single place"):
+        Masked().learner(network("scratch:cnn,stages=6,width=8,depth=1"))
+
+
+# --- supervised and distillation -----------------------------------------------------------------
+
+
+def test_supervised_needs_classes_and_reports_accuracy() -> None:
+    learner: Any = Supervised().learner(network(CNN))
+    with pytest.raises(DataError, match="at least two classes"):
+        learner.classes = ()
+    learner.classes = ("bright", "dark")
+    x = torch.cat([torch.full((6, 3, 32, 32), 250, dtype=torch.uint8), torch.full((6, 3, 32, 32), 3, dtype=torch.uint8)])
+    batch = batch_of(x, torch.tensor([0] * 6 + [1] * 6))
+    optimizer = Optim().build(learner.groups(), 1e-2, 0.0)
+    for _ in range(8):
+        optimizer.zero_grad()
+        learner.train()(batch).loss.backward()
+        optimizer.step()
+    learner.train()
+    for _ in range(20):
+        learner(batch)  # running statistics of norms catch up
+    out = learner.eval()(batch)
+    assert out.logs["accuracy"] == 1.0
+    assert out.logs["floor_majority"] == 0.5
+    assert learner.verdict({"loss": 0.1, "accuracy": 1.0}, {"majority": 0.5, "chance": 0.7}) == []
+    assert "no better than fresh weights" in learner.verdict({"loss": 0.8, "accuracy": 0.5}, {"majority": 0.5, "chance": 0.7})[0]
+
+
+def test_a_teacher_sees_by_its_own_preprocessing_and_is_in_no_checkpoint() -> None:
+    learner = Distillation(teacher_size=48).learner(network(CNN))
+    teacher = learner._teacher[0]
+    assert not any("teacher" in name for name in learner.state_dict())
+    assert not {id(p) for p in learner.parameters()} & {id(p) for p in teacher.parameters()}
+    learner.train()
+    assert not any(module.training for module in teacher.modules())
+    own = backbones.load("package:efficientnet_lite0", offline=True, image_size=48).eval()
+    x = images(3, 48)
+    with torch.no_grad():
+        expected = Pool(own.pooling)(own(own.modality.normaliser()(Features(tensor=x, layout="raw")))).tensor
+    assert torch.allclose(teacher(Features(tensor=x, layout="raw")), expected, atol=1e-4)
+    assert teacher(Features(tensor=images(3), layout="raw")).shape == expected.shape, "smaller pictures are scaled"
+    out = learner(batch_of(images(4)))
+    out.loss.backward()
+    assert all(p.grad is None for p in teacher.parameters())
+    assert "not followed" in learner.verdict({"loss": 1.0, "spread": 0.5, "rank": 5.0}, {"mean": 1.0})[0]
+
+
+def test_teachers_of_another_modality_are_refused() -> None:
+    with pytest.raises(SettingError, match="takes audio and the student scratch:cnn image"):
+        Distillation(teacher="scratch:audiocnn").learner(network("scratch:cnn"))
+    with pytest.raises(SettingError, match=r"needs objective\.teacher"):
+        Distillation().learner(backbones.load("scratch:audiocnn"))
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+def test_contrastive_then_finetune_from_the_command_line(home: Path) -> None:
+    folder(home / "photos", 12)
+    words = ["backbone=scratch:cnn,width=8,stages=2,depth=1", "image_size=16", "batch_size=8", "epochs=2", "threads=1"]
+    metrics = json.loads(pretune("pretrain", "photos", "objective=contrastive", *words, "out=pre", "--json", "--offline").stdout)
+    assert metrics["objective"] == "contrastive"
+    assert {"matched", "spread", "rank", "loss"} <= set(metrics["held"])
+    assert metrics["floors"]["chance"] > 0
+    tuned = pt.finetune(home / "photos", backbone="run:pre", strategy="full", epochs=1, threads=1)
+    assert json.loads((tuned.path / "metrics.json").read_text())["backbone"] == "scratch:cnn"
+
+
+@pytest.mark.parametrize(("objective", "backbone"), [("masked", VIT), ("supervised", None), ("masked", None)])
+def test_objectives_run_save_and_are_taken_up(home: Path, objective: str, backbone: str | None) -> None:
+    folder(home / "photos", 10)
+    settings = QUICK | ({"backbone": backbone} if backbone else {}) | ({"augment": "strong"} if objective == "supervised" else {})
+    run = pt.pretrain(home / "photos", objective=objective, **settings, out="pre")
+    told = json.loads((run.path / "metrics.json").read_text())
+    assert math.isfinite(told["held"]["loss"])
+    assert told["floors"]
+    assert backbones.load(f"run:{run.path}").width > 0
+
+
+class Stopping(Silent):
+    """Presses Ctrl-C after some steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_distillation_resumes_bit_for_bit_without_its_teacher_in_the_run(home: Path) -> None:
+    folder(home / "photos", 10)
+    objective = {"name": "distillation", "teacher_size": 32}
+    pt.pretrain(home / "photos", objective=objective, **QUICK, out="whole")
+    with pytest.raises(Interrupted):
+        pt.pretrain(home / "photos", objective=objective, **QUICK, out="cut", reporter=Stopping(3))
+    pt.pretrain(home / "photos", objective=objective, **QUICK, out="cut", resume=True)
+    assert losses(home / "cut") == losses(home / "whole")
+    for file in ("weights/last.safetensors", "backbone/weights.safetensors"):
+        assert (home / "cut" / file).read_bytes() == (home / "whole" / file).read_bytes()
+        assert (home / "cut" / file).stat().st_size < 1_000_000
+
+
+def test_unlabelled_images_are_refused_where_labels_are_learned(home: Path) -> None:
+    photos = folder(home / "photos", 10)
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        path.rename(photos / f"{number}.png")
+    with pytest.raises(DataError, match="at least two classes"):
+        pt.pretrain(photos, objective="supervised", **QUICK, out="pre")
+
+
+def test_a_learner_is_what_the_contract_says() -> None:
+    for objective in (Contrastive(), Masked(), Supervised(), Distillation(teacher_size=32)):
+        learner = objective.learner(network(CNN))
+        assert isinstance(learner, PretextLearner)
+        learner.begin("pretrain")
+        named = [name for group in learner.groups() for name, _ in group]
+        assert sorted(named) == sorted(name for name, p in learner.named_parameters() if p.requires_grad)
