@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -28,6 +28,12 @@ class Suggested:
     optim: str = "adamw"
     augment: str = "none"
     """Name of an augmentation preset."""
+    continued_lr: float = 1e-4
+    """AdamW's, where training goes on from weights that are there: fresh ones can be moved much faster than these may be."""
+
+    def for_weights(self) -> Suggested:
+        """Return what is suggested where the network comes with its weights."""
+        return replace(self, lr=self.continued_lr, optim="adamw")
 
 
 class PretextLearner(Learner):

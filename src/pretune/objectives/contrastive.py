@@ -27,8 +27,19 @@ class Contrastive:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=256, epochs=40, weight_decay=0.01, augment="views"),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=128, epochs=40, weight_decay=0.01, augment="views"),
+        "image": Suggested(
+            backbone="scratch:cnn", lr=1e-2, batch_size=128, epochs=20, weight_decay=0.01, optim="muon", augment="views", continued_lr=3e-4
+        ),
+        "audio": Suggested(
+            backbone="scratch:audiocnn",
+            lr=1e-2,
+            batch_size=128,
+            epochs=40,
+            weight_decay=0.01,
+            optim="muon",
+            augment="views",
+            continued_lr=3e-4,
+        ),
     }
     views: ClassVar[int] = 2
 

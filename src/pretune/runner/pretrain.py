@@ -118,6 +118,7 @@ class _Pretraining:
         name = registry.name_of(objective)
         suggested = suggestion(objective, name, kind)
         backbone = self._backbone(suggested, kind)
+        suggested = suggested if backbone.report is None else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
         clock = time.perf_counter()
         material = self._material(objective, suggested, backbone)
