@@ -31,8 +31,12 @@ class Checkpoint:
 
 
 def changing(learner: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors training can change: trainable parameters and all persistent buffers."""
-    frozen = {name for name, p in learner.named_parameters() if not p.requires_grad}
+    """Return the tensors training can change: trainable parameters and all persistent buffers.
+
+    Of a learner with several phases that is everything: what an earlier one learned is frozen in a later one.
+    """
+    several = len(getattr(learner, "phases", ())) > 1
+    frozen = {name for name, p in learner.named_parameters() if not p.requires_grad and not several}
     return {name: tensor for name, tensor in learner.state_dict().items() if name not in frozen}
 
 
