@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pretune import config, registry
+from pretune import config
 from pretune.backbones import Backbone
 from pretune.data import audit as auditing
 from pretune.data import duplicates, sources
@@ -22,9 +22,10 @@ from pretune.models.learner import Loss
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
-from pretune.runner import Given, Reporter, Silent
+from pretune.runner import Given, Reporter, Silent, gain
 from pretune.runner import run as run_recipe
-from pretune.runner.prepare import open_cache, report_ledger, task_name, threads
+from pretune.runner.disk import refusals_told
+from pretune.runner.prepare import open_cache, plain_modality, report_ledger, task_name, threads
 from pretune.runner.pretrain import pretrain as carry_out_pretraining
 from pretune.training.run_dir import RunDir, to_csv
 from pretune.types import Finding, LedgerEntry
@@ -88,8 +89,9 @@ def run(
     """Carry out a recipe: train, score, and write the run folder with its report."""
     outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started, given=given)
     if outcome.device.first:
-        pictures.write(outcome.folder.path, outcome.work, outcome.data)
-        report.write(outcome.folder.path)
+        with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
+            pictures.write(outcome.folder.path, outcome.work, outcome.data)
+            report.write(outcome.folder.path)
     return Run(path=outcome.folder.path)
 
 
@@ -109,8 +111,14 @@ def pretrain(data: str | Path, *, reporter: Reporter | None = None, offline: boo
 
 
 def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
-    """Carry out a pretraining recipe, and write the run folder with its report."""
-    done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started)
+    """Carry out a pretraining recipe, measure its gain where a task is named (`then=`), and write the run folder with its report."""
+    task = gain.read_task(recipe) if recipe.gain.then else None
+    held = task.held if task else frozenset()
+    done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
+    if task is not None:
+        seconds = done.metrics["timing"]["train_s"]
+        told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
+        done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
     return Run(path=done.folder.path)
 
 
@@ -166,7 +174,7 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     recipe = Recipe.from_settings(str(data), base=settings)
     said = reporter or Silent()
     table = sources.read(Path(data), recipe.columns, task=None if recipe.task is None else task_name(recipe.task))
-    modality = registry.load("modalities", table.modality)()
+    modality = plain_modality(table)
     done = ingest(table.rows, modality, open_cache(recipe), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n))
     same = duplicates.find(done)
     ledger = [*table.ledger, *done.ledger, *auditing.contradictions(table, done, same)]

@@ -11,12 +11,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from pretune import registry
 from pretune.data import audit, duplicates, splits
 from pretune.data.cache import Cache
 from pretune.data.ingest import Ingested, ingest
 from pretune.data.table import Table
 from pretune.errors import DataError
-from pretune.modalities import FitsLengths, Modality, ReportsCost
+from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
 from pretune.recipe import Place, Recipe
 from pretune.runner.reporter import Reporter
 from pretune.tasks import Targets, Task, infer
@@ -82,6 +83,12 @@ def open_cache(recipe: Placed) -> Cache:
     return cache
 
 
+def plain_modality(table: Table) -> Modality:
+    """Return the preprocessing that looks at data where no backbone brings its own."""
+    modality: Modality = registry.load("modalities", table.modality)()
+    return modality.fitted_to(table.rows)[0] if isinstance(modality, FitsRows) else modality
+
+
 def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter) -> Prepared:
     """Return the data, ready to train on; everything dropped or odd has been said.
 
@@ -140,8 +147,6 @@ def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
 
 def task_name(task: Task) -> str:
     """Return the public name of a task."""
-    from pretune import registry
-
     return registry.name_of(task)
 
 

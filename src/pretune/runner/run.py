@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from pretune.models.learner import Loss
 from pretune.recipe import Recipe
 from pretune.runner import phases, score
 from pretune.runner.commands import resume_line
+from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
 from pretune.runner.folder import name_of, open_folder, recorded
 from pretune.runner.inputs import set_inputs
@@ -39,6 +41,9 @@ from pretune.training.events import Event, Warned
 from pretune.training.loop import Surroundings
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
+from pretune.types import Split
+
+_GO_ON = "Free some space or choose another folder (out=…); where training had begun, the same command with resume=true goes on."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class Given:
     backbone: Backbone | None = None
     loss: Loss | None = None
     """(outputs, targets) -> scalar; takes the place of the task's loss."""
+    parts: Mapping[str, Split] | None = None
+    """Part of each item by id, in place of the data's own or a drawn one; items that are not named are left out."""
 
 
 def run(
@@ -68,7 +75,7 @@ def run(
     """
     started = time.monotonic() if started is None else started
     torch.set_num_threads(threads(recipe))
-    with open_device() as device, kept_memory():
+    with refusals_told(_GO_ON), open_device() as device, kept_memory():
         said = (reporter or Silent()) if device.first else Silent()
         return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
@@ -86,6 +93,8 @@ class _Run:
     def carry_out(self) -> Outcome:
         """Do everything; return what came of it."""
         table = sources.read(Path(self.recipe.data), self.recipe.columns, task=self._task_name())
+        if self.given.parts is not None:
+            table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
         backbone = self._backbone(table.modality)
         strategy = self._strategy(backbone)
         if getattr(strategy, "fresh", False) and not backbone.builder.id.startswith("scratch:"):

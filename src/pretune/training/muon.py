@@ -71,14 +71,14 @@ class Muon(torch.optim.Optimizer):
         updates = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov's
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        shapes: dict[torch.Size, list[int]] = defaultdict(list)
+        shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, p in enumerate(params):
-            shapes[p.shape].append(position)
-        for positions in shapes.values():
-            stacked = torch.stack([updates[i].flatten(1) for i in positions])
-            steps = orthogonal(stacked) * (_RMS * max(stacked.shape[1:]) ** 0.5)
-            for i, step in zip(positions, steps, strict=True):
-                params[i].add_(step.view_as(params[i]).to(params[i].dtype), alpha=-group["lr"])
+            shapes[wide(p).shape].append(position)
+        for (rows, columns), positions in shapes.items():
+            steps = orthogonal(torch.stack([wide(updates[i]) for i in positions]))
+            for i, step in zip(positions, steps * (_RMS * max(rows, columns) ** 0.5), strict=True):
+                matrix = params[i].flatten(1)
+                matrix.add_(step if matrix.shape == step.shape else step.t(), alpha=-group["lr"])
 
     def _momentum(self, p: Tensor) -> Tensor:
         state = self.state[p]
@@ -87,14 +87,19 @@ class Muon(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
 
+def wide(matrix: Tensor) -> Tensor:
+    """Return a matrix, or a kernel as one, with no more rows than columns, so that more of them share a shape."""
+    matrix = matrix.flatten(1)
+    return matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
+
+
 def orthogonal(matrices_NRC: Tensor) -> Tensor:
-    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations, in bfloat16."""
+    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations in bfloat16; R <= C."""
     a, b, c = _COEFFICIENTS
-    tall = matrices_NRC.shape[1] > matrices_NRC.shape[2]
-    x = (matrices_NRC.transpose(1, 2) if tall else matrices_NRC).to(torch.bfloat16)
+    x = matrices_NRC.to(torch.bfloat16)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
         gram = x @ x.transpose(1, 2)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return (x.transpose(1, 2) if tall else x).float()
+    return x.float()

@@ -1,0 +1,198 @@
+"""Whether pretraining helped: the same network fine-tuned with it, without it, and without it for as long as both took.
+
+The split is drawn once and what is held out is kept from the pretraining, so nothing that is scored was ever seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretune import registry
+from pretune.data import corpus as corpora
+from pretune.data import duplicates, sources, splits
+from pretune.data.ingest import ingest
+from pretune.data.table import Columns
+from pretune.errors import DataError
+from pretune.pretraining import Pretraining
+from pretune.recipe import Recipe
+from pretune.runner.prepare import open_cache, plain_modality, threads
+from pretune.runner.reporter import Reporter
+from pretune.runner.run import Given, run
+from pretune.strategies import suggested
+from pretune.training.run_dir import RunDir
+from pretune.types import Row, Split
+
+PRETRAINED, SCRATCH, LONGER = "pretrained", "from scratch, same fine-tuning budget", "from scratch, same total budget"
+MOST_EPOCHS = 2_000
+"""Epochs at most of the run from scratch that may take as long as pretraining and fine-tuning together."""
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom: there are few seeds, and no need of scipy for nineteen numbers.
+_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The labelled data, split once."""
+
+    recipe: Pretraining
+    rows: list[Row]
+    """Usable rows, each with a part."""
+    held: frozenset[str]
+    """Hashes of the held-out rows' contents: of texts and of files, as pretraining knows them."""
+    modality: str
+
+
+def read_task(recipe: Pretraining) -> Task:
+    """Read and split the data of `then=`.
+
+    Raises:
+        DataError: they cannot be used, or have no labels.
+    """
+    assert recipe.gain.then is not None
+    gain = recipe.gain
+    columns = Columns(label=gain.then_label, group=gain.then_group)
+    table = sources.read(Path(str(gain.then)), columns)
+    done = ingest(table.rows, plain_modality(table), open_cache(recipe), threads=threads(recipe))
+    twins = duplicates.find(done).near
+    rows, _ = splits.assign(done.rows, task=str(table.task), fraction=0.2, seed=recipe.training.seed, twins=twins)
+    held = {known for row in rows if row.split != "train" for known in _hashes(row)}
+    return Task(recipe=recipe, rows=rows, held=frozenset(held), modality=table.modality)
+
+
+def _hashes(row: Row) -> set[str]:
+    """Return what pretraining would know this item by, whichever form it meets it in."""
+    if row.text is not None:
+        return {corpora.digest(text) for text in ("\n".join(row.text), *row.text)}
+    assert row.path is not None
+    raw = row.path.read_bytes()
+    return {hashlib.sha256(raw).hexdigest(), corpora.digest(raw.decode("utf-8", "replace"))}
+
+
+def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, offline: bool) -> dict[str, Any]:
+    """Fine-tune with and without the pretraining, and return (and write) what it gained.
+
+    Args:
+        task: the labelled data.
+        pretrained: the finished pretraining run.
+        seconds: what its training took: the budget that the longest run from scratch may add.
+        reporter: who is told.
+        offline: never open a socket.
+    """
+    rows: list[dict[str, Any]] = []
+    for labels in task.recipe.gain.labels or (None,):
+        for seed in range(task.recipe.gain.seeds):
+            parts = _labelled(task, labels, seed)
+            count = sum(part == "train" for part in parts.values())
+            folder = pretrained.path / "then" / f"{count}-labels-seed-{seed}"
+            rows += _compare(task, pretrained, parts, count, seed, seconds, folder, reporter, offline)
+    told = _summary(rows)
+    for line in told["said"]:
+        reporter.say(line)
+    pretrained.write_json("gain.json", told)
+    return told
+
+
+def _labelled(task: Task, labels: float | None, seed: int) -> dict[str, Split]:
+    """Return the part of every row that is used: all held-out rows, and a stratified draw of the training rows."""
+    train = [row for row in task.rows if row.split == "train"]
+    count = len(train) if labels is None else round(labels * len(train)) if labels < 1 else int(labels)
+    if count < len(train):
+        by_class: dict[str, list[Row]] = defaultdict(list)
+        for place in np.random.default_rng(seed).permutation(len(train)):
+            by_class[str(train[place].target)].append(train[place])
+        if count < len(by_class):
+            raise DataError(f"labels={labels:g} is fewer than the {len(by_class)} classes of {task.recipe.gain.then}.")
+        shares = [(place + 0.5) / len(rows) for rows in by_class.values() for place in range(len(rows))]
+        order = np.argsort(shares, kind="stable")[:count]
+        drawn = [row for rows in by_class.values() for row in rows]
+        train = [drawn[place] for place in order]
+    held: dict[str, Split] = {row.id: row.split for row in task.rows if row.split not in (None, "train")}
+    return {**{row.id: "train" for row in train}, **held}
+
+
+def _compare(
+    task: Task,
+    pretrained: RunDir,
+    parts: Mapping[str, Split],
+    labels: int,
+    seed: int,
+    seconds: float,
+    folder: Path,
+    reporter: Reporter,
+    offline: bool,
+) -> list[dict[str, Any]]:
+    """Return the scores of the three runs of one seed."""
+    epochs = task.recipe.gain.then_epochs or suggested(registry.load("strategies", "scratch")(), task.modality).epochs
+    out: list[dict[str, Any]] = []
+
+    def one(kind: str, strategy: str, epochs: int, name: str) -> float:
+        settings = _settings(task.recipe) | {"strategy": strategy, "epochs": epochs, "seed": seed, "out": folder / name}
+        recipe = Recipe.from_settings(str(task.recipe.gain.then), backbone=f"run:{pretrained.path}", **settings)
+        metrics = run(recipe, offline=offline, given=Given(parts=parts)).folder.read_json("metrics.json")
+        primary, took = metrics["primary"], metrics["timing"]["train_s"]
+        out.append({"kind": kind, "labels": labels, "seed": seed, "metric": primary["name"], "value": primary["value"]})
+        out[-1] |= {"higher_is_better": primary["higher_is_better"], "seconds": took, "epochs": epochs, "run": str(folder / name)}
+        if "macro_f1" in metrics[primary["split"]]:
+            out[-1]["macro_f1"] = metrics[primary["split"]]["macro_f1"]
+        reporter.say(f"{labels} labels, seed {seed}: {kind}: {primary['name']} {primary['value']:.4g} ({took:.0f} s)")
+        return took
+
+    one(PRETRAINED, task.recipe.gain.then_strategy, epochs, "pretrained")
+    took = one(SCRATCH, "scratch", epochs, "scratch")
+    longer = min(MOST_EPOCHS, math.ceil(epochs * (seconds + took) / max(1e-3, took)))
+    one(LONGER, "scratch", longer, "longer")
+    return out
+
+
+def _settings(recipe: Pretraining) -> dict[str, Any]:
+    """Return what fine-tuning shares with pretraining."""
+    gain, place = recipe.gain, recipe.place
+    given = {"label": gain.then_label, "group": gain.then_group, "cache": place.cache, "threads": place.threads}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+# --- what came of it -----------------------------------------------------------------------------
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return means and intervals over seeds for each number of labels, and a sentence for each."""
+    table, said = [], []
+    for labels in dict.fromkeys(row["labels"] for row in rows):
+        here = [row for row in rows if row["labels"] == labels]
+        metric = here[0]["metric"]
+        sign = 1 if here[0]["higher_is_better"] else -1
+        values = {kind: [row["value"] for row in here if row["kind"] == kind] for kind in (PRETRAINED, SCRATCH, LONGER)}
+        for kind, found in values.items():
+            mean, half = interval(found)
+            table.append({"labels": labels, "kind": kind, "metric": metric, "mean": mean, "half_width": half, "values": found})
+        for kind in (SCRATCH, LONGER):
+            gained = [sign * (a - b) for a, b in zip(values[PRETRAINED], values[kind], strict=True)]
+            said.append(_sentence(labels, metric, kind, *interval(gained)))
+    return {"table": table, "said": said, "runs": rows}
+
+
+def interval(values: list[float]) -> tuple[float, float | None]:
+    """Return the mean and half the width of its 95 % interval (Student's t); None of a single value."""
+    if len(values) < 2:
+        return values[0], None
+    deviation = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), _T[len(values) - 2] * deviation
+
+
+def _sentence(labels: int, metric: str, kind: str, gain: float, half: float | None) -> str:
+    around = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
+    head = f"with {labels} labels, against {kind}: {metric} {gain:+.4f} ({around})"
+    if gain <= 0:
+        return f"{head}. Pretraining did not help."
+    if half is not None and gain - half <= 0:
+        return f"{head}. Pretraining may have helped: the interval holds 0."
+    return f"{head}. Pretraining helped."

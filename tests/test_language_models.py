@@ -1,0 +1,140 @@
+"""Causal networks, what they remember, the head over tokens, Muon, and whether pretraining is measured honestly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pretune import backbones
+from pretune.architectures._attention import attend
+from pretune.architectures._memory import remembering
+from pretune.objectives import _vocabulary
+from pretune.objectives._sampling import Wanted, drawn
+from pretune.runner.gain import _summary, interval
+from pretune.training.muon import orthogonal
+from pretune.training.optim import Optim
+from pretune.types import Features, ParamGroup
+from tests.test_flows import pretune
+
+CAUSAL = (
+    "scratch:gpt,vocabulary=40,width=16,layers=2,heads=2,max_tokens=24",
+    "scratch:lstm,vocabulary=40,embedding=8,hidden=16",
+    "scratch:llama,vocabulary=40,width=16,layers=2,heads=4,groups=2,hidden=24",
+)
+
+
+def ids(length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(4, 40, (2, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_a_causal_network_looks_back_only_and_remembers_what_it_saw(name: str) -> None:
+    network = backbones.load(name).eval()
+    assert network.causal
+    tokens = ids(12)
+    with torch.no_grad():
+        whole = network(Features(tensor=tokens, layout="raw")).tensor
+        short = network(Features(tensor=tokens[:, :7], layout="raw")).tensor
+        with remembering(network):
+            pieces = [network(Features(tensor=part, layout="raw")).tensor for part in (tokens[:, :5], tokens[:, 5:6], tokens[:, 6:])]
+    torch.testing.assert_close(short, whole[:, :7])
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_written_out_has_the_gradient_of_torchs_own(masked: bool, causal: bool) -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 6, 3 * 8)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    plain, written = (qkv.to(kind).detach().clone().requires_grad_() for kind in (torch.float32, torch.bfloat16))
+    outs = [attend(x, 2, mask if masked else None, 0.0, causal=causal) for x in (plain, written)]
+    for out in outs:
+        (out.float()[:, :4] ** 2).sum().backward()
+    assert plain.grad is not None
+    assert written.grad is not None
+    torch.testing.assert_close(outs[1].float(), outs[0], atol=0.03, rtol=0.05)
+    torch.testing.assert_close(written.grad.float(), plain.grad, atol=0.1, rtol=0.1)
+
+
+def test_the_loss_in_chunks_is_the_loss_and_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x, weight, bias, targets = torch.randn(10, 4), torch.randn(7, 4), torch.randn(7), torch.randint(0, 7, (10,))
+    leaves = [[t.clone().requires_grad_() for t in (x, weight, bias)] for _ in range(2)]
+    F.cross_entropy(F.linear(*leaves[0]), targets).mul(3).backward()
+    monkeypatch.setattr(_vocabulary, "CHUNK", 21)
+    chunked = _vocabulary.linear_cross_entropy(leaves[1][0], leaves[1][1], targets, leaves[1][2])
+    chunked.mul(3).backward()
+    for whole, part in zip(*leaves, strict=True):
+        torch.testing.assert_close(part.grad, whole.grad)
+
+
+def test_muon_takes_orthogonal_steps_for_hidden_matrices_and_adamws_for_the_rest() -> None:
+    torch.manual_seed(0)
+    steps = orthogonal(torch.randn(3, 8, 20))
+    assert torch.linalg.svdvals(steps).sub(1).abs().max() < 0.5
+    hidden, other, twin = nn.Parameter(torch.randn(12, 6)), nn.Parameter(torch.randn(5, 3)), None
+    twin = nn.Parameter(other.detach().clone())
+    muon = Optim(name="muon").build(
+        [ParamGroup(name="h", params=(("h", hidden),), hidden=True), ParamGroup(name="o", params=(("o", other),))], 0.01, 0.1
+    )
+    adamw = Optim(name="adamw", beta2=0.95).build([ParamGroup(name="o", params=(("o", twin),))], 0.01, 0.1)
+    before = hidden.detach().clone()
+    for _ in range(3):
+        hidden.grad, other.grad = torch.randn_like(hidden), torch.randn_like(other)
+        twin.grad = other.grad.clone()
+        muon.step()
+        adamw.step()
+    torch.testing.assert_close(other, twin)
+    assert 0 < (hidden - before).abs().max() < 3 * 0.01 * 0.2 * 12**0.5 + 0.01
+
+
+def test_draws_keep_to_the_likeliest() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, 9.0, 8.5]])
+    generator = torch.Generator().manual_seed(0)
+    assert drawn(logits, Wanted(temperature=0), generator).tolist() == [3]
+    many = logits.repeat(200, 1)
+    assert set(drawn(many, Wanted(temperature=5, top_k=2), generator).tolist()) == {3, 4}
+    assert set(drawn(many, Wanted(top_p=0.5), generator).tolist()) == {3}
+
+
+def test_a_gain_is_said_only_where_it_is_one() -> None:
+    mean, half = interval([0.5, 0.6, 0.7])
+    assert (round(mean, 6), round(half or 0, 3)) == (0.6, 0.248)
+    shared = {"labels": 9, "metric": "accuracy", "higher_is_better": True}
+    kinds = ("pretrained", "from scratch, same fine-tuning budget", "from scratch, same total budget")
+    rows: list[dict[str, Any]] = [
+        {**shared, "kind": kind, "value": base + 0.01 * seed} for seed in range(3) for kind, base in zip(kinds, (0.6, 0.5, 0.61), strict=True)
+    ]
+    helped, harmed = _summary(rows)["said"]
+    assert "+0.1000" in helped
+    assert "Pretraining helped" in helped
+    assert "did not help" in harmed
+
+
+def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
+    words = "the cat sat on a mat and the dog ran to the tree".split()
+    good, bad = ("fine", "great", "lovely"), ("awful", "grim", "sad")
+    lines = ["text,label"]
+    for i in range(120):
+        filler = " ".join(words[(i + k) % len(words)] for k in range(6))
+        lines.append(f"{filler} {(good if i % 2 else bad)[i % 3]} n{i},{'pos' if i % 2 else 'neg'}")
+    (home / "d.csv").write_text("\n".join(lines) + "\n")
+    sizes = "backbone=scratch:gpt,width=16,layers=1,heads=2"
+    settings = ["units=word", "max_tokens=16", "epochs=2", "then=d.csv", "labels=10", "seeds=1", "then_epochs=1", "out=run"]
+    metrics = json.loads(pretune("pretrain", "d.csv", "objective=causal", sizes, *settings, "--json").stdout)
+    assert metrics["held"]["loss"] > 0
+    assert metrics["floors"]["unigram"] > 0
+    assert any("24 documents are left out" in note for note in metrics["notes"])
+    assert [row["kind"] for row in metrics["gain"]["table"]][0] == "pretrained"
+    assert {row["labels"] for row in metrics["gain"]["runs"]} == {10}
+    wrote = json.loads(pretune("generate", "run", "the cat", "length=8", "count=2", "--json").stdout)
+    assert len(wrote["samples"]) == 2
+    assert all(sample["text"].startswith("the cat") for sample in wrote["samples"])
