@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -208,6 +209,29 @@ def test_time_bounds_the_whole_verb(home: Path) -> None:
     metrics = finetune("photos", "strategy=scratch", "time=30s", "backbone=scratch:cnn", "image_size=32")
     assert time.monotonic() - began < 33, "five per cent, and the seconds two busy test workers take from each other"
     assert metrics["timing"]["total_s"] > 5
+
+
+def test_a_full_disk_is_one_plain_message_and_the_run_goes_on_when_there_is_room(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pretune as pt
+    from pretune import backbones
+    from pretune.errors import RequestError
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder(home / "photos")
+    settings: dict[str, Any] = {"backbone": "scratch:cnn", "image_size": 32, "strategy": "linear_probe", "epochs": 2, "out": home / "run"}
+    with monkeypatch.context() as change:
+        change.setattr(backbones, "save", full)
+        with pytest.raises(RequestError, match=r"No space left on device\. Free some space .* resume=true"):
+            pt.finetune(home / "photos", **settings)
+    assert pt.finetune(home / "photos", **settings, resume=True).metrics["counts"]["used"] == 32
+    with Path("/dev/full").open("w") as out:
+        done = subprocess.run(
+            command("predict", "run", "photos"), stdout=out, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1] == "pretune: the output cannot be written or read: No space left on device"
 
 
 @pytest.mark.parametrize(

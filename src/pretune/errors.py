@@ -12,7 +12,11 @@ PretuneError
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+REFUSALS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM))
+"""Numbers of an OSError that say no more than that the disk is full or closed to us: nobody's fault."""
 
 
 class PretuneError(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pretune.errors import PretuneError, SettingError, did_you_mean
+from pretune.errors import REFUSALS, PretuneError, SettingError, did_you_mean
 
 VERBS: dict[str, tuple[str, str]] = {
     "audit": ("DATA", "what is wrong with this data, before any training"),
@@ -86,17 +86,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
     except PretuneError as error:
         return _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
-        return _fail("stopped before training began; the same command starts it again", 130, as_json)
+        trains = bool({"finetune", "pretrain"} & set(words[:1]))
+        again = "; the same command starts again, and with resume=true it goes on where training had begun" if trains else ""
+        return _fail(f"stopped{again}", 130, as_json)
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except Exception:  # noqa: BLE001 - the last line of defence: our own faults become exit code 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: our own faults become exit code 1
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            _give_up_stdout()
+            return _fail(f"{error.filename or 'the output'} cannot be written or read: {error.strerror}", 2, as_json)
         traceback.print_exc()
         return _fail("this is a fault of pretune's own, not yours; please report the lines above", 1, as_json)
+
+
+def _give_up_stdout() -> None:
+    """Where stdout cannot be written to, drop what waits for it: Python would try again at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
