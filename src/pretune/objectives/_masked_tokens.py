@@ -123,4 +123,4 @@ class MaskedTokens(PretextLearner):
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say it where nothing but frequencies was learned."""
-        return above_unigram(metrics, floors, "hidden tokens")
+        return above_unigram(metrics["loss"], floors, "hidden tokens")

@@ -23,19 +23,22 @@ class TokenHead(nn.Module):
     O. Press and L. Wolf, "Using the Output Embedding to Improve Language Models", 2017.
     """
 
-    def __init__(self, backbone: Backbone, *, transform: bool = False) -> None:
+    def __init__(self, backbone: Backbone, *, transform: bool = False, width: int | None = None) -> None:
         """Make the head.
 
         Args:
             backbone: over tokens.
             transform: put a layer before the table, as BERT has it; always where widths differ.
+            width: of the features; those of the network by default.
         """
         super().__init__()
         table = token_table(backbone)
         self.transform: nn.Module = nn.Identity()
-        if transform or backbone.width != table.embedding_dim:
-            self.transform = nn.Sequential(nn.Linear(backbone.width, table.embedding_dim), nn.GELU(), nn.LayerNorm(table.embedding_dim))
+        width = width or backbone.width
+        if transform or width != table.embedding_dim:
+            self.transform = nn.Sequential(nn.Linear(width, table.embedding_dim), nn.GELU(), nn.LayerNorm(table.embedding_dim))
         self.bias = nn.Parameter(torch.zeros(table.num_embeddings)) if transform else None
+        table.tied = True  # every row gets a gradient at every step
         self._table = [table]  # in a list, so that it is the backbone's parameter and not this module's too
 
     def loss(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
@@ -54,12 +57,12 @@ class TokenHead(nn.Module):
         return float(sum((self.logits(x).argmax(-1) == t).sum() for x, t in parts)) / len(targets_N)
 
 
-def above_unigram(metrics: dict[str, float], floors: dict[str, float], what: str) -> list[str]:
+def above_unigram(loss: float, floors: dict[str, float], what: str) -> list[str]:
     """Return a sentence where a loss is no better than token frequencies alone: the network looks at nothing."""
-    if "unigram" not in floors or metrics["loss"] < 0.97 * floors["unigram"]:
+    if "unigram" not in floors or loss < 0.97 * floors["unigram"]:
         return []
     return [
-        f"the loss on {what}, {metrics['loss']:.3f} nats, is at the floor of token frequencies alone ({floors['unigram']:.3f}): "
+        f"the loss on {what}, {loss:.3f} nats, is at the floor of token frequencies alone ({floors['unigram']:.3f}): "
         "the network has not yet learned to look at the other tokens. Train longer (epochs=…, time=…), on more text, or at another lr."
     ]
 

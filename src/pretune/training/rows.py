@@ -142,7 +142,7 @@ def _extend(state: dict[str, Tensor], group: dict[str, Any], step: int) -> None:
 
 
 def large_tables(module: nn.Module) -> list[nn.Embedding]:
-    """Return the trainable embeddings of a module that are worth updating by rows."""
+    """Return the trainable embeddings of a module that are worth updating by rows: not those `tied` to an output, which moves every row."""
     return [
         m
         for m in module.modules()
@@ -151,4 +151,5 @@ def large_tables(module: nn.Module) -> list[nn.Embedding]:
         and m.weight.numel() >= FEWEST
         and m.max_norm is None
         and not m.scale_grad_by_freq
+        and not getattr(m, "tied", False)
     ]
