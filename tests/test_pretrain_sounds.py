@@ -251,6 +251,7 @@ def test_tones_are_pretrained_on_and_made(home: Path) -> None:
     assert metrics["classes"] == ["high", "low"]
     assert {"mean_error", "unigram"} <= set(metrics["floors"])
     assert metrics["held"]["error"] < metrics["floors"]["mean_error"]
+    assert (home / "run" / "pictures" / "samples.png").stat().st_size > 1000
     made = subprocess.run([*words, "generate", "run", "low", "count=2", "--json"], capture_output=True, text=True, check=True)
     files = [home / sample["file"] for sample in json.loads(made.stdout)["samples"]]
     assert [file.name for file in files] == ["low-000.wav", "low-001.wav"]

@@ -13,7 +13,7 @@ from pretune.backbones import Backbone
 from pretune.data import audit as auditing
 from pretune.data import duplicates, sources
 from pretune.data.ingest import ingest
-from pretune.deploy import pictures, report
+from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import DataError
@@ -115,6 +115,8 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
     task = gain.read_task(recipe) if recipe.gain.then else None
     held = task.held if task else frozenset()
     done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
+    if "items" in done.metrics.get("counts", {}).get("train", {}):
+        samples.write(done.folder.path)
     if task is not None:
         seconds = done.metrics["timing"]["train_s"]
         told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)

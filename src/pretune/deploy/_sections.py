@@ -300,8 +300,8 @@ def mistakes(files: Files) -> Section:
 
 
 def pictures(folder: Path) -> Section:
-    """Return the sheets of pictures the run made: batch.json and augmentations.json name file and captions."""
-    sheets = {name: _listed(folder / f"{name}.json") for name in ("batch", "augmentations")}
+    """Return the sheets of pictures the run made: batch.json, augmentations.json and samples.json name file and captions."""
+    sheets = {name: _listed(folder / f"{name}.json") for name in ("batch", "augmentations", "samples")}
     out = {name: {**sheet[0], "src": embed(folder, sheet[0]["picture"])} for name, sheet in sheets.items() if sheet}
     return out or None
 

@@ -110,7 +110,7 @@ class CausalSoundsLearner(PretextLearner):
             return []
         return [f"{bits:.2f} bits a sample are no better than the {floor:.2f} of counting which sample follows which: train longer."]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(self, wanted: Wanted) -> list[Sample]:
         """Return sounds; each sample is computed once (the layers' queues are remembered)."""
         audio = self.backbone.modality

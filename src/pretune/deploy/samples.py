@@ -1,0 +1,47 @@
+"""What a pretrained model makes, as one sheet for the report: pictures, and sounds as spectrograms.
+
+Written into the run's `pictures/` folder as samples.png, with samples.json that says what it shows.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pretune.deploy._sheets import Pixels, sheet
+from pretune.deploy.generator import read_learner
+from pretune.modalities._audio_picture import spectrogram
+from pretune.modalities.audio import Audio
+from pretune.objectives._sampling import Sample, Wanted
+
+COUNT = 12
+"""Samples of a sheet; models that know classes make them class by class."""
+_ROW = 6
+_SAMPLES = 1_000
+"""Samples of a sound at most where each is computed on its own."""
+
+
+def write(run: Path) -> None:
+    """Let the model of a finished run over pictures or sounds make a few, where its objective makes any."""
+    learner: Any = read_learner(run)
+    if not hasattr(learner, "generate"):
+        return
+    modality = learner.backbone.modality
+    one_by_one = isinstance(modality, Audio) and modality.features == "waveform"
+    made = learner.generate(Wanted(count=COUNT, length=_SAMPLES if one_by_one else None))
+    tiles = [(_shown(sample), sample.label or "") for sample in made]
+    folder = run / "pictures"
+    folder.mkdir(exist_ok=True)
+    sheet([("", tiles[k : k + _ROW]) for k in range(0, len(tiles), _ROW)]).save(folder / "samples.png")
+    captions = [caption for _, caption in tiles]
+    entry = {"picture": "samples.png", "note": "made by the model: " + " · ".join(captions), "captions": captions}
+    (folder / "samples.json").write_text(json.dumps([entry], indent=1), encoding="utf-8")
+
+
+def _shown(sample: Sample) -> Pixels:
+    """Return what a person sees of a sample."""
+    if sample.picture is not None:
+        return sample.picture
+    assert sample.sound is not None
+    return spectrogram(sample.sound, sample.sample_rate)
