@@ -48,8 +48,8 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="class folders with train/ and val/ or test/, or (text) train.tsv and test.tsv")
-    parser.add_argument("--modality", choices=("image", "text", "audio"), default="image", help="of the data; cases of others are left out")
+    parser.add_argument("data", type=Path, help="class folders with train/ and val/ or test/, (text) train.tsv and test.tsv, or (corpus) input.txt")
+    parser.add_argument("--modality", choices=("image", "text", "audio", "corpus"), default="image", help="of the data; cases of others are left out")
     parser.add_argument("--case", action="append", choices=CASES, help="one of the cases; all of them where none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one short round that is printed and not kept")
@@ -60,7 +60,9 @@ def _arguments() -> argparse.Namespace:
         parser.error("name the peers' Python with --peers or PRETUNE_PEERS_PYTHON (see benchmarks/requirements-peers.txt)")
     if args.modality == "text" and not all((args.data / f"{part}.tsv").is_file() for part in ("train", "test")):
         parser.error(f"{args.data} needs train.tsv and test.tsv: text, tab, label")
-    if args.modality != "text" and not _has_parts(args.data):
+    if args.modality == "corpus" and not (args.data / "input.txt").is_file():
+        parser.error(f"{args.data} needs input.txt")
+    if args.modality in ("image", "audio") and not _has_parts(args.data):
         parser.error(f"{args.data} needs class folders in train/ and in val/ or test/")
     args.peers, args.ours = (os.path.abspath(python) for python in (args.peers, args.ours))
     return args
@@ -77,6 +79,8 @@ def _prepare_weights(bench: Bench, modality: str) -> None:
         "text": (bench.ours, "ours/minilm_folder.py"),
         "audio": (bench.ours, "ours/whisper_folder.py"),
     }
+    if modality not in scripts:  # a corpus: all begin with fresh weights
+        return
     script = scripts[modality]
     subprocess.run([script[0], str(ROOT / "benchmarks" / script[1]), str(bench.weights)], check=True)
 

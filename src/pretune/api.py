@@ -115,12 +115,14 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
     task = gain.read_task(recipe) if recipe.gain.then else None
     held = task.held if task else frozenset()
     done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
-    if "items" in done.metrics.get("counts", {}).get("train", {}):
-        samples.write(done.folder.path)
+    if not done.metrics:  # another rank's process writes
+        return Run(path=done.folder.path)
+    samples.write(done.folder.path)
     if task is not None:
         seconds = done.metrics["timing"]["train_s"]
         told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
         done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
+    report.write(done.folder.path)
     return Run(path=done.folder.path)
 
 

@@ -33,5 +33,6 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     terminal.say(f"held out: {held}")
     for name, floor in metrics["floors"].items():
         terminal.say(f"  floor, {name}: {floor:.4g}")
-    terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; use it: pretune finetune DATA backbone=run:{done.path}")
+    terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; report: {done.report}")
+    terminal.say(f"use it: pretune finetune DATA backbone=run:{done.path}")
     return {**metrics, "run": str(done.path)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pretune.deploy import _predictions, _sections
+from pretune.deploy import _predictions, _pretraining, _sections
 from pretune.deploy._predictions import Prediction
 from pretune.training.run_dir import RunDir, write_atomic
 
@@ -73,11 +73,13 @@ def read(run: Path) -> Files:
 
 def render(files: Files) -> str:
     """Return the page."""
-    return _template().render(_sections.build(files))
+    if files.metrics["task"] == "pretraining":
+        return _template("pretraining").render(_pretraining.build(files))
+    return _template("page").render(_sections.build(files))
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -88,7 +90,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(f"{name}.html.j2")
 
 
 def visible(value: Any) -> Any:

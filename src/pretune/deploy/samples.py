@@ -1,6 +1,7 @@
-"""What a pretrained model makes, as one sheet for the report: pictures, and sounds as spectrograms.
+"""What a pretrained model makes, for the report: texts, or one sheet of pictures, sounds as spectrograms.
 
-Written into the run's `pictures/` folder as samples.png, with samples.json that says what it shows.
+Texts are written to samples.json; a sheet into the run's `pictures/` folder as samples.png, with a samples.json that says
+what it shows.
 """
 
 from __future__ import annotations
@@ -13,21 +14,31 @@ from pretune.deploy._sheets import Pixels, sheet
 from pretune.deploy.generator import read_learner
 from pretune.modalities._audio_picture import spectrogram
 from pretune.modalities.audio import Audio
+from pretune.modalities.text import Text
 from pretune.objectives._sampling import Sample, Wanted
+from pretune.training.run_dir import RunDir
 
 COUNT = 12
 """Samples of a sheet; models that know classes make them class by class."""
+TEXTS = 2
+"""Texts that are shown."""
 _ROW = 6
+_TOKENS = 200
+"""Tokens of a text."""
 _SAMPLES = 1_000
 """Samples of a sound at most where each is computed on its own."""
 
 
 def write(run: Path) -> None:
-    """Let the model of a finished run over pictures or sounds make a few, where its objective makes any."""
+    """Let the model of a finished run make a few, where its objective makes any."""
     learner: Any = read_learner(run)
     if not hasattr(learner, "generate"):
         return
     modality = learner.backbone.modality
+    if isinstance(modality, Text):
+        texts = [sample.text for sample in learner.generate(Wanted(count=TEXTS, length=_TOKENS, temperature=0.8))]
+        RunDir(run).write_json("samples.json", texts)
+        return
     one_by_one = isinstance(modality, Audio) and modality.features == "waveform"
     made = learner.generate(Wanted(count=COUNT, length=_SAMPLES if one_by_one else None))
     tiles = [(_shown(sample), sample.label or "") for sample in made]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from pretune.data import corpus as corpora
 from pretune.data import duplicates, sources, splits
 from pretune.data.ingest import ingest
 from pretune.data.table import Columns
-from pretune.errors import DataError
+from pretune.errors import DataError, SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner.prepare import open_cache, plain_modality, threads
@@ -56,8 +57,10 @@ def read_task(recipe: Pretraining) -> Task:
 
     Raises:
         DataError: they cannot be used, or have no labels.
+        SettingError: several processes were started.
     """
-    assert recipe.gain.then is not None
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingError("then= is measured in one process. Pretrain with torchrun, then fine-tune from run:FOLDER.")
     gain = recipe.gain
     columns = Columns(label=gain.then_label, group=gain.then_group)
     table = sources.read(Path(str(gain.then)), columns)

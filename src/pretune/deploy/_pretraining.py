@@ -1,0 +1,76 @@
+"""What the report of a pretraining run says: loss beside floors, curves, what the model makes, what it gained."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pretune.deploy import _curves, _sections
+
+if TYPE_CHECKING:
+    from pretune.deploy.report import Files
+
+_UNITS = {"nats_per_character": "nats a character", "bits_per_sample": "bits a sample"}
+"""Held-out figures that say more than the loss, where a run has them."""
+
+
+def build(files: Files) -> dict[str, Any]:
+    """Return all sections by name."""
+    metrics = files.metrics
+    leading = next((name for name in _UNITS if name in metrics["held"]), "loss")
+    run = shlex.quote(str(files.run))
+    return {
+        "name": files.run.resolve().name,
+        "objective": metrics["objective"],
+        "backbone": metrics["backbone"],
+        "value": f"{metrics['held'][leading]:.4g}",
+        "words": _UNITS.get(leading, "loss"),
+        "bars": _bars(metrics, leading),
+        "tiles": [
+            {"words": name.replace("_", " "), "value": f"{value:.4g}"}
+            for name, value in {**metrics["held"], **metrics.get("throughput", {})}.items()
+            if name != leading
+        ],
+        "diagnosis": metrics.get("diagnosis", []),
+        "counts": [(part, ", ".join(f"{n:,} {what}" for what, n in c.items())) for part, c in metrics["counts"].items()],
+        "done": _sections.done(files),
+        "curves": _curves.build(files.events, "loss"),
+        "gain": _gain(metrics.get("gain")),
+        "pictures": _sections.pictures(files.run / "pictures"),
+        "texts": _texts(files),
+        "timing": _sections.timing(metrics, files.events),
+        "use": {"finetune": f"pretune finetune DATA backbone=run:{run}", "generate": f"pretune generate {run}"},
+        "environment": _sections.environment(files.environment),
+    }
+
+
+def _bars(metrics: dict[str, Any], leading: str) -> list[dict[str, Any]]:
+    """Return the held-out figure beside the floors of its unit, shorter being better."""
+    suffix = {"nats_per_character": "_per_character"}.get(leading, "")
+    floors = {name: value for name, value in metrics["floors"].items() if name.endswith("_per_character") == bool(suffix)}
+    rows = [("this model", metrics["held"][leading], "model"), *((f"floor: {k.replace('_', ' ')}", v, "") for k, v in floors.items())]
+    top = max(value for _, value, _ in rows) or 1.0
+    return [{"label": label, "value": f"{value:.4g}", "width": round(100 * value / top, 1), "kind": kind} for label, value, kind in rows]
+
+
+def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the table of runs with and without the pretraining, and its sentences."""
+    if gain is None:
+        return None
+    rows = [
+        {
+            "labels": f"{row['labels']:,}",
+            "kind": row["kind"],
+            "mean": f"{row['mean']:.4f}",
+            "around": "one seed" if row["half_width"] is None else f"± {row['half_width']:.4f}",
+            "values": ", ".join(f"{value:.4f}" for value in row["values"]),
+        }
+        for row in gain["table"]
+    ]
+    return {"metric": gain["table"][0]["metric"].replace("_", " "), "rows": rows, "said": gain["said"]}
+
+
+def _texts(files: Files) -> list[str]:
+    path = files.run / "samples.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
