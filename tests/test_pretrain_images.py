@@ -351,6 +351,27 @@ def test_unlabelled_images_are_refused_where_labels_are_learned(home: Path) -> N
         pt.pretrain(photos, objective="supervised", **QUICK, out="pre")
 
 
+def texts(path: Path) -> Path:
+    words = {"food": ["bread", "soup", "rice", "cheese"], "space": ["moon", "star", "orbit", "rocket"]}
+    lines = [f"{' '.join(words[kind][(i * k) % 4] for k in (1, 2, 3))} {i},{kind}" for i in range(20) for kind in words]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_texts_are_learned_by_class_and_then_from_a_teacher(home: Path) -> None:
+    data, sizes = texts(home / "t.csv"), "layers=1,heads=2"
+    common: dict[str, Any] = {"epochs": 2, "batch_size": 8, "threads": 1}
+    teacher = pt.pretrain(data, objective="supervised", backbone=f"scratch:transformer,width=16,{sizes}", **common, out="teacher")
+    assert json.loads((teacher.path / "metrics.json").read_text())["classes"] == ["food", "space"]
+    objective = {"name": "distillation", "teacher": f"run:{teacher.path}"}
+    student = pt.pretrain(data, objective=objective, backbone=f"scratch:transformer,width=8,{sizes}", **common, out="student")
+    assert json.loads((student.path / "metrics.json").read_text())["held"]["loss"] < 1.5
+    read = [backbones.load(f"run:{run.path}").modality for run in (teacher, student)]
+    assert getattr(read[0], "tokenizer", "a") == getattr(read[1], "tokenizer", "b")
+    with pytest.raises(SettingError, match="different tokens"):
+        Distillation(teacher=f"run:{teacher.path}").learner(backbones.load("scratch:transformer"))
+
+
 def test_a_learner_is_what_the_contract_says() -> None:
     for objective in (Contrastive(), Masked(), Supervised(), Distillation(teacher_size=32)):
         learner = objective.learner(network(CNN))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -102,6 +102,15 @@ class Objective(Protocol):
     # An objective may also have `views: int` (how many augmented views of an item a batch holds, stacked behind the items: (B, V, …)),
     # `block(text) -> (length, stride)` (how blocks are cut from a stream of tokens; see `Blocks`), and `wants_targets: bool` (labels are
     # learned from, or conditioned on, where the data have them).
+
+
+@runtime_checkable
+class FitsStudent(Protocol):
+    """An objective that changes how a fresh network reads texts, before any are tokenized."""
+
+    def fitted(self, backbone: Backbone) -> Backbone:
+        """Return the network over another tokenizer."""
+        ...
 
 
 class Blocks(Protocol):

@@ -17,7 +17,7 @@ from pretune.types import Batch, Features
 
 
 class ItemLearner(PretextLearner):
-    """A backbone over images or sounds, which takes raw batches."""
+    """A backbone over single items, which takes raw batches."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)

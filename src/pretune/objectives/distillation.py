@@ -14,15 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretune import backbones, registry
-from pretune.backbones import Backbone
+from pretune.backbones import Backbone, Builder
 from pretune.config import Within
 from pretune.errors import SettingError
+from pretune.modalities.image import Image
+from pretune.modalities.text import Text
 from pretune.models.pooling import Pool
 from pretune.objectives._base import Suggested
 from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread
 from pretune.types import Batch, Features, StepOutput
 
-_PREFERRED = {"image": "package:efficientnet_lite0"}
+_PREFERRED = {"image": "package:efficientnet_lite0", "text": "package:minilm"}
 """Teacher where none is named."""
 
 
@@ -32,26 +34,42 @@ class Distillation:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
+        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=8, weight_decay=0.01),
         "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=20, weight_decay=0.01, augment="light"),
         "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=20, weight_decay=0.01, augment="light"),
     }
 
     teacher: str | None = None
-    """Network to learn from, source:name, its weights on this machine; auto for images is package:efficientnet_lite0."""
+    """Network to learn from, source:name, its weights on this machine; auto is package:efficientnet_lite0, for texts package:minilm."""
     loss: Literal["cosine", "smooth_l1"] = "cosine"
     """How far the two features are apart, each channel of the teacher's brought to mean 0 and variance 1."""
     teacher_size: Annotated[int | None, Within(8, 4096)] = None
     """Images: side of the square that the teacher sees, in pixels; auto is what it was made for. Small ones are quicker."""
 
+    def fitted(self, backbone: Backbone) -> Backbone:
+        """Return the student; a fresh one over texts is built anew over the teacher's tokenizer, so that both read the same ids."""
+        text = backbone.modality
+        if not isinstance(text, Text) or text.tokenizer:
+            return backbone
+        theirs = self._read("text").modality
+        if not isinstance(theirs, Text) or not theirs.tokenizer:
+            return backbone  # refused below
+        settings = {**backbone.builder.settings, "vocabulary": theirs.size}
+        made = backbones.build(Builder(id=backbone.builder.id, settings=settings))
+        made.modality = replace(theirs, max_tokens=min(text.max_tokens, theirs.max_tokens), positions=text.positions)
+        return made
+
     def learner(self, backbone: Backbone) -> DistillationLearner:
         """Return the learner; the teacher is read from its weights."""
-        kind = registry.name_of(backbone.modality)
+        teacher = self._read(registry.name_of(backbone.modality))
+        _require_same_input(teacher, backbone)
+        return DistillationLearner(backbone, teacher, self.loss)
+
+    def _read(self, kind: str) -> Backbone:
         name = self.teacher or _PREFERRED.get(kind)
         if name is None:
             raise SettingError(f"objective=distillation needs objective.teacher=source:name, a network for {kind}.")
-        teacher = backbones.load(name, offline=True, image_size=self.teacher_size)
-        _require_same_input(teacher, backbone)
-        return DistillationLearner(backbone, teacher, self.loss)
+        return backbones.load(name, offline=True, image_size=self.teacher_size)
 
 
 def _require_same_input(teacher: Backbone, student: Backbone) -> None:
@@ -59,6 +77,11 @@ def _require_same_input(teacher: Backbone, student: Backbone) -> None:
     kinds = [registry.name_of(one.modality) for one in (teacher, student)]
     if kinds[0] != kinds[1]:
         raise SettingError(f"the teacher {teacher.builder.id} takes {kinds[0]} and the student {student.builder.id} {kinds[1]}.")
+    if isinstance(teacher.modality, Text) and teacher.modality.tokenizer != getattr(student.modality, "tokenizer", ""):
+        raise SettingError(
+            f"the teacher {teacher.builder.id} and the student {student.builder.id} cut texts into different tokens. "
+            "Take a fresh student, such as scratch:transformer: it takes over the teacher's tokenizer."
+        )
     rates: list[Any] = [getattr(one.modality, "sample_rate", None) for one in (teacher, student)]
     if rates[0] != rates[1]:
         raise SettingError(
@@ -113,7 +136,7 @@ class _Teacher(nn.Module):
         super().__init__()
         self.backbone, self.normaliser = backbone, backbone.modality.normaliser()
         self.pool = Pool(backbone.pooling)
-        self.size: int | None = getattr(backbone.modality, "size", None)
+        self.size = backbone.modality.size if isinstance(backbone.modality, Image) else None
         self.width = backbone.width * (2 if backbone.layout != "pooled" and backbone.pooling == "mean_std" else 1)
         self.requires_grad_(False).eval()
 

@@ -24,9 +24,10 @@ from pretune.data.table import Table
 from pretune.data.tokens import BlockView, tokenized
 from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
-from pretune.modalities import FitsLengths
+from pretune.modalities import FitsLengths, FitsRows
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
+from pretune.objectives._base import FitsStudent
 from pretune.pretraining import Pretraining
 from pretune.runner.prepare import report_ledger, threads
 from pretune.runner.reporter import Reporter
@@ -133,13 +134,17 @@ def item_material(
     reporter: Reporter,
     exclude: frozenset[str],
 ) -> Material:
-    """Return views of images or sounds; of labelled data only the training part is looked at."""
+    """Return views of single items; of labelled data only the training part is looked at."""
     kind = registry.name_of(backbone.modality)
     tables = [_table(Path(path), kind, recipe) for path in (recipe.data, *recipe.corpus.also)]
     rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
     said = [line for table in tables for line in table.said] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
     unit = backbone.modality.unit
+    backbone = objective.fitted(backbone) if isinstance(objective, FitsStudent) else backbone
+    if isinstance(backbone.modality, FitsRows):
+        backbone.modality, line = backbone.modality.fitted_to(rows)
+        said += [line] if line else []
     done = ingest(
         rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
     )

@@ -150,7 +150,7 @@ class _Pretraining:
         return backbone
 
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
-        if isinstance(backbone.modality, Text):
+        if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
 
