@@ -219,6 +219,19 @@ def test_what_is_hidden_does_not_change_what_is_predicted(id: str, size: int) ->
     assert not torch.allclose(learner.predicted(x, mask), learner.predicted(torch.where(over, x, 0), mask), atol=1e-3)
 
 
+@pytest.mark.parametrize(("id", "size"), [(VIT, 32), (CNN, 29)])
+def test_reconstructions_show_the_real_pixels_where_none_were_hidden(id: str, size: int) -> None:
+    learner = masked(id, size)
+    x = images(4, size)
+    (_, real), (_, seen), (_, filled) = learner.reconstructions(batch_of(x))
+    for k in range(4):
+        assert (real[k] == x[k].permute(1, 2, 0).numpy()).all()
+        kept = (seen[k] == real[k]).all(2)
+        assert 0.1 < kept.mean() < 0.7
+        assert (filled[k][kept] == real[k][kept]).mean() > 0.95
+        assert (filled[k][~kept] != real[k][~kept]).any()
+
+
 def test_the_loss_looks_at_hidden_patches_only(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = masked(CNN)
     assert isinstance(learner, Painted)
@@ -316,6 +329,10 @@ def test_objectives_run_save_and_are_taken_up(home: Path, objective: str, backbo
     told = json.loads((run.path / "metrics.json").read_text())
     assert math.isfinite(told["held"]["loss"])
     assert told["floors"]
+    if objective == "masked":
+        shown = json.loads((run.path / "pictures" / "samples.json").read_text())[0]
+        assert shown["captions"][0] == "held-out images"
+        assert "filled in (each patch with its real mean" in (run.path / "report.html").read_text()
     assert backbones.load(f"run:{run.path}").width > 0
 
 

@@ -118,6 +118,7 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
     if not done.metrics:  # another rank's process writes
         return Run(path=done.folder.path)
     samples.write(done.folder.path)
+    samples.write_reconstructions(done.folder.path, done.reconstructions)
     if task is not None:
         seconds = done.metrics["timing"]["train_s"]
         told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)

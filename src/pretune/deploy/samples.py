@@ -42,11 +42,24 @@ def write(run: Path) -> None:
     one_by_one = isinstance(modality, Audio) and modality.features == "waveform"
     made = learner.generate(Wanted(count=COUNT, length=_SAMPLES if one_by_one else None))
     tiles = [(_shown(sample), sample.label or "") for sample in made]
+    captions = [caption for _, caption in tiles]
+    rows = [("", tiles[k : k + _ROW]) for k in range(0, len(tiles), _ROW)]
+    _write_sheet(run, rows, "made by the model: " + " · ".join(captions), captions)
+
+
+def write_reconstructions(run: Path, shown: list[tuple[str, list[Pixels]]]) -> None:
+    """Write what an objective that fills in made of held-out items, where it did."""
+    if shown:
+        rows = [(heading, [(pixels, "") for pixels in row]) for heading, row in shown]
+        headings = [heading for heading, _ in shown]
+        _write_sheet(run, rows, "from above: " + "; ".join(headings), headings)
+
+
+def _write_sheet(run: Path, rows: list[tuple[str, list[tuple[Pixels, str]]]], note: str, captions: list[str]) -> None:
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    sheet([("", tiles[k : k + _ROW]) for k in range(0, len(tiles), _ROW)]).save(folder / "samples.png")
-    captions = [caption for _, caption in tiles]
-    entry = {"picture": "samples.png", "note": "made by the model: " + " · ".join(captions), "captions": captions}
+    sheet(rows).save(folder / "samples.png")
+    entry = {"picture": "samples.png", "note": note, "captions": captions}
     (folder / "samples.json").write_text(json.dumps([entry], indent=1), encoding="utf-8")
 
 

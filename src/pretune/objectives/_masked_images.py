@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +20,7 @@ from pretune.architectures._encoder import EncoderLayer
 from pretune.architectures.vit import Patches, cut, places
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
+from pretune.modalities.image import Normaliser
 from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread
 from pretune.types import Batch, Features, StepOutput
 
@@ -82,6 +85,33 @@ class MaskedImagesLearner(ItemLearner):
     def _health(self, batch: Batch, target_NP: Tensor) -> dict[str, float]:
         pooled_BD = self.pooled(batch.inputs)
         return {"spread": spread(pooled_BD), "rank": effective_rank(pooled_BD), "floor_patch_mean": float(target_NP.square().mean())}
+
+    @torch.no_grad()
+    def reconstructions(self, batch: Batch) -> list[tuple[str, list[NDArray[np.uint8]]]]:
+        """Return rows of pictures (H, W, 3) with headings: as they are, as they are seen, and as they are filled in."""
+        x_BCHW = self.normaliser(batch.inputs).tensor
+        real_BTP = cut(self._whole(x_BCHW), self.patch)
+        hidden_BT1 = hidden(len(x_BCHW), real_BTP.shape[1], self.share, x_BCHW.device)[..., None]
+        std_BT1, mean_BT1 = torch.std_mean(real_BTP, 2, correction=0, keepdim=True)
+        filled_BTP = self.predicted(x_BCHW, hidden_BT1[..., 0]).float() * std_BT1 + mean_BT1
+        rows = {
+            "held-out images": real_BTP,
+            f"with {self.share:.0%} of their patches hidden": real_BTP.masked_fill(hidden_BT1, 0.0),
+            "filled in (each patch with its real mean and contrast, which the loss leaves out)": torch.where(
+                hidden_BT1, filled_BTP, real_BTP
+            ),
+        }
+        return [(heading, self._pixels(patches, x_BCHW)) for heading, patches in rows.items()]
+
+    def _pixels(self, patches_BTP: Tensor, x_BCHW: Tensor) -> list[NDArray[np.uint8]]:
+        """Return pictures of normalised patches, as large as `x_BCHW`."""
+        height, width = x_BCHW.shape[2:]
+        grid = patches_BTP.unflatten(1, (-(-height // self.patch), -1)).unflatten(3, (self.patch, self.patch, 3))
+        x_BHWC = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+        image = self.normaliser
+        assert isinstance(image, Normaliser)
+        pixels = (x_BHWC.cpu() - torch.tensor(image.shift)) / torch.tensor(image.scale)
+        return list(pixels.round().clamp(0, 255).to(torch.uint8).numpy())
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where features collapsed, or no more is known of a hidden patch than its mean."""

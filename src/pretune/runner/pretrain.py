@@ -40,7 +40,7 @@ from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir, write_atomic
-from pretune.training.step import autocast, to_device
+from pretune.training.step import autocast, take, to_device
 
 DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "masked"}
 """Objective of each modality where none is named."""
@@ -50,6 +50,8 @@ FLOOR = "floor_"
 """What a learner logs under names that begin so are floors of the held-out part."""
 GLANCE = 32
 """Held-out batches that are looked at while training; all of them at its end."""
+SHOWN = 6
+"""Held-out items whose reconstruction is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,8 @@ class Pretrained:
 
     folder: RunDir
     metrics: dict[str, Any]
+    reconstructions: list[tuple[str, list[Any]]]
+    """Rows of pictures (H, W, 3) with headings: what an objective that fills in made of held-out items."""
 
 
 def pretrain(
@@ -133,7 +137,7 @@ class _Pretraining:
         self._train(work, folder, resumed)
         metrics = self._record(work, folder, objective)
         self.device.wait()
-        return Pretrained(folder=folder, metrics=metrics)
+        return Pretrained(folder=folder, metrics=metrics, reconstructions=self._reconstructions(work) if metrics else [])
 
     # --- before training ---------------------------------------------------------------------
 
@@ -243,7 +247,7 @@ class _Pretraining:
             number=number,
             phase=phase,
             epochs=epochs,
-            lr=training.lr or suggested.lr,
+            lr=training.lr or suggested.rate(work.material.backbone),
             weight_decay=suggested.weight_decay if training.weight_decay is None else training.weight_decay,
             optim=self.recipe.optim or config.build(Optim, {"name": suggested.optim}),
             schedule=self.recipe.schedule,
@@ -252,6 +256,7 @@ class _Pretraining:
             budget=left,
             log_every=max(1, min(20, total // 1000)),
             evaluate_every=max(1, epochs // 20) if left is None else 1,
+            spikes=True,
             seed=training.seed + number,
             precision=work.precision,
         )
@@ -296,6 +301,18 @@ class _Pretraining:
         gathered = self.device.gather((items, sums))
         whole = sum(count for count, _ in gathered)
         return {key: sum(one[key] for _, one in gathered if key in one) / whole for key in sums}
+
+    def _reconstructions(self, work: _Work) -> list[tuple[str, list[Any]]]:
+        """Let an objective that fills in show it on a few held-out items; the same ones every time."""
+        learner: Any = work.learner
+        if not hasattr(learner, "reconstructions"):
+            return []
+        batches = self._loader(work, training=False).iterate(0)
+        batch = take(next(batches), slice(0, SHOWN))
+        batches.close()
+        with torch.random.fork_rng():
+            torch.manual_seed(self.recipe.training.seed)
+            return learner.reconstructions(to_device(batch, self.device.device))
 
     # --- the folder --------------------------------------------------------------------------
 
