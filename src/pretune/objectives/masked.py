@@ -26,7 +26,7 @@ class Masked:
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=10),
         "image": Suggested(backbone="scratch:vit", lr=1e-3, batch_size=128, epochs=20, augment="light"),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20),
+        "audio": Suggested(backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20, augment="medium"),
     }
 
     share: Annotated[float | None, Within(0, 0.95, above=True)] = None
