@@ -24,10 +24,20 @@ class Suggested:
     lr: float
     batch_size: int
     epochs: int
+    width: int | None = None
+    """Channels of the network that `lr` was measured with; other fresh networks take lr * sqrt(width / theirs), as orthogonal and
+    AdamW's steps of one size move wider layers further (G. Yang et al., "A Spectral Condition for Feature Learning", 2023)."""
     weight_decay: float = 0.1
     optim: str = "adamw"
     augment: str = "none"
     """Name of an augmentation preset."""
+
+    def rate(self, backbone: Backbone) -> float:
+        """Return the learning rate for a network: scaled by its width where it is fresh."""
+        if self.width is None or not backbone.builder.id.startswith("scratch:"):
+            return self.lr
+        return self.lr * (self.width / backbone.width) ** 0.5
+
     continued_lr: float = 1e-4
     """AdamW's, where training goes on from weights that are there: fresh ones can be moved much faster than these may be."""
 

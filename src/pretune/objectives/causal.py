@@ -32,7 +32,7 @@ class Causal:
     component: ClassVar[bool] = True
     wants_targets: ClassVar[bool] = True
     suggested: ClassVar = {
-        "text": Suggested(backbone="scratch:gpt", lr=1e-2, batch_size=16, epochs=5, optim="muon"),
+        "text": Suggested(backbone="scratch:gpt", lr=1e-2, width=128, batch_size=16, epochs=5, optim="muon"),
         "audio": Suggested(backbone="scratch:wavenet", lr=4e-3, batch_size=4, epochs=2, weight_decay=0.0, augment="light"),
     }
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from pretune import backbones, config, registry
 from pretune.backbones import Backbone
@@ -22,6 +21,7 @@ from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import suggestion
 from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
+from pretune.runner import pretrained
 from pretune.runner.commands import resume_line
 from pretune.runner.folder import open_folder, recorded
 from pretune.runner.inputs import set_inputs
@@ -30,7 +30,7 @@ from pretune.runner.material import Material, item_material, text_material
 from pretune.runner.opening import environment
 from pretune.runner.precision import step_choice
 from pretune.runner.prepare import open_cache, threads
-from pretune.runner.record import peak_rss_mb
+from pretune.runner.pretrained import Work
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name
@@ -39,15 +39,13 @@ from pretune.training.events import Event, Warned
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
-from pretune.training.run_dir import RunDir, write_atomic
+from pretune.training.run_dir import RunDir
 from pretune.training.step import autocast, take, to_device
 
 DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "masked"}
 """Objective of each modality where none is named."""
 EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""
-FLOOR = "floor_"
-"""What a learner logs under names that begin so are floors of the held-out part."""
 GLANCE = 32
 """Held-out batches that are looked at while training; all of them at its end."""
 SHOWN = 6
@@ -90,18 +88,6 @@ def pretrain(
     with open_device() as device, kept_memory():
         said = (reporter or Silent()) if device.first else Silent()
         return _Pretraining(recipe, device, said, offline, started, exclude).carry_out()
-
-
-@dataclass(kw_only=True)
-class _Work:
-    """What the phases of one run share."""
-
-    learner: PretextLearner
-    material: Material
-    around: Surroundings
-    suggested: Suggested
-    batch_size: int
-    precision: Precision = field(default_factory=Precision)
 
 
 class _Pretraining:
@@ -171,14 +157,14 @@ class _Pretraining:
         if not resumed:
             (folder.path / "events.jsonl").write_text("")
 
-    def _work(self, folder: RunDir, learner: PretextLearner, material: Material, suggested: Suggested) -> _Work:
+    def _work(self, folder: RunDir, learner: PretextLearner, material: Material, suggested: Suggested) -> Work:
         around = Surroundings(
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
         )
         size = self.recipe.training.batch_size or suggested.batch_size
-        work = _Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
+        work = Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
         parts = ", ".join(f"{part} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for part, c in material.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         self.reporter.say(f"{parts}; {trainable:,} parameters")
@@ -188,7 +174,7 @@ class _Pretraining:
         self.reporter.say(f"training in {'bfloat16' if work.precision.bfloat16 else 'float32'}: {work.precision.reason}")
         return work
 
-    def _loader(self, work: _Work, *, training: bool = True) -> Loader:
+    def _loader(self, work: Work, *, training: bool = True) -> Loader:
         view = work.material.train if training else work.material.held
         rank, world = (self.device.rank, self.device.world)
         size = max(1, work.batch_size // world)
@@ -206,7 +192,7 @@ class _Pretraining:
 
     # --- training ----------------------------------------------------------------------------
 
-    def _train(self, work: _Work, folder: RunDir, resumed: bool) -> None:
+    def _train(self, work: Work, folder: RunDir, resumed: bool) -> None:
         checkpoint = work.around.checkpoints.latest() if resumed else None
         if resumed and self.device.first:
             folder.rewind_events(*_position(work.learner.phases, checkpoint))
@@ -225,7 +211,7 @@ class _Pretraining:
         if isinstance(event, Warned):
             self.reporter.warn(event.message)
 
-    def _phases(self, work: _Work, resume: Checkpoint | None) -> Generator[Event]:
+    def _phases(self, work: Work, resume: Checkpoint | None) -> Generator[Event]:
         first = 0 if resume is None else int(resume.state["phase"])
         for number, phase in enumerate(work.learner.phases):
             if number < first:
@@ -238,7 +224,7 @@ class _Pretraining:
             plan = self._plan(work, number, phase)
             yield from fit(work.learner, self._loader(work), work.learner.groups(), plan, work.around, self._evaluation(work), here)
 
-    def _plan(self, work: _Work, number: int, phase: str) -> Plan:
+    def _plan(self, work: Work, number: int, phase: str) -> Plan:
         training, suggested = self.recipe.training, work.suggested
         left = self._remaining(work, len(work.learner.phases) - number)
         epochs = training.epochs or (EPOCHS_IN_TIME if left is not None else suggested.epochs)
@@ -261,14 +247,14 @@ class _Pretraining:
             precision=work.precision,
         )
 
-    def _remaining(self, work: _Work, phases: int) -> float | None:
+    def _remaining(self, work: Work, phases: int) -> float | None:
         total = self.recipe.training.time
         if total is None:
             return None
         left = total - (time.monotonic() - self.started) - min(0.2 * total, 2.0 + self._measuring_seconds(work))
         return max(0.5, left / phases)
 
-    def _measuring_seconds(self, work: _Work) -> float:
+    def _measuring_seconds(self, work: Work) -> float:
         """Return about how long measuring the whole held part will take."""
         loader = self._loader(work, training=False)
         started = time.perf_counter()
@@ -277,11 +263,11 @@ class _Pretraining:
 
     # --- measuring ---------------------------------------------------------------------------
 
-    def _evaluation(self, work: _Work) -> Evaluation:
+    def _evaluation(self, work: Work) -> Evaluation:
         return Evaluation(parts={"held": lambda: self._measure(work, most=GLANCE)}, primary="loss", higher_is_better=False)
 
     @torch.no_grad()
-    def _measure(self, work: _Work, most: int | None = None) -> dict[str, float]:
+    def _measure(self, work: Work, most: int | None = None) -> dict[str, float]:
         """Return the mean loss and logs of the held part's first batches, or of all; the same draws every time."""
         work.learner.eval()
         sums: dict[str, float] = {}
@@ -302,7 +288,7 @@ class _Pretraining:
         whole = sum(count for count, _ in gathered)
         return {key: sum(one[key] for _, one in gathered if key in one) / whole for key in sums}
 
-    def _reconstructions(self, work: _Work) -> list[tuple[str, list[Any]]]:
+    def _reconstructions(self, work: Work) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out items; the same ones every time."""
         learner: Any = work.learner
         if not hasattr(learner, "reconstructions"):
@@ -316,67 +302,24 @@ class _Pretraining:
 
     # --- the folder --------------------------------------------------------------------------
 
-    def _record(self, work: _Work, folder: RunDir, objective: Objective) -> dict[str, Any]:
+    def _record(self, work: Work, folder: RunDir, objective: Objective) -> dict[str, Any]:
         """Save weights first, then measure, then write metrics.json."""
         if self.device.first:
-            save_learner(folder, objective, work.learner, work.material)
+            pretrained.save_learner(folder, objective, work.learner, work.material)
         self.timing["saved_s"] = time.monotonic() - self.started
         held = self._measure(work)
         if not self.device.first:
             return {}
-        if work.material.per_character is not None:
-            held["nats_per_character"] = held["loss"] * work.material.per_character
-            work.material.floors["unigram_per_character"] = work.material.floors["unigram"] * work.material.per_character
-        floors = [name for name in held if name.startswith(FLOOR)]
-        work.material.floors.update({name.removeprefix(FLOOR): held.pop(name) for name in floors})
-        verdict = work.learner.verdict(held, work.material.floors)
+        floors = pretrained.settle_floors(work.material, held)
+        verdict = work.learner.verdict(held, floors)
         for line in verdict:
             self.reporter.warn(line)
         self.timing["total_s"] = time.monotonic() - self.started
-        parameters = sum(p.numel() for p in work.learner.parameters())
-        metrics = {
-            "task": "pretraining",
-            "objective": registry.name_of(objective),
-            "primary": {"name": "loss", "value": held["loss"], "split": "held", "higher_is_better": False},
-            "held": held,
-            "floors": work.material.floors,
-            "counts": work.material.counts,
-            "timing": self.timing,
-            "throughput": self._throughput(work, folder),
-            "peak_rss_mb": peak_rss_mb(),
-            "backbone": work.material.backbone.builder.id,
-            "params": {"total": parameters, "trainable": sum(p.numel() for p in work.learner.parameters() if p.requires_grad)},
-            "precision": asdict(work.precision),
-            "classes": list(work.material.classes),
-            "diagnosis": verdict,
-            "notes": self.reporter.notes,
-        }
+        told = {"objective": registry.name_of(objective), "timing": self.timing, "diagnosis": verdict, "notes": self.reporter.notes}
+        metrics = pretrained.figures(work, held, folder) | told
         folder.write_json("metrics.json", metrics)
         work.around.checkpoints.clear()
         return metrics
-
-    def _throughput(self, work: _Work, folder: RunDir) -> dict[str, float]:
-        """Return items (texts: tokens too) a second of training, without the first tenth of the steps."""
-        last = {e["phase"]: e for e in folder.events() if e["event"] == "stepped"}
-        rates = {}
-        for phase, event in last.items():
-            rate = event["step"] * work.batch_size / max(1e-9, event["seconds"])
-            rates[f"{phase}_items_per_s"] = rate
-            tokens = getattr(work.material.train, "stride", None)
-            if tokens:
-                rates[f"{phase}_tokens_per_s"] = rate * tokens
-        return rates
-
-
-def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, material: Material) -> None:
-    """Write backbone/, what the objective learned beside it, and what is needed to build it again."""
-    backbones.save(material.backbone, folder.path / "backbone")
-    beside = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items() if not k.startswith("backbone.")}
-    write_atomic(folder.path / "weights" / "last.safetensors", save(beside))
-    folder.write_json(
-        "model.json",
-        {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(material.classes)},
-    )
 
 
 def _position(phases: tuple[str, ...], checkpoint: Checkpoint | None) -> tuple[list[str], str, int]:

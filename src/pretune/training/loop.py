@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pretune.data.loader import Loader
 
 MAX_FAILURES = 3
+SPIKE = 8.0
+"""How many times its usual distance from the running mean a loss must be above it to be a spike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +165,14 @@ class _Loop:
                 self._replan()
                 if now.step % self.plan.log_every and now.step < now.steps:
                     continue
+                spike = self._spike(losses)
                 event, failed = self._report(losses, batch.size, out.logs)
                 losses.clear()
                 if failed:
                     return failed
                 yield event
+                if spike:
+                    yield Warned(phase=self.plan.phase, step=now.step, message=spike)
                 if time.monotonic() - saved_at > self.plan.save_seconds:
                     saved_at = time.monotonic()
                     yield Saved(phase=self.plan.phase, step=now.step, path=str(self.save()))
@@ -176,6 +181,17 @@ class _Loop:
         if now.batch >= self.loader.steps(now.epoch):
             now.epoch, now.batch = now.epoch + 1, 0
         return ""
+
+    def _spike(self, losses: list[torch.Tensor]) -> str:
+        """Return a sentence where the loss of the last steps stands out from the running mean; this rank's own."""
+        now, loss = self.progress, float(torch.stack(losses).mean())
+        if not self.plan.spikes or now.smooth is None or not math.isfinite(loss):
+            return ""
+        distance, spread = loss - now.smooth, now.spread
+        now.spread = abs(distance) if spread is None else 0.95 * spread + 0.05 * min(abs(distance), 4 * spread)
+        if spread is None or now.step < 50 or distance < max(SPIKE * spread, 0.05 * abs(now.smooth)):
+            return ""
+        return f"loss spike at step {now.step}: {loss:.3g}, where the running mean is {now.smooth:.3g}; lower lr if they go on"
 
     def _report(self, losses: list[torch.Tensor], size: int, logs: dict[str, float]) -> tuple[Stepped, str]:
         """Return the event of the steps since the last one, and why they failed if they did."""

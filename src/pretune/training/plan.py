@@ -46,6 +46,8 @@ class Plan:
     """Epochs between evaluations."""
     save_seconds: float = 30.0
     """Seconds between checkpoints."""
+    spikes: bool = False
+    """Whether a step whose loss stands out from those before it is warned of."""
     seed: int = 0
     precision: Precision = field(default_factory=Precision)
 
@@ -75,6 +77,8 @@ class Progress:
     """Running mean of the loss, to notice divergence."""
     lowest: float | None = None
     """Lowest running mean."""
+    spread: float | None = None
+    """Running mean of how far the loss is from its running mean, to notice spikes."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the progress, JSON-ready."""

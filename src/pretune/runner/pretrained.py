@@ -1,0 +1,84 @@
+"""What a pretraining run leaves behind: the backbone, what was learned beside it, and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from safetensors.torch import save
+
+from pretune import backbones, config
+from pretune.objectives import Objective, PretextLearner, Suggested
+from pretune.runner.material import Material
+from pretune.runner.record import peak_rss_mb
+from pretune.training.loop import Surroundings
+from pretune.training.plan import Precision
+from pretune.training.run_dir import RunDir, write_atomic
+
+FLOOR = "floor_"
+"""What a learner logs under names that begin so are floors of the held-out part."""
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What the phases of one run share."""
+
+    learner: PretextLearner
+    material: Material
+    around: Surroundings
+    suggested: Suggested
+    batch_size: int
+    precision: Precision = field(default_factory=Precision)
+
+
+def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, material: Material) -> None:
+    """Write backbone/, what the objective learned beside it, and what is needed to build it again."""
+    backbones.save(material.backbone, folder.path / "backbone")
+    beside = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items() if not k.startswith("backbone.")}
+    write_atomic(folder.path / "weights" / "last.safetensors", save(beside))
+    folder.write_json(
+        "model.json",
+        {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(material.classes)},
+    )
+
+
+def settle_floors(material: Material, held: dict[str, float]) -> dict[str, float]:
+    """Return the floors by name: those the learner measured move there from `held`, and texts get theirs by the character."""
+    floors = material.floors
+    if material.per_character is not None:
+        held["nats_per_character"] = held["loss"] * material.per_character
+        floors["unigram_per_character"] = floors["unigram"] * material.per_character
+    for name in [name for name in held if name.startswith(FLOOR)]:
+        floors[name.removeprefix(FLOOR)] = held.pop(name)
+    return floors
+
+
+def figures(work: Work, held: dict[str, float], folder: RunDir) -> dict[str, Any]:
+    """Return what metrics.json says of the model."""
+    learner, material = work.learner, work.material
+    parameters = list(learner.parameters())
+    return {
+        "task": "pretraining",
+        "primary": {"name": "loss", "value": held["loss"], "split": "held", "higher_is_better": False},
+        "held": held,
+        "floors": material.floors,
+        "counts": material.counts,
+        "throughput": throughput(work, folder),
+        "peak_rss_mb": peak_rss_mb(),
+        "backbone": material.backbone.builder.id,
+        "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
+        "precision": asdict(work.precision),
+        "classes": list(material.classes),
+    }
+
+
+def throughput(work: Work, folder: RunDir) -> dict[str, float]:
+    """Return items, and of texts tokens, a second of training in each phase."""
+    rates: dict[str, float] = {}
+    stride = getattr(work.material.train, "stride", None)
+    for phase, last in {e["phase"]: e for e in folder.events() if e["event"] == "stepped"}.items():
+        rate = last["step"] * work.batch_size / max(1e-9, last["seconds"])
+        rates[f"{phase}_items_per_s"] = rate
+        if stride:
+            rates[f"{phase}_tokens_per_s"] = rate * stride
+    return rates
