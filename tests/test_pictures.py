@@ -15,6 +15,7 @@ from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.data.ingest import Ingested
 from pretune.deploy import pictures
+from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.recipe import Recipe
 from pretune.runner.phases import Work
@@ -88,6 +89,18 @@ def test_a_run_on_images_has_its_sheets_and_mistakes(tmp_path: Path, names: tupl
     assert [m["id"] for m in mistakes] == ["12", "10", "9"]
     for entry in mistakes:
         assert Pillow.open(tmp_path / "pictures" / entry["picture"]).size == (240, 192)
+
+
+def test_the_mistakes_of_a_run_on_sounds_can_be_heard(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    clips = [(2.0 * np.sin(np.arange(8000 * (1 + i)) * 0.3)).astype(np.float16) for i in range(14)]
+    data = prepared(clips, Audio(sample_rate=8000, seconds=8.0))
+    pictures.write(with_predictions(tmp_path), work_with(data, ()), data)
+    for entry in json.loads((tmp_path / "pictures" / "mistakes.json").read_text()):
+        assert Pillow.open(tmp_path / "pictures" / entry["picture"]).width == 240
+        samples, rate = soundfile.read(tmp_path / "pictures" / entry["audio"])
+        assert (len(samples), rate) == (40_000, 8000), "what was heard, five seconds at most"
+        assert 0.99 < abs(samples).max() <= 1.0
 
 
 def test_a_run_without_pixels_keeps_the_texts_of_its_mistakes(tmp_path: Path) -> None:

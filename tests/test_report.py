@@ -246,11 +246,16 @@ def test_charts_stay_on_their_paper(values: list[tuple[float, float]]) -> None:
         assert not re.search(r"\b(nan|inf)\b", drawing)
 
 
+def test_tick_labels_are_short_and_differ() -> None:
+    told = [_charts._short(value) for value in (0, 0.00015, 0.0002, 0.0015, 0.05, 0.25, 400, 12_000)]
+    assert told == ["0", "1.5e-4", "2e-4", "1.5e-3", "0.05", "0.25", "400", "1.2e4"]
+
+
 def test_sheets_hold_every_picture_with_its_caption() -> None:
     pixels = np.zeros((30, 60, 3), dtype=np.uint8)
     pixels[:, :, 0] = 200
     paper = sheet([("row", [(pixels, "a" * 200), (pixels, "蚂蚁")]), ("", [(pixels, "")])], side=50)
-    assert paper.size == (2 * 56 + 6, (50 + 6 + 40) + (50 + 6) + 6)
+    assert paper.size == (2 * 56 + 6, (25 + 6 + 40) + (25 + 6) + 6)
     colours = paper.getcolors(maxcolors=1 << 20)
     assert colours is not None
     assert sum(count for count, colour in colours if colour == (200, 0, 0)) > 3 * 45 * 22

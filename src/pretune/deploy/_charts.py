@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 34
 
 Points = Sequence[tuple[float, float]]
 
@@ -203,6 +203,6 @@ def _short(value: float) -> str:
     """Return a tick label."""
     if value == 0:
         return "0"
-    if abs(value) >= 10_000 or abs(value) < 0.001:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    if abs(value) >= 10_000 or abs(value) < 0.01:
+        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     return f"{value:.4g}"

@@ -27,7 +27,14 @@ _LONG = 30
 _MATRIX = 40
 """Confusion matrices of more classes than this are drawn, not written."""
 _DOUBTS = frozenset({"leak", "group_leak", "contradiction", "label_disagreement", "confound"})
-_MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".wav": "audio/wav", ".mp3": "audio/mpeg"}
+_MIME = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+}
 
 
 def build(files: Files) -> dict[str, Any]:
@@ -150,8 +157,9 @@ def done(files: Files) -> dict[str, Any]:
     params = metrics.get("params") or {}
     facts = [("backbone", metrics.get("backbone")), ("strategy", metrics.get("strategy"))]
     if params:
-        share = params["trainable"] / max(params["total"], 1)
-        facts.append(("parameters", f"{params['total']:,} in all, {params['trainable']:,} trained ({100 * share:.2g} %)"))
+        share = 100 * params["trainable"] / max(params["total"], 1)
+        shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
+        facts.append(("parameters", f"{params['total']:,} in all, {params['trainable']:,} trained ({shown} %)"))
     for key, label in (("features_precision", "features in"), ("precision", "training in")):
         choice = metrics.get(key) or {}
         if choice.get("reason"):
@@ -294,6 +302,7 @@ def mistakes(files: Files) -> Section:
         "items": len(files.predictions),
         "cards": cards,
         "gallery": any(card["picture"] or card["audio"] for card in cards),
+        "heard": any(card["audio"] for card in cards),
         "is_number": is_number,
         "verb": "predicted as" if is_number else "taken for",
     }

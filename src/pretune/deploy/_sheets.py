@@ -15,27 +15,31 @@ _PAPER, _INK = (246, 245, 242), (29, 33, 39)
 
 
 def sheet(rows: list[tuple[str, list[tuple[Pixels, str]]]], side: int = _SIDE) -> Image.Image:
-    """Return rows of equally large pictures on paper.
+    """Return rows of pictures on paper, each row as high as its highest picture.
 
     Args:
         rows: heading of each row (may be empty) and its pictures (H, W, 3) with captions.
-        side: of each square, in pixels; pictures keep their aspect.
+        side: the longer one of each picture, in pixels; pictures keep their aspect.
     """
     gap = 6
     columns = max(len(tiles) for _, tiles in rows)
-    heights = [side + gap + _STRIP * bool(heading) + _STRIP * any(c for _, c in tiles) for heading, tiles in rows]
+    thumbnails = [[thumbnail(pixels, side) for pixels, _ in tiles] for _, tiles in rows]
+    highest = [max(tile.height for tile in tiles) for tiles in thumbnails]
+    heights = [
+        high + gap + _STRIP * bool(heading) + _STRIP * any(c for _, c in tiles)
+        for (heading, tiles), high in zip(rows, highest, strict=True)
+    ]
     paper = Image.new("RGB", (columns * (side + gap) + gap, sum(heights) + gap), _PAPER)
     draw, font = ImageDraw.Draw(paper), ImageFont.load_default(13)
     top = gap
-    for (heading, tiles), height in zip(rows, heights, strict=True):
+    for row, (heading, tiles) in enumerate(rows):
         if heading:
             draw.text((gap, top), _fitting(draw, heading, paper.width - 2 * gap, font), _INK, font)
-        for k, (pixels, caption) in enumerate(tiles):
+        for k, (tile, (_, caption)) in enumerate(zip(thumbnails[row], tiles, strict=True)):
             left, under = gap + k * (side + gap), top + _STRIP * bool(heading)
-            tile = thumbnail(pixels, side)
-            paper.paste(tile, (left + (side - tile.width) // 2, under + (side - tile.height) // 2))
-            draw.text((left, under + side + 2), _fitting(draw, caption, side, font), _INK, font)
-        top += height
+            paper.paste(tile, (left + (side - tile.width) // 2, under + (highest[row] - tile.height) // 2))
+            draw.text((left, under + highest[row] + 2), _fitting(draw, caption, side, font), _INK, font)
+        top += heights[row]
     return paper
 
 

@@ -1,7 +1,7 @@
 """Pictures for people: a training batch as the model sees it, one item under each augmentation, the worst mistakes.
 
 Written into the run's `pictures/` folder, each with a JSON file that says what it shows. Sounds are shown by their
-spectrograms; texts get no sheet, and mistakes carry their text.
+spectrograms, and mistakes can be heard; texts get no sheet, and mistakes carry their text.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ DRAWS = 6
 MISTAKES = 24
 _TEXT = 600
 """Characters of a text that are kept."""
+_SECONDS = 5.0
+"""Seconds of a sound that are kept."""
 
 
 def write(run: Path, work: Work, data: Prepared) -> None:
@@ -61,7 +63,7 @@ def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
     picture = sheet([("", tiles[k : k + DRAWS]) for k in range(0, len(tiles), DRAWS)])
     names = ", ".join(registry.name_of(part) for part in work.parts)
     note = f"after {names}" if names else "no augmentation"
-    _save(folder, "batch", picture, f"{note}: " + " · ".join(captions), captions)
+    _save(folder, "batch", picture, note, captions)
 
 
 def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
@@ -84,7 +86,7 @@ def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixe
     positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
     batch = Batch(inputs=inputs, targets=data.encoded[torch.from_numpy(positions)], index=torch.arange(len(positions)))
-    changed = part.apply(batch, torch.Generator().manual_seed(0), len(data.targets.classes) or None)  # ty: ignore[missing-attribute]
+    changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.targets.classes) or None)  # ty: ignore[missing-attribute]
     return _pixels(changed.inputs.tensor[::2], modality)
 
 
@@ -99,11 +101,22 @@ def _write_mistakes(folder: Path, predictions: list[_predictions.Prediction], da
         if pixels is not None:
             entry["picture"] = f"mistake-{k:02d}.jpg"
             thumbnail(pixels, 240).save(folder / entry["picture"], quality=82)
+            if isinstance(data.modality, Audio):
+                entry["audio"] = f"mistake-{k:02d}.flac"
+                _write_sound(folder / entry["audio"], array, data.modality)
         else:
             entry["text"] = _text(data.rows[position])
         listed.append(entry)
     if listed:
         _write_json(folder / "mistakes.json", listed)
+
+
+def _write_sound(path: Path, array: NDArray[Any], modality: Audio) -> None:
+    """Write what the model heard of a clip, its first seconds, no louder than full scale."""
+    import soundfile
+
+    samples = modality.view(array, None, None)[: round(_SECONDS * modality.sample_rate)].astype(np.float32)
+    soundfile.write(path, samples / max(1.0, float(np.abs(samples).max())), modality.sample_rate, format="FLAC", subtype="PCM_16")
 
 
 def _text(row: Row) -> str:

@@ -140,7 +140,7 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
         "strategy": registry.name_of(done.strategy),
         "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
         "precision": asdict(done.work.chosen),
-        "features_precision": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),
+        **({"features_precision": asdict(done.work.needs.chosen)} if done.work.needs.chosen else {}),
     }
     metrics["notes"] = notes(done)
     metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts)
