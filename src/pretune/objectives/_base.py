@@ -40,10 +40,12 @@ class Suggested:
 
     continued_lr: float = 1e-4
     """AdamW's, where training goes on from weights that are there: fresh ones can be moved much faster than these may be."""
+    continued_batch_size: int | None = None
+    """There; auto is `batch_size`. Networks with weights are larger than fresh ones."""
 
     def for_weights(self) -> Suggested:
         """Return what is suggested where the network comes with its weights."""
-        return replace(self, lr=self.continued_lr, optim="adamw")
+        return replace(self, lr=self.continued_lr, optim="adamw", batch_size=self.continued_batch_size or self.batch_size)
 
 
 class PretextLearner(Learner):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,25 +21,26 @@ from pretune.objectives._items import ItemLearner, collapse, effective_rank, spr
 from pretune.types import Batch, StepOutput
 
 
+_FAST: dict[str, Any] = {
+    "lr": 1e-2,
+    "optim": "muon",
+    "batch_size": 128,
+    "weight_decay": 0.01,
+    "augment": "views",
+    "continued_lr": 3e-4,
+    "continued_batch_size": 32,  # two views of 224 pixels through an EfficientNet take 100 MB an item
+}
+"""On small pictures Muon is as far after 160 steps as AdamW after 300."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contrastive:
     """Features of two augmented views of an item agree, those of different items do not."""
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "image": Suggested(
-            backbone="scratch:cnn", lr=1e-2, batch_size=128, epochs=20, weight_decay=0.01, optim="muon", augment="views", continued_lr=3e-4
-        ),
-        "audio": Suggested(
-            backbone="scratch:audiocnn",
-            lr=1e-2,
-            batch_size=128,
-            epochs=40,
-            weight_decay=0.01,
-            optim="muon",
-            augment="views",
-            continued_lr=3e-4,
-        ),
+        "image": Suggested(backbone="scratch:cnn", epochs=20, **_FAST),
+        "audio": Suggested(backbone="scratch:audiocnn", epochs=40, **_FAST),
     }
     views: ClassVar[int] = 2
 
