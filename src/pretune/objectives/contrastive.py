@@ -20,7 +20,6 @@ from pretune.objectives._base import Suggested
 from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread, unstacked
 from pretune.types import Batch, StepOutput
 
-
 _FAST: dict[str, Any] = {
     "lr": 1e-2,
     "optim": "muon",
