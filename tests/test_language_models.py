@@ -138,3 +138,16 @@ def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
     wrote = json.loads(pretune("generate", "run", "the cat", "length=8", "count=2", "--json").stdout)
     assert len(wrote["samples"]) == 2
     assert all(sample["text"].startswith("the cat") for sample in wrote["samples"])
+
+
+def test_a_stable_run_can_be_extended(home: Path) -> None:
+    (home / "corpus.txt").write_text("the cat sat on the mat and the dog ran to the tree. " * 60)
+    words = ("pretrain", "corpus.txt", "max_tokens=16", "batch_size=8", "--json")
+    fresh = ("backbone=scratch:gpt,width=16,layers=1,heads=2", "units=character")
+    first = json.loads(pretune(*words, *fresh, "epochs=2", "out=first").stdout)
+    longer = json.loads(pretune(*words, "epochs=4", "out=longer", "extend=first").stdout)
+    steps = [json.loads(line) for line in (home / "longer" / "events.jsonl").read_text().splitlines()]
+    started = next(event for event in steps if event["event"] == "started")
+    assert 0 < started["step"] < started["steps"]
+    assert longer["held"]["loss"] < first["held"]["loss"]
+    assert "Give more epochs" in pretune(*words, "epochs=1", "out=short", "extend=first", code=2).stderr

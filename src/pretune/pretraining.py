@@ -63,6 +63,8 @@ class Pretraining:
     """What is learned; auto is causal for texts, contrastive for images, masked for sounds."""
     backbone: str | None = None
     """'source:name'; auto is a fresh network that suits the objective."""
+    extend: str | None = None
+    """A finished run to go on with from where its rate was still stable, e.g. for more epochs; its network and its tokenizer."""
     augment: Literal["none", "light", "medium", "strong", "views"] | None = None
     """Augmentation preset; auto is the objective's suggestion. views is for objectives that compare two views of an item."""
     optim: Optim | None = None

@@ -15,7 +15,7 @@ from pretune.backbones import Backbone
 from pretune.data import sources
 from pretune.data.loader import Loader
 from pretune.data.tokens import BlockView
-from pretune.errors import Interrupted, SettingError
+from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import suggestion
@@ -129,7 +129,10 @@ class _Pretraining:
 
     def _backbone(self, suggested: Suggested, kind: str) -> Backbone:
         torch.manual_seed(self.recipe.training.seed)
-        name = backbones.for_modality(self.recipe.backbone or suggested.backbone, kind)
+        if self.recipe.extend and self.recipe.backbone:
+            raise SettingError("extend goes on with a run's own network; leave backbone out.")
+        extended = f"run:{self.recipe.extend}" if self.recipe.extend else None
+        name = backbones.for_modality(self.recipe.backbone or extended or suggested.backbone, kind)
         size = self.recipe.inputs.image_size
         backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
         set_inputs(backbone, self.recipe.inputs)
@@ -193,7 +196,7 @@ class _Pretraining:
     # --- training ----------------------------------------------------------------------------
 
     def _train(self, work: Work, folder: RunDir, resumed: bool) -> None:
-        checkpoint = work.around.checkpoints.latest() if resumed else None
+        checkpoint = work.around.checkpoints.latest() if resumed else self._extended(work)
         if resumed and self.device.first:
             folder.rewind_events(*_position(work.learner.phases, checkpoint))
         started = time.perf_counter()
@@ -205,6 +208,22 @@ class _Pretraining:
                     events.close()
                     raise Interrupted(f"stopped; go on with: {resume_line(self.recipe, folder.path)}")
         self.timing["train_s"] = time.perf_counter() - started
+
+    def _extended(self, work: Work) -> Checkpoint | None:
+        """Return the state of the run that is extended, its end moved to where this recipe has it."""
+        if not self.recipe.extend:
+            return None
+        checkpoint = Checkpoints(Path(self.recipe.extend) / "checkpoints", 1).stable()
+        if checkpoint is None:
+            raise RequestError(f"{self.recipe.extend} cannot be extended: it keeps no stable state (its schedule was not wsd).")
+        phases = len(work.learner.phases)
+        plan = self._plan(work, phases - 1, work.learner.phases[-1])
+        steps, done = self._loader(work).steps(0) * plan.epochs, int(checkpoint.state["progress"]["step"])
+        if int(checkpoint.state["phase"]) != phases - 1 or steps <= done:
+            raise RequestError(f"{self.recipe.extend} was stable for {done} steps already, and this recipe has {steps}. Give more epochs.")
+        checkpoint.state["progress"] |= {"steps": steps, "marked": False, "seconds": 0.0}
+        self.reporter.say(f"going on with {self.recipe.extend} from step {done}")
+        return checkpoint
 
     def _tell(self, event: Event) -> None:
         self.reporter.event(event)
@@ -242,6 +261,7 @@ class _Pretraining:
             budget=left,
             log_every=max(1, min(20, total // 1000)),
             evaluate_every=max(1, epochs // 20) if left is None else 1,
+            extensible=number == len(work.learner.phases) - 1,
             spikes=True,
             seed=training.seed + number,
             precision=work.precision,

@@ -48,6 +48,9 @@ def load_by_name(learner: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             own[name].copy_(tensor)
 
 
+STABLE = "stable.safetensors"
+
+
 class Checkpoints:
     """The checkpoints of one run folder, newest last; the newest `keep` stay, and the running phase's first."""
 
@@ -58,13 +61,25 @@ class Checkpoints:
     def save(self, phase: int, step: int, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint, then drop those that are too old."""
         path = self.folder / f"{phase:02d}-{step:08d}.safetensors"
-        tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
-        # Straight from the tensors' memory: serialised first, they would double the peak of a whole run.
-        write_atomic(path, lambda part: save_file(tensors, part, metadata={"state": json.dumps(checkpoint.state)}))
+        self._write(path, checkpoint)
         for old in self._files()[: -self.keep]:
             if old != self._first(phase):
                 old.unlink()
         return path
+
+    def mark_stable(self, checkpoint: Checkpoint) -> None:
+        """Keep this one for good: from here, before its rate falls, a phase can be gone on with for longer."""
+        self._write(self.folder / STABLE, checkpoint)
+
+    def stable(self) -> Checkpoint | None:
+        """Return the one that was marked."""
+        path = self.folder / STABLE
+        return read(path) if path.exists() else None
+
+    def _write(self, path: Path, checkpoint: Checkpoint) -> None:
+        tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
+        # Straight from the tensors' memory: serialised first, they would double the peak of a whole run.
+        write_atomic(path, lambda part: save_file(tensors, part, metadata={"state": json.dumps(checkpoint.state)}))
 
     def first(self, phase: int) -> Checkpoint | None:
         """Return the checkpoint a phase began with: where it begins again after a failure."""

@@ -155,6 +155,7 @@ class _Loop:
                 if batch is None:
                     break
                 self._set_lr()
+                self._mark_stable()
                 with self.streams.active():
                     out = self.stepper(batch)
                 losses.append(out.loss)
@@ -224,6 +225,16 @@ class _Loop:
         factor = self.plan.schedule.factor(now.step / max(1, now.steps), now.drops) * 0.5**now.failures
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial"] * factor
+
+    def _mark_stable(self) -> None:
+        """Keep the state of the first step whose rate falls, and never again in this phase."""
+        now, schedule = self.progress, self.plan.schedule
+        if not self.plan.extensible or schedule.name != "wsd" or now.marked or now.step <= (1 - schedule.decay) * now.steps:
+            return
+        now.marked = True
+        checkpoint = self._checkpoint(done=False)
+        if self.around.device.first:
+            self.around.checkpoints.mark_stable(checkpoint)
 
     def _replan(self) -> None:
         """Fit the number of steps to the time there is: early, then every twentieth of the way."""
@@ -314,6 +325,12 @@ class _Loop:
 
     def save(self, done: bool = False) -> str:
         """Write a checkpoint on rank 0 and return its path."""
+        checkpoint = self._checkpoint(done)
+        if not self.around.device.first:
+            return ""
+        return str(self.around.checkpoints.save(self.plan.number, self.progress.step, checkpoint))
+
+    def _checkpoint(self, done: bool) -> Checkpoint:
         tensors = {f"model/{k}": v for k, v in changing(self.learner).items()}
         for name, state in named_state(self.optimizer).items():
             tensors |= {f"optim/{name}/{k}": v for k, v in state.items()}
@@ -325,9 +342,7 @@ class _Loop:
             "progress": self.progress.to_json(),
             "streams": self.around.device.gather(self.streams.state()),
         }
-        if not self.around.device.first:
-            return ""
-        return str(self.around.checkpoints.save(self.plan.number, self.progress.step, Checkpoint(tensors=tensors, state=state)))
+        return Checkpoint(tensors=tensors, state=state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put everything back as it was when the checkpoint was saved."""

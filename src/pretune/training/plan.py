@@ -46,6 +46,8 @@ class Plan:
     """Epochs between evaluations."""
     save_seconds: float = 30.0
     """Seconds between checkpoints."""
+    extensible: bool = False
+    """Whether the state before a warm-up-stable-decay schedule begins to fall is kept, so that the phase can be extended."""
     spikes: bool = False
     """Whether a step whose loss stands out from those before it is warned of."""
     seed: int = 0
@@ -77,6 +79,8 @@ class Progress:
     """Running mean of the loss, to notice divergence."""
     lowest: float | None = None
     """Lowest running mean."""
+    marked: bool = False
+    """Whether the state before the rate falls has been kept."""
     spread: float | None = None
     """Running mean of how far the loss is from its running mean, to notice spikes."""
 
