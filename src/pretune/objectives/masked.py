@@ -25,7 +25,9 @@ class Masked:
     component: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=10),
-        "image": Suggested(backbone="scratch:vit", lr=1e-3, batch_size=128, epochs=20, augment="light"),
+        "image": Suggested(
+            backbone="scratch:vit", lr=1e-2, batch_size=128, epochs=15, optim="muon", augment="light", continued_batch_size=32
+        ),
         "audio": Suggested(backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20, augment="medium"),
     }
 
