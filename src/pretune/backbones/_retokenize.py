@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,15 +15,18 @@ from pretune.errors import SettingError
 from pretune.modalities import _tokenizer
 from pretune.modalities.text import Text
 
+_OTHERS = re.compile("pos|wpe|segment|type")
+"""In the names of tables that are not of tokens; the one of positions may be the largest where tokens are characters."""
+
 
 def token_table(backbone: Backbone) -> nn.Embedding:
-    """Return the embedding of token ids: the largest table of the first stage that has one.
+    """Return the embedding of token ids: the largest table of the first stage that has one, those of positions and types aside.
 
     Raises:
         SettingError: the network has none, so it does not take tokens.
     """
     for stage in backbone.stages.values():
-        tables = [module for module in stage.modules() if isinstance(module, nn.Embedding)]
+        tables = [module for name, module in stage.named_modules() if isinstance(module, nn.Embedding) and not _OTHERS.search(name)]
         if tables:
             return max(tables, key=lambda table: table.num_embeddings)
     raise SettingError(f"{backbone.builder.id} has no table of tokens, so it cannot learn to predict them.")

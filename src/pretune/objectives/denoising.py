@@ -106,6 +106,7 @@ class DenoisingLearner(PretextLearner):
         wanted[:, -1] = self.end
         return read, wanted
 
+    @torch.no_grad()
     def _logs(self, x_BTD: Tensor, wanted: Tensor) -> dict[str, float]:
         """Return the loss on real tokens, which is what token frequencies compare with, and how many are right."""
         real = wanted != self.mask
