@@ -38,7 +38,8 @@ class TokenHead(nn.Module):
         if transform or width != table.embedding_dim:
             self.transform = nn.Sequential(nn.Linear(width, table.embedding_dim), nn.GELU(), nn.LayerNorm(table.embedding_dim))
         self.bias = nn.Parameter(torch.zeros(table.num_embeddings)) if transform else None
-        table.tied = True  # every row gets a gradient at every step
+        tied: Any = table
+        tied.tied = True  # every row gets a gradient at every step
         self._table = [table]  # in a list, so that it is the backbone's parameter and not this module's too
 
     def loss(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:

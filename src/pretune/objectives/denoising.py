@@ -30,7 +30,7 @@ class Denoising:
     """Sequence to sequence: the network reads a text with gaps, a small decoder writes what was in them."""
 
     component: ClassVar[bool] = True
-    suggested: ClassVar = {"text": Suggested(backbone="scratch:transformer", lr=2e-2, batch_size=16, epochs=10, optim="muon")}
+    suggested: ClassVar = {"text": Suggested(backbone="scratch:transformer,dropout=0.0", lr=2e-2, batch_size=16, epochs=10, optim="muon")}
     verbatim: ClassVar[bool] = False
     """Whether a tokenizer made for it keeps case and spaces: only what writes texts needs them."""
 

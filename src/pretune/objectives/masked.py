@@ -24,7 +24,7 @@ class Masked:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=10),
+        "text": Suggested(backbone="scratch:transformer,dropout=0.0", lr=2e-2, batch_size=16, epochs=10, optim="muon"),
         "image": Suggested(
             backbone="scratch:vit", lr=1e-2, batch_size=128, epochs=15, optim="muon", augment="light", continued_batch_size=32
         ),
