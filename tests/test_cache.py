@@ -284,8 +284,8 @@ def test_data_beyond_the_budget_are_streamed_with_a_sentence(tmp_path: Path, mon
 def test_a_disk_that_is_full_while_items_are_buffered_streams_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Path.open
 
-    def on_a_full_disk(path: Path, *how: object, **more: object) -> object:
-        return open("/dev/full", "wb", buffering=100) if path.name == "data.bin" else opened(path, *how, **more)  # type: ignore[call-overload]
+    def on_a_full_disk(path: Path, *how: Any, **more: Any) -> Any:
+        return open("/dev/full", "wb", buffering=100) if path.name == "data.bin" else opened(path, *how, **more)
 
     monkeypatch.setattr(Path, "open", on_a_full_disk)
     done, modality = run(rows_of(tmp_path / "data", [f"word {n}" for n in range(40)]), Cache(tmp_path / "cache"))
