@@ -108,7 +108,8 @@ class _Pretraining:
         name = registry.name_of(objective)
         suggested = suggestion(objective, name, kind)
         backbone = self._backbone(suggested, kind)
-        suggested = suggested if backbone.report is None else suggested.for_weights()
+        fresh = self._is_fresh(backbone)
+        suggested = suggested if fresh else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
         clock = time.perf_counter()
         material = self._material(objective, suggested, backbone)
@@ -118,7 +119,7 @@ class _Pretraining:
         tell_classes(learner, material.classes)
         learner = learner.to(self.device.device)
         if self.device.first:
-            self._write_opening(folder, objective, material, resumed)
+            self._write_opening(folder, objective, material, resumed, fresh)
         work = self._work(folder, learner, material, suggested)
         self._train(work, folder, resumed)
         metrics = self._record(work, folder, objective)
@@ -142,13 +143,20 @@ class _Pretraining:
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone
 
+    def _is_fresh(self, backbone: Backbone) -> bool:
+        """Tell whether training begins with fresh weights; an extended run is trained on as it began."""
+        if self.recipe.extend:
+            return RunDir(Path(self.recipe.extend)).read_json("recipe.json")["resolved"]["fresh"]
+        return backbone.report is None
+
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
         if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
 
-    def _write_opening(self, folder: RunDir, objective: Objective, material: Material, resumed: bool) -> None:
+    def _write_opening(self, folder: RunDir, objective: Objective, material: Material, resumed: bool, fresh: bool) -> None:
         resolved = {
+            "fresh": fresh,
             "backbone": material.backbone.builder.id,
             "backbone_settings": material.backbone.builder.settings,
             "objective": config.to_tree(objective),
