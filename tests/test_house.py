@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import pretune
 from pretune import registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,3 +88,7 @@ def test_weights_requirements_are_pinned_by_hash():
     pins = [line for line in lines if line and not line.startswith("#")]
     assert pins
     assert all("==" in line and "--hash=sha256:" in line for line in pins)
+
+
+def test_every_public_name_leads_somewhere() -> None:
+    assert [name for name in pretune.__all__ if not hasattr(pretune, name)] == []

@@ -110,8 +110,9 @@ def test_a_gain_is_said_only_where_it_is_one() -> None:
     assert (round(mean, 6), round(half or 0, 3)) == (0.6, 0.248)
     shared = {"labels": 9, "metric": "accuracy", "higher_is_better": True}
     kinds = ("pretrained", "from scratch, same fine-tuning budget", "from scratch, same total budget")
+    bases = dict(zip(kinds, (0.6, 0.5, 0.61), strict=True))
     rows: list[dict[str, Any]] = [
-        {**shared, "kind": kind, "value": base + 0.01 * seed} for seed in range(3) for kind, base in zip(kinds, (0.6, 0.5, 0.61), strict=True)
+        {**shared, "kind": kind, "value": base + 0.01 * seed} for seed in range(3) for kind, base in bases.items()
     ]
     helped, harmed = _summary(rows)["said"]
     assert "+0.1000" in helped
@@ -120,7 +121,7 @@ def test_a_gain_is_said_only_where_it_is_one() -> None:
 
 
 def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
-    words = "the cat sat on a mat and the dog ran to the tree".split()
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "the", "tree"]
     good, bad = ("fine", "great", "lovely"), ("awful", "grim", "sad")
     lines = ["text,label"]
     for i in range(120):
@@ -133,7 +134,7 @@ def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
     assert metrics["held"]["loss"] > 0
     assert metrics["floors"]["unigram"] > 0
     assert any("24 documents are left out" in note for note in metrics["notes"])
-    assert [row["kind"] for row in metrics["gain"]["table"]][0] == "pretrained"
+    assert metrics["gain"]["table"][0]["kind"] == "pretrained"
     assert {row["labels"] for row in metrics["gain"]["runs"]} == {10}
     wrote = json.loads(pretune("generate", "run", "the cat", "length=8", "count=2", "--json").stdout)
     assert len(wrote["samples"]) == 2

@@ -32,7 +32,7 @@ _HOMES = {
     "Learner": "models.learner",
     "SupervisedLearner": "models.learner",
     "Backbone": "backbones",
-    "load_backbone": "backbones",
+    "load_backbone": "backbones:load",
     "Predictor": "deploy.predictor",
     "PretuneError": "errors",
     "RequestError": "errors",
@@ -49,7 +49,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'pretune' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"pretune.{_HOMES[name]}"), name)
+    home, _, known_as = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(f"pretune.{home}"), known_as or name)
 
 
 def __dir__() -> list[str]:

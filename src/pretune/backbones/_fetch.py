@@ -45,9 +45,15 @@ def fetch(id: str, address: str, size: str, licence: str, download: Callable[[],
     sys.stderr.write(f"downloading {id}: {address} ({size}; licence: {licence})\n")
     try:
         return download()
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, *network_errors()) as error:
         why = " ".join(str(error).split())[:160]
         raise WeightsError(
             f"{id} could not be downloaded from {address}: {type(error).__name__}: {why}. "
             "Check the network, or put the file in the folder that PRETUNE_WEIGHTS names."
         ) from None
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """Return what the hub's HTTP library raises where there is no network, if it has been loaded; its errors are not OSErrors."""
+    loaded = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return tuple(module.HTTPError for module in loaded if module is not None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pretune.backbones import _transformers_audio, _transformers_text
 from pretune.backbones._base import Backbone, Builder
-from pretune.backbones._fetch import absent, fetch
+from pretune.backbones._fetch import absent, fetch, network_errors
 from pretune.backbones._packages import folder as weights_folder
 from pretune.backbones._states import read_state
 from pretune.errors import SettingError, WeightsError, did_you_mean
@@ -119,7 +119,7 @@ def _download(name: str) -> tuple[Path, str | None]:
     address = f"https://huggingface.co/{name}"
     try:
         info = HfApi().model_info(name, files_metadata=True)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except (HfHubHTTPError, OSError, ValueError, *network_errors()) as error:
         why = " ".join(str(error).split())[:160]
         raise WeightsError(f"transformers:{name} could not be found at {address}: {type(error).__name__}: {why}.") from None
     files = [file for file in info.siblings or [] if "/" not in file.rfilename and Path(file.rfilename).match(_WANTED[-1])]

@@ -93,10 +93,7 @@ def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, 
     rows: list[dict[str, Any]] = []
     for labels in task.recipe.gain.labels or (None,):
         for seed in range(task.recipe.gain.seeds):
-            parts = _labelled(task, labels, seed)
-            count = sum(part == "train" for part in parts.values())
-            folder = pretrained.path / "then" / f"{count}-labels-seed-{seed}"
-            rows += _compare(task, pretrained, parts, count, seed, seconds, folder, reporter, offline)
+            rows += _Trial(task, pretrained, _labelled(task, labels, seed), seed, reporter, offline).compare(seconds)
     told = _summary(rows)
     for line in told["said"]:
         reporter.say(line)
@@ -122,38 +119,47 @@ def _labelled(task: Task, labels: float | None, seed: int) -> dict[str, Split]:
     return {**{row.id: "train" for row in train}, **held}
 
 
-def _compare(
-    task: Task,
-    pretrained: RunDir,
-    parts: Mapping[str, Split],
-    labels: int,
-    seed: int,
-    seconds: float,
-    folder: Path,
-    reporter: Reporter,
-    offline: bool,
-) -> list[dict[str, Any]]:
-    """Return the scores of the three runs of one seed."""
-    epochs = task.recipe.gain.then_epochs or suggested(registry.load("strategies", "scratch")(), task.modality).epochs
-    out: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class _Trial:
+    """The runs of one seed on one draw of labels."""
 
-    def one(kind: str, strategy: str, epochs: int, name: str) -> float:
-        settings = _settings(task.recipe) | {"strategy": strategy, "epochs": epochs, "seed": seed, "out": folder / name}
-        recipe = Recipe.from_settings(str(task.recipe.gain.then), backbone=f"run:{pretrained.path}", **settings)
-        metrics = run(recipe, offline=offline, given=Given(parts=parts)).folder.read_json("metrics.json")
+    task: Task
+    pretrained: RunDir
+    parts: Mapping[str, Split]
+    seed: int
+    reporter: Reporter
+    offline: bool
+
+    def compare(self, seconds: float) -> list[dict[str, Any]]:
+        """Return the scores with pretraining, without, and without for as long as both took."""
+        gain = self.task.recipe.gain
+        epochs = gain.then_epochs or suggested(registry.load("strategies", "scratch")(), self.task.modality).epochs
+        first = self._run(PRETRAINED, gain.then_strategy, epochs, "pretrained")
+        second = self._run(SCRATCH, "scratch", epochs, "scratch")
+        longer = math.ceil(epochs * (seconds + second["seconds"]) / max(1e-3, second["seconds"]))
+        return [first, second, self._run(LONGER, "scratch", min(MOST_EPOCHS, longer), "longer")]
+
+    def _run(self, kind: str, strategy: str, epochs: int, name: str) -> dict[str, Any]:
+        labels = sum(part == "train" for part in self.parts.values())
+        folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
+        settings: dict[str, Any] = _settings(self.task.recipe) | {"strategy": strategy, "epochs": epochs, "seed": self.seed, "out": folder}
+        recipe = Recipe.from_settings(str(self.task.recipe.gain.then), base=settings | {"backbone": f"run:{self.pretrained.path}"})
+        metrics = run(recipe, offline=self.offline, given=Given(parts=self.parts)).folder.read_json("metrics.json")
         primary, took = metrics["primary"], metrics["timing"]["train_s"]
-        out.append({"kind": kind, "labels": labels, "seed": seed, "metric": primary["name"], "value": primary["value"]})
-        out[-1] |= {"higher_is_better": primary["higher_is_better"], "seconds": took, "epochs": epochs, "run": str(folder / name)}
-        if "macro_f1" in metrics[primary["split"]]:
-            out[-1]["macro_f1"] = metrics[primary["split"]]["macro_f1"]
-        reporter.say(f"{labels} labels, seed {seed}: {kind}: {primary['name']} {primary['value']:.4g} ({took:.0f} s)")
-        return took
-
-    one(PRETRAINED, task.recipe.gain.then_strategy, epochs, "pretrained")
-    took = one(SCRATCH, "scratch", epochs, "scratch")
-    longer = min(MOST_EPOCHS, math.ceil(epochs * (seconds + took) / max(1e-3, took)))
-    one(LONGER, "scratch", longer, "longer")
-    return out
+        self.reporter.say(f"{labels} labels, seed {self.seed}: {kind}: {primary['name']} {primary['value']:.4g} ({took:.0f} s)")
+        held = metrics[primary["split"]]
+        return {
+            "kind": kind,
+            "labels": labels,
+            "seed": self.seed,
+            "metric": primary["name"],
+            "value": primary["value"],
+            "higher_is_better": primary["higher_is_better"],
+            "macro_f1": held.get("macro_f1"),
+            "seconds": took,
+            "epochs": epochs,
+            "run": str(folder),
+        }
 
 
 def _settings(recipe: Pretraining) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
             self.rest.state = self.state
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take one step."""
         for group in self.param_groups:
             if group["hidden"]:
@@ -73,7 +73,8 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
         for position, p in enumerate(params):
-            shapes[wide(p).shape].append(position)
+            rows, columns = wide(p).shape
+            shapes[rows, columns].append(position)
         for (rows, columns), positions in shapes.items():
             steps = orthogonal(torch.stack([wide(updates[i]) for i in positions]))
             for i, step in zip(positions, steps * (_RMS * max(rows, columns) ** 0.5), strict=True):
