@@ -52,14 +52,17 @@ class Muon(torch.optim.Optimizer):
             self.rest.state = self.state
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step."""
+    def step(self, closure: Any = None) -> Any:
+        """Take one step; a closure, if given, computes the loss anew and is what this returns."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             if group["hidden"]:
                 self._step_hidden(group)
         if self.rest is not None:
             self.rest.state = self.state
             self.rest.step()
+        return loss
 
     def _step_hidden(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
