@@ -179,7 +179,8 @@ def test_the_gradient_goes_straight_through() -> None:
 
 
 @pytest.mark.parametrize(("name", "sounds"), [(ENCODER, torch.rand(4, 800) - 0.5), ("scratch:vqvae,width=8,size=16", None)])
-def test_each_phase_moves_its_own_half_only(name: str, sounds: torch.Tensor | None) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_each_phase_moves_its_own_half_only(name: str, sounds: torch.Tensor | None, bfloat16: bool) -> None:
     made = backbone(name) if sounds is not None else backbones.load(name)
     raw = sounds if sounds is not None else torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     learner = Autoencode(codes=8).learner(made)
@@ -190,7 +191,9 @@ def test_each_phase_moves_its_own_half_only(name: str, sounds: torch.Tensor | No
         learner.train()
         before = learner.codebook.vectors.clone()
         learner.zero_grad()
-        learner(batch).loss.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = learner(batch).loss
+        loss.backward()
         moved = {name for name, p in learner.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         assert moved
         assert all(name.startswith(prefix) for name in moved)

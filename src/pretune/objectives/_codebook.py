@@ -34,7 +34,8 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def codes(self, z_NE: Tensor) -> Tensor:
         """Return the nearest code of each encoding, (N,) int64."""
-        return torch.addmm(self.vectors.square().sum(1), z_NE.float(), self.vectors.t(), alpha=-2).argmin(1)
+        with torch.autocast(z_NE.device.type, enabled=False):  # near codes differ by less than bfloat16 tells
+            return torch.addmm(self.vectors.square().sum(1), z_NE.float(), self.vectors.t(), alpha=-2).argmin(1)
 
     @torch.no_grad()
     def learn(self, z_NE: Tensor, codes_N: Tensor) -> None:
@@ -43,7 +44,8 @@ class Codebook(nn.Module):
         used_NK = F.one_hot(codes_N, len(self.vectors)).to(z_NE.dtype)
         first = not bool(self.uses.any())
         self.uses.lerp_(used_NK.sum(0), 1 - _DECAY)
-        self.sums.lerp_(used_NK.t() @ z_NE, 1 - _DECAY)
+        with torch.autocast(z_NE.device.type, enabled=False):
+            self.sums.lerp_(used_NK.t() @ z_NE, 1 - _DECAY)
         even = float(self.uses.sum()) / len(self.uses)
         dead_K = torch.ones_like(self.uses, dtype=torch.bool) if first else self.uses < _DEAD * even
         if count := int(dead_K.sum()):
