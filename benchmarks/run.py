@@ -48,8 +48,12 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="class folders with train/ and val/ or test/, (text) train.tsv and test.tsv, or (corpus) input.txt")
-    parser.add_argument("--modality", choices=("image", "text", "audio", "corpus"), default="image", help="of the data; cases of others are left out")
+    parser.add_argument(
+        "data", type=Path, help="class folders with train/ and val/ or test/, (text) train.tsv and test.tsv, or (corpus) input.txt"
+    )
+    parser.add_argument(
+        "--modality", choices=("image", "text", "audio", "corpus"), default="image", help="of the data; cases of others are left out"
+    )
     parser.add_argument("--case", action="append", choices=CASES, help="one of the cases; all of them where none is named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one short round that is printed and not kept")

@@ -25,7 +25,8 @@ proportional set sizes over a process and its children. To measure again (see `b
 
     python -m benchmarks.run DATA --peers PEERS/bin/python
 
-where DATA is a folder with train/ and val/; these figures are from *hymenoptera* (ants and bees, 244 photos to train on, 153 to validate).
+Below each table stands which data it was measured on: *hymenoptera* is 244 photos of ants and bees to train on and 153 to validate, *sst2* sentences with their
+sentiment (or the first of them, where its name has a number), *fsdd* spoken digits, *tinyshakespeare* 1.1 million characters.
 """
 
 
@@ -88,7 +89,7 @@ def _where(result: dict[str, Any]) -> str:
     rounds = len(next(iter(result["runs"].values())))
     peers = ", ".join(f"{name} {versions['peers'][name]}" for name in ("torch", "fastai", "transformers", "torchvision"))
     return (
-        f"{result['date']}, commit {result['commit']}, {rounds} round{'s' * (rounds != 1)}, {machine['cores']} cores of {machine['cpu']} "
+        f"Data: *{result['data']}*. {result['date']}, commit {result['commit']}, {rounds} round{'s' * (rounds != 1)}, {machine['cores']} cores of {machine['cpu']} "
         f"(bf16: {machine['bf16']}), {machine['memory_gb']} GB, Python {versions['ours']['python']}, torch {versions['ours']['torch']}; "
         f"peers: {peers}.{busy}"
     )

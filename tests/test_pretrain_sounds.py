@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_wavenet_remembers_what_it_looks_back_at() -> None:
 
 
 def test_the_first_order_floor_counts_pairs_and_padding_is_not_scored() -> None:
-    learner = Causal().learner(backbone(WAVENET))
+    learner: Any = Causal().learner(backbone(WAVENET))
     x = torch.where(torch.arange(800) % 2 == 0, 0.5, -0.5)[None]
     learner.train()
     learner(batch_of(x))
@@ -102,7 +103,7 @@ def test_the_first_order_floor_counts_pairs_and_padding_is_not_scored() -> None:
 
 
 def test_cached_samples_are_those_of_the_whole_network() -> None:
-    learner = Causal().learner(backbone(WAVENET))
+    learner: Any = Causal().learner(backbone(WAVENET))
     learner.classes = ("low", "high")
     torch.nn.init.normal_(learner.conditions.weight)
     made = learner.generate(Wanted(prompt="high", count=2, length=30, temperature=0))[0]
@@ -183,7 +184,7 @@ def test_the_gradient_goes_straight_through() -> None:
 def test_each_phase_moves_its_own_half_only(name: str, sounds: torch.Tensor | None, bfloat16: bool) -> None:
     made = backbone(name) if sounds is not None else backbones.load(name)
     raw = sounds if sounds is not None else torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
-    learner = Autoencode(codes=8).learner(made)
+    learner: Any = Autoencode(codes=8).learner(made)
     learner.classes = ("a", "b")
     batch = batch_of(raw, targets=torch.tensor([0, 1, 0, 1]))
     for phase, prefix in (("autoencode", ("backbone", "narrow", "decoder")), ("prior", ("prior",))):
@@ -205,7 +206,7 @@ def test_each_phase_moves_its_own_half_only(name: str, sounds: torch.Tensor | No
 
 
 def test_sounds_come_back_from_their_codes() -> None:
-    learner = Autoencode(codes=16).learner(backbone(ENCODER)).train()
+    learner: Any = Autoencode(codes=16).learner(backbone(ENCODER)).train()
     learner.begin("autoencode")
     sounds = torch.stack([torch.from_numpy(tone(200.0 + 150 * i, 0.1, 8000, seed=i)).float() for i in range(8)])
     optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad], lr=5e-3)
@@ -222,7 +223,7 @@ def test_sounds_come_back_from_their_codes() -> None:
 
 
 def test_a_collapsed_codebook_is_said() -> None:
-    learner = Autoencode(codes=64).learner(backbone(ENCODER))
+    learner: Any = Autoencode(codes=64).learner(backbone(ENCODER))
     metrics = {"codes_in_use": 2.0, "error": 0.1, "loss": 1.0}
     said = learner.verdict(metrics, {"mean_error": 1.0, "unigram": 2.0})
     assert len(said) == 1
@@ -234,7 +235,7 @@ def test_a_collapsed_codebook_is_said() -> None:
 
 
 def test_only_hidden_patches_of_sound_are_scored_and_the_network_never_sees_them() -> None:
-    learner = Masked(share=0.5).learner(backbone(TINY_CNN, 0.5)).train()
+    learner: Any = Masked(share=0.5).learner(backbone(TINY_CNN, 0.5)).train()
     sounds = torch.rand(6, 8000) - 0.5
     learner(batch_of(sounds))
     seen = []
@@ -248,7 +249,7 @@ def test_only_hidden_patches_of_sound_are_scored_and_the_network_never_sees_them
 
 
 def test_statistics_of_bands_are_those_of_all_frames_so_far() -> None:
-    learner = Masked().learner(backbone(TINY_CNN, 0.5)).train()
+    learner: Any = Masked().learner(backbone(TINY_CNN, 0.5)).train()
     sounds = torch.rand(8, 8000) - 0.5
     for part in sounds.split(4):
         learner(batch_of(part))

@@ -8,7 +8,7 @@ TUNED = ("--bf16", "--channels-last", "--workers", "2")
 
 
 def _epochs(bench: Bench) -> str:
-    return "2" if bench.quick else "6"
+    return "2" if bench.quick else "4"
 
 
 def _pretune(bench: Bench, turn: int) -> list[str]:

@@ -33,7 +33,7 @@ CASE = Case(
     name="language",
     title="A language model over characters",
     what=(
-        "A GPT-2 with 4 layers, 4 heads and 128 channels over blocks of 64 characters, 12 blocks a step, from fresh weights, for 105 seconds "
+        "A GPT-2 with 4 layers, 4 heads and 128 channels over blocks of 64 characters, 12 blocks a step, from fresh weights, for 105 s "
         "of the whole process (the last tenth of the text is the test, in blocks that do not overlap). Trainer has AdamW with a cosine, "
         "fitted to the time; ours is `pretune pretrain` with its suggested optimizer and schedule, its tokenizer, measuring and report "
         "included."

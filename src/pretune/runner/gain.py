@@ -142,7 +142,12 @@ class _Trial:
     def _run(self, kind: str, strategy: str, epochs: int, name: str) -> dict[str, Any]:
         labels = sum(part == "train" for part in self.parts.values())
         folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
-        settings: dict[str, Any] = _settings(self.task.recipe) | {"strategy": strategy, "epochs": epochs, "seed": self.seed, "out": folder}
+        settings: dict[str, Any] = _settings(self.task.recipe) | {
+            "strategy": strategy,
+            "epochs": epochs,
+            "seed": self.seed,
+            "out": str(folder),
+        }
         recipe = Recipe.from_settings(str(self.task.recipe.gain.then), base=settings | {"backbone": f"run:{self.pretrained.path}"})
         metrics = run(recipe, offline=self.offline, given=Given(parts=self.parts)).folder.read_json("metrics.json")
         primary, took = metrics["primary"], metrics["timing"]["train_s"]
@@ -166,7 +171,7 @@ def _settings(recipe: Pretraining) -> dict[str, Any]:
     """Return what fine-tuning shares with pretraining."""
     gain, place = recipe.gain, recipe.place
     given = {"label": gain.then_label, "group": gain.then_group, "cache": place.cache, "threads": place.threads}
-    return {key: value for key, value in given.items() if value is not None}
+    return {key: str(value) for key, value in given.items() if value is not None}
 
 
 # --- what came of it -----------------------------------------------------------------------------
