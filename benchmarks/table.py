@@ -25,8 +25,9 @@ proportional set sizes over a process and its children. To measure again (see `b
 
     python -m benchmarks.run DATA --peers PEERS/bin/python
 
-Below each table stands which data it was measured on: *hymenoptera* is 244 photos of ants and bees to train on and 153 to validate, *sst2* sentences with their
-sentiment (or the first of them, where its name has a number), *fsdd* spoken digits, *tinyshakespeare* 1.1 million characters.
+Below each table stands which data it was measured on: *hymenoptera* is 244 photos of ants and bees to train on and 153 to validate,
+*sst2* sentences with their sentiment (the first of them, where a number follows), *fsdd* spoken digits, *tinyshakespeare* 1.1 million
+characters.
 """
 
 
@@ -89,7 +90,8 @@ def _where(result: dict[str, Any]) -> str:
     rounds = len(next(iter(result["runs"].values())))
     peers = ", ".join(f"{name} {versions['peers'][name]}" for name in ("torch", "fastai", "transformers", "torchvision"))
     return (
-        f"Data: *{result['data']}*. {result['date']}, commit {result['commit']}, {rounds} round{'s' * (rounds != 1)}, {machine['cores']} cores of {machine['cpu']} "
+        f"Data: *{result['data']}*. {result['date']}, commit {result['commit']}, "
+        f"{rounds} round{'s' * (rounds != 1)}, {machine['cores']} cores of {machine['cpu']} "
         f"(bf16: {machine['bf16']}), {machine['memory_gb']} GB, Python {versions['ours']['python']}, torch {versions['ours']['torch']}; "
         f"peers: {peers}.{busy}"
     )

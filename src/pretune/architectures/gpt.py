@@ -36,15 +36,15 @@ class Gpt:
     """Entries of the table of tokens."""
     units: Literal["word", "piece", "unigram", "character"] = "piece"
     """What texts are cut into."""
-    width: Annotated[int, Within(1)] = 256
+    width: Annotated[int, Within(1)] = 128
     """Channels."""
-    layers: Annotated[int, Within(1)] = 6
+    layers: Annotated[int, Within(1)] = 4
     """Transformer layers."""
     heads: Annotated[int, Within(1)] = 4
     """Attention heads; they divide the channels."""
     dropout: Annotated[float, Within(0, 0.9)] = 0.0
     """Share of values dropped in training, attention weights included."""
-    max_tokens: Annotated[int, Within(4)] = 256
+    max_tokens: Annotated[int, Within(4)] = 128
     """Tokens of a block, and rows of the position table."""
 
     def preprocessing(self) -> dict[str, Any]:

@@ -46,6 +46,8 @@ DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "masked"}
 """Objective of each modality where none is named."""
 EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""
+MAKING = 3.0
+"""Seconds kept for samples and the report, where a time is given."""
 GLANCE = 32
 """Held-out batches that are looked at while training; all of them at its end."""
 SHOWN = 6
@@ -279,15 +281,16 @@ class _Pretraining:
         total = self.recipe.training.time
         if total is None:
             return None
-        left = total - (time.monotonic() - self.started) - min(0.2 * total, 2.0 + self._measuring_seconds(work))
+        left = total - (time.monotonic() - self.started) - min(0.2 * total, self._reserve(work))
         return max(0.5, left / phases)
 
-    def _measuring_seconds(self, work: Work) -> float:
-        """Return about how long measuring the whole held part will take."""
+    def _reserve(self, work: Work) -> float:
+        """Return about how long measuring the whole held part, making samples and the report will take."""
         loader = self._loader(work, training=False)
         started = time.perf_counter()
         self._measure(work, most=2)
-        return (time.perf_counter() - started) / 2 * loader.steps(0)
+        measuring = (time.perf_counter() - started) / 2 * loader.steps(0)
+        return measuring + (MAKING if hasattr(work.learner, "generate") else 1.0)
 
     # --- measuring ---------------------------------------------------------------------------
 

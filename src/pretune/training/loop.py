@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,9 @@ class _Loop:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
                 if time.monotonic() - saved_at > self.plan.save_seconds:
                     saved_at = time.monotonic()
-                    yield Saved(phase=self.plan.phase, step=now.step, path=str(self.save()))
+                    path = self.save()
+                    now.aside += time.monotonic() - saved_at
+                    yield Saved(phase=self.plan.phase, step=now.step, path=path)
         finally:
             batches.close()
         if now.batch >= self.loader.steps(now.epoch):
@@ -244,7 +247,7 @@ class _Loop:
 
         def fitting() -> int:
             per_step = now.seconds / now.step
-            return max(now.step + 1, min(self._steps_of(self.plan.epochs), now.step + int((budget - now.seconds) / per_step)))
+            return max(now.step + 1, min(self._steps_of(self.plan.epochs), now.step + int((budget - now.seconds - now.aside) / per_step)))
 
         now.steps = self.around.decisions.make(f"{self.plan.number}/{now.failures}/steps/{now.step}", fitting)
 
@@ -266,12 +269,13 @@ class _Loop:
         return self.plan.patience is not None and now.stale >= self.plan.patience
 
     def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        started = time.monotonic()
         self.learner.eval()
         self._bring_up_to_date()
-        if self.average is None:
-            return measure()
-        with self.average.applied():
-            return measure()
+        with self.average.applied() if self.average else nullcontext():
+            metrics = measure()
+        self.progress.aside += time.monotonic() - started
+        return metrics
 
     def _is_best(self, value: float) -> bool:
         assert self.evaluation is not None

@@ -66,6 +66,8 @@ class Progress:
     """Batches of the epoch that are done."""
     seconds: float = 0.0
     waited: float = 0.0
+    aside: float = 0.0
+    """Seconds that went into measuring held-out parts and saving, which a time budget has to pay too."""
     best: float | None = None
     stale: int = 0
     """Evaluations since the best."""
