@@ -80,6 +80,19 @@ def test_sounds(home: Path) -> None:
     assert score(home / predict[1]) >= 0.8
 
 
+def test_a_corpus(home: Path) -> None:
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "the", "tree"]
+    lines = [" ".join(words[(i * 7 + k) % len(words)] for k in range(9)) for i in range(120)]
+    (home / "corpus.txt").write_text(".\n".join(lines))
+    (home / "posts.csv").write_text("text,label\n" + "".join(f"{line},{'cat' if 'cat' in line else 'none'}\n" for line in lines))
+    pretrain, generate, finetune, gain = commands("corpus|corpus-causal-001")
+    small = ["max_tokens=16", "epochs=1", "backbone=scratch:gpt,width=16,layers=1,heads=2"]
+    typed([*pretrain, *small])
+    assert typed(generate).startswith("The cat")
+    typed(finetune)
+    assert "pretrained" in typed([*gain, *small, "seeds=1", "then_epochs=1", "--json"])
+
+
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
