@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pretune.cli.environment import others
 from pretune.recipe import Recipe
 from pretune.runner.commands import as_assignments, resume_line
 
@@ -34,3 +35,8 @@ def test_it_comes_back_as_it_was_typed(words: str) -> None:
 def test_the_line_that_resumes_is_quoted() -> None:
     line = resume_line(Recipe.from_settings("my photos/", "strategy=full"), Path("runs/my photos-001"))
     assert shlex.split(line) == ["pretune", "finetune", "my photos/", "strategy=full", "out=runs/my photos-001", "resume=true"]
+
+
+def test_the_wait_policy_follows_what_runs_now() -> None:
+    assert others("3.20 2.18 0.12 1/80 11206") == 0
+    assert others("0.00 0.00 0.00 4/80 11206") == 3
