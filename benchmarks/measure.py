@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-INTERVAL = 0.2
-"""Seconds between two looks at memory."""
+INTERVAL = 1.0
+"""Seconds between two looks at memory; each stops the process for some milliseconds, which short steps feel."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from statistics import median
 
-_LOOKS, _PAUSE = 5, 0.01
+_LOOKS, _PAUSE = 10, 0.01
 """How often, and how many seconds apart, the machine is looked at."""
+_BUSY = 0.35
+"""Share of the cores that others keep busy, from which the machine counts as busy."""
 
 
 def prepare_environment() -> None:
@@ -22,15 +23,15 @@ def prepare_environment() -> None:
 
 
 def _busy() -> bool:
-    """Tell whether others use half the cores now; the load average still tells of what ended a minute ago."""
+    """Tell whether others use the cores now; the load average still tells of what ended a minute ago."""
     running = Path("/proc/loadavg")
     if not running.exists():
-        return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1)
-    looks = []
+        return hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
+    seen = 0
     for _ in range(_LOOKS):
-        looks.append(others(running.read_text()))
+        seen += others(running.read_text())
         time.sleep(_PAUSE)
-    return median(looks) >= 0.5 * (os.cpu_count() or 1)
+    return seen / _LOOKS >= _BUSY * (os.cpu_count() or 1)
 
 
 def others(loadavg: str) -> int:
