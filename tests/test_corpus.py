@@ -190,6 +190,13 @@ def test_held_out_items_of_a_later_task_are_left_out(tmp_path: Path) -> None:
     assert any("2 documents are left out" in line for line in corpus.said)
 
 
+def test_lines_of_a_text_that_are_held_out_items_are_left_out(tmp_path: Path) -> None:
+    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=frozenset({digest("secret")}))
+    assert whole(corpus.read()) == ["one\n\nthree\n"]
+    assert any("1 lines are left out" in line for line in corpus.said)
+    assert (corpus.documents, corpus.excluded, corpus.excluded_lines) == (1, 0, 1)
+
+
 # --- tokens --------------------------------------------------------------------------------------
 
 MESSY = "Ünïcödé & 日本語 好吃吗？\n\n\tTabs,  two spaces   three…  'it's' a_b 3.14 %s 🙂👩‍👩‍👧 e\u0301 العربية\nEND  \n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from torch import nn
 from pretune import backbones
 from pretune.architectures._attention import attend
 from pretune.architectures._memory import remembering
+from pretune.data.corpus import digest
+from pretune.errors import SettingError
 from pretune.objectives import _vocabulary
 from pretune.objectives._sampling import Wanted, drawn
-from pretune.runner.gain import _summary, interval
+from pretune.pretraining import Pretraining
+from pretune.runner.gain import _summary, interval, read_task
 from pretune.training.muon import orthogonal
 from pretune.training.optim import Optim
 from pretune.types import Features, ParamGroup
@@ -118,6 +122,29 @@ def test_a_gain_is_said_only_where_it_is_one() -> None:
     assert "+0.1000" in helped
     assert "Pretraining helped" in helped
     assert "did not help" in harmed
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("patience=3", "for fine-tuning"),
+        ("class_weights=true", "for fine-tuning"),
+        ("seeds=2", "then="),
+        ("pooling=max", "for fine-tuning"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Pretraining.from_settings("corpus.txt", setting)
+
+
+def test_what_a_task_holds_out_is_known_in_every_form(home: Path) -> None:
+    rows = [f"text number {i},{'odd' if i % 2 else 'even'}" for i in range(20)]
+    (home / "d.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    task = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv"))
+    texts = [row.text[0] for row in task.rows if row.split != "train" and row.text]
+    assert texts
+    assert {digest(text) for text in texts} | {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held
 
 
 def test_pretrain_then_fine_tune_and_write(home: Path) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from _trainer import settings
 from datasets import ClassLabel, Dataset, Features, Value
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, Trainer
 
 
 def read_data(folder, extractor, most):
@@ -73,19 +74,7 @@ def main():
     model.freeze_encoder()
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=args.out,
-            seed=args.seed,
-            num_train_epochs=args.epochs,
-            per_device_train_batch_size=args.batch_size,
-            per_device_eval_batch_size=args.batch_size,
-            learning_rate=args.lr,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=args.bf16,
-            remove_unused_columns=False,
-            report_to="none",
-            disable_tqdm=True,
-        ),
+        args=settings(args, per_device_eval_batch_size=args.batch_size, remove_unused_columns=False),
         train_dataset=data["train"],
         eval_dataset=data["test"],
         compute_metrics=compute_accuracy,

@@ -5,26 +5,13 @@ Prints one JSON object: accuracy on validation, and images/s of the training epo
 
 import argparse
 import json
-import time
 
 import numpy as np
 import torch
+from _trainer import Rate, settings
 from datasets import load_dataset
 from torchvision.transforms import CenterCrop, Compose, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize, ToTensor
-from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainerCallback, TrainingArguments
-
-
-class Rate(TrainerCallback):
-    """Seconds of each training epoch, without evaluation."""
-
-    def __init__(self):
-        self.seconds = []
-
-    def on_epoch_begin(self, *_, **__):
-        self.began = time.perf_counter()
-
-    def on_epoch_end(self, *_, **__):
-        self.seconds.append(time.perf_counter() - self.began)
+from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer
 
 
 def transformed(transform):
@@ -81,19 +68,7 @@ def main():
     rate = Rate()
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=args.out,
-            seed=args.seed,
-            num_train_epochs=args.epochs,
-            per_device_train_batch_size=args.batch_size,
-            learning_rate=args.lr,
-            dataloader_num_workers=args.workers,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=args.bf16,
-            remove_unused_columns=False,
-            report_to="none",
-            disable_tqdm=True,
-        ),
+        args=settings(args, dataloader_num_workers=args.workers, remove_unused_columns=False),
         train_dataset=data["train"],
         eval_dataset=data["validation"],
         compute_metrics=compute_accuracy,
@@ -103,9 +78,7 @@ def main():
     trainer.train()
     trainer.save_model()
     metrics = trainer.evaluate()
-    seconds = rate.seconds[1:] or rate.seconds
-    images = len(data["train"]) * len(seconds)
-    print(json.dumps({"accuracy": metrics["eval_accuracy"], "images_per_s": images / sum(seconds)}))
+    print(json.dumps({"accuracy": metrics["eval_accuracy"], "images_per_s": rate.of(len(data["train"]))}))
 
 
 if __name__ == "__main__":

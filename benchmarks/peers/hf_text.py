@@ -5,33 +5,17 @@ Prints one JSON object: accuracy on the test part, and texts/s of the training e
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
+from _trainer import Rate, settings
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
-    TrainerCallback,
-    TrainingArguments,
 )
-
-
-class Rate(TrainerCallback):
-    """Seconds of each training epoch, without evaluation."""
-
-    def __init__(self):
-        self.seconds = []
-
-    def on_epoch_begin(self, *_, **__):
-        self.began = time.perf_counter()
-
-    def on_epoch_end(self, *_, **__):
-        self.seconds.append(time.perf_counter() - self.began)
 
 
 def read_part(path, tokenizer):
@@ -64,23 +48,10 @@ def main():
     if args.frozen:
         model.base_model.requires_grad_(False)
     rate = Rate()
+    by_length = {"train_sampling_strategy": "group_by_length"} if args.by_length else {}
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=args.out,
-            seed=args.seed,
-            num_train_epochs=args.epochs,
-            per_device_train_batch_size=args.batch_size,
-            per_device_eval_batch_size=args.batch_size,
-            learning_rate=args.lr,
-            weight_decay=args.weight_decay,
-            use_cpu=not torch.cuda.is_available(),
-            bf16=args.bf16,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            **({"train_sampling_strategy": "group_by_length"} if args.by_length else {}),
-        ),
+        args=settings(args, per_device_eval_batch_size=args.batch_size, weight_decay=args.weight_decay, save_strategy="no", **by_length),
         train_dataset=data["train"],
         eval_dataset=data["test"],
         compute_metrics=compute_accuracy,
@@ -90,9 +61,7 @@ def main():
     )
     trainer.train()
     trainer.save_model()
-    seconds = rate.seconds[1:] or rate.seconds
-    texts = len(data["train"]) * len(seconds)
-    print(json.dumps({"accuracy": trainer.evaluate()["eval_accuracy"], "images_per_s": texts / sum(seconds)}))
+    print(json.dumps({"accuracy": trainer.evaluate()["eval_accuracy"], "images_per_s": rate.of(len(data["train"]))}))
 
 
 if __name__ == "__main__":

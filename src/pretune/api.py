@@ -117,13 +117,14 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
     done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
     if not done.metrics:  # another rank's process writes
         return Run(path=done.folder.path)
-    samples.write(done.folder.path)
-    samples.write_reconstructions(done.folder.path, done.reconstructions)
-    if task is not None:
-        seconds = done.metrics["timing"]["train_s"]
-        told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
-        done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
-    report.write(done.folder.path)
+    with refusals_told(f"The run is whole ({done.folder.path}: weights and figures), but for its samples and report."):
+        samples.write(done.folder.path)
+        samples.write_reconstructions(done.folder.path, done.reconstructions)
+        if task is not None:
+            seconds = done.metrics["timing"]["train_s"]
+            told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
+            done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
+        report.write(done.folder.path)
     return Run(path=done.folder.path)
 
 

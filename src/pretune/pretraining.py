@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pretune import config
@@ -12,7 +11,7 @@ from pretune.config import Flat, Member, Within
 from pretune.data.table import Columns
 from pretune.errors import SettingError
 from pretune.objectives import Objective
-from pretune.recipe import Inputs, Place, Training
+from pretune.recipe import Inputs, Place, Training, assembled, identity_of
 from pretune.training.optim import Optim
 from pretune.training.schedule import Schedule
 
@@ -83,28 +82,35 @@ class Pretraining:
         """Return a recipe from `key=value` strings and keyword settings, over the tables of `base`.
 
         Raises:
-            SettingError: an unknown key or name (nearest first) or a bad value.
+            SettingError: an unknown key or name (nearest first), a bad value, or a setting that nothing would read.
         """
         tree = config.override(base or {}, assignments)
-        return config.build(cls, tree | {"data": str(data), **values})
+        recipe = config.build(cls, tree | {"data": str(data), **values})
+        _refuse_unused(recipe)
+        return recipe
 
     def identity(self) -> str:
         """Return a hash of everything that decides the result: what a resumed run must share."""
-        tree = config.to_tree(self)
-        for key in ("out", "resume", "keep", "cache", "cache_size"):
-            tree["place"].pop(key)
-        tree["data"] = str(Path(self.data).resolve())
-        return config.digest(tree)
+        return identity_of(self)
 
 
 def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Pretraining:
     """Return the recipe that a command line names: data, TOML files in order, then key=value."""
-    tree: dict[str, Any] = {}
-    for path in recipe:
-        tree |= config.read_toml(Path(path))
-    tree = config.override(tree, assignments)
-    where = data if data is not None else tree.pop("data", None)
-    tree.pop("data", None)
-    if where is None:
-        raise SettingError("no data given. Name a corpus, for example: pretune pretrain corpus.txt objective=causal")
-    return Pretraining.from_settings(str(where), base=tree)
+    where, tree = assembled(data, recipe, assignments, "Name a corpus, for example: pretune pretrain corpus.txt objective=causal")
+    return Pretraining.from_settings(where, base=tree)
+
+
+_UNUSED = ("patience", "label_smoothing", "class_weights")
+"""Settings of training that only fine-tuning has."""
+
+
+def _refuse_unused(recipe: Pretraining) -> None:
+    """Refuse settings that nothing would read."""
+    for key in _UNUSED:
+        if getattr(recipe.training, key) != getattr(Training(), key):
+            raise SettingError(f"{key} is for fine-tuning; pretraining has no use for it. Leave it out.")
+    if recipe.gain.then is None and recipe.gain != Gain():
+        given = [f.name for f in fields(Gain) if getattr(recipe.gain, f.name) != getattr(Gain(), f.name)]
+        raise SettingError(f"{', '.join(given)} say how the gain is measured; name the labelled data it is measured on: then=…")
+    if recipe.inputs.pooling is not None:
+        raise SettingError("pooling is for fine-tuning: a pretrained backbone keeps its map or sequence.")

@@ -147,15 +147,33 @@ class Recipe:
 
     def identity(self) -> str:
         """Return a hash of everything that decides the result: what a resumed run must share."""
-        tree = config.to_tree(self)
-        for key in ("out", "resume", "keep", "cache", "cache_size"):
-            tree["place"].pop(key)
-        tree["data"] = str(Path(self.data).resolve())
-        return config.digest(tree)
+        return identity_of(self)
 
 
 def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Recipe:
     """Return the recipe that a command line names: data, TOML files in order, then key=value."""
+    where, tree = assembled(data, recipe, assignments, "Name a folder or a manifest, for example: pretune finetune photos/")
+    return Recipe.from_settings(where, base=tree)
+
+
+# --- what recipes of all verbs share -------------------------------------------------------------
+
+
+def identity_of(recipe: Any) -> str:
+    """Return a hash of a recipe's settings but for where results go; `data` is the folder itself, however it was written."""
+    tree = config.to_tree(recipe)
+    for key in ("out", "resume", "keep", "cache", "cache_size"):
+        tree["place"].pop(key)
+    tree["data"] = str(Path(recipe.data).resolve())
+    return config.digest(tree)
+
+
+def assembled(data: str | None, recipe: Iterable[str], assignments: Iterable[str], example: str) -> tuple[str, dict[str, Any]]:
+    """Return the data and the other settings that a command line names: data, TOML files in order, then key=value.
+
+    Raises:
+        SettingError: no data are named; `example` says how.
+    """
     tree: dict[str, Any] = {}
     for path in recipe:
         tree |= config.read_toml(Path(path))
@@ -163,5 +181,5 @@ def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) ->
     where = data if data is not None else tree.pop("data", None)
     tree.pop("data", None)
     if where is None:
-        raise SettingError("no data given. Name a folder or a manifest, for example: pretune finetune photos/")
-    return Recipe.from_settings(str(where), base=tree)
+        raise SettingError(f"no data given. {example}")
+    return str(where), tree

@@ -8,7 +8,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pretune import config, registry
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport
+from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, Readout
 
 if TYPE_CHECKING:
     from pretune.architectures._base import Architecture, Network
@@ -45,15 +45,19 @@ def wrap(
         layout=network.layout,
         width=network.width,
         builder=Builder(id=f"scratch:{name}", settings=_settings(sizes)),
-        pooling=getattr(sizes, "pooling", "mean"),
-        layered=getattr(sizes, "layered", False),
-        probing=getattr(sizes, "probing", None),
+        readout=_readout(sizes),
         classifier=classifier,
         classes=classes,
-        causal=_is_causal(sizes),
     )
+    backbone.causal = _is_causal(sizes)
     backbone.report = report
     return backbone
+
+
+def _readout(sizes: Architecture) -> Readout:
+    """Return what the architecture says of reading its features out."""
+    said = {key: getattr(sizes, key) for key in ("pooling", "layered", "probing") if hasattr(sizes, key)}
+    return Readout(**said)
 
 
 def _is_causal(sizes: Architecture) -> bool:

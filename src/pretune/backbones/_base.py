@@ -65,6 +65,21 @@ class Builder:
     """JSON-ready arguments of the source's `build`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """How a network's features are best made into one vector."""
+
+    pooling: str = "mean"
+    """Default pooling: mean, mean_std, first, last, max; ignored where the layout is pooled."""
+    layered: bool = False
+    """Whether every stage gives a sequence of one width, so that `pooling=layers` can take them all."""
+    probing: str | None = None
+    """Default pooling where nothing but a head is learned; None for `pooling`."""
+
+
+_MEAN = Readout()
+
+
 class Backbone(nn.Module):
     """A pretrained (or fresh) network as an ordered list of stages, Features -> Features.
 
@@ -80,12 +95,9 @@ class Backbone(nn.Module):
         layout: Layout,
         width: int,
         builder: Builder,
-        pooling: str = "mean",
-        layered: bool = False,
-        probing: str | None = None,
+        readout: Readout = _MEAN,
         classifier: nn.Module | None = None,
         classes: Classes = None,
-        causal: bool = False,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(dict(stages))
@@ -94,16 +106,12 @@ class Backbone(nn.Module):
         self.width = width
         """Channels D of the last stage's output; a pooling may multiply it."""
         self.builder = builder
-        self.pooling = pooling
-        """Default pooling of `layout`: mean, mean_std, first, max; ignored where layout is pooled."""
-        self.layered = layered
-        """Whether every stage gives a sequence of `width` channels, so that `pooling=layers` can take them all."""
-        self.probing = probing or pooling
-        """Default pooling where nothing but a head is learned."""
+        self.pooling, self.layered = readout.pooling, readout.layered
+        self.probing = readout.probing or readout.pooling
         self.classifier = classifier
         """The pretrained head, pooled (B, D) -> logits, where there is one; `direct` uses it."""
         self._classes = classes
-        self.causal = causal
+        self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
         self.report: LoadReport | None = None
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pretune.architectures._depthwise import quicken
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, TensorStage
+from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, Readout, TensorStage
 from pretune.modalities.image import Image
 from pretune.types import Layout
 
@@ -38,7 +38,7 @@ class Cut:
             layout=self.stages[-1][2],
             width=self.width,
             builder=builder,
-            pooling=self.pooling,
+            readout=Readout(pooling=self.pooling),
             classifier=self.classifier,
             classes=classes,
         )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretune.backbones._base import Backbone, Builder, TensorStage, load_matching
+from pretune.backbones._base import Backbone, Builder, Readout, TensorStage, load_matching
 from pretune.backbones._whisper import assemble as assemble_whisper
 from pretune.errors import WeightsError
 from pretune.modalities.audio import Audio
@@ -108,7 +108,12 @@ def _waveform(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
         features="standardised" if preprocessor.get("do_normalize", True) else "waveform",
     )
     return Backbone(
-        stages=stages.items(), modality=modality, layout="sequence", width=config.hidden_size, builder=Builder(id=""), pooling="mean_std"
+        stages=stages.items(),
+        modality=modality,
+        layout="sequence",
+        width=config.hidden_size,
+        builder=Builder(id=""),
+        readout=Readout(pooling="mean_std"),
     )
 
 

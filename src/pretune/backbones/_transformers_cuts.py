@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretune.backbones._base import Backbone, Builder, TensorStage
+from pretune.backbones._base import Backbone, Builder, Readout, TensorStage
 from pretune.modalities.text import Text
 from pretune.types import Features
 
@@ -37,9 +37,9 @@ def cut(network: Any, text: Text) -> Backbone:
         layout="sequence",
         width=settings.hidden_size,
         builder=Builder(id=""),
-        pooling="last" if decoder else "mean",
-        layered=stages is not None,
-        probing="layers" if stages is not None else None,
+        readout=Readout(
+            pooling="last" if decoder else "mean", layered=stages is not None, probing="layers" if stages is not None else None
+        ),
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretune import STARTED
+from pretune.cli._training import carried_out
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
 from pretune.errors import SettingError
+
+if TYPE_CHECKING:
+    from pretune.api import Run
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
@@ -17,22 +20,16 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     if len(arguments.words) > 1:
         raise SettingError(f"one folder or manifest at a time; got {', '.join(arguments.words)}. A setting is key=value, without spaces.")
     from pretune import api, recipe
-    from pretune.cli.terminal import Terminal
 
     made = recipe.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
-    terminal = Terminal()
-    try:
-        done = api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED)
-    finally:
-        terminal.close()
-    if int(os.environ.get("RANK", "0")):
-        return None
+    return carried_out(lambda terminal: api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED), _told)
+
+
+def _told(done: Run) -> list[str]:
+    """Return the score and its floors, a line each."""
     metrics = done.metrics
     primary = metrics["primary"]
     ends = metrics[primary["split"]]["interval"].get(primary["name"])
     around = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
-    terminal.say(f"{primary['split']} {primary['name']} {primary['value']:.4g}{around}")
-    for name, floor in metrics["floors"].items():
-        terminal.say(f"  floor, {name}: {floor['value']:.4g}")
-    terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; report: {done.report}")
-    return {**metrics, "run": str(done.path)}
+    floors = [f"  floor, {name}: {floor['value']:.4g}" for name, floor in metrics["floors"].items()]
+    return [f"{primary['split']} {primary['name']} {primary['value']:.4g}{around}", *floors]

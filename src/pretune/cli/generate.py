@@ -17,7 +17,11 @@ def main(arguments: Arguments) -> dict[str, Any]:
     prepare_environment()
     if not 1 <= len(arguments.words) <= 2:
         raise SettingError('name a run and, if you like, a prompt: pretune generate runs/x "Once upon a time"')
+    if arguments.recipes:
+        raise SettingError(f"generate reads no recipe; {arguments.recipes[0]} has no use here. Settings are key=value.")
     settings = config.override({}, arguments.settings)
+    if "prompt" in settings and len(arguments.words) == 2:
+        raise SettingError("the prompt is given twice: as a word, and as prompt=…")
     out = Path(settings.pop("out", "generated"))
     run, prompt = arguments.words[0], (arguments.words[1:] or [settings.pop("prompt", "")])[0]
     from pretune import api

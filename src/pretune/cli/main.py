@@ -166,8 +166,9 @@ def verb_help(verb: str) -> str:
     """Return a verb's page: for the training verbs with every setting, its default and its meaning."""
     takes, what = VERBS[verb]
     text = f"pretune {verb} {takes} [key=value …]\n{what}"
-    if verb not in ("finetune", "audit", "pretrain"):
+    if verb not in ("finetune", "audit", "pretrain", "generate"):
         return text
-    from pretune.cli.settings import pretraining_page, recipe_page
+    from pretune.cli.settings import generating_page, pretraining_page, recipe_page
 
-    return f"{text}\n\n{pretraining_page() if verb == 'pretrain' else recipe_page()}"
+    page = {"pretrain": pretraining_page, "generate": generating_page}.get(verb, recipe_page)
+    return f"{text}\n\n{page()}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretune import STARTED
+from pretune.cli._training import carried_out
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
 from pretune.errors import SettingError
+
+if TYPE_CHECKING:
+    from pretune.api import Run
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
@@ -18,21 +21,13 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
         first, *others = arguments.words
         raise SettingError(f"one corpus at a time; further ones are written {first} also={','.join(others)}")
     from pretune import api, pretraining
-    from pretune.cli.terminal import Terminal
 
     made = pretraining.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
-    terminal = Terminal()
-    try:
-        done = api.run_pretraining(made, reporter=terminal, offline=arguments.offline, started=STARTED)
-    finally:
-        terminal.close()
-    if int(os.environ.get("RANK", "0")):
-        return None
-    metrics = done.metrics
-    held = ", ".join(f"{name} {value:.4g}" for name, value in metrics["held"].items())
-    terminal.say(f"held out: {held}")
-    for name, floor in metrics["floors"].items():
-        terminal.say(f"  floor, {name}: {floor:.4g}")
-    terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; report: {done.report}")
-    terminal.say(f"use it: pretune finetune DATA backbone=run:{done.path}")
-    return {**metrics, "run": str(done.path)}
+    return carried_out(lambda terminal: api.run_pretraining(made, reporter=terminal, offline=arguments.offline, started=STARTED), _told)
+
+
+def _told(done: Run) -> list[str]:
+    """Return the held-out figures, the floors, and how the result is used, a line each."""
+    held = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics["held"].items())
+    floors = [f"  floor, {name}: {floor:.4g}" for name, floor in done.metrics["floors"].items()]
+    return [f"held out: {held}", *floors, f"use it: pretune finetune DATA backbone=run:{done.path}"]

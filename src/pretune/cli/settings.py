@@ -21,6 +21,13 @@ def pretraining_page() -> str:
     return _page(Pretraining)
 
 
+def generating_page() -> str:
+    """Return every setting of generating with type, default and meaning."""
+    from pretune.objectives._sampling import Wanted
+
+    return f"{_page(Wanted)}\n  {'out=generated':<32} path\n      Folder of the sounds or pictures."
+
+
 def _page(recipe: type) -> str:
     lines = []
     for setting in config.settings(recipe):

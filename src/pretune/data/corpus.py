@@ -48,10 +48,22 @@ class Corpus:
     characters: int = 0
     replaced: int = 0
     """Characters that stand for bytes that were no text."""
+    excluded: int = 0
+    """Documents that are left out, as they are held-out items of a later task."""
+    excluded_lines: int = 0
+    """Lines of other documents that are left out for that."""
     digest: str = ""
     """Hash of all text: what caches know the corpus by."""
     held_share: float = 0.0
     seed: int = 0
+
+    @property
+    def damage(self) -> str:
+        """What is to be said of bytes that were no text; empty where there were none."""
+        if not self.replaced:
+            return ""
+        share = self.replaced / self.characters
+        return f"{self.replaced:,} invalid bytes ({share:.2%} of the text) are read as the replacement character U+FFFD."
 
     def note(self, entry: LedgerEntry) -> None:
         """Keep what was left out; texts are gone through more than once, and told of the first time."""
@@ -111,19 +123,12 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: froze
         raise DataError(f"{path} does not exist. Name a text file, or a folder of text files.")
     corpus = Corpus(root=path, read=lambda: iter(()), held_share=held, seed=seed)
     open_pieces = _opened(path, columns, corpus)
-    skipped = 0
-
-    def pieces() -> Iterator[Piece]:
-        for text, ends in open_pieces():
-            if not exclude or digest(text) not in exclude:
-                yield text, ends
-
-    corpus.read = pieces
+    if exclude:
+        corpus.read = functools.partial(_without, open_pieces, exclude, corpus)
+    else:
+        corpus.read = open_pieces
     whole = hashlib.blake2b(digest_size=16)
-    for text, ends in open_pieces():
-        if exclude and digest(text) in exclude:
-            skipped += 1
-            continue
+    for text, ends in corpus.read():
         corpus.documents += ends
         corpus.characters += len(text)
         corpus.replaced += text.count("\ufffd")
@@ -132,8 +137,31 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: froze
     corpus.digest = whole.hexdigest()
     if not corpus.characters:
         raise DataError(f"{path} holds no text to learn from.")
-    _say(corpus, skipped)
+    _say(corpus)
     return corpus
+
+
+def _without(read: Reader, exclude: frozenset[str], corpus: Corpus) -> Iterator[Piece]:
+    """Leave out excluded texts: whole documents, and single lines of others."""
+    begun = False  # whether something of the document was yielded, so that its end must be too
+    for text, ends in read():
+        whole = digest(text) in exclude
+        lines = [] if whole else text.split("\n")
+        kept = [line for line in lines if not line.strip() or digest(line) not in exclude]
+        lost = len(lines) - len(kept)
+        if not corpus.digest:  # later passes meet the same ones again
+            corpus.excluded, corpus.excluded_lines = corpus.excluded + whole, corpus.excluded_lines + lost
+        if any(kept) or begun or not (whole or lost):
+            yield "\n".join(kept), ends
+            begun = not ends
+
+
+def digests_of(row: Row) -> set[str]:
+    """Return what a corpus would know a labelled text by: the whole of it, and each of a pair."""
+    if row.text is not None:
+        return {digest(text) for text in ("\n".join(row.text), *row.text)}
+    assert row.path is not None
+    return {digest("".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path))))}
 
 
 def digest(text: str) -> str:
@@ -141,14 +169,13 @@ def digest(text: str) -> str:
     return hashlib.blake2b(text.strip().encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-def _say(corpus: Corpus, skipped: int) -> None:
+def _say(corpus: Corpus) -> None:
     word = "document" if corpus.documents == 1 else "documents"
     corpus.said.insert(0, f"{corpus.root}: {corpus.documents:,} {word}, {corpus.characters:,} characters.")
-    if corpus.replaced:
-        share = corpus.replaced / corpus.characters
-        corpus.said.append(f"{corpus.replaced:,} invalid bytes ({share:.2%} of the text) are read as the replacement character U+FFFD.")
-    if skipped:
-        corpus.said.append(f"{skipped:,} documents are left out: they are held-out items of the task that follows.")
+    corpus.said += [corpus.damage] if corpus.damage else []
+    for count, what in ((corpus.excluded, "documents"), (corpus.excluded_lines, "lines")):
+        if count:
+            corpus.said.append(f"{count:,} {what} are left out: they are held-out items of the task that follows.")
 
 
 # --- what there is -------------------------------------------------------------------------------

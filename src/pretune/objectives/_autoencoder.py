@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from pretune import registry
 from pretune.backbones import Backbone
-from pretune.objectives._base import PretextLearner
 from pretune.objectives._codebook import Codebook, straight_through
 from pretune.objectives._decoders import PictureDecoder, SoundDecoder
-from pretune.objectives._labels import asked
+from pretune.objectives._labels import KnowsClasses, asked
 from pretune.objectives._prior import Prior
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.types import Batch, Features, StepOutput
@@ -25,7 +24,7 @@ _SCARCE = 0.1
 """Share of the codebook in even use below which it has collapsed."""
 
 
-class AutoencodeLearner(PretextLearner):
+class AutoencodeLearner(KnowsClasses):
     """Descends the error of what is decoded, then the nats a code of the prior."""
 
     phases: ClassVar[tuple[str, ...]] = ("autoencode", "prior")
@@ -41,14 +40,8 @@ class AutoencodeLearner(PretextLearner):
         self.commitment, self.phase = commitment, self.phases[-1]
         self.classes = ()
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes the prior knows; set before training, and before weights are loaded."""
-        return self._classes
-
-    @classes.setter
-    def classes(self, names: tuple[str, ...]) -> None:
-        self._classes = names
+    def make_for(self, names: tuple[str, ...]) -> None:
+        """Make the prior, whose first token is the class."""
         length = int(torch.tensor(self.decoder.shape).prod())
         self.prior = Prior(len(self.codebook.vectors), len(names), length).to(self.narrow.weight.device)
 

@@ -19,7 +19,7 @@ from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.audio import Audio
 from pretune.objectives._base import PretextLearner
-from pretune.objectives._labels import asked
+from pretune.objectives._labels import KnowsClasses, asked
 from pretune.objectives._sampling import Sample, Wanted, drawn
 from pretune.objectives._vocabulary import linear_cross_entropy
 from pretune.types import Batch, Features, StepOutput
@@ -42,7 +42,7 @@ def learner(backbone: Backbone) -> PretextLearner:
     return CausalSoundsLearner(backbone)
 
 
-class CausalSoundsLearner(PretextLearner):
+class CausalSoundsLearner(KnowsClasses):
     """Scores each sample from those before it, and counts which class follows which: the floor."""
 
     counts: Tensor
@@ -52,16 +52,9 @@ class CausalSoundsLearner(PretextLearner):
         self.head = nn.Linear(backbone.width, CLASSES)
         self.conditions: nn.Embedding | None = None
         self.register_buffer("counts", torch.zeros(CLASSES, CLASSES))
-        self._classes: tuple[str, ...] = ()
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes the sounds are conditioned on; set before training, and before weights are loaded."""
-        return self._classes
-
-    @classes.setter
-    def classes(self, names: tuple[str, ...]) -> None:
-        self._classes = names
+    def make_for(self, names: tuple[str, ...]) -> None:
+        """Make the vectors that say which class a sound is of."""
         if names:
             stages = list(self.backbone.stages.values())
             silence = Features(tensor=torch.zeros(1, 1, device=self.head.weight.device), layout="raw")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pretune.errors import SettingError, did_you_mean
+from pretune.objectives._base import PretextLearner
 from pretune.objectives._sampling import Wanted
 
 
@@ -23,7 +22,27 @@ def asked(classes: tuple[str, ...], wanted: Wanted) -> list[str | None]:
     return [wanted.prompt or classes[number % len(classes)] for number in range(wanted.count)]
 
 
-def tell_classes(learner: Any, classes: tuple[str, ...]) -> None:
-    """Set what a learner that may be conditioned on classes is conditioned on: before training, and before weights are loaded."""
-    if hasattr(learner, "classes"):
+class KnowsClasses(PretextLearner):
+    """A learner with parts that depend on which classes there are."""
+
+    _classes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; set before training, and before weights are loaded."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: tuple[str, ...]) -> None:
+        self.make_for(names)
+        self._classes = names
+
+    def make_for(self, names: tuple[str, ...]) -> None:
+        """Make the parts that depend on the classes; there may be none."""
+        raise TypeError(f"{type(self).__name__} must define make_for(names)")
+
+
+def tell_classes(learner: PretextLearner, classes: tuple[str, ...]) -> None:
+    """Set which classes there are, for a learner that asks."""
+    if isinstance(learner, KnowsClasses):
         learner.classes = classes

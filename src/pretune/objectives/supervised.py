@@ -15,6 +15,7 @@ from pretune.config import Within
 from pretune.errors import DataError
 from pretune.objectives._base import Suggested
 from pretune.objectives._items import ItemLearner, effective_rank, spread
+from pretune.objectives._labels import KnowsClasses
 from pretune.types import Batch, StepOutput
 
 
@@ -38,28 +39,21 @@ class Supervised:
         return SupervisedLearner(backbone, self.smoothing)
 
 
-class SupervisedLearner(ItemLearner):
+class SupervisedLearner(ItemLearner, KnowsClasses):
     """Backbone, mean over places, a linear layer; it has outputs once its `classes` are set."""
 
     def __init__(self, backbone: Backbone, smoothing: float) -> None:
         super().__init__(backbone)
         self.smoothing = smoothing
         self.head: nn.Module = nn.Identity()
-        self._classes: tuple[str, ...] = ()
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of what is told apart."""
-        return self._classes
-
-    @classes.setter
-    def classes(self, names: tuple[str, ...]) -> None:
+    def make_for(self, names: tuple[str, ...]) -> None:
+        """Make the outputs."""
         if len(names) < 2:
             raise DataError(
                 "objective=supervised needs items of at least two classes, each with one label. Name the labels' column with label=…, "
                 "or learn without labels: objective=contrastive."
             )
-        self._classes = names
         device = next(self.backbone.parameters()).device
         self.head = nn.Linear(self.backbone.width, len(names)).to(device)
 

@@ -5,7 +5,6 @@ The split is drawn once and what is held out is kept from the pretraining, so no
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import statistics
@@ -67,17 +66,10 @@ def read_task(recipe: Pretraining) -> Task:
     done = ingest(table.rows, plain_modality(table), open_cache(recipe), threads=threads(recipe))
     twins = duplicates.find(done).near
     rows, _ = splits.assign(done.rows, task=str(table.task), fraction=0.2, seed=recipe.training.seed, twins=twins)
-    held = {known for row in rows if row.split != "train" for known in _hashes(row)}
+    held = {known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train"}
+    if table.modality == "text":  # a corpus knows texts by their words, however they are stored
+        held |= {known for row in rows if row.split != "train" for known in corpora.digests_of(row)}
     return Task(recipe=recipe, rows=rows, held=frozenset(held), modality=table.modality)
-
-
-def _hashes(row: Row) -> set[str]:
-    """Return what pretraining would know this item by, whichever form it meets it in."""
-    if row.text is not None:
-        return {corpora.digest(text) for text in ("\n".join(row.text), *row.text)}
-    assert row.path is not None
-    raw = row.path.read_bytes()
-    return {hashlib.sha256(raw).hexdigest(), corpora.digest(raw.decode("utf-8", "replace"))}
 
 
 def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, offline: bool) -> dict[str, Any]:

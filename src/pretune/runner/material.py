@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +41,6 @@ class Material:
     backbone: Backbone
     train: View
     held: View
-    said: list[str]
     ledger: list[LedgerEntry]
     counts: dict[str, Any]
     """What there is of each part: blocks and tokens, or items."""
@@ -60,11 +59,9 @@ def text_material(
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
     seed = recipe.training.seed
     parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude) for path in paths]
-    said = [line for part in parts for line in part.said]
     ledger = [entry for part in parts for entry in part.ledger]
-    report_ledger(ledger, reporter)
-    for line in said:
-        (reporter.warn if "invalid" in line else reporter.say)(line)
+    damage = {part.damage for part in parts}
+    _tell(reporter, [line for part in parts for line in part.said], ledger, damage)
     backbone = _with_tokenizer(recipe, objective, backbone, parts, reporter)
     text = backbone.modality
     assert isinstance(text, Text)
@@ -82,12 +79,18 @@ def text_material(
         backbone=backbone,
         train=views["train"],
         held=views["held"],
-        said=said,
         ledger=ledger,
         counts=counts,
         floors={"unigram": unigram(streams["train"].counts, held.counts, () if writes else text.special)},
         per_character=len(held) / max(1, held.characters) if writes else None,
     )
+
+
+def _tell(reporter: Reporter, said: list[str], ledger: list[LedgerEntry], warned: Collection[str] = ()) -> None:
+    """Say what was found in the data, warn of some of it, and name what was dropped."""
+    for line in said:
+        (reporter.warn if line in warned else reporter.say)(line)
+    report_ledger(ledger, reporter)
 
 
 def unigram(train: np.ndarray, held: np.ndarray, unscored: Sequence[int] = ()) -> float:
@@ -149,14 +152,11 @@ def item_material(
         rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
     )
     ledger += done.ledger
-    for line in [*said, *done.notes]:
-        reporter.say(line)
-    report_ledger(ledger, reporter)
+    _tell(reporter, [*said, *done.notes], ledger)
     positions = np.array([i for i, known in enumerate(done.hashes) if known not in exclude], np.int64)
     if len(positions) < len(done.rows):
         lost = len(done.rows) - len(positions)
-        said.append(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
-        reporter.say(said[-1])
+        reporter.say(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
     parts = _drawn(positions, recipe, f"{unit}s under {recipe.data}")
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
@@ -167,7 +167,6 @@ def item_material(
         backbone=backbone,
         train=views["train"],
         held=views["held"],
-        said=said,
         ledger=ledger,
         counts={part: {"items": len(places)} for part, places in parts.items()},
         classes=classes,

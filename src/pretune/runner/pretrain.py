@@ -139,8 +139,6 @@ class _Pretraining:
         size = self.recipe.inputs.image_size
         backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
         set_inputs(backbone, self.recipe.inputs)
-        if self.recipe.inputs.pooling is not None:
-            raise SettingError("pooling is for fine-tuning: a pretrained backbone keeps its map or sequence.")
         chosen = "" if self.recipe.backbone else " (suggested by the objective)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone

@@ -1,0 +1,40 @@
+"""What the scripts around Hugging Face's Trainer share: what an epoch takes, and the settings that all of them give."""
+
+import time
+
+import torch
+from transformers import TrainerCallback, TrainingArguments
+
+
+class Rate(TrainerCallback):
+    """Seconds of each training epoch, without evaluation."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def on_epoch_begin(self, *_, **__):
+        self.began = time.perf_counter()
+
+    def on_epoch_end(self, *_, **__):
+        self.seconds.append(time.perf_counter() - self.began)
+
+    def of(self, items):
+        """Return items a second of the epochs after the first; of all, where there is one."""
+        seconds = self.seconds[1:] or self.seconds
+        return items * len(seconds) / sum(seconds)
+
+
+def settings(args, **more):
+    """Return the arguments of a script as Trainer takes them."""
+    return TrainingArguments(
+        output_dir=args.out,
+        seed=args.seed,
+        num_train_epochs=args.epochs,
+        per_device_train_batch_size=args.batch_size,
+        learning_rate=args.lr,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=args.bf16,
+        report_to="none",
+        disable_tqdm=True,
+        **more,
+    )
