@@ -113,8 +113,14 @@ def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str,
             out.append({"words": words(name), "value": show(name, value), "range": span(name, ends) if ends else ""})
     seen = (metrics.get("train") or {}).get(primary)
     if seen is not None:
-        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": "the items it learned from"})
+        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics)})
     return out
+
+
+def _learned(metrics: Mapping[str, Any]) -> str:
+    """Return which training items were measured."""
+    all_of, measured = (metrics.get("counts") or {}).get("train"), (metrics.get("measured") or {}).get("train")
+    return "the items it learned from" if measured in (None, all_of) else f"{measured:,} drawn from the items it learned from"
 
 
 def data(files: Files) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def write(run: Path, work: Work, data: Prepared) -> None:
 
 def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
     raw = replace(work, frozen=None)  # cached features are what the head sees; people want the pictures below them
-    train = view_of(raw, "train", training=True)
+    train = view_of(raw, data.parts["train"], training=True)
     index = np.random.default_rng(work.recipe.training.seed).permutation(len(train))[:BATCH]
     batch = train.batch(np.sort(index), 1)
     captions = _captions(batch, data)

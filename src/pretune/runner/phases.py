@@ -29,6 +29,10 @@ from pretune.training.plan import Plan, Precision
 
 MAX_EPOCHS_IN_TIME = 100
 """Epochs at most where a time is given and no number of epochs."""
+_MOST_AFTERWARDS = 0.7
+"""Share of a phase's time that is kept at most for what comes after it: where measuring alone outlasts the time, training still happens."""
+_REPORT = 3.0
+"""Seconds that weights, intervals, pictures and the report take."""
 
 
 @dataclass(kw_only=True)
@@ -46,8 +50,8 @@ class Work:
     """Augmentation parts, view and batch parts mixed."""
     precision: Callable[[SupervisedLearner, Loader], Precision]
     """Chooses how raw batches are computed, once."""
-    remaining: Callable[[], float | None]
-    """Seconds left for training, or None."""
+    remaining: Callable[[], float]
+    """Seconds until the run has to be over; infinite where no time was given."""
     seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
     frozen: FrozenFeatures | None = None
     """Features of the current phase's boundary."""
@@ -114,10 +118,9 @@ def _fit_head(work: Work) -> None:
     work.model.head.fit(view.batch(np.arange(len(view)), 0).inputs.tensor)
 
 
-def view_of(work: Work, part: str, *, training: bool = False) -> View:
-    """Return a part's items as the learner takes them now: cached features or raw."""
+def view_of(work: Work, positions: np.ndarray, *, training: bool = False) -> View:
+    """Return items as the learner takes them now: cached features or raw."""
     data = work.needs.data
-    positions = data.parts[part]
     targets = data.encoded[torch.from_numpy(positions)]
     if work.frozen is not None:
         return work.frozen.view(positions, targets, work.frozen.views if training else 1)
@@ -130,7 +133,7 @@ def view_of(work: Work, part: str, *, training: bool = False) -> View:
 
 
 def _loader(work: Work, phase: Phase) -> Loader:
-    view = view_of(work, "train", training=True)
+    view = view_of(work, work.needs.data.parts["train"], training=True)
     size = work.recipe.training.batch_size or _batch_size(len(view), cached=work.frozen is not None)
     device = work.around.device
     mine = max(1, size // device.world)
@@ -189,12 +192,26 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
 
 def _budget(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...]) -> float | None:
     """Return this phase's seconds: its share of what is left for it and those after it."""
-    left = work.remaining()
-    if left is None:
+    if work.recipe.training.time is None:
         return None
+    afterwards = _afterwards(work)
+    remaining = work.remaining()
+    left = remaining - min(_MOST_AFTERWARDS * remaining, afterwards)
     if phase.epochs is not None:
         return max(0.5, left * 0.3)
     return max(0.5, left * phase.share / sum(p.share for p in phases[number:]))
+
+
+def _afterwards(work: Work) -> float:
+    """Return about how many seconds saving, measuring and the report take once training is over."""
+    held = view_of(work, work.needs.data.parts[work.needs.data.score])
+    each = score.seconds_per_item(work.learner, held, work.around.device, work.chosen)
+    return _REPORT + each * sum(len(positions) for positions in measured(work).values())
+
+
+def measured(work: Work) -> dict[str, np.ndarray]:
+    """Return the positions that the final figures are of, by part."""
+    return score.measured(work.needs.data, seed=work.recipe.training.seed, costly=work.frozen is None)
 
 
 def _evaluation(work: Work) -> Evaluation:
@@ -205,7 +222,7 @@ def _evaluation(work: Work) -> Evaluation:
         names.append(data.score)
 
     def measure(part: str) -> Callable[[], dict[str, float]]:
-        view = view_of(work, part)
+        view = view_of(work, data.parts[part])
         encoded = data.encoded[torch.from_numpy(data.parts[part])]
 
         def run() -> dict[str, float]:

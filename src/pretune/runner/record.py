@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -17,7 +18,7 @@ from pretune.evaluation import diagnosis
 from pretune.models.model import HEAD
 from pretune.recipe import Recipe
 from pretune.runner import score
-from pretune.runner.phases import Work, view_of
+from pretune.runner.phases import Work, measured, view_of
 from pretune.runner.prepare import Prepared, ledger_lines
 from pretune.runner.reporter import Noted
 from pretune.strategies import Strategy
@@ -50,12 +51,13 @@ def record(done: Outcome) -> dict[str, Any]:
         save_weights(done)
     done.timing |= {"saved_s": time.monotonic() - done.started, **done.work.seconds}
     clock = time.perf_counter()
-    raw = {part: score.outputs(done.work.learner, view_of(done.work, part), done.device, done.work.chosen) for part in _measured(done.data)}
+    parts = measured(done.work)
+    raw = {part: _outputs(done, positions) for part, positions in parts.items()}
     choose_thresholds(done, raw)
     done.timing["evaluation_s"] = time.perf_counter() - clock
     if not done.device.first:
         return {}
-    metrics = assemble(done, raw)
+    metrics = assemble(done, raw, parts)
     write_predictions(done, raw)
     done.folder.write_json("metrics.json", metrics)
     done.work.around.checkpoints.clear()
@@ -104,26 +106,27 @@ def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor]) -> None:
             "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
         )
         return
-    out = raw[part] if part in raw else score.outputs(done.work.learner, view_of(done.work, part), done.device, done.work.chosen)
+    out = raw[part] if part in raw else _outputs(done, data.parts[part])
     data.targets, said = task.thresholded(data.task.decode(out, data.targets), _encoded(data, part).numpy(), data.targets)
     done.reporter.say(f"{said}; chosen on the {len(out)} items of {part}")
     if done.device.first:
         save_model(done)
 
 
-def _measured(data: Prepared) -> list[str]:
-    return [part for part in ("train", "val", "test") if part in data.parts]
+def _outputs(done: Outcome, positions: np.ndarray) -> torch.Tensor:
+    return score.outputs(done.work.learner, view_of(done.work, positions), done.device, done.work.chosen)
 
 
-def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Return metrics.json."""
+def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return metrics.json of the outputs of some positions, by part."""
     data, task = done.data, done.data.task
-    figures = {part: score.measure(out, _encoded(data, part), task, data.targets) for part, out in raw.items()}
+    encoded = {part: data.encoded[torch.from_numpy(positions)] for part, positions in parts.items()}
+    figures = {part: score.measure(out, encoded[part], task, data.targets) for part, out in raw.items()}
     part = data.score
     clock = time.perf_counter()
     floors = done.floors or score.compute_floors(data, part, done.recipe.training.seed)
     done.timing["floors_s"] = time.perf_counter() - clock
-    figures[part]["interval"] = score.interval(raw[part], _encoded(data, part), data, part)
+    figures[part]["interval"] = score.interval(raw[part], encoded[part], data, part)
     history = done.folder.events()
     done.timing["total_s"] = time.monotonic() - done.started
     parameters = list(done.work.model.parameters())
@@ -134,6 +137,7 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor]) -> dict[str, Any]:
         "floors": floors,
         "classes": list(data.targets.classes),
         "counts": data.counts,
+        "measured": {part: len(positions) for part, positions in parts.items()},
         "timing": done.timing,
         "peak_rss_mb": peak_rss_mb(),
         "backbone": done.backbone.builder.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -261,13 +262,9 @@ class _Run:
         self.reporter.say(f"training in {'bfloat16' if choice['bfloat16'] else 'float32'}: {choice['reason']}")
         return Precision(**choice)
 
-    def _remaining(self) -> float | None:
+    def _remaining(self) -> float:
         total = self.recipe.training.time
-        return None if total is None else total - (time.monotonic() - self.started) - self._reserve(total)
-
-    def _reserve(self, total: float) -> float:
-        """Return the seconds kept for evaluation and the report."""
-        return min(0.2 * total, 4.0)
+        return math.inf if total is None else total - (time.monotonic() - self.started)
 
     def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
         checkpoint = work.around.checkpoints.latest() if resumed else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,18 @@ from pretune.training.step import autocast, to_device
 
 FLOOR_ITEMS = 5_000
 """Training items the classical floor is fitted on at most: more would cost more than the floor tells."""
+TRAIN_ITEMS = 1_000
+"""Training items that are measured at most where each costs a pass through the network: enough to tell over- from underfitting."""
+_TIMED = 2
+"""Batches by which the time of measuring is told, after one that warms up."""
 
 
 @torch.inference_mode()
 def outputs(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> torch.Tensor:
     """Return the raw outputs (N, …) of a view's items in order; each is computed on exactly one rank."""
     learner.eval()
-    tokens = token_budget(view, batch_size)
-    loader = Loader(view, batch_size=batch_size, tokens=tokens, shuffle=False, seed=0, rank=device.rank, world=device.world, workers=1)
     index, out = [], []
-    for batch in loader.iterate(0):
+    for batch in _loader(view, device, batch_size).iterate(0):
         with autocast(precision, device.device):
             out.append(learner.predict(to_device(batch, device.device)).float().cpu())
         index.append(batch.index)
@@ -39,6 +42,37 @@ def outputs(learner: Learner, view: View, device: Device, precision: Precision, 
     result = torch.cat([piece[1] for piece in pieces])
     assert len(order) == len(torch.unique(order)) == len(view), "every item is evaluated exactly once"
     return result[order.argsort()]
+
+
+def _loader(view: View, device: Device, batch_size: int) -> Loader:
+    """Return a loader of this rank's share of a view, in the view's order."""
+    tokens = token_budget(view, batch_size)
+    return Loader(view, batch_size=batch_size, tokens=tokens, shuffle=False, seed=0, rank=device.rank, world=device.world, workers=1)
+
+
+@torch.inference_mode()
+def seconds_per_item(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> float:
+    """Return about how long `outputs` takes for each item of a view, by its middle batches: their items are neither long nor short."""
+    learner.eval()
+    loader = _loader(view, device, batch_size)
+    steps = loader.steps(0)
+    batches = loader.iterate(0, start=max(0, min(steps // 2, steps - _TIMED - 1)))
+    ends = [time.perf_counter()]
+    for _, batch in zip(range(_TIMED + 1), batches, strict=False):
+        with autocast(precision, device.device):
+            learner.predict(to_device(batch, device.device))
+        ends.append(time.perf_counter())
+    batches.close()
+    timed = ends[1:] if len(ends) > 2 else ends
+    return steps * (timed[-1] - timed[0]) / max(1, len(timed) - 1) / len(view)
+
+
+def measured(data: Prepared, *, seed: int, costly: bool) -> dict[str, np.ndarray]:
+    """Return the positions that the final figures are of, by part: all held-out items, and of train a draw where each is costly."""
+    found = {part: data.parts[part] for part in ("train", "val", "test") if part in data.parts}
+    if costly and len(found["train"]) > TRAIN_ITEMS:
+        found["train"] = np.sort(np.random.default_rng(seed).choice(found["train"], TRAIN_ITEMS, replace=False))
+    return found
 
 
 def measure(raw: torch.Tensor, encoded: torch.Tensor, task: Task, targets: Targets) -> dict[str, Any]:
