@@ -39,6 +39,23 @@ def test_numbers_or_classes(values: list[str], measured: bool) -> None:
     assert is_measured(values) is measured
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "task"),
+    [
+        ("value", range(10), "regression"),
+        ("Age", range(20, 40), "regression"),
+        ("value", range(5), "classification"),
+        ("digit", range(10), "classification"),
+        ("value", ["low", "high"], "classification"),
+    ],
+)
+def test_a_name_that_says_quantity_makes_integers_numbers(column: str, values: list[object], task: str) -> None:
+    targets = parse([str(value) for value in values] * 10, column)
+    assert targets.task == task
+    inferred = values != ["low", "high"]  # names of classes need no word
+    assert any("task=" in said for said in targets.said) is inferred
+
+
 def test_numbers_as_written() -> None:
     assert [number(text) for text in ("3", "12,5", "-0,25", "1e3", "\u22124")] == [3.0, 12.5, -0.25, 1000.0, -4.0]
     assert [number(text) for text in ("12,500", "about 7", "", "1_000", "1,2,3")] == [None] * 5

@@ -12,6 +12,8 @@ _COMMA = re.compile(r"[+-]?\d+,\d+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 _POINT_ZERO = re.compile(r"[+-]?\d+\.0+")
 _INTEGER = re.compile(r"[+-]?\d+")
+_HANDFUL = 5
+"""Different values up to which integers are a scale with steps, not a measure."""
 _NAN = frozenset(("nan", "-nan", "+nan"))
 
 
@@ -42,7 +44,7 @@ def has_decimal_commas(texts: list[str]) -> bool:
     return any(_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text) for text in texts) and not any("." in text for text in texts)
 
 
-def is_measured(texts: list[str]) -> bool:
+def is_measured(texts: list[str], *, quantity: bool = False) -> bool:
     """Tell whether a column's values are measured numbers (regression) rather than names of classes.
 
     Integers are classes: ratings, digits, codes. They are numbers where something in the column says
@@ -50,12 +52,18 @@ def is_measured(texts: list[str]) -> bool:
     learned as classes: more than 5 values of fewer than 2 items each on average, or more than 20 of
     fewer than 5 which do not count up from 0 or 1 without a gap. `1.0, 0.0` are integers that a program stored as
     floats.
+
+    Args:
+        texts: the column's values, none of them blank.
+        quantity: the column's name says that it was measured (an age, a price): then more than 5 integers are numbers.
     """
     texts = [text for text in texts if text.strip().casefold() not in _NAN]
     values = [number(text) for text in texts]
     found = [value for value in values if value is not None]
     if not texts or len(found) < 0.8 * len(texts):
         return False
+    if quantity and len(set(found)) > _HANDFUL:
+        return True
     if all(_POINT_ZERO.fullmatch(text) for text in texts):
         return len(set(texts)) == 1 or _sparse(found)
     return not all(_INTEGER.fullmatch(text.strip()) for text, value in zip(texts, values, strict=True) if value is not None) or _sparse(
@@ -68,7 +76,7 @@ def _sparse(values: list[float]) -> bool:
     each = len(values) / len(counts)
     ordered = sorted(counts)
     counts_up = ordered[0] in (0, 1) and ordered[-1] - ordered[0] == len(ordered) - 1
-    return (len(counts) > 5 and each < 2) or (len(counts) > 20 and each < 5 and not counts_up)
+    return (len(counts) > _HANDFUL and each < 2) or (len(counts) > 20 and each < 5 and not counts_up)
 
 
 def outliers(values: np.ndarray, beyond: float) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from pretune.data.columns import as_text
 from pretune.data.numbers import finite, has_decimal_commas, is_measured, number, outliers
 from pretune.data.records import Value
+from pretune.data.vocabulary import QUANTITY, plain
 from pretune.errors import SettingError
 from pretune.types import Finding, Target
 
@@ -95,9 +96,8 @@ def parse(values: list[Value], column: str, *, task: str | None = None, names: l
         return _from_lists(lists, column)
     texts = _texts([_named(value, names) for value in values])
     present = [text for text in texts if text and text.casefold() not in _MISSING]
-    if task == "regression" or (
-        task is None and is_measured([t for t in present if t.casefold() not in _MAYBE_MISSING and t not in ("-", "?")])
-    ):
+    sure = [text for text in present if text.casefold() not in _MAYBE_MISSING and text not in ("-", "?")]
+    if task == "regression" or (task is None and is_measured(sure, quantity=plain(column) in QUANTITY)):
         return _numbers(texts, column, inferred=task is None)
     separator = None if task == "classification" else _separator(present, forced=task == "multilabel")
     if separator or task == "multilabel":

@@ -14,7 +14,9 @@ LABEL = _words(
     "tag tags species emotion intent topic genre diagnosis annotation stance polarity answer_label outcome"
 )
 """In order of preference."""
-NUMBER = _words("score value rating ratings stars size age price amount weight height length percent pct quality similarity")
+QUANTITY = _words("value size age price amount weight height length width depth distance angle temperature percent pct duration")
+"""Columns whose whole numbers are measured, where there are more than a handful of them."""
+NUMBER = ["score", "rating", "ratings", "stars", "quality", "similarity", *QUANTITY]
 TEXT = _words(
     "text texts sentence sentences review reviews review_text content contents comment comments comment_text body document utterance tweet "
     "message question query title description abstract passage transcript news headline prompt input"
