@@ -29,6 +29,8 @@ from pretune.training.plan import Plan, Precision
 
 MAX_EPOCHS_IN_TIME = 100
 """Epochs at most where a time is given and no number of epochs."""
+_POINTS = 500
+"""Points of a loss curve, about, where steps are quick."""
 _MOST_AFTERWARDS = 0.7
 """Share of a phase's time that is kept at most for what comes after it: where measuring alone outlasts the time, training still happens."""
 _REPORT = 3.0
@@ -183,7 +185,7 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
         ema=training.ema,
         patience=training.patience,
         budget=budget,
-        log_every=1 if work.frozen is None else max(1, total // 500),
+        log_every=1 if work.frozen is None else max(1, total // _POINTS),
         evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
         seed=training.seed + number,
         precision=work.chosen,

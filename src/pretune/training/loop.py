@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
 from pretune.training.streams import Streams
-from pretune.types import ParamGroup
+from pretune.types import Batch, ParamGroup, StepOutput
 
 if TYPE_CHECKING:
     from pretune.data.loader import Loader
@@ -150,25 +150,13 @@ class _Loop:
         self.learner.train()
         try:
             while now.step < now.steps:
-                started = time.perf_counter()
-                batch = next(batches, None)
-                now.waited += time.perf_counter() - started
-                if batch is None:
-                    break
-                self._set_lr()
                 self._mark_stable()
-                with self.streams.active():
-                    out = self.stepper(batch)
-                losses.append(out.loss)
-                if self.average:
-                    self.average.update(now.step)
-                now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
-                now.seconds += time.perf_counter() - started
-                self._replan()
-                if now.step % self.plan.log_every and now.step < now.steps:
-                    continue
+                with self.streams.active():  # once for several steps: swapping takes as long as half a step of a head
+                    out = self._steps(batches, losses)
+                if out is None:
+                    break
                 spike = self._spike(losses)
-                event, failed = self._report(losses, batch.size, out.logs)
+                event, failed = self._report(losses, out.size, out.logs)
                 losses.clear()
                 if failed:
                     return failed
@@ -185,6 +173,26 @@ class _Loop:
         if now.batch >= self.loader.steps(now.epoch):
             now.epoch, now.batch = now.epoch + 1, 0
         return ""
+
+    def _steps(self, batches: Iterator[Batch], losses: list[torch.Tensor]) -> StepOutput | None:
+        """Take steps up to one that is reported, adding their losses; return it, or None where the epoch is over before."""
+        now = self.progress
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            now.waited += time.perf_counter() - started
+            if batch is None:
+                return None
+            self._set_lr()
+            out = self.stepper(batch)
+            losses.append(out.loss)
+            if self.average:
+                self.average.update(now.step)
+            now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
+            now.seconds += time.perf_counter() - started
+            self._replan()
+            if now.step % self.plan.log_every == 0 or now.step >= now.steps:
+                return out
 
     def _spike(self, losses: list[torch.Tensor]) -> str:
         """Return a sentence where the loss of the last steps stands out from the running mean; this rank's own."""
@@ -230,9 +238,10 @@ class _Loop:
             group["lr"] = group["initial"] * factor
 
     def _mark_stable(self) -> None:
-        """Keep the state of the first step whose rate falls, and never again in this phase."""
+        """Keep the last reported state before the rate falls, and never again in this phase."""
         now, schedule = self.progress, self.plan.schedule
-        if not self.plan.extensible or schedule.name != "wsd" or now.marked or now.step <= (1 - schedule.decay) * now.steps:
+        falls = (1 - schedule.decay) * now.steps
+        if not self.plan.extensible or schedule.name != "wsd" or now.marked or now.step + self.plan.log_every <= falls:
             return
         now.marked = True
         checkpoint = self._checkpoint(done=False)
