@@ -18,18 +18,21 @@ from pretune import api, backbones
 from pretune.architectures._memory import remembering
 from pretune.architectures._mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
-from pretune.errors import Interrupted, SettingError
+from pretune.errors import DataError, Interrupted, SettingError
 from pretune.modalities._audio_spectrum import Bank, LogMel
 from pretune.modalities._griffin_lim import bins, griffin_lim
+from pretune.modalities.audio import Audio
 from pretune.objectives._codebook import Codebook, straight_through
 from pretune.objectives._labels import asked
 from pretune.objectives._sampling import Wanted
 from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.causal import Causal
 from pretune.objectives.masked import Masked
+from pretune.pretraining import Pretraining
+from pretune.runner.material import _drawn
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Row
 from tests.sounds import loudest_hertz, tone, write_tones
 
 WAVENET = "scratch:wavenet,width=8,skip=8,depth=3,cycles=2"
@@ -129,6 +132,37 @@ def test_objectives_refuse_networks_that_do_not_fit() -> None:
         Masked().learner(backbone(WAVENET))
     with pytest.raises(SettingError, match="as log-mel"):
         Autoencode().learner(backbone(WAVENET))
+
+
+def test_a_relative_spectrogram_does_not_know_how_loud_a_clip_was_recorded() -> None:
+    bank = Bank(sample_rate=8000, fft=256, mels=20)
+    sound = torch.zeros(1, 4000)
+    sound[0, :3000] = torch.from_numpy(tone(440, 0.375, 8000)).float()
+    mask = torch.arange(4000) < 3000
+    both = Features(tensor=torch.cat([sound, 0.05 * sound]), layout="raw", mask=mask.expand(2, -1))
+    loud, quiet = LogMel(bank, 64, relative=True)(both).tensor
+    torch.testing.assert_close(loud, quiet, atol=1e-4, rtol=0)
+    real = LogMel(bank, 64, relative=True)(both).mask
+    assert real is not None
+    assert float(loud[real[0]].mean().abs()) < 1e-5, "the mean of what is sound is what is subtracted"
+    louder, quieter = LogMel(bank, 64)(both).tensor
+    assert float((louder - quieter).abs().mean()) > 0.5
+    with pytest.raises(SettingError, match="log_mel"):
+        Audio(features="mfcc", relative=True)
+
+
+@pytest.mark.parametrize("held", [0.1, 0.4])
+def test_held_out_sounds_are_whole_groups_where_groups_are_named(held: float) -> None:
+    recipe = Pretraining.from_settings("x", "group=speaker", f"held={held}")
+    rows = [Row(id=str(i), group="abc"[i % 3]) for i in range(30)]
+    parts = _drawn(np.arange(30), rows, recipe, "clips")
+    sides = [{rows[i].group for i in parts[part]} for part in ("train", "held")]
+    assert not sides[0] & sides[1]
+    assert len(parts["train"]) + len(parts["held"]) == 30
+    assert len(parts["held"]) == (10 if held == 0.1 else 20), "as many groups as it takes for the share that was asked for"
+    lone = [Row(id=str(i), group="a") for i in range(30)]
+    with pytest.raises(DataError, match="groups that stay whole"):
+        _drawn(np.arange(30), lone, recipe, "clips")
 
 
 # --- sound from log-mel --------------------------------------------------------------------------

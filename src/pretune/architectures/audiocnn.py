@@ -33,10 +33,12 @@ class AudioCNN:
     """Channels of the first block; each block doubles them."""
     blocks: Annotated[int, Within(1, 6)] = 4
     """Blocks; each halves time and frequency."""
+    relative: bool = True
+    """Whether it sees levels relative to each clip's mean only; false where how loud a recording is matters."""
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the audio settings: log-mel with windows of 32 ms."""
-        return {"features": "log_mel", "mels": self.mels, "fft": 512}
+        return {"features": "log_mel", "mels": self.mels, "fft": 512, "relative": self.relative}
 
     def build(self) -> AudioCNNNetwork:
         """Return the network with fresh weights."""

@@ -136,12 +136,28 @@ class SpeakerMel(Spectrum):
 
 
 class LogMel(Spectrum):
-    """Whisper's log-mel: decimal logarithm, at least 80 dB below the clip's maximum, plus 4, divided by 4."""
+    """Whisper's log-mel: decimal logarithm, at least 80 dB below the clip's maximum, plus 4, divided by 4.
+
+    With `relative` each clip's mean over its sound is subtracted: how loud it was recorded is gone.
+    """
+
+    def __init__(self, bank: Bank, hop: int, *, relative: bool = False) -> None:
+        super().__init__(bank, hop)
+        self.relative = relative
 
     def scaled(self, power_BFM: Tensor, mask_BF: Tensor | None) -> Tensor:
-        """Return numbers about -1 to 1.5 that span at most 2 in one clip."""
+        """Return numbers about -1 to 1.5 that span at most 2 in one clip; about -1.5 to 1.5 with `relative`."""
         log_BFM = power_BFM.clamp(min=1e-10).log10()
-        return (torch.maximum(log_BFM, log_BFM.amax((1, 2), keepdim=True) - 8) + 4) / 4
+        y_BFM = (torch.maximum(log_BFM, log_BFM.amax((1, 2), keepdim=True) - 8) + 4) / 4
+        return y_BFM - _mean(y_BFM, mask_BF) if self.relative else y_BFM
+
+
+def _mean(x_BFM: Tensor, mask_BF: Tensor | None) -> Tensor:
+    """Return each clip's mean over its real frames and all bands, (B, 1, 1)."""
+    if mask_BF is None:
+        return x_BFM.mean((1, 2), keepdim=True)
+    real_BF1 = mask_BF[..., None]
+    return (x_BFM * real_BF1).sum((1, 2), keepdim=True) / (real_BF1.sum((1, 2), keepdim=True) * x_BFM.shape[2]).clamp(min=1)
 
 
 class MFCC(Spectrum):

@@ -65,6 +65,8 @@ class Audio:
     """Samples between frames."""
     mels: Annotated[int, Within(1)] = 80
     """Mel bands."""
+    relative: bool = False
+    """log_mel: each clip's mean is subtracted, so that a quiet recording looks like a loud one."""
     coefficients: Annotated[int, Within(1)] = 40
     """Cepstral coefficients kept of mfcc."""
     mean: float = 0.0
@@ -77,6 +79,8 @@ class Audio:
     def __post_init__(self) -> None:
         if self.seconds is not None and self.longest is not None and self.seconds > self.longest:
             raise SettingError(f"seconds must be at most {self.longest:g}, which is what this backbone can take; got {self.seconds:g}.")
+        if self.relative and self.features != "log_mel":
+            raise SettingError(f"audio.relative is for features=log_mel; got features={self.features}.")
         if self.features == "mfcc" and self.coefficients > self.mels:
             raise SettingError(f"audio.coefficients must be at most audio.mels = {self.mels}; got {self.coefficients}.")
 
@@ -164,7 +168,7 @@ class Audio:
             return MFCC(bank, self.hop, self.coefficients)
         if self.features == "kaldi":
             return KaldiMel(replace(bank, low=20.0, scale="kaldi"), self.hop, self.mean, self.std)
-        spectrum = LogMel(bank, self.hop)
+        spectrum = LogMel(bank, self.hop, relative=self.relative)
         if self.picture is None:
             return spectrum
         return Picture(spectrum, int(config.to_tree(self.picture)["size"]), self.picture.normaliser())

@@ -56,6 +56,9 @@ def text_material(
     recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: frozenset[str]
 ) -> Material:
     """Return blocks of a corpus of texts; a fresh network gets a tokenizer made from it, and a table of its size."""
+    unread = [key for key in ("label", "path", "group") if getattr(recipe.columns, key) is not None]
+    if unread:
+        raise SettingError(f"{', '.join(unread)} would not be read: of a corpus of texts only text= and split= are columns. Leave it out.")
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
     seed = recipe.training.seed
     parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude) for path in paths]
@@ -157,7 +160,7 @@ def item_material(
     if len(positions) < len(done.rows):
         lost = len(done.rows) - len(positions)
         reporter.say(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
-    parts = _drawn(positions, recipe, f"{unit}s under {recipe.data}")
+    parts = _drawn(positions, done.rows, recipe, f"{unit}s under {recipe.data}")
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
@@ -186,12 +189,19 @@ def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
     return [f"{lost:,} items of the parts val and test are left alone; the {len(rows):,} others are learned from."] if lost else []
 
 
-def _drawn(positions: np.ndarray, recipe: Pretraining, what: str) -> dict[str, np.ndarray]:
-    """Return the positions that are learned from and those held out, drawn at random."""
+def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str) -> dict[str, np.ndarray]:
+    """Return the positions that are learned from and those held out, drawn at random; whole groups where all have one."""
     count = max(1, round(len(positions) * recipe.corpus.held))
-    if len(positions) <= count:
-        raise DataError(f"{len(positions)} usable {what} are too few to learn from. At least 2 are needed.")
     order = np.random.default_rng(recipe.training.seed).permutation(positions)
+    groups = [rows[place].group for place in order]
+    if len(order) and recipe.columns.group is not None and all(group is not None for group in groups):
+        drawn = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        numbers = np.array([drawn[group] for group in groups])
+        order = order[np.argsort(numbers, kind="stable")]
+        count = int(np.count_nonzero(numbers <= np.sort(numbers)[count - 1]))
+    if len(positions) <= count:
+        grouped = " in groups that stay whole" if recipe.columns.group is not None else ""
+        raise DataError(f"{len(positions)} usable {what}{grouped} are too few to learn from and to hold some out.")
     return {"train": np.sort(order[count:]), "held": np.sort(order[:count])}
 
 
