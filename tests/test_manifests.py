@@ -42,6 +42,18 @@ def test_paths_of_a_manifest(tmp_path: Path) -> None:
     assert "1 row without label" in said(table)
 
 
+def test_absolute_paths_are_followed_where_they_are_the_rule(tmp_path: Path) -> None:
+    files = [tmp_path / "photos" / c / f"{i}.jpg" for i in range(4) for c in "ab"]
+    put(tmp_path, *map(str, files))
+    (tmp_path / "lists").mkdir()
+    rows: list[list[object]] = [[str(file), file.parent.name] for file in files]
+    table = sources.read(table_of(tmp_path / "lists" / "labels.csv", ["image", "label"], [*rows, ["../gone.jpg", "a"]]))  # type: ignore[list-item]
+    assert sorted(row.id for row in table.rows) == sorted(f"{c}/{i}.jpg" for i in range(4) for c in "ab")
+    assert {row.path for row in table.rows} == set(files)
+    assert reasons(table) == {"outside_root": 1}
+    assert f"its paths are absolute, below {tmp_path / 'photos'}" in said(table)
+
+
 def test_letter_case_is_repaired(tmp_path: Path) -> None:
     put(tmp_path, "IMG_1.JPG", "b.jpg")
     path = table_of(tmp_path / "x.csv", ["file", "label"], [["img_1.jpg", "a"], ["b.jpg", "b"]])

@@ -157,6 +157,7 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
     if roles.path:
         values = [as_text(value) for _, records in parts for value in records.column(roles.path)]
         moved = draft.locator.settle(values)
+        table.root = draft.locator.root
         table.said += [f"{parts[0][1].name}: {moved}."] if moved else []
     position = 0
     for order, (part, records) in enumerate(parts):

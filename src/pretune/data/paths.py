@@ -1,4 +1,4 @@
-"""Find the files that a manifest names: below the root only, back-slashes and letter case forgiven."""
+"""Find the files that a manifest names: below one root, back-slashes and letter case forgiven."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class Locator:
         sample = [_slashes(value) for value in values if value][:_SAMPLE]
         if not sample or sum(self._exists(value) for value in sample) >= 0.5 * len(sample):
             return None
+        if sum(os.path.isabs(value) and os.path.isfile(value) for value in sample) >= 0.5 * len(sample):
+            return self._move(values)
         added = Counter(prefix for value in sample for prefix in self._prefixes(value))
         cut = Counter(lead for value in sample for lead in self._leads(value))
         best_added, best_cut = (counter.most_common(1)[0] if counter else ("", 0) for counter in (added, cut))
@@ -60,13 +62,22 @@ class Locator:
         self.cut = best_cut[0]
         return f"{self.cut!r} was cut from the front of its paths"
 
+    def _move(self, values: list[str]) -> str | None:
+        """Take absolute paths, where they are the rule, below the folder that holds all their files; a few of them are strays."""
+        folders = {os.path.dirname(value) for value in values if os.path.isabs(value) and os.path.isfile(value)}
+        root = Path(os.path.commonpath(folders))
+        if root.is_relative_to(self.root.absolute()):
+            return None
+        self.root = root
+        return f"its paths are absolute, below {root}"
+
     def find(self, value: str) -> Located:
         """Return the file that `value` names."""
         if re.match(r"[a-z][a-z0-9+]+://", value, re.I):
             return Located(id=value, reason="remote_path", words=f"names {value}, which is not on this disk; nothing is downloaded")
         plain = self._plain(value)
         if plain is None:
-            return Located(id=value, reason="outside_root", words=f"names {value}, which lies outside {self.root}")
+            return Located(id=value, reason="outside_root", words=f"names {value}, which lies outside {self.root.absolute()}")
         if self._exists(plain):
             return Located(id=readable((plain,)), path=self.root / plain)
         near = self._similar(plain)
