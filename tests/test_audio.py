@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pretune import config
 from pretune.augmentations import preset
 from pretune.augmentations.noise import Noise
 from pretune.augmentations.specaugment import SpecAugment
+from pretune.augmentations.speed import Speed
 from pretune.augmentations.time_shift import TimeShift
 from pretune.data.dataset import FeatureView
 from pretune.data.store import StoreWriter
@@ -286,6 +288,27 @@ def test_noise_has_the_distance_that_was_asked_for() -> None:
     noisy = Noise(decibels=(20.0, 20.0), probability=1.0).apply(batch_of(clean), torch.Generator().manual_seed(0), 2)
     noise = noisy.inputs.tensor - clean
     assert (10 * (clean.square().mean(1) / noise.square().mean(1)).log10()).tolist() == pytest.approx([20] * 4, abs=0.3)
+
+
+def test_speed_plays_the_same_sound_higher_and_shorter_or_lower_and_cut() -> None:
+    samples = torch.from_numpy(tone(440, 0.5, 8000)).float()
+    sounds = torch.zeros(40, 8000)
+    sounds[:, :4000] = samples
+    batch = Batch(
+        inputs=Features(tensor=sounds, layout="raw", mask=torch.arange(8000).expand(40, -1) < 4000), targets=None, index=torch.arange(40)
+    )
+    out = Speed(most=1.5).apply(batch, torch.Generator().manual_seed(0), None).inputs
+    assert out.mask is not None
+    lengths = out.mask.sum(1)
+    assert int(lengths.min()) < 3000
+    assert int(lengths.max()) > 5000
+    assert not out.tensor[~out.mask].any()
+    for sound, length in zip(out.tensor[:8], lengths[:8].tolist(), strict=True):
+        assert abs(loudest_hertz(sound[:length].numpy(), 8000) * length / 4000 - 440) < 10, "as many waves as before"
+    full = replace(batch, inputs=Features(tensor=samples.expand(40, -1), layout="raw"))
+    cut = Speed().apply(full, torch.Generator().manual_seed(0), None).inputs
+    assert cut.tensor.shape == (40, 4000)
+    assert cut.mask is not None
 
 
 def test_specaugment_takes_out_stretches_and_bands() -> None:

@@ -43,7 +43,7 @@ class Gain:
     then_strategy: Literal["full", "linear_probe", "partial", "lora"] = "full"
     """How the pretrained network is fine-tuned."""
     then_epochs: Annotated[int | None, Within(1)] = None
-    """Epochs of each fine-tuning; auto is the strategy's suggestion."""
+    """Epochs of each fine-tuning; auto is what is suggested from scratch: more of them where there are few labels."""
     then_label: str | None = None
     """Column of the labels."""
     then_group: str | None = None
@@ -59,7 +59,7 @@ class Pretraining:
     data: str
     """A text file, a folder of them, JSONL, Parquet; a folder of images or sounds; labelled data, of which `train` is used."""
     objective: Annotated[Objective | None, Member("objectives")] = None
-    """What is learned; auto is causal for texts, contrastive for images, masked for sounds."""
+    """What is learned; auto is causal for texts, contrastive for images and sounds."""
     backbone: str | None = None
     """'source:name'; auto is a fresh network that suits the objective."""
     extend: str | None = None

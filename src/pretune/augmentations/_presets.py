@@ -36,8 +36,8 @@ _IMAGE: dict[str, Parts] = {
 _AUDIO: dict[str, Parts] = {
     "light": (("time_shift", {}),),
     "medium": (("time_shift", {}), ("gain", {}), ("noise", {})),
-    "strong": (("time_shift", {}), ("gain", {}), ("noise", {}), ("specaugment", {}), ("mixup", {"probability": 0.5})),
-    "views": (("time_shift", {}), ("gain", {}), ("noise", {}), ("specaugment", {})),
+    "strong": (("time_shift", {}), ("speed", {}), ("gain", {}), ("noise", {}), ("specaugment", {}), ("mixup", {"probability": 0.5})),
+    "views": (("time_shift", {}), ("speed", {}), ("gain", {}), ("noise", {}), ("specaugment", {})),
 }
 _OTHERS: dict[str, Parts] = {"light": ()}
 """Texts and modalities of third parties have no presets: a strategy's suggestion of "light" is nothing there, more is refused."""

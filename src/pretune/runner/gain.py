@@ -24,6 +24,7 @@ from pretune.data.table import Columns
 from pretune.errors import DataError, SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
+from pretune.runner.phases import BATCH
 from pretune.runner.prepare import open_cache, plain_modality, threads
 from pretune.runner.reporter import Reporter
 from pretune.runner.run import Given, run
@@ -125,14 +126,19 @@ class _Trial:
     def compare(self, seconds: float) -> list[dict[str, Any]]:
         """Return the scores with pretraining, without, and without for as long as both took."""
         gain = self.task.recipe.gain
-        epochs = gain.then_epochs or suggested(registry.load("strategies", "scratch")(), self.task.modality).epochs
+        scratch = suggested(registry.load("strategies", "scratch")(), self.task.modality)
+        epochs = gain.then_epochs or scratch.epochs_over(self._labels // BATCH)
         first = self._run(PRETRAINED, gain.then_strategy, epochs, "pretrained")
         second = self._run(SCRATCH, "scratch", epochs, "scratch")
         longer = math.ceil(epochs * (seconds + second["seconds"]) / max(1e-3, second["seconds"]))
         return [first, second, self._run(LONGER, "scratch", min(MOST_EPOCHS, longer), "longer")]
 
+    @property
+    def _labels(self) -> int:
+        return sum(part == "train" for part in self.parts.values())
+
     def _run(self, kind: str, strategy: str, epochs: int, name: str) -> dict[str, Any]:
-        labels = sum(part == "train" for part in self.parts.values())
+        labels = self._labels
         folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
         settings: dict[str, Any] = _settings(self.task.recipe) | {
             "strategy": strategy,

@@ -27,6 +27,8 @@ from pretune.training.events import Event
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.plan import Plan, Precision
 
+BATCH = 32
+"""Items of a step where none is asked for."""
 MAX_EPOCHS_IN_TIME = 100
 """Epochs at most where a time is given and no number of epochs."""
 _POINTS = 500
@@ -161,14 +163,15 @@ def _is_small(work: Work) -> bool:
 
 
 def _batch_size(items: int, *, cached: bool) -> int:
-    """Return 32 for raw items; for cached features a hundredth of the data, between 32 and 1024."""
-    return min(1024, max(32, 1 << (items // 100).bit_length() - 1)) if cached and items >= 100 else 32
+    """Return `BATCH` for raw items; for cached features a hundredth of the data, between that and 1024."""
+    return min(1024, max(BATCH, 1 << (items // 100).bit_length() - 1)) if cached and items >= 100 else BATCH
 
 
 def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], loader: Loader) -> Plan:
     training, defaults = work.recipe.training, suggested(work.strategy, registry.name_of(work.needs.data.modality))
     budget = _budget(work, phase, number, phases)
-    whole = training.epochs or (MAX_EPOCHS_IN_TIME if budget is not None and work.frozen is None else defaults.epochs)
+    fills_time = budget is not None and work.frozen is None
+    whole = training.epochs or (MAX_EPOCHS_IN_TIME if fills_time else defaults.epochs_over(loader.steps(0)))
     epochs = phase.epochs or max(1, round(whole * phase.share))
     lr = phase.lr or (training.lr or defaults.lr) * phase.lr_scale
     decay = defaults.weight_decay if training.weight_decay is None else training.weight_decay

@@ -42,7 +42,7 @@ from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
 from pretune.training.step import autocast, take, to_device
 
-DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "masked"}
+DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "contrastive"}
 """Objective of each modality where none is named."""
 EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""

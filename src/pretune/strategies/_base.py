@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -52,6 +53,12 @@ class Defaults:
     weight_decay: float
     augment: str
     """Name of an augmentation preset."""
+    least_steps: int = 0
+    """Steps below which nothing much is learned: few items get more epochs."""
+
+    def epochs_over(self, steps: int) -> int:
+        """Return the epochs, where each has so many steps."""
+        return max(self.epochs, math.ceil(self.least_steps / max(1, steps)))
 
 
 def suggested(strategy: Strategy, modality: str) -> Defaults:

@@ -20,8 +20,10 @@ class Scratch:
     component: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     fresh: ClassVar[bool] = True
-    defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light")
-    by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-3, epochs=8, weight_decay=0.05, augment="none")}
+    defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light", least_steps=200)
+    by_modality: ClassVar[Mapping[str, Defaults]] = {
+        "text": Defaults(lr=2e-3, epochs=8, weight_decay=0.05, augment="none", least_steps=200)
+    }
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """One phase, everything open."""

@@ -1,0 +1,43 @@
+"""Each sound played a little faster or slower, pitch included (Ko et al. 2015, "Audio Augmentation for Speech Recognition")."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import torch
+
+from pretune.config import Within
+
+if TYPE_CHECKING:
+    from pretune.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Resamples each sound by a factor of its own: another voice says the same. Not where pitch or tempo is what is told."""
+
+    component: ClassVar[bool] = True
+    modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
+    acts: ClassVar[Literal["view", "batch"]] = "batch"
+
+    most: Annotated[float, Within(1, 2)] = 1.2
+    """Largest factor; the smallest is 1 / most, and their logarithms are drawn evenly."""
+
+    def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
+        """Return the batch, raw (B, T), at other speeds; what no longer fits into the window is cut off its end."""
+        import soxr
+
+        x_BT, mask_BT = batch.inputs.tensor, batch.inputs.mask
+        lengths = [x_BT.shape[1]] * len(x_BT) if mask_BT is None else mask_BT.sum(1).tolist()
+        factors_B = ((2 * torch.rand(len(x_BT), generator=generator) - 1) * math.log(self.most)).exp()
+        y_BT, played = torch.zeros_like(x_BT), []
+        for row, sound_T, length, factor in zip(y_BT, x_BT, lengths, factors_B.tolist(), strict=True):
+            heard = torch.from_numpy(soxr.resample(sound_T[:length].numpy(), factor, 1.0, quality="LQ"))[: len(row)]
+            row[: len(heard)] = heard
+            played.append(len(heard))
+        ends_B1 = torch.tensor(played)[:, None]
+        whole = mask_BT is None and bool((ends_B1 == x_BT.shape[1]).all())
+        mask = None if whole else torch.arange(x_BT.shape[1]) < ends_B1
+        return replace(batch, inputs=replace(batch.inputs, tensor=y_BT, mask=mask))
