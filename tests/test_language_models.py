@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from pretune import backbones
@@ -163,6 +164,15 @@ def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
     assert any("24 documents are left out" in note for note in metrics["notes"])
     assert metrics["gain"]["table"][0]["kind"] == "pretrained"
     assert {row["labels"] for row in metrics["gain"]["runs"]} == {10}
+    learned = load_file("run/backbone/weights.safetensors")
+    frozen = ("backbone=run:run", "epochs=1", "lr=1e-12", "precision=float32", "--json")
+    for strategy, fresh in (("scratch", True), ("full", False)):
+        told = json.loads(pretune("finetune", "d.csv", f"strategy={strategy}", f"out={strategy}", *frozen).stdout)
+        assert any("starts from fresh weights" in note for note in told["notes"]) is fresh
+        after = load_file(f"{strategy}/backbone/weights.safetensors")
+        moved = max(float((after[name] - tensor).abs().max()) for name, tensor in learned.items())
+        assert (moved > 0.01) is fresh, "what is called from scratch must not know what was learned before"
+    assert json.loads(pretune("finetune", "d.csv", "backbone=run:run", "out=default", "--json").stdout)["strategy"] == "linear_probe"
     wrote = json.loads(pretune("generate", "run", "the cat", "length=8", "count=2", "--json").stdout)
     assert len(wrote["samples"]) == 2
     assert all(sample["text"].startswith("the cat") for sample in wrote["samples"])

@@ -81,6 +81,11 @@ def run(
         return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
 
+def _is_fresh(backbone: Backbone) -> bool:
+    """Tell whether nothing was loaded: a run's network is built like a fresh one, but holds what the run learned."""
+    return backbone.report is None and backbone.builder.id.startswith("scratch:")
+
+
 class _Run:
     """The state of one run while it is wired together."""
 
@@ -98,7 +103,7 @@ class _Run:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
         backbone = self._backbone(table.modality)
         strategy = self._strategy(backbone)
-        if getattr(strategy, "fresh", False) and not backbone.builder.id.startswith("scratch:"):
+        if getattr(strategy, "fresh", False) and not _is_fresh(backbone):
             preprocessing = backbone.modality
             backbone = backbones.build(backbone.builder)
             backbone.modality = preprocessing
@@ -177,7 +182,7 @@ class _Run:
     def _strategy(self, backbone: Backbone) -> Strategy:
         if self.recipe.strategy is not None:
             return self.recipe.strategy
-        name = "scratch" if backbone.builder.id.startswith("scratch:") else "linear_probe"
+        name = "scratch" if _is_fresh(backbone) else "linear_probe"
         why = "fresh weights must all learn" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
         self.reporter.say(f"strategy {name} (the default here: {why})")
         return registry.load("strategies", name)()
