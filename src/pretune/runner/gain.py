@@ -28,7 +28,7 @@ from pretune.runner.phases import BATCH
 from pretune.runner.prepare import open_cache, plain_modality, threads
 from pretune.runner.reporter import Reporter
 from pretune.runner.run import Given, run
-from pretune.strategies import suggested
+from pretune.strategies import Defaults, suggested
 from pretune.training.run_dir import RunDir
 from pretune.types import Row, Split
 
@@ -127,25 +127,22 @@ class _Trial:
         """Return the scores with pretraining, without, and without for as long as both took."""
         gain = self.task.recipe.gain
         scratch = suggested(registry.load("strategies", "scratch")(), self.task.modality)
-        epochs = gain.then_epochs or scratch.epochs_over(self._labels // BATCH)
-        first = self._run(PRETRAINED, gain.then_strategy, epochs, "pretrained")
-        second = self._run(SCRATCH, "scratch", epochs, "scratch")
+        epochs = gain.then_epochs or scratch.epochs_over(math.ceil(self._labels / BATCH))
+        fresh = self.pretrained.read_json("recipe.json")["resolved"]["fresh"]
+        same = fresh and gain.then_strategy == "full"
+        first = self._run(PRETRAINED, _like(scratch) if same else {"strategy": gain.then_strategy}, epochs, "pretrained")
+        second = self._run(SCRATCH, {"strategy": "scratch"}, epochs, "scratch")
         longer = math.ceil(epochs * (seconds + second["seconds"]) / max(1e-3, second["seconds"]))
-        return [first, second, self._run(LONGER, "scratch", min(MOST_EPOCHS, longer), "longer")]
+        return [first, second, self._run(LONGER, {"strategy": "scratch"}, min(MOST_EPOCHS, longer), "longer")]
 
     @property
     def _labels(self) -> int:
         return sum(part == "train" for part in self.parts.values())
 
-    def _run(self, kind: str, strategy: str, epochs: int, name: str) -> dict[str, Any]:
+    def _run(self, kind: str, how: dict[str, Any], epochs: int, name: str) -> dict[str, Any]:
         labels = self._labels
         folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
-        settings: dict[str, Any] = _settings(self.task.recipe) | {
-            "strategy": strategy,
-            "epochs": epochs,
-            "seed": self.seed,
-            "out": str(folder),
-        }
+        settings = _settings(self.task.recipe) | how | {"epochs": epochs, "seed": self.seed, "out": str(folder)}
         recipe = Recipe.from_settings(str(self.task.recipe.gain.then), base=settings | {"backbone": f"run:{self.pretrained.path}"})
         metrics = run(recipe, offline=self.offline, given=Given(parts=self.parts)).folder.read_json("metrics.json")
         primary, took = metrics["primary"], metrics["timing"]["train_s"]
@@ -163,6 +160,15 @@ class _Trial:
             "epochs": epochs,
             "run": str(folder),
         }
+
+
+def _like(scratch: Defaults) -> dict[str, Any]:
+    """Return the settings of a full fine-tuning that differs from training from scratch in where it begins only.
+
+    The strategy's own are for networks that learned from millions of items: slow, slower towards the input, norms frozen.
+    """
+    how = {"name": "full", "lr_decay": 1.0, "probe_first": False, "freeze_norms": False}
+    return {"strategy": how, "lr": scratch.lr, "weight_decay": scratch.weight_decay, "augment": scratch.augment}
 
 
 def _settings(recipe: Pretraining) -> dict[str, Any]:
