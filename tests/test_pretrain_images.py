@@ -7,8 +7,10 @@ import math
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -30,6 +32,7 @@ from pretune.objectives.contrastive import Contrastive, simclr, vicreg
 from pretune.objectives.distillation import Distillation
 from pretune.objectives.masked import Masked
 from pretune.objectives.supervised import Supervised
+from pretune.runner.material import _enlarged
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
@@ -305,6 +308,15 @@ def test_teachers_of_another_modality_are_refused() -> None:
         Distillation(teacher="scratch:audiocnn").learner(network("scratch:cnn"))
     with pytest.raises(SettingError, match=r"needs objective\.teacher"):
         Distillation().learner(backbones.load("scratch:audiocnn"))
+
+
+@pytest.mark.parametrize(("side", "said"), [(32, "image_size=32 takes about 1/4"), (60, ""), (300, "")])
+def test_small_pictures_that_are_much_enlarged_are_said(side: int, said: str) -> None:
+    arrays = type("Arrays", (), {"shapes": np.array([[side, side + 9, 3]] * 5), "__len__": lambda self: 5})()
+    done: Any = SimpleNamespace(store=arrays)
+    told = _enlarged(backbones.load("scratch:cnn,size=64"), done)
+    assert bool(told) is bool(said)
+    assert said in told
 
 
 # --- whole runs ----------------------------------------------------------------------------------
