@@ -160,6 +160,9 @@ def test_held_out_sounds_are_whole_groups_where_groups_are_named(held: float) ->
     assert not sides[0] & sides[1]
     assert len(parts["train"]) + len(parts["held"]) == 30
     assert len(parts["held"]) == (10 if held == 0.1 else 20), "as many groups as it takes for the share that was asked for"
+    rows += [Row(id=f"alone{i}") for i in range(6)]
+    mixed = _drawn(np.arange(36), rows, recipe, "clips")
+    assert not {rows[i].group for i in mixed["train"]} & {rows[i].group for i in mixed["held"]} - {None}, "some without one change nothing"
     lone = [Row(id=str(i), group="a") for i in range(30)]
     with pytest.raises(DataError, match="groups that stay whole"):
         _drawn(np.arange(30), lone, recipe, "clips")

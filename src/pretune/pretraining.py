@@ -41,7 +41,7 @@ class Gain:
     labels: tuple[float, ...] = ()
     """Labelled items to fine-tune on: counts, or shares below 1; auto is all of them."""
     then_strategy: Literal["full", "linear_probe", "partial", "lora"] = "full"
-    """How the pretrained network is fine-tuned."""
+    """How the pretrained network is fine-tuned; full is the recipe of the one from scratch where it began with fresh weights."""
     then_epochs: Annotated[int | None, Within(1)] = None
     """Epochs of each fine-tuning; auto is what is suggested from scratch: more of them where there are few labels."""
     then_label: str | None = None

@@ -64,8 +64,8 @@ class Locator:
 
     def _move(self, values: list[str]) -> str | None:
         """Take absolute paths, where they are the rule, below the folder that holds all their files; a few of them are strays."""
-        folders = {os.path.dirname(value) for value in values if os.path.isabs(value) and os.path.isfile(value)}
-        root = Path(os.path.commonpath(folders))
+        folders = {os.path.dirname(value) for value in values if os.path.isabs(value)}
+        root = Path(os.path.commonpath([folder for folder in folders if os.path.isdir(folder)]))
         if root.is_relative_to(self.root.absolute()):
             return None
         self.root = root

@@ -83,7 +83,7 @@ def carve(rows: list[Row], *, task: str, fraction: float, seed: int, twins: Sequ
 def _hold_out(rows: list[Row], pool: list[int], task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]]) -> list[int]:
     """Return which of `pool` to hold out."""
     labels = _strata(rows, pool, task)
-    units = _units(rows, pool, twins)
+    units = kept_together(rows, pool, twins)
     order = sorted(units, key=lambda unit: _draw(min(rows[index].id for index in unit), seed))
     alone = {names: dict.fromkeys(names, 1) for names in set(labels.values())}
     counts = [alone[labels[unit[0]]] if len(unit) == 1 else Counter(name for index in unit for name in labels[index]) for unit in order]
@@ -98,7 +98,7 @@ def _draw(item: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}:{item}".encode(errors="surrogateescape"), digest_size=8).digest()
 
 
-def _units(rows: list[Row], pool: list[int], twins: Sequence[Sequence[int]]) -> list[list[int]]:
+def kept_together(rows: list[Row], pool: list[int], twins: Sequence[Sequence[int]] = ()) -> list[list[int]]:
     """Return the sets of rows that must stay together: equal groups and twins, joined where they overlap."""
     inside = set(pool)
     bonds: list[list[int]] = [[index for index in same if index in inside] for same in twins]

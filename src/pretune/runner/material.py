@@ -14,7 +14,7 @@ from pretune import backbones, registry
 from pretune.augmentations import BatchAugmentation, preset
 from pretune.backbones import Backbone, Builder
 from pretune.data import corpus as corpora
-from pretune.data import sources
+from pretune.data import sources, splits
 from pretune.data.augmented import AugmentedView
 from pretune.data.cache import Cache
 from pretune.data.corpus import Corpus
@@ -209,19 +209,16 @@ def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
 
 
 def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str) -> dict[str, np.ndarray]:
-    """Return the positions that are learned from and those held out, drawn at random; whole groups where all have one."""
+    """Return the positions that are learned from and those held out, drawn at random; groups stay whole."""
     count = max(1, round(len(positions) * recipe.corpus.held))
-    order = np.random.default_rng(recipe.training.seed).permutation(positions)
-    groups = [rows[place].group for place in order]
-    if len(order) and recipe.columns.group is not None and all(group is not None for group in groups):
-        drawn = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-        numbers = np.array([drawn[group] for group in groups])
-        order = order[np.argsort(numbers, kind="stable")]
-        count = int(np.count_nonzero(numbers <= np.sort(numbers)[count - 1]))
-    if len(positions) <= count:
-        grouped = " in groups that stay whole" if recipe.columns.group is not None else ""
+    units = splits.kept_together(rows, positions.tolist())
+    order = np.random.default_rng(recipe.training.seed).permutation(len(units))
+    cut = int(np.searchsorted(np.cumsum([len(units[unit]) for unit in order]), count)) + 1
+    if cut >= len(units):
+        grouped = " in groups that stay whole" if len(units) < len(positions) else ""
         raise DataError(f"{len(positions)} usable {what}{grouped} are too few to learn from and to hold some out.")
-    return {"train": np.sort(order[count:]), "held": np.sort(order[:count])}
+    parts = {"train": order[cut:], "held": order[:cut]}
+    return {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}
 
 
 def _targets(rows: list[Row], objective: Objective) -> tuple[tuple[str, ...], torch.Tensor | None]:
