@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pretune.cli import environment
 from pretune.cli.environment import others
 from pretune.recipe import Recipe
 from pretune.runner.commands import as_assignments, resume_line
@@ -40,3 +41,18 @@ def test_the_line_that_resumes_is_quoted() -> None:
 def test_the_wait_policy_follows_what_runs_now() -> None:
     assert others("3.20 2.18 0.12 1/80 11206") == 0
     assert others("0.00 0.00 0.00 4/80 11206") == 3
+
+
+@pytest.mark.skipif(not Path("/proc/loadavg").exists(), reason="reads what Linux tells")
+@pytest.mark.parametrize(("seen", "policy"), [([0.0], "ACTIVE"), ([9.0, 0.1], "ACTIVE"), ([9.0, 9.0, 9.0], "PASSIVE")])
+def test_a_program_that_only_starts_beside_us_does_not_make_the_machine_busy(
+    seen: list[float], policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(seen)
+    monkeypatch.setattr(environment, "_running", lambda _: next(looks) * environment.os.cpu_count())
+    monkeypatch.setattr(environment, "_LATER", 0)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    environment.prepare_environment()
+    assert environment.os.environ["OMP_WAIT_POLICY"] == policy

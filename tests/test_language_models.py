@@ -83,7 +83,7 @@ def test_the_loss_in_chunks_is_the_loss_and_its_gradient(monkeypatch: pytest.Mon
 
 def test_muon_takes_orthogonal_steps_for_hidden_matrices_and_adamws_for_the_rest() -> None:
     torch.manual_seed(0)
-    steps = orthogonal(torch.randn(3, 8, 20))
+    steps = orthogonal(torch.randn(3, 8, 20)).float()
     assert torch.linalg.svdvals(steps).sub(1).abs().max() < 0.5
     hidden, other, twin = nn.Parameter(torch.randn(12, 6)), nn.Parameter(torch.randn(5, 3)), None
     twin = nn.Parameter(other.detach().clone())

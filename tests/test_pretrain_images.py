@@ -7,12 +7,11 @@ import math
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,11 +31,12 @@ from pretune.objectives.contrastive import Contrastive, simclr, vicreg
 from pretune.objectives.distillation import Distillation
 from pretune.objectives.masked import Masked
 from pretune.objectives.supervised import Supervised
-from pretune.runner.material import _enlarged
+from pretune.recipe import Inputs
+from pretune.runner.inputs import fitted_to_small
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Row
 from tests.test_augmentations import applied, pictures
 from tests.test_flows import folder, losses, pretune
 
@@ -310,13 +310,28 @@ def test_teachers_of_another_modality_are_refused() -> None:
         Distillation().learner(backbones.load("scratch:audiocnn"))
 
 
-@pytest.mark.parametrize(("side", "said"), [(32, "image_size=32 takes about 1/4"), (60, ""), (300, "")])
-def test_small_pictures_that_are_much_enlarged_are_said(side: int, said: str) -> None:
-    arrays = type("Arrays", (), {"shapes": np.array([[side, side + 9, 3]] * 5), "__len__": lambda self: 5})()
-    done: Any = SimpleNamespace(store=arrays)
-    told = _enlarged(backbones.load("scratch:cnn,size=64"), done)
-    assert bool(told) is bool(said)
-    assert said in told
+@pytest.mark.parametrize(
+    ("name", "given", "side", "seen"),
+    [
+        ("scratch:cnn", None, 30, 32),
+        ("scratch:cnn", None, 9, 16),
+        ("scratch:cnn", None, 60, 64),
+        ("scratch:cnn", None, 300, 64),
+        ("scratch:cnn", 64, 30, 64),
+        ("scratch:cnn,size=64", None, 30, 64),
+        ("package:efficientnet_lite0", None, 30, 224),
+    ],
+)
+def test_fresh_networks_see_small_pictures_at_about_their_size(name: str, given: int | None, side: int, seen: int, tmp_path: Path) -> None:
+    rows = [Row(id=f"{i}.png", path=tmp_path / f"{i}.png") for i in range(5)]
+    for row in rows[:4]:  # the last is missing, which is said when all are decoded
+        Image.new("RGB", (side + 5, side)).save(cast("Path", row.path))
+    given_backbone = backbones.load(name, offline=True, image_size=given)
+    backbone, said = fitted_to_small(given_backbone, rows, named=name, inputs=Inputs(image_size=given), seed=3)
+    assert backbone.modality.size == seen
+    assert (f"at most {side} pixels" in said) is (seen < 64)
+    again, _ = fitted_to_small(given_backbone, rows, named=name, inputs=Inputs(image_size=given), seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), again.parameters(), strict=True))
 
 
 # --- whole runs ----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 
 _LOOKS, _PAUSE = 10, 0.01
 """How often, and how many seconds apart, the machine is looked at."""
+_AGAIN, _LATER = 3, 0.2
+"""How many such looks, and how many seconds apart, must find it busy: a program that starts beside us is soon idle."""
 _BUSY = 0.35
 """Share of the cores that others keep busy, from which the machine counts as busy."""
 
@@ -24,14 +26,23 @@ def prepare_environment() -> None:
 
 def _busy() -> bool:
     """Tell whether others use the cores now; the load average still tells of what ended a minute ago."""
-    running = Path("/proc/loadavg")
-    if not running.exists():
+    loadavg = Path("/proc/loadavg")
+    if not loadavg.exists():
         return hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)
+    for again in range(_AGAIN):
+        time.sleep(_LATER if again else 0)
+        if _running(loadavg) < _BUSY * (os.cpu_count() or 1):
+            return False
+    return True
+
+
+def _running(loadavg: Path) -> float:
+    """Return how many other threads run or wait for a core, on average over a tenth of a second."""
     seen = 0
     for _ in range(_LOOKS):
-        seen += others(running.read_text())
+        seen += others(loadavg.read_text())
         time.sleep(_PAUSE)
-    return seen / _LOOKS >= _BUSY * (os.cpu_count() or 1)
+    return seen / _LOOKS
 
 
 def others(loadavg: str) -> int:

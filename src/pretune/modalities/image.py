@@ -16,6 +16,7 @@ from pretune.errors import BadItem, SettingError
 from pretune.modalities import _formats
 from pretune.modalities._image_decode import MAX_ASPECT, decode
 from pretune.modalities._image_floor import describe
+from pretune.modalities._image_formats import open_raster
 from pretune.modalities._image_resize import Interpolation, resize
 from pretune.types import Decoded, Features
 
@@ -120,6 +121,17 @@ class Image:
     def floor_features(self, arrays: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return colours and gradient orientations, (N, 1834), for a linear model."""
         return describe(arrays)
+
+
+def shorter_side(raw: bytes | tuple[str, ...]) -> int:
+    """Return the shorter side of a picture in pixels, from its first bytes.
+
+    Raises:
+        BadItem: the bytes are no picture.
+    """
+    if not isinstance(raw, bytes):
+        raise BadItem("not_an_image", "is text, not an image file")
+    return min(open_raster(raw).size)
 
 
 class Normaliser(nn.Module):

@@ -25,11 +25,11 @@ from pretune.data.tokens import BlockView, tokenized
 from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
 from pretune.modalities import FitsLengths, FitsRows
-from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
 from pretune.objectives._base import FitsStudent
 from pretune.pretraining import Pretraining
+from pretune.runner.inputs import fitted_to_small
 from pretune.runner.prepare import report_ledger, threads
 from pretune.runner.reporter import Reporter
 from pretune.types import LedgerEntry, Row
@@ -148,6 +148,8 @@ def item_material(
     said = [line for table in tables for line in table.said] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
     unit = backbone.modality.unit
+    backbone, line = fitted_to_small(backbone, rows, named=recipe.backbone, inputs=recipe.inputs, seed=recipe.training.seed)
+    said += [line] if line else []
     backbone = objective.fitted(backbone) if isinstance(objective, FitsStudent) else backbone
     if isinstance(backbone.modality, FitsRows):
         backbone.modality, line = backbone.modality.fitted_to(rows)
@@ -157,9 +159,6 @@ def item_material(
     )
     ledger += done.ledger
     _tell(reporter, [*said, *done.notes], ledger)
-    enlarged = _enlarged(backbone, done)
-    if enlarged:
-        reporter.say(enlarged)
     positions = np.array([i for i, known in enumerate(done.hashes) if known not in exclude], np.int64)
     if len(positions) < len(done.rows):
         lost = len(done.rows) - len(positions)
@@ -177,21 +176,6 @@ def item_material(
         ledger=ledger,
         counts={part: {"items": len(places)} for part, places in parts.items()},
         classes=classes,
-    )
-
-
-def _enlarged(backbone: Backbone, done: Ingested) -> str:
-    """Return a sentence where a fresh network is shown small pictures much enlarged: that costs time and tells nothing new."""
-    image = backbone.modality
-    if not isinstance(image, Image) or backbone.report is not None or not len(done.store):
-        return ""
-    side = int(np.median(done.store.shapes[:, :2].min(1)))
-    if 1.5 * side > image.size:
-        return ""
-    times = (image.size / side) ** 2
-    return (
-        f"half of the pictures are at most {side} pixels wide or high and are enlarged to {image.size}: "
-        f"image_size={max(16, side)} takes about 1/{times:.0f} of the time"
     )
 
 

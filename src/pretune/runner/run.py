@@ -27,7 +27,7 @@ from pretune.runner.commands import resume_line
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
 from pretune.runner.folder import name_of, open_folder, recorded
-from pretune.runner.inputs import set_inputs
+from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.opening import audit_json, environment
 from pretune.runner.precision import forward_choice, step_choice
@@ -81,11 +81,6 @@ def run(
         return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
 
-def _is_fresh(backbone: Backbone) -> bool:
-    """Tell whether nothing was loaded: a run's network is built like a fresh one, but holds what the run learned."""
-    return backbone.report is None and backbone.builder.id.startswith("scratch:")
-
-
 class _Run:
     """The state of one run while it is wired together."""
 
@@ -101,9 +96,9 @@ class _Run:
         table = sources.read(Path(self.recipe.data), self.recipe.columns, task=self._task_name())
         if self.given.parts is not None:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
-        backbone = self._backbone(table.modality)
+        backbone = self._backbone(table)
         strategy = self._strategy(backbone)
-        if getattr(strategy, "fresh", False) and not _is_fresh(backbone):
+        if getattr(strategy, "fresh", False) and not is_fresh(backbone):
             preprocessing = backbone.modality
             backbone = backbones.build(backbone.builder)
             backbone.modality = preprocessing
@@ -144,9 +139,10 @@ class _Run:
     def _task_name(self) -> str | None:
         return None if self.recipe.task is None else registry.name_of(self.recipe.task)
 
-    def _backbone(self, modality: str) -> Backbone:
+    def _backbone(self, table: Table) -> Backbone:
         """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe."""
-        torch.manual_seed(self.recipe.training.seed)
+        modality, seed = table.modality, self.recipe.training.seed
+        torch.manual_seed(seed)
         if self.given.backbone is not None:
             return self.given.backbone
         name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
@@ -155,6 +151,10 @@ class _Run:
         set_inputs(backbone, self.recipe.inputs)
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
+        learned = [row for row in table.rows if row.split in (None, "train")]
+        backbone, said = fitted_to_small(backbone, learned, named=self.recipe.backbone, inputs=self.recipe.inputs, seed=seed)
+        if said:
+            self.reporter.say(said)
         return backbone
 
     def _adapt(self, backbone: Backbone, modality: str) -> None:
@@ -182,7 +182,7 @@ class _Run:
     def _strategy(self, backbone: Backbone) -> Strategy:
         if self.recipe.strategy is not None:
             return self.recipe.strategy
-        name = "scratch" if _is_fresh(backbone) else "linear_probe"
+        name = "scratch" if is_fresh(backbone) else "linear_probe"
         why = "fresh weights must all learn" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
         self.reporter.say(f"strategy {name} (the default here: {why})")
         return registry.load("strategies", name)()

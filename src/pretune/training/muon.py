@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
             betas: AdamW's.
             rest: makes the AdamW of the other groups.
         """
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "fused": False})
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
         others = [group for group in self.param_groups if not group["hidden"]]
         self.rest = rest([dict(group) for group in others], lr=lr, betas=betas, fused=True) if others else None
         if self.rest is not None:
@@ -79,10 +79,12 @@ class Muon(torch.optim.Optimizer):
             rows, columns = wide(p).shape
             shapes[rows, columns].append(position)
         for (rows, columns), positions in shapes.items():
-            steps = orthogonal(torch.stack([wide(updates[i]) for i in positions]))
-            for i, step in zip(positions, steps * (_RMS * max(rows, columns) ** 0.5), strict=True):
+            stacked = params[positions[0]].new_empty((len(positions), rows, columns), dtype=torch.bfloat16)
+            torch._foreach_copy_(stacked.unbind(), [wide(updates[i]) for i in positions])
+            rate = group["lr"] * _RMS * columns**0.5
+            for i, step in zip(positions, orthogonal(stacked), strict=True):
                 matrix = params[i].flatten(1)
-                matrix.add_(step if matrix.shape == step.shape else step.t(), alpha=-group["lr"])
+                matrix.add_(step if matrix.shape == step.shape else step.t(), alpha=-rate)
 
     def _momentum(self, p: Tensor) -> Tensor:
         state = self.state[p]
@@ -98,7 +100,7 @@ def wide(matrix: Tensor) -> Tensor:
 
 
 def orthogonal(matrices_NRC: Tensor) -> Tensor:
-    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations in bfloat16; R <= C."""
+    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations, all in bfloat16; R <= C."""
     a, b, c = _COEFFICIENTS
     x = matrices_NRC.to(torch.bfloat16)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -106,4 +108,4 @@ def orthogonal(matrices_NRC: Tensor) -> Tensor:
         gram = x @ x.transpose(1, 2)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return x.float()
+    return x
