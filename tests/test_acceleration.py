@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pretune.errors import SettingError, TrainingError
 from pretune.models import Learner
 from pretune.training import acceleration
 from pretune.training.acceleration import choose
@@ -118,6 +119,31 @@ def test_micro_batches_hold_the_widest_map_below_a_size_and_never_split_a_norms_
     assert sizes == [4, 8]
     assert choose(Pictures(frozen=False), pictures(), bfloat16=False).micro_batch is None
     assert choose(Pictures(frozen=True), pictures(8), bfloat16=True).micro_batch is None
+
+
+def test_a_micro_batch_is_as_asked_and_refused_where_a_loss_compares_items() -> None:
+    assert choose(Pictures(frozen=False), pictures(), bfloat16=False, micro_batch=5).micro_batch == 5
+    comparing = Pictures(frozen=True)
+    comparing.compares = True
+    assert choose(comparing, pictures(), bfloat16=True).micro_batch is None
+    with pytest.raises(SettingError, match="micro_batch does not apply: this loss compares"):
+        choose(comparing, pictures(), micro_batch=5)
+
+
+def test_where_memory_runs_out_batches_are_halved_unless_their_items_are_compared() -> None:
+    class Short(Pictures):
+        def forward(self, batch: Batch) -> StepOutput:
+            if batch.size > 4:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(batch)
+
+    learner = Short(frozen=True)
+    stepper = Stepper(learner, torch.optim.SGD(learner.parameters()), Plan(number=0, phase="full", epochs=1, lr=0.1), torch.device("cpu"))
+    stepper(pictures())
+    assert stepper.micro_batch == 3
+    learner.compares, stepper.micro_batch = True, None
+    with pytest.raises(TrainingError, match="compares the 12 items"):
+        stepper(pictures())
 
 
 def test_sequences_have_neither_layout_nor_micro_batch() -> None:

@@ -44,6 +44,8 @@ class Training:
     """Passes over the training part; auto is the strategy's suggestion."""
     batch_size: Annotated[int | None, Within(1)] = None
     """Items a step, over all ranks."""
+    micro_batch: Annotated[int | None, Within(1)] = None
+    """Items computed at once on a rank; a step's gradients are accumulated. auto is all, or what takes less memory and no more time."""
     lr: Annotated[float | None, Within(0, above=True)] = None
     """Peak learning rate; auto is the strategy's suggestion."""
     weight_decay: Annotated[float | None, Within(0)] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +20,9 @@ class Learner(nn.Module):
     All state a method needs (an EMA codebook, a teacher) lives in registered buffers and modules,
     so one checkpoint format serves every method.
     """
+
+    compares: ClassVar[bool] = False
+    """Whether the loss compares the items of a batch: it is not the mean of the losses of parts, so batches are never split."""
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the loss of one batch; called in training and by DDP's hooks."""

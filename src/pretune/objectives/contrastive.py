@@ -63,6 +63,8 @@ class ContrastiveLearner(ItemLearner):
     On several ranks each compares the views of its own share of a batch.
     """
 
+    compares: ClassVar[bool] = True
+
     def __init__(self, backbone: Backbone, objective: Contrastive) -> None:
         super().__init__(backbone)
         self.objective = objective

@@ -84,8 +84,11 @@ def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, 
         offline: never open a socket.
     """
     rows: list[dict[str, Any]] = []
-    for labels in task.recipe.gain.labels or (None,):
-        for seed in range(task.recipe.gain.seeds):
+    gain = task.recipe.gain
+    trials = max(1, len(gain.labels)) * gain.seeds
+    reporter.say(f"measuring the gain: {trials} times three runs, one of which may take as long as the pretraining did ({seconds:.0f} s)")
+    for labels in gain.labels or (None,):
+        for seed in range(gain.seeds):
             rows += _Trial(task, pretrained, _labelled(task, labels, seed), seed, reporter, offline).compare(seconds)
     told = _summary(rows)
     for line in told["said"]:

@@ -85,7 +85,7 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
             load_by_name(work.learner, resume.part("model"))
             continue
         loader = _loader(work, phase)
-        work.chosen = work.precision(work.learner, loader) if work.frozen is None else Precision(reason="features are cached")
+        work.chosen = work.precision(work.learner, loader) if work.frozen is None else _cached(work)
         plan = _plan(work, phase, number, phases, loader)
         started = time.perf_counter()
         held = resume if resume is not None and number == first else None
@@ -155,6 +155,10 @@ def _loader(work: Work, phase: Phase) -> Loader:
     if view.lengths is not None:
         work.needs.reporter.say(f"batches of like length: {loader.padding(0):.1%} of their positions are padding")
     return loader
+
+
+def _cached(work: Work) -> Precision:
+    return Precision(micro_batch=work.recipe.training.micro_batch, reason="features are cached")
 
 
 def _is_small(work: Work) -> bool:

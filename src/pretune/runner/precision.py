@@ -14,6 +14,7 @@ from pretune.backbones import inference_copy
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
 from pretune.models import Learner, Model
+from pretune.recipe import Training
 from pretune.runner.prepare import Prepared
 from pretune.training.acceleration import choose
 from pretune.training.plan import Precision
@@ -51,9 +52,10 @@ def _seconds(modules: dict[str, nn.Module], batch: Features) -> dict[str, float]
     return {name: min(seconds[1:]) for name, seconds in times.items()}
 
 
-def step_choice(learner: Learner, loader: Loader, wanted: str | None) -> dict[str, Any]:
+def step_choice(learner: Learner, loader: Loader, training: Training) -> dict[str, Any]:
     """Return how training steps compute, as asked or as measured on a first batch."""
     batches = loader.iterate(0)
     batch = to_device(next(batches), next(learner.parameters()).device)
     batches.close()
-    return asdict(choose(learner, batch, bfloat16=None if wanted is None else wanted == "bfloat16"))
+    bfloat16 = None if training.precision is None else training.precision == "bfloat16"
+    return asdict(choose(learner, batch, bfloat16=bfloat16, micro_batch=training.micro_batch))

@@ -179,8 +179,7 @@ class _Pretraining:
         parts = ", ".join(f"{part} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for part, c in material.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         self.reporter.say(f"{parts}; {trainable:,} parameters")
-        wanted = self.recipe.training.precision
-        choice = around.decisions.make("training/precision", lambda: step_choice(learner, self._loader(work), wanted))
+        choice = around.decisions.make("training/precision", lambda: step_choice(learner, self._loader(work), self.recipe.training))
         work.precision = Precision(**choice)
         self.reporter.say(f"training in {'bfloat16' if work.precision.bfloat16 else 'float32'}: {work.precision.reason}")
         return work

@@ -262,8 +262,7 @@ class _Run:
         return Precision(**made)
 
     def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
-        wanted = self.recipe.training.precision
-        choice = around.decisions.make("training/precision", lambda: step_choice(learner, loader, wanted))
+        choice = around.decisions.make("training/precision", lambda: step_choice(learner, loader, self.recipe.training))
         self.reporter.say(f"training in {'bfloat16' if choice['bfloat16'] else 'float32'}: {choice['reason']}")
         return Precision(**choice)
 

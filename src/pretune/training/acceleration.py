@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pretune.errors import SettingError
 from pretune.models import shortcuts
 from pretune.models.learner import Learner
 from pretune.models.shortcuts import Shortcuts
@@ -36,7 +37,7 @@ HOPELESS = 4.0
 """A mode whose first step took this many times as long as the quickest first step is not timed again."""
 
 
-def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None) -> Precision:
+def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micro_batch: int | None = None) -> Precision:
     """Return the fastest way to compute this learner's steps, with the figures it was chosen by.
 
     Nothing is left behind: weights, gradients, statistics and random streams are as before.
@@ -45,11 +46,22 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None) -> P
         learner: in the state it will train in: what learns is open, the rest frozen.
         batch: a training batch, on the learner's device.
         bfloat16: None measures; otherwise the number format is given and only the rest is decided.
+        micro_batch: items computed at once; None decides.
+
+    Raises:
+        SettingError: the learner's batches cannot be split.
     """
+    if micro_batch is not None and learner.compares:
+        raise SettingError(
+            "micro_batch does not apply: this loss compares the items of a batch with each other. Take a smaller batch_size."
+        )
     few = take(batch, slice(0, ITEMS))
     with _untouched(learner):
         seen = shortcuts.find(learner, lambda: learner.predict(take(batch, slice(0, 2))))
-        candidates = [_with_micro_batch(c, learner, batch, seen) for c in _candidates(batch, bfloat16)]
+        candidates = [
+            replace(c, micro_batch=micro_batch) if micro_batch else _with_micro_batch(c, learner, batch, seen)
+            for c in _candidates(batch, bfloat16)
+        ]
         if len(candidates) == 1:
             return replace(candidates[0], reason="as asked")
         seconds = _race(learner, few, candidates, seen)
@@ -73,7 +85,7 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
     """Add the largest micro-batch, a power of two, whose widest map is at most WIDEST bytes."""
     mixes = any(isinstance(module, _BatchNorm) and module.training for module in learner.modules())
     unseen = seen.widest == 0  # only networks that convolve are watched
-    if mixes or unseen or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
+    if mixes or learner.compares or unseen or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
         return precision
     item = seen.widest / min(2, batch.size) / (2 if precision.bfloat16 else 1)
     fits = max(4, 1 << (int(WIDEST / item).bit_length() - 1)) if item < WIDEST else 4

@@ -103,10 +103,13 @@ class Stepper:
     def _shortcuts(self, part: Batch) -> Shortcuts:
         """Return the network's shortcuts, found at the first step."""
         if self._found is None:
-            module = self.module.module if isinstance(self.module, DistributedDataParallel) else self.module
-            learner = cast("Learner", module)
+            learner = self._learner
             self._found = shortcuts.find(learner, lambda: learner.predict(take(part, slice(0, 2))))
         return self._found
+
+    @property
+    def _learner(self) -> Learner:
+        return cast("Learner", self.module.module if isinstance(self.module, DistributedDataParallel) else self.module)
 
     def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Exchange gradients between ranks only with the last micro-batch."""
@@ -115,6 +118,8 @@ class Stepper:
 
     def _halved(self, size: int) -> int:
         now = self.micro_batch or size
+        if self._learner.compares:
+            raise TrainingError(f"memory runs out, and a loss that compares the {size} items of a step cannot be split. Lower batch_size.")
         if now <= 1:
             raise TrainingError(
                 "memory runs out with a single item a step. Take a smaller backbone, image_size=… or strategy=linear_probe."
