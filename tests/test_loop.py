@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -185,6 +187,14 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
     fresh = Toy()
     rest = losses(list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), around(tmp_path / "cut"), resume=checkpoint)))
     assert rest == {step: loss for step, loss in whole.items() if step > 7}
+
+
+def test_checkpoints_are_apart_whatever_the_length_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(10_000))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), perf_counter=time.perf_counter)  # a second a look, one look a step
+    monkeypatch.setattr("pretune.training.loop.time", clock)
+    events = events_of(tmp_path, epochs=12, save_seconds=25)
+    assert [e.step for e in events if isinstance(e, Saved)] == [26, 51, 60]
 
 
 def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:

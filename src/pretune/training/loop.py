@@ -121,6 +121,7 @@ class _Loop:
         self.best: dict[str, torch.Tensor] = {}
         module: nn.Module = DistributedDataParallel(learner) if around.device.world > 1 else learner
         self.stepper = Stepper(module, self.optimizer, plan, around.device.device)
+        self.saved_at = time.monotonic()
 
     def _steps_of(self, epochs: int) -> int:
         return max(1, sum(self.loader.steps(e) for e in range(epochs)) if epochs <= 3 else self.loader.steps(0) * epochs)
@@ -130,9 +131,8 @@ class _Loop:
     def run(self) -> Generator[Event]:
         """Step through epochs until the plan is fulfilled."""
         reason = "completed"
-        saved_at = time.monotonic()
         while self.progress.step < self.progress.steps and reason == "completed":
-            failed = yield from self._epoch(saved_at)
+            failed = yield from self._epoch()
             if failed:
                 yield self._begin_again(failed)
                 continue
@@ -144,7 +144,7 @@ class _Loop:
         yield Saved(phase=self.plan.phase, step=self.progress.step, path=str(self.save(done=True)))
         yield Finished(phase=self.plan.phase, step=self.progress.step, reason=reason, seconds=self.progress.seconds)
 
-    def _epoch(self, saved_at: float) -> Generator[Event, None, str]:
+    def _epoch(self) -> Generator[Event, None, str]:
         """Yield the steps of one epoch; return a sentence where training failed."""
         now = self.progress
         batches, ends = self.loader.iterate(now.epoch, start=now.batch), self.loader.steps(now.epoch)
@@ -162,10 +162,10 @@ class _Loop:
                 yield event
                 if spike:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
-                if time.monotonic() - saved_at > self.plan.save_seconds:
-                    saved_at = time.monotonic()
+                if time.monotonic() - self.saved_at > self.plan.save_seconds:
+                    self.saved_at = time.monotonic()
                     path = self.save()
-                    now.aside += time.monotonic() - saved_at
+                    now.aside += time.monotonic() - self.saved_at
                     yield Saved(phase=self.plan.phase, step=now.step, path=path)
         finally:
             batches.close()
