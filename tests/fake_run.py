@@ -91,7 +91,7 @@ def events(steps: int = 240, *, every: int = 8, phases: tuple[str, ...] = ("head
                     "event": "stepped",
                     "phase": phase,
                     "step": step,
-                    "epoch": step // every,
+                    "epoch": (step - 1) // every,
                     "loss": loss,
                     "lr": lr,
                     "seconds": step * 0.02,

@@ -37,6 +37,7 @@ class Outer:
     on: bool = False
     inner: Annotated[Inner, Flat()] = field(default_factory=Inner)
     named: Named = field(default_factory=Named)
+    strength: Literal["none", "light"] | None = None
 
 
 def build(*words: str) -> Outer:
@@ -81,6 +82,17 @@ def test_bad_settings_say_what_is_allowed(word: str, said: str) -> None:
 def test_a_named_section_takes_its_name_or_its_keys() -> None:
     assert build("named=two").named == Named(name="two")
     assert build("named=two", "named.weight=3").named == Named(name="two", weight=3.0)
+
+
+@pytest.mark.parametrize(("word", "value"), [("strength=none", "none"), ("strength=auto", None), ("strength=light", "light")])
+def test_none_is_a_choice_where_one_is_called_so(word: str, value: str | None) -> None:
+    assert build(word).strength == value
+    assert config.build(Outer, config.to_tree(build(word))).strength == value
+
+
+@pytest.mark.parametrize("word", ["time=none", "time=auto"])
+def test_none_and_auto_leave_a_setting_to_its_default(word: str) -> None:
+    assert build(word).inner.time is None
 
 
 def test_trees_round_trip() -> None:

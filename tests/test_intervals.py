@@ -95,8 +95,13 @@ def test_coverage_is_about_what_it_says() -> None:
 # --- diagnosis -----------------------------------------------------------------------------------
 
 
-def stepped(losses: list[float]) -> list[dict[str, Any]]:
-    return [{"event": "stepped", "step": i, "loss": loss, "lr": 0.1} for i, loss in enumerate(losses)]
+def stepped(losses: list[float], phase: str = "probe", lr: float = 0.1) -> list[dict[str, Any]]:
+    return [{"event": "stepped", "phase": phase, "step": i, "loss": loss, "lr": lr} for i, loss in enumerate(losses)]
+
+
+def evaluated(values: list[float], phase: str = "probe", part: str = "val") -> list[dict[str, Any]]:
+    common = {"event": "evaluated", "phase": phase, "part": part, "best": False}
+    return [{**common, "step": 10 * e, "epoch": e, "metrics": {"accuracy": v}} for e, v in enumerate(values)]
 
 
 def told(history: Any = (), train: Any = None, val: Any = None, floors: Any = None, counts: Any = None, name: str = "accuracy") -> str:
@@ -137,12 +142,46 @@ def test_trouble_is_said_with_its_figures_and_a_cure(said: str, given: dict[str,
 
 
 def test_the_best_epoch_and_whether_it_was_kept() -> None:
-    curve = [0.6, 0.8, 0.7, 0.7, 0.7]
-    seen = [{"event": "evaluated", "part": "val", "epoch": e, "metrics": {"accuracy": v}, "best": False} for e, v in enumerate(curve)]
+    seen = evaluated([0.6, 0.8, 0.7, 0.7, 0.7])
     assert "Epoch 1 was the best on val" in told(seen)
     assert "Set patience=3" in told(seen)
     selected = [{**event, "part": "select", "best": event["epoch"] == 1} for event in seen]
     assert "The best weights were kept" in told([*seen, *selected])
+
+
+FALLS = [0.6, 0.8, 0.7, 0.7, 0.7]
+
+
+def test_the_course_of_training_is_that_of_the_last_phase() -> None:
+    probe = [*stepped([2 - i / 60 for i in range(60)]), *evaluated(FALLS)]
+    settled = stepped([1 / (1 + i) for i in range(60)], "full")
+    assert "still falling at the end" in told(probe, {"accuracy": 0.8}, {"accuracy": 0.8})
+    assert "Epoch 1 was the best on val" in told(probe)
+    assert told([*probe, *settled], {"accuracy": 0.8}, {"accuracy": 0.8}) == "", "the probe's weights are not the model's"
+    assert "Epoch 1 of phase 'full' was the best on val" in told([*probe, *settled, *evaluated(FALLS, "full")])
+    falling = stepped([2 - i / 60 for i in range(60)], "full")
+    assert "still falling at the end of phase 'full' (1.28 → 1.03" in told([*stepped([0.1] * 60), *falling], {"accuracy": 0.8})
+
+
+def test_a_phase_diverges_by_itself_at_its_own_rate() -> None:
+    probe, risen = stepped([2.0] * 10 + [0.5] * 10, lr=0.1), stepped([0.5] * 20 + [1.4] * 20, "full", lr=0.003)
+    assert "Training diverged in phase 'full': the loss rose from 0.5 to 1.4. Lower lr (it was 0.003; try 0.0003)." in told(
+        [*probe, *risen]
+    )
+    fitted = stepped([0.001] * 20 + [0.003] * 20, "full")
+    assert told([*probe, *fitted]) == "", "noise beside what the run began with"
+    broken = stepped([1.0] * 20 + [9.0] * 20)
+    assert "diverged" not in told([*broken, *stepped([0.5, 0.4], "full")])
+
+
+def test_the_rate_that_is_too_high_is_the_peak_not_the_warm_ups_first() -> None:
+    warming = [{**event, "lr": 0.1 * min(1.0, event["step"] / 10)} for event in stepped([1.0] * 20 + [9.0] * 20)]
+    assert "it was 0.1; try 0.01" in told(warming)
+
+
+def test_what_a_restart_took_again_is_not_told() -> None:
+    failed, again = stepped([1.0] * 20 + [9.0] * 19), stepped([1.0] * 30, lr=0.05)
+    assert told([*failed, *again]) == ""
 
 
 def test_the_verdict_weighs_the_interval() -> None:

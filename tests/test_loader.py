@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
-from pretune.data.dataset import DatasetView, FeatureView, StoreView
+from pretune.data.batching import Batching, Share
+from pretune.data.dataset import DatasetView, FeatureView, StoreView, View
 from pretune.data.loader import Loader
 from pretune.data.prefetch import prefetch
 from pretune.data.store import Store, StoreWriter
@@ -44,6 +45,10 @@ class Numbers:
         return Batch(inputs=Features(tensor=places[:, None].float() + 1000 * epoch, layout="pooled"), targets=places, index=places)
 
 
+def loader_of(view: View, *, rank: int = 0, world: int = 1, workers: int = 0, **batching: Any) -> Loader:
+    return Loader(view, Batching(**batching), share=Share(rank=rank, world=world), workers=workers)
+
+
 def items(loader: Loader, epoch: int = 0, start: int = 0) -> list[list[int]]:
     return [batch.index.tolist() for batch in loader.iterate(epoch, start)]
 
@@ -60,38 +65,38 @@ def data_threads() -> list[str]:
 
 
 def test_an_epoch_holds_every_item_once_in_an_order_of_its_own() -> None:
-    loader = Loader(Numbers(50), batch_size=8, shuffle=True, seed=3)
+    loader = loader_of(Numbers(50), size=8, shuffle=True, seed=3)
     first, second = items(loader, 0), items(loader, 1)
     assert sorted(flat(first)) == sorted(flat(second)) == list(range(50))
     assert first != second
     assert items(loader, 0) == first
-    assert items(Loader(Numbers(50), batch_size=8, shuffle=True, seed=4), 0) != first
+    assert items(loader_of(Numbers(50), size=8, shuffle=True, seed=4), 0) != first
     assert [len(batch) for batch in first] == [8] * 6 + [2]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_workers_and_resuming_change_nothing(workers: int) -> None:
-    reference = items(Loader(Numbers(50), batch_size=8, shuffle=True, seed=3), 2)
-    loader = Loader(Numbers(50), batch_size=8, shuffle=True, seed=3, workers=workers)
+    reference = items(loader_of(Numbers(50), size=8, shuffle=True, seed=3), 2)
+    loader = loader_of(Numbers(50), size=8, shuffle=True, seed=3, workers=workers)
     assert items(loader, 2) == reference
     assert items(loader, 2, start=4) == reference[4:]
     assert items(loader, 2, start=7) == []
 
 
 def test_without_shuffling_the_views_own_order() -> None:
-    loader = Loader(Numbers(10), batch_size=4, shuffle=False, seed=0)
+    loader = loader_of(Numbers(10), size=4, shuffle=False, seed=0)
     assert items(loader, 0) == items(loader, 5) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert loader.steps(0) == 3
 
 
 def test_the_last_batch() -> None:
     def sizes(**options: bool) -> list[int]:
-        return [len(batch) for batch in items(Loader(Numbers(17), batch_size=8, seed=0, **options))]
+        return [len(batch) for batch in items(loader_of(Numbers(17), size=8, seed=0, **options))]
 
     assert sizes(shuffle=True) == [8, 9]  # batch norm cannot train on one item
     assert sizes(shuffle=True, drop_last=True) == [8, 8]
     assert sizes(shuffle=False) == [8, 8, 1]
-    assert [len(batch) for batch in items(Loader(Numbers(3), batch_size=8, shuffle=True, seed=0, drop_last=True))] == [3]
+    assert [len(batch) for batch in items(loader_of(Numbers(3), size=8, shuffle=True, seed=0, drop_last=True))] == [3]
 
 
 # --- ranks ---------------------------------------------------------------------------------------
@@ -100,7 +105,7 @@ def test_the_last_batch() -> None:
 @pytest.mark.parametrize("count", [8, 9, 31, 64])
 @pytest.mark.parametrize("world", [2, 3])
 def test_training_ranks_take_the_same_number_of_batches(count: int, world: int) -> None:
-    shares = [items(Loader(Numbers(count), batch_size=4, shuffle=True, seed=1, rank=rank, world=world)) for rank in range(world)]
+    shares = [items(loader_of(Numbers(count), size=4, shuffle=True, seed=1, rank=rank, world=world)) for rank in range(world)]
     assert len({tuple(len(batch) for batch in share) for share in shares}) == 1
     seen = flat(flat(shares))
     assert len(seen) == len(set(seen)) == count - count % world
@@ -108,13 +113,13 @@ def test_training_ranks_take_the_same_number_of_batches(count: int, world: int) 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 31])
 def test_evaluating_ranks_share_without_repeats_or_gaps(count: int) -> None:
-    shares = [items(Loader(Numbers(count), batch_size=4, shuffle=False, seed=1, rank=rank, world=3)) for rank in range(3)]
+    shares = [items(loader_of(Numbers(count), size=4, shuffle=False, seed=1, rank=rank, world=3)) for rank in range(3)]
     assert sorted(flat(flat(shares))) == list(range(count))
 
 
 def test_too_few_items_for_the_ranks() -> None:
     with pytest.raises(DataError, match="2 training items cannot be shared by 3"):
-        Loader(Numbers(2), batch_size=4, shuffle=True, seed=0, rank=0, world=3)
+        loader_of(Numbers(2), size=4, shuffle=True, seed=0, rank=0, world=3)
 
 
 # --- lengths -------------------------------------------------------------------------------------
@@ -127,7 +132,7 @@ def lengths_of(count: int) -> NDArray[np.int64]:
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_token_budget_is_kept_and_little_is_wasted(shuffle: bool) -> None:
     lengths = lengths_of(1000)
-    batches = items(Loader(Numbers(1000, lengths), tokens=800, shuffle=shuffle, seed=0))
+    batches = items(loader_of(Numbers(1000, lengths), tokens=800, shuffle=shuffle, seed=0))
     assert sorted(flat(batches)) == list(range(1000))
     padded = [lengths[batch].max() * len(batch) for batch in batches]
     assert max(padded) <= 800
@@ -136,7 +141,7 @@ def test_a_token_budget_is_kept_and_little_is_wasted(shuffle: bool) -> None:
 
 def test_batches_by_length_come_in_mixed_order() -> None:
     lengths = lengths_of(1000)
-    loader = Loader(Numbers(1000, lengths), tokens=800, shuffle=True, seed=0)
+    loader = loader_of(Numbers(1000, lengths), tokens=800, shuffle=True, seed=0)
     means = np.array([lengths[batch].mean() for batch in items(loader, 0)])
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.3
     assert items(loader, 0) != items(loader, 1)
@@ -144,28 +149,28 @@ def test_batches_by_length_come_in_mixed_order() -> None:
 
 
 def test_an_item_beyond_the_budget_is_a_batch_of_its_own() -> None:
-    batches = items(Loader(Numbers(4, np.array([5, 900, 5, 5])), tokens=100, shuffle=False, seed=0, batch_size=2))
+    batches = items(loader_of(Numbers(4, np.array([5, 900, 5, 5])), tokens=100, shuffle=False, seed=0, size=2))
     assert batches == [[1], [0, 2], [3]]
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_share_batches_by_length(world: int) -> None:
     lengths = lengths_of(2000)
-    plans = [items(Loader(Numbers(2000, lengths), tokens=400, shuffle=True, seed=0, rank=rank, world=world)) for rank in range(world)]
+    plans = [items(loader_of(Numbers(2000, lengths), tokens=400, shuffle=True, seed=0, rank=rank, world=world)) for rank in range(world)]
     assert len({len(plan) for plan in plans}) == 1
     seen = flat(flat(plans))
     assert len(seen) == len(set(seen)) > 1950
     longest = np.array([[lengths[batch].max() for batch in plan] for plan in plans])
     assert np.median(longest.max(axis=0) - longest.min(axis=0)) <= 3
-    shares = [items(Loader(Numbers(2000, lengths), tokens=400, shuffle=False, seed=0, rank=rank, world=world)) for rank in range(world)]
+    shares = [items(loader_of(Numbers(2000, lengths), tokens=400, shuffle=False, seed=0, rank=rank, world=world)) for rank in range(world)]
     assert sorted(flat(flat(shares))) == list(range(2000))
 
 
 def test_a_token_budget_needs_lengths() -> None:
     with pytest.raises(ValueError, match="lengths"):
-        Loader(Numbers(4), tokens=100, shuffle=True, seed=0).steps(0)
-    with pytest.raises(ValueError, match="batch_size"):
-        Loader(Numbers(4), shuffle=True, seed=0)
+        loader_of(Numbers(4), tokens=100, shuffle=True, seed=0).steps(0)
+    with pytest.raises(ValueError, match="a size, a token budget"):
+        Batching(shuffle=True)
 
 
 # --- threads -------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def test_a_token_budget_needs_lengths() -> None:
 
 def test_closing_early_leaves_no_thread() -> None:
     view = Numbers(1000)
-    batches = Loader(view, batch_size=2, shuffle=True, seed=0, workers=2).iterate(0)
+    batches = loader_of(view, size=2, shuffle=True, seed=0, workers=2).iterate(0)
     next(batches)
     assert data_threads()
     batches.close()
@@ -183,7 +188,7 @@ def test_closing_early_leaves_no_thread() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_arrives_where_its_batch_would_have(workers: int) -> None:
-    loader = Loader(Numbers(20, fail_at=9), batch_size=4, shuffle=False, seed=0, workers=workers)
+    loader = loader_of(Numbers(20, fail_at=9), size=4, shuffle=False, seed=0, workers=workers)
     batches = loader.iterate(3)
     assert [next(batches).index[0].item() for _ in range(2)] == [0, 4]
     with pytest.raises(OSError, match="the disk is gone") as caught:
@@ -207,7 +212,7 @@ def test_waiting_is_counted() -> None:
             time.sleep(0.02)
             return super().batch(index, epoch)
 
-    loader = Loader(Slow(8), batch_size=2, shuffle=False, seed=0)
+    loader = loader_of(Slow(8), size=2, shuffle=False, seed=0)
     assert loader.waited == 0
     items(loader)
     assert loader.waited >= 0.08
@@ -240,7 +245,7 @@ def test_stored_items_with_their_targets(pictures: Store) -> None:
 def test_crops_depend_on_seed_epoch_and_item_only(pictures: Store) -> None:
     def crops(epoch: int, seed: int, workers: int, batch_size: int) -> torch.Tensor:
         view = StoreView(pictures, np.arange(12), IMAGE, None, RandomResizedCrop(), seed)
-        batches = list(Loader(view, batch_size=batch_size, shuffle=True, seed=0, workers=workers).iterate(epoch))
+        batches = list(loader_of(view, size=batch_size, shuffle=True, seed=0, workers=workers).iterate(epoch))
         order = torch.cat([batch.index for batch in batches]).argsort()
         return torch.cat([batch.inputs.tensor for batch in batches])[order]
 
@@ -292,7 +297,7 @@ def test_a_persons_own_dataset() -> None:
         def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
             return torch.full((3, 4, 4), float(position)), position % 2
 
-    loader = Loader(DatasetView(Own()), batch_size=4, shuffle=False, seed=0, workers=1)
+    loader = loader_of(DatasetView(Own()), size=4, shuffle=False, seed=0, workers=1)
     first = next(iter(loader.iterate(0)))
     assert first.inputs.tensor[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
     assert first.targets is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -47,11 +49,14 @@ class Toy(Learner):
 class ToyLoader:
     """Five batches an epoch, different in each epoch."""
 
+    def __init__(self, count: int = 5) -> None:
+        self.count = count
+
     def steps(self, epoch: int) -> int:
-        return 5
+        return self.count
 
     def iterate(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        for i in range(start, 5):
+        for i in range(start, self.count):
             x = torch.from_numpy(np.random.default_rng([epoch, i]).normal(size=(6, 4)).astype(np.float32))
             yield Batch(inputs=Features(tensor=x, layout="pooled"), targets=x.sum(1), index=torch.arange(6))
 
@@ -86,27 +91,78 @@ def test_it_starts_steps_saves_and_finishes(tmp_path: Path) -> None:
     assert events[-1].reason == "completed"
 
 
+def test_every_step_is_in_one_event_whatever_is_left_at_an_epochs_end(tmp_path: Path) -> None:
+    each = losses(events_of(tmp_path / "each"))
+    events = [e for e in events_of(tmp_path / "some", log_every=3) if isinstance(e, Stepped)]
+    assert [(e.step, e.epoch) for e in events] == [(3, 0), (5, 0), (6, 1), (9, 1), (10, 1), (12, 2), (15, 2), (18, 3), (20, 3)]
+    assert [e.size for e in events] == [18, 12, 6, 18, 6, 12, 18, 18, 12], "items of all the steps"
+    before = 0
+    for event in events:
+        assert event.loss == pytest.approx(np.mean([each[step] for step in range(before + 1, event.step + 1)]))
+        before = event.step
+
+
+@pytest.mark.parametrize("poison", [4, 5])
+def test_a_loss_that_is_lost_after_the_last_reported_step_of_an_epoch_is_noticed(tmp_path: Path, poison: int) -> None:
+    measured: list[int] = []
+
+    def measure() -> dict[str, float]:
+        measured.append(learner.calls)
+        return {"accuracy": 0.5}
+
+    learner = Toy(poison=poison)
+    events = events_of(tmp_path, learner, Evaluation(parts={"val": measure}), log_every=3)
+    assert [(e.step, "not a number at step 5" in e.message) for e in events if isinstance(e, Warned)] == [(5, True)]
+    assert measured[0] == 10, "what is broken is not measured: the phase begins again first"
+
+
+class Scripted(Learner):
+    """A learner whose loss is noise around one, half as large, but for one step."""
+
+    def __init__(self, at: int, value: float) -> None:
+        super().__init__()
+        self.net = nn.Linear(1, 1)
+        self.at, self.value, self.calls, self.noise = at, value, 0, np.random.default_rng(0)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        self.calls += 1
+        value = self.value if self.calls == self.at else 1 + 0.5 * self.noise.normal()
+        return StepOutput(loss=value + 0 * self.net.weight.sum(), size=batch.size)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "told"), [(561, 2.3, []), (561, 40.0, ["loss spike at step 561"]), (555, 40.0, ["loss spike at step 560"])]
+)
+def test_a_spike_is_told_at_an_epochs_end_and_the_noise_of_few_steps_is_none(
+    tmp_path: Path, at: int, value: float, told: list[str]
+) -> None:
+    learner = Scripted(at, value)
+    spiky = plan(epochs=11, log_every=10, spikes=True, ema=None, save_seconds=60.0)  # the last epoch's last span is its step 561 alone
+    events = fit(learner, ToyLoader(51), groups("all", learner.net, "net"), spiky, around(tmp_path))
+    assert [e.message.split(":")[0] for e in events if isinstance(e, Warned)] == told
+
+
+@pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("optim", ["adamw", "sgd"])
 @pytest.mark.parametrize("stop", [1, 7, 10, 19])
-def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str) -> None:
+def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str, every: int) -> None:
     whole, whole_learner = {}, Toy()
-    whole = losses(events_of(tmp_path / "whole", whole_learner, optim=Optim(name=optim)))
+    same = {"optim": Optim(name=optim), "log_every": every}
+    whole = losses(events_of(tmp_path / "whole", whole_learner, **same))
     learner = Toy()
-    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(optim=Optim(name=optim)), around(tmp_path / "cut"))
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(**same), around(tmp_path / "cut"))
     seen: dict[int, float] = {}
     for event in loop:
         if isinstance(event, Stepped):
             seen[event.step] = event.loss
-            if event.step == stop:
+            if event.step >= stop:
                 break
     loop.close()
     checkpoint = around(tmp_path / "cut").checkpoints.latest()
     assert checkpoint is not None
     torch.manual_seed(99)  # whatever the new process did before
     fresh = Toy()
-    rest = fit(
-        fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(optim=Optim(name=optim)), around(tmp_path / "cut"), resume=checkpoint
-    )
+    rest = fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(**same), around(tmp_path / "cut"), resume=checkpoint)
     seen |= losses(list(rest))
     assert seen == whole
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), whole_learner.state_dict().values(), strict=True))
@@ -131,6 +187,14 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
     fresh = Toy()
     rest = losses(list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), around(tmp_path / "cut"), resume=checkpoint)))
     assert rest == {step: loss for step, loss in whole.items() if step > 7}
+
+
+def test_checkpoints_are_apart_whatever_the_length_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(10_000))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), perf_counter=time.perf_counter)  # a second a look, one look a step
+    monkeypatch.setattr("pretune.training.loop.time", clock)
+    events = events_of(tmp_path, epochs=12, save_seconds=25)
+    assert [e.step for e in events if isinstance(e, Saved)] == [26, 51, 60]
 
 
 def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretune.deploy import _charts, _predictions, report
+from pretune.deploy import _charts, _curves, _predictions, _sections, report
 from pretune.deploy._sheets import sheet, thumbnail
 from pretune.errors import DataError
 from pretune.training.run_dir import RunDir
@@ -200,16 +200,69 @@ def test_it_is_written_quickly(two: Path) -> None:
 
 
 def test_a_restarted_phase_is_drawn_once() -> None:
-    from pretune.deploy._curves import _in_order
-
     def step(k: int, loss: float, phase: str = "all") -> dict[str, object]:
         return {"event": "stepped", "phase": phase, "step": k, "epoch": 0, "loss": loss, "lr": 0.1}
 
     events = [step(1, 0.5, "head"), step(2, 0.4, "head"), step(1, 9.0), step(2, 99.0), step(3, 999.0)]
     events += [{"event": "warned", "phase": "all", "step": 3, "message": "restarted"}, step(1, 1.0), step(2, 0.9)]
-    stepped, _ = _in_order(events)
-    assert [x for x, _ in stepped] == [1, 2, 3, 4]
-    assert [event["loss"] for _, event in stepped] == [0.5, 0.4, 1.0, 0.9]
+    head, whole = _curves.in_order(events)
+    assert head.series("loss") == [(1, 0.5), (2, 0.4)]
+    assert whole.series("loss") == [(3, 1.0), (4, 0.9)]
+
+
+def ends(drawing: str, style: str) -> list[tuple[float, float]]:
+    """Return the first and last horizontal place of each line of a style."""
+    lines = re.findall(rf'<polyline class="line {style}" points="([^"]+)"', drawing)
+    places = [[float(point.split(",")[0]) for point in line.split()] for line in lines]
+    return [(min(xs), max(xs)) for xs in places]
+
+
+def test_phases_are_told_apart_in_every_chart() -> None:
+    built = _curves.build(fake_run.events(), "accuracy")
+    assert built is not None
+    assert built["told"] == "head: 240 steps, 30 epochs; then all: 240 steps, 30 epochs."
+    for chart in built["charts"]:
+        drawing = str(chart["drawing"])
+        boundary = float(re.findall(r'class="boundary" x1="([\d.]+)"', drawing)[0])
+        assert re.findall(r'class="name"[^>]*>(\w+)<', drawing) == ["step", "head", "all"]
+        for style in ("main", "faint", "other", "third"):
+            for first, last in ends(drawing, style):
+                assert last <= boundary or first > boundary, "no line leads over the boundary"
+    loss = str(built["charts"][0]["drawing"])
+    assert len(ends(loss, "main")) == 2
+
+
+def test_a_phase_that_was_measured_at_its_end_only_is_said_where_the_metric_is_drawn() -> None:
+    events = [e for e in fake_run.events() if e["event"] != "evaluated" or e["phase"] == "head"]
+    built = _curves.build(events, "accuracy")
+    assert built is not None
+    loss, metric, rate = built["charts"]
+    assert metric["note"] == "before all, which was measured at its end only: that is the score above"
+    assert len({re.findall(r'class="boundary" x1="([\d.]+)"', str(chart["drawing"]))[0] for chart in (loss, metric, rate)}) == 1, "one axis"
+
+
+def test_a_run_of_one_phase_has_no_boundary() -> None:
+    built = _curves.build(fake_run.events(phases=("probe",)), "accuracy")
+    assert built is not None
+    assert built["told"] == "240 steps, 30 epochs."
+    assert all("boundary" not in str(chart["drawing"]) for chart in built["charts"])
+
+
+def test_names_of_short_phases_do_not_run_into_each_other() -> None:
+    spans = [_charts.Span(name=f"last {k}", start=100 + k, end=101 + k) for k in range(4)]
+    spans.insert(0, _charts.Span(name="probe", start=0, end=100))
+    drawing = str(_charts.lines([_charts.Line(points=[(0, 1.0), (104, 2.0)], style="main")], x_label="step", title="t", spans=spans))
+    assert drawing.count('class="boundary"') == 4
+    assert re.findall(r'class="name"[^>]*>([\w ]+)<', drawing) == ["step", "probe"]
+
+
+def test_waiting_for_data_is_of_all_phases() -> None:
+    def end(phase: str, waited: float) -> dict[str, object]:
+        return {"event": "stepped", "phase": phase, "step": 1, "seconds": 1.0, "waited": waited}
+
+    told = _sections.timing({"timing": {"total_s": 9.0, "train_s": 2.0}}, [end("head", 0.5), end("all", 0.1)])
+    assert told is not None
+    assert told["waited"] == "30 %"
 
 
 def test_worst_predictions_by_task(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from pretune import backbones
 from pretune.architectures._attention import attend
 from pretune.architectures._dropout import DropAdd, keep_mask
+from pretune.data.batching import Batching, token_budget
 from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
 from pretune.data.ingest import ingest
-from pretune.data.loader import Loader, token_budget
+from pretune.data.loader import Loader
 from pretune.errors import BadItem, SettingError, WeightsError
 from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training
 from pretune.modalities.text import Text
@@ -125,7 +126,7 @@ def test_batches_of_like_length_waste_little(tmp_path: Path):
     text = Text(vocabulary=300, max_tokens=64).fitted_to(rows(texts))[0]
     done = ingest(rows(texts), text, Cache(tmp_path), threads=1)
     view = StoreView(done.store, np.arange(600), text, None)
-    loader = Loader(view, batch_size=16, tokens=token_budget(view, 16), shuffle=True, seed=0)
+    loader = Loader(view, Batching(size=16, tokens=token_budget(view, 16), shuffle=True))
     assert loader.padding(0) < 0.05
     seen = list(loader.iterate(0))
     assert sorted(int(i) for batch in seen for i in batch.index) == list(range(600))

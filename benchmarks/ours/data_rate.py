@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
+from pretune.data.batching import Batching
 from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
 from pretune.data.ingest import Ingested, ingest
@@ -33,7 +34,7 @@ def epoch_seconds(loader: Loader, image: Image, epoch: int) -> float:
 def make_loader(ingested: Ingested, image: Image, crop: RandomResizedCrop | None, args: argparse.Namespace) -> Loader:
     """Return a shuffling loader of all items."""
     view = StoreView(ingested.store, np.arange(len(ingested.rows)), image, None, crop, seed=0)
-    return Loader(view, batch_size=args.batch_size, shuffle=True, seed=0, workers=args.workers)
+    return Loader(view, Batching(size=args.batch_size, shuffle=True), workers=args.workers)
 
 
 def main() -> None:

@@ -211,10 +211,17 @@ def _is_union(kind: Any) -> bool:
     return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
+def _is_unset(kind: Any, value: Any) -> bool:
+    """Tell whether a value stands for None: as `auto` and `none` do where no choice of the setting is called so."""
+    if not _is_union(kind) or type(None) not in typing.get_args(kind):
+        return False
+    choices = {choice for part in typing.get_args(kind) if typing.get_origin(part) is typing.Literal for choice in typing.get_args(part)}
+    return value is None or (isinstance(value, str) and value.lower() in {"auto", "none"} - choices)
+
+
 def _convert(annotation: Any, value: Any, where: str) -> Any:
     kind, notes = _split(annotation)
-    optional = _is_union(kind) and type(None) in typing.get_args(kind)
-    if optional and (value is None or (isinstance(value, str) and value.lower() in ("auto", "none"))):
+    if _is_unset(kind, value):
         return None
     note = next((n for n in notes if isinstance(n, Member | Duration | Bytes)), None)
     if isinstance(note, Member):

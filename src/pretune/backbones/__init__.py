@@ -1,6 +1,6 @@
 """Where pretrained networks come from: one file per source, ids are 'source:name'."""
 
-from pretune.backbones._base import Backbone, BackboneSource, Builder, LoadReport, TensorStage, load_matching
+from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, TensorStage, load_matching
 from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
 from pretune.backbones._load import build, default, for_modality, load
@@ -11,9 +11,11 @@ __all__ = [
     "Backbone",
     "BackboneSource",
     "Builder",
+    "Classifier",
     "LoadReport",
     "PackageFile",
     "PackageWeights",
+    "Readout",
     "TensorStage",
     "build",
     "default",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from pretune import config, registry
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, Readout
+from pretune.backbones._base import Backbone, Builder, Classifier, LoadReport, Readout
 
 if TYPE_CHECKING:
     from pretune.architectures._base import Architecture, Network
@@ -28,14 +27,7 @@ class Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def wrap(
-    sizes: Architecture,
-    network: Network,
-    *,
-    classifier: nn.Module | None = None,
-    classes: Classes = None,
-    report: LoadReport | None = None,
-) -> Backbone:
+def wrap(sizes: Architecture, network: Network, *, classifier: Classifier | None = None, report: LoadReport | None = None) -> Backbone:
     """Return the network with the preprocessing its sizes ask for."""
     name = registry.name_of(sizes)
     modality: Any = config.build(registry.load("modalities", sizes.modality), _preprocessing(sizes))
@@ -47,7 +39,6 @@ def wrap(
         builder=Builder(id=f"scratch:{name}", settings=_settings(sizes)),
         readout=_readout(sizes),
         classifier=classifier,
-        classes=classes,
     )
     backbone.causal = _is_causal(sizes)
     backbone.report = report

@@ -80,6 +80,16 @@ class Readout:
 _MEAN = Readout()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """The head a network was pretrained with, which `strategy=direct` uses."""
+
+    layer: nn.Module
+    """Pooled (B, D) -> logits."""
+    classes: Classes = None
+    """What the logits are of, in their order, where that is known."""
+
+
 class Backbone(nn.Module):
     """A pretrained (or fresh) network as an ordered list of stages, Features -> Features.
 
@@ -96,8 +106,7 @@ class Backbone(nn.Module):
         width: int,
         builder: Builder,
         readout: Readout = _MEAN,
-        classifier: nn.Module | None = None,
-        classes: Classes = None,
+        classifier: Classifier | None = None,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(dict(stages))
@@ -108,9 +117,9 @@ class Backbone(nn.Module):
         self.builder = builder
         self.pooling, self.layered = readout.pooling, readout.layered
         self.probing = readout.probing or readout.pooling
-        self.classifier = classifier
-        """The pretrained head, pooled (B, D) -> logits, where there is one; `direct` uses it."""
-        self._classes = classes
+        self.classifier = None if classifier is None else classifier.layer
+        """The pretrained head, pooled (B, D) -> logits, where there is one."""
+        self._classes = None if classifier is None else classifier.classes
         self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
         self.report: LoadReport | None = None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pretune.architectures._depthwise import quicken
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, Readout, TensorStage
+from pretune.backbones._base import Backbone, Builder, Classes, Classifier, LoadReport, Readout, TensorStage
 from pretune.modalities.image import Image
 from pretune.types import Layout
 
@@ -31,7 +31,7 @@ class Cut:
     """Pooled (B, D) -> logits; None where the network has none of that form."""
 
     def backbone(self, *, image: Image, builder: Builder, classes: Classes = None, report: LoadReport | None = None) -> Backbone:
-        """Return the backbone; its depthwise convolutions become ones that learn quickly."""
+        """Return the backbone; its depthwise convolutions become ones that learn quickly. `classes` are the classifier's, if it has one."""
         out = Backbone(
             stages=[(name, TensorStage(module, layout)) for name, module, layout in self.stages],
             modality=image,
@@ -39,8 +39,7 @@ class Cut:
             width=self.width,
             builder=builder,
             readout=Readout(pooling=self.pooling),
-            classifier=self.classifier,
-            classes=classes,
+            classifier=None if self.classifier is None else Classifier(layer=self.classifier, classes=classes),
         )
         out.report = report
         quicken(out.stages)

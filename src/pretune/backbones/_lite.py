@@ -10,7 +10,7 @@ from torch import Tensor
 from pretune import config
 from pretune.architectures.efficientnet_lite import EfficientNetLite
 from pretune.backbones._architectures import wrap
-from pretune.backbones._base import Backbone, load_matching
+from pretune.backbones._base import Backbone, Classifier, load_matching
 from pretune.backbones._imagenet import imagenet_classes
 from pretune.backbones._states import read_state
 
@@ -48,7 +48,8 @@ def assemble(state: dict[str, Tensor] | None, origin: str, *, variant: int = 0) 
     ]
     renamed = {_renamed(name, blocks): tensor for name, tensor in state.items()}
     report = load_matching(network, renamed, source=origin)
-    return wrap(sizes, network, classifier=network.classifier, classes=imagenet_classes, report=report)
+    assert network.classifier is not None, "1000 classes were asked for"
+    return wrap(sizes, network, classifier=Classifier(layer=network.classifier, classes=imagenet_classes), report=report)
 
 
 def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:

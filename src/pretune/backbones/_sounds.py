@@ -11,7 +11,7 @@ from torch import Tensor
 from pretune.architectures.audiolstm import AudioLSTM
 from pretune.architectures.crepe import Crepe
 from pretune.backbones._architectures import wrap
-from pretune.backbones._base import Backbone, load_matching
+from pretune.backbones._base import Backbone, Classifier, load_matching
 from pretune.backbones._states import read_state
 
 
@@ -48,4 +48,4 @@ def assemble_crepe(state: dict[str, Tensor] | None, origin: str, **settings: Any
     sizes = Crepe(**settings)
     network = sizes.build()
     report = None if state is None else load_matching(network, state, source=origin)
-    return wrap(sizes, network, classifier=network.classifier, report=report)
+    return wrap(sizes, network, classifier=Classifier(layer=network.classifier), report=report)

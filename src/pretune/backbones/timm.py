@@ -89,7 +89,7 @@ def assemble(
     return pieces.backbone(
         image=image,
         builder=Builder(id=f"timm:{network}", settings=settings),
-        classes=classes if pieces.classifier is not None else None,
+        classes=classes,
         report=report,
     )
 

@@ -92,7 +92,7 @@ def assemble(
     return replace(cut_up, classifier=cut_up.classifier if pretrained else None).backbone(
         image=image,
         builder=Builder(id=f"torchvision:{network}@{weights}", settings=settings),
-        classes=classes if pretrained else None,
+        classes=classes,
         report=report,
     )
 

@@ -14,6 +14,8 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 34
+_NAMES = 5
+"""Room above a chart for the names of its spans."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -27,6 +29,15 @@ class Line:
     """CSS class: 'main', 'other', 'faint' …"""
     label: str = ""
     dots: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A named stretch of the horizontal axis."""
+
+    name: str
+    start: float
+    end: float
 
 
 class _Frame:
@@ -67,18 +78,36 @@ class _Frame:
         if not self.log:
             return _ticks(self.y0, self.y1, 4)
         powers = [10.0**p for p in range(math.ceil(self.y0), math.floor(self.y1) + 1)]
-        return powers[:: max(1, len(powers) // 4)] if len(powers) > 1 else [10**self.y0, 10**self.y1]
+        return powers[:: max(1, len(powers) // 4)] if len(powers) > 1 else [float(f"{10**y:.2g}") for y in (self.y0, self.y1)]
 
 
 def lines(
-    series: Sequence[Line], *, x_label: str, title: str, mark: float | None = None, log_y: bool = False, least: float = 0.0
+    series: Sequence[Line],
+    *,
+    x_label: str,
+    title: str,
+    mark: float | None = None,
+    log_y: bool = False,
+    least: float = 0.0,
+    spans: Sequence[Span] = (),
 ) -> Markup:
-    """Return a line chart; `mark` draws a vertical line at that x, `least` is the smallest range of y that is shown."""
+    """Return a line chart.
+
+    Args:
+        series: what is drawn.
+        x_label: name of the horizontal axis.
+        title: for those who cannot see it.
+        mark: where a dashed vertical line goes.
+        log_y: whether the vertical axis is logarithmic.
+        least: the smallest range of y that is shown.
+        spans: stretches that the horizontal axis consists of, all of which it shows, with their names and a line between them.
+    """
     points = [point for line in series for point in line.points]
     low, high = min(y for _, y in points), max(y for _, y in points)
     margin = 0.0 if log_y else max(0.06 * (high - low), (least - (high - low)) / 2)
-    frame = _Frame((min(x for x, _ in points), max(x for x, _ in points)), (low - margin, high + margin), log_y=log_y)
-    body = [frame.axes(x_label, "")]
+    xs = [x for x, _ in points] + [x for span in spans for x in (span.start, span.end)]
+    frame = _Frame((min(xs), max(xs)), (low - margin, high + margin), log_y=log_y)
+    body = [frame.axes(x_label, ""), _named(spans, frame)]
     if mark is not None:
         body.append(f'<line class="mark" x1="{frame.px(mark)}" x2="{frame.px(mark)}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     for line in series:
@@ -86,7 +115,22 @@ def lines(
         body.append(f'<polyline class="line {line.style}" points="{path}"/>')
         if line.dots or len(line.points) == 1:
             body += [f'<circle class="dot {line.style}" cx="{frame.px(x)}" cy="{frame.py(y)}" r="2.4"/>' for x, y in line.points]
-    return _svg("".join(body), title)
+    return _svg("".join(body), title, above=_NAMES if spans else 0)
+
+
+def _named(spans: Sequence[Span], frame: _Frame) -> str:
+    """Return the lines between spans, and above each span its name, where that has room."""
+    parts, taken = [], 0.0
+    for position, span in enumerate(spans):
+        left, right = frame.px(span.start), frame.px(span.end)
+        wide = 5.5 * len(span.name) + 6
+        if position:
+            parts.append(f'<line class="boundary" x1="{left}" x2="{left}" y1="{-_NAMES}" y2="{frame.height - _BOTTOM}"/>')
+        middle = min((left + right) / 2, WIDTH - wide / 2)
+        if middle - wide / 2 >= max(left, taken):
+            taken = middle + wide / 2
+            parts.append(f'<text class="name" x="{middle:.1f}" y="{_TOP - 4}" text-anchor="middle">{escape(span.name)}</text>')
+    return "".join(parts)
 
 
 def calibration(bins: Sequence[dict[str, Any]], title: str) -> Markup:
@@ -186,8 +230,9 @@ def thin(points: Points, most: int = 300) -> list[tuple[float, float]]:
     return out
 
 
-def _svg(body: str, title: str, height: int = HEIGHT) -> Markup:
-    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{body}</svg>')
+def _svg(body: str, title: str, height: int = HEIGHT, above: int = 0) -> Markup:
+    box = f"0 {-above} {WIDTH} {height + above}"
+    return Markup(f'<svg class="chart" viewBox="{box}" role="img" aria-label="{escape(title)}">{body}</svg>')
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:

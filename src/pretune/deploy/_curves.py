@@ -1,98 +1,139 @@
-"""Learning curves from a run's events: loss, metric, learning rate over all phases."""
+"""Learning curves from a run's events: loss, metric, learning rate, phase after phase."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pretune.deploy import _charts
-from pretune.deploy._charts import Line
+from pretune.deploy._charts import Line, Span
 from pretune.evaluation.diagnosis import words
+from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER
 
 Event = Mapping[str, Any]
+Points = list[tuple[float, float]]
 
 _STYLES = ("main", "other", "third")
 _LOSSES = ("log_loss", "loss")
+_DETAIL = 300
+"""Points of a curve, about, over all phases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What happened in one phase, its steps counted on from those of the phases before."""
+
+    phase: str
+    before: int
+    """Steps of the phases before."""
+    stepped: list[Event]
+    evaluated: list[Event]
+
+    @property
+    def steps(self) -> int:
+        """Steps of this phase."""
+        return (self.stepped or self.evaluated)[-1]["step"]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of this phase, begun ones counted."""
+        return max([event["epoch"] for event in self.evaluated] + [event["epoch"] + 1 for event in self.stepped])
+
+    def series(self, key: str) -> Points:
+        """Return what each reported step says under a name."""
+        return [(float(self.before + e["step"]), float(e[key])) for e in self.stepped if e.get(key) is not None]
+
+    def measured(self, part: str, name: str) -> Points:
+        """Return a metric of a held-out part."""
+        of_part = [e for e in self.evaluated if e["part"] == part and e["metrics"].get(name) is not None]
+        return [(float(self.before + e["step"]), e["metrics"][name]) for e in of_part]
 
 
 def build(events: Sequence[Event], primary: str) -> dict[str, Any] | None:
     """Return the charts that there is material for; None where nothing was trained."""
-    stepped, evaluated = _in_order(events)
-    losses = [(float(x), float(event["loss"])) for x, event in stepped if event.get("loss") is not None]
-    if len(losses) < 2:
+    courses = in_order(events)
+    if sum(len(course.series("loss")) for course in courses) < 2:
         return None
-    rates = [(float(x), float(event["lr"])) for x, event in stepped if event.get("lr") is not None]
-    charts = [_loss(losses, evaluated)]
-    metric = _metric(evaluated, primary)
-    charts += [metric] if metric else []
-    if rates:
-        drawing = _charts.lines([Line(points=_charts.thin(rates), style="main")], x_label="step", title="learning rate")
-        charts.append({"title": "learning rate", "keys": [], "drawing": drawing, "note": ""})
-    steps = f"{stepped[-1][0]:,}"
-    epochs = max([event["epoch"] for _, event in evaluated] + [event["epoch"] + 1 for _, event in stepped])
-    return {"charts": charts, "steps": steps, "epochs": epochs, "phases": _phases(stepped), "warned": _warned(events)}
+    several = len(courses) > 1
+    spans = [Span(name=c.phase, start=c.before, end=c.before + c.steps) for c in courses] if several else []
+    charts = [_loss(courses, spans), _metric(courses, primary, spans), _rate(courses, spans)]
+    return {"charts": [chart for chart in charts if chart], "told": _told(courses), "warned": _warned(events)}
 
 
-def _in_order(events: Sequence[Event]) -> tuple[list[tuple[int, Event]], list[tuple[int, Event]]]:
-    """Return stepped and evaluated events with their step counted over all phases; what a restart repeated counts once."""
-    phases: dict[str, list[Event]] = {}
-    for event in events:
-        if event.get("event") in ("stepped", "evaluated"):
-            seen = phases.setdefault(event["phase"], [])
-            while event["event"] == "stepped" and seen and seen[-1]["step"] >= event["step"]:  # the phase was begun again
-                seen.pop()
-            seen.append(event)
-    out: dict[str, list[tuple[int, Event]]] = {"stepped": [], "evaluated": []}
-    before = 0
-    for seen in phases.values():
-        for event in seen:
-            out[event["event"]].append((before + event["step"], event))
-        before += seen[-1]["step"]
-    return out["stepped"], out["evaluated"]
+def in_order(events: Sequence[Event]) -> list[Course]:
+    """Return the phases of a run; what a restart repeated counts once."""
+    courses: list[Course] = []
+    for phase, seen in by_phase(events).items():
+        before = courses[-1].before + courses[-1].steps if courses else 0
+        parts = {kind: [event for event in seen if event["event"] == kind] for kind in ("stepped", "evaluated")}
+        courses.append(Course(phase=phase, before=before, **parts))
+    return courses
 
 
-def _loss(losses: list[tuple[float, float]], evaluated: list[tuple[int, Event]]) -> dict[str, Any]:
-    window = max(1, len(losses) // 15)
-    series = [Line(points=_charts.thin(losses), style="faint")] if window > 1 else []
-    series.append(Line(points=_charts.thin(_charts.smooth(losses, window)), style="main"))
-    keys = [("main", "train, smoothed" if window > 1 else "train")] + ([("faint", "train, each step")] if window > 1 else [])
-    name = next((n for n in _LOSSES if any(n in event["metrics"] for _, event in evaluated)), "")
-    for style, (part, points) in zip(_STYLES[1:], _by_part(evaluated, name).items(), strict=False):
-        series.append(Line(points=points, style=style, dots=len(points) < 40))
+def _loss(courses: Sequence[Course], spans: Sequence[Span]) -> dict[str, Any]:
+    every = [course.series("loss") for course in courses]
+    windows = [max(1, len(points) // 15) for points in every]  # within a phase: the mean over a boundary is of neither
+    faint = _lines([points if window > 1 else [] for points, window in zip(every, windows, strict=True)], "faint")
+    series = [*faint, *_lines([_charts.smooth(points, window) for points, window in zip(every, windows, strict=True)], "main")]
+    keys = [("main", "train, smoothed" if faint else "train")] + ([("faint", "train, each step")] if faint else [])
+    name = next((n for n in _LOSSES if any(n in event["metrics"] for course in courses for event in course.evaluated)), "")
+    for style, part in zip(_STYLES[1:], _parts(courses, name), strict=False):
+        series += _dotted([course.measured(part, name) for course in courses], style)
         keys.append((style, f"{part}, {words(name)}"))
     values = [y for line in series for _, y in line.points]
     is_wide = min(values) > 0 and max(values) > 30 * min(values)
-    drawing = _charts.lines(series, x_label="step", title="loss over steps", log_y=is_wide)
+    drawing = _charts.lines(series, x_label="step", title="loss over steps", log_y=is_wide, spans=spans)
     return {"title": "loss" + (", logarithmic" if is_wide else ""), "keys": keys, "drawing": drawing, "note": ""}
 
 
-def _metric(evaluated: list[tuple[int, Event]], primary: str) -> dict[str, Any] | None:
-    by_part = _by_part(evaluated, primary)
-    if not by_part:
+def _metric(courses: Sequence[Course], primary: str, spans: Sequence[Span]) -> dict[str, Any] | None:
+    by_part = zip(("other", "third"), _parts(courses, primary), strict=False)
+    keys = list(by_part)
+    if not keys:
         return None
-    series = [
-        Line(points=points, style=style, dots=len(points) < 40) for style, points in zip(("other", "third"), by_part.values(), strict=False)
-    ]
-    keys = list(zip(("other", "third"), by_part, strict=False))
-    best = [x for x, event in evaluated if event.get("best")]
-    note = f"dashed: the best, {'lowest' if primary in LOWER_IS_BETTER else 'highest'} on select; its weights were kept" if best else ""
+    series = [line for style, part in keys for line in _dotted([course.measured(part, primary) for course in courses], style)]
+    last = courses[-1]
+    best = [last.before + event["step"] for event in last.evaluated if event.get("best")]
+    notes = [f"dashed: the best, {'lowest' if primary in LOWER_IS_BETTER else 'highest'} on select; its weights were kept"] if best else []
+    if not last.evaluated:
+        notes.append(f"before {last.phase}, which was measured at its end only: that is the score above")
     least = 0.0 if primary in LOWER_IS_BETTER else 0.1  # one item more or less must not look like a cliff
-    drawing = _charts.lines(series, x_label="step", title=f"{words(primary)} over steps", mark=best[-1] if best else None, least=least)
-    return {"title": words(primary), "keys": keys, "drawing": drawing, "note": note}
+    title, mark = f"{words(primary)} over steps", best[-1] if best else None
+    drawing = _charts.lines(series, x_label="step", title=title, mark=mark, least=least, spans=spans)
+    return {"title": words(primary), "keys": keys, "drawing": drawing, "note": "; ".join(notes)}
 
 
-def _by_part(evaluated: list[tuple[int, Event]], name: str) -> dict[str, list[tuple[float, float]]]:
-    out: dict[str, list[tuple[float, float]]] = {}
-    for x, event in evaluated:
-        value = event["metrics"].get(name)
-        if value is not None:
-            out.setdefault(event["part"], []).append((x, value))
-    return out
+def _rate(courses: Sequence[Course], spans: Sequence[Span]) -> dict[str, Any] | None:
+    series = _lines([course.series("lr") for course in courses], "main")
+    if not series:
+        return None
+    drawing = _charts.lines(series, x_label="step", title="learning rate", spans=spans)
+    return {"title": "learning rate", "keys": [], "drawing": drawing, "note": ""}
 
 
-def _phases(stepped: list[tuple[int, Event]]) -> list[str]:
-    return list(dict.fromkeys(event["phase"] for _, event in stepped))
+def _lines(pieces: Sequence[Points], style: str) -> list[Line]:
+    """Return one line a phase: nothing leads over a boundary."""
+    return [Line(points=_charts.thin(points, max(_DETAIL // len(pieces), 30)), style=style) for points in pieces if points]
+
+
+def _dotted(pieces: Sequence[Points], style: str) -> list[Line]:
+    few = sum(map(len, pieces)) < 40
+    return [Line(points=points, style=style, dots=few) for points in pieces if points]
+
+
+def _parts(courses: Sequence[Course], name: str) -> list[str]:
+    """Return the parts a metric was measured on."""
+    seen = [event["part"] for course in courses for event in course.evaluated if event["metrics"].get(name) is not None]
+    return list(dict.fromkeys(seen))
+
+
+def _told(courses: Sequence[Course]) -> str:
+    """Return how long was trained, by phase where there are several."""
+    spans = [f"{c.steps:,} steps, {c.epochs:,} epoch{'' if c.epochs == 1 else 's'}" for c in courses]
+    named = [f"{course.phase}: {span}" for course, span in zip(courses, spans, strict=True)]
+    return "; then ".join(named if len(courses) > 1 else spans) + "."
 
 
 def _warned(events: Sequence[Event]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pretune.deploy import _charts, _curves, _predictions
 from pretune.evaluation import calibration
 from pretune.evaluation.diagnosis import show, span, verdict, words
+from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -342,8 +343,7 @@ def timing(metrics: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> S
     parts = {k.removesuffix("_s"): v for k, v in spent.items() if k.endswith("_s") and k not in ("total_s", "saved_s") and v > 0}
     rest = total - sum(parts.values())
     rows = [*parts.items(), *([("start-up and the rest", rest)] if rest > 0.005 * total else [])]
-    last = [event for event in events if event.get("event") == "stepped" and event.get("seconds")][-1:]
-    waited = last[0]["waited"] / last[0]["seconds"] if last and "waited" in last[0] else None
+    waited = _waited(events)
     return {
         "total": f"{total:.1f} s",
         "parts": [
@@ -353,6 +353,14 @@ def timing(metrics: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> S
         "saved": f"{spent['saved_s']:.1f} s" if spent.get("saved_s") else "",
         "waited": "" if waited is None else f"{100 * waited:.0f} %",
     }
+
+
+def _waited(events: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the share of the training time, over all phases, in which there was no batch yet."""
+    steps = [[event for event in seen if "waited" in event] for seen in by_phase(events).values()]  # each tells of its phase so far
+    ends = [seen[-1] for seen in steps if seen]
+    seconds = sum(end["seconds"] for end in ends)
+    return sum(end["waited"] for end in ends) / seconds if seconds else None
 
 
 def use(run: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER, better
 
 Tree = Mapping[str, Any]
@@ -27,7 +28,8 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     """Return what a person should know about a run, as sentences; empty where there is nothing to say.
 
     Args:
-        history: events of the run in order, as `events.jsonl` has them; stepped and evaluated are read.
+        history: events of the run in order, as `events.jsonl` has them; stepped and evaluated are read. What is said of the course of
+            training is of the last phase, and names it where there are several: only its weights are the model's.
         metrics: primary {name, value, split}, strategy, and for each split {metric: value, interval: {metric: [low, high]}, per_class}.
         floors: name -> {what, value}.
         counts: train, val, test: items; per_class {class: {split: items}}.
@@ -35,15 +37,19 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     primary = metrics.get("primary") or {}
     name, split = primary.get("name", ""), primary.get("split", "val")
     train, held = metrics.get("train") or {}, metrics.get(split) or {}
-    losses = [float("nan") if event["loss"] is None else event["loss"] for event in history if event.get("event") == "stepped"]
-    diverged = _diverging(losses, history)
+    phases = by_phase(history)
+    course = list(phases.values())[-1] if phases else []
+    phase = f"phase {list(phases)[-1]!r}" if len(phases) > 1 else ""
+    losses = _losses(course)
+    start = next((loss for events in phases.values() for loss in _losses(events)), math.nan)
+    diverged = _diverging(losses, start, course, phase)
     losses = [loss for loss in losses if math.isfinite(loss)]
     sentences = [
         diverged,
         _below_floor(name, held, floors),
         _overfitting(name, train, held, split, metrics.get("strategy", "")),
-        "" if diverged else _underfitting(name, train, held, losses),
-        _past_its_best(history, name),
+        "" if diverged else _underfitting(name, train, held, losses, phase),
+        _past_its_best(course, name, phase),
         _uncertain(name, held, split, counts),
         _few_per_class(counts),
         _imbalance(held, counts),
@@ -142,12 +148,17 @@ def _overfitting(name: str, train: Tree, held: Tree, split: str, strategy: str) 
     return f"Over-fitting: {figures}. More data helps most; then {cures}."
 
 
-def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float]) -> str:
+def _losses(events: Sequence[Tree]) -> list[float]:
+    return [math.nan if event["loss"] is None else event["loss"] for event in events if event["event"] == "stepped"]
+
+
+def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float], phase: str) -> str:
     seen = train.get(name)
     still = _still_falling(losses)
     is_high = seen is not None and (train.get("r2", 1.0) or 0.0) > 0.9 if name in LOWER_IS_BETTER else (seen or 0.0) > 0.9
     if still and not is_high:
-        return f"Under-fitting: the training loss was still falling at the end ({still}). Train longer: raise epochs or time."
+        end = f"the end of {phase}" if phase else "the end"
+        return f"Under-fitting: the training loss was still falling at {end} ({still}). Train longer: raise epochs or time."
     score = held.get(name)
     if name in LOWER_IS_BETTER or seen is None or score is None or seen >= 0.75 or seen > score + _GAP:
         return ""
@@ -168,23 +179,25 @@ def _still_falling(losses: Sequence[float]) -> str:
     return f"{late:.3g} → {last:.3g} over the last quarter"
 
 
-def _diverging(losses: Sequence[float], history: Sequence[Tree]) -> str:
-    lr = next((event["lr"] for event in history if event.get("lr")), None)
+def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], phase: str) -> str:
+    """Say where the loss of a phase rose or was lost; `start` is the first loss of the run, beside which a rise has to be seen."""
+    lr = max((event.get("lr") or 0.0 for event in course if event["event"] == "stepped"), default=0.0)
     cure = f"Lower lr (it was {lr:.2g}; try {lr / 10:.2g})." if lr else "Lower lr tenfold."
+    what = f"Training diverged in {phase}" if phase else "Training diverged"
     part = max(len(losses) // 10, 1)
     if any(not math.isfinite(loss) for loss in losses[-part:]):
-        return f"Training diverged: the loss became infinite or not a number. {cure}"
+        return f"{what}: the loss became infinite or not a number. {cure}"
     if len(losses) < 10:
         return ""
     first, last = _mean(losses[:part]), _mean(losses[-part:])
-    if first > 0 and last > 1.5 * first:
-        return f"Training diverged: the loss rose from {first:.3g} to {last:.3g}. {cure}"
+    if first > 0 and last > 1.5 * first and not last - first < 0.1 * start:  # after a probe that fits, the loss begins near zero
+        return f"{what}: the loss rose from {first:.3g} to {last:.3g}. {cure}"
     return ""
 
 
-def _past_its_best(history: Sequence[Tree], name: str) -> str:
-    """Say where the metric of a held-out part peaked early and then fell."""
-    seen = [event for event in history if event.get("event") == "evaluated" and event["metrics"].get(name) is not None]
+def _past_its_best(course: Sequence[Tree], name: str, phase: str) -> str:
+    """Say where the metric of a held-out part peaked early in a phase and then fell."""
+    seen = [event for event in course if event["event"] == "evaluated" and event["metrics"].get(name) is not None]
     part = min((event["part"] for event in seen), key=lambda p: p != "select", default="")
     points = [event for event in seen if event["part"] == part]
     if len(points) < 4:
@@ -201,7 +214,7 @@ def _past_its_best(history: Sequence[Tree], name: str) -> str:
         else "Set patience=3 to stop there and keep the best weights."
     )
     return (
-        f"Epoch {points[at]['epoch']} was the best on {part} ({words(name)} {show(name, values[at])}); "
+        f"Epoch {points[at]['epoch']}{f' of {phase}' if phase else ''} was the best on {part} ({words(name)} {show(name, values[at])}); "
         f"at the end it was {show(name, values[-1])}. {cure}"
     )
 

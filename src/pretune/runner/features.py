@@ -17,9 +17,10 @@ from torch import nn
 from pretune import config
 from pretune.augmentations import Augmentation
 from pretune.backbones import inference_copy
+from pretune.data.batching import Batching, token_budget
 from pretune.data.cache import Cache
 from pretune.data.dataset import FeatureView, StoreView, View
-from pretune.data.loader import Loader, token_budget
+from pretune.data.loader import Loader
 from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.models import Model
 from pretune.models.model import POOL
@@ -176,10 +177,7 @@ class _Passes:
                 StoreView(data.ingested.store, window, data.modality, None, self.crop if k else None, self.seed + k)
                 for k in range(self.views)
             ]
-            loaders = [
-                Loader(view, batch_size=_items(view), tokens=token_budget(view, BATCH), shuffle=False, seed=0, workers=1).iterate(0)
-                for view in views
-            ]
+            loaders = [Loader(view, Batching(size=_items(view), tokens=token_budget(view, BATCH)), workers=1).iterate(0) for view in views]
             waiting: dict[int, list[Features]] = {}
             for batches in zip(*loaders, strict=True):
                 with torch.inference_mode():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from pretune.data.batching import Batching
 from pretune.data.dataset import DatasetView
 from pretune.data.loader import Loader
 from pretune.models.learner import Learner, Loss
@@ -80,7 +81,7 @@ def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[E
         (own.out / "events.jsonl").write_text("")
     else:
         folder.rewind_events([], own.plan.phase, int(checkpoint.state["progress"]["step"]))
-    loader = Loader(DatasetView(own.train), batch_size=own.batch_size, shuffle=True, seed=own.plan.seed, workers=1)
+    loader = Loader(DatasetView(own.train), Batching(size=own.batch_size, shuffle=True, seed=own.plan.seed), workers=1)
     evaluation = None if own.held is None else _evaluation(learner, own, around)
     for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, around, evaluation, checkpoint):
         folder.append_events([event.to_json()])
@@ -93,9 +94,7 @@ def _evaluation(learner: OwnLearner, own: Own, around: Surroundings) -> Evaluati
 
     def measure() -> dict[str, float]:
         raw = score.outputs(learner, view, around.device, Precision())
-        targets = torch.cat(
-            [batch.targets for batch in Loader(view, batch_size=256, shuffle=False, seed=0).iterate(0) if batch.targets is not None]
-        )
+        targets = torch.cat([batch.targets for batch in Loader(view, Batching(size=256)).iterate(0) if batch.targets is not None])
         with torch.no_grad():
             return {"loss": float(own.loss(raw, targets))}
 

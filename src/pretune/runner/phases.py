@@ -14,8 +14,9 @@ from pretune import registry
 from pretune.augmentations import Augmentation, BatchAugmentation
 from pretune.backbones import Backbone
 from pretune.data.augmented import AugmentedView
+from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import StoreView, View
-from pretune.data.loader import Loader, token_budget
+from pretune.data.loader import Loader
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner import features, score
@@ -141,17 +142,8 @@ def _loader(work: Work, phase: Phase) -> Loader:
     size = work.recipe.training.batch_size or _batch_size(len(view), cached=work.frozen is not None)
     device = work.around.device
     mine = max(1, size // device.world)
-    loader = Loader(
-        view,
-        batch_size=mine,
-        tokens=token_budget(view, mine),
-        shuffle=True,
-        seed=work.recipe.training.seed,
-        rank=device.rank,
-        world=device.world,
-        workers=0 if work.frozen is not None else 1,
-        drop_last=False,
-    )
+    batching = Batching(size=mine, tokens=token_budget(view, mine), shuffle=True, seed=work.recipe.training.seed)
+    loader = Loader(view, batching, share=device.share, workers=0 if work.frozen is not None else 1)
     if view.lengths is not None:
         work.needs.reporter.say(f"batches of like length: {loader.padding(0):.1%} of their positions are padding")
     return loader

@@ -13,6 +13,7 @@ import torch
 from pretune import backbones, config, registry
 from pretune.backbones import Backbone
 from pretune.data import sources
+from pretune.data.batching import Batching
 from pretune.data.loader import Loader
 from pretune.data.tokens import BlockView
 from pretune.errors import Interrupted, RequestError, SettingError
@@ -186,19 +187,10 @@ class _Pretraining:
 
     def _loader(self, work: Work, *, training: bool = True) -> Loader:
         view = work.material.train if training else work.material.held
-        rank, world = (self.device.rank, self.device.world)
-        size = max(1, work.batch_size // world)
+        size = max(1, work.batch_size // self.device.world)
+        batching = Batching(size=size, shuffle=training, seed=self.recipe.training.seed, drop_last=training)
         streams = isinstance(view, BlockView)  # blocks of a mapped file are there at once: a thread would only be in the way
-        return Loader(
-            view,
-            batch_size=size,
-            shuffle=training,
-            seed=self.recipe.training.seed,
-            rank=rank,
-            world=world,
-            workers=0 if streams else 1,
-            drop_last=training,
-        )
+        return Loader(view, batching, share=self.device.share, workers=0 if streams else 1)
 
     # --- training ----------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import View
-from pretune.data.loader import Loader, token_budget
+from pretune.data.loader import Loader
 from pretune.evaluation import floors, intervals
 from pretune.modalities import DescribesItems, FitsFloor
 from pretune.models.learner import Learner
@@ -46,8 +47,7 @@ def outputs(learner: Learner, view: View, device: Device, precision: Precision, 
 
 def _loader(view: View, device: Device, batch_size: int) -> Loader:
     """Return a loader of this rank's share of a view, in the view's order."""
-    tokens = token_budget(view, batch_size)
-    return Loader(view, batch_size=batch_size, tokens=tokens, shuffle=False, seed=0, rank=device.rank, world=device.world, workers=1)
+    return Loader(view, Batching(size=batch_size, tokens=token_budget(view, batch_size)), share=device.share, workers=1)
 
 
 @torch.inference_mode()

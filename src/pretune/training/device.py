@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+from pretune.data.batching import Share
+
 T = TypeVar("T")
 
 
@@ -26,6 +28,11 @@ class Device:
     def first(self) -> bool:
         """Whether this process writes files and decides."""
         return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """What of a view's items is this process's."""
+        return Share(rank=self.rank, world=self.world)
 
     def agree(self, value: T) -> T:
         """Return rank 0's value on every rank: decisions by clock, memory or loss are made once."""

@@ -31,13 +31,15 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped(Event):
-    """One optimizer step."""
+    """The optimizer steps since the last event of this kind: of one epoch, and each step is in one event."""
 
     epoch: int
     loss: float
+    """Mean over the steps."""
     lr: float
+    """Of the last step."""
     size: int
-    """Items of the batch, over all ranks."""
+    """Items of the steps' batches, over all ranks."""
     steps: int
     """Steps planned in all, as of now."""
     seconds: float
@@ -45,6 +47,7 @@ class Stepped(Event):
     waited: float
     """Seconds of those spent waiting for data."""
     logs: dict[str, float] = field(default_factory=dict)
+    """What the learner said of the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MAX_FAILURES = 3
 SPIKE = 8.0
 """How many times its usual distance from the running mean a loss must be above it to be a spike."""
+SPIKES_FROM = 50
+"""Losses after which that usual distance is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,7 @@ class _Loop:
         self.best: dict[str, torch.Tensor] = {}
         module: nn.Module = DistributedDataParallel(learner) if around.device.world > 1 else learner
         self.stepper = Stepper(module, self.optimizer, plan, around.device.device)
+        self.saved_at = time.monotonic()
 
     def _steps_of(self, epochs: int) -> int:
         return max(1, sum(self.loader.steps(e) for e in range(epochs)) if epochs <= 3 else self.loader.steps(0) * epochs)
@@ -128,9 +131,8 @@ class _Loop:
     def run(self) -> Generator[Event]:
         """Step through epochs until the plan is fulfilled."""
         reason = "completed"
-        saved_at = time.monotonic()
         while self.progress.step < self.progress.steps and reason == "completed":
-            failed = yield from self._epoch(saved_at)
+            failed = yield from self._epoch()
             if failed:
                 yield self._begin_again(failed)
                 continue
@@ -142,80 +144,75 @@ class _Loop:
         yield Saved(phase=self.plan.phase, step=self.progress.step, path=str(self.save(done=True)))
         yield Finished(phase=self.plan.phase, step=self.progress.step, reason=reason, seconds=self.progress.seconds)
 
-    def _epoch(self, saved_at: float) -> Generator[Event, None, str]:
+    def _epoch(self) -> Generator[Event, None, str]:
         """Yield the steps of one epoch; return a sentence where training failed."""
         now = self.progress
-        batches = self.loader.iterate(now.epoch, start=now.batch)
-        losses: list[torch.Tensor] = []
+        batches, ends = self.loader.iterate(now.epoch, start=now.batch), self.loader.steps(now.epoch)
         self.learner.train()
         try:
-            while now.step < now.steps:
+            while now.step < now.steps and now.batch < ends:
                 self._mark_stable()
                 with self.streams.active():  # once for several steps: swapping takes as long as half a step of a head
-                    out = self._steps(batches, losses)
-                if out is None:
-                    break
-                spike = self._spike(losses)
-                event, failed = self._report(losses, out.size, out.logs)
-                losses.clear()
+                    outs = self._steps(batches, ends)
+                loss = float(torch.stack([out.loss for out in outs]).mean())
+                spike = self._spike(loss, len(outs))
+                event, failed = self._report(loss, outs)
                 if failed:
                     return failed
                 yield event
                 if spike:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
-                if time.monotonic() - saved_at > self.plan.save_seconds:
-                    saved_at = time.monotonic()
+                if time.monotonic() - self.saved_at > self.plan.save_seconds:
+                    self.saved_at = time.monotonic()
                     path = self.save()
-                    now.aside += time.monotonic() - saved_at
+                    now.aside += time.monotonic() - self.saved_at
                     yield Saved(phase=self.plan.phase, step=now.step, path=path)
         finally:
             batches.close()
-        if now.batch >= self.loader.steps(now.epoch):
+        if now.batch >= ends:
             now.epoch, now.batch = now.epoch + 1, 0
         return ""
 
-    def _steps(self, batches: Iterator[Batch], losses: list[torch.Tensor]) -> StepOutput | None:
-        """Take steps up to one that is reported, adding their losses; return it, or None where the epoch is over before."""
-        now = self.progress
+    def _steps(self, batches: Iterator[Batch], ends: int) -> list[StepOutput]:
+        """Take steps up to one that is reported, as the last of an epoch of `ends` batches is: the next may never come."""
+        now, outs = self.progress, []
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            batch = next(batches)
             now.waited += time.perf_counter() - started
-            if batch is None:
-                return None
             self._set_lr()
-            out = self.stepper(batch)
-            losses.append(out.loss)
+            outs.append(self.stepper(batch))
             if self.average:
                 self.average.update(now.step)
             now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
             now.seconds += time.perf_counter() - started
             self._replan()
-            if now.step % self.plan.log_every == 0 or now.step >= now.steps:
-                return out
+            if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends:
+                return outs
 
-    def _spike(self, losses: list[torch.Tensor]) -> str:
-        """Return a sentence where the loss of the last steps stands out from the running mean; this rank's own."""
-        now, loss = self.progress, float(torch.stack(losses).mean())
+    def _spike(self, loss: float, steps: int) -> str:
+        """Return a sentence where the mean loss of the last steps stands out from the running mean; this rank's own."""
+        now = self.progress
         if not self.plan.spikes or now.smooth is None or not math.isfinite(loss):
             return ""
-        distance, spread = loss - now.smooth, now.spread
+        distance, spread = (loss - now.smooth) * math.sqrt(steps / self.plan.log_every), now.spread  # a mean of fewer strays farther
         now.spread = abs(distance) if spread is None else 0.95 * spread + 0.05 * min(abs(distance), 4 * spread)
-        if spread is None or now.step < 50 or distance < max(SPIKE * spread, 0.05 * abs(now.smooth)):
+        if spread is None or now.step < SPIKES_FROM * self.plan.log_every or distance < max(SPIKE * spread, 0.05 * abs(now.smooth)):
             return ""
         return f"loss spike at step {now.step}: {loss:.3g}, where the running mean is {now.smooth:.3g}; lower lr if they go on"
 
-    def _report(self, losses: list[torch.Tensor], size: int, logs: dict[str, float]) -> tuple[Stepped, str]:
+    def _report(self, loss: float, outs: list[StepOutput]) -> tuple[Stepped, str]:
         """Return the event of the steps since the last one, and why they failed if they did."""
         now, device = self.progress, self.around.device
-        loss, total = device.mean(float(torch.stack(losses).mean()), size)
+        loss, size = device.mean(loss, sum(out.size for out in outs))
         failed = ""
         if not math.isfinite(loss):
             failed = "the loss is not a number"
         elif now.smooth is not None and now.lowest is not None and now.step > 20 and now.smooth > 10 * now.lowest + 5:
             failed = f"the loss diverges (running mean {now.smooth:.3g}, lowest {now.lowest:.3g})"
         else:
-            now.smooth = loss if now.smooth is None else 0.9 * now.smooth + 0.1 * loss
+            weight = 0.1 * (len(outs) / self.plan.log_every)
+            now.smooth = loss if now.smooth is None else (1 - weight) * now.smooth + weight * loss
             now.lowest = now.smooth if now.lowest is None else min(now.lowest, now.smooth)
         event = Stepped(
             phase=self.plan.phase,
@@ -223,11 +220,11 @@ class _Loop:
             epoch=now.epoch,
             loss=loss,
             lr=self.optimizer.param_groups[-1]["lr"],
-            size=int(total),
+            size=int(size),
             steps=now.steps,
             seconds=now.seconds,
             waited=now.waited,
-            logs=logs,
+            logs=outs[-1].logs,
         )
         return event, failed
 

@@ -41,7 +41,7 @@ class Plan:
     budget: float | None = None
     """Seconds of training; the number of steps is planned, and planned again, to fill them."""
     log_every: int = 1
-    """Steps between Stepped events; each tells the mean loss since the one before."""
+    """Steps between Stepped events, but for one at the end of each epoch; each tells the mean loss since the one before."""
     evaluate_every: int = 1
     """Epochs between evaluations."""
     save_seconds: float = 30.0

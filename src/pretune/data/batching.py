@@ -1,0 +1,109 @@
+"""Which items make a batch, and in which order: decided by (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretune.data.dataset import Index, View
+
+_BUCKET = 50
+"""Batches' worth of items that are sorted by length together: enough to waste little, few enough to stay mixed."""
+
+_LONG = 256
+"""Positions of an item from which a batch takes fewer items, so that a few long ones do not exhaust memory."""
+
+
+def token_budget(view: View, size: int) -> int | None:
+    """Return the positions a batch of `size` items may have where items differ in length, else None."""
+    return None if view.lengths is None else _LONG * size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One process's part of what several do together."""
+
+    rank: int = 0
+    """Of this process, from 0."""
+    world: int = 1
+    """Number of processes."""
+
+    def dealt(self, items: Index) -> list[Index]:
+        """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
+        end = len(items) - len(items) % self.world
+        return [items[rank : end : self.world] for rank in range(self.world)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How a view's items are cut into batches."""
+
+    size: int | None = None
+    """Items in a batch; with `tokens`, at most."""
+    tokens: int | None = None
+    """Budget of a batch's size times its longest length; batches are made of items of like length."""
+    shuffle: bool = False
+    """A new order every epoch, for training; without it the view's own (by length with `tokens`), for evaluation."""
+    seed: int = 0
+    """Of the order."""
+    drop_last: bool = False
+    """Leave out a last batch that is not full."""
+
+    def __post_init__(self) -> None:
+        if self.size is None and self.tokens is None:
+            raise ValueError("batches need a size, a token budget, or both")
+
+    def plan(self, view: View, epoch: int, share: Share) -> list[Index]:
+        """Return one rank's batches in an epoch, as indices into the view.
+
+        Training ranks get the same number of batches; up to `world - 1` items sit out an epoch, others the next.
+        Evaluation ranks share all items, none twice; they may differ by one item.
+        """
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.tokens is None:
+            assert self.size is not None
+            return self._by_size(self._order(len(view), rng), self.size, share)
+        if view.lengths is None:
+            raise ValueError("a token budget needs a view whose items have lengths")
+        return self._by_length(self._order(len(view), rng), view.lengths, self.tokens, share, rng)
+
+    def _order(self, count: int, rng: np.random.Generator) -> Index:
+        return rng.permutation(count) if self.shuffle else np.arange(count)
+
+    def _mine(self, order: Index, share: Share) -> Index:
+        """Return a rank's items: equally many each in training, every one once in evaluation."""
+        return share.dealt(order)[share.rank] if self.shuffle else order[share.rank :: share.world]
+
+    def _by_size(self, order: Index, size: int, share: Share) -> list[Index]:
+        mine = self._mine(order, share)
+        plan = [mine[start : start + size] for start in range(0, len(mine), size)]
+        if self.drop_last and len(plan) > 1 and len(plan[-1]) < size:
+            plan.pop()
+        elif self.shuffle and size > 1 and len(plan) > 1 and len(plan[-1]) == 1:
+            lonely = plan.pop()  # batch norm cannot train on one item
+            plan[-1] = np.concatenate([plan[-1], lonely])
+        return plan
+
+    def _by_length(self, order: Index, lengths: Index, tokens: int, share: Share, rng: np.random.Generator) -> list[Index]:
+        if not self.shuffle:
+            return self._cut(self._mine(np.argsort(-lengths, kind="stable"), share), lengths, tokens)
+        mean = max(1.0, float(lengths.mean()))
+        bucket = int(_BUCKET * share.world * min(max(1.0, tokens / mean), self.size or np.inf))
+        groups: list[list[Index]] = []  # of batches of like length, one a rank: ranks step together
+        for start in range(0, len(order), bucket):
+            part = order[start : start + bucket]
+            batches = self._cut(part[np.argsort(-lengths[part], kind="stable")], lengths, tokens)
+            whole = len(batches) - len(batches) % share.world
+            groups += [batches[i : i + share.world] for i in range(0, whole, share.world)]
+            groups += [share.dealt(batch) for batch in batches[whole:] if len(batch) >= share.world]
+        return [groups[i][share.rank] for i in rng.permutation(len(groups))]
+
+    def _cut(self, order: Index, lengths: Index, tokens: int) -> list[Index]:
+        """Cut items that are sorted by falling length into batches within the budget; a longer item is a batch of its own."""
+        batches, start = [], 0
+        while start < len(order):
+            size = max(1, int(tokens // max(1, lengths[order[start]])))
+            batches.append(order[start : start + min(size, self.size or size)])
+            start += len(batches[-1])
+        return batches
