@@ -7,12 +7,13 @@ import math
 from dataclasses import dataclass, field
 
 from pretune.data import vocabulary
+from pretune.data.cells import TableCell
 from pretune.data.numbers import number
 from pretune.data.parts import part_of
 from pretune.data.records import Records, Value
 from pretune.data.table import Columns
 from pretune.errors import DataError, SettingError, did_you_mean
-from pretune.modalities._formats import modality_of
+from pretune.modalities._formats import kinds, modality_of
 
 _SAMPLE = 5000
 _FLAG = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
@@ -82,10 +83,10 @@ class _Column:
 
 
 def as_text(value: Value) -> str:
-    """Return a scalar as stripped text, '' for None, NaN and lists."""
+    """Return a scalar as stripped text, '' for None, NaN, lists and files."""
     if isinstance(value, str):
         return value.strip()
-    if value is None or isinstance(value, list | tuple | dict) or (isinstance(value, float) and math.isnan(value)):
+    if value is None or isinstance(value, list | tuple | dict | TableCell) or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
 
@@ -108,16 +109,20 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     roles = Roles()
     _find_split(roles, records, columns, wanted)
     _find_group(roles, records, columns, wanted)
-    roles.path = named(records, wanted.path, "path") or _find_path(columns, modality, wanted)
+    roles.path = (
+        named(records, wanted.path, "path") or _find_files(records, roles, modality, wanted) or _find_path(columns, modality, wanted)
+    )
     named_labels = _named_several(records, wanted.label, "label") if labelled else ()
     if roles.path is None or wanted.text:
         taken = {roles.split, roles.flag, roles.group, *named_labels, roles.path if wanted.text else None}
         roles.text = _named_several(records, wanted.text, "text") or _find_text(columns, taken)
     if roles.path is None and not roles.text:
         raise DataError(
-            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}). "
+            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}).{unfit(records)} "
             "Name it: path=COLUMN or text=COLUMN."
         )
+    if roles.path in records.opaque:
+        raise DataError(f"{records.path}: column {roles.path!r} {records.opaque[roles.path]}.")
     if labelled:
         roles.label = named_labels or _find_label(columns, {roles.path, *roles.text, roles.split, roles.flag, roles.group})
     return roles
@@ -150,6 +155,29 @@ def _named_several(records: Records, names: str | None, role: str) -> tuple[str,
 
 
 # --- names that are found ------------------------------------------------------------------------
+
+
+def choose_files(files: dict[str, str], wanted: Columns, modality: str | None) -> list[str]:
+    """Return the columns, of those that hold files, that may be the content: the one that was named, or any, the likeliest first."""
+    if modality == "text" or (wanted.text and not wanted.path):
+        return []
+    named_one = (wanted.path or "").strip().casefold()
+    fitting = [name for name, kind in files.items() if modality in (None, kind) and named_one in ("", name.casefold())]
+    return sorted(fitting, key=lambda name: vocabulary.plain(name) not in vocabulary.PATH)
+
+
+def unfit(records: Records) -> str:
+    """Return sentences about the columns that hold bytes and cannot be the content as things stand."""
+    held = [f"{name!r} holds {kinds()[kind].noun}" for name, kind in records.files.items()]
+    return "".join(f" {words}." for words in held + [f"{name!r} {why}" for name, why in records.opaque.items()])
+
+
+def _find_files(records: Records, roles: Roles, modality: str | None, wanted: Columns) -> str | None:
+    fitting = choose_files(records.files, wanted, modality)
+    if len(fitting) > 1:
+        others = ", ".join(fitting[1:])
+        roles.said.append(f"several columns of {records.name} hold files; {fitting[0]!r} was taken, path= takes another ({others}).")
+    return fitting[0] if fitting else None
 
 
 def _find_path(columns: dict[str, _Column], modality: str | None, wanted: Columns) -> str | None:
@@ -262,10 +290,13 @@ def sentence(records: Records, roles: Roles, labels: dict[str, int]) -> str:
         labels: number of distinct values of each label column.
     """
     used = roles.used()
-    shown = [
-        f"{role} is {name!r}" + (f" ({labels[name]} distinct values)" if role == "label" and name in labels else "")
-        for role, name in used.items()
-    ]
+    shown = [f"{role} is {name!r}{_about(records, role, name, labels)}" for role, name in used.items()]
     taken = {name for value in used.values() for name in value.split(",")} | set(used.values())
     rest = [name for name in records.columns if name not in taken]
     return f"{records.name}: {', '.join(shown)}" + (f"; not used: {', '.join(rest)}" if rest else "") + "."
+
+
+def _about(records: Records, role: str, name: str, labels: dict[str, int]) -> str:
+    if role == "label" and name in labels:
+        return f" ({labels[name]} distinct values)"
+    return f" ({kinds()[records.files[name]].noun} inside the table)" if role == "path" and name in records.files else ""
