@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _PIECE = 32
 """Files that are taken out of a table at a time."""
 _BUFFER = 1 << 20
-"""Bytes read from the disk at a time; without one Parquet reads a whole row group's column at once."""
+"""Bytes read from the disk at a time. Without it, or with pyarrow's `pre_buffer`, all of a column's row group is held at once: it may be
+the whole table. So it is one page and its dictionary, about a thousand cells each."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class ArrowFile:
         """Yield the rows of some columns; of Parquet (where 'image.bytes' is part of a column) at most `size` at a time."""
         with self._reading() as arrow:
             if self._is_parquet:
-                yield from arrow.parquet.ParquetFile(self.path, buffer_size=_BUFFER).iter_batches(size, columns=columns)
+                file = arrow.parquet.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False)
+                yield from file.iter_batches(size, columns=columns)
                 return
             with arrow.memory_map(str(self.path)) as source:
                 yield from _pieces(_ipc(arrow, source, [self.schema.get_field_index(name) for name in columns]))

@@ -102,5 +102,5 @@ class TableCell:
         raw = self.cells.read(self.index)
         if not raw:
             beside = f"; it only names {self.name}, which is not in the table" if self.name else ""
-            raise BadItem("empty_cell", f"holds nothing in the table's column {self.cells.column!r}{beside}")
+            raise BadItem("empty_cell", f"is empty in the table (column {self.cells.column!r}){beside}")
         return raw

@@ -116,7 +116,9 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     if roles.path is None or wanted.text:
         taken = {roles.split, roles.flag, roles.group, *named_labels, roles.path if wanted.text else None}
         roles.text = _named_several(records, wanted.text, "text") or _find_text(columns, taken)
-    if roles.path is None and not roles.text:
+    if roles.path is None and (
+        not roles.text or (records.opaque and not wanted.text and all(map(_is_label_name, map(vocabulary.plain, roles.text))))
+    ):
         raise DataError(
             f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}).{unfit(records)} "
             "Name it: path=COLUMN or text=COLUMN."
