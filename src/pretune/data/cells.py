@@ -78,7 +78,10 @@ class Cells:
 
     def _key(self) -> str:
         """Return what tells this state of the file from any other; its change time cannot be set by hand."""
-        state = self.table.stat()
+        try:
+            state = self.table.stat()
+        except OSError as error:
+            raise DataError(f"{self.table} could be read a moment ago and cannot be read now ({error.strerror}).") from None
         facts = [_FORMAT, str(self.table.absolute()), self.column, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 

@@ -41,13 +41,15 @@ class Records:
     """Columns made for files that hold nothing but their names."""
     opaque: dict[str, str] = field(default_factory=dict)
     """Column that holds bytes of which no item can be made -> why, continuing 'column …'."""
+    called: str = ""
+    """How people are told of the file where its name alone does not tell it from others: 'test/0000.parquet'."""
     said: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The file's name."""
-        return self.path.name
+        return self.called or self.path.name
 
     def id(self, index: int) -> str:
         """Return the id of a record that has no file: 'data.csv:17', by line."""

@@ -298,7 +298,11 @@ def _parts(tree: Tree, found: list[File], columns: Columns) -> list[manifests.Pa
         return None
     elif len(names) == 1:
         named = [(None, file) for _, file in named]
-    return [(part, read_records(tree.path(file), _names(columns))) for part, file in named]
+    parts: list[manifests.Part] = [(part, read_records(tree.path(file), _names(columns))) for part, file in named]
+    if len({file.parts[-1] for _, file in named}) < len(named):
+        for (_, records), (_, file) in zip(parts, named, strict=True):
+            records.called = file.id
+    return parts
 
 
 def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
