@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +21,25 @@ Split = Literal["train", "val", "test"]
 Layout = Literal["raw", "map", "sequence", "pooled"]
 
 
+class Cell(Protocol):
+    """A file that lies inside a table; it is read like a path."""
+
+    def read_bytes(self) -> bytes:
+        """Return the file's bytes.
+
+        Raises:
+            BadItem: the cell is empty.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One item of a data set, before anything is decoded."""
 
     id: str
     """Unique and readable: the path relative to the data root with '/', or 'data.csv:17'."""
-    path: Path | None = None
+    path: Path | Cell | None = None
     """The file that holds the content; None where `text` holds it."""
     text: tuple[str, ...] | None = None
     """Inline content: one string, or two for a sentence pair."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pretune.data.arrow_file import ArrowFile
+from pretune.data.cells import Cells, TableCell
 from pretune.data.parts import part_of
-from pretune.data.records import Records
-from pretune.errors import DataError, MissingExtra
-from pretune.modalities._formats import ending
+from pretune.data.records import Records, Value
+from pretune.errors import DataError
+from pretune.modalities._formats import file_kinds, kinds, modality_of, modality_of_bytes
 from pretune.types import Split
 
-if TYPE_CHECKING:
-    import pyarrow
+_PROBE = 16
+"""Cells by which it is told what a column of bytes holds."""
 
 
 def is_datasets_folder(folder: Path) -> bool:
@@ -36,13 +40,8 @@ def read_datasets_folder(folder: Path) -> list[tuple[Split | None, Records]]:
 
 
 def _read_saved(folder: Path) -> Records:
-    files = [folder / entry["filename"] for entry in _json(folder / "state.json").get("_data_files", [])]
-    features = _json(folder / "dataset_info.json").get("features") or {}
-    records = _records(folder, [_table(file) for file in files])
-    for column, feature in features.items():
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names"):
-            records.names[column] = list(feature["names"])
-    return records
+    files = [ArrowFile(folder / entry["filename"]) for entry in _json(folder / "state.json").get("_data_files", [])]
+    return _records(folder, files, _json(folder / "dataset_info.json").get("features") or {})
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -54,59 +53,94 @@ def _json(path: Path) -> dict[str, Any]:
 
 def read_arrow(path: Path) -> Records:
     """Return the records of one Parquet, Feather or Arrow file."""
-    return _records(path, [_table(path)])
+    file = ArrowFile(path)
+    return _records(path, [file], file.features)
 
 
-def _table(path: Path) -> pyarrow.Table:
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtra(f"reading {path.name} needs pyarrow", "parquet") from None
-    try:
-        if ending(path.name) in (".parquet", ".pq"):
-            return pyarrow.parquet.read_table(path)
-        with pyarrow.memory_map(str(path)) as source:
-            is_file = source.read(6) == b"ARROW1"
-            source.seek(0)
-            reader = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
-            return reader.read_all()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
-
-
-def _records(path: Path, tables: list[pyarrow.Table]) -> Records:
-    """Turn Arrow tables of one schema into records."""
-    columns = list(tables[0].column_names) if tables else []
-    for name in columns:
-        if "struct" in str(tables[0].schema.field(name).type) and "bytes" in str(tables[0].schema.field(name).type):
-            raise DataError(
-                f"{path}: column {name!r} holds files inside the table. Write them to a folder and give that, or a manifest of paths."
-            )
-    values = [list(row) for table in tables for row in zip(*(_plain(table.column(name)) for name in columns), strict=True)]
-    return Records(path=path, columns=columns, values=values, numbers=list(range(1, len(values) + 1)), word="record")
-
-
-def _plain(column: pyarrow.ChunkedArray) -> list[object]:
-    values = column.to_pylist()
-    return [("true" if v else "false") if isinstance(v, bool) else v for v in values]
+def files_inside(path: Path) -> dict[str, str]:
+    """Return the columns of one file that hold files themselves, and of which modality those are."""
+    file = ArrowFile(path)
+    found = {name: _kind(file, name, _heads(file, name), file.features) for name in file.schema.names if file.holds_bytes(name)}
+    return {name: kind for name, kind in found.items() if kind}
 
 
 def batches(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yield the records of a Parquet file a few thousand at a time.
+    """Yield the records of a Parquet file a few thousand at a time, without the columns that hold bytes.
 
     Raises:
         DataError: the file is broken.
         MissingExtra: pyarrow is not installed.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtra(f"reading {path.name} needs pyarrow", "parquet") from None
-    try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(4096):
-            yield batch.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
+    file = ArrowFile(path)
+    names = [name for name in file.schema.names if not file.has_bytes(name)]
+    for batch in file.batches(names, 4096):
+        yield batch.to_pylist()
+
+
+def _records(path: Path, files: list[ArrowFile], features: dict[str, Any]) -> Records:
+    """Turn files of one schema into records."""
+    columns = list(files[0].schema.names) if files else []
+    records = Records(path=path, columns=columns, values=[], numbers=[], word="record", names=_class_names(features))
+    for file in files:
+        _check_columns(file, columns)
+        contents = {name: _column(records, file, name, features) for name in columns}
+        records.values += [list(row) for row in zip(*contents.values(), strict=True)]
+    records.numbers = list(range(1, len(records.values) + 1))
+    return records
+
+
+def _check_columns(file: ArrowFile, columns: list[str]) -> None:
+    names = file.schema.names
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataError(f"{file.path} has two columns called {twice[0]!r}. Rename one.")
+    if set(names) != set(columns):
+        raise DataError(f"{file.path} has other columns ({', '.join(names)}) than the files before it ({', '.join(columns)}).")
+
+
+def _class_names(features: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the names that integers stand for by column, those of lists of integers too."""
+    found = {}
+    for column, feature in features.items():
+        inner = feature[0] if isinstance(feature, list) and feature else feature
+        inner = inner["feature"] if isinstance(inner, dict) and isinstance(inner.get("feature"), dict) else inner
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
+            found[column] = list(inner["names"])
+    return found
+
+
+def _column(records: Records, file: ArrowFile, name: str, features: dict[str, Any]) -> list[Value]:
+    """Return a column's values: cells where it holds files, None where it holds bytes of another kind."""
+    if not file.has_bytes(name):
+        return [("true" if value else "false") if isinstance(value, bool) else value for value in file.values(name)]
+    if not file.holds_bytes(name):
+        records.opaque[name] = f"holds {file.schema.field(name).type}; only one file per row can be read"
+        return [None] * file.count
+    names = file.cell_names(name)
+    heads = _heads(file, name)
+    if not heads and any(names):
+        records.linked.append(name)
+        return list(names)
+    kind = _kind(file, name, heads, features)
+    if kind is None:
+        wanted = " nor ".join(kinds()[modality].noun for modality in file_kinds())
+        records.opaque[name] = f"holds bytes that are neither {wanted} (the first: {heads[0][:12]!r})" if heads else "is empty in every row"
+        return [None] * file.count
+    records.files.setdefault(name, kind)
+    cells = Cells(table=file.path, column=name, count=file.count, nbytes=file.cell_bytes(name), stream=lambda: file.cells(name))
+    return [TableCell(cells, at, called) for at, called in enumerate(names)]
+
+
+def _heads(file: ArrowFile, column: str) -> list[bytes]:
+    """Return how the first files of a column begin."""
+    return [bytes(cell[:64]) for cell in islice(filter(len, file.cells(column)), _PROBE)]
+
+
+def _kind(file: ArrowFile, column: str, heads: list[bytes], features: dict[str, Any]) -> str | None:
+    """Return the modality that a column's files are of: what most show themselves, else their names, else what `datasets` noted."""
+    shown = list(filter(None, map(modality_of_bytes, heads))) or list(filter(None, map(modality_of, file.cell_names(column))))
+    if not heads or shown:
+        return Counter(shown).most_common(1)[0][0] if heads else None
+    noted = features.get(column)
+    kind = str(noted.get("_type")).casefold() if isinstance(noted, dict) else None
+    return kind if kind in file_kinds() else None

@@ -47,6 +47,16 @@ class Cache:
         self.root = Path(root or default).expanduser().absolute()
         self.limit = limit
 
+    @classmethod
+    def bounded(cls, root: Path | None = None, limit: int | None = None) -> Cache:
+        """Return a cache of `limit` bytes; of half of what the disk has left, what it holds already included, where that is None."""
+        cache = cls(root, limit)
+        if cache.limit is None:
+            there = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
+            held = sum(entry.bytes for entry in cache.entries())
+            cache.limit = (shutil.disk_usage(there).free + held) // 2
+        return cache
+
     def build(self, kind: str, key: str, make: Callable[[Path], object], whole: Callable[[Path], bool] | None = None) -> Path:
         """Return the entry's path, made by `make(path)` if it is absent or damaged.
 

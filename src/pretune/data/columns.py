@@ -7,12 +7,13 @@ import math
 from dataclasses import dataclass, field
 
 from pretune.data import vocabulary
+from pretune.data.cells import TableCell
 from pretune.data.numbers import number
 from pretune.data.parts import part_of
 from pretune.data.records import Records, Value
 from pretune.data.table import Columns
 from pretune.errors import DataError, SettingError, did_you_mean
-from pretune.modalities._formats import modality_of
+from pretune.modalities._formats import file_kinds, kinds, modality_of
 
 _SAMPLE = 5000
 _FLAG = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
@@ -82,10 +83,10 @@ class _Column:
 
 
 def as_text(value: Value) -> str:
-    """Return a scalar as stripped text, '' for None, NaN and lists."""
+    """Return a scalar as stripped text, '' for None, NaN, lists and files."""
     if isinstance(value, str):
         return value.strip()
-    if value is None or isinstance(value, list | tuple | dict) or (isinstance(value, float) and math.isnan(value)):
+    if value is None or isinstance(value, list | tuple | dict | TableCell) or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
 
@@ -100,26 +101,31 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
         labelled: whether a label column is looked for.
 
     Raises:
-        SettingError: a named column does not exist.
+        SettingError: a named column does not exist, or two are named for the content.
         DataError: no column holds the content.
     """
+    _check_content(wanted, modality)
     sample = records.values[:: max(1, len(records.values) // _SAMPLE)]
     columns = {name: _Column(name, [record[at] for record in sample]) for at, name in enumerate(records.columns)}
     roles = Roles()
     _find_split(roles, records, columns, wanted)
     _find_group(roles, records, columns, wanted)
-    roles.path = named(records, wanted.path, "path") or _find_path(columns, modality, wanted)
+    roles.path = (
+        named(records, wanted.path, "path") or _find_files(records, roles, modality, wanted) or _find_path(columns, modality, wanted)
+    )
     named_labels = _named_several(records, wanted.label, "label") if labelled else ()
-    if roles.path is None or wanted.text:
-        taken = {roles.split, roles.flag, roles.group, *named_labels, roles.path if wanted.text else None}
+    if roles.path is None:
+        taken = {roles.split, roles.flag, roles.group, *named_labels}
         roles.text = _named_several(records, wanted.text, "text") or _find_text(columns, taken)
-    if roles.path is None and not roles.text:
+    if roles.path is None and (not roles.text or _are_labels(records, roles, wanted)):
         raise DataError(
-            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}). "
+            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}).{unfit(records)} "
             "Name it: path=COLUMN or text=COLUMN."
         )
+    if roles.path in records.opaque:
+        raise DataError(f"{records.path}: column {roles.path!r} {records.opaque[roles.path]}.")
     if labelled:
-        roles.label = named_labels or _find_label(columns, {roles.path, *roles.text, roles.split, roles.flag, roles.group})
+        roles.label = named_labels or _find_label(records, roles, columns, {roles.path, *roles.text, roles.split, roles.flag, roles.group})
     return roles
 
 
@@ -152,8 +158,43 @@ def _named_several(records: Records, names: str | None, role: str) -> tuple[str,
 # --- names that are found ------------------------------------------------------------------------
 
 
+def _check_content(wanted: Columns, modality: str | None) -> None:
+    if wanted.text and wanted.path:
+        raise SettingError(f"path={wanted.path} and text={wanted.text} name two contents, and an item has one. Leave one of them out.")
+    if wanted.text and modality in file_kinds():
+        raise SettingError(f"text={wanted.text} would not be read: the items are {kinds()[modality].noun}. Leave it out.")
+
+
+def _are_labels(records: Records, roles: Roles, wanted: Columns) -> bool:
+    """Tell whether what was taken for texts, for want of anything else, is called a label, and the content is bytes of another kind."""
+    return bool(records.opaque) and not wanted.text and all(_is_label_name(vocabulary.plain(name)) for name in roles.text)
+
+
+def choose_files(files: dict[str, str], wanted: Columns, modality: str | None) -> list[str]:
+    """Return the columns, of those that hold files, that may be the content: the one that was named, or any, the likeliest first."""
+    if modality == "text" or (wanted.text and not wanted.path):
+        return []
+    named_one = (wanted.path or "").strip().casefold()
+    fitting = [name for name, kind in files.items() if modality in (None, kind) and named_one in ("", name.casefold())]
+    return sorted(fitting, key=lambda name: vocabulary.plain(name) not in vocabulary.PATH)
+
+
+def unfit(records: Records) -> str:
+    """Return sentences about the columns that hold bytes and cannot be the content as things stand."""
+    held = [f"{name!r} holds {kinds()[kind].noun}" for name, kind in records.files.items()]
+    return "".join(f" {words}." for words in held + [f"{name!r} {why}" for name, why in records.opaque.items()])
+
+
+def _find_files(records: Records, roles: Roles, modality: str | None, wanted: Columns) -> str | None:
+    fitting = choose_files(records.files, wanted, modality)
+    if len(fitting) > 1:
+        others = ", ".join(fitting[1:])
+        roles.said.append(f"several columns of {records.name} hold files; {fitting[0]!r} was taken, path= takes another ({others}).")
+    return fitting[0] if fitting else None
+
+
 def _find_path(columns: dict[str, _Column], modality: str | None, wanted: Columns) -> str | None:
-    if modality == "text" and wanted.text:
+    if modality in (None, "text") and wanted.text:
         return None
     files = [column for column in columns.values() if column.texts and column.media >= 0.5]
     files.sort(key=lambda column: (column.plain not in vocabulary.PATH, -column.media))
@@ -193,12 +234,18 @@ def _is_label_name(plain: str) -> bool:
     return plain in vocabulary.LABEL or any(token in _HINTS for token in plain.split("_"))
 
 
-def _find_label(columns: dict[str, _Column], taken: set[str | None]) -> tuple[str, ...]:
-    """Return the label column: by name, else few distinct words, else 0/1 columns, else a number."""
+def _find_label(records: Records, roles: Roles, columns: dict[str, _Column], taken: set[str | None]) -> tuple[str, ...]:
+    """Return the label column: by name, else one whose classes the file names, else few distinct words, 0/1 columns, a number."""
     free = [column for column in columns.values() if column.name not in taken and (column.texts or column.lists)]
     exact = [column for column in free if column.plain in vocabulary.LABEL]
     if exact:
         return (min(exact, key=lambda column: vocabulary.LABEL.index(str(column.plain))).name,)
+    declared = [column.name for column in free if column.name in records.names]
+    if len(declared) > 1:
+        others = ", ".join(declared[1:])
+        roles.said.append(f"{records.name} names classes in several columns; {declared[0]!r} was taken, label= takes another ({others}).")
+    if declared:
+        return (declared[0],)
     free = [column for column in free if not column.identifies]
     hinted = [column for column in free if _is_label_name(column.plain)]
     if len(hinted) == 1:
@@ -262,10 +309,13 @@ def sentence(records: Records, roles: Roles, labels: dict[str, int]) -> str:
         labels: number of distinct values of each label column.
     """
     used = roles.used()
-    shown = [
-        f"{role} is {name!r}" + (f" ({labels[name]} distinct values)" if role == "label" and name in labels else "")
-        for role, name in used.items()
-    ]
+    shown = [f"{role} is {name!r}{_about(records, role, name, labels)}" for role, name in used.items()]
     taken = {name for value in used.values() for name in value.split(",")} | set(used.values())
     rest = [name for name in records.columns if name not in taken]
     return f"{records.name}: {', '.join(shown)}" + (f"; not used: {', '.join(rest)}" if rest else "") + "."
+
+
+def _about(records: Records, role: str, name: str, labels: dict[str, int]) -> str:
+    if role == "label" and name in labels:
+        return f" ({labels[name]} distinct values)"
+    return f" ({kinds()[records.files[name]].noun} inside the table)" if role == "path" and name in records.files else ""

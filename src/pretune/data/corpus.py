@@ -160,7 +160,7 @@ def digests_of(row: Row) -> set[str]:
     """Return what a corpus would know a labelled text by: the whole of it, and each of a pair."""
     if row.text is not None:
         return {digest(text) for text in ("\n".join(row.text), *row.text)}
-    assert row.path is not None
+    assert isinstance(row.path, Path)
     return {digest("".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path))))}
 
 
@@ -263,7 +263,7 @@ def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
 
 
 def _row(row: Row, corpus: Corpus) -> Iterator[Piece]:
-    if row.path is None:
+    if not isinstance(row.path, Path):
         yield _encodings.replace_damage("\n".join(row.text or ())), True
     elif (codec := documents.codec_or_note(row.path, corpus.note)) is not None:
         yield from documents.text_file(row.path, codec)

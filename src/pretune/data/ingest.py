@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pretune.data.cache import Cache
+from pretune.data.cells import TableCell
 from pretune.data.prefetch import prefetch
 from pretune.data.store import Arrays, Info, NoRoom, Store, StoreWriter, shapes_of
 from pretune.data.streaming import StreamingStore, read
@@ -69,9 +70,11 @@ def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, p
         progress: called with (decoded, all) as decoding goes on.
 
     Raises:
-        DataError: a file changed between hashing and decoding.
+        DataError: a file changed between hashing and decoding, or the cache has no room for the files inside a table.
     """
     started = time.perf_counter()
+    for cells in {row.path.cells: None for row in rows if isinstance(row.path, TableCell)}:
+        cells.unpack(cache)
     sources, unread = _hash_all(rows, threads)
     decoding = _Decoding(sources=sources, modality=modality, cache=cache, threads=threads, progress=progress)
     notes: list[str] = []
@@ -125,6 +128,8 @@ def _hash(row: Row) -> _Source | tuple[str, str]:
         return "missing_file", f"does not exist ({row.path})"
     except OSError as error:
         return "unreadable", f"cannot be read ({error.strerror})"
+    except BadItem as bad:
+        return bad.reason, bad.detail
     return _Source(row=row, hash=hashlib.sha256(_as_bytes(raw)).hexdigest(), size=_size(raw))
 
 

@@ -56,6 +56,11 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
     if roles.path is None:
         table.said.append(f"{file.id} was not used: it names no files.")
         return None
+    if roles.path in records.files:
+        table.said.append(
+            f"{file.id} was not used: it holds files itself ({roles.path!r}), and the class folders were taken. Name it to take it."
+        )
+        return None
     locator = Locator(tree.root, lambda: tree)
     values = [as_text(value) for value in records.column(roles.path)]
     locator.settle(values)
@@ -152,7 +157,9 @@ def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], t
     if len(labels) > 1:
         parsed = target_parser.parse_flags(labels, task=task)
     else:
-        parsed = target_parser.parse(labels[roles.label[0]], roles.label[0], task=task, names=records.names.get(roles.label[0]))
+        names = records.names.get(roles.label[0])
+        values = [target_parser.named(value, names) for value in labels[roles.label[0]]] if names else labels[roles.label[0]]
+        parsed = target_parser.parse(values, roles.label[0], task=task, names=names)
     kept = []
     for row in table.rows:
         index = at.get(row.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from pretune.data import columns as finder
 from pretune.data import targets as target_parser
 from pretune.data import vocabulary
+from pretune.data.cells import TableCell
 from pretune.data.columns import Roles, as_text
 from pretune.data.parts import part_of
 from pretune.data.paths import Located, Locator
@@ -19,7 +20,7 @@ from pretune.data.targets import Problem, Targets
 from pretune.data.tree import Tree
 from pretune.errors import DataError
 from pretune.modalities._formats import file_kinds, kinds, modality_of
-from pretune.types import LedgerEntry, Row, Split, Target
+from pretune.types import Cell, LedgerEntry, Row, Split, Target
 
 Part = tuple[Split | None, Records]
 _INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
@@ -38,6 +39,8 @@ class _Draft:
     inputs: list[tuple[int, int, str]] = field(default_factory=list)
     """Part, line and id of every record, usable or not."""
     taken: set[str] = field(default_factory=set)
+    tells: bool = True
+    """Whether the names of files inside tables tell them apart."""
     repairs: list[LedgerEntry] = field(default_factory=list)
 
     def drop(self, item: str, reason: str, detail: str) -> None:
@@ -107,7 +110,10 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
         stem = finder.find_stems(lead, locator.stems())
         if stem is None:
             names = ", ".join(lead.columns)
-            raise DataError(f"{lead.path}: no column names {modality} files below {locator.root} (columns: {names}). Name it: path=COLUMN.")
+            raise DataError(
+                f"{lead.path}: no column names {modality} files below {locator.root} (columns: {names}).{finder.unfit(lead)} "
+                "Name it: path=COLUMN."
+            )
         return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
     return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
 
@@ -144,6 +150,8 @@ def _fits(table: Table, part: Split | None, records: Records, lead: Records, rol
 def _modality_of(lead: Records, roles: Roles) -> str:
     if roles.path is None:
         return "text"
+    if roles.path in lead.files:
+        return lead.files[roles.path]
     known = [kind for value in lead.column(roles.path) if (kind := modality_of(as_text(value)))]
     return max(kinds(), key=known.count) if known else "image"
 
@@ -155,8 +163,10 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
     table, roles = draft.table, draft.roles
     target_column = _targets(parts, roles, task) if labelled else None
     if roles.path:
-        values = [as_text(value) for _, records in parts for value in records.column(roles.path)]
-        moved = draft.locator.settle(values)
+        values = [value for _, records in parts for value in records.column(roles.path)]
+        names = Counter(value.name for value in values if isinstance(value, TableCell) and value.name)
+        draft.tells = not names or names.most_common(1)[0][1] == 1
+        moved = draft.locator.settle([as_text(value) for value in values])
         table.root = draft.locator.root
         table.said += [f"{parts[0][1].name}: {moved}."] if moved else []
     position = 0
@@ -180,8 +190,30 @@ def _targets(parts: list[Part], roles: Roles, task: str | None) -> Targets:
     labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
         return target_parser.parse_flags(labels, task=task)
-    names = next((records.names[roles.label[0]] for _, records in parts if roles.label[0] in records.names), None)
-    return target_parser.parse(labels[roles.label[0]], roles.label[0], task=task, names=names)
+    values, names, said = _by_name(parts, roles.label[0])
+    found = target_parser.parse(values, roles.label[0], task=task, names=names)
+    found.said += said
+    return found
+
+
+def _by_name(parts: list[Part], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
+    """Return the labels of all parts, the class names that integers among them stand for, and what is to be said of that.
+
+    Each table numbers its classes itself: two that do it differently are matched by name.
+    """
+    lists = [records.names[label] for _, records in parts if label in records.names]
+    if not lists:
+        return [value for _, records in parts for value in records.column(label)], None, []
+    values: list[Value] = []
+    said = []
+    for _, records in parts:
+        own = records.names.get(label)
+        if own is None:
+            said.append(f"{records.name} does not name its classes; its numbers were taken for those of the others.")
+        elif own != lists[0]:
+            said.append(f"{records.name} numbers its classes otherwise; they were matched by name.")
+        values += [target_parser.named(value, own or lists[0]) for value in records.column(label)]
+    return values, list(dict.fromkeys(name for one in lists for name in one)), said
 
 
 def _distinct(targets: Targets | None, roles: Roles) -> dict[str, int]:
@@ -195,9 +227,12 @@ def _add(
 ) -> None:
     """Add one record as a row, or say why not."""
     record, where, roles = records.values[at], records.where(at), draft.roles
-    located = _locate(draft, record, index) if roles.path else None
-    text = tuple(as_text(record[index[name]]) for name in roles.text) if located is None else None
-    item = _unique(draft, located.id if located and located.id else records.id(at), records, at)
+    cell = record[index[roles.path]] if roles.path else None
+    cell = cell if isinstance(cell, TableCell) else None
+    located = _locate(draft, record, index) if roles.path and cell is None else None
+    text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None
+    own = located.id if located else cell.name if cell and draft.tells else ""
+    item = _unique(draft, own or records.id(at), records, at)
     draft.inputs.append((order, records.numbers[at], item))
     fault = _content_fault(located, text)
     if fault is None and problem is not None and problem.action == "dropped":
@@ -214,7 +249,7 @@ def _add(
         draft.drop(item, "unknown_part", f"{where} has {strange!r} for {roles.split}, which is none of train, val, test")
         return
     group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
-    row = Row(id=item, path=located.path if located else None, text=text, target=target, split=split, group=group)
+    row = Row(id=item, path=located.path if located else cell, text=text, target=target, split=split, group=group)
     draft.entries.append((row, where))
 
 
@@ -269,7 +304,7 @@ def _settle_repeats(draft: _Draft) -> list[Row]:
     measurements of a number all stay; splits keep them together.
     """
     table = draft.table
-    by_path: dict[Path | None, list[tuple[Row, str]]] = defaultdict(list)
+    by_path: dict[Path | Cell | None, list[tuple[Row, str]]] = defaultdict(list)
     for row, where in draft.entries:
         by_path[row.path].append((row, where))
     if draft.roles.path is None or len(by_path) == len(draft.entries):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretune.data.records import is_manifest
 from pretune.data.tree import Tree, readable
 from pretune.modalities._formats import ending
 
@@ -131,8 +132,9 @@ class Locator:
         return by_stem | by_name
 
     def stems(self) -> set[str]:
-        """Return the names of all files below the root without folders and endings."""
-        return {posixpath.splitext(file.parts[-1])[0] for file in self._walk().files if ending(file.parts[-1])}
+        """Return the names of all files below the root but manifests, without folders and endings."""
+        names = [file.parts[-1] for file in self._walk().files]
+        return {posixpath.splitext(name)[0] for name in names if ending(name) and not is_manifest(name)}
 
     def _prefixes(self, value: str) -> set[str]:
         """Return the folders below which `value` exists."""

@@ -11,7 +11,7 @@ from pretune.modalities._formats import ending
 from pretune.types import LedgerEntry
 
 Value = object
-"""str, int, float, bool, None or a list of those; CSV gives str only."""
+"""str, int, float, bool, None or a list of those; CSV gives str only. A `TableCell` where a table holds the file itself."""
 
 DELIMITED = frozenset((".csv", ".tsv", ".tab", ".psv"))
 JSON = frozenset((".json", ".jsonl", ".ndjson"))
@@ -35,13 +35,21 @@ class Records:
     """CSV: number of each record counted from 1 without the header."""
     names: dict[str, list[str]] = field(default_factory=dict)
     """Column -> class names that its integers stand for, where the file says so."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Column whose values are files themselves -> their modality."""
+    linked: list[str] = field(default_factory=list)
+    """Columns made for files that hold nothing but their names."""
+    opaque: dict[str, str] = field(default_factory=dict)
+    """Column that holds bytes of which no item can be made -> why, continuing 'column …'."""
+    called: str = ""
+    """How people are told of the file where its name alone does not tell it from others: 'test/0000.parquet'."""
     said: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The file's name."""
-        return self.path.name
+        return self.called or self.path.name
 
     def id(self, index: int) -> str:
         """Return the id of a record that has no file: 'data.csv:17', by line."""

@@ -8,14 +8,15 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from pretune.data import arrow, classes, folders, joins, manifests
+from pretune.data import arrow, classes, folders, joins, manifests, shards
+from pretune.data.columns import choose_files
 from pretune.data.folders import Layout
-from pretune.data.parts import part_of_file
-from pretune.data.records import is_manifest, read_records
+from pretune.data.parts import part_of_folder
+from pretune.data.records import ARROW, is_manifest, read_records
 from pretune.data.table import Columns, Table
 from pretune.data.targets import check_task
 from pretune.data.tree import File, Tree, walk
-from pretune.errors import DataError, SettingError, did_you_mean
+from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.modalities._encodings import damaged
 from pretune.modalities._formats import ending, file_kinds, kinds, modality_of
 from pretune.types import LedgerEntry, Row
@@ -87,8 +88,11 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
 def modality_at(path: Path, columns: Columns = _FOUND) -> str:
     """Return what the data under a path are, labelled or not: image, audio or text."""
     path = _existing(path)
-    if path.is_dir():
-        return _detect_modality(walk(path))
+    tree = walk(path) if path.is_dir() else None
+    if tree is not None:
+        return _inside(tree, columns, []) or _detect_modality(tree)
+    if ending(path.name) in ARROW and (inside := choose_files(found := arrow.files_inside(path), columns, None)):
+        return found[inside[0]]
     if not is_manifest(path.name) or ending(path.name) in (".jsonl", ".parquet"):
         return modality_of(path.name) or "text"
     try:
@@ -125,6 +129,27 @@ def _detect_modality(tree: Tree) -> str:
     counts = Counter({kind: len(tree.media(kind)) for kind in file_kinds()})
     kind, count = counts.most_common(1)[0]
     return kind if count else "text"
+
+
+def _inside(tree: Tree, columns: Columns, said: list[str]) -> str | None:
+    """Return the modality of the files inside the first table of a folder, None where it holds none.
+
+    A table that cannot be read is only mentioned where there are files beside it, which may be all that is meant.
+    """
+    if arrow.is_datasets_folder(tree.root):
+        first = next((file for file in tree.files if ending(file.parts[-1]) == ".arrow"), None)
+    else:
+        first = next((file for file in _manifests(tree) if shards.is_arrow(file)), None)
+    if first is None:
+        return None
+    try:
+        found = arrow.files_inside(tree.path(first))
+    except (DataError, MissingExtra) as error:
+        if _detect_modality(tree) == "text":
+            raise
+        said.append(f"{first.id} was not used: {error}")
+        return None
+    return next((found[name] for name in choose_files(found, columns, None)), None)
 
 
 def nothing_found(tree: Tree, modality: str | None) -> DataError:
@@ -182,13 +207,15 @@ def _lines_of(path: Path) -> Table:
 
 def _read_folder(path: Path, columns: Columns, task: str | None, modality: str | None) -> Table:
     if arrow.is_datasets_folder(path):
-        return _build(arrow.read_datasets_folder(path), walk(path), columns, task, "text")
+        parts = arrow.read_datasets_folder(path)
+        holds_files = any(choose_files(records.files, columns, modality) or records.linked for _, records in parts)
+        return _build(parts, walk(path), columns, task, modality if holds_files else "text")
     tree = walk(path)
     kind = modality or _detect_modality(tree)
     found = _manifests(tree)
     layout = folders.find_layout(tree, kind)
     names = _class_names(tree, kind, layout)
-    if columns.label and any(part_of_file(Path(file.parts[-1]).stem) == "train" for file in found):
+    if columns.label and any(shards.part_of_table(file) == "train" for file in found):
         return _read_manifests(tree, found, columns, task, modality)
     if layout and _are_classes(tree, kind, layout, names):
         table = folders.read_folders(tree, kind, layout)
@@ -229,27 +256,28 @@ def _text_error(tree: Tree, modality: str | None) -> DataError:
 
 
 def _manifests(tree: Tree) -> list[File]:
-    """Return the manifests in the root, else those of the one folder that holds any nearest to it."""
+    """Return the manifests in the root, else those of the one folder that holds any nearest to it, or of the folders of the parts."""
     files = [file for file in tree.files if is_manifest(file.parts[-1]) and file.parts[-1] not in _NOT_TABLES]
     if not files:
         return []
     depth = min(len(file.parts) for file in files)
     nearest = [file for file in files if len(file.parts) == depth]
-    return nearest if len({file.parts[:-1] for file in nearest}) == 1 else []
+    if len({file.parts[:-1] for file in nearest}) == 1:
+        return nearest
+    of_parts = len({file.parts[:-2] for file in nearest}) == 1 and all(part_of_folder(file.parts[-2]) for file in nearest)
+    return nearest if of_parts and all(map(shards.is_arrow, nearest)) else []
 
 
 def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str | None, modality: str | None) -> Table:
     """Read train and test manifests together, else the only manifest, else the only one that fits."""
-    wanted = _names(columns)
-    named = [(part_of_file(Path(file.parts[-1]).stem), file) for file in found]
-    if sum(part == "train" for part, _ in named):
-        parts: list[manifests.Part] = [(part, read_records(tree.path(file), wanted)) for part, file in named if part]
+    parts = _parts(tree, found, columns)
+    if parts is not None:
         table = _build(parts, tree, columns, task, modality)
-        others = [file.id for part, file in named if part is None]
+        used = {records.path for _, records in parts}
+        others = [file.id for file in found if tree.path(file) not in used]
         table.said += [f"not used, as their names say no part: {', '.join(others)}."] if others else []
+        table.findings += shards.missing(found)
         return table
-    if len(found) == 1:
-        return _build([(None, read_records(tree.path(found[0]), wanted))], tree, columns, task, modality)
     usable = [table for file in found for table in [_try(tree, file, columns, task, modality)] if table]
     if len(usable) != 1:
         names = ", ".join(file.id for file in found[:8])
@@ -258,6 +286,23 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
             f"Name one, for example {tree.path(found[0])}."
         )
     return usable[0]
+
+
+def _parts(tree: Tree, found: list[File], columns: Columns) -> list[manifests.Part] | None:
+    """Read those manifests of a folder that are meant together: train and others, pieces of one table, or the only one."""
+    named = [(shards.part_of_table(file), file) for file in found]
+    names = {part for part, _ in named}
+    if "train" in names:
+        named = [(part, file) for part, file in named if part]
+    elif not shards.are_one(found) and len(found) != 1:
+        return None
+    elif len(names) == 1:
+        named = [(None, file) for _, file in named]
+    parts: list[manifests.Part] = [(part, read_records(tree.path(file), _names(columns))) for part, file in named]
+    if len({file.parts[-1] for _, file in named}) < len(named):
+        for (_, records), (_, file) in zip(parts, named, strict=True):
+            records.called = file.id
+    return parts
 
 
 def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
@@ -286,18 +331,24 @@ def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str 
 def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
     tree = walk(path)
     files = tree.media(modality)
+    said = tree.said()
+    if files and _inside(tree, columns, said) == modality:
+        raise DataError(
+            f"{path} holds {len(files)} {kinds()[modality].noun} ({files[0].id} …) and tables with {kinds()[modality].noun} inside. "
+            "Give the folder or the table that is meant."
+        )
     if files:
         rows = [Row(id=file.id, path=tree.path(file)) for file in files]
         ledger = tree.ledger(modality)
         inputs = sorted([row.id for row in rows] + [entry.item for entry in ledger])
-        return Table(
-            rows=rows, modality=modality, task=None, root=path, layout="bare folder", ledger=ledger, said=tree.said(), inputs=inputs
-        )
+        return Table(rows=rows, modality=modality, task=None, root=path, layout="bare folder", ledger=ledger, said=said, inputs=inputs)
     found = _manifests(tree)
-    if len(found) != 1:
+    parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else _parts(tree, found, columns) if found else None
+    if parts is None:
         raise nothing_found(tree, modality)
-    records = read_records(tree.path(found[0]), _names(columns))
-    return manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False)
+    table = manifests.build(parts, path, lambda: tree, columns, modality=modality, labelled=False)
+    table.findings += shards.missing(found)
+    return table
 
 
 # --- settings that any source obeys --------------------------------------------------------------

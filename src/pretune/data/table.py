@@ -18,7 +18,7 @@ class Columns:
     text: str | None = None
     """Column with the text; two, separated by a comma, for sentence pairs."""
     path: str | None = None
-    """Column with the file names."""
+    """Column with the file names, or with the files themselves."""
     group: str | None = None
     """Column whose equal values stay on one side of a split, or a pattern with one capture group over the item's id."""
     split: str | None = None

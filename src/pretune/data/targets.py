@@ -85,16 +85,18 @@ def parse(values: list[Value], column: str, *, task: str | None = None, names: l
         values: as read, None where missing.
         column: its name, for messages.
         task: classification, multilabel or regression; None infers it.
-        names: class names that integers stand for.
+        names: class names that `named` has put for integers; those it left stand for none.
 
     Raises:
         SettingError: `task` is unknown.
     """
     check_task(task)
+    if names:
+        return _with_names(values, names, parse([None if _unnamed(value) else value for value in values], column, task=task), column)
     lists = _as_lists(values)
     if lists is not None and task != "regression":
         return _from_lists(lists, column)
-    texts = _texts([_named(value, names) for value in values])
+    texts = _texts(values)
     present = [text for text in texts if text and text.casefold() not in _MISSING]
     sure = [text for text in present if text.casefold() not in _MAYBE_MISSING and text not in ("-", "?")]
     if task == "regression" or (task is None and is_measured(sure, quantity=plain(column) in QUANTITY)):
@@ -111,10 +113,28 @@ def check_task(task: str | None) -> None:
         raise SettingError(f"task cannot be {task!r}. Known: {', '.join(TASKS)}.")
 
 
-def _named(value: Value, names: list[str] | None) -> Value:
-    if names and isinstance(value, int) and not isinstance(value, bool):
-        return names[value] if 0 <= value < len(names) else None  # -1 is `datasets`' missing label
-    return value
+def named(value: Value, names: list[str]) -> Value:
+    """Return the class that a number stands for (of a list, those of its numbers); numbers that stand for none stay, -1 is no label."""
+    if isinstance(value, list | tuple):
+        return [named(one, names) for one in value]
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None if value == -1 else value
+
+
+def _unnamed(value: Value) -> list[int]:
+    """Return the numbers that stand for no class."""
+    return [one for one in (value if isinstance(value, list | tuple) else [value]) if isinstance(one, int) and not isinstance(one, bool)]
+
+
+def _with_names(values: list[Value], names: list[str], out: Targets, column: str) -> Targets:
+    """Say that numbers stand for names, and drop those that stand for none."""
+    shown = ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "")
+    out.said.insert(0, f"the numbers in {column!r} stand for the class names that the table gives: {shown}.")
+    for index, value in enumerate(values):
+        if _unnamed(value):
+            _drop(out, index, "unknown_label", f"has the label {_unnamed(value)[0]}, but the table names {len(names)} classes, from 0 on")
+    return out
 
 
 def _texts(values: list[Value]) -> list[str]:

@@ -24,7 +24,7 @@ from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
 from pretune.training.step import autocast
-from pretune.types import Features, Row
+from pretune.types import Cell, Features, Row
 
 BATCH = 32
 
@@ -111,7 +111,7 @@ class Predictor:
         return registry.name_of(self.modality)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | Cell) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

@@ -46,6 +46,42 @@ _OWN = {
     "text": Kind(endings=TEXT, common=".txt", unit="text", noun="texts"),
 }
 
+_SIGNATURES = {
+    "image": (
+        (0, b"\xff\xd8\xff"),
+        (0, b"\x89PNG"),
+        (0, b"GIF8"),
+        (8, b"WEBP"),
+        (0, b"II*\0"),
+        (0, b"MM\0*"),
+        (4, b"jP  "),
+        (0, b"\xff\x4f\xff\x51"),
+        (4, b"ftypavif"),
+        (4, b"ftypavis"),
+        (4, b"ftyphei"),
+        (4, b"ftypmif1"),
+        (0, b"8BPS"),
+        (0, b"qoif"),
+        (0, b"DDS "),
+        (0, b"\0\0\1\0"),
+        *((0, b"P%d%c" % (number, space)) for number in range(1, 7) for space in b" \n"),
+    ),
+    "audio": (
+        (8, b"WAVE"),
+        (0, b"fLaC"),
+        (0, b"OggS"),
+        (0, b"ID3"),
+        *((0, bytes((0xFF, second))) for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xF1, 0xF9)),
+        (8, b"AIFF"),
+        (8, b"AIFC"),
+        (0, b".snd"),
+        (0, b"caff"),
+        (4, b"ftypM4A"),
+        (0, b"#!AMR"),
+    ),
+}
+"""Where files of our own modalities have which bytes."""
+
 _JUNK = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r", "__pycache__"))
 
 
@@ -84,3 +120,10 @@ def _by_ending() -> dict[str, str]:
 def modality_of(name: str) -> str | None:
     """Return the modality a file name belongs to by its ending, None for any other file."""
     return _by_ending().get(ending(name))
+
+
+def modality_of_bytes(raw: bytes) -> str | None:
+    """Return the modality that a file's first bytes show; None where they show none."""
+    if raw[:2] == b"BM" and raw[6:10] == bytes(4):  # two letters alone would be found in many a text
+        return "image"
+    return next((name for name, marks in _SIGNATURES.items() if any(raw[at : at + len(mark)] == mark for at, mark in marks)), None)

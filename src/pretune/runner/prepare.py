@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -75,12 +74,7 @@ def threads(recipe: Placed) -> int:
 
 def open_cache(recipe: Placed) -> Cache:
     """Return the cache the recipe names, or the person's own."""
-    cache = Cache(recipe.place.cache, recipe.place.cache_size)
-    if cache.limit is None:
-        there = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
-        held = sum(entry.bytes for entry in cache.entries())
-        cache.limit = (shutil.disk_usage(there).free + held) // 2
-    return cache
+    return Cache.bounded(recipe.place.cache, recipe.place.cache_size)
 
 
 def plain_modality(table: Table) -> Modality:

@@ -1,0 +1,57 @@
+"""Tables that were cut into several files: which belong together, which part each is of, which are missing."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import islice
+from pathlib import PurePath
+
+from pretune.data.parts import part_of, part_of_file, part_of_folder
+from pretune.data.records import ARROW
+from pretune.data.tree import File
+from pretune.modalities._formats import ending
+from pretune.types import Finding, Split
+
+_OF = re.compile(r"(.*?)(\d+)(-of-)(\d+)(\.\w+)")
+
+
+def is_arrow(file: File) -> bool:
+    """Tell whether a file is a Parquet or Arrow table."""
+    return ending(file.parts[-1]) in ARROW
+
+
+def part_of_table(file: File) -> Split | None:
+    """Return the part that a manifest's name stands for, or, of a Parquet or Arrow table, its folder's: 'test/0000.parquet'."""
+    named = part_of_file(PurePath(file.parts[-1]).stem)
+    return part_of_folder(file.parts[-2]) if named is None and is_arrow(file) and len(file.parts) > 1 else named
+
+
+def are_one(files: list[File]) -> bool:
+    """Tell whether tables are pieces of one: called alike but for numbers and the words for parts."""
+    return all(map(is_arrow, files)) and len({_pattern(file.parts[-1]) for file in files}) == 1
+
+
+def missing(files: list[File]) -> list[Finding]:
+    """Return a warning where names count pieces ('train-00000-of-00002') that are not all there."""
+    there: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for file in files:
+        if match := _OF.fullmatch(file.id):
+            start, number, of, total, end = match.groups()
+            there[start, of, total, end, str(len(number))].add(int(number))
+    lost, count = [], 0
+    for (start, of, total, end, width), numbers in there.items():
+        first = int(0 not in numbers and int(total) in numbers)
+        absent = (number for number in range(first, first + int(total)) if number not in numbers)
+        lost += [f"{start}{number:0{int(width)}d}{of}{total}{end}" for number in islice(absent, 100)]
+        count += max(0, int(total) - len(numbers))
+    if not lost:
+        return []
+    shown = ", ".join(lost[:5]) + (" …" if count > 5 else "")
+    message = f"{count} piece(s) of the data that the file names count are not there: {shown}. What is there was used."
+    return [Finding(kind="missing_shards", severity="warning", message=message, items=tuple(lost))]
+
+
+def _pattern(name: str) -> tuple[str, ...]:
+    tokens = re.split(r"[\W_]+", name.casefold())
+    return tuple("0" if token.isdecimal() else token for token in tokens if part_of(token) is None)
