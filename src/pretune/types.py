@@ -134,6 +134,21 @@ class StepOutput:
     logs: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """One process's part of what several do together."""
+
+    rank: int = 0
+    """Of this process, from 0."""
+    world: int = 1
+    """Number of processes."""
+
+    def dealt(self, items: np.ndarray) -> list[np.ndarray]:
+        """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
+        end = len(items) - len(items) % self.world
+        return [items[rank : end : self.world] for rank in range(self.world)]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParamGroup:
     """Parameters that learn alike, by name; the optimizer's and the checkpoint's unit."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretune.data.dataset import Index, View
+from pretune.types import Share
 
 _BUCKET = 50
 """Batches' worth of items that are sorted by length together: enough to waste little, few enough to stay mixed."""
@@ -18,21 +19,6 @@ _LONG = 256
 def token_budget(view: View, size: int) -> int | None:
     """Return the positions a batch of `size` items may have where items differ in length, else None."""
     return None if view.lengths is None else _LONG * size
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """One process's part of what several do together."""
-
-    rank: int = 0
-    """Of this process, from 0."""
-    world: int = 1
-    """Number of processes."""
-
-    def dealt(self, items: Index) -> list[Index]:
-        """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
-        end = len(items) - len(items) % self.world
-        return [items[rank : end : self.world] for rank in range(self.world)]
 
 
 @dataclass(frozen=True, kw_only=True)

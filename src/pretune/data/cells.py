@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 from pretune.data.cache import Cache
 from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.errors import BadItem, DataError
+from pretune.types import Row
 
 KIND = "cells"
 """The cache's folder of what was unpacked."""
@@ -107,3 +108,13 @@ class TableCell:
             beside = f"; it only names {self.name}, which is not in the table" if self.name else ""
             raise BadItem("empty_cell", f"is empty in the table (column {self.cells.column!r}){beside}")
         return raw
+
+
+def unpack(rows: Iterable[Row], cache: Cache) -> None:
+    """Put the files that rows have inside tables into a cache, before any is read; nothing is done twice.
+
+    Raises:
+        DataError: there is no room for them, or a table has changed since it was read.
+    """
+    for cells in {row.path.cells: None for row in rows if isinstance(row.path, TableCell)}:
+        cells.unpack(cache)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pretune.data.cache import Cache
-from pretune.data.cells import TableCell
+from pretune.data.cells import unpack
 from pretune.data.prefetch import prefetch
 from pretune.data.store import Arrays, Info, NoRoom, Store, StoreWriter, shapes_of
 from pretune.data.streaming import StreamingStore, read
@@ -73,8 +73,7 @@ def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, p
         DataError: a file changed between hashing and decoding, or the cache has no room for the files inside a table.
     """
     started = time.perf_counter()
-    for cells in {row.path.cells: None for row in rows if isinstance(row.path, TableCell)}:
-        cells.unpack(cache)
+    unpack(rows, cache)
     sources, unread = _hash_all(rows, threads)
     decoding = _Decoding(sources=sources, modality=modality, cache=cache, threads=threads, progress=progress)
     notes: list[str] = []

@@ -17,6 +17,7 @@ from pretune.data import corpus as corpora
 from pretune.data import sources, splits
 from pretune.data.augmented import AugmentedView
 from pretune.data.cache import Cache
+from pretune.data.cells import unpack
 from pretune.data.corpus import Corpus
 from pretune.data.dataset import StoreView, View
 from pretune.data.ingest import Ingested, ingest
@@ -148,6 +149,7 @@ def item_material(
     said = [line for table in tables for line in table.said] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
     unit = backbone.modality.unit
+    unpack(rows, cache)
     backbone, line = fitted_to_small(backbone, rows, named=recipe.backbone, inputs=recipe.inputs, seed=recipe.training.seed)
     said += [line] if line else []
     backbone = objective.fitted(backbone) if isinstance(objective, FitsStudent) else backbone

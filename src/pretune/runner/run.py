@@ -15,6 +15,7 @@ from pretune.augmentations import Augmentation, preset
 from pretune.backbones import Backbone
 from pretune.data import sources
 from pretune.data.cache import Cache
+from pretune.data.cells import unpack
 from pretune.data.loader import Loader
 from pretune.data.table import Table
 from pretune.errors import Interrupted, SettingError
@@ -151,6 +152,7 @@ class _Run:
         set_inputs(backbone, self.recipe.inputs)
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
+        unpack(table.rows, self.cache)
         learned = [row for row in table.rows if row.split in (None, "train")]
         backbone, said = fitted_to_small(backbone, learned, named=self.recipe.backbone, inputs=self.recipe.inputs, seed=seed)
         if said:
