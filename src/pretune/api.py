@@ -18,6 +18,7 @@ from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import DataError
 from pretune.evaluation import intervals
+from pretune.modalities._encodings import replace_damage
 from pretune.models.learner import Loss
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.pretraining import Pretraining
@@ -133,10 +134,10 @@ def generate(run: str | Path, prompt: str = "", **settings: Any) -> list[Sample]
 
     Args:
         run: a finished pretraining run's folder.
-        prompt: a text to go on from, or the name of a class.
+        prompt: a text to go on from, or with <mask> where something is missing, or the name of a class.
         settings: count, length, temperature, top_k, top_p, seed.
     """
-    return Generator(Path(run)).generate(config.build(Wanted, {"prompt": prompt, **settings}))
+    return Generator(Path(run)).generate(config.build(Wanted, {"prompt": replace_damage(str(prompt)), **settings}))
 
 
 def save_sample(sample: Sample, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretune.data.parts import part_of
 from pretune.data.records import Records
-from pretune.errors import DataError, MissingExtra
+from pretune.errors import BadItem, DataError, MissingExtra
 from pretune.modalities._formats import ending
 from pretune.types import Split
 
@@ -73,7 +73,7 @@ def _table(path: Path) -> pyarrow.Table:
             reader = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
             return reader.read_all()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
+        raise DataError(f"{path} cannot be read: {str(error).rstrip('.')}.") from None
 
 
 def _records(path: Path, tables: list[pyarrow.Table]) -> Records:
@@ -97,7 +97,7 @@ def batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the records of a Parquet file a few thousand at a time.
 
     Raises:
-        DataError: the file is broken.
+        BadItem: the file is broken.
         MissingExtra: pyarrow is not installed.
     """
     try:
@@ -109,4 +109,4 @@ def batches(path: Path) -> Iterator[list[dict[str, Any]]]:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(4096):
             yield batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}.") from None
+        raise BadItem("damaged", f"cannot be read: {str(error).rstrip('.')}") from None

@@ -47,12 +47,16 @@ class Denoising:
 
     def learner(self, backbone: Backbone) -> DenoisingLearner:
         """Return the learner; the network must look both ways and give features of every token."""
+        self.check(backbone)
+        return DenoisingLearner(backbone, self)
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuse a network that looks back only, or gives no features of single tokens."""
         if backbone.causal or backbone.layout != "sequence":
             raise SettingError(
                 "objective=denoising needs a network that looks both ways and gives features of every token, such as "
                 f"scratch:transformer; {backbone.builder.id} does not."
             )
-        return DenoisingLearner(backbone, self)
 
 
 class DenoisingLearner(PretextLearner):

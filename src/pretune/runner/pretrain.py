@@ -18,10 +18,10 @@ from pretune.data.tokens import BlockView
 from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, PretextLearner, Suggested
-from pretune.objectives._base import suggestion
+from pretune.objectives._base import ChecksNetwork, suggestion
 from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
-from pretune.runner import pretrained
+from pretune.runner import extending, pretrained
 from pretune.runner.commands import resume_line
 from pretune.runner.folder import open_folder, recorded
 from pretune.runner.inputs import set_inputs
@@ -106,10 +106,12 @@ class _Pretraining:
     def carry_out(self) -> Pretrained:
         """Do everything; return what came of it."""
         kind = sources.modality_at(Path(self.recipe.data), self.recipe.columns)
-        objective = self.recipe.objective or registry.load("objectives", DEFAULTS[kind])()
+        objective = self._objective(kind)
         name = registry.name_of(objective)
         suggested = suggestion(objective, name, kind)
         backbone = self._backbone(suggested, kind)
+        if isinstance(objective, ChecksNetwork):
+            objective.check(backbone)
         fresh = self._is_fresh(backbone)
         suggested = suggested if fresh else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
@@ -121,7 +123,7 @@ class _Pretraining:
         tell_classes(learner, material.classes)
         learner = learner.to(self.device.device)
         if self.device.first:
-            self._write_opening(folder, objective, material, resumed, fresh)
+            self._write_opening(folder, objective, material, resumed, fresh, suggested)
         work = self._work(folder, learner, material, suggested)
         self._train(work, folder, resumed)
         metrics = self._record(work, folder, objective)
@@ -129,6 +131,16 @@ class _Pretraining:
         return Pretrained(folder=folder, metrics=metrics, reconstructions=self._reconstructions(work) if metrics else [])
 
     # --- before training ---------------------------------------------------------------------
+
+    def _objective(self, kind: str) -> Objective:
+        """Return what is learned; an extended run goes on with what it was learning, and with its optimizer's state."""
+        given = self.recipe.objective
+        if not self.recipe.extend:
+            return given or registry.load("objectives", DEFAULTS[kind])()
+        before = extending.read(self.recipe)
+        for line in before.differing(self.recipe):
+            self.reporter.warn(line)
+        return before.objective
 
     def _backbone(self, suggested: Suggested, kind: str) -> Backbone:
         torch.manual_seed(self.recipe.training.seed)
@@ -139,27 +151,28 @@ class _Pretraining:
         size = self.recipe.inputs.image_size
         backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
         set_inputs(backbone, self.recipe.inputs)
-        chosen = "" if self.recipe.backbone else " (suggested by the objective)"
+        chosen = "" if self.recipe.backbone or extended else " (suggested by the objective)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone
 
     def _is_fresh(self, backbone: Backbone) -> bool:
         """Tell whether training begins with fresh weights; an extended run is trained on as it began."""
-        if self.recipe.extend:
-            return RunDir(Path(self.recipe.extend)).read_json("recipe.json")["resolved"]["fresh"]
-        return backbone.report is None
+        return extending.read(self.recipe).fresh if self.recipe.extend else backbone.report is None
 
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
         if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
 
-    def _write_opening(self, folder: RunDir, objective: Objective, material: Material, resumed: bool, fresh: bool) -> None:
+    def _write_opening(
+        self, folder: RunDir, objective: Objective, material: Material, resumed: bool, fresh: bool, suggested: Suggested
+    ) -> None:
         resolved = {
             "fresh": fresh,
             "backbone": material.backbone.builder.id,
             "backbone_settings": material.backbone.builder.settings,
             "objective": config.to_tree(objective),
+            "optim": config.to_tree(self._optim(suggested)),
             "threads": threads(self.recipe),
         }
         folder.write_json("recipe.json", {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved})
@@ -222,8 +235,7 @@ class _Pretraining:
         if not self.recipe.extend:
             return None
         checkpoint = Checkpoints(Path(self.recipe.extend) / "checkpoints", 1).stable()
-        if checkpoint is None:
-            raise RequestError(f"{self.recipe.extend} cannot be extended: it keeps no stable state (its schedule was not wsd).")
+        assert checkpoint is not None, "looked for when the run was read"
         phases = len(work.learner.phases)
         plan = self._plan(work, phases - 1, work.learner.phases[-1])
         steps, done = self._loader(work).steps(0) * plan.epochs, int(checkpoint.state["progress"]["step"])
@@ -262,7 +274,7 @@ class _Pretraining:
             epochs=epochs,
             lr=training.lr or suggested.rate(work.material.backbone),
             weight_decay=suggested.weight_decay if training.weight_decay is None else training.weight_decay,
-            optim=self.recipe.optim or config.build(Optim, {"name": suggested.optim}),
+            optim=self._optim(suggested),
             schedule=self.recipe.schedule,
             clip=training.clip,
             ema=training.ema,
@@ -274,6 +286,11 @@ class _Pretraining:
             seed=training.seed + number,
             precision=work.precision,
         )
+
+    def _optim(self, suggested: Suggested) -> Optim:
+        if self.recipe.optim is None and self.recipe.extend:
+            return extending.read(self.recipe).optim
+        return self.recipe.optim or config.build(Optim, {"name": suggested.optim})
 
     def _remaining(self, work: Work, phases: int) -> float | None:
         total = self.recipe.training.time
