@@ -112,8 +112,7 @@ class _Pretraining:
         backbone = self._backbone(suggested, kind)
         if isinstance(objective, ChecksNetwork):
             objective.check(backbone)
-        fresh = self._is_fresh(backbone)
-        suggested = suggested if fresh else suggested.for_weights()
+        suggested = suggested if self._is_fresh(backbone) else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
         clock = time.perf_counter()
         material = self._material(objective, suggested, backbone)
@@ -123,7 +122,7 @@ class _Pretraining:
         tell_classes(learner, material.classes)
         learner = learner.to(self.device.device)
         if self.device.first:
-            self._write_opening(folder, objective, material, resumed, fresh, suggested)
+            self._write_opening(folder, objective, suggested, material, resumed)
         work = self._work(folder, learner, material, suggested)
         self._train(work, folder, resumed)
         metrics = self._record(work, folder, objective)
@@ -164,11 +163,9 @@ class _Pretraining:
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
 
-    def _write_opening(
-        self, folder: RunDir, objective: Objective, material: Material, resumed: bool, fresh: bool, suggested: Suggested
-    ) -> None:
+    def _write_opening(self, folder: RunDir, objective: Objective, suggested: Suggested, material: Material, resumed: bool) -> None:
         resolved = {
-            "fresh": fresh,
+            "fresh": self._is_fresh(material.backbone),
             "backbone": material.backbone.builder.id,
             "backbone_settings": material.backbone.builder.settings,
             "objective": config.to_tree(objective),
