@@ -61,7 +61,7 @@ class Pretrained:
     folder: RunDir
     metrics: dict[str, Any]
     reconstructions: list[tuple[str, list[Any]]]
-    """Rows of pictures (H, W, 3) with headings: what an objective that fills in made of held-out items."""
+    """Rows of pictures (H, W, 3) or texts with headings: what an objective that fills in made of held-out items."""
 
 
 def pretrain(
