@@ -15,8 +15,9 @@ from pretune import api, backbones
 from pretune.data import corpus as corpora
 from pretune.data import documents
 from pretune.data.cache import Cache
-from pretune.data.corpus import Corpus, digest
+from pretune.data.corpus import Corpus
 from pretune.data.documents import Piece
+from pretune.data.resemblance import HeldTexts
 from pretune.data.table import Columns
 from pretune.data.tokens import BlockView, tokenized
 from pretune.errors import DataError
@@ -26,7 +27,7 @@ from pretune.pretraining import Pretraining
 ALL = Columns()
 
 
-def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: frozenset[str] = frozenset()) -> Corpus:
+def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: HeldTexts | None = None) -> Corpus:
     return corpora.read(path, columns, held=held, seed=0, exclude=exclude)
 
 
@@ -241,16 +242,16 @@ def test_no_copy_of_a_held_out_document_is_learned_from(tmp_path: Path) -> None:
 
 def test_held_out_items_of_a_later_task_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": f"d{i}"}) for i in range(10)))
-    corpus = read(path, exclude=frozenset({digest("d3"), digest(" d4\n")}))
+    corpus = read(path, exclude=HeldTexts(["d3", " d4\n"]))
     assert whole(corpus.read()) == [f"d{i}" for i in (0, 1, 2, 5, 6, 7, 8, 9)]
     assert any("2 documents are left out" in line for line in corpus.said)
 
 
 def test_lines_of_a_text_that_are_held_out_items_are_left_out(tmp_path: Path) -> None:
-    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=frozenset({digest("secret")}))
+    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=HeldTexts(["secret"]))
     assert whole(corpus.read()) == ["one\n\nthree\n"]
     assert any("1 lines are left out" in line for line in corpus.said)
-    assert (corpus.documents, corpus.excluded, corpus.excluded_lines) == (1, 0, 1)
+    assert (corpus.documents, corpus.left.equal, corpus.left.equal_lines) == (1, 0, 1)
 
 
 # --- tokens --------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from pretune import api, backbones
 from pretune.architectures._attention import attend
 from pretune.architectures._memory import remembering
 from pretune.cli.main import main
-from pretune.data.corpus import digest
-from pretune.errors import RequestError, SettingError
+from pretune.data.resemblance import EQUAL
+from pretune.errors import DataError, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import _vocabulary
 from pretune.objectives._sampling import Wanted, drawn
@@ -147,7 +147,19 @@ def test_what_a_task_holds_out_is_known_in_every_form(home: Path) -> None:
     task = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv"))
     texts = [row.text[0] for row in task.rows if row.split != "train" and row.text]
     assert texts
-    assert {digest(text) for text in texts} | {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held
+    assert {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held.hashes
+    assert task.held.texts is not None
+    assert all(found.tolist() == [EQUAL] for found in task.held.texts.found([[f" {text.upper()}!"] for text in texts]))
+
+
+def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> None:
+    rows = [f"text number {i},{'odd' if i % 2 else 'even'}" for i in range(20)]
+    (home / "d.csv").write_text("\n".join(["text,label", *rows, '"",odd']) + "\n")
+    with pytest.raises(DataError, match="labels=1 is fewer than the 2 classes"):
+        read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,1"))
+    said = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,99")).said()
+    assert any("dropped d.csv:22" in line for line in said)
+    assert any("labels=99: only 16 are there" in line for line in said)
 
 
 def test_pretrain_then_fine_tune_and_write(home: Path) -> None:

@@ -19,6 +19,8 @@ import numpy as np
 from pretune.data import documents, sources
 from pretune.data.documents import Piece
 from pretune.data.parts import part_of_file, part_of_folder
+from pretune.data.resemblance import HeldTexts
+from pretune.data.sifting import Sifted, sifted
 from pretune.data.table import Columns
 from pretune.data.tree import File, walk
 from pretune.errors import BadItem, DataError
@@ -50,10 +52,8 @@ class Corpus:
     characters: int = 0
     replaced: int = 0
     """Characters that stand for bytes that were no text."""
-    excluded: int = 0
-    """Documents that are left out, as they are held-out items of a later task."""
-    excluded_lines: int = 0
-    """Lines of other documents that are left out for that."""
+    left: Sifted = field(default_factory=Sifted)
+    """What is left out, as it is or resembles held-out items of a later task."""
     copies: int = 0
     """Documents that are word for word an earlier one."""
     keys: array[int] = field(default_factory=lambda: array("Q"))
@@ -122,7 +122,7 @@ class Corpus:
                 yield part, ends or (not held and place >= cut)
 
 
-def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: frozenset[str] = frozenset()) -> Corpus:
+def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldTexts | None = None) -> Corpus:
     """Look through a corpus once and return it.
 
     Args:
@@ -130,7 +130,7 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: froze
         columns: `text` names the column of a table.
         held: share that is held out for measuring.
         seed: of which documents are held out.
-        exclude: hashes (see `digest`) of texts that must not be learned from: the test items of a later task.
+        exclude: texts that must not be learned from, nor what resembles them: the test items of a later task.
 
     Raises:
         DataError: nothing here is text.
@@ -139,13 +139,12 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: froze
         raise DataError(f"{path} does not exist. Name a text file, or a folder of text files.")
     corpus = Corpus(root=path, read=lambda: iter(()), held_share=held, seed=seed)
     open_pieces = _opened(path, columns, corpus)
-    if exclude:
-        corpus.read = functools.partial(_without, open_pieces, exclude, corpus)
-    else:
-        corpus.read = open_pieces
+    corpus.read = open_pieces if exclude is None else functools.partial(sifted, open_pieces, exclude, corpus.left)
     _look_through(corpus)
     if not corpus.characters:
         why = f": {corpus.ledger[0].item} {corpus.ledger[0].detail}" if corpus.ledger else ""
+        if corpus.left.characters:
+            raise DataError(f"{path}: all of its text is, or resembles, held-out items of the task that follows. Give another corpus.")
         raise DataError(f"{path} holds no text to learn from{why}.")
     _say(corpus)
     return corpus
@@ -168,32 +167,12 @@ def _look_through(corpus: Corpus) -> None:
     corpus.digest = whole.hexdigest()
 
 
-def _without(read: Reader, exclude: frozenset[str], corpus: Corpus) -> Iterator[Piece]:
-    """Leave out excluded texts: whole documents, and single lines of others."""
-    begun = False  # whether something of the document was yielded, so that its end must be too
-    for text, ends in read():
-        whole = digest(text) in exclude
-        lines = [] if whole else text.split("\n")
-        kept = [line for line in lines if not line.strip() or digest(line) not in exclude]
-        lost = len(lines) - len(kept)
-        if not corpus.digest:  # later passes meet the same ones again
-            corpus.excluded, corpus.excluded_lines = corpus.excluded + whole, corpus.excluded_lines + lost
-        if any(kept) or begun or not (whole or lost):
-            yield "\n".join(kept), ends
-            begun = not ends
-
-
-def digests_of(row: Row) -> set[str]:
+def texts_of(row: Row) -> list[str]:
     """Return what a corpus would know a labelled text by: the whole of it, and each of a pair."""
     if row.text is not None:
-        return {digest(text) for text in ("\n".join(row.text), *row.text)}
+        return ["\n".join(row.text), *row.text]
     assert row.path is not None
-    return {digest("".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path))))}
-
-
-def digest(text: str) -> str:
-    """Return the hash by which a document is known, spaces at its ends left out."""
-    return hashlib.blake2b(text.strip().encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return ["".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path)))]
 
 
 def _say(corpus: Corpus) -> None:
@@ -203,9 +182,7 @@ def _say(corpus: Corpus) -> None:
     if corpus.copies:
         held = "the held-out text may be among them" if corpus.few else "what is held out is drawn from those without a copy"
         corpus.said.append(f"{corpus.copies:,} documents are copies of earlier ones and learned from again; {held}.")
-    for count, what in ((corpus.excluded, "documents"), (corpus.excluded_lines, "lines")):
-        if count:
-            corpus.said.append(f"{count:,} {what} are left out: they are held-out items of the task that follows.")
+    corpus.said += corpus.left.said(corpus.characters)
 
 
 def has_columns(path: Path) -> bool:

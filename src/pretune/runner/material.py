@@ -20,6 +20,7 @@ from pretune.data.cache import Cache
 from pretune.data.corpus import Corpus
 from pretune.data.dataset import StoreView, View
 from pretune.data.ingest import Ingested, ingest
+from pretune.data.resemblance import Excluded
 from pretune.data.table import Table
 from pretune.data.tokens import BlockView, tokenized
 from pretune.data.views import Stacked
@@ -53,14 +54,12 @@ class Material:
     """Names of the labels that the views carry."""
 
 
-def text_material(
-    recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: frozenset[str]
-) -> Material:
+def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: Excluded) -> Material:
     """Return blocks of a corpus of texts; a fresh network gets a tokenizer made from it, and a table of its size."""
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
     _refuse_unread(recipe, paths)
     seed = recipe.training.seed
-    parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude) for path in paths]
+    parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude.texts) for path in paths]
     ledger = [entry for part in parts for entry in part.ledger]
     damage = {part.damage for part in parts}
     _tell(reporter, [line for part in parts for line in part.said], ledger, damage)
@@ -155,7 +154,7 @@ def item_material(
     backbone: Backbone,
     cache: Cache,
     reporter: Reporter,
-    exclude: frozenset[str],
+    exclude: Excluded,
 ) -> Material:
     """Return views of single items; of labelled data only the training part is looked at."""
     kind = registry.name_of(backbone.modality)
@@ -176,10 +175,11 @@ def item_material(
     enlarged = _enlarged(backbone, done)
     if enlarged:
         reporter.say(enlarged)
-    positions = np.array([i for i, known in enumerate(done.hashes) if known not in exclude], np.int64)
-    if len(positions) < len(done.rows):
-        lost = len(done.rows) - len(positions)
-        reporter.say(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
+    out = _left_as_held(done, exclude)
+    positions = np.flatnonzero(~out)
+    if out.any():
+        resemble = ", or resemble some" if exclude.texts is not None else ""
+        reporter.say(f"{out.sum():,} {unit}s are left out: they are held-out items of the task that follows{resemble}.")
     parts = _drawn(positions, done.rows, recipe, f"{unit}s under {recipe.data}")
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
@@ -194,6 +194,15 @@ def item_material(
         counts={part: {"items": len(places)} for part, places in parts.items()},
         classes=classes,
     )
+
+
+def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
+    """Return which items (N,) are held-out items of a later task; texts also where they resemble one."""
+    out = np.array([known in exclude.hashes for known in done.hashes], bool)
+    if exclude.texts is not None and len(done.rows):
+        found = exclude.texts.found([corpora.texts_of(row)[:1] for row in done.rows])
+        out |= np.array([bool(codes.any()) for codes in found])
+    return out
 
 
 def _enlarged(backbone: Backbone, done: Ingested) -> str:

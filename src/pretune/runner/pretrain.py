@@ -14,6 +14,7 @@ from pretune import backbones, config, registry
 from pretune.backbones import Backbone
 from pretune.data import sources
 from pretune.data.loader import Loader
+from pretune.data.resemblance import NOTHING, Excluded
 from pretune.data.tokens import BlockView
 from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities.text import Text
@@ -70,7 +71,7 @@ def pretrain(
     reporter: Reporter | None = None,
     offline: bool = False,
     started: float | None = None,
-    exclude: frozenset[str] = frozenset(),
+    exclude: Excluded = NOTHING,
 ) -> Pretrained:
     """Carry out a pretraining recipe; the run folder's backbone/ is what `run:PATH` reads.
 
@@ -79,7 +80,7 @@ def pretrain(
         reporter: who is told; nobody by default.
         offline: never open a socket, even for a backbone that was named.
         started: time.monotonic() at which the person's clock started; now by default.
-        exclude: hashes of items that must not be learned from.
+        exclude: items that must not be learned from.
 
     Raises:
         RequestError: the request cannot be carried out; nothing was trained.
@@ -95,9 +96,7 @@ def pretrain(
 class _Pretraining:
     """The state of one run while it is wired together."""
 
-    def __init__(
-        self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: frozenset[str]
-    ) -> None:
+    def __init__(self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: Excluded) -> None:
         self.recipe, self.device, self.offline, self.started, self.exclude = recipe, device, offline, started, exclude
         self.reporter = Noted(reporter)
         self.cache = open_cache(recipe)
