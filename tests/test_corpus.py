@@ -15,8 +15,9 @@ from pretune import api, backbones
 from pretune.data import corpus as corpora
 from pretune.data import documents
 from pretune.data.cache import Cache
-from pretune.data.corpus import Corpus, digest
+from pretune.data.corpus import Corpus
 from pretune.data.documents import Piece
+from pretune.data.resemblance import HeldTexts
 from pretune.data.table import Columns
 from pretune.data.tokens import BlockView, tokenized
 from pretune.errors import DataError
@@ -26,7 +27,7 @@ from pretune.pretraining import Pretraining
 ALL = Columns()
 
 
-def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: frozenset[str] = frozenset()) -> Corpus:
+def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: HeldTexts | None = None) -> Corpus:
     return corpora.read(path, columns, held=held, seed=0, exclude=exclude)
 
 
@@ -155,6 +156,51 @@ def test_it_is_asked_which_field_is_the_text(tmp_path: Path) -> None:
     assert whole(read(path, Columns(text="b")).read()) == ["two"]
     with pytest.raises(DataError, match="is not JSON"):
         read(write(tmp_path / "b.jsonl", "plain text\n"))
+    inner = write(tmp_path / "c.jsonl", "\n".join(json.dumps({"id": f"n{i}", "doc": {"body": f"inner {i}"}}) for i in range(3)))
+    with pytest.raises(DataError, match=r"Name it: text=doc\.body"):
+        read(inner)
+    assert whole(read(inner, Columns(text="doc.body")).read()) == ["inner 0", "inner 1", "inner 2"]
+    with pytest.raises(DataError, match=r"c.jsonl:1 has no field 'nope' \(it has: id, doc\)"):
+        read(inner, Columns(text="nope"))
+
+
+def test_a_file_has_one_field_of_text_and_records_without_it_are_named(tmp_path: Path) -> None:
+    records = [None, {"id": "7", "content": "other"}, {"text": 5}, {"text": "kept"}, ["a"], "a text", {"text": None}]
+    lines = ['{"text": "torn', *map(json.dumps, records), "[" * 100_000]
+    corpus = read(write(tmp_path / "a.jsonl", "\n".join(lines)))
+    assert whole(corpus.read()) == ["kept", "a text"]
+    assert [int(entry.item.partition(":")[2]) for entry in corpus.ledger] == [1, 2, 3, 4, 6, 8, 9]
+    assert corpus.ledger[2].detail == "has no field 'text' (it has: id, content)"
+    nulls = [{"text": None}] * 40 + [{"text": "late"}]
+    assert whole(read(write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, nulls)))).read()) == ["late"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb18030"])
+def test_json_lines_are_read_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    lines = [json.dumps({"text": f"天地玄黄，宇宙洪荒，日月盈昃 {i}"}, ensure_ascii=False) for i in range(3)]
+    corpus = read(write(tmp_path / "a.jsonl", "\n".join(lines).encode(encoding)))
+    assert whole(corpus.read())[2] == "天地玄黄，宇宙洪荒，日月盈昃 2"
+    assert not corpus.replaced
+
+
+def test_one_bad_file_of_a_folder_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "c" / "good.txt", "good")
+    write(tmp_path / "c" / "blank.txt", " \n\t\n")
+    write(tmp_path / "c" / "none.jsonl", "")
+    write(tmp_path / "c" / "broken.jsonl", "no json\n")
+    write(tmp_path / "c" / "server.log", "a line of a log")
+    write(tmp_path / "c" / "license_to_kill.txt", "a story")
+    write(tmp_path / "c" / "README.zh.md", "about")
+    write(tmp_path / "c" / "old.txt.gz", b"\x1f\x8b")
+    expected = {"blank.txt", "none.jsonl", "broken.jsonl"}
+    if pytest.importorskip("pyarrow"):
+        write(tmp_path / "c" / "cut.parquet", b"PAR1 and no more")
+        expected.add("cut.parquet")
+    corpus = read(tmp_path / "c")
+    assert sorted(whole(corpus.read())) == ["a line of a log", "a story", "good"]
+    assert {entry.item for entry in corpus.ledger} == expected
+    assert any("1 files of other kinds are not read (1 .gz)" in line for line in corpus.said)
+    assert any("about the corpus: README.zh.md" in line for line in corpus.said)
 
 
 def test_parquet_and_tables_are_read_by_column(tmp_path: Path) -> None:
@@ -183,18 +229,29 @@ def test_of_many_documents_some_are_held_and_of_few_the_end(tmp_path: Path, monk
     assert whole(few.held()) == ["b" * 20]
 
 
+def test_no_copy_of_a_held_out_document_is_learned_from(tmp_path: Path) -> None:
+    texts = [f"d{i % 30}" for i in range(40)]  # ten of them twice
+    corpus = read(write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": text}) for text in texts)))
+    assert corpus.copies == 10
+    assert len(whole(corpus.held())) == 4
+    assert not set(whole(corpus.held())) & set(whole(corpus.train()))
+    assert any("10 documents are copies" in line for line in corpus.said)
+    same = read(write(tmp_path / "b.jsonl", '"same"\n' * 30))
+    assert (len(whole(same.held())), len(whole(same.train()))) == (3, 27), "where all are copies some are held out all the same"
+
+
 def test_held_out_items_of_a_later_task_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": f"d{i}"}) for i in range(10)))
-    corpus = read(path, exclude=frozenset({digest("d3"), digest(" d4\n")}))
+    corpus = read(path, exclude=HeldTexts(["d3", " d4\n"]))
     assert whole(corpus.read()) == [f"d{i}" for i in (0, 1, 2, 5, 6, 7, 8, 9)]
     assert any("2 documents are left out" in line for line in corpus.said)
 
 
 def test_lines_of_a_text_that_are_held_out_items_are_left_out(tmp_path: Path) -> None:
-    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=frozenset({digest("secret")}))
+    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=HeldTexts(["secret"]))
     assert whole(corpus.read()) == ["one\n\nthree\n"]
     assert any("1 lines are left out" in line for line in corpus.said)
-    assert (corpus.documents, corpus.excluded, corpus.excluded_lines) == (1, 0, 1)
+    assert (corpus.documents, corpus.left.equal, corpus.left.equal_lines) == (1, 0, 1)
 
 
 # --- tokens --------------------------------------------------------------------------------------

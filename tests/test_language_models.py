@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from pretune import backbones
+from pretune import api, backbones
 from pretune.architectures._attention import attend
 from pretune.architectures._memory import remembering
-from pretune.data.corpus import digest
-from pretune.errors import SettingError
+from pretune.cli.main import main
+from pretune.data.resemblance import EQUAL
+from pretune.errors import DataError, RequestError, SettingError
+from pretune.modalities.text import Text
 from pretune.objectives import _vocabulary
 from pretune.objectives._sampling import Wanted, drawn
 from pretune.pretraining import Pretraining
@@ -145,7 +147,19 @@ def test_what_a_task_holds_out_is_known_in_every_form(home: Path) -> None:
     task = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv"))
     texts = [row.text[0] for row in task.rows if row.split != "train" and row.text]
     assert texts
-    assert {digest(text) for text in texts} | {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held
+    assert {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held.hashes
+    assert task.held.texts is not None
+    assert all(found.tolist() == [EQUAL] for found in task.held.texts.found([[f" {text.upper()}!"] for text in texts]))
+
+
+def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> None:
+    rows = [f"text number {i},{'odd' if i % 2 else 'even'}" for i in range(20)]
+    (home / "d.csv").write_text("\n".join(["text,label", *rows, '"",odd']) + "\n")
+    with pytest.raises(DataError, match="labels=1 is fewer than the 2 classes"):
+        read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,1"))
+    said = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,99")).said()
+    assert any("dropped d.csv:22" in line for line in said)
+    assert any("labels=99: only 16 are there" in line for line in said)
 
 
 def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
@@ -189,3 +203,80 @@ def test_a_stable_run_can_be_extended(home: Path) -> None:
     assert 0 < started["step"] < started["steps"]
     assert longer["held"]["loss"] < first["held"]["loss"]
     assert "Give more epochs" in pretune(*words, "epochs=1", "out=short", "extend=first", code=2).stderr
+
+
+def test_networks_without_units_of_their_own_begin_from_scratch_on_pieces(home: Path) -> None:
+    (home / "a.txt").write_text("the cat sat on the mat and the dog ran to the tree. " * 40)
+    sizes = "layers=1,width=16,heads=2,hidden=24,vocabulary=300"
+    settings: dict[str, Any] = {"max_tokens": 16, "epochs": 1, "batch_size": 8, "threads": 1}
+    for name, objective in (("llama", "causal"), ("bert", "masked")):
+        more = ",groups=1" if name == "llama" else ""
+        run = api.pretrain("a.txt", objective=objective, backbone=f"scratch:{name},{sizes}{more}", out=name, **settings)
+        text = backbones.load(f"run:{run.path}").modality
+        assert isinstance(text, Text)
+        assert text.units == "piece"
+    settings_of = json.loads((home / "bert" / "recipe.json").read_text())["resolved"]["backbone_settings"]
+    assert settings_of["separator"] == text.separator, "not the id that another tokenizer had"
+
+
+def test_a_network_that_does_not_suit_is_refused_before_the_corpus_is_read(home: Path) -> None:
+    (home / "a.txt").write_bytes(b"\x89PNG would be refused itself")
+    cases = {"causal": "transformer", "masked": "gpt", "denoising": "lstm"}
+    for objective, name in cases.items():
+        with pytest.raises(SettingError, match="needs a network that looks"):
+            api.pretrain("a.txt", objective=objective, backbone=f"scratch:{name}")
+
+
+@pytest.mark.parametrize("setting", ["augment=light", "text=body", "split=part", "also=./a.txt"])
+def test_what_a_stream_of_text_does_not_read_is_refused(home: Path, setting: str) -> None:
+    (home / "a.txt").write_text("a b c " * 200)
+    with pytest.raises(SettingError, match=r"Leave it out|Name it once"):
+        api.run_pretraining(Pretraining.from_settings("a.txt", setting))
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows a handful of words."""
+    folder = tmp_path_factory.mktemp("writer")
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": "the cat sat on the mat"}) + "\n" for _ in range(60)))
+    sizes = "scratch:gpt,width=16,layers=1,heads=2"
+    settings: dict[str, Any] = {"units": "word", "max_tokens": 16, "batch_size": 8, "epochs": 60, "threads": 1}
+    return api.pretrain(folder / "a.jsonl", objective="causal", backbone=sizes, out=str(folder / "run"), cache=str(folder), **settings).path
+
+
+def test_an_extension_goes_on_with_the_runs_objective_and_optimizer(writer: Path, tmp_path: Path) -> None:
+    corpus = str(writer.parent / "a.jsonl")
+    settings: dict[str, Any] = {"extend": str(writer), "threads": 1, "cache": str(tmp_path), "out": str(tmp_path / "on")}
+    with pytest.raises(SettingError, match=r"goes on with what .* was learning \(objective=causal\)"):
+        api.pretrain(corpus, objective="masked", epochs=99, **settings)
+    with pytest.raises(SettingError, match=r"state of the optimizer .* muon"):
+        api.pretrain(corpus, optim="adamw", epochs=99, **settings)
+    with pytest.raises(RequestError, match="is not a finished run"):
+        api.pretrain(corpus, **(settings | {"extend": str(tmp_path)}))
+    run = api.pretrain(corpus, epochs=61, max_tokens=16, batch_size=8, lr=1e-3, **settings)
+    assert any("extend: lr is 0.001 here and was auto" in note for note in run.metrics["notes"])
+    assert not any("extend: batch_size" in note for note in run.metrics["notes"])
+
+
+def test_what_a_prompt_loses_is_said(writer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(writer), "the 汉字 cat", "length=3"]) == 0
+    assert "2 of the prompt's 6 tokens are unknown" in capsys.readouterr().err
+    assert main(["generate", str(writer), "the " * 30, "length=3"]) == 0
+    assert "60 tokens, and the network has positions for 16: only the last 8 are looked at" in capsys.readouterr().err
+    assert main(["generate", str(writer), "half \udce9", "length=3"]) == 0
+    assert capsys.readouterr().out.startswith("half \ufffd")
+
+
+def test_a_text_ends_with_its_document(writer: Path) -> None:
+    made = api.generate(writer, "the cat", length=60, temperature=0)[0].text
+    assert made == "the cat sat on the mat"
+
+
+def test_prompts_that_look_like_settings_and_texts_that_are_kept(writer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(writer), "a=b"]) == 2
+    assert "generate has no setting 'a'" in (said := capsys.readouterr().err)
+    assert said.rstrip().endswith("-- a=b")
+    assert main(["generate", str(writer), "length=2", "--", "a=b"]) == 0
+    assert capsys.readouterr().out.startswith("a=b")
+    assert main(["generate", str(writer), "the", f"out={tmp_path}", "length=60", "temperature=0"]) == 0
+    assert (tmp_path / "sample-000.txt").read_text() == "the cat sat on the mat"

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,13 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pretune import api, backbones
-from pretune.architectures._memory import remembering
+from pretune.architectures._memory import Recalling, remembering
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
 from pretune.errors import Interrupted, SettingError
 from pretune.modalities import _tokenizer
 from pretune.modalities.text import Text
 from pretune.objectives._decoder import Decoder
+from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._masked_tokens import MaskedTokens
 from pretune.objectives._sampling import Wanted
 from pretune.objectives._vocabulary import linear_cross_entropy
@@ -358,6 +360,55 @@ def test_an_lstm_that_reads_backwards_cannot_write() -> None:
         Causal().learner(network("scratch:lstm,bidirectional=True", text_of_kind("character")))
 
 
+def test_a_decoder_with_a_memory_writes_what_it_would_without() -> None:
+    learner = denoising_learner().eval()
+    torch.nn.init.normal_(learner._table[0].weight, std=1.0)
+    read = torch.tensor([[10, 11, learner.mask, 14, 15, learner.mask, 18]] * 2)
+    written = learner.fill(read, 2, Wanted(temperature=0, length=5))
+    features = learner.backbone(Features(tensor=learner.framed(read), layout="raw")).tensor
+    for row, gaps in enumerate(written):
+        begun = [learner.end]
+        for gap in gaps:
+            begun.append(learner.mask)
+            for token in gap:
+                x_TD = learner.decoder(learner._table[0](torch.tensor([begun])), features[row : row + 1])[0]
+                logits_V = learner.head.logits(x_TD[-1])
+                logits_V[[*text_of_kind("character").special, learner.mask, learner.end]] = -torch.inf
+                assert int(logits_V.argmax()) == token
+                begun.append(token)
+    assert all(module.memory is None for module in learner.modules() if isinstance(module, Recalling)), "nothing is remembered afterwards"
+
+
+def test_gaps_are_filled_in_their_order_and_none_is_left_empty() -> None:
+    filling = Filling(2, 2, mask=3, end=2)
+    may = []
+    for token in (3, 5, 3, 5, 6, 2, 2):
+        logits = torch.zeros(8)
+        filling.allow(logits, never=(0, 1))
+        may.append([i for i, x in enumerate(logits.tolist()) if x > -1])
+        assert token in may[-1]
+        filling.take(token)
+    assert may == [[3], [4, 5, 6, 7], [3, 4, 5, 6, 7], [4, 5, 6, 7], [2, 4, 5, 6, 7], [2], [2]]
+    assert filling.written == [[5], [5, 6]]
+    assert filling.finished
+
+
+def test_what_stands_around_gaps_stays_as_it_is_written() -> None:
+    assert put_together(opened("A <mask>, B[MASK]c\n"), [" x y ", "z"]) == "A x y, Bzc\n"
+    assert put_together(opened("The end"), ["is near"]) == "The end is near"
+    assert put_together(opened("天地"), ["玄 黄"]) == "天地玄黄"
+    assert put_together(opened(""), [" alone"]) == "alone"
+    learner = denoising_learner()
+    made = learner.generate(Wanted(prompt="The <mask> don't <mask> NEW", length=2, count=3))
+    assert all(re.fullmatch(r"The \S{1,2} don't \S{1,2} NEW", str(sample.text)) for sample in made)
+    assert made == learner.generate(Wanted(prompt="The <mask> don't <mask> NEW", length=2, count=3))
+    assert "unknown" in learner.generate(Wanted(prompt="Ω <mask>"))[0].note
+    with pytest.raises(SettingError, match="reads at most 64"):
+        learner.generate(Wanted(prompt="x" * 65))
+    with pytest.raises(SettingError, match="33 gaps are more"):
+        learner.generate(Wanted(prompt="<mask>" * 33))
+
+
 # --- whole runs ----------------------------------------------------------------------------------
 
 
@@ -419,3 +470,9 @@ def test_it_runs_through_the_command_line(home: Path, objective: str) -> None:
     assert "nats_per_character" not in metrics["held"]
     assert any("at the floor of token frequencies" in line for line in metrics["diagnosis"]), "one epoch teaches nothing, and it is said"
     assert backbones.load("run:run").modality.mask is not None  # type: ignore[attr-defined]
+    if objective == "denoising":
+        filled = json.loads((home / "run" / "filled.json").read_text())
+        assert list(filled[0]) == ["with gaps", "filled", "the text"]
+        assert "[…]" in filled[0]["with gaps"]
+        assert filled[0]["the text"] in (home / "run" / "report.html").read_text(encoding="utf-8")
+        assert api.generate("run", "one two <mask> four", length=1)[0].text

@@ -13,11 +13,13 @@ from pretune.backbones import Backbone
 from pretune.data import audit as auditing
 from pretune.data import duplicates, sources
 from pretune.data.ingest import ingest
+from pretune.data.resemblance import NOTHING
 from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import DataError
 from pretune.evaluation import intervals
+from pretune.modalities._encodings import replace_damage
 from pretune.models.learner import Loss
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.pretraining import Pretraining
@@ -113,7 +115,11 @@ def pretrain(data: str | Path, *, reporter: Reporter | None = None, offline: boo
 def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
     """Carry out a pretraining recipe, measure its gain where a task is named (`then=`), and write the run folder with its report."""
     task = gain.read_task(recipe) if recipe.gain.then else None
-    held = task.held if task else frozenset()
+    held = NOTHING
+    if task is not None:
+        held = task.held
+        for line in task.said():
+            (reporter or Silent()).warn(line)
     done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
     if not done.metrics:  # another rank's process writes
         return Run(path=done.folder.path)
@@ -133,10 +139,10 @@ def generate(run: str | Path, prompt: str = "", **settings: Any) -> list[Sample]
 
     Args:
         run: a finished pretraining run's folder.
-        prompt: a text to go on from, or the name of a class.
+        prompt: a text to go on from, or with <mask> where something is missing, or the name of a class.
         settings: count, length, temperature, top_k, top_p, seed.
     """
-    return Generator(Path(run)).generate(config.build(Wanted, {"prompt": prompt, **settings}))
+    return Generator(Path(run)).generate(config.build(Wanted, {"prompt": replace_damage(str(prompt)), **settings}))
 
 
 def save_sample(sample: Sample, path: Path) -> None:

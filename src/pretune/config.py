@@ -143,7 +143,7 @@ def build(cls: type[T], tree: Mapping[str, Any], where: str = "") -> T:
     for key, value in _nest(cls, tree).items():
         label = f"{where}.{key}" if where else key
         if key not in fields:
-            owner = where or cls.__name__
+            owner = where or getattr(cls, "verb", cls.__name__)
             raise SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, keys(cls))}")
         values[key] = _convert(fields[key], value, label)
     missing = [f.name for f in dataclasses.fields(_any(cls)) if f.init and _required(f) and f.name not in values]

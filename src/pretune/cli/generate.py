@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretune import config
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
-from pretune.errors import SettingError
+from pretune.errors import SettingError, did_you_mean
+
+if TYPE_CHECKING:
+    from pretune.objectives._sampling import Sample
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -18,23 +22,46 @@ def main(arguments: Arguments) -> dict[str, Any]:
     if not 1 <= len(arguments.words) <= 2:
         raise SettingError('name a run and, if you like, a prompt: pretune generate runs/x "Once upon a time"')
     if arguments.recipes:
-        raise SettingError(f"generate reads no recipe; {arguments.recipes[0]} has no use here. Settings are key=value.")
+        raise SettingError(f"generate reads no recipe. {_after_dashes(arguments.words[0], arguments.recipes[0])}")
     settings = config.override({}, arguments.settings)
+    _refuse_unknown(arguments)
     if "prompt" in settings and len(arguments.words) == 2:
         raise SettingError("the prompt is given twice: as a word, and as prompt=…")
-    out = Path(settings.pop("out", "generated"))
+    out, keeps = Path(settings.get("out", "generated")), settings.pop("out", None) is not None
     run, prompt = arguments.words[0], (arguments.words[1:] or [settings.pop("prompt", "")])[0]
     from pretune import api
 
     made = []
     for number, sample in enumerate(api.generate(run, prompt, **settings)):
-        if sample.text is not None:
-            made.append({"text": sample.text})
-            if not arguments.json:
-                sys.stdout.write(sample.text + "\n")
-        else:
-            path = out / f"{sample.label or 'sample'}-{number:03d}{'.wav' if sample.sound is not None else '.png'}"
+        if sample.note and not number:
+            print(f"! {sample.note}", file=sys.stderr)
+        told: dict[str, Any] = {} if sample.text is None else {"text": sample.text}
+        if sample.text is not None and not arguments.json:
+            sys.stdout.write(sample.text + "\n")
+        if sample.text is None or keeps:
+            path = out / f"{sample.label or 'sample'}-{number:03d}{_ending(sample)}"
             api.save_sample(sample, path)
-            made.append({"file": str(path), "label": sample.label})
+            told |= {"file": str(path), "label": sample.label}
             print(path, file=sys.stderr)
+        made.append(told | ({"note": sample.note} if sample.note else {}))
     return {"run": run, "samples": made}
+
+
+def _ending(sample: Sample) -> str:
+    return ".txt" if sample.text is not None else ".wav" if sample.sound is not None else ".png"
+
+
+def _refuse_unknown(arguments: Arguments) -> None:
+    """Refuse a setting that there is not; it may have been meant as the prompt."""
+    from pretune.objectives._sampling import Wanted
+
+    known = [*config.keys(Wanted), "out"]
+    for word in arguments.settings:
+        key = word.partition("=")[0]
+        if key not in known:
+            hint = "" if len(arguments.words) > 1 else f" {_after_dashes(arguments.words[0], word)}"
+            raise SettingError(f"generate has no setting {key!r}. {did_you_mean(key, known)}{hint}")
+
+
+def _after_dashes(run: str, prompt: str) -> str:
+    return f"If it is the prompt, put it behind two dashes: pretune generate {shlex.quote(run)} -- {shlex.quote(prompt)}"

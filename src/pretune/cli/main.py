@@ -54,7 +54,9 @@ def parse(argv: Sequence[str]) -> Arguments:
     out = Arguments(verb="")
     rest_is_words = False
     for word in argv:
-        if rest_is_words or (not word.startswith("-") or word == "-"):
+        if rest_is_words:
+            _place(out, word) if not out.verb else out.words.append(word)
+        elif not word.startswith("-") or word == "-":
             _place(out, word)
         elif word == "--":
             rest_is_words = True

@@ -25,7 +25,7 @@ def generating_page() -> str:
     """Return every setting of generating with type, default and meaning."""
     from pretune.objectives._sampling import Wanted
 
-    return f"{_page(Wanted)}\n  {'out=generated':<32} path\n      Folder of the sounds or pictures."
+    return f"{_page(Wanted)}\n  {'out=generated':<32} path\n      Folder of the sounds or pictures; where it is named, of texts too."
 
 
 def _page(recipe: type) -> str:

@@ -13,7 +13,7 @@ from pretune.data.arrow_file import ArrowFile
 from pretune.data.cells import Cells, TableCell
 from pretune.data.parts import part_of
 from pretune.data.records import Records, Value
-from pretune.errors import DataError
+from pretune.errors import BadItem, DataError
 from pretune.modalities._formats import file_kinds, kinds, modality_of, modality_of_bytes
 from pretune.types import Split
 
@@ -68,13 +68,16 @@ def batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     """Yield the records of a Parquet file a few thousand at a time, without the columns that hold bytes.
 
     Raises:
-        DataError: the file is broken.
+        BadItem: the file is broken.
         MissingExtra: pyarrow is not installed.
     """
     file = ArrowFile(path)
-    names = [name for name in file.schema.names if not file.has_bytes(name)]
-    for batch in file.batches(names, 4096):
-        yield batch.to_pylist()
+    try:
+        names = [name for name in file.schema.names if not file.has_bytes(name)]
+        for batch in file.batches(names, 4096):
+            yield batch.to_pylist()
+    except DataError as error:
+        raise BadItem("damaged", str(error).removeprefix(f"{path} ").rstrip(".")) from error
 
 
 def _records(path: Path, files: list[ArrowFile], features: dict[str, Any]) -> Records:

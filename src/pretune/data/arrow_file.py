@@ -139,7 +139,7 @@ class ArrowFile:
         try:
             yield pyarrow
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} cannot be read: {error}.") from None
+            raise DataError(f"{self.path} cannot be read: {str(error).rstrip('.')}.") from None
 
 
 def _ipc(arrow: Any, source: Any, fields: list[int] | None) -> Any:

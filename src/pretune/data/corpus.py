@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import numpy as np
 from pretune.data import documents, sources
 from pretune.data.documents import Piece
 from pretune.data.parts import part_of_file, part_of_folder
+from pretune.data.resemblance import HeldTexts
+from pretune.data.sifting import Sifted, sifted
 from pretune.data.table import Columns
 from pretune.data.tree import File, walk
 from pretune.errors import BadItem, DataError
@@ -24,12 +28,12 @@ from pretune.modalities import _encodings
 from pretune.modalities._formats import ending
 from pretune.types import LedgerEntry, Row, Split
 
-_TEXTS = frozenset((".txt", ".md", ".text", ".rst"))
+_TEXTS = frozenset((".txt", ".md", ".text", ".rst", ".log"))
 _LINES = frozenset((".jsonl", ".ndjson"))
 _PARQUET = frozenset((".parquet", ".pq"))
 _TABLES = frozenset((".csv", ".tsv", ".json"))
-_ABOUT = ("readme", "license", "licence")
-"""Beginnings of the names of files that are about a corpus and not part of it."""
+_ABOUT = frozenset(("readme", "license", "licence"))
+"""Names, without endings, of files that are about a corpus and not part of it."""
 
 Reader = Callable[[], Iterator[Piece]]
 """Begins at the first document, every time."""
@@ -48,10 +52,12 @@ class Corpus:
     characters: int = 0
     replaced: int = 0
     """Characters that stand for bytes that were no text."""
-    excluded: int = 0
-    """Documents that are left out, as they are held-out items of a later task."""
-    excluded_lines: int = 0
-    """Lines of other documents that are left out for that."""
+    left: Sifted = field(default_factory=Sifted)
+    """What is left out, as it is or resembles held-out items of a later task."""
+    copies: int = 0
+    """Documents that are word for word an earlier one."""
+    keys: array[int] = field(default_factory=lambda: array("Q"))
+    """A hash of each document: eight bytes of it is all that is held of many."""
     digest: str = ""
     """Hash of all text: what caches know the corpus by."""
     held_share: float = 0.0
@@ -78,8 +84,13 @@ class Corpus:
         """Yield what is only measured on: of many documents some at random, of a few the end of the last."""
         return self._part(held=True)
 
+    @property
+    def few(self) -> bool:
+        """Whether there are too few documents to hold whole ones out."""
+        return self.documents * self.held_share < 1
+
     def _part(self, *, held: bool) -> Iterator[Piece]:
-        if self.documents * self.held_share < 1:
+        if self.few:
             yield from self._end(int(self.characters * (1 - self.held_share)), held)
             return
         chosen = self.chosen()
@@ -90,10 +101,15 @@ class Corpus:
             number += ends
 
     def chosen(self) -> np.ndarray:
-        """Return which documents are held out, (documents,) bool; at least one and not all."""
+        """Return which documents are held out, (documents,) bool; at least one and not all, and none that has a copy elsewhere."""
         count = min(self.documents - 1, max(1, round(self.documents * self.held_share)))
+        order = np.random.default_rng(self.seed).permutation(self.documents)
+        if self.copies:
+            _, which, often = np.unique(np.frombuffer(self.keys, np.uint64), return_inverse=True, return_counts=True)
+            single = often[which] == 1
+            order = order[single[order]] if single.any() else order
         out = np.zeros(self.documents, bool)
-        out[np.random.default_rng(self.seed).permutation(self.documents)[:count]] = True
+        out[order[:count]] = True
         return out
 
     def _end(self, cut: int, held: bool) -> Iterator[Piece]:
@@ -106,7 +122,7 @@ class Corpus:
                 yield part, ends or (not held and place >= cut)
 
 
-def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: frozenset[str] = frozenset()) -> Corpus:
+def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldTexts | None = None) -> Corpus:
     """Look through a corpus once and return it.
 
     Args:
@@ -114,7 +130,7 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: froze
         columns: `text` names the column of a table.
         held: share that is held out for measuring.
         seed: of which documents are held out.
-        exclude: hashes (see `digest`) of texts that must not be learned from: the test items of a later task.
+        exclude: texts that must not be learned from, nor what resembles them: the test items of a later task.
 
     Raises:
         DataError: nothing here is text.
@@ -123,59 +139,56 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: froze
         raise DataError(f"{path} does not exist. Name a text file, or a folder of text files.")
     corpus = Corpus(root=path, read=lambda: iter(()), held_share=held, seed=seed)
     open_pieces = _opened(path, columns, corpus)
-    if exclude:
-        corpus.read = functools.partial(_without, open_pieces, exclude, corpus)
-    else:
-        corpus.read = open_pieces
-    whole = hashlib.blake2b(digest_size=16)
-    for text, ends in corpus.read():
-        corpus.documents += ends
-        corpus.characters += len(text)
-        corpus.replaced += text.count("\ufffd")
-        whole.update(text.encode("utf-8", "replace"))
-        whole.update(b"\0" if ends else b"")
-    corpus.digest = whole.hexdigest()
+    corpus.read = open_pieces if exclude is None else functools.partial(sifted, open_pieces, exclude, corpus.left)
+    _look_through(corpus)
     if not corpus.characters:
-        raise DataError(f"{path} holds no text to learn from.")
+        why = f": {corpus.ledger[0].item} {corpus.ledger[0].detail}" if corpus.ledger else ""
+        if corpus.left.characters:
+            raise DataError(f"{path}: all of its text is, or resembles, held-out items of the task that follows. Give another corpus.")
+        raise DataError(f"{path} holds no text to learn from{why}.")
     _say(corpus)
     return corpus
 
 
-def _without(read: Reader, exclude: frozenset[str], corpus: Corpus) -> Iterator[Piece]:
-    """Leave out excluded texts: whole documents, and single lines of others."""
-    begun = False  # whether something of the document was yielded, so that its end must be too
-    for text, ends in read():
-        whole = digest(text) in exclude
-        lines = [] if whole else text.split("\n")
-        kept = [line for line in lines if not line.strip() or digest(line) not in exclude]
-        lost = len(lines) - len(kept)
-        if not corpus.digest:  # later passes meet the same ones again
-            corpus.excluded, corpus.excluded_lines = corpus.excluded + whole, corpus.excluded_lines + lost
-        if any(kept) or begun or not (whole or lost):
-            yield "\n".join(kept), ends
-            begun = not ends
+def _look_through(corpus: Corpus) -> None:
+    whole, document = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=8)
+    for text, ends in corpus.read():
+        raw = text.encode("utf-8", "replace")
+        corpus.documents += ends
+        corpus.characters += len(text)
+        corpus.replaced += text.count("\ufffd")
+        whole.update(raw)
+        document.update(raw)
+        if ends:
+            whole.update(b"\0")
+            corpus.keys.append(int.from_bytes(document.digest()))
+            document = hashlib.blake2b(digest_size=8)
+    corpus.copies = corpus.documents - len(np.unique(np.frombuffer(corpus.keys, np.uint64)))
+    corpus.digest = whole.hexdigest()
 
 
-def digests_of(row: Row) -> set[str]:
+def texts_of(row: Row) -> list[str]:
     """Return what a corpus would know a labelled text by: the whole of it, and each of a pair."""
     if row.text is not None:
-        return {digest(text) for text in ("\n".join(row.text), *row.text)}
+        return ["\n".join(row.text), *row.text]
     assert isinstance(row.path, Path)
-    return {digest("".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path))))}
-
-
-def digest(text: str) -> str:
-    """Return the hash by which a document is known, spaces at its ends left out."""
-    return hashlib.blake2b(text.strip().encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return ["".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path)))]
 
 
 def _say(corpus: Corpus) -> None:
     word = "document" if corpus.documents == 1 else "documents"
     corpus.said.insert(0, f"{corpus.root}: {corpus.documents:,} {word}, {corpus.characters:,} characters.")
     corpus.said += [corpus.damage] if corpus.damage else []
-    for count, what in ((corpus.excluded, "documents"), (corpus.excluded_lines, "lines")):
-        if count:
-            corpus.said.append(f"{count:,} {what} are left out: they are held-out items of the task that follows.")
+    if corpus.copies:
+        held = "the held-out text may be among them" if corpus.few else "what is held out is drawn from those without a copy"
+        corpus.said.append(f"{corpus.copies:,} documents are copies of earlier ones and learned from again; {held}.")
+    corpus.said += corpus.left.said(corpus.characters)
+
+
+def has_columns(path: Path) -> bool:
+    """Tell whether there is a file under `path` whose records have fields."""
+    names = [file.parts[-1] for file in walk(path).files] if path.is_dir() else [path.name]
+    return any(ending(name) in _LINES | _PARQUET | _TABLES for name in names)
 
 
 # --- what there is -------------------------------------------------------------------------------
@@ -186,18 +199,31 @@ def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     if path.is_file():
         return _file(path, columns, corpus)
     tree = walk(path)
-    wanted = [file for file in tree.files if not file.parts[-1].casefold().startswith(_ABOUT)]
+    wanted = [file for file in tree.files if file.parts[-1].casefold().partition(".")[0] not in _ABOUT]
     streams = [file for file in wanted if ending(file.parts[-1]) in _TEXTS | _LINES | _PARQUET]
     if not streams or _has_classes(path, columns, streams):
         return _labelled(path, columns, corpus)
     corpus.ledger += tree.ledger("text")
-    if len(streams) < len(wanted):
-        corpus.said.append(f"{len(wanted) - len(streams):,} files of other kinds are not read.")
+    corpus.said += _unread(tree.files, wanted, streams)
     readers = [_member(tree.path(file), columns, corpus) for file in _learned_from(streams, corpus)]
     found = [reader for reader in readers if reader is not None]
     if not found and corpus.ledger:
         raise DataError(f"{path} holds no text to learn from: {corpus.ledger[0].item} {corpus.ledger[0].detail}.")
     return lambda: (piece for reader in found for piece in reader())
+
+
+def _unread(files: Sequence[File], wanted: Sequence[File], streams: Sequence[File]) -> list[str]:
+    """Say which files of a folder are left alone."""
+    said = []
+    if len(wanted) < len(files):
+        about = sorted({file.parts[-1] for file in files} - {file.parts[-1] for file in wanted})
+        said.append(f"not learned from, as they are about the corpus: {', '.join(about)}.")
+    if len(streams) < len(wanted):
+        kinds = Counter(ending(file.parts[-1]) or "no ending" for file in wanted)
+        kinds.subtract(ending(file.parts[-1]) or "no ending" for file in streams)
+        named = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common() if count)
+        said.append(f"{len(wanted) - len(streams):,} files of other kinds are not read ({named}); unpack or convert what is text.")
+    return said
 
 
 def _has_classes(path: Path, columns: Columns, streams: list[File]) -> bool:
@@ -228,24 +254,45 @@ def _part(file: File) -> Split | None:
 
 def _member(path: Path, columns: Columns, corpus: Corpus) -> Reader | None:
     """Return the reader of one of many files; None, and a note, where there is no text in it."""
-    if ending(path.name) not in _TEXTS:
-        return _file(path, columns, corpus)
+    if ending(path.name) in _PARQUET:
+        return functools.partial(_whole_or_noted, path, lambda: documents.parquet(path, columns, corpus.note), corpus.note)
     codec = documents.codec_or_note(path, corpus.note)
-    return None if codec is None else functools.partial(documents.text_file, path, codec)
+    if codec is None:
+        return None
+    if ending(path.name) in _LINES:
+        return functools.partial(_whole_or_noted, path, lambda: documents.json_lines(path, codec, columns, corpus.note), corpus.note)
+    return functools.partial(documents.text_file, path, codec)
+
+
+def _whole_or_noted(path: Path, read: Reader, note: documents.Note) -> Iterator[Piece]:
+    """Yield the documents of one of many files; where it cannot be read, the others still can."""
+    try:
+        yield from read()
+    except BadItem as error:
+        note(LedgerEntry(item=path.name, action="dropped", reason=error.reason, detail=error.detail))
 
 
 def _file(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     kind = ending(path.name)
-    if kind in _LINES:
-        return lambda: documents.json_lines(path, columns, corpus.note)
     if kind in _PARQUET:
-        return lambda: documents.parquet(path, columns, corpus.note)
+        return functools.partial(_whole, path, lambda: documents.parquet(path, columns, corpus.note))
     if kind in _TABLES:
         return _labelled(path, columns, corpus)
     try:
-        return functools.partial(documents.text_file, path, documents.codec_of(path))
+        codec = documents.codec_of(path)
     except BadItem as error:
         raise DataError(f"{path} {error.detail}. Give plain text files; convert others first.") from None
+    if kind in _LINES:
+        return functools.partial(_whole, path, lambda: documents.json_lines(path, codec, columns, corpus.note))
+    return functools.partial(documents.text_file, path, codec)
+
+
+def _whole(path: Path, read: Reader) -> Iterator[Piece]:
+    """Yield the documents of the only file there is."""
+    try:
+        yield from read()
+    except BadItem as error:
+        raise DataError(f"{path} {error.detail}.") from None
 
 
 def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:

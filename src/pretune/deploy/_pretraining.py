@@ -39,8 +39,9 @@ def build(files: Files) -> dict[str, Any]:
         "gain": _gain(metrics.get("gain")),
         "pictures": _sections.pictures(files.run / "pictures"),
         "texts": _texts(files),
+        "filled": _filled(files),
         "timing": _sections.timing(metrics, files.events),
-        "use": {"finetune": f"pretune finetune DATA backbone=run:{run}", "generate": f"pretune generate {run}"},
+        "use": {"finetune": f"pretune finetune DATA backbone=run:{run}", "generate": f"pretune generate {run}{_prompt(files)}"},
         "environment": _sections.environment(files.environment),
     }
 
@@ -74,3 +75,14 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
 def _texts(files: Files) -> list[str]:
     path = files.run / "samples.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def _filled(files: Files) -> list[dict[str, str]]:
+    """Return held-out texts with gaps, filled, and as they are."""
+    path = files.run / "filled.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def _prompt(files: Files) -> str:
+    """Return what a command that makes more must hold besides the run."""
+    return " 'a text with <mask> in it'" if (files.run / "filled.json").exists() else ""

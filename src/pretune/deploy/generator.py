@@ -27,8 +27,10 @@ class Generator:
         """
         self.learner = read_learner(run)
         if not hasattr(self.learner, "generate"):
-            kind = type(self.learner).__name__.removesuffix("Learner").lower()
-            raise RequestError(f"{run} was pretrained with objective={kind}, which makes nothing new. Take a run of causal or autoencode.")
+            kind = json.loads((run / "model.json").read_text(encoding="utf-8"))["objective"]["name"]
+            raise RequestError(
+                f"{run} was pretrained with objective={kind}, which makes nothing new. Take a run of causal, denoising or autoencode."
+            )
 
     def generate(self, wanted: Wanted) -> list[Sample]:
         """Return what the model makes of a request; the same for the same request."""

@@ -1,7 +1,7 @@
 """What a pretrained model makes, for the report: texts, or one sheet of pictures, sounds as spectrograms.
 
 Texts are written to samples.json; a sheet into the run's `pictures/` folder as samples.png, with a samples.json that says
-what it shows.
+what it shows; texts whose gaps were filled to filled.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SAMPLES = 1_000
 def write(run: Path) -> None:
     """Let the model of a finished run make a few, where its objective makes any."""
     learner: Any = read_learner(run)
-    if not hasattr(learner, "generate"):
+    if not hasattr(learner, "generate") or hasattr(learner, "reconstructions"):  # what fills in is shown on held-out items
         return
     modality = learner.backbone.modality
     if isinstance(modality, Text):
@@ -47,9 +47,12 @@ def write(run: Path) -> None:
     _write_sheet(run, rows, "made by the model: " + " · ".join(captions), captions)
 
 
-def write_reconstructions(run: Path, shown: list[tuple[str, list[Pixels]]]) -> None:
-    """Write what an objective that fills in made of held-out items, where it did."""
-    if shown:
+def write_reconstructions(run: Path, shown: list[tuple[str, list[Any]]]) -> None:
+    """Write what an objective that fills in made of held-out pictures or texts, where it did."""
+    if shown and isinstance(shown[0][1][0], str):
+        items = zip(*(texts for _, texts in shown), strict=True)
+        RunDir(run).write_json("filled.json", [dict(zip([heading for heading, _ in shown], item, strict=True)) for item in items])
+    elif shown:
         rows = [(heading, [(pixels, "") for pixels in row]) for heading, row in shown]
         headings = [heading for heading, _ in shown]
         _write_sheet(run, rows, "from above: " + "; ".join(headings), headings)

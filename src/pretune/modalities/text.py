@@ -150,6 +150,11 @@ class Text:
         """Return the ids of a text, (T,), whole and without special tokens."""
         return _tokenizer.encode(self.tokenizer, [text])[0]
 
+    def unknown_note(self, ids: NDArray[np.int32]) -> list[str]:
+        """Return a sentence where some of a prompt's ids stand for what the vocabulary cannot spell."""
+        count = 0 if self.unknown is None else int((ids == self.unknown).sum())
+        return [f"{count:,} of the prompt's {len(ids):,} tokens are unknown to the tokenizer and not seen."] if count else []
+
     def text_of(self, ids: Sequence[int]) -> str:
         """Return the text that ids spell, special tokens left out."""
         return _tokenizer.load(self.tokenizer).decode(list(ids))

@@ -125,6 +125,15 @@ class FitsStudent(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksNetwork(Protocol):
+    """An objective that tells before any data are read whether a network suits it."""
+
+    def check(self, backbone: Backbone) -> None:
+        """Raise a SettingError that says why where it does not."""
+        ...
+
+
 class Blocks(Protocol):
     """An objective over a stream of tokens."""
 

@@ -10,9 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._attention import causal_mask
+from pretune.architectures._memory import Recalling, extended
 
-class Decoder(nn.Module):
-    """Token vectors (B, T, D) and an encoder's features (B, S, E) -> features (B, T, D)."""
+
+class Decoder(Recalling):
+    """Token vectors (B, T, D) and an encoder's features (B, S, E) -> features (B, T, D).
+
+    With a memory it takes what was written since the last call, and the encoder's features are looked at once.
+    """
 
     def __init__(self, width: int, reads: int, layers: int, positions: int) -> None:
         """Make it.
@@ -32,7 +38,10 @@ class Decoder(nn.Module):
 
     def forward(self, x_BTD: Tensor, read_BSE: Tensor) -> Tensor:
         """Return features (B, T, D)."""
-        x_BTD = x_BTD + self.position.weight[: x_BTD.shape[1]]
+        start = 0 if self.memory is None else self.memory.get("seen", 0)
+        if self.memory is not None:
+            self.memory["seen"] = start + x_BTD.shape[1]
+        x_BTD = x_BTD + self.position.weight[start : start + x_BTD.shape[1]]
         if torch.is_autocast_enabled(x_BTD.device.type):  # else the residual stream stays in float32 and every layer casts it
             x_BTD = x_BTD.to(torch.get_autocast_dtype(x_BTD.device.type))
         read_BSD = self.bridge(read_BSE)
@@ -41,7 +50,7 @@ class Decoder(nn.Module):
         return self.norm(x_BTD)
 
 
-class _Layer(nn.Module):
+class _Layer(Recalling):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.heads = max(heads for heads in (1, 2, 4, 8) if width % heads == 0 and width // heads >= min(32, width))
@@ -58,10 +67,21 @@ class _Layer(nn.Module):
 
     def forward(self, x_BTD: Tensor, read_BSD: Tensor) -> Tensor:
         q, k, v = self._split(self.qkv(self.self_norm(x_BTD)), 3)
-        x_BTD = x_BTD + self.out(_joined(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
-        (q,), (k, v) = self._split(self.query(self.cross_norm(x_BTD)), 1), self._split(self.key_value(read_BSD), 2)
+        if self.memory is not None:
+            k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
+        seen = causal_mask(q, k)
+        x_BTD = x_BTD + self.out(_joined(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None)))
+        (q,), (k, v) = self._split(self.query(self.cross_norm(x_BTD)), 1), self._read(read_BSD)
         x_BTD = x_BTD + self.cross_out(_joined(F.scaled_dot_product_attention(q, k, v)))
         return x_BTD + self.down(F.gelu(self.up(self.feed_norm(x_BTD)), approximate="tanh"))
+
+    def _read(self, read_BSD: Tensor) -> tuple[Tensor, ...]:
+        """Return keys and values of what is read; they stay the same while a text is written."""
+        if self.memory is None:
+            return self._split(self.key_value(read_BSD), 2)
+        if "read" not in self.memory:
+            self.memory["read"] = self._split(self.key_value(read_BSD), 2)
+        return self.memory["read"]
 
     def _split(self, x_BTX: Tensor, parts: int) -> tuple[Tensor, ...]:
         return tuple(part.transpose(1, 2) for part in x_BTX.unflatten(-1, (parts, self.heads, -1)).unbind(2))

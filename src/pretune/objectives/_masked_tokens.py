@@ -29,7 +29,13 @@ _SHOWN_AS_MASK, _SHOWN_AS_RANDOM = 0.8, 0.1
 
 
 def learner(backbone: Backbone, objective: Masked) -> MaskedTokens:
-    """Return the learner.
+    """Return the learner."""
+    check(backbone)
+    return MaskedTokens(backbone, share=objective.share or SHARE, whole_words=objective.whole_words)
+
+
+def check(backbone: Backbone) -> None:
+    """Refuse a network that does not suit.
 
     Raises:
         SettingError: the network looks back only, or gives no features of single tokens.
@@ -41,7 +47,6 @@ def learner(backbone: Backbone, objective: Masked) -> MaskedTokens:
         )
     if backbone.layout != "sequence":
         raise SettingError(f"objective=masked needs features of every token, which {backbone.builder.id} does not give.")
-    return MaskedTokens(backbone, share=objective.share or SHARE, whole_words=objective.whole_words)
 
 
 class MaskedTokens(PretextLearner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
@@ -16,12 +16,15 @@ from pretune.config import Within
 class Wanted:
     """Settings of `pretune generate`."""
 
+    verb: ClassVar[str] = "generate"
+
     prompt: str = ""
-    """Texts: what is gone on from. Of models that know classes: the class."""
+    """Texts: what is gone on from, or a text with <mask> in each of its gaps. Of models that know classes: the class."""
     count: Annotated[int, Within(1, 256)] = 1
     """Samples."""
     length: Annotated[int | None, Within(1)] = None
-    """Tokens of a text, samples of a sound; auto is 256 tokens, or as long as the training items."""
+    """Tokens at most of a text, which ends with its document, or of a gap; samples of a sound. Auto is 256 tokens, in gaps all that
+    there is room for, and sounds as long as the training items."""
     temperature: Annotated[float, Within(0)] = 1.0
     """Divides the logits; 0 always takes the likeliest."""
     top_k: Annotated[int | None, Within(1)] = None
@@ -45,6 +48,8 @@ class Sample:
     """uint8 (H, W, 3)."""
     label: str | None = None
     """The class that was asked for."""
+    note: str = ""
+    """What is to be said of it, where the prompt could not be read as it is written."""
 
 
 def drawn(logits_BV: Tensor, wanted: Wanted, generator: torch.Generator) -> Tensor:

@@ -42,6 +42,11 @@ class TokenHead(nn.Module):
         tied.tied = True  # every row gets a gradient at every step
         self._table = [table]  # in a list, so that it is the backbone's parameter and not this module's too
 
+    @property
+    def device(self) -> torch.device:
+        """Where the table is."""
+        return self._table[0].weight.device
+
     def loss(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats."""
         return linear_cross_entropy(self.transform(x_ND), self._table[0].weight, targets_N, self.bias)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune import registry
@@ -23,6 +24,8 @@ from pretune.objectives._base import PretextLearner, Suggested
 from pretune.objectives._sampling import Sample, Wanted, drawn
 from pretune.objectives._vocabulary import TokenHead
 from pretune.types import Batch, Features, StepOutput
+
+Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +45,14 @@ class Causal:
 
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner; the network must look back only."""
-        name = registry.name_of(backbone.modality)
+        self.check(backbone)
+        return _causal_sounds.learner(backbone) if registry.name_of(backbone.modality) == "audio" else CausalLearner(backbone)
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuse a network that looks ahead."""
         if not backbone.causal:
-            fitting = self.suggested[name].backbone
+            fitting = self.suggested[registry.name_of(backbone.modality)].backbone
             raise SettingError(f"objective=causal needs a network that looks back only, such as {fitting}; {backbone.builder.id} does not.")
-        return _causal_sounds.learner(backbone) if name == "audio" else CausalLearner(backbone)
 
 
 class CausalLearner(PretextLearner):
@@ -68,7 +74,7 @@ class CausalLearner(PretextLearner):
 
     @torch.no_grad()
     def generate(self, wanted: Wanted) -> list[Sample]:
-        """Return texts that go on from the prompt; each token is computed once (keys and values are remembered).
+        """Return texts that go on from the prompt to the end of its document; each token is computed once (keys and values are remembered).
 
         Where the network's positions are full, it begins again with the later half of what was written.
         """
@@ -79,7 +85,8 @@ class CausalLearner(PretextLearner):
         generator = torch.Generator().manual_seed(wanted.seed)
         ids_BT = torch.from_numpy(start.astype(np.int64)).repeat(wanted.count, 1)
         self.eval()
-        while ids_BT.shape[1] < len(start) + length:
+        ended = torch.zeros(wanted.count, dtype=torch.bool)
+        while ids_BT.shape[1] < len(start) + length and not ended.all():
             kept = ids_BT if ids_BT.shape[1] < most else ids_BT[:, -int(most) // 2 :]
             room = min(length + len(start) - ids_BT.shape[1], int(min(most - kept.shape[1], 1 << 30)))
             with remembering(self.backbone):
@@ -87,8 +94,28 @@ class CausalLearner(PretextLearner):
                 for _ in range(room):
                     new = drawn(self.next_logits(new), wanted, generator)[:, None]
                     ids_BT = torch.cat([ids_BT, new], 1)
-        return [Sample(text=(wanted.prompt or "") + text.text_of(row[len(start) :].tolist())) for row in ids_BT]
+                    ended |= new[:, 0] == text.separator
+                    if ended.all():
+                        break
+        note = " ".join(_notes(text, start, most)) if wanted.prompt else ""
+        return [Sample(text=wanted.prompt + text.text_of(_document(row[len(start) :].tolist(), text)), note=note) for row in ids_BT]
 
     def next_logits(self, ids_BT: Tensor) -> Tensor:
         """Return the logits (B, V) of the next token; with a memory, `ids_BT` are those since the last call."""
         return self.head.logits(self.backbone(Features(tensor=ids_BT, layout="raw")).tensor[:, -1])
+
+
+def _document(ids: list[int], text: Text) -> list[int]:
+    """Return what was written up to the end of the document."""
+    return ids[: ids.index(text.separator)] if text.separator in ids else ids
+
+
+def _notes(text: Text, prompt: Ids, most: float) -> list[str]:
+    """Return what is to be said of a prompt that the network does not read as it is written."""
+    said = text.unknown_note(prompt)
+    if len(prompt) >= most:
+        said.append(
+            f"The prompt has {len(prompt):,} tokens, and the network has positions for {most:,}: "
+            f"only the last {int(most) // 2:,} are looked at."
+        )
+    return said

@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pretune.architectures._memory import remembering
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
 from pretune.config import Within
@@ -21,8 +23,10 @@ from pretune.errors import SettingError
 from pretune.modalities.text import Text
 from pretune.objectives._base import PretextLearner, Suggested
 from pretune.objectives._decoder import Decoder
+from pretune.objectives._gaps import Filling, opened, put_together
+from pretune.objectives._sampling import Sample, Wanted, drawn
 from pretune.objectives._vocabulary import TokenHead, above_unigram
-from pretune.types import Batch, StepOutput
+from pretune.types import Batch, Features, StepOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class Denoising:
     span: Annotated[float, Within(1)] = 3.0
     """Mean length of what is cut out in one piece, in tokens."""
     decoder_layers: Annotated[int, Within(1, 24)] = 2
-    """Layers of the decoder, which is only needed for pretraining."""
+    """Layers of the decoder, which pretraining and filling gaps need, and fine-tuning does not."""
 
     def block(self, text: Text) -> tuple[int, int]:
         """Return the length of a block of ids and how far apart two begin; the tokenizer's special tokens come around it."""
@@ -47,12 +51,16 @@ class Denoising:
 
     def learner(self, backbone: Backbone) -> DenoisingLearner:
         """Return the learner; the network must look both ways and give features of every token."""
+        self.check(backbone)
+        return DenoisingLearner(backbone, self)
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuse a network that looks back only, or gives no features of single tokens."""
         if backbone.causal or backbone.layout != "sequence":
             raise SettingError(
                 "objective=denoising needs a network that looks both ways and gives features of every token, such as "
                 f"scratch:transformer; {backbone.builder.id} does not."
             )
-        return DenoisingLearner(backbone, self)
 
 
 class DenoisingLearner(PretextLearner):
@@ -114,6 +122,87 @@ class DenoisingLearner(PretextLearner):
         x_ND, targets_N = x_BTD[real], wanted[real]
         return {"loss_of_tokens": float(self.head.loss(x_ND, targets_N)), "accuracy": self.head.accuracy(x_ND, targets_N)}
 
+    # --- writing ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(self, wanted: Wanted) -> list[Sample]:
+        """Return the prompt with its gaps filled, all else as it is written; without a gap, one at its end is.
+
+        Raises:
+            SettingError: the prompt is longer than what the network reads, or has more gaps than it can fill.
+        """
+        text, parts = self._text, opened(wanted.prompt)
+        ids = [text.ids(part) for part in parts]
+        read = [id_ for number, part in enumerate(ids) for id_ in ([self.mask] * (number > 0) + part.tolist())]
+        if len(read) > text.room:
+            raise SettingError(f"the prompt has {len(read):,} tokens, and this network reads at most {text.room:,}. Give a shorter one.")
+        gaps = self.fill(torch.tensor(read).repeat(wanted.count, 1), len(parts) - 1, wanted)
+        note = " ".join(text.unknown_note(np.concatenate(ids)))
+        return [Sample(text=put_together(parts, [self._spelled(gap) for gap in row]), note=note) for row in gaps]
+
+    @torch.no_grad()
+    def fill(self, read_BS: Tensor, gaps: int, wanted: Wanted) -> list[list[list[int]]]:
+        """Return the ids that are written into each gap of each text; every position is computed once.
+
+        Args:
+            read_BS: ids, with a mask where each gap is.
+            gaps: how many there are in each text.
+            wanted: how tokens are drawn; `length` is the most in a gap.
+
+        Raises:
+            SettingError: there are more gaps than the decoder has positions for.
+        """
+        room = (self.decoder.position.num_embeddings - 1 - gaps) // gaps
+        if room < 1:
+            raise SettingError(f"{gaps} gaps are more than this network has room to fill. Give fewer.")
+        self.eval()
+        device, generator = self.head.device, torch.Generator().manual_seed(wanted.seed)
+        rows = [Filling(gaps, min(room, wanted.length or room), self.mask, self.end) for _ in range(len(read_BS))]
+        features = self.backbone(Features(tensor=self.framed(read_BS.to(device)), layout="raw")).tensor
+        new_B = torch.full((len(rows),), self.end)
+        with remembering(self.decoder):
+            while not all(row.finished for row in rows):
+                x_BD = self.decoder(self._table[0](new_B[:, None].to(device)), features)[:, -1]
+                logits_BV = self.head.logits(x_BD).cpu()
+                for row, logits_V in zip(rows, logits_BV, strict=True):
+                    row.allow(logits_V, self._text.special)
+                new_B = drawn(logits_BV, wanted, generator)
+                for row, token in zip(rows, new_B.tolist(), strict=True):
+                    row.take(token)
+        return [row.written for row in rows]
+
+    def reconstructions(self, batch: Batch) -> list[tuple[str, list[str]]]:
+        """Return held-out texts with gaps, as they were filled at temperature 0, and as they are."""
+        ids_BT = batch.inputs.tensor
+        gaps_BT = spans(len(ids_BT), ids_BT.shape[1], self.share, self.span).to(ids_BT.device)
+        read, wanted = self.cut(ids_BT, gaps_BT)
+        count = int((wanted[0] == self.mask).sum())
+        written = self.fill(read, count, Wanted(temperature=0))
+        shown: list[tuple[str, list[str]]] = [("with gaps", []), ("filled", []), ("the text", [])]
+        for row, gaps in enumerate(written):
+            true = _cut_at(wanted[row, 1:-1].tolist(), self.mask)
+            pieces = _cut_at(read[row].tolist(), self.mask)
+            for (_, texts), filling in zip(shown, (None, gaps, true), strict=True):
+                texts.append(self._with_gaps(pieces, filling, count))
+        return shown
+
+    def _with_gaps(self, pieces: list[list[int]], filling: list[list[int]] | None, count: int) -> str:
+        """Return a text with what is in its gaps between brackets."""
+        inside = ["…"] * count if filling is None else [self._spelled(gap).strip() for gap in filling]
+        spelled = [self._spelled(piece) for piece in pieces]
+        return "".join(f"{piece} [{gap}] " for piece, gap in zip(spelled, inside, strict=False)) + spelled[-1]
+
+    def _spelled(self, ids: list[int]) -> str:
+        """Return the text of ids; letters that the tokenizer takes one by one are put into words."""
+        spelled = self._text.text_of(ids)
+        return spelled.replace(" ", "") if self._text.units == "character" and not self._text.verbatim else spelled
+
+    @property
+    def _text(self) -> Text:
+        text = self.backbone.modality
+        assert isinstance(text, Text)
+        return text
+
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say it where nothing but frequencies was learned."""
         return above_unigram(metrics["loss_of_tokens"], floors, "missing tokens")
@@ -130,6 +219,17 @@ def spans(batch: int, length: int, share: float, mean: float) -> Tensor:
     ends_BX = torch.stack([kept_BK, gone_BK], -1).flatten(1).cumsum(1)
     passed_BT = (torch.arange(length)[None, :, None] >= ends_BX[:, None, :]).sum(-1)
     return passed_BT % 2 == 1
+
+
+def _cut_at(ids: list[int], mark: int) -> list[list[int]]:
+    """Return the stretches of ids between marks."""
+    out: list[list[int]] = [[]]
+    for id_ in ids:
+        if id_ == mark:
+            out.append([])
+        else:
+            out[-1].append(id_)
+    return out
 
 
 def _partition(batch: int, total: int, parts: int) -> Tensor:

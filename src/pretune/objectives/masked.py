@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune import registry
@@ -45,5 +46,13 @@ class Masked:
 
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner for the network's modality."""
-        module = importlib.import_module(f"pretune.objectives.{_LEARNERS[registry.name_of(backbone.modality)]}")
-        return module.learner(backbone, self)
+        return self._module(backbone).learner(backbone, self)
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuse a network that does not suit, where that is known before any data are read."""
+        check = getattr(self._module(backbone), "check", None)
+        if check is not None:
+            check(backbone)
+
+    def _module(self, backbone: Backbone) -> ModuleType:
+        return importlib.import_module(f"pretune.objectives.{_LEARNERS[registry.name_of(backbone.modality)]}")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import DataError
+from pretune.modalities.text import Text
 from pretune.objectives._base import Suggested
 from pretune.objectives._items import ItemLearner, effective_rank, spread
 from pretune.objectives._labels import KnowsClasses
@@ -52,7 +53,7 @@ class SupervisedLearner(ItemLearner, KnowsClasses):
         if len(names) < 2:
             raise DataError(
                 "objective=supervised needs items of at least two classes, each with one label. Name the labels' column with label=…, "
-                "or learn without labels: objective=contrastive."
+                f"or learn without labels: objective={'causal' if isinstance(self.backbone.modality, Text) else 'contrastive'}."
             )
         device = next(self.backbone.parameters()).device
         self.head = nn.Linear(self.backbone.width, len(names)).to(device)

@@ -20,17 +20,18 @@ from pretune import registry
 from pretune.data import corpus as corpora
 from pretune.data import duplicates, sources, splits
 from pretune.data.ingest import ingest
+from pretune.data.resemblance import Excluded, HeldTexts
 from pretune.data.table import Columns
 from pretune.errors import DataError, SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner.phases import BATCH
-from pretune.runner.prepare import open_cache, plain_modality, threads
+from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
 from pretune.runner.reporter import Reporter
 from pretune.runner.run import Given, run
 from pretune.strategies import Defaults, suggested
 from pretune.training.run_dir import RunDir
-from pretune.types import Row, Split
+from pretune.types import LedgerEntry, Row, Split
 
 PRETRAINED, SCRATCH, LONGER = "pretrained", "from scratch, same fine-tuning budget", "from scratch, same total budget"
 MOST_EPOCHS = 2_000
@@ -47,9 +48,20 @@ class Task:
     recipe: Pretraining
     rows: list[Row]
     """Usable rows, each with a part."""
-    held: frozenset[str]
-    """Hashes of the held-out rows' contents: of texts and of files, as pretraining knows them."""
+    held: Excluded
+    """The held-out rows' contents, as pretraining knows them."""
     modality: str
+    ledger: list[LedgerEntry]
+    """What is wrong with the data."""
+
+    def said(self) -> list[str]:
+        """Return what is to be said of it before hours are spent."""
+        lines = [f"then={self.recipe.gain.then}: {line}" for line in ledger_lines(self.ledger)]
+        train = sum(row.split == "train" for row in self.rows)
+        many = [f"{labels:g}" for labels in self.recipe.gain.labels if labels > train]
+        if many:
+            lines.append(f"labels={','.join(many)}: only {train:,} are there to learn from; these are taken.")
+        return lines
 
 
 def read_task(recipe: Pretraining) -> Task:
@@ -67,10 +79,15 @@ def read_task(recipe: Pretraining) -> Task:
     done = ingest(table.rows, plain_modality(table), open_cache(recipe), threads=threads(recipe))
     twins = duplicates.find(done).near
     rows, _ = splits.assign(done.rows, task=str(table.task), fraction=0.2, seed=recipe.training.seed, twins=twins)
-    held = {known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train"}
+    hashes = frozenset(known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train")
+    texts = None
     if table.modality == "text":  # a corpus knows texts by their words, however they are stored
-        held |= {known for row in rows if row.split != "train" for known in corpora.digests_of(row)}
-    return Task(recipe=recipe, rows=rows, held=frozenset(held), modality=table.modality)
+        texts = HeldTexts(text for row in rows if row.split != "train" for text in corpora.texts_of(row))
+    ledger = [*table.ledger, *done.ledger]
+    task = Task(recipe=recipe, rows=rows, held=Excluded(hashes=hashes, texts=texts), modality=table.modality, ledger=ledger)
+    for labels in gain.labels:
+        _labelled(task, labels, 0)  # too few are refused now, not after hours
+    return task
 
 
 def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, offline: bool) -> dict[str, Any]:
@@ -87,9 +104,14 @@ def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, 
     gain = task.recipe.gain
     trials = max(1, len(gain.labels)) * gain.seeds
     reporter.say(f"measuring the gain: {trials} times three runs, one of which may take as long as the pretraining did ({seconds:.0f} s)")
+    done: set[tuple[int, int]] = set()
     for labels in gain.labels or (None,):
         for seed in range(gain.seeds):
-            rows += _Trial(task, pretrained, _labelled(task, labels, seed), seed, reporter, offline).compare(seconds)
+            parts = _labelled(task, labels, seed)
+            count = sum(part == "train" for part in parts.values())
+            if (count, seed) not in done:  # two numbers may both be more than there are
+                done.add((count, seed))
+                rows += _Trial(task, pretrained, parts, seed, reporter, offline).compare(seconds)
     told = _summary(rows)
     for line in told["said"]:
         reporter.say(line)

@@ -21,6 +21,7 @@ from pretune.data.cells import unpack
 from pretune.data.corpus import Corpus
 from pretune.data.dataset import StoreView, View
 from pretune.data.ingest import Ingested, ingest
+from pretune.data.resemblance import Excluded
 from pretune.data.table import Table
 from pretune.data.tokens import BlockView, tokenized
 from pretune.data.views import Stacked
@@ -54,16 +55,12 @@ class Material:
     """Names of the labels that the views carry."""
 
 
-def text_material(
-    recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: frozenset[str]
-) -> Material:
+def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: Excluded) -> Material:
     """Return blocks of a corpus of texts; a fresh network gets a tokenizer made from it, and a table of its size."""
-    unread = [key for key in ("label", "path", "group") if getattr(recipe.columns, key) is not None]
-    if unread:
-        raise SettingError(f"{', '.join(unread)} would not be read: of a corpus of texts only text= and split= are columns. Leave it out.")
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
+    _refuse_unread(recipe, paths)
     seed = recipe.training.seed
-    parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude) for path in paths]
+    parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude.texts) for path in paths]
     ledger = [entry for part in parts for entry in part.ledger]
     damage = {part.damage for part in parts}
     _tell(reporter, [line for part in parts for line in part.said], ledger, damage)
@@ -89,6 +86,22 @@ def text_material(
         floors={"unigram": unigram(streams["train"].counts, held.counts, () if writes else text.special)},
         per_character=len(held) / max(1, held.characters) if writes else None,
     )
+
+
+def _refuse_unread(recipe: Pretraining, paths: Sequence[Path]) -> None:
+    """Refuse settings that a corpus of texts has no use for, and a corpus that is named twice."""
+    unread = [key for key in ("label", "path", "group") if getattr(recipe.columns, key) is not None]
+    if unread:
+        raise SettingError(f"{', '.join(unread)} would not be read: of a corpus of texts only text= and split= are columns. Leave it out.")
+    named = [key for key in ("text", "split") if getattr(recipe.columns, key) is not None]
+    if named and not any(corpora.has_columns(path) for path in paths):
+        raise SettingError(f"{', '.join(named)} would not be read: {', '.join(map(str, paths))} has no columns. Leave it out.")
+    if recipe.augment not in (None, "none"):
+        raise SettingError(f"augment={recipe.augment} would not be used: texts that are read as a stream are not augmented. Leave it out.")
+    real = [path.resolve() for path in paths]
+    twice = next((path for path, other in zip(paths, real, strict=True) if real.count(other) > 1), None)
+    if twice is not None:
+        raise SettingError(f"{twice} is named twice in data and also=; its text would be learned from twice. Name it once.")
 
 
 def _tell(reporter: Reporter, said: list[str], ledger: list[LedgerEntry], warned: Collection[str] = ()) -> None:
@@ -122,11 +135,13 @@ def _with_tokenizer(recipe: Pretraining, objective: Any, backbone: Backbone, par
         if wanted:
             raise SettingError(f"{', '.join(wanted)} cannot be chosen: {backbone.builder.id} comes with its own tokenizer.")
         return backbone if _writes(objective) else backbones.retokenized(backbone, text.with_mask().tokenizer)
-    writes = _writes(objective)
+    writes, own = _writes(objective), "units" in backbone.builder.settings
+    wanted = wanted if own else {"units": "piece"} | wanted
     pieces = (piece for part in parts for piece, _ in part.train())
     made = replace(text, **wanted, verbatim=writes).learned_from(pieces, masked=not writes)
     reporter.say(f"tokenizer made from the training part: {made.size:,} {made.units}s")
-    settings = {**backbone.builder.settings, "vocabulary": made.size, "units": made.units}
+    told = {"vocabulary": made.size, "units": made.units, "separator": made.separator}
+    settings = {key: told.get(key, value) for key, value in backbone.builder.settings.items()}
     torch.manual_seed(recipe.training.seed)
     fresh = backbones.build(Builder(id=backbone.builder.id, settings=settings))
     fresh.modality = replace(made, vocabulary=made.size)
@@ -140,7 +155,7 @@ def item_material(
     backbone: Backbone,
     cache: Cache,
     reporter: Reporter,
-    exclude: frozenset[str],
+    exclude: Excluded,
 ) -> Material:
     """Return views of single items; of labelled data only the training part is looked at."""
     kind = registry.name_of(backbone.modality)
@@ -161,10 +176,11 @@ def item_material(
     )
     ledger += done.ledger
     _tell(reporter, [*said, *done.notes], ledger)
-    positions = np.array([i for i, known in enumerate(done.hashes) if known not in exclude], np.int64)
-    if len(positions) < len(done.rows):
-        lost = len(done.rows) - len(positions)
-        reporter.say(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
+    out = _left_as_held(done, exclude)
+    positions = np.flatnonzero(~out)
+    if out.any():
+        resemble = ", or resemble some" if exclude.texts is not None else ""
+        reporter.say(f"{out.sum():,} {unit}s are left out: they are held-out items of the task that follows{resemble}.")
     parts = _drawn(positions, done.rows, recipe, f"{unit}s under {recipe.data}")
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
@@ -179,6 +195,15 @@ def item_material(
         counts={part: {"items": len(places)} for part, places in parts.items()},
         classes=classes,
     )
+
+
+def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
+    """Return which items (N,) are held-out items of a later task; texts also where they resemble one."""
+    out = np.array([known in exclude.hashes for known in done.hashes], bool)
+    if exclude.texts is not None and len(done.rows):
+        found = exclude.texts.found([corpora.texts_of(row)[:1] for row in done.rows])
+        out |= np.array([bool(codes.any()) for codes in found])
+    return out
 
 
 def _table(path: Path, kind: str, recipe: Pretraining) -> Table:

@@ -15,14 +15,15 @@ from pretune.backbones import Backbone
 from pretune.data import sources
 from pretune.data.batching import Batching
 from pretune.data.loader import Loader
+from pretune.data.resemblance import NOTHING, Excluded
 from pretune.data.tokens import BlockView
 from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, PretextLearner, Suggested
-from pretune.objectives._base import suggestion
+from pretune.objectives._base import ChecksNetwork, suggestion
 from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
-from pretune.runner import pretrained
+from pretune.runner import extending, pretrained
 from pretune.runner.commands import resume_line
 from pretune.runner.folder import open_folder, recorded
 from pretune.runner.inputs import set_inputs
@@ -62,7 +63,7 @@ class Pretrained:
     folder: RunDir
     metrics: dict[str, Any]
     reconstructions: list[tuple[str, list[Any]]]
-    """Rows of pictures (H, W, 3) with headings: what an objective that fills in made of held-out items."""
+    """Rows of pictures (H, W, 3) or texts with headings: what an objective that fills in made of held-out items."""
 
 
 def pretrain(
@@ -71,7 +72,7 @@ def pretrain(
     reporter: Reporter | None = None,
     offline: bool = False,
     started: float | None = None,
-    exclude: frozenset[str] = frozenset(),
+    exclude: Excluded = NOTHING,
 ) -> Pretrained:
     """Carry out a pretraining recipe; the run folder's backbone/ is what `run:PATH` reads.
 
@@ -80,7 +81,7 @@ def pretrain(
         reporter: who is told; nobody by default.
         offline: never open a socket, even for a backbone that was named.
         started: time.monotonic() at which the person's clock started; now by default.
-        exclude: hashes of items that must not be learned from.
+        exclude: items that must not be learned from.
 
     Raises:
         RequestError: the request cannot be carried out; nothing was trained.
@@ -96,9 +97,7 @@ def pretrain(
 class _Pretraining:
     """The state of one run while it is wired together."""
 
-    def __init__(
-        self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: frozenset[str]
-    ) -> None:
+    def __init__(self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: Excluded) -> None:
         self.recipe, self.device, self.offline, self.started, self.exclude = recipe, device, offline, started, exclude
         self.reporter = Noted(reporter)
         self.cache = open_cache(recipe)
@@ -107,12 +106,13 @@ class _Pretraining:
     def carry_out(self) -> Pretrained:
         """Do everything; return what came of it."""
         kind = sources.modality_at(Path(self.recipe.data), self.recipe.columns)
-        objective = self.recipe.objective or registry.load("objectives", DEFAULTS[kind])()
+        objective = self._objective(kind)
         name = registry.name_of(objective)
         suggested = suggestion(objective, name, kind)
         backbone = self._backbone(suggested, kind)
-        fresh = self._is_fresh(backbone)
-        suggested = suggested if fresh else suggested.for_weights()
+        if isinstance(objective, ChecksNetwork):
+            objective.check(backbone)
+        suggested = suggested if self._is_fresh(backbone) else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
         clock = time.perf_counter()
         material = self._material(objective, suggested, backbone)
@@ -122,7 +122,7 @@ class _Pretraining:
         tell_classes(learner, material.classes)
         learner = learner.to(self.device.device)
         if self.device.first:
-            self._write_opening(folder, objective, material, resumed, fresh)
+            self._write_opening(folder, objective, suggested, material, resumed)
         work = self._work(folder, learner, material, suggested)
         self._train(work, folder, resumed)
         metrics = self._record(work, folder, objective)
@@ -130,6 +130,16 @@ class _Pretraining:
         return Pretrained(folder=folder, metrics=metrics, reconstructions=self._reconstructions(work) if metrics else [])
 
     # --- before training ---------------------------------------------------------------------
+
+    def _objective(self, kind: str) -> Objective:
+        """Return what is learned; an extended run goes on with what it was learning, and with its optimizer's state."""
+        given = self.recipe.objective
+        if not self.recipe.extend:
+            return given or registry.load("objectives", DEFAULTS[kind])()
+        before = extending.read(self.recipe)
+        for line in before.differing(self.recipe):
+            self.reporter.warn(line)
+        return before.objective
 
     def _backbone(self, suggested: Suggested, kind: str) -> Backbone:
         torch.manual_seed(self.recipe.training.seed)
@@ -140,27 +150,26 @@ class _Pretraining:
         size = self.recipe.inputs.image_size
         backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
         set_inputs(backbone, self.recipe.inputs)
-        chosen = "" if self.recipe.backbone else " (suggested by the objective)"
+        chosen = "" if self.recipe.backbone or extended else " (suggested by the objective)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
         return backbone
 
     def _is_fresh(self, backbone: Backbone) -> bool:
         """Tell whether training begins with fresh weights; an extended run is trained on as it began."""
-        if self.recipe.extend:
-            return RunDir(Path(self.recipe.extend)).read_json("recipe.json")["resolved"]["fresh"]
-        return backbone.report is None
+        return extending.read(self.recipe).fresh if self.recipe.extend else backbone.report is None
 
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
         if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
 
-    def _write_opening(self, folder: RunDir, objective: Objective, material: Material, resumed: bool, fresh: bool) -> None:
+    def _write_opening(self, folder: RunDir, objective: Objective, suggested: Suggested, material: Material, resumed: bool) -> None:
         resolved = {
-            "fresh": fresh,
+            "fresh": self._is_fresh(material.backbone),
             "backbone": material.backbone.builder.id,
             "backbone_settings": material.backbone.builder.settings,
             "objective": config.to_tree(objective),
+            "optim": config.to_tree(self._optim(suggested)),
             "threads": threads(self.recipe),
         }
         folder.write_json("recipe.json", {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved})
@@ -213,8 +222,7 @@ class _Pretraining:
         if not self.recipe.extend:
             return None
         checkpoint = Checkpoints(Path(self.recipe.extend) / "checkpoints", 1).stable()
-        if checkpoint is None:
-            raise RequestError(f"{self.recipe.extend} cannot be extended: it keeps no stable state (its schedule was not wsd).")
+        assert checkpoint is not None, "looked for when the run was read"
         phases = len(work.learner.phases)
         plan = self._plan(work, phases - 1, work.learner.phases[-1])
         steps, done = self._loader(work).steps(0) * plan.epochs, int(checkpoint.state["progress"]["step"])
@@ -253,7 +261,7 @@ class _Pretraining:
             epochs=epochs,
             lr=training.lr or suggested.rate(work.material.backbone),
             weight_decay=suggested.weight_decay if training.weight_decay is None else training.weight_decay,
-            optim=self.recipe.optim or config.build(Optim, {"name": suggested.optim}),
+            optim=self._optim(suggested),
             schedule=self.recipe.schedule,
             clip=training.clip,
             ema=training.ema,
@@ -265,6 +273,11 @@ class _Pretraining:
             seed=training.seed + number,
             precision=work.precision,
         )
+
+    def _optim(self, suggested: Suggested) -> Optim:
+        if self.recipe.optim is None and self.recipe.extend:
+            return extending.read(self.recipe).optim
+        return self.recipe.optim or config.build(Optim, {"name": suggested.optim})
 
     def _remaining(self, work: Work, phases: int) -> float | None:
         total = self.recipe.training.time
