@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -392,6 +393,13 @@ def test_no_room_is_one_plain_message(home: Path) -> None:
     with pytest.raises(DataError, match=r"unpacked into the cache .* do not fit into the cache's .* cache=FOLDER"):
         taken(data, home / "cache", limit=4000)
     assert not [file for file in (home / "cache").rglob("*") if file.is_file() and file.parent.name != "locks"]
+
+
+def test_a_full_disk_is_one_plain_message(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sources.read(write(home / "a.parquet", cells(12), ["a", "b"] * 6))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=0))
+    with pytest.raises(DataError, match=r"column 'image' are unpacked .* the disk that holds .* has 0.0 MB left. Make room there"):
+        taken(data, home / "cache")
 
 
 def test_room_for_the_files_but_not_for_what_they_decode_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
