@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_what_cannot_be_used_is_named_and_changes_nothing_else(home: Path) -> No
     images[2] = {"bytes": None, "path": "002.png"}
     images[3] = {"bytes": png(3)[:100], "path": "003.png"}
     images[4] = {"bytes": b"no picture at all", "path": "004.png"}
-    labels = [i % 3 for i in range(12)]
+    labels: list[int | None] = [i % 3 for i in range(12)]
     labels[5], labels[6], labels[7] = -1, 9, None
     write(home / "a.parquet", images, labels, COLOURS)
     data = sources.read(home / "a.parquet")
@@ -127,7 +128,7 @@ def test_what_cannot_be_used_is_named_and_changes_nothing_else(home: Path) -> No
     assert "only names 002.png" in done.ledger[1].detail
     kept = [row.id for row in done.rows]
     assert kept == ["000.png", "008.png", "009.png", "010.png", "011.png"]
-    for row, pixels in zip(done.rows, done.store, strict=True):  # ty: ignore[invalid-argument-type]
+    for row, pixels in zip(done.rows, done.store, strict=True):
         assert pixels.mean((0, 1)).argmax() == int(row.id[:3]) % 3
 
 
@@ -157,8 +158,20 @@ def test_folders_of_parts_and_pieces_without(home: Path) -> None:
 def test_pieces_that_are_missing_are_told_of(home: Path) -> None:
     write(home / "data" / "train-00001-of-00003.parquet", cells(6), ["a", "b"] * 3)
     (finding,) = sources.read(home).findings
+    assert sources.read_unlabelled(home, "image").findings == [finding]
     assert finding.kind == "missing_shards"
     assert finding.items == ("data/train-00000-of-00003.parquet", "data/train-00002-of-00003.parquet")
+
+
+def test_pieces_without_rows_are_told_of(home: Path) -> None:
+    write(home / "train-0.parquet", [], pyarrow.array([], pyarrow.string()))
+    write(home / "train-1.parquet", cells(6), ["a", "b"] * 3)
+    data = sources.read(home)
+    assert len(data.rows) == 6
+    assert "train-0.parquet has no rows." in said(data)
+    write(home / "train-1.parquet", [], pyarrow.array([], pyarrow.string()))
+    with pytest.raises(DataError, match="none of the 2 tables"):
+        sources.read(home)
 
 
 def test_a_saved_data_set_is_matched_by_class_name(home: Path) -> None:
@@ -242,6 +255,7 @@ def test_sounds(home: Path) -> None:
     ("column", "words"),
     [
         ([b"%PDF-1.7"] * 4, "neither images nor sounds (the first: b'%PDF-1.7')"),
+        ([bytes([i]) * 20 for i in range(4)], "neither images nor sounds"),
         ([None, b""] * 2, "is empty in every row"),
         ([[png(0)], [png(1), png(2)]] * 2, "only one file per row can be read"),
     ],
@@ -255,6 +269,14 @@ def test_bytes_that_are_no_items_are_one_plain_message(home: Path, column: list[
         assert words in str(error.value)
     with pytest.raises(DataError, match="column 'blob'"):
         sources.read(home / "a.parquet", Columns(path="blob"))
+
+
+def test_some_files_that_show_what_they_are_are_enough(home: Path) -> None:
+    pictures = [b"rubbish"] * 40 + [png(i) for i in range(6)]
+    parquet.write_table(pyarrow.table({"png": pictures, "label": ["a", "b"] * 23}), home / "a.parquet")
+    done = taken(sources.read(home / "a.parquet"), home / "cache")
+    assert len(done.rows) == 6
+    assert {entry.reason for entry in done.ledger} == {"not_an_image"}
 
 
 def test_bytes_beside_texts_are_left_alone(home: Path) -> None:
@@ -312,6 +334,16 @@ def test_pictures_beside_tables_of_pictures_are_not_guessed(home: Path) -> None:
     assert "a.parquet was not used" in said(lone)
 
 
+def test_no_table_is_left_out_of_what_is_predicted(home: Path) -> None:
+    for name in ("train", "test", "extra"):
+        write(home / f"{name}.parquet", cells(6, names=""), ["a", "b"] * 3)
+    assert "not used, as their names say no part: extra.parquet." in said(sources.read(home))
+    with pytest.raises(DataError, match=r"say no part \(extra.parquet\)"):
+        sources.read_unlabelled(home, "image")
+    (home / "extra.parquet").unlink()
+    assert len(sources.read_unlabelled(home, "image").inputs) == 12
+
+
 def test_without_pyarrow_the_way_out_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(home / "a.parquet", cells(6), ["a", "b"] * 3)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -326,6 +358,9 @@ def test_broken_tables(home: Path) -> None:
     path.write_bytes(raw[:200] + bytes(2000) + raw[2200:])
     with pytest.raises(DataError, match="cannot be read"):
         taken(sources.read(path), home / "cache")
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 12\n")
+    with pytest.raises(DataError, match="git lfs pull"):
+        sources.read(path)
     path.write_bytes(raw[:-50])
     with pytest.raises(DataError, match="cannot be read"):
         sources.read(path)
@@ -358,6 +393,13 @@ def test_no_room_is_one_plain_message(home: Path) -> None:
     with pytest.raises(DataError, match=r"unpacked into the cache .* do not fit into the cache's .* cache=FOLDER"):
         taken(data, home / "cache", limit=4000)
     assert not [file for file in (home / "cache").rglob("*") if file.is_file() and file.parent.name != "locks"]
+
+
+def test_a_full_disk_is_one_plain_message(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sources.read(write(home / "a.parquet", cells(12), ["a", "b"] * 6))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=0))
+    with pytest.raises(DataError, match=r"column 'image' are unpacked .* the disk that holds .* has 0.0 MB left. Make room there"):
+        taken(data, home / "cache")
 
 
 def test_room_for_the_files_but_not_for_what_they_decode_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from pretune.errors import BadItem, DataError
 from pretune.modalities._formats import file_kinds, kinds, modality_of, modality_of_bytes
 from pretune.types import Split
 
-_PROBE = 16
-"""Cells by which it is told what a column of bytes holds."""
+_ENOUGH, _PROBE = 8, 512
+"""Cells that show what a column of bytes holds, and cells that are looked at for them."""
 
 
 def is_datasets_folder(folder: Path) -> bool:
@@ -60,8 +60,8 @@ def read_arrow(path: Path) -> Records:
 def files_inside(path: Path) -> dict[str, str]:
     """Return the columns of one file that hold files themselves, and of which modality those are."""
     file = ArrowFile(path)
-    found = {name: _kind(file, name, _heads(file, name), file.features) for name in file.schema.names if file.holds_bytes(name)}
-    return {name: kind for name, kind in found.items() if kind}
+    columns = [name for name in file.schema.names if file.holds_bytes(name) and any(map(len, file.cells(name)))]
+    return {name: kind for name in columns if (kind := _kind(file, name, file.features))}
 
 
 def batches(path: Path) -> Iterator[list[dict[str, Any]]]:
@@ -120,30 +120,27 @@ def _column(records: Records, file: ArrowFile, name: str, features: dict[str, An
         records.opaque[name] = f"holds {file.schema.field(name).type}; only one file per row can be read"
         return [None] * file.count
     names = file.cell_names(name)
-    heads = _heads(file, name)
-    if not heads and any(names):
+    head = next((bytes(cell[:12]) for cell in file.cells(name) if cell), None)
+    if head is None and any(names):
         records.linked.append(name)
         return list(names)
-    kind = _kind(file, name, heads, features)
+    kind = _kind(file, name, features) if head else None
     if kind is None:
         wanted = " nor ".join(kinds()[modality].noun for modality in file_kinds())
-        records.opaque[name] = f"holds bytes that are neither {wanted} (the first: {heads[0][:12]!r})" if heads else "is empty in every row"
+        records.opaque[name] = f"holds bytes that are neither {wanted} (the first: {head!r})" if head else "is empty in every row"
         return [None] * file.count
     records.files.setdefault(name, kind)
     cells = Cells(table=file.path, column=name, count=file.count, nbytes=file.cell_bytes(name), stream=lambda: file.cells(name))
     return [TableCell(cells, at, called) for at, called in enumerate(names)]
 
 
-def _heads(file: ArrowFile, column: str) -> list[bytes]:
-    """Return how the first files of a column begin."""
-    return [bytes(cell[:64]) for cell in islice(filter(len, file.cells(column)), _PROBE)]
-
-
-def _kind(file: ArrowFile, column: str, heads: list[bytes], features: dict[str, Any]) -> str | None:
+def _kind(file: ArrowFile, column: str, features: dict[str, Any]) -> str | None:
     """Return the modality that a column's files are of: what most show themselves, else their names, else what `datasets` noted."""
-    shown = list(filter(None, map(modality_of_bytes, heads))) or list(filter(None, map(modality_of, file.cell_names(column))))
-    if not heads or shown:
-        return Counter(shown).most_common(1)[0][0] if heads else None
+    filled = islice(filter(len, file.cells(column)), _PROBE)
+    shown = list(islice(filter(None, (modality_of_bytes(bytes(cell[:64])) for cell in filled)), _ENOUGH))
+    shown = shown or list(filter(None, map(modality_of, file.cell_names(column))))
+    if shown:
+        return Counter(shown).most_common(1)[0][0]
     noted = features.get(column)
     kind = str(noted.get("_type")).casefold() if isinstance(noted, dict) else None
     return kind if kind in file_kinds() else None

@@ -139,7 +139,17 @@ class ArrowFile:
         try:
             yield pyarrow
         except (pyarrow.ArrowException, OSError) as error:
+            if _is_pointer(self.path):
+                raise DataError(f"{self.path} is a Git LFS pointer; the table itself was not downloaded (run: git lfs pull).") from None
             raise DataError(f"{self.path} cannot be read: {str(error).rstrip('.')}.") from None
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(23) == b"version https://git-lfs"
+    except OSError:
+        return False  # then it is said what pyarrow met
 
 
 def _ipc(arrow: Any, source: Any, fields: list[int] | None) -> Any:

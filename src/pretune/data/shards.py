@@ -7,9 +7,11 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import PurePath
 
+from pretune.data import arrow
 from pretune.data.parts import part_of, part_of_file, part_of_folder
-from pretune.data.records import ARROW
-from pretune.data.tree import File
+from pretune.data.records import ARROW, Records, read_records
+from pretune.data.tree import File, Tree
+from pretune.errors import DataError
 from pretune.modalities._formats import ending
 from pretune.types import Finding, Split
 
@@ -30,6 +32,48 @@ def part_of_table(file: File) -> Split | None:
 def are_one(files: list[File]) -> bool:
     """Tell whether tables are pieces of one: called alike but for numbers and the words for parts."""
     return all(map(is_arrow, files)) and len({_pattern(file.parts[-1]) for file in files}) == 1
+
+
+def meant(files: list[File]) -> list[File]:
+    """Return those manifests of a folder that are read together: where some are called train, only those that say their part."""
+    parts = [part_of_table(file) for file in files]
+    return [file for file, part in zip(files, parts, strict=True) if part] if "train" in parts else files
+
+
+def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[Split | None, Records]] | None:
+    """Read the manifests of a folder that belong together: train and others, pieces of one table, or the only one.
+
+    Args:
+        tree: the folder.
+        files: its manifests.
+        wanted: column names that the person gave.
+
+    Returns:
+        Each with its part, None where its name says none or all say the same; None where it is not clear which file is meant.
+    """
+    chosen = meant(files)
+    parts = [part_of_table(file) for file in chosen]
+    if not files or ("train" not in parts and len(files) > 1 and not are_one(files)):
+        return None
+    if "train" not in parts and len(set(parts)) == 1:
+        parts = [None] * len(parts)
+    if len(chosen) == 1 or not all(map(is_arrow, chosen)):
+        return [(part, read_records(tree.path(file), wanted)) for part, file in zip(parts, chosen, strict=True)]
+    pieces = _pieces(tree, chosen)
+    return [(part, records) for part, records in zip(parts, pieces, strict=True) if records.values]
+
+
+def _pieces(tree: Tree, files: list[File]) -> list[Records]:
+    """Read Arrow tables that belong together, of which some may have no rows."""
+    pieces = [arrow.read_arrow(tree.path(file)) for file in files]
+    if len({file.parts[-1] for file in files}) < len(files):
+        for records, file in zip(pieces, files, strict=True):
+            records.called = file.id
+    filled = [records for records in pieces if records.values]
+    if not filled:
+        raise DataError(f"none of the {len(pieces)} tables under {tree.root} ({pieces[0].name} …) has rows.")
+    filled[0].said += [f"{records.name} has no rows." for records in pieces if not records.values]
+    return pieces
 
 
 def missing(files: list[File]) -> list[Finding]:

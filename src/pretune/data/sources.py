@@ -270,12 +270,11 @@ def _manifests(tree: Tree) -> list[File]:
 
 def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str | None, modality: str | None) -> Table:
     """Read train and test manifests together, else the only manifest, else the only one that fits."""
-    parts = _parts(tree, found, columns)
+    parts = shards.read(tree, found, _names(columns))
     if parts is not None:
         table = _build(parts, tree, columns, task, modality)
-        used = {records.path for _, records in parts}
-        others = [file.id for file in found if tree.path(file) not in used]
-        table.said += [f"not used, as their names say no part: {', '.join(others)}."] if others else []
+        left = [file.id for file in found if file not in shards.meant(found)]
+        table.said += [f"not used, as their names say no part: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
     usable = [table for file in found for table in [_try(tree, file, columns, task, modality)] if table]
@@ -286,23 +285,6 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
             f"Name one, for example {tree.path(found[0])}."
         )
     return usable[0]
-
-
-def _parts(tree: Tree, found: list[File], columns: Columns) -> list[manifests.Part] | None:
-    """Read those manifests of a folder that are meant together: train and others, pieces of one table, or the only one."""
-    named = [(shards.part_of_table(file), file) for file in found]
-    names = {part for part, _ in named}
-    if "train" in names:
-        named = [(part, file) for part, file in named if part]
-    elif not shards.are_one(found) and len(found) != 1:
-        return None
-    elif len(names) == 1:
-        named = [(None, file) for _, file in named]
-    parts: list[manifests.Part] = [(part, read_records(tree.path(file), _names(columns))) for part, file in named]
-    if len({file.parts[-1] for _, file in named}) < len(named):
-        for (_, records), (_, file) in zip(parts, named, strict=True):
-            records.called = file.id
-    return parts
 
 
 def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
@@ -343,9 +325,14 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
         inputs = sorted([row.id for row in rows] + [entry.item for entry in ledger])
         return Table(rows=rows, modality=modality, task=None, root=path, layout="bare folder", ledger=ledger, said=said, inputs=inputs)
     found = _manifests(tree)
-    parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else _parts(tree, found, columns) if found else None
-    if parts is None:
+    parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read(tree, found, _names(columns))
+    if not parts:
         raise nothing_found(tree, modality)
+    left = [file.id for file in found if file not in shards.meant(found)] if len(parts) < len(found) else []
+    if left:
+        raise DataError(
+            f"{path} holds tables of parts and others whose names say no part ({', '.join(left[:5])}). Give the file that is meant."
+        )
     table = manifests.build(parts, path, lambda: tree, columns, modality=modality, labelled=False)
     table.findings += shards.missing(found)
     return table

@@ -175,7 +175,8 @@ def item_material(
         rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
     )
     ledger += done.ledger
-    _tell(reporter, [*said, *done.notes], ledger)
+    found = [finding.message for table in tables for finding in table.findings]
+    _tell(reporter, [*said, *found, *done.notes], ledger, found)
     out = _left_as_held(done, exclude)
     positions = np.flatnonzero(~out)
     if out.any():
