@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,9 +41,21 @@ def test_freed_blocks_are_reused_and_given_back() -> None:
     assert out[2] == "True"
 
 
-def test_another_c_library_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator, "_glibc", lambda: None)
-    entered = False
+@pytest.mark.parametrize("other", ["musl", "windows"])
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    called: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda option, value: called.append((option, value)))
+
+    def load(name: str | None) -> SimpleNamespace:
+        if other == "windows":
+            raise TypeError("a library has no name")
+        return library
+
+    monkeypatch.setattr(allocator.ctypes, "CDLL", load)
     with kept_memory():
-        entered = True
-    assert entered
+        assert called == []
+    assert called == []
+    library.gnu_get_libc_version, library.malloc_trim = None, lambda _: None
+    if other == "musl":
+        with kept_memory():
+            assert len(called) == 3, "glibc it would have asked"

@@ -63,7 +63,9 @@ def test_page_is_generated_from_the_results():
 
 
 def test_results_name_no_place_on_the_machine_they_came_from():
-    for path in table.RESULTS.glob("*.json"):
+    found = sorted(table.RESULTS.glob("*.json"))
+    assert found
+    for path in found:
         values = json.loads(path.read_text(encoding="utf-8"))
         assert values["case"] == path.stem
         assert '"/' not in path.read_text(encoding="utf-8")
@@ -74,6 +76,7 @@ def test_every_case_has_measured_rivals():
         case = importlib.import_module(f"benchmarks.cases.{name}").CASE
         names = {contestant.name for contestant in case.contestants}
         assert case.name == name
+        assert case.rivals
         assert {name for pair in case.rivals for name in pair} <= names
         assert any(measure.better != "none" for measure in case.measures)
 

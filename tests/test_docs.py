@@ -1,6 +1,8 @@
 """The code of the guides runs: every ```python block of a page, in order, in one namespace."""
 
+import ast
 import csv
+import importlib
 import io
 import json
 import os
@@ -9,34 +11,114 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import pretune
+from tests.test_flows import folder
+
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+CODE = {
+    "docs/extend/backbone.md": 2,
+    "docs/extend/modality.md": 3,
+    "docs/extend/objective.md": 2,
+    "docs/extend/strategy.md": 2,
+    "docs/extend/task.md": 2,
+    "docs/python.md": 3,
+}
+"""Python blocks of each page that has some."""
+SMALL = "scratch:cnn,width=8,depth=1"
+HERE = {'"torchvision:resnet50"': f'"{SMALL}", image_size=16, precision="float32"', "epochs=5": "epochs=1"}
+"""What a page's code names that is too large for a test, and what takes its place."""
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def fences(page: Path) -> list[tuple[str, str]]:
+    """Return language and content of each fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [content for language, content in fences(page) if language == "python"]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_python_blocks_run(page: Path, home: Path) -> None:
-    name = f"page_{page.stem}"
-    module = types.ModuleType(name)
-    sys.modules[name] = module  # dataclasses look their module up
+def run(code: list[str], page: str) -> dict[str, Any]:
+    """Run blocks in one namespace and return it."""
+    module = types.ModuleType(f"page_{Path(page).stem}")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
-        for block in blocks(page):
-            exec(compile(block, str(page), "exec"), module.__dict__)
+        for block in code:
+            exec(compile(block, page, "exec"), module.__dict__)
     finally:
-        del sys.modules[name]
+        del sys.modules[module.__name__]
+    return module.__dict__
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), f"{page.name}: {target}"
+def stage(home: Path) -> None:
+    """Lay out what the pages' code reads."""
+    folder(home / "photos", 8)
+    (home / "photos" / "broken.jpg").write_bytes(b"no picture")
+    (home / "photos").rename(home / "new_photos")
+    folder(home / "photos", 8)
+    settings = {"data": "photos/", "backbone": SMALL, "strategy": "partial", "image_size": 16, "epochs": 1, "precision": "float32"}
+    (home / "cats.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+
+
+def test_the_pages_have_their_python() -> None:
+    assert {name_of(page): len(blocks(page)) for page in PAGES if blocks(page)} == CODE
+
+
+def test_python_that_takes_too_long_to_run_names_what_there_is() -> None:
+    plain = [content for page in PAGES for language, content in fences(page) if not language and "import pretune" in content]
+    assert len(plain) == 4
+    for tree in map(ast.parse, plain):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+        used = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pt"]
+        assert used
+        assert [name for name in used if not hasattr(pretune, name)] == []
+
+
+@pytest.mark.parametrize("page", CODE)
+def test_python_blocks_run(page: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage(home)
+    code = blocks(ROOT / page)
+    checks = [node for block in code for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Assert)]
+    assert checks, "a page's code says what comes out"
+    for named, instead in HERE.items():
+        code = [block.replace(named, instead) for block in code]
+    names = run(code, page)
+    if page == "docs/python.md":
+        rows = capsys.readouterr().out.splitlines()[1:]
+        assert len(rows) == 17
+        assert sum(row.startswith("broken.jpg None ") for row in rows) == 1, "a bad input has an error and no prediction"
+        assert {row.split()[1] for row in rows} == {"disc", "square", "None"}
+        assert recipe_of(names["run"])["strategy"]["last"] == 3, "the recipe in a file, with its override"
+
+
+def recipe_of(run: pretune.Run) -> dict[str, Any]:
+    return json.loads((run.path / "recipe.json").read_text())["recipe"]
+
+
+def test_code_that_is_wrong_is_noticed() -> None:
+    with pytest.raises(AssertionError):
+        run(["x = 1\n", "assert x == 2\n"], "docs/page.md")
+    with pytest.raises(NameError, match="undefined"):
+        run(["undefined()\n"], "docs/page.md")
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    links = [(page, target) for page in PAGES for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8"))]
+    assert len(links) > 25
+    assert [(name_of(page), target) for page, target in links if not (page.parent / target).exists()] == []
 
 
 def installed_plugin(root: Path) -> Path:
@@ -45,7 +127,8 @@ def installed_plugin(root: Path) -> Path:
     code = blocks(ROOT / "docs" / "extend" / "modality.md")
     names = re.findall(r"`(\w+)\.py`[:.]", text)[:2]
     (root / "motion-1.0.dist-info").mkdir(parents=True)
-    for name, content in zip(names, code, strict=False):
+    assert len(names) == 2
+    for name, content in zip(names, code[:2], strict=True):
         (root / f"{name}.py").write_text(content)
     points = re.search(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert points is not None
@@ -86,4 +169,5 @@ def test_the_modality_of_the_page_works_when_it_is_installed(home: Path) -> None
     assert metrics["primary"]["value"] >= 0.9
     assert "mean change of each axis" in metrics["floors"]["classical"]["what"]
     rows = list(csv.DictReader(io.StringIO(pretune("predict", metrics["run"], "new_walks/"))))
+    assert [row["prediction"] for row in rows] == ["run", "run", "walk", "walk"]
     assert [row["id"].split("/")[0] for row in rows] == [row["prediction"] for row in rows]

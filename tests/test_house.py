@@ -36,6 +36,8 @@ def imported(path: Path) -> set[str]:
 def test_files_and_functions_are_small():
     long_files = {path.name: n for path in MODULES if (n := len(path.read_text(encoding="utf-8").splitlines())) > 400}
     sizes = {f"{path.name}:{f.name}": (f.end_lineno or f.lineno) - f.lineno + 1 for path in MODULES for f in functions(path)}
+    assert len(MODULES) > 200
+    assert len(sizes) > 1000
     assert not long_files
     assert not {name: n for name, n in sizes.items() if n > 60}
 
@@ -61,11 +63,13 @@ def test_members_of_a_family_do_not_import_each_other(family: str):
     package = "pretune." + ".".join(folder.relative_to(SOURCE).parts)
     members = {f"{package}.{name}" for name in registry.names(family)}
     met = {path.stem: sorted(imported(path) & members - {f"{package}.{path.stem}"}) for path in folder.glob("[!_]*.py")}
+    assert {f"{package}.{name}" for name in met} == members
     assert not {name: others for name, others in met.items() if others}
 
 
 def test_every_member_has_a_summary_and_a_class():
     for family in registry.FAMILIES:
+        assert registry.names(family)
         for name in registry.names(family):
             assert registry.summary(family, name).endswith((".", ":")), f"{family}/{name}: the first docstring line is its summary"
 

@@ -239,7 +239,7 @@ def test_memory_errors_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_text_rows_are_not_pictures() -> None:
-    with pytest.raises(BadItem):
+    with pytest.raises(BadItem, match="is text, not an image file"):
         IMAGE.decode(("a caption",))
 
 

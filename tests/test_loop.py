@@ -218,6 +218,7 @@ def test_a_micro_batch_has_the_gradient_of_the_whole(tmp_path: Path) -> None:
     for learner, micro in ((whole, None), (parts, 2)):
         learner.train = lambda mode=True, m=learner: m  # type: ignore[method-assign,misc] # dropout off: its draws depend on the split
         events_of(tmp_path / str(micro), learner, epochs=1, precision=Precision(micro_batch=micro))
+    assert (whole.calls, parts.calls) == (5, 15), "three parts of two items a step"
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True))
 
 

@@ -26,12 +26,15 @@ def test_every_strategy_gives_phases_and_groups_that_are_exactly_what_learns(str
     model = tiny_model()
     component = registry.load("strategies", strategy)()
     component.prepare(model)
-    for phase in component.phases(len(model.body)):
+    phases = component.phases(len(model.body))
+    assert phases
+    for phase in phases:
         groups = component.apply(model, phase)
         grouped = [id(p) for group in groups for _, p in group]
         learning = [id(p) for p in model.parameters() if p.requires_grad]
         assert len(grouped) == len(set(grouped)), "no parameter is in two groups"
         assert set(grouped) == set(learning)
+        assert bool(learning) == component.trains
         names = dict(model.named_parameters())
         assert all(names[name] is p for group in groups for name, p in group), "groups carry the model's own names"
 

@@ -96,7 +96,9 @@ def test_the_mistakes_of_a_run_on_sounds_can_be_heard(tmp_path: Path) -> None:
     clips = [(2.0 * np.sin(np.arange(8000 * (1 + i)) * 0.3)).astype(np.float16) for i in range(14)]
     data = prepared(clips, Audio(sample_rate=8000, seconds=8.0))
     pictures.write(with_predictions(tmp_path), work_with(data, ()), data)
-    for entry in json.loads((tmp_path / "pictures" / "mistakes.json").read_text()):
+    entries = json.loads((tmp_path / "pictures" / "mistakes.json").read_text())
+    assert entries
+    for entry in entries:
         assert Pillow.open(tmp_path / "pictures" / entry["picture"]).width == 240
         samples, rate = soundfile.read(tmp_path / "pictures" / entry["audio"])
         assert (len(samples), rate) == (40_000, 8000), "what was heard, five seconds at most"

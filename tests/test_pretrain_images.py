@@ -422,4 +422,5 @@ def test_a_learner_is_what_the_contract_says() -> None:
         assert isinstance(learner, PretextLearner)
         learner.begin("pretrain")
         named = [name for group in learner.groups() for name, _ in group]
+        assert named
         assert sorted(named) == sorted(name for name, p in learner.named_parameters() if p.requires_grad)

@@ -96,7 +96,9 @@ def test_it_tells_the_whole_story_in_order(two: Path) -> None:
 
 def test_what_the_run_said_is_shown_once(two: Path) -> None:
     _, reader = page_of(two)
-    for note in json.loads((two / "metrics.json").read_text())["notes"]:
+    notes = json.loads((two / "metrics.json").read_text())["notes"]
+    assert len(notes) == 3
+    for note in notes:
         words = note.removeprefix("features in ")
         assert reader.text.count(words) == 1, "neither left out nor said again where another section shows it"
 
