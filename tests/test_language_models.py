@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -163,19 +164,22 @@ def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> N
 
 
 def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
-    words = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "the", "tree"]
+    rng = random.Random(0)
+    words = ["".join(rng.choices("etaoinshr", k=3 + i % 5)) for i in range(60)]
     good, bad = ("fine", "great", "lovely"), ("awful", "grim", "sad")
     lines = ["text,label"]
     for i in range(120):
-        filler = " ".join(words[(i + k) % len(words)] for k in range(6))
+        filler = " ".join(rng.choices(words, k=8))
         lines.append(f"{filler} {(good if i % 2 else bad)[i % 3]} n{i},{'pos' if i % 2 else 'neg'}")
+    (home / "more.txt").write_text("\n".join(line.rpartition(",")[0].upper() + " indeed!" for line in lines[1:]))
     (home / "d.csv").write_text("\n".join(lines) + "\n")
     sizes = "backbone=scratch:gpt,width=16,layers=1,heads=2"
     settings = ["units=word", "max_tokens=16", "epochs=2", "then=d.csv", "labels=10", "seeds=1", "then_epochs=1", "out=run"]
-    metrics = json.loads(pretune("pretrain", "d.csv", "objective=causal", sizes, *settings, "--json").stdout)
+    metrics = json.loads(pretune("pretrain", "d.csv", "also=more.txt", "objective=causal", sizes, *settings, "--json").stdout)
     assert metrics["held"]["loss"] > 0
     assert metrics["floors"]["unigram"] > 0
-    assert any("24 documents are left out" in note for note in metrics["notes"])
+    assert any("24 documents are left out: they are held-out" in note for note in metrics["notes"])
+    assert any("24 lines are left out: they resemble held-out" in note for note in metrics["notes"])
     assert metrics["gain"]["table"][0]["kind"] == "pretrained"
     assert {row["labels"] for row in metrics["gain"]["runs"]} == {10}
     learned = load_file("run/backbone/weights.safetensors")

@@ -77,6 +77,14 @@ def test_texts_that_are_wrapped_elsewhere_are_found_over_lines(tmp_path: Path) -
     assert any("3 lines are left out: they resemble held-out items" in line for line in corpus.said)
 
 
+def test_lines_around_what_resembles_stay(tmp_path: Path) -> None:
+    lines = [prose(9, seed) for seed in range(120)]
+    held = HeldTexts(lines[::5])
+    corpus = corpus_of(tmp_path / "a.txt", "\n".join(line.upper() + " indeed!" for line in lines), held)
+    assert corpus.left.near_lines == 24
+    assert whole(corpus.read()).count("\n") == 95
+
+
 def test_of_a_long_line_only_the_sentences_go(tmp_path: Path) -> None:
     before, after = (f"{prose(200, seed)}." for seed in (1, 2))
     corpus = corpus_of(tmp_path / "a.txt", f"{before} {REVIEW} {after}", HeldTexts([REVIEW.upper()]))

@@ -31,6 +31,8 @@ _REACH = 1.5
 """Lengths of the held-out text within which its shingles must be."""
 _FEWEST = 8
 """Shingles that a text must have to be resembled; shorter ones are found where a line or document is equal to them."""
+_STRAY, _SPARSE = 0.15, 0.5
+"""Share of a stretch's shingles, and of their usual density, below which a line at its end is none of it."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 Symbols = NDArray[np.uint64]
@@ -79,12 +81,14 @@ class HeldTexts:
         symbols, places = _symbols(codes)
         lengths = np.fromiter(map(len, segments), np.int64, len(segments))
         of_segment = np.repeat(np.arange(len(segments)), lengths)[places]
+        sizes = np.bincount(of_segment, minlength=len(segments))
         counts = np.fromiter(map(len, documents), np.int64, len(documents))
         document_of = np.repeat(np.arange(len(documents)), counts)
         out = np.zeros(len(segments), np.int8)
         for sketches in self._sketches:
-            for first, last in sketches.spans(symbols):
-                out[of_segment[first] : of_segment[last] + 1] = NEAR
+            for places in sketches.found(symbols):
+                first, last = _extent(of_segment[places], of_segment[places + sketches.run - 1], sizes)
+                out[first : last + 1] = NEAR
         out[self._equal(symbols, of_segment, len(segments))] = EQUAL
         out[self._equal(symbols, document_of[of_segment], len(documents))[document_of]] = EQUAL
         self._without_letters(segments, of_segment, out)
@@ -136,8 +140,8 @@ class _Sketches:
         self.filter = np.zeros(int(self.bits) + 1, bool)
         self.filter[(self.keys >> np.uint64(20)) & self.bits] = True
 
-    def spans(self, symbols: Symbols) -> list[tuple[int, int]]:
-        """Return the first and last symbol of every stretch that resembles a held-out text."""
+    def found(self, symbols: Symbols) -> list[NDArray[np.int64]]:
+        """Return of every stretch that resembles a held-out text where its shingles are."""
         places, found = self._known(_shingles(symbols, self.run))
         counts = self.offsets[found + 1] - self.offsets[found]
         ends = np.cumsum(counts)
@@ -149,7 +153,7 @@ class _Sketches:
         which = np.repeat(np.arange(len(found)), counts)[chosen]
         owners, places, found = owners[chosen], places[which], found[which]
         cuts = np.flatnonzero(np.diff(owners, prepend=-1, append=-1))
-        return [span for a, b in itertools.pairwise(cuts) for span in self._close(owners[a], places[a:b], found[a:b])]
+        return [close for a, b in itertools.pairwise(cuts) for close in self._close(owners[a], places[a:b], found[a:b])]
 
     def _known(self, shingles: Symbols) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where shingles of held-out texts are, and which."""
@@ -161,16 +165,32 @@ class _Sketches:
         same = self.keys[found] == shingles[places]
         return places[same], found[same]
 
-    def _close(self, owner: int, places: NDArray[np.int64], keys: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """Return the stretches in which enough different shingles of one held-out text are close together."""
+    def _close(self, owner: int, places: NDArray[np.int64], keys: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return the places in each stretch in which enough different shingles of one held-out text are close together."""
         ends = np.searchsorted(places, places + self.reach[owner])
-        spans: list[tuple[int, int]] = []
+        stretches: list[NDArray[np.int64]] = []
         begin = 0
         for start in np.flatnonzero(ends - np.arange(len(places)) >= self.needed[owner]).tolist():
             if start >= begin and len(np.unique(keys[start : ends[start]])) >= self.needed[owner]:
                 begin = int(ends[start])
-                spans.append((int(places[start]), int(places[begin - 1]) + self.run - 1))
-        return spans
+                stretches.append(places[start:begin])
+        return stretches
+
+
+def _extent(begins: NDArray[np.int64], ends: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the first and last segment of a stretch, less those at its ends that share a few shingles with the text by chance.
+
+    Args:
+        begins: segment in which each shingle begins.
+        ends: segment in which it ends.
+        sizes: symbols of every segment.
+    """
+    first, last = int(begins[0]), int(ends[-1])
+    hits = np.bincount(begins - first, minlength=last - first + 1)
+    dense = len(begins) / max(1, sizes[first : last + 1].sum())
+    by_chance = (hits < _STRAY * len(begins)) & (hits < _SPARSE * dense * sizes[first : last + 1])
+    kept = np.flatnonzero(~by_chance)
+    return first + int(kept[0]), first + int(kept[-1])
 
 
 def _sketches(shingles: Sequence[Symbols]) -> list[Symbols]:
