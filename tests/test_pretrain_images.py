@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,17 +27,19 @@ from pretune.backbones import Backbone
 from pretune.errors import DataError, Interrupted, SettingError
 from pretune.models.pooling import Pool
 from pretune.objectives import PretextLearner
-from pretune.objectives._items import collapse, effective_rank, spread
+from pretune.objectives._items import FEW, collapse, effective_rank, health, spread
+from pretune.objectives._labels import tell_classes
 from pretune.objectives._masked_images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
+from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.contrastive import Contrastive, simclr, vicreg
 from pretune.objectives.distillation import Distillation
 from pretune.objectives.masked import Masked
 from pretune.objectives.supervised import Supervised
-from pretune.runner.material import _enlarged
+from pretune.runner.material import _drawn, _enlarged, _once
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Row
 from tests.test_augmentations import applied, pictures
 from tests.test_flows import folder, losses, pretune
 
@@ -408,3 +411,72 @@ def test_a_learner_is_what_the_contract_says() -> None:
         learner.begin("pretrain")
         named = [name for group in learner.groups() for name, _ in group]
         assert sorted(named) == sorted(name for name, p in learner.named_parameters() if p.requires_grad)
+
+
+# --- few items, equal items, settings ------------------------------------------------------------
+
+
+def test_few_items_tell_nothing_about_collapse() -> None:
+    torch.manual_seed(0)
+    assert health(torch.randn(FEW - 1, 8)) == {}
+    assert set(health(torch.randn(FEW, 8))) == {"spread", "rank"}
+    assert collapse(health(torch.randn(FEW, 8))) == []
+    said = collapse({})
+    assert len(said) == 1
+    assert "cannot tell" in said[0]
+
+
+def test_equal_items_are_taken_once_and_both_parts_of_a_comparison_hold_two() -> None:
+    done: Any = SimpleNamespace(hashes=["a", "b", "a", "c", "b"], rows=[SimpleNamespace(id=str(i)) for i in range(5)])
+    positions, copies = _once(done, None)
+    assert positions.tolist() == [0, 1, 3]
+    assert [(copy.item, copy.detail) for copy in copies] == [("2", "equals 0 byte for byte"), ("4", "equals 1 byte for byte")]
+    assert _once(done, torch.tensor([0, 0, 1, 0, 0]))[0].tolist() == [0, 1, 2, 3], "other labels are other items"
+    recipe: Any = SimpleNamespace(corpus=SimpleNamespace(held=0.1), training=SimpleNamespace(seed=0))
+    rows = [Row(id=str(i), path=None, text=("x",)) for i in range(4)]
+    assert [len(part) for part in _drawn(np.arange(4), rows, recipe, "images", least=2).values()] == [2, 2]
+    with pytest.raises(DataError, match="images: 3"):
+        _drawn(np.arange(3), rows, recipe, "images", least=2)
+
+
+def test_settings_of_another_modality_or_loss_are_refused() -> None:
+    with pytest.raises(SettingError, match="whole_words is for texts"):
+        Masked(whole_words=True).learner(network(CNN))
+    with pytest.raises(SettingError, match="temperature is for loss=simclr"):
+        Contrastive(loss="vicreg", temperature=0.5)
+    assert Contrastive(loss="vicreg", outputs=8).loss == "vicreg"
+
+
+@pytest.mark.parametrize(("id", "size"), [("scratch:vqvae,width=8", 30), (CNN, 28), ("scratch:cnn,width=320,stages=2,depth=1", 16)])
+def test_pictures_of_any_size_are_decoded_by_a_decoder_of_bounded_width(id: str, size: int) -> None:
+    learner: Any = Autoencode(codes=8).learner(network(id, size)).eval()
+    learner.begin("autoencode")
+    tell_classes(learner, ())
+    with torch.no_grad():
+        out = learner(batch_of(images(3, size)))
+    assert math.isfinite(float(out.loss))
+    assert max(p.shape[0] for p in learner.decoder.parameters()) <= 256
+
+
+def test_the_mean_that_decoding_must_beat_is_that_of_the_other_items() -> None:
+    learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16)).eval()
+    learner.begin("autoencode")
+    tell_classes(learner, ())
+    batch = batch_of(images(3, 16))
+    x = learner.decoder.target(learner.input(batch.inputs))
+    others = torch.stack([(x[[1, 2]].mean(0) - x[0]), (x[[0, 2]].mean(0) - x[1]), (x[[0, 1]].mean(0) - x[2])]).square().mean()
+    with torch.no_grad():
+        assert learner(batch).logs["floor_mean_error"] == pytest.approx(float(others), rel=1e-4)
+        assert "floor_mean_error" not in learner(batch_of(images(1, 16))).logs
+    assert not learner.verdict({"codes_in_use": 8.0, "error": 0.1, "loss": 1.0}, {"unigram": 2.0})
+
+
+def test_copies_of_one_picture_are_too_few(home: Path) -> None:
+    (home / "copies").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    for i in range(6):
+        Image.fromarray(pixels).save(home / "copies" / f"{i}.png")
+    with pytest.raises(DataError, match="different usable images under"):
+        pt.pretrain(home / "copies", **QUICK)
+    with pytest.raises(SettingError, match="units would not be read"):
+        pt.pretrain(home / "copies", units="word", **QUICK)

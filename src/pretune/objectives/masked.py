@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune import registry
 from pretune.config import Within
+from pretune.errors import SettingError
 from pretune.objectives._base import PretextLearner, Suggested
 
 if TYPE_CHECKING:
@@ -45,5 +46,8 @@ class Masked:
 
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner for the network's modality."""
-        module = importlib.import_module(f"pretune.objectives.{_LEARNERS[registry.name_of(backbone.modality)]}")
+        kind = registry.name_of(backbone.modality)
+        if self.whole_words and kind != "text":
+            raise SettingError(f"objective.whole_words is for texts; {backbone.builder.id} takes {kind}. Leave it out.")
+        module = importlib.import_module(f"pretune.objectives.{_LEARNERS[kind]}")
         return module.learner(backbone, self)

@@ -14,7 +14,7 @@ from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import DataError
 from pretune.objectives._base import Suggested
-from pretune.objectives._items import ItemLearner, effective_rank, spread
+from pretune.objectives._items import ItemLearner, health
 from pretune.objectives._labels import KnowsClasses
 from pretune.types import Batch, StepOutput
 
@@ -66,7 +66,7 @@ class SupervisedLearner(ItemLearner, KnowsClasses):
             loss = F.cross_entropy(logits_BC, batch.targets, label_smoothing=self.smoothing)
             return StepOutput(loss=loss, size=batch.size)
         right = (logits_BC.argmax(1) == batch.targets).float().mean()
-        logs = {"accuracy": float(right), "spread": spread(pooled_BD), "rank": effective_rank(pooled_BD)}
+        logs = {"accuracy": float(right)} | health(pooled_BD)
         chance = {"floor_chance": math.log(len(self.classes)), "floor_majority": self._majority(batch.targets)}
         return StepOutput(loss=F.cross_entropy(logits_BC, batch.targets), size=batch.size, logs=logs | chance)
 

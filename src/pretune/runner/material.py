@@ -143,7 +143,10 @@ def item_material(
 ) -> Material:
     """Return views of single items; of labelled data only the training part is looked at."""
     kind = registry.name_of(backbone.modality)
-    tables = [_table(Path(path), kind, recipe) for path in (recipe.data, *recipe.corpus.also)]
+    unread = [key for key in ("units", "vocabulary") if getattr(recipe.corpus, key) is not None]
+    if unread:
+        raise SettingError(f"{', '.join(unread)} would not be read: a tokenizer is made by objectives that predict tokens. Leave it out.")
+    tables = [_table(Path(path), kind, recipe, objective) for path in (recipe.data, *recipe.corpus.also)]
     rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
     said = [line for table in tables for line in table.said] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
@@ -155,20 +158,21 @@ def item_material(
     done = ingest(
         rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
     )
-    ledger += done.ledger
+    targets, classes = _targets(done.rows, objective)
+    positions, copies = _once(done, targets)
+    ledger += done.ledger + copies
     _tell(reporter, [*said, *done.notes], ledger)
     enlarged = _enlarged(backbone, done)
     if enlarged:
         reporter.say(enlarged)
-    positions = np.array([i for i, known in enumerate(done.hashes) if known not in exclude], np.int64)
-    if len(positions) < len(done.rows):
-        lost = len(done.rows) - len(positions)
-        reporter.say(f"{lost:,} {unit}s are left out: they are held-out items of the task that follows.")
-    parts = _drawn(positions, done.rows, recipe, f"{unit}s under {recipe.data}")
+    fresh = positions[[done.hashes[i] not in exclude for i in positions]]
+    if len(fresh) < len(positions):
+        lost = len(positions) - len(fresh)
+        reporter.say(f"{lost:,} {unit}(s) are left out: they are held-out items of the task that follows.")
+    parts = _drawn(fresh, done.rows, recipe, f"different usable {unit}s under {recipe.data}", least=int(getattr(objective, "views", 1)))
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
-    classes, targets = _targets(done.rows, objective)
     views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
     return Material(
         backbone=backbone,
@@ -195,12 +199,14 @@ def _enlarged(backbone: Backbone, done: Ingested) -> str:
     )
 
 
-def _table(path: Path, kind: str, recipe: Pretraining) -> Table:
-    """Read labelled data where they are, else whatever of this modality is there."""
+def _table(path: Path, kind: str, recipe: Pretraining, objective: Objective) -> Table:
+    """Read labelled data where labels are learned from and there are any, else whatever of this modality is there."""
+    if not getattr(objective, "wants_targets", False):
+        return sources.read_items(path, kind, recipe.columns)
     try:
         return sources.read(path, recipe.columns, modality=kind, learn=False)
     except DataError:
-        return sources.read_unlabelled(path, kind, recipe.columns)
+        return sources.read_items(path, kind, recipe.columns)
 
 
 def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
@@ -208,26 +214,39 @@ def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
     return [f"{lost:,} items of the parts val and test are left alone; the {len(rows):,} others are learned from."] if lost else []
 
 
-def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str) -> dict[str, np.ndarray]:
-    """Return the positions that are learned from and those held out, drawn at random; groups stay whole."""
-    count = max(1, round(len(positions) * recipe.corpus.held))
+def _once(done: Ingested, targets: torch.Tensor | None) -> tuple[np.ndarray, list[LedgerEntry]]:
+    """Return the positions of items without copies (equal bytes; where labels are learned from, equal labels too), and the copies."""
+    kinds = [0] * len(done.rows) if targets is None else targets.tolist()
+    first: dict[tuple[str, int], int] = {}
+    places = [first.setdefault(key, place) for place, key in enumerate(zip(done.hashes, kinds, strict=True))]
+    copies = [
+        LedgerEntry(item=done.rows[i].id, action="dropped", reason="copy", detail=f"equals {done.rows[place].id} byte for byte")
+        for i, place in enumerate(places)
+        if i != place
+    ]
+    return np.array(sorted(first.values()), np.int64), copies
+
+
+def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str, least: int = 1) -> dict[str, np.ndarray]:
+    """Return the positions that are learned from and those held out, `least` of each, drawn at random; groups stay whole."""
+    count = max(least, round(len(positions) * recipe.corpus.held))
     units = splits.kept_together(rows, positions.tolist())
     order = np.random.default_rng(recipe.training.seed).permutation(len(units))
     cut = int(np.searchsorted(np.cumsum([len(units[unit]) for unit in order]), count)) + 1
-    if cut >= len(units):
+    if sum(len(units[unit]) for unit in order[cut:]) < least:
         grouped = " in groups that stay whole" if len(units) < len(positions) else ""
-        raise DataError(f"{len(positions)} usable {what}{grouped} are too few to learn from and to hold some out.")
+        raise DataError(f"{what}: {len(positions)}{grouped}. That is too few to learn from and to hold some out; add data.")
     parts = {"train": order[cut:], "held": order[:cut]}
     return {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}
 
 
-def _targets(rows: list[Row], objective: Objective) -> tuple[tuple[str, ...], torch.Tensor | None]:
-    """Return class names and each item's class, where the objective wants them and every item has one."""
+def _targets(rows: list[Row], objective: Objective) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """Return each item's class and the classes' names, where the objective wants them and every item has one."""
     if not getattr(objective, "wants_targets", False) or not all(isinstance(row.target, str) for row in rows):
-        return (), None
+        return None, ()
     names = tuple(sorted({str(row.target) for row in rows}))
     places = {name: place for place, name in enumerate(names)}
-    return names, torch.tensor([places[str(row.target)] for row in rows])
+    return torch.tensor([places[str(row.target)] for row in rows]), names
 
 
 def _view(
