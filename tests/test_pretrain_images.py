@@ -480,3 +480,35 @@ def test_copies_of_one_picture_are_too_few(home: Path) -> None:
         pt.pretrain(home / "copies", **QUICK)
     with pytest.raises(SettingError, match="units would not be read"):
         pt.pretrain(home / "copies", units="word", **QUICK)
+
+
+def test_what_is_fresh_beside_weights_that_exist_learns_at_a_pace_of_its_own() -> None:
+    learner = Masked().learner(network(CNN))
+    plain = learner.groups()
+    assert {group.lr_scale for group in plain} == {1.0}
+    learner.pace = 10.0
+    paced = learner.groups()
+    scales = {name: group.lr_scale for group in paced for name, _ in group}
+    assert scales == {name: 1.0 if name.startswith("backbone.") else 10.0 for group in plain for name, _ in group}
+    assert {group.decay for group in paced if any(p.ndim <= 1 for _, p in group)} == {False}
+
+
+def test_continued_weights_are_moved_more_slowly_than_the_head_on_them(home: Path) -> None:
+    folder(home / "photos", 6)
+    noted = Noted()
+    quick = {**QUICK, "epochs": 1, "objective": "masked", "out": home / "first"}
+    pt.pretrain(home / "photos", **quick, reporter=noted)
+    assert "times as fast" not in noted.text
+    pt.pretrain(
+        home / "photos", **{**quick, "backbone": f"run:{home / 'first'}", "out": home / "second", "image_size": None}, reporter=noted
+    )
+    assert "learn 10 times as fast" in noted.text
+
+
+class Noted(Silent):
+    """Keeps what was said."""
+
+    text = ""
+
+    def say(self, line: str) -> None:
+        self.text += line + "\n"

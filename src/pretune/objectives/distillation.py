@@ -34,9 +34,13 @@ class Distillation:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=8, weight_decay=0.01),
-        "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=20, weight_decay=0.01, augment="light"),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=20, weight_decay=0.01, augment="light"),
+        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=8, weight_decay=0.01, continued_heads=10),
+        "image": Suggested(
+            backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=20, weight_decay=0.01, augment="light", continued_heads=10
+        ),
+        "audio": Suggested(
+            backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=20, weight_decay=0.01, augment="light", continued_heads=10
+        ),
     }
 
     teacher: str | None = None

@@ -27,9 +27,18 @@ class Masked:
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer,dropout=0.0", lr=2e-2, batch_size=16, epochs=10, optim="muon"),
         "image": Suggested(
-            backbone="scratch:vit", lr=1e-2, batch_size=128, epochs=15, optim="muon", augment="light", continued_batch_size=32
+            backbone="scratch:vit",
+            lr=1e-2,
+            batch_size=128,
+            epochs=15,
+            optim="muon",
+            augment="light",
+            continued_batch_size=32,
+            continued_heads=10,
         ),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20, augment="medium"),
+        "audio": Suggested(
+            backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20, augment="medium", continued_heads=10, continued_batch_size=16
+        ),
     }
 
     share: Annotated[float | None, Within(0, 0.95, above=True)] = None

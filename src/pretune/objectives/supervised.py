@@ -25,9 +25,13 @@ class Supervised:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "text": Suggested(backbone="scratch:transformer", lr=2e-3, batch_size=32, epochs=8, weight_decay=0.05),
-        "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=30, weight_decay=0.05, augment="medium"),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=30, weight_decay=0.05, augment="medium"),
+        "text": Suggested(backbone="scratch:transformer", lr=2e-3, batch_size=32, epochs=8, weight_decay=0.05, continued_heads=10),
+        "image": Suggested(
+            backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=30, weight_decay=0.05, augment="medium", continued_heads=10
+        ),
+        "audio": Suggested(
+            backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=30, weight_decay=0.05, augment="medium", continued_heads=10
+        ),
     }
     wants_targets: ClassVar[bool] = True
 

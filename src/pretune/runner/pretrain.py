@@ -120,6 +120,7 @@ class _Pretraining:
         learner = objective.learner(material.backbone)
         tell_classes(learner, material.classes)
         learner = learner.to(self.device.device)
+        learner.pace = 1.0 if fresh else suggested.continued_heads
         if self.device.first:
             self._write_opening(folder, objective, material, resumed, fresh)
         work = self._work(folder, learner, material, suggested)
@@ -178,7 +179,8 @@ class _Pretraining:
         work = Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
         parts = ", ".join(f"{part} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for part, c in material.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
-        self.reporter.say(f"{parts}; {trainable:,} parameters")
+        paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
+        self.reporter.say(f"{parts}; {trainable:,} parameters{paced}")
         wanted = self.recipe.training.precision
         learner.begin(learner.phases[0])
         choice = around.decisions.make("training/precision", lambda: step_choice(learner, self._loader(work), wanted))
