@@ -24,12 +24,15 @@ from pretune.augmentations import preset
 from pretune.augmentations.blur import Blur
 from pretune.augmentations.grey import Grey
 from pretune.backbones import Backbone
-from pretune.errors import DataError, Interrupted, SettingError
+from pretune.deploy import _curves
+from pretune.deploy._pretraining import _bars, _beside
+from pretune.errors import DataError, Interrupted, RequestError, SettingError
 from pretune.models.pooling import Pool
 from pretune.objectives import PretextLearner
 from pretune.objectives._items import FEW, collapse, effective_rank, health, spread
 from pretune.objectives._labels import tell_classes
 from pretune.objectives._masked_images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
+from pretune.objectives._sampling import Wanted
 from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.contrastive import Contrastive, simclr, vicreg
 from pretune.objectives.distillation import Distillation
@@ -458,6 +461,13 @@ def test_pictures_of_any_size_are_decoded_by_a_decoder_of_bounded_width(id: str,
     assert max(p.shape[0] for p in learner.decoder.parameters()) <= 256
 
 
+def test_pictures_have_no_length() -> None:
+    learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16))
+    tell_classes(learner, ())
+    with pytest.raises(SettingError, match="length is for texts and sounds"):
+        learner.generate(Wanted(length=5))
+
+
 def test_the_mean_that_decoding_must_beat_is_that_of_the_other_items() -> None:
     learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16)).eval()
     learner.begin("autoencode")
@@ -512,3 +522,28 @@ class Noted(Silent):
 
     def say(self, line: str) -> None:
         self.text += line + "\n"
+
+
+# --- what the report says ------------------------------------------------------------------------
+
+
+def test_floors_stand_beside_the_figure_they_are_floors_of() -> None:
+    metrics = {"held": {"loss": 4.5, "error": 0.2}, "floors": {"mean_error": 0.3, "unigram": 5.3}}
+    assert [row["label"] for row in _bars(metrics, "loss")] == ["this model", "floor: unigram"]
+    assert _beside(metrics["floors"], "error") == " (floor: mean error 0.3)"
+    assert _beside(metrics["floors"], "codes_in_use") == ""
+
+
+def test_a_loss_is_drawn_once() -> None:
+    stepped = [{"event": "stepped", "phase": "pretrain", "step": n, "epoch": 0, "loss": 2.0 - 0.1 * n, "lr": 0.1} for n in range(1, 5)]
+    evaluated = {"event": "evaluated", "phase": "pretrain", "step": 4, "epoch": 1, "part": "held", "metrics": {"loss": 1.7}}
+    made = _curves.build([*stepped, evaluated], "loss")
+    assert made is not None
+    assert [chart["title"] for chart in made["charts"]] == ["loss", "learning rate"]
+
+
+def test_a_run_that_makes_nothing_is_called_by_its_objective(home: Path) -> None:
+    folder(home / "photos", 6)
+    run = pt.pretrain(home / "photos", objective="masked", out=home / "run", **{**QUICK, "backbone": VIT, "epochs": 1})
+    with pytest.raises(RequestError, match="objective=masked, which makes nothing new"):
+        pt.generate(run.path)

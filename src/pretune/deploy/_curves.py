@@ -24,7 +24,7 @@ def build(events: Sequence[Event], primary: str) -> dict[str, Any] | None:
         return None
     rates = [(float(x), float(event["lr"])) for x, event in stepped if event.get("lr") is not None]
     charts = [_loss(losses, evaluated)]
-    metric = _metric(evaluated, primary)
+    metric = None if primary == _loss_name(evaluated) else _metric(evaluated, primary)
     charts += [metric] if metric else []
     if rates:
         drawing = _charts.lines([Line(points=_charts.thin(rates), style="main")], x_label="step", title="learning rate")
@@ -57,7 +57,7 @@ def _loss(losses: list[tuple[float, float]], evaluated: list[tuple[int, Event]])
     series = [Line(points=_charts.thin(losses), style="faint")] if window > 1 else []
     series.append(Line(points=_charts.thin(_charts.smooth(losses, window)), style="main"))
     keys = [("main", "train, smoothed" if window > 1 else "train")] + ([("faint", "train, each step")] if window > 1 else [])
-    name = next((n for n in _LOSSES if any(n in event["metrics"] for _, event in evaluated)), "")
+    name = _loss_name(evaluated)
     for style, (part, points) in zip(_STYLES[1:], _by_part(evaluated, name).items(), strict=False):
         series.append(Line(points=points, style=style, dots=len(points) < 40))
         keys.append((style, f"{part}, {words(name)}"))
@@ -65,6 +65,11 @@ def _loss(losses: list[tuple[float, float]], evaluated: list[tuple[int, Event]])
     is_wide = min(values) > 0 and max(values) > 30 * min(values)
     drawing = _charts.lines(series, x_label="step", title="loss over steps", log_y=is_wide)
     return {"title": "loss" + (", logarithmic" if is_wide else ""), "keys": keys, "drawing": drawing, "note": ""}
+
+
+def _loss_name(evaluated: list[tuple[int, Event]]) -> str:
+    """Return the metric that is drawn beside the training loss, '' where there is none."""
+    return next((n for n in _LOSSES if any(n in event["metrics"] for _, event in evaluated)), "")
 
 
 def _metric(evaluated: list[tuple[int, Event]], primary: str) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ class Generator:
         """
         self.learner = read_learner(run)
         if not hasattr(self.learner, "generate"):
-            kind = type(self.learner).__name__.removesuffix("Learner").lower()
+            kind = json.loads((run / "model.json").read_text(encoding="utf-8"))["objective"]["name"]
             raise RequestError(f"{run} was pretrained with objective={kind}, which makes nothing new. Take a run of causal or autoencode.")
 
     def generate(self, wanted: Wanted) -> list[Sample]:

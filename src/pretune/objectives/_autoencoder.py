@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pretune import registry
 from pretune.backbones import Backbone
+from pretune.errors import SettingError
 from pretune.objectives._codebook import Codebook, straight_through
 from pretune.objectives._decoders import PictureDecoder, SoundDecoder
 from pretune.objectives._labels import KnowsClasses, asked
@@ -114,6 +115,8 @@ class AutoencodeLearner(KnowsClasses):
     @torch.no_grad()
     def generate(self, wanted: Wanted) -> list[Sample]:
         """Return sounds or pictures of codes that the prior draws."""
+        if wanted.length is not None and len(self.decoder.shape) == 2:
+            raise SettingError("length is for texts and sounds: pictures are as large as those learned from. Leave it out.")
         labels = asked(self.classes, wanted)
         none = len(self.classes)
         begin_B = torch.tensor([none if label is None else self.classes.index(label) for label in labels])
