@@ -488,6 +488,9 @@ def test_copies_of_one_picture_are_too_few(home: Path) -> None:
         Image.fromarray(pixels).save(home / "copies" / f"{i}.png")
     with pytest.raises(DataError, match="different usable images under"):
         pt.pretrain(home / "copies", **QUICK)
+    folder(home / "photos", 6)
+    with pytest.raises(SettingError, match="augment=none makes them the same"):
+        pt.pretrain(home / "photos", augment="none", **QUICK)
     with pytest.raises(SettingError, match="units would not be read"):
         pt.pretrain(home / "copies", units="word", **QUICK)
 

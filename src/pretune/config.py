@@ -211,10 +211,15 @@ def _is_union(kind: Any) -> bool:
     return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
+def _is_choice(kind: Any, value: str) -> bool:
+    """Tell whether a word is one of the values themselves: none of augment=none|light|… switches off and is not auto."""
+    return any(value in typing.get_args(one) for one in typing.get_args(kind) if typing.get_origin(one) is typing.Literal)
+
+
 def _convert(annotation: Any, value: Any, where: str) -> Any:
     kind, notes = _split(annotation)
     optional = _is_union(kind) and type(None) in typing.get_args(kind)
-    if optional and (value is None or (isinstance(value, str) and value.lower() in ("auto", "none"))):
+    if optional and (value is None or (isinstance(value, str) and value.lower() in ("auto", "none") and not _is_choice(kind, value))):
         return None
     note = next((n for n in notes if isinstance(n, Member | Duration | Bytes)), None)
     if isinstance(note, Member):

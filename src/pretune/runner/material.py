@@ -263,6 +263,10 @@ def _view(
     augments = part == "train" or views > 1  # views are compared, so held-out items need several too
     kind = registry.name_of(backbone.modality)
     chosen = preset(recipe.augment or suggested.augment, kind) if augments else ()
+    if views > 1 and not chosen:
+        raise SettingError(
+            f"objective={registry.name_of(objective)} compares {views} views of each item: augment=none makes them the same."
+        )
     crop = next((one for one in chosen if one.acts == "view"), None)
     mixing = tuple(cast(BatchAugmentation, one) for one in chosen if one.acts == "batch")
     here = None if targets is None else targets[torch.from_numpy(places)]
