@@ -8,6 +8,8 @@ import pytest
 from pretune import config
 from pretune.config import Bytes, Duration, Flat, Within
 from pretune.errors import SettingError
+from pretune.pretraining import Pretraining
+from pretune.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +108,10 @@ def test_settings_are_described_from_the_strings_under_the_fields() -> None:
     assert described["count"].doc == "How many."
     assert described["rate"].doc == "A share."
     assert described["rate"].default == "0.5"
+
+
+def test_none_is_a_choice_where_it_is_named_as_one_and_auto_elsewhere() -> None:
+    assert Pretraining.from_settings("x", "augment=none").augment == "none"
+    assert Recipe.from_settings("x", "augment=none").augment == "none"
+    assert Recipe.from_settings("x", "augment=auto").augment is None
+    assert Recipe.from_settings("x", "precision=none", "clip=none").training.clip is None

@@ -7,8 +7,10 @@ import math
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -22,17 +24,23 @@ from pretune.augmentations import preset
 from pretune.augmentations.blur import Blur
 from pretune.augmentations.grey import Grey
 from pretune.backbones import Backbone
-from pretune.errors import DataError, Interrupted, SettingError
+from pretune.deploy import _curves
+from pretune.deploy._pretraining import _bars, _beside
+from pretune.errors import DataError, Interrupted, RequestError, SettingError
 from pretune.models.pooling import Pool
 from pretune.objectives import PretextLearner
-from pretune.objectives._items import collapse, effective_rank, spread
+from pretune.objectives._items import FEW, collapse, effective_rank, health, spread
+from pretune.objectives._labels import tell_classes
 from pretune.objectives._masked_images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
+from pretune.objectives._sampling import Wanted
+from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.contrastive import Contrastive, simclr, vicreg
 from pretune.objectives.distillation import Distillation
 from pretune.objectives.masked import Masked
 from pretune.objectives.supervised import Supervised
 from pretune.recipe import Inputs
 from pretune.runner.inputs import fitted_to_small
+from pretune.runner.material import _drawn, _once
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
@@ -339,7 +347,7 @@ def test_fresh_networks_see_small_pictures_at_about_their_size(name: str, given:
 
 def test_contrastive_then_finetune_from_the_command_line(home: Path) -> None:
     folder(home / "photos", 12)
-    words = ["backbone=scratch:cnn,width=8,stages=2,depth=1", "image_size=16", "batch_size=8", "epochs=2", "threads=1"]
+    words = ["backbone=scratch:cnn,width=8,stages=2,depth=1", "image_size=16", "batch_size=8", "epochs=2", "threads=1", "held=0.3"]
     metrics = json.loads(pretune("pretrain", "photos", "objective=contrastive", *words, "out=pre", "--json", "--offline").stdout)
     assert metrics["objective"] == "contrastive"
     assert {"matched", "spread", "rank", "loss"} <= set(metrics["held"])
@@ -424,3 +432,139 @@ def test_a_learner_is_what_the_contract_says() -> None:
         named = [name for group in learner.groups() for name, _ in group]
         assert named
         assert sorted(named) == sorted(name for name, p in learner.named_parameters() if p.requires_grad)
+
+
+# --- few items, equal items, settings ------------------------------------------------------------
+
+
+def test_few_items_tell_nothing_about_collapse() -> None:
+    torch.manual_seed(0)
+    assert health(torch.randn(FEW - 1, 8)) == {}
+    assert set(health(torch.randn(FEW, 8))) == {"spread", "rank"}
+    assert collapse(health(torch.randn(FEW, 8))) == []
+    said = collapse({})
+    assert len(said) == 1
+    assert "cannot tell" in said[0]
+
+
+def test_equal_items_are_taken_once_and_both_parts_of_a_comparison_hold_two() -> None:
+    done: Any = SimpleNamespace(hashes=["a", "b", "a", "c", "b"], rows=[SimpleNamespace(id=str(i)) for i in range(5)])
+    positions, copies = _once(done, None)
+    assert positions.tolist() == [0, 1, 3]
+    assert [(copy.item, copy.detail) for copy in copies] == [("2", "equals 0 byte for byte"), ("4", "equals 1 byte for byte")]
+    assert _once(done, torch.tensor([0, 0, 1, 0, 0]))[0].tolist() == [0, 1, 2, 3], "other labels are other items"
+    recipe: Any = SimpleNamespace(corpus=SimpleNamespace(held=0.1), training=SimpleNamespace(seed=0))
+    rows = [Row(id=str(i), path=None, text=("x",)) for i in range(4)]
+    assert [len(part) for part in _drawn(np.arange(4), rows, recipe, "images", least=2).values()] == [2, 2]
+    with pytest.raises(DataError, match="images: 3"):
+        _drawn(np.arange(3), rows, recipe, "images", least=2)
+
+
+def test_settings_of_another_modality_or_loss_are_refused() -> None:
+    with pytest.raises(SettingError, match="whole_words is for texts"):
+        Masked(whole_words=True).learner(network(CNN))
+    with pytest.raises(SettingError, match="temperature is for loss=simclr"):
+        Contrastive(loss="vicreg", temperature=0.5)
+    assert Contrastive(loss="vicreg", outputs=8).loss == "vicreg"
+
+
+@pytest.mark.parametrize(("id", "size"), [("scratch:vqvae,width=8", 30), (CNN, 28), ("scratch:cnn,width=320,stages=2,depth=1", 16)])
+def test_pictures_of_any_size_are_decoded_by_a_decoder_of_bounded_width(id: str, size: int) -> None:
+    learner: Any = Autoencode(codes=8).learner(network(id, size)).eval()
+    learner.begin("autoencode")
+    tell_classes(learner, ())
+    with torch.no_grad():
+        out = learner(batch_of(images(3, size)))
+    assert math.isfinite(float(out.loss))
+    assert max(p.shape[0] for p in learner.decoder.parameters()) <= 256
+
+
+def test_pictures_have_no_length() -> None:
+    learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16))
+    tell_classes(learner, ())
+    with pytest.raises(SettingError, match="length is for texts and sounds"):
+        learner.generate(Wanted(length=5))
+
+
+def test_the_mean_that_decoding_must_beat_is_that_of_the_other_items() -> None:
+    learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16)).eval()
+    learner.begin("autoencode")
+    tell_classes(learner, ())
+    batch = batch_of(images(3, 16))
+    x = learner.decoder.target(learner.input(batch.inputs))
+    others = torch.stack([(x[[1, 2]].mean(0) - x[0]), (x[[0, 2]].mean(0) - x[1]), (x[[0, 1]].mean(0) - x[2])]).square().mean()
+    with torch.no_grad():
+        assert learner(batch).logs["floor_mean_error"] == pytest.approx(float(others), rel=1e-4)
+        assert "floor_mean_error" not in learner(batch_of(images(1, 16))).logs
+    assert not learner.verdict({"codes_in_use": 8.0, "error": 0.1, "loss": 1.0}, {"unigram": 2.0})
+
+
+def test_copies_of_one_picture_are_too_few(home: Path) -> None:
+    (home / "copies").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    for i in range(6):
+        Image.fromarray(pixels).save(home / "copies" / f"{i}.png")
+    with pytest.raises(DataError, match="different usable images under"):
+        pt.pretrain(home / "copies", **QUICK)
+    folder(home / "photos", 6)
+    with pytest.raises(SettingError, match="augment=none makes them the same"):
+        pt.pretrain(home / "photos", augment="none", **QUICK)
+    with pytest.raises(SettingError, match="units would not be read"):
+        pt.pretrain(home / "copies", units="word", **QUICK)
+
+
+def test_what_is_fresh_beside_weights_that_exist_learns_at_a_pace_of_its_own() -> None:
+    learner = Masked().learner(network(CNN))
+    plain = learner.groups()
+    assert {group.lr_scale for group in plain} == {1.0}
+    learner.pace = 10.0
+    paced = learner.groups()
+    scales = {name: group.lr_scale for group in paced for name, _ in group}
+    assert scales == {name: 1.0 if name.startswith("backbone.") else 10.0 for group in plain for name, _ in group}
+    assert {group.decay for group in paced if any(p.ndim <= 1 for _, p in group)} == {False}
+
+
+def test_continued_weights_are_moved_more_slowly_than_the_head_on_them(home: Path) -> None:
+    folder(home / "photos", 6)
+    noted = Noted()
+    quick = {**QUICK, "epochs": 1, "objective": "masked", "out": home / "first"}
+    pt.pretrain(home / "photos", **quick, reporter=noted)
+    assert "times as fast" not in noted.text
+    pt.pretrain(
+        home / "photos", **{**quick, "backbone": f"run:{home / 'first'}", "out": home / "second", "image_size": None}, reporter=noted
+    )
+    assert "learn 10 times as fast" in noted.text
+
+
+class Noted(Silent):
+    """Keeps what was said."""
+
+    text = ""
+
+    def say(self, line: str) -> None:
+        self.text += line + "\n"
+
+
+# --- what the report says ------------------------------------------------------------------------
+
+
+def test_floors_stand_beside_the_figure_they_are_floors_of() -> None:
+    metrics = {"held": {"loss": 4.5, "error": 0.2}, "floors": {"mean_error": 0.3, "unigram": 5.3}}
+    assert [row["label"] for row in _bars(metrics, "loss")] == ["this model", "floor: unigram"]
+    assert _beside(metrics["floors"], "error") == " (floor: mean error 0.3)"
+    assert _beside(metrics["floors"], "codes_in_use") == ""
+
+
+def test_a_loss_is_drawn_once() -> None:
+    stepped = [{"event": "stepped", "phase": "pretrain", "step": n, "epoch": 0, "loss": 2.0 - 0.1 * n, "lr": 0.1} for n in range(1, 5)]
+    evaluated = {"event": "evaluated", "phase": "pretrain", "step": 4, "epoch": 1, "part": "held", "metrics": {"loss": 1.7}}
+    made = _curves.build([*stepped, evaluated], "loss")
+    assert made is not None
+    assert [chart["title"] for chart in made["charts"]] == ["loss", "learning rate"]
+
+
+def test_a_run_that_makes_nothing_is_called_by_its_objective(home: Path) -> None:
+    folder(home / "photos", 6)
+    run = pt.pretrain(home / "photos", objective="masked", out=home / "run", **{**QUICK, "backbone": VIT, "epochs": 1})
+    with pytest.raises(RequestError, match="objective=masked, which makes nothing new"):
+        pt.generate(run.path)

@@ -298,3 +298,60 @@ def test_unlabelled_texts(tmp_path: Path) -> None:
     assert [row.text for row in table.rows] == [("a first line",), ("",), ("a third, with a comma",)]
     path = table_of(tmp_path / "new.csv", ["text"], [["a first text"], ["a second text"]])
     assert [row.text for row in sources.read_unlabelled(path, "text").rows] == [("a first text",), ("a second text",)]
+
+
+# --- what is learned from without labels ---------------------------------------------------------
+
+
+def test_without_labels_items_in_no_class_are_taken_and_held_out_parts_are_not_mixed_up(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "train/cat/1.jpg",
+        "train/dog/2.jpg",
+        "train/loose.jpg",
+        "test/cat/3.jpg",
+        "test/loose.jpg",
+        "unlabeled/4.jpg",
+        "demo/5.jpg",
+    )
+    table = sources.read_items(tmp_path, "image")
+    assert {row.id: row.split for row in table.rows} == {
+        "test/cat/3.jpg": "test",
+        "test/loose.jpg": "test",
+        "train/cat/1.jpg": "train",
+        "train/dog/2.jpg": "train",
+        "train/loose.jpg": "train",
+        "unlabeled/4.jpg": "train",
+    }
+    assert [entry.item for entry in table.ledger] == ["demo/5.jpg"]
+    assert sources.read(tmp_path, modality="image").counts() == {"train": 2, "test": 1}
+
+
+def test_without_labels_a_folder_may_be_of_any_depth_and_what_else_it_holds_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "1.jpg", "a/2.jpg", "b/3.jpg", "b/c/4.jpg", "5.wav", "notes.txt")
+    table = sources.read_items(tmp_path, "image")
+    assert [row.id for row in table.rows] == ["1.jpg", "a/2.jpg", "b/3.jpg", "b/c/4.jpg"]
+    assert not table.ledger
+    put(tmp_path / "flat", "1.jpg", "2.jpg", "3.wav")
+    assert "1 file(s) of other types were ignored (1 .wav)." in said(sources.read_items(tmp_path / "flat", "image"))
+
+
+def test_without_labels_rows_of_a_manifest_need_none_but_keep_their_part(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{n}.jpg" for n in range(8)))
+    rows = [[f"{n}.jpg", "" if n % 4 == 3 else "ab"[n % 2], "test" if n > 5 else "train"] for n in range(8)]
+    table_of(tmp_path / "list.csv", ["path", "label", "split"], rows)
+    table = sources.read_items(tmp_path, "image")
+    assert [(row.id, row.split) for row in table.rows] == [(f"{n}.jpg", "test" if n > 5 else "train") for n in range(8)]
+    assert len(sources.read(tmp_path).rows) == 6
+    table_of(tmp_path / "list.csv", ["path", "split"], [[row[0], row[2]] for row in rows])
+    assert sources.read_items(tmp_path, "image").counts() == {"train": 6, "test": 2}
+
+
+def test_columns_are_refused_where_there_are_none_and_empty_folders_are_nothing(tmp_path: Path) -> None:
+    put(tmp_path / "flat", "1.jpg", "2.jpg")
+    for columns in (Columns(label="x"), Columns(split="x"), Columns(path="x")):
+        with pytest.raises(SettingError, match="has no manifest"):
+            sources.read_items(tmp_path / "flat", "image", columns)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="It holds no files"):
+        sources.modality_at(tmp_path / "empty")

@@ -84,7 +84,7 @@ def settle(table: Table, path: Path, *, learn: bool) -> Table:
     _drop_unknown(table)
     table.classes = classes_of([row.target for row in table.rows])
     _mention_missing(table)
-    table.said += [*_left_out(table), _counts(table)]
+    table.said += [*left_out(table), _counts(table)]
     table.inputs = table.inputs or [row.id for row in table.rows]
     if learn:
         _refuse(table, path)
@@ -139,7 +139,7 @@ def _mention_missing(table: Table) -> None:
             table.findings.append(Finding(kind="class_missing", severity="warning", message=message, items=tuple(missing)))
 
 
-def _left_out(table: Table) -> list[str]:
+def left_out(table: Table) -> list[str]:
     """Return one sentence with the number of items left out for each reason."""
     reasons = Counter(entry.reason for entry in table.ledger if entry.action == "dropped")
     if not reasons:

@@ -106,7 +106,7 @@ def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     table.rows = _without_repeated_links(table, tree)
     _mention_outside(table, tree, layout)
     _mention_empty(table, tree, layout)
-    table.said += [*tree.said(), *_mention_others(tree, modality)]
+    table.said += [*tree.said(), *mention_others(tree, modality)]
     table.rows.sort(key=lambda row: row.id)
     return table
 
@@ -116,6 +116,7 @@ def _place(table: Table, tree: Tree, file: File, part: Split | None, depth: int,
     if len(inner) == 1 or inner[0].casefold() in _UNLABELLED:
         where = "lies beside the class folders, in none of them" if len(inner) == 1 else f"lies in {inner[0]!r}, which is no class"
         table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="no_class_folder", detail=where))
+        table.unlabelled.append(Row(id=file.id, path=tree.path(file), split=part))
         return
     part = part_of(inner[1]) if inside_out else part
     table.rows.append(Row(id=file.id, path=tree.path(file), target=readable(inner[:1]), split=part))
@@ -159,6 +160,8 @@ def _mention_outside(table: Table, tree: Tree, layout: Layout) -> None:
         if not any(file.parts[: len(prefix)] == prefix for prefix in prefixes):
             detail = f"lies outside the parts ({', '.join(readable(prefix) for prefix in prefixes)})"
             table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="outside_parts", detail=detail))
+            if any(name.casefold() in _UNLABELLED for name in file.parts[:-1]):
+                table.unlabelled.append(Row(id=file.id, path=tree.path(file), split="train"))
 
 
 def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
@@ -172,7 +175,7 @@ def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
             table.findings.append(Finding(kind="empty_class", severity="warning", message=message, items=(readable((name,)),)))
 
 
-def _mention_others(tree: Tree, modality: str) -> list[str]:
+def mention_others(tree: Tree, modality: str) -> list[str]:
     """Say how many files of other types were passed over."""
     endings = Counter(ending(file.parts[-1]) or "no ending" for file in tree.files)
     ours = Counter(ending(file.parts[-1]) or "no ending" for file in tree.media(modality))

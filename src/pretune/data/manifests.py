@@ -234,22 +234,23 @@ def _add(
     own = located.id if located else cell.name if cell and draft.tells else ""
     item = _unique(draft, own or records.id(at), records, at)
     draft.inputs.append((order, records.numbers[at], item))
-    fault = _content_fault(located, text)
-    if fault is None and problem is not None and problem.action == "dropped":
-        fault = problem.reason, problem.words
-    if fault is not None:
+    if fault := _content_fault(located, text):
         draft.drop(item, fault[0], f"{where} {fault[1]}")
+        return
+    split, strange = _part(record, index, roles, part)
+    group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
+    row = Row(id=item, path=located.path if located else cell, text=text, target=target, split=split, group=group)
+    if problem is not None and problem.action == "dropped":
+        draft.drop(item, problem.reason, f"{where} {problem.words}")
+        draft.table.unlabelled += [] if strange else [replace(row, target=None)]
         return
     for repaired in (located, problem):
         if repaired and repaired.reason:
             detail = f"{where} {repaired.words}"
             draft.repairs.append(LedgerEntry(item=item, action="repaired", reason=repaired.reason, detail=detail))
-    split, strange = _part(record, index, roles, part)
     if strange:
         draft.drop(item, "unknown_part", f"{where} has {strange!r} for {roles.split}, which is none of train, val, test")
         return
-    group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
-    row = Row(id=item, path=located.path if located else cell, text=text, target=target, split=split, group=group)
     draft.entries.append((row, where))
 
 
@@ -332,6 +333,7 @@ def _one_of(draft: _Draft, same: list[tuple[Row, str]]) -> list[Row]:
         for row, where in same:
             labels = " and ".join(map(repr, targets))
             draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)})")
+        draft.table.unlabelled.append(replace(rows[0], target=None))
         return []
     if len(targets) > 1:
         return rows

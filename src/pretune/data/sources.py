@@ -54,11 +54,42 @@ def read(
     path = _existing(path)
     check_task(task)
     _check_modality(modality)
-    table = _read_folder(path, columns, task, modality) if path.is_dir() else _read_file(path, columns, task, modality)
+    table = _read_labelled(path, columns, task, modality)
     _ignore_parts(table, columns)
     _group_by_pattern(table, columns)
     table.said.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
     return classes.settle(table, path, learn=learn)
+
+
+def _read_labelled(path: Path, columns: Columns, task: str | None, modality: str | None) -> Table:
+    return _read_folder(path, columns, task, modality) if path.is_dir() else _read_file(path, columns, task, modality)
+
+
+def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
+    """Read what is learned from without labels: labelled data with their parts, items without a label among them, or bare ones.
+
+    Raises:
+        DataError: there is nothing of this modality.
+        SettingError: a column is named where nothing has columns.
+    """
+    path = _existing(path)
+    try:
+        table = _read_labelled(path, columns, None, modality)
+    except DataError:
+        table = _read_bare(path, modality, columns)
+    else:
+        parted = any(row.split for row in table.rows)
+        more = [row for row in table.unlabelled if row.split or not parted]  # of others nobody knows that they are not held out
+        free = {row.id for row in more}
+        table.rows = sorted([*table.rows, *more], key=lambda row: row.id)
+        table.ledger = [entry for entry in table.ledger if entry.item not in free]
+    _ignore_parts(table, columns)
+    _group_by_pattern(table, columns)
+    unit = kinds()[modality].unit + "s" * (len(table.rows) != 1)
+    unused = "; labels are not looked at" if table.task else ""
+    table.said.insert(0, f"{path}: {len(table.rows):,} {unit}, {table.layout}{unused}.")
+    table.said += classes.left_out(table)
+    return table
 
 
 def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
@@ -86,10 +117,16 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
 
 
 def modality_at(path: Path, columns: Columns = _FOUND) -> str:
-    """Return what the data under a path are, labelled or not: image, audio or text."""
+    """Return what the data under a path are, labelled or not: image, audio or text.
+
+    Raises:
+        DataError: there is no such path, or a folder without any file.
+    """
     path = _existing(path)
     tree = walk(path) if path.is_dir() else None
     if tree is not None:
+        if not tree.files:
+            raise nothing_found(tree, None)
         return _inside(tree, columns, []) or _detect_modality(tree)
     if ending(path.name) in ARROW and (inside := choose_files(found := arrow.files_inside(path), columns, None)):
         return found[inside[0]]
@@ -335,6 +372,27 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
         )
     table = manifests.build(parts, path, lambda: tree, columns, modality=modality, labelled=False)
     table.findings += shards.missing(found)
+    return table
+
+
+def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
+    """Read items that nothing labels: those that a manifest lists, else all that there are."""
+    tree = walk(path) if path.is_dir() else None
+    found = _manifests(tree) if tree else []
+    unused = []
+    if tree and len(found) == 1 and tree.media(modality):
+        try:
+            records = read_records(tree.path(found[0]), _names(columns))
+            return manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False)
+        except (DataError, MissingExtra) as error:
+            unused = [f"{found[0].id} was not used: {error}"]
+    table = read_unlabelled(path, modality, columns)
+    named = [f"{key}={value}" for key in ("label", "text", "path", "split") if (value := getattr(columns, key)) and value != "new"]
+    if named and table.layout in ("bare folder", "one file"):
+        raise SettingError(f"{', '.join(named)}: {path} has no manifest, so there are no columns to name. Leave it out.")
+    table.said += unused
+    if tree and table.layout == "bare folder":
+        table.said += folders.mention_others(tree, modality)
     return table
 
 

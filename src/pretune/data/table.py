@@ -46,6 +46,8 @@ class Table:
     """What was inferred, one sentence each."""
     ledger: list[LedgerEntry] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    unlabelled: list[Row] = field(default_factory=list)
+    """Rows of the ledger that lack no more than a usable label: what learns without labels takes them."""
     inputs: list[str] = field(default_factory=list)
     """Ids of every input in its order, those in the ledger included; `predict` answers each."""
 

@@ -58,7 +58,8 @@ def build(events: Sequence[Event], primary: str) -> dict[str, Any] | None:
         return None
     several = len(courses) > 1
     spans = [Span(name=c.phase, start=c.before, end=c.before + c.steps) for c in courses] if several else []
-    charts = [_loss(courses, spans), _metric(courses, primary, spans), _rate(courses, spans)]
+    metric = None if primary == _loss_name(courses) else _metric(courses, primary, spans)
+    charts = [_loss(courses, spans), metric, _rate(courses, spans)]
     return {"charts": [chart for chart in charts if chart], "told": _told(courses), "warned": _warned(events)}
 
 
@@ -78,7 +79,7 @@ def _loss(courses: Sequence[Course], spans: Sequence[Span]) -> dict[str, Any]:
     faint = _lines([points if window > 1 else [] for points, window in zip(every, windows, strict=True)], "faint")
     series = [*faint, *_lines([_charts.smooth(points, window) for points, window in zip(every, windows, strict=True)], "main")]
     keys = [("main", "train, smoothed" if faint else "train")] + ([("faint", "train, each step")] if faint else [])
-    name = next((n for n in _LOSSES if any(n in event["metrics"] for course in courses for event in course.evaluated)), "")
+    name = _loss_name(courses)
     for style, part in zip(_STYLES[1:], _parts(courses, name), strict=False):
         series += _dotted([course.measured(part, name) for course in courses], style)
         keys.append((style, f"{part}, {words(name)}"))
@@ -86,6 +87,11 @@ def _loss(courses: Sequence[Course], spans: Sequence[Span]) -> dict[str, Any]:
     is_wide = min(values) > 0 and max(values) > 30 * min(values)
     drawing = _charts.lines(series, x_label="step", title="loss over steps", log_y=is_wide, spans=spans)
     return {"title": "loss" + (", logarithmic" if is_wide else ""), "keys": keys, "drawing": drawing, "note": ""}
+
+
+def _loss_name(courses: Sequence[Course]) -> str:
+    """Return the metric that is drawn beside the training loss, '' where there is none."""
+    return next((n for n in _LOSSES if any(n in event["metrics"] for course in courses for event in course.evaluated)), "")
 
 
 def _metric(courses: Sequence[Course], primary: str, spans: Sequence[Span]) -> dict[str, Any] | None:

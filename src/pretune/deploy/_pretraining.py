@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 _UNITS = {"nats_per_character": "nats a character", "bits_per_sample": "bits a sample"}
 """Held-out figures that say more than the loss, where a run has them."""
+_FIGURES = {
+    "unigram_per_character": "nats_per_character",
+    "first_order_bits": "bits_per_sample",
+    "mean_error": "error",
+    "majority": "accuracy",
+}
+"""The held-out figure that a floor is the floor of, where that is not the loss."""
 
 
 def build(files: Files) -> dict[str, Any]:
@@ -28,7 +35,7 @@ def build(files: Files) -> dict[str, Any]:
         "words": _UNITS.get(leading, "loss"),
         "bars": _bars(metrics, leading),
         "tiles": [
-            {"words": name.replace("_", " "), "value": f"{value:.4g}"}
+            {"words": name.replace("_", " ") + _beside(metrics["floors"], name), "value": f"{value:.4g}"}
             for name, value in {**metrics["held"], **metrics.get("throughput", {})}.items()
             if name != leading
         ],
@@ -48,11 +55,20 @@ def build(files: Files) -> dict[str, Any]:
 
 def _bars(metrics: dict[str, Any], leading: str) -> list[dict[str, Any]]:
     """Return the held-out figure beside the floors of its unit, shorter being better."""
-    suffix = {"nats_per_character": "_per_character"}.get(leading, "")
-    floors = {name: value for name, value in metrics["floors"].items() if name.endswith("_per_character") == bool(suffix)}
+    floors = _floors_of(metrics["floors"], leading)
     rows = [("this model", metrics["held"][leading], "model"), *((f"floor: {k.replace('_', ' ')}", v, "") for k, v in floors.items())]
     top = max(value for _, value, _ in rows) or 1.0
     return [{"label": label, "value": f"{value:.4g}", "width": round(100 * value / top, 1), "kind": kind} for label, value, kind in rows]
+
+
+def _floors_of(floors: dict[str, float], figure: str) -> dict[str, float]:
+    return {name: value for name, value in floors.items() if _FIGURES.get(name, "loss") == figure}
+
+
+def _beside(floors: dict[str, float], figure: str) -> str:
+    """Return the floors of a figure, to stand behind its name."""
+    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in _floors_of(floors, figure).items())
+    return f" (floor: {shown})" if shown else ""
 
 
 def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:

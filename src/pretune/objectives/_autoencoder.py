@@ -5,6 +5,7 @@ Shapes: B items, T codes of each, E channels of a code, D channels of the encode
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pretune import registry
 from pretune.backbones import Backbone
+from pretune.errors import SettingError
 from pretune.objectives._codebook import Codebook, straight_through
 from pretune.objectives._decoders import PictureDecoder, SoundDecoder
 from pretune.objectives._labels import KnowsClasses, asked
@@ -88,10 +90,12 @@ class AutoencodeLearner(KnowsClasses):
 
     def _watched(self, features: Features, codes_BT: Tensor) -> dict[str, float]:
         """Return the error of what is decoded beside that of the mean, and how many codes are in use."""
-        target = self.decoder.target(features)
+        target, items = self.decoder.target(features), len(codes_BT)
         error = F.mse_loss(self.decoder(self.codebook.vectors[codes_BT]).float(), target)
-        spread = target.var(0, unbiased=False).mean()
-        return {"error": float(error), "floor_mean_error": float(spread), "codes_in_use": self.codebook.perplexity()}
+        logs = {"error": float(error), "codes_in_use": self.codebook.perplexity()}
+        if items > 1:  # each item taken for the mean of the others
+            logs["floor_mean_error"] = float(target.var(0).mean()) * items / (items - 1)
+        return logs
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where codes lie idle, or where either half learned nothing."""
@@ -100,7 +104,7 @@ class AutoencodeLearner(KnowsClasses):
             said.append(
                 f"the codebook has collapsed: {codes} codes are used like {used:.1f}. Lower lr, or take fewer codes (objective.codes)."
             )
-        if metrics["error"] >= floors["mean_error"]:
+        if metrics["error"] >= floors.get("mean_error", math.inf):
             said.append(f"decoding (error {metrics['error']:.3g}) is no better than the mean ({floors['mean_error']:.3g}): train longer.")
         if metrics["loss"] >= floors["unigram"]:
             said.append(
@@ -111,6 +115,8 @@ class AutoencodeLearner(KnowsClasses):
     @torch.no_grad()
     def generate(self, wanted: Wanted) -> list[Sample]:
         """Return sounds or pictures of codes that the prior draws."""
+        if wanted.length is not None and len(self.decoder.shape) == 2:
+            raise SettingError("length is for texts and sounds: pictures are as large as those learned from. Leave it out.")
         labels = asked(self.classes, wanted)
         none = len(self.classes)
         begin_B = torch.tensor([none if label is None else self.classes.index(label) for label in labels])

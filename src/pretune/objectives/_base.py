@@ -40,6 +40,8 @@ class Suggested:
 
     continued_lr: float = 1e-4
     """AdamW's, where training goes on from weights that are there: fresh ones can be moved much faster than these may be."""
+    continued_heads: float = 1.0
+    """Multiplies it for what the objective adds to the network, which is fresh and, at so careful a rate, would learn next to nothing."""
     continued_batch_size: int | None = None
     """There; auto is `batch_size`. Networks with weights are larger than fresh ones."""
 
@@ -56,6 +58,8 @@ class PretextLearner(Learner):
 
     phases: ClassVar[tuple[str, ...]] = ("pretrain",)
     """What happens one after the other, e.g. an autoencoder, then a prior over its codes."""
+    pace: float = 1.0
+    """Multiplies the learning rate of all that is not the backbone; the runner sets it."""
     heads: ClassVar[tuple[str, ...]] = ("head",)
     """Name prefixes of what only the pretext task needs and Muon must not touch: it ends in outputs."""
 
@@ -89,7 +93,14 @@ class PretextLearner(Learner):
             ParamGroup(name="tables and heads", params=tuple(others)),
             ParamGroup(name="vectors", params=tuple(vectors), decay=False),
         )
-        return tuple(group for group in made if group.params)
+        paced = made if self.pace == 1 else [part for group in made for part in self._split(group)]
+        return tuple(group for group in paced if group.params)
+
+    def _split(self, group: ParamGroup) -> tuple[ParamGroup, ParamGroup]:
+        """Return a group's parameters of the backbone, and the others at their own pace."""
+        own = tuple((name, p) for name, p in group if name.startswith("backbone."))
+        beside = tuple((name, p) for name, p in group if not name.startswith("backbone."))
+        return replace(group, params=own), replace(group, name=f"{group.name}, fresh", params=beside, lr_scale=self.pace)
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Return sentences on what the last evaluation shows: collapse, a floor that was not cleared; usually none."""

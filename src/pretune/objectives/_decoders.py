@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.architectures._residual import Residual
@@ -20,6 +21,8 @@ from pretune.modalities.image import Image
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.types import Features
 
+_WIDEST = 256
+"""Channels of a decoder at most: networks that were made to classify have thousands, too many to convolve at full size."""
 _LAYERS = 2
 """Residual blocks of a decoder."""
 
@@ -29,7 +32,7 @@ class Decoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], code_width: int, width: int, outputs: int, halvings: int) -> None:
         super().__init__()
-        self.shape, planar = shape, len(shape) == 2
+        self.shape, planar, width = shape, len(shape) == 2, min(width, _WIDEST)
         convolution, transposed = (nn.Conv2d, nn.ConvTranspose2d) if planar else (nn.Conv1d, nn.ConvTranspose1d)
         rising: list[nn.Module] = []
         for _ in range(halvings):
@@ -66,7 +69,8 @@ class SoundDecoder(Decoder):
 
     def forward(self, codes_BTE: Tensor) -> Tensor:
         """Return (B, M, F)."""
-        return super().forward(codes_BTE)[..., : self.frames]
+        y_BMF = super().forward(codes_BTE)[..., : self.frames]
+        return y_BMF if y_BMF.shape[2] == self.frames else F.interpolate(y_BMF, self.frames, mode="linear")
 
     def target(self, features: Features) -> Tensor:
         """Return what is to be decoded of the encoder's input."""
@@ -93,6 +97,12 @@ class PictureDecoder(Decoder):
         halvings = round(math.log2(image.size / encoded.shape[-1]))
         super().__init__(tuple(encoded.shape[2:]), code_width, backbone.width, 3, halvings)
         self.image = image
+
+    def forward(self, codes_BTE: Tensor) -> Tensor:
+        """Return (B, 3, H, W); sizes that do not halve evenly come out a little larger or smaller, and are resized."""
+        y_BCHW = super().forward(codes_BTE)
+        size = (self.image.size, self.image.size)
+        return y_BCHW if y_BCHW.shape[2:] == size else F.interpolate(y_BCHW, size, mode="bilinear")
 
     def target(self, features: Features) -> Tensor:
         """Return what is to be decoded of the encoder's input."""

@@ -15,6 +15,9 @@ from pretune.models.pooling import Pool
 from pretune.objectives._base import PretextLearner
 from pretune.types import Batch, Features
 
+FEW = 5
+"""Items below which rank and spread say nothing: N items have a rank of at most N - 1."""
+
 
 class ItemLearner(PretextLearner):
     """A backbone over single items, which takes raw batches."""
@@ -72,11 +75,20 @@ def spread(x_ND: Tensor) -> float:
     return float(unit_ND.std(0, correction=0).square().sum().sqrt())
 
 
+def health(x_ND: Tensor, compared_ND: Tensor | None = None) -> dict[str, float]:
+    """Return rank and spread of features (the spread of `compared_ND` where given); nothing of a few items, which tell neither."""
+    if len(x_ND) < FEW:
+        return {}
+    return {"spread": spread(x_ND if compared_ND is None else compared_ND), "rank": effective_rank(x_ND)}
+
+
 def collapse(metrics: dict[str, float]) -> list[str]:
-    """Return a sentence where `spread` and `rank` of the last evaluation say that features have collapsed."""
+    """Return a sentence where `spread` and `rank` of the last evaluation say that features have collapsed, or are not known."""
+    if "spread" not in metrics:
+        return [f"Fewer than {FEW} held-out items cannot tell whether features have collapsed: add data, or raise held."]
     if metrics["spread"] >= 0.05 and metrics["rank"] >= 2:
         return []
     return [
         f"The features have collapsed: their spread is {metrics['spread']:.3f} of 1 and they use {metrics['rank']:.1f} directions. "
-        "Take a lower lr, a larger batch_size or a stronger augment."
+        "Train longer if there were few steps; else take a lower lr, a larger batch_size, a stronger augment, or more varied data."
     ]

@@ -21,7 +21,7 @@ from pretune.architectures.vit import Patches, cut, places
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.image import Normaliser
-from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread
+from pretune.objectives._items import ItemLearner, collapse, health
 from pretune.types import Batch, Features, StepOutput
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class MaskedImagesLearner(ItemLearner):
 
     def _health(self, batch: Batch, target_NP: Tensor) -> dict[str, float]:
         pooled_BD = self.pooled(batch.inputs)
-        return {"spread": spread(pooled_BD), "rank": effective_rank(pooled_BD), "floor_patch_mean": float(target_NP.square().mean())}
+        return health(pooled_BD) | {"floor_patch_mean": float(target_NP.square().mean())}
 
     @torch.no_grad()
     def reconstructions(self, batch: Batch) -> list[tuple[str, list[NDArray[np.uint8]]]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pretune.errors import SettingError
 from pretune.modalities.audio import Audio
 from pretune.objectives._base import PretextLearner
-from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread
+from pretune.objectives._items import ItemLearner, collapse, health
 from pretune.types import Batch, Features, StepOutput
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class MaskedSoundsLearner(ItemLearner):
         visible_BFM = real_BFM & ~hidden_BFM
         floor = float(_error(_visible_mean(target_BFM, visible_BFM), target_BFM, scored_BFM))
         pooled_BD = self.pool(self.backbone(features)).tensor
-        logs = {"floor_visible_mean": floor, "rank": effective_rank(pooled_BD), "spread": spread(pooled_BD)}
+        logs = {"floor_visible_mean": floor} | health(pooled_BD)
         return StepOutput(loss=loss, size=batch.size, logs=logs)
 
     def _follow(self, real_NM: Tensor) -> None:

@@ -21,8 +21,10 @@ class Autoencode:
     component: ClassVar[bool] = True
     wants_targets: ClassVar[bool] = True
     suggested: ClassVar = {
-        "audio": Suggested(backbone="scratch:audiovqvae", lr=1e-3, batch_size=32, epochs=40, weight_decay=0.01, augment="light"),
-        "image": Suggested(backbone="scratch:vqvae", lr=1e-3, batch_size=64, epochs=20, weight_decay=0.01),
+        "audio": Suggested(
+            backbone="scratch:audiovqvae", lr=1e-3, batch_size=32, epochs=40, weight_decay=0.01, augment="light", continued_heads=10
+        ),
+        "image": Suggested(backbone="scratch:vqvae", lr=1e-3, batch_size=64, epochs=20, weight_decay=0.01, continued_heads=10),
     }
 
     codes: Annotated[int, Within(2, 65_536)] = 256

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from pretune.backbones import Backbone
 from pretune.config import Within
+from pretune.errors import SettingError
 from pretune.objectives._base import Suggested
-from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread, unstacked
+from pretune.objectives._items import ItemLearner, collapse, health, unstacked
 from pretune.types import Batch, StepOutput
 
 _FAST: dict[str, Any] = {
@@ -51,6 +52,10 @@ class Contrastive:
     """Hidden units of the projector, which is left behind."""
     outputs: Annotated[int, Within(2)] = 128
     """Channels in which views are compared."""
+
+    def __post_init__(self) -> None:
+        if self.loss == "vicreg" and self.temperature != type(self).temperature:
+            raise SettingError("objective.temperature is for loss=simclr; vicreg has none. Leave it out.")
 
     def learner(self, backbone: Backbone) -> ContrastiveLearner:
         """Return the learner."""
@@ -92,7 +97,7 @@ class ContrastiveLearner(ItemLearner):
     def _health(self, pooled_ND: Tensor, one_BD: Tensor, other_BD: Tensor) -> dict[str, float]:
         nearest_B = (F.normalize(one_BD, dim=1) @ F.normalize(other_BD, dim=1).T).argmax(1)
         matched = (nearest_B == torch.arange(len(one_BD), device=nearest_B.device)).float().mean()
-        logs = {"matched": float(matched), "spread": spread(one_BD), "rank": effective_rank(pooled_ND)}
+        logs = {"matched": float(matched)} | health(pooled_ND, one_BD)
         return logs | ({"floor_chance": math.log(2 * len(one_BD) - 1)} if self.objective.loss == "simclr" and len(one_BD) > 1 else {})
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:

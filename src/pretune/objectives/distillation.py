@@ -21,7 +21,7 @@ from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.models.pooling import Pool
 from pretune.objectives._base import Suggested
-from pretune.objectives._items import ItemLearner, collapse, effective_rank, spread
+from pretune.objectives._items import ItemLearner, collapse, health
 from pretune.types import Batch, Features, StepOutput
 
 _PREFERRED = {"image": "package:efficientnet_lite0", "text": "package:minilm"}
@@ -34,9 +34,13 @@ class Distillation:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=8, weight_decay=0.01),
-        "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=20, weight_decay=0.01, augment="light"),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=20, weight_decay=0.01, augment="light"),
+        "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=8, weight_decay=0.01, continued_heads=10),
+        "image": Suggested(
+            backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=20, weight_decay=0.01, augment="light", continued_heads=10
+        ),
+        "audio": Suggested(
+            backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=20, weight_decay=0.01, augment="light", continued_heads=10
+        ),
     }
 
     teacher: str | None = None
@@ -68,7 +72,10 @@ class Distillation:
     def _read(self, kind: str) -> Backbone:
         name = self.teacher or _PREFERRED.get(kind)
         if name is None:
-            raise SettingError(f"objective=distillation needs objective.teacher=source:name, a network for {kind}.")
+            example = ", such as package:whisper_base" if kind == "audio" else ""
+            raise SettingError(f"objective=distillation needs objective.teacher=source:name, a pretrained network for {kind}{example}.")
+        if self.teacher_size is not None and kind != "image":
+            raise SettingError(f"objective.teacher_size is for images; the student takes {kind}. Leave it out.")
         return backbones.load(name, offline=True, image_size=self.teacher_size)
 
 
@@ -110,7 +117,7 @@ class DistillationLearner(ItemLearner):
         logs: dict[str, float] = {}
         if not self.training:
             nothing = self._apart(torch.zeros_like(wanted_BD), wanted_BD)
-            logs = {"spread": spread(pooled_BD), "rank": effective_rank(pooled_BD), "floor_mean": float(nothing)}
+            logs = health(pooled_BD) | {"floor_mean": float(nothing)}
         return StepOutput(loss=loss, size=batch.size, logs=logs)
 
     def _apart(self, given_BD: Tensor, wanted_BD: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune import registry
 from pretune.config import Within
+from pretune.errors import SettingError
 from pretune.objectives._base import PretextLearner, Suggested
 
 if TYPE_CHECKING:
@@ -27,9 +28,18 @@ class Masked:
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer,dropout=0.0", lr=2e-2, batch_size=16, epochs=10, optim="muon"),
         "image": Suggested(
-            backbone="scratch:vit", lr=1e-2, batch_size=128, epochs=15, optim="muon", augment="light", continued_batch_size=32
+            backbone="scratch:vit",
+            lr=1e-2,
+            batch_size=128,
+            epochs=15,
+            optim="muon",
+            augment="light",
+            continued_batch_size=32,
+            continued_heads=10,
         ),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20, augment="medium"),
+        "audio": Suggested(
+            backbone="scratch:audiocnn", lr=1e-3, batch_size=32, epochs=20, augment="medium", continued_heads=10, continued_batch_size=16
+        ),
     }
 
     share: Annotated[float | None, Within(0, 0.95, above=True)] = None
@@ -46,6 +56,9 @@ class Masked:
 
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner for the network's modality."""
+        kind = registry.name_of(backbone.modality)
+        if self.whole_words and kind != "text":
+            raise SettingError(f"objective.whole_words is for texts; {backbone.builder.id} takes {kind}. Leave it out.")
         return self._module(backbone).learner(backbone, self)
 
     def check(self, backbone: Backbone) -> None:

@@ -15,7 +15,7 @@ from pretune.config import Within
 from pretune.errors import DataError
 from pretune.modalities.text import Text
 from pretune.objectives._base import Suggested
-from pretune.objectives._items import ItemLearner, effective_rank, spread
+from pretune.objectives._items import ItemLearner, health
 from pretune.objectives._labels import KnowsClasses
 from pretune.types import Batch, StepOutput
 
@@ -26,9 +26,13 @@ class Supervised:
 
     component: ClassVar[bool] = True
     suggested: ClassVar = {
-        "text": Suggested(backbone="scratch:transformer", lr=2e-3, batch_size=32, epochs=8, weight_decay=0.05),
-        "image": Suggested(backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=30, weight_decay=0.05, augment="medium"),
-        "audio": Suggested(backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=30, weight_decay=0.05, augment="medium"),
+        "text": Suggested(backbone="scratch:transformer", lr=2e-3, batch_size=32, epochs=8, weight_decay=0.05, continued_heads=10),
+        "image": Suggested(
+            backbone="scratch:cnn", lr=2e-3, batch_size=64, epochs=30, weight_decay=0.05, augment="medium", continued_heads=10
+        ),
+        "audio": Suggested(
+            backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=30, weight_decay=0.05, augment="medium", continued_heads=10
+        ),
     }
     wants_targets: ClassVar[bool] = True
 
@@ -67,7 +71,7 @@ class SupervisedLearner(ItemLearner, KnowsClasses):
             loss = F.cross_entropy(logits_BC, batch.targets, label_smoothing=self.smoothing)
             return StepOutput(loss=loss, size=batch.size)
         right = (logits_BC.argmax(1) == batch.targets).float().mean()
-        logs = {"accuracy": float(right), "spread": spread(pooled_BD), "rank": effective_rank(pooled_BD)}
+        logs = {"accuracy": float(right)} | health(pooled_BD)
         chance = {"floor_chance": math.log(len(self.classes)), "floor_majority": self._majority(batch.targets)}
         return StepOutput(loss=F.cross_entropy(logits_BC, batch.targets), size=batch.size, logs=logs | chance)
 

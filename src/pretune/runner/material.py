@@ -159,7 +159,10 @@ def item_material(
 ) -> Material:
     """Return views of single items; of labelled data only the training part is looked at."""
     kind = registry.name_of(backbone.modality)
-    tables = [_table(Path(path), kind, recipe) for path in (recipe.data, *recipe.corpus.also)]
+    unread = [key for key in ("units", "vocabulary") if getattr(recipe.corpus, key) is not None]
+    if unread:
+        raise SettingError(f"{', '.join(unread)} would not be read: a tokenizer is made by objectives that predict tokens. Leave it out.")
+    tables = [_table(Path(path), kind, recipe, objective) for path in (recipe.data, *recipe.corpus.also)]
     rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
     said = [line for table in tables for line in table.said] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
@@ -174,19 +177,20 @@ def item_material(
     done = ingest(
         rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
     )
-    ledger += done.ledger
+    targets, classes = _targets(done.rows, objective)
+    positions, copies = _once(done, targets)
+    ledger += done.ledger + copies
     found = [finding.message for table in tables for finding in table.findings]
     _tell(reporter, [*said, *found, *done.notes], ledger, found)
-    out = _left_as_held(done, exclude)
-    positions = np.flatnonzero(~out)
+    out = _left_as_held(done, exclude)[positions]
     if out.any():
         resemble = ", or resemble some" if exclude.texts is not None else ""
-        reporter.say(f"{out.sum():,} {unit}s are left out: they are held-out items of the task that follows{resemble}.")
-    parts = _drawn(positions, done.rows, recipe, f"{unit}s under {recipe.data}")
+        reporter.say(f"{out.sum():,} {unit}(s) are left out: they are held-out items of the task that follows{resemble}.")
+    what = f"different usable {unit}s under {recipe.data}"
+    parts = _drawn(positions[~out], done.rows, recipe, what, least=int(getattr(objective, "views", 1)))
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
-    classes, targets = _targets(done.rows, objective)
     views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
     return Material(
         backbone=backbone,
@@ -207,12 +211,14 @@ def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
     return out
 
 
-def _table(path: Path, kind: str, recipe: Pretraining) -> Table:
-    """Read labelled data where they are, else whatever of this modality is there."""
+def _table(path: Path, kind: str, recipe: Pretraining, objective: Objective) -> Table:
+    """Read labelled data where labels are learned from and there are any, else whatever of this modality is there."""
+    if not getattr(objective, "wants_targets", False):
+        return sources.read_items(path, kind, recipe.columns)
     try:
         return sources.read(path, recipe.columns, modality=kind, learn=False)
     except DataError:
-        return sources.read_unlabelled(path, kind, recipe.columns)
+        return sources.read_items(path, kind, recipe.columns)
 
 
 def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
@@ -220,26 +226,39 @@ def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
     return [f"{lost:,} items of the parts val and test are left alone; the {len(rows):,} others are learned from."] if lost else []
 
 
-def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str) -> dict[str, np.ndarray]:
-    """Return the positions that are learned from and those held out, drawn at random; groups stay whole."""
-    count = max(1, round(len(positions) * recipe.corpus.held))
+def _once(done: Ingested, targets: torch.Tensor | None) -> tuple[np.ndarray, list[LedgerEntry]]:
+    """Return the positions of items without copies (equal bytes; where labels are learned from, equal labels too), and the copies."""
+    kinds = [0] * len(done.rows) if targets is None else targets.tolist()
+    first: dict[tuple[str, int], int] = {}
+    places = [first.setdefault(key, place) for place, key in enumerate(zip(done.hashes, kinds, strict=True))]
+    copies = [
+        LedgerEntry(item=done.rows[i].id, action="dropped", reason="copy", detail=f"equals {done.rows[place].id} byte for byte")
+        for i, place in enumerate(places)
+        if i != place
+    ]
+    return np.array(sorted(first.values()), np.int64), copies
+
+
+def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str, least: int = 1) -> dict[str, np.ndarray]:
+    """Return the positions that are learned from and those held out, `least` of each, drawn at random; groups stay whole."""
+    count = max(least, round(len(positions) * recipe.corpus.held))
     units = splits.kept_together(rows, positions.tolist())
     order = np.random.default_rng(recipe.training.seed).permutation(len(units))
     cut = int(np.searchsorted(np.cumsum([len(units[unit]) for unit in order]), count)) + 1
-    if cut >= len(units):
+    if sum(len(units[unit]) for unit in order[cut:]) < least:
         grouped = " in groups that stay whole" if len(units) < len(positions) else ""
-        raise DataError(f"{len(positions)} usable {what}{grouped} are too few to learn from and to hold some out.")
+        raise DataError(f"{what}: {len(positions)}{grouped}. That is too few to learn from and to hold some out; add data.")
     parts = {"train": order[cut:], "held": order[:cut]}
     return {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}
 
 
-def _targets(rows: list[Row], objective: Objective) -> tuple[tuple[str, ...], torch.Tensor | None]:
-    """Return class names and each item's class, where the objective wants them and every item has one."""
+def _targets(rows: list[Row], objective: Objective) -> tuple[torch.Tensor | None, tuple[str, ...]]:
+    """Return each item's class and the classes' names, where the objective wants them and every item has one."""
     if not getattr(objective, "wants_targets", False) or not all(isinstance(row.target, str) for row in rows):
-        return (), None
+        return None, ()
     names = tuple(sorted({str(row.target) for row in rows}))
     places = {name: place for place, name in enumerate(names)}
-    return names, torch.tensor([places[str(row.target)] for row in rows])
+    return torch.tensor([places[str(row.target)] for row in rows]), names
 
 
 def _view(
@@ -256,6 +275,10 @@ def _view(
     augments = part == "train" or views > 1  # views are compared, so held-out items need several too
     kind = registry.name_of(backbone.modality)
     chosen = preset(recipe.augment or suggested.augment, kind) if augments else ()
+    if views > 1 and not chosen:
+        raise SettingError(
+            f"objective={registry.name_of(objective)} compares {views} views of each item: augment=none makes them the same."
+        )
     crop = next((one for one in chosen if one.acts == "view"), None)
     mixing = tuple(cast(BatchAugmentation, one) for one in chosen if one.acts == "batch")
     here = None if targets is None else targets[torch.from_numpy(places)]

@@ -121,6 +121,7 @@ class _Pretraining:
         learner = objective.learner(material.backbone)
         tell_classes(learner, material.classes)
         learner = learner.to(self.device.device)
+        learner.pace = 1.0 if self._is_fresh(material.backbone) else suggested.continued_heads
         if self.device.first:
             self._write_opening(folder, objective, suggested, material, resumed)
         work = self._work(folder, learner, material, suggested)
@@ -188,7 +189,9 @@ class _Pretraining:
         work = Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
         parts = ", ".join(f"{part} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for part, c in material.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
-        self.reporter.say(f"{parts}; {trainable:,} parameters")
+        paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
+        self.reporter.say(f"{parts}; {trainable:,} parameters{paced}")
+        learner.begin(learner.phases[0])
         choice = around.decisions.make("training/precision", lambda: step_choice(learner, self._loader(work), self.recipe.training))
         work.precision = Precision(**choice)
         self.reporter.say(f"training in {'bfloat16' if work.precision.bfloat16 else 'float32'}: {work.precision.reason}")
@@ -304,7 +307,7 @@ class _Pretraining:
         """Return the mean loss and logs of the held part's first batches, or of all; the same draws every time."""
         work.learner.eval()
         sums: dict[str, float] = {}
-        items = 0
+        items: dict[str, int] = {}
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.training.seed)
             batches = self._loader(work, training=False).iterate(0)
@@ -313,13 +316,13 @@ class _Pretraining:
                     break
                 with autocast(work.precision, self.device.device):
                     out = work.learner(to_device(batch, self.device.device))
-                items += batch.size
                 for key, value in {"loss": float(out.loss), **out.logs}.items():
                     sums[key] = sums.get(key, 0.0) + value * batch.size
+                    items[key] = items.get(key, 0) + batch.size
             batches.close()
-        gathered = self.device.gather((items, sums))
-        whole = sum(count for count, _ in gathered)
-        return {key: sum(one[key] for _, one in gathered if key in one) / whole for key in sums}
+        gathered = self.device.gather((items, sums))  # a batch of few items may not say all
+        whole = {key: sum(counts.get(key, 0) for counts, _ in gathered) for key in sums}
+        return {key: sum(one.get(key, 0.0) for _, one in gathered) / whole[key] for key in sums}
 
     def _reconstructions(self, work: Work) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out items; the same ones every time."""

@@ -57,6 +57,10 @@ def figures(work: Work, held: dict[str, float], folder: RunDir) -> dict[str, Any
     """Return what metrics.json says of the model."""
     learner, material = work.learner, work.material
     parameters = list(learner.parameters())
+    trained: set[str] = set()
+    for phase in learner.phases:
+        learner.begin(phase)
+        trained |= {name for name, p in learner.named_parameters() if p.requires_grad}
     return {
         "task": "pretraining",
         "primary": {"name": "loss", "value": held["loss"], "split": "held", "higher_is_better": False},
@@ -66,7 +70,10 @@ def figures(work: Work, held: dict[str, float], folder: RunDir) -> dict[str, Any
         "throughput": throughput(work, folder),
         "peak_rss_mb": peak_rss_mb(),
         "backbone": material.backbone.builder.id,
-        "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
+        "params": {
+            "total": sum(p.numel() for p in parameters),
+            "trainable": sum(p.numel() for name, p in learner.named_parameters() if name in trained),
+        },
         "precision": asdict(work.precision),
         "classes": list(material.classes),
     }
