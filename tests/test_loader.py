@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
-from pretune.data.batching import Batching, Share
+from pretune.data.batching import Batching
 from pretune.data.dataset import DatasetView, FeatureView, StoreView, View
 from pretune.data.loader import Loader
 from pretune.data.prefetch import prefetch
 from pretune.data.store import Store, StoreWriter
 from pretune.errors import DataError
 from pretune.modalities.image import Image
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Share
 
 IMAGE = Image(size=16, resize=20)
 

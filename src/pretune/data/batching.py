@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretune.data.dataset import Index, View
+from pretune.types import Share
 
 _BUCKET = 50
 """Batches' worth of items that are sorted by length together: enough to waste little, few enough to stay mixed."""
@@ -18,21 +19,6 @@ _LONG = 256
 def token_budget(view: View, size: int) -> int | None:
     """Return the positions a batch of `size` items may have where items differ in length, else None."""
     return None if view.lengths is None else _LONG * size
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """One process's part of what several do together."""
-
-    rank: int = 0
-    """Of this process, from 0."""
-    world: int = 1
-    """Number of processes."""
-
-    def dealt(self, items: Index) -> list[Index]:
-        """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
-        end = len(items) - len(items) % self.world
-        return [items[rank : end : self.world] for rank in range(self.world)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +59,7 @@ class Batching:
 
     def _mine(self, order: Index, share: Share) -> Index:
         """Return a rank's items: equally many each in training, every one once in evaluation."""
-        return share.dealt(order)[share.rank] if self.shuffle else order[share.rank :: share.world]
+        return _dealt(order, share.world)[share.rank] if self.shuffle else order[share.rank :: share.world]
 
     def _by_size(self, order: Index, size: int, share: Share) -> list[Index]:
         mine = self._mine(order, share)
@@ -96,7 +82,7 @@ class Batching:
             batches = self._cut(part[np.argsort(-lengths[part], kind="stable")], lengths, tokens)
             whole = len(batches) - len(batches) % share.world
             groups += [batches[i : i + share.world] for i in range(0, whole, share.world)]
-            groups += [share.dealt(batch) for batch in batches[whole:] if len(batch) >= share.world]
+            groups += [_dealt(batch, share.world) for batch in batches[whole:] if len(batch) >= share.world]
         return [groups[i][share.rank] for i in rng.permutation(len(groups))]
 
     def _cut(self, order: Index, lengths: Index, tokens: int) -> list[Index]:
@@ -107,3 +93,9 @@ class Batching:
             batches.append(order[start : start + min(size, self.size or size)])
             start += len(batches[-1])
         return batches
+
+
+def _dealt(items: Index, world: int) -> list[Index]:
+    """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
+    end = len(items) - len(items) % world
+    return [items[rank:end:world] for rank in range(world)]

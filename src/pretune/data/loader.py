@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 
-from pretune.data.batching import Batching, Share
+from pretune.data.batching import Batching
 from pretune.data.dataset import Index, View
 from pretune.data.prefetch import prefetch
 from pretune.errors import DataError
-from pretune.types import Batch
+from pretune.types import Batch, Share
 
 _WHOLE = Share()
 

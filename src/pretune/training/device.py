@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from pretune.data.batching import Share
+from pretune.types import Share
 
 T = TypeVar("T")
 
