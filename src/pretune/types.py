@@ -124,6 +124,16 @@ class Batch:
         return int(self.index.shape[0])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """One process's part of what several do together."""
+
+    rank: int = 0
+    """Of this process, from 0."""
+    world: int = 1
+    """Number of processes."""
+
+
 @dataclass(kw_only=True, slots=True)
 class StepOutput:
     """What a Learner's forward returns: a mean loss to descend and numbers to log."""

@@ -59,7 +59,7 @@ class Batching:
 
     def _mine(self, order: Index, share: Share) -> Index:
         """Return a rank's items: equally many each in training, every one once in evaluation."""
-        return share.dealt(order)[share.rank] if self.shuffle else order[share.rank :: share.world]
+        return _dealt(order, share.world)[share.rank] if self.shuffle else order[share.rank :: share.world]
 
     def _by_size(self, order: Index, size: int, share: Share) -> list[Index]:
         mine = self._mine(order, share)
@@ -82,7 +82,7 @@ class Batching:
             batches = self._cut(part[np.argsort(-lengths[part], kind="stable")], lengths, tokens)
             whole = len(batches) - len(batches) % share.world
             groups += [batches[i : i + share.world] for i in range(0, whole, share.world)]
-            groups += [share.dealt(batch) for batch in batches[whole:] if len(batch) >= share.world]
+            groups += [_dealt(batch, share.world) for batch in batches[whole:] if len(batch) >= share.world]
         return [groups[i][share.rank] for i in rng.permutation(len(groups))]
 
     def _cut(self, order: Index, lengths: Index, tokens: int) -> list[Index]:
@@ -93,3 +93,9 @@ class Batching:
             batches.append(order[start : start + min(size, self.size or size)])
             start += len(batches[-1])
         return batches
+
+
+def _dealt(items: Index, world: int) -> list[Index]:
+    """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
+    end = len(items) - len(items) % world
+    return [items[rank:end:world] for rank in range(world)]

@@ -120,15 +120,14 @@ def lines(
 
 def _named(spans: Sequence[Span], frame: _Frame) -> str:
     """Return the lines between spans, and above each span its name, where that has room."""
-    parts, taken = [], 0.0
+    parts = []
     for position, span in enumerate(spans):
         left, right = frame.px(span.start), frame.px(span.end)
-        wide = 5.5 * len(span.name) + 6
+        wide, room = 5.5 * len(span.name) + 4, (right if position < len(spans) - 1 else WIDTH) - left
         if position:
             parts.append(f'<line class="boundary" x1="{left}" x2="{left}" y1="{-_NAMES}" y2="{frame.height - _BOTTOM}"/>')
-        middle = min((left + right) / 2, WIDTH - wide / 2)
-        if middle - wide / 2 >= max(left, taken):
-            taken = middle + wide / 2
+        if wide <= room:
+            middle = max((left + right) / 2, left + wide / 2)
             parts.append(f'<text class="name" x="{middle:.1f}" y="{_TOP - 4}" text-anchor="middle">{escape(span.name)}</text>')
     return "".join(parts)
 
