@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pretune.data.resemblance import HeldTexts
 from pretune.data.table import Columns
 from pretune.data.tokens import BlockView, tokenized
 from pretune.errors import DataError
+from pretune.modalities import _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.pretraining import Pretraining
 
@@ -285,6 +287,19 @@ def test_tokens_are_made_once_and_made_again_where_they_are_damaged(tmp_path: Pa
     file = next((tmp_path / "cache").glob("tokens/*/ids"))
     file.write_bytes(file.read_bytes()[:-2])
     assert tokenized([corpus], "train", text, cache).ids.tolist() == wanted
+
+
+def test_a_tokenizer_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(home / "a.txt", "the cat sat on the mat. " * 60)
+    settings: dict[str, Any] = {"backbone": "scratch:gpt,width=16,layers=1,heads=2", "max_tokens": 16, "epochs": 1, "threads": 1}
+    first = api.pretrain("a.txt", out="first", **settings)
+    monkeypatch.setattr(_tokenizer_training, "make", lambda *_, **__: pytest.fail("made again"))
+    second = api.pretrain("a.txt", out="second", **settings)
+    assert first.metrics["held"] == second.metrics["held"]
+    hurried = api.pretrain("a.txt", out="hurried", time="0.01s", **settings)
+    assert any("reading the data took" in note for note in hurried.metrics["notes"])
+    with pytest.raises(BaseException, match="made again"):
+        api.pretrain("a.txt", out="third", vocabulary=300, **settings)
 
 
 def test_blocks_cover_the_stream_and_move_each_epoch(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pretune import api, backbones
 from pretune.architectures._memory import Recalling, remembering
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
-from pretune.errors import Interrupted, SettingError
+from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities import _tokenizer
 from pretune.modalities.text import Text
 from pretune.objectives._decoder import Decoder
@@ -434,6 +434,18 @@ def test_stopped_and_resumed_it_is_bit_identical(home: Path, objective: str) -> 
     api.pretrain("a.txt", **settings, out="cut", resume=True)
     for file in ("weights/last.safetensors", "backbone/weights.safetensors"):
         assert (home / "whole" / file).read_bytes() == (home / "cut" / file).read_bytes()
+
+
+def test_a_run_is_not_resumed_over_another_corpus(home: Path) -> None:
+    (home / "a.txt").write_text(counting(60))
+    settings = {"backbone": TINY.replace("transformer", "gpt"), "max_tokens": 16, "epochs": 1, "batch_size": 4, "threads": 1, "out": "run"}
+    with pytest.raises(Interrupted):
+        api.pretrain("a.txt", **settings, reporter=Stopping(5))
+    (home / "a.txt").write_text(counting(60, seed=1))
+    with pytest.raises(RequestError, match="the data have changed since run was started"):
+        api.pretrain("a.txt", **settings, resume=True)
+    (home / "a.txt").write_text(counting(60))
+    assert api.pretrain("a.txt", **settings, resume=True).metrics["held"]["loss"] > 0
 
 
 @pytest.mark.parametrize("objective", [Masked(), Denoising()])

@@ -124,16 +124,6 @@ class Batch:
         return int(self.index.shape[0])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Share:
-    """One process's part of what several do together."""
-
-    rank: int = 0
-    """Of this process, from 0."""
-    world: int = 1
-    """Number of processes."""
-
-
 @dataclass(kw_only=True, slots=True)
 class StepOutput:
     """What a Learner's forward returns: a mean loss to descend and numbers to log."""
@@ -144,7 +134,7 @@ class StepOutput:
     logs: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
     """One process's part of what several do together."""
 
@@ -152,11 +142,6 @@ class Share:
     """Of this process, from 0."""
     world: int = 1
     """Number of processes."""
-
-    def dealt(self, items: np.ndarray) -> list[np.ndarray]:
-        """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
-        end = len(items) - len(items) % self.world
-        return [items[rank : end : self.world] for rank in range(self.world)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

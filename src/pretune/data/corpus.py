@@ -35,6 +35,9 @@ _TABLES = frozenset((".csv", ".tsv", ".json"))
 _ABOUT = frozenset(("readme", "license", "licence"))
 """Names, without endings, of files that are about a corpus and not part of it."""
 
+_FORMAT = 2
+"""Version of which documents are held out; raised whenever the same corpus would be parted differently."""
+
 Reader = Callable[[], Iterator[Piece]]
 """Begins at the first document, every time."""
 
@@ -62,6 +65,11 @@ class Corpus:
     """Hash of all text: what caches know the corpus by."""
     held_share: float = 0.0
     seed: int = 0
+
+    @property
+    def parted(self) -> list[str | float]:
+        """What is made of its parts depends on: what caches know these by."""
+        return [_FORMAT, self.digest, self.held_share, self.seed]
 
     @property
     def damage(self) -> str:

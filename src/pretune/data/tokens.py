@@ -25,8 +25,6 @@ from pretune.errors import DataError
 from pretune.types import Batch, Features
 
 _FACTS = "facts.json"
-_FORMAT = 2
-"""Version of which documents are held out; raised whenever the same corpus would be parted differently."""
 
 
 class Tokenizes(Protocol):
@@ -76,8 +74,7 @@ class TokenStream:
 def tokenized(corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache: Cache) -> TokenStream:
     """Return the ids of `train` or `held` of all corpora in a row, from the cache where they are known."""
     key = {
-        "format": _FORMAT,
-        "corpora": [[corpus.digest, corpus.held_share, corpus.seed] for corpus in corpora],
+        "corpora": [corpus.parted for corpus in corpora],
         "part": part,
         **{k: v for k, v in tokenizer.working().items() if k != "max_tokens"},
     }

@@ -82,6 +82,19 @@ def _check_same(recipe: Repeatable, path: Path) -> None:
         raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
 
 
+def require_same_data(folder: RunDir, fingerprint: str) -> None:
+    """Refuse to go on with a run over other data than it began with: neither run would be what its figures say.
+
+    Raises:
+        RequestError: the data have changed.
+    """
+    before = folder.read_json("recipe.json").get("data")
+    if before not in (None, fingerprint):
+        raise RequestError(
+            f"the data have changed since {folder.path} was started. Put them back as they were, or start anew with another out=…"
+        )
+
+
 def _numbered(parent: Path, stem: str) -> Path:
     taken = {path.name for path in parent.glob(f"{stem}-*")} if parent.exists() else set()
     number = next(n for n in range(1, 1_000_000) if f"{stem}-{n:03d}" not in taken)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from pretune import backbones, registry
+from pretune import backbones, config, registry
 from pretune.augmentations import BatchAugmentation, preset
 from pretune.backbones import Backbone, Builder
 from pretune.data import corpus as corpora
@@ -42,6 +42,8 @@ class Material:
     """Two parts to learn from and to measure on."""
 
     backbone: Backbone
+    fingerprint: str
+    """Hash of all that is learned from and measured on."""
     train: View
     held: View
     ledger: list[LedgerEntry]
@@ -64,7 +66,7 @@ def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache
     ledger = [entry for part in parts for entry in part.ledger]
     damage = {part.damage for part in parts}
     _tell(reporter, [line for part in parts for line in part.said], ledger, damage)
-    backbone = _with_tokenizer(recipe, objective, backbone, parts, reporter)
+    backbone = _with_tokenizer(recipe, objective, backbone, parts, cache, reporter)
     text = backbone.modality
     assert isinstance(text, Text)
     streams = {part: tokenized(parts, part, text, cache) for part in ("train", "held")}
@@ -79,6 +81,7 @@ def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache
     }
     return Material(
         backbone=backbone,
+        fingerprint=config.digest([part.digest for part in parts]),
         train=views["train"],
         held=views["held"],
         ledger=ledger,
@@ -123,7 +126,9 @@ def _writes(objective: Any) -> bool:
     return bool(getattr(objective, "verbatim", True))
 
 
-def _with_tokenizer(recipe: Pretraining, objective: Any, backbone: Backbone, parts: list[Corpus], reporter: Reporter) -> Backbone:
+def _with_tokenizer(
+    recipe: Pretraining, objective: Any, backbone: Backbone, parts: list[Corpus], cache: Cache, reporter: Reporter
+) -> Backbone:
     """Make a tokenizer where none came with the weights, and build the fresh network anew with a table of its size.
 
     What hides tokens needs one to hide them behind: a tokenizer without one gets it, and the table a row.
@@ -137,8 +142,7 @@ def _with_tokenizer(recipe: Pretraining, objective: Any, backbone: Backbone, par
         return backbone if _writes(objective) else backbones.retokenized(backbone, text.with_mask().tokenizer)
     writes, own = _writes(objective), "units" in backbone.builder.settings
     wanted = wanted if own else {"units": "piece"} | wanted
-    pieces = (piece for part in parts for piece, _ in part.train())
-    made = replace(text, **wanted, verbatim=writes).learned_from(pieces, masked=not writes)
+    made = _learned(replace(text, **wanted, verbatim=writes), parts, cache, masked=not writes)
     reporter.say(f"tokenizer made from the training part: {made.size:,} {made.units}s")
     told = {"vocabulary": made.size, "units": made.units, "separator": made.separator}
     settings = {key: told.get(key, value) for key, value in backbone.builder.settings.items()}
@@ -146,6 +150,20 @@ def _with_tokenizer(recipe: Pretraining, objective: Any, backbone: Backbone, par
     fresh = backbones.build(Builder(id=backbone.builder.id, settings=settings))
     fresh.modality = replace(made, vocabulary=made.size)
     return fresh
+
+
+def _learned(text: Text, parts: list[Corpus], cache: Cache, *, masked: bool) -> Text:
+    """Return the text settings with a tokenizer made from the training parts, from the cache where it was made before."""
+    made_by = {key: text.working()[key] for key in ("format", "tokenizers")}
+    chosen = {"units": text.units, "vocabulary": text.vocabulary, "verbatim": text.verbatim, "masked": masked}
+
+    def make(path: Path) -> None:
+        pieces = (piece for part in parts for piece, _ in part.train())
+        path.write_text(text.learned_from(pieces, masked=masked).tokenizer, encoding="utf-8")
+
+    key = config.digest({"corpora": [part.parted for part in parts], **made_by, **chosen})
+    path = cache.build("tokenizers", key, make, whole=lambda path: path.is_file() and path.stat().st_size > 0)
+    return replace(text, tokenizer=path.read_text(encoding="utf-8"))
 
 
 def item_material(
@@ -194,6 +212,7 @@ def item_material(
     views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
     return Material(
         backbone=backbone,
+        fingerprint=config.digest([done.hashes[place] for place in positions]),
         train=views["train"],
         held=views["held"],
         ledger=ledger,

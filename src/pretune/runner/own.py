@@ -56,6 +56,7 @@ class Own:
     """Folder of events and checkpoints."""
     plan: Plan = field(default_factory=lambda: Plan(number=0, phase="train", epochs=10, lr=1e-3))
     batch_size: int = 32
+    """Items a step, over all ranks."""
 
 
 def train(own: Own, *, resume: bool = False) -> Iterator[Event]:
@@ -74,17 +75,21 @@ def train(own: Own, *, resume: bool = False) -> Iterator[Event]:
 def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[Event]:
     learner = OwnLearner(own.module, own.loss)
     around = Surroundings(
-        device=device, checkpoints=Checkpoints(own.out / "checkpoints", 2), decisions=Decisions(own.out / "decisions.jsonl", device.agree)
+        device=device,
+        checkpoints=Checkpoints(own.out / "checkpoints", 2),
+        decisions=Decisions(own.out / "decisions.jsonl" if device.first else None, device.agree),
     )
     checkpoint = around.checkpoints.latest() if resume else None
-    if checkpoint is None:
+    if device.first and checkpoint is None:
         (own.out / "events.jsonl").write_text("")
-    else:
+    elif device.first and checkpoint is not None:
         folder.rewind_events([], own.plan.phase, int(checkpoint.state["progress"]["step"]))
-    loader = Loader(DatasetView(own.train), Batching(size=own.batch_size, shuffle=True, seed=own.plan.seed), workers=1)
+    batching = Batching(size=max(1, own.batch_size // device.world), shuffle=True, seed=own.plan.seed)
+    loader = Loader(DatasetView(own.train), batching, share=device.share, workers=1)
     evaluation = None if own.held is None else _evaluation(learner, own, around)
     for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, around, evaluation, checkpoint):
-        folder.append_events([event.to_json()])
+        if device.first:
+            folder.append_events([event.to_json()])
         yield event
 
 

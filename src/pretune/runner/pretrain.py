@@ -25,7 +25,7 @@ from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, pretrained
 from pretune.runner.commands import resume_line
-from pretune.runner.folder import open_folder, recorded
+from pretune.runner.folder import open_folder, recorded, require_same_data
 from pretune.runner.inputs import set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.material import Material, item_material, text_material
@@ -117,6 +117,7 @@ class _Pretraining:
         clock = time.perf_counter()
         material = self._material(objective, suggested, backbone)
         self.timing["data_s"] = time.perf_counter() - clock
+        self._tell_of_slow_data()
         torch.manual_seed(self.recipe.training.seed)
         learner = objective.learner(material.backbone)
         tell_classes(learner, material.classes)
@@ -164,6 +165,12 @@ class _Pretraining:
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
 
+    def _tell_of_slow_data(self) -> None:
+        """Say it where reading left little of the time to learn in."""
+        total, took = self.recipe.training.time, self.timing["data_s"]
+        if total is not None and took > total / 2:
+            self.reporter.warn(f"reading the data took {took:.0f} s of time={total:.0f}s; the next time they come from the cache")
+
     def _write_opening(self, folder: RunDir, objective: Objective, suggested: Suggested, material: Material, resumed: bool) -> None:
         resolved = {
             "fresh": self._is_fresh(material.backbone),
@@ -173,7 +180,10 @@ class _Pretraining:
             "optim": config.to_tree(self._optim(suggested)),
             "threads": threads(self.recipe),
         }
-        folder.write_json("recipe.json", {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved})
+        if resumed:
+            require_same_data(folder, material.fingerprint)
+        told = {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved}
+        folder.write_json("recipe.json", {**told, "data": material.fingerprint})
         folder.write_ledger(material.ledger)
         folder.write_json("environment.json", environment())
         if not resumed:

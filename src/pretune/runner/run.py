@@ -27,7 +27,7 @@ from pretune.runner import phases, score
 from pretune.runner.commands import resume_line
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
-from pretune.runner.folder import name_of, open_folder, recorded
+from pretune.runner.folder import name_of, open_folder, recorded, require_same_data
 from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.opening import audit_json, environment
@@ -208,6 +208,8 @@ class _Run:
             "threads": threads(self.recipe),
         }
         fingerprint = config.digest(data.ingested.hashes)
+        if resumed:
+            require_same_data(folder, fingerprint)
         folder.write_json(
             "recipe.json",
             {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": fingerprint},
