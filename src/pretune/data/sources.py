@@ -10,22 +10,19 @@ from pathlib import Path
 
 from pretune.data import arrow, classes, folders, joins, manifests, shards
 from pretune.data.columns import choose_files
+from pretune.data.detection import check_modality, commonest, existing, modality_inside, named_columns, nothing_found, tables_in
 from pretune.data.folders import Layout
-from pretune.data.parts import part_of_folder
 from pretune.data.records import ARROW, is_manifest, read_records
 from pretune.data.table import Columns, Table
 from pretune.data.targets import check_task
 from pretune.data.tree import File, Tree, walk
-from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
+from pretune.errors import DataError, MissingExtra, SettingError
 from pretune.modalities._encodings import damaged
 from pretune.modalities._formats import ending, file_kinds, kinds, modality_of
 from pretune.types import LedgerEntry, Row
 
 _ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"))
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
-_NOT_TABLES = frozenset(
-    ("package.json", "config.json", "dataset_info.json", "dataset_infos.json", "state.json", "requirements.txt", "sample_submission.csv")
-)
 _FOUND = Columns()
 
 
@@ -51,9 +48,9 @@ def read(
         SettingError: a named column, task or modality does not exist.
         MissingExtra: Parquet or Arrow files without pyarrow.
     """
-    path = _existing(path)
+    path = existing(path)
     check_task(task)
-    _check_modality(modality)
+    check_modality(modality)
     table = _read_labelled(path, columns, task, modality)
     _ignore_parts(table, columns)
     _group_by_pattern(table, columns)
@@ -72,7 +69,7 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
         DataError: there is nothing of this modality.
         SettingError: a column is named where nothing has columns.
     """
-    path = _existing(path)
+    path = existing(path)
     try:
         table = _read_labelled(path, columns, None, modality)
     except DataError:
@@ -100,8 +97,8 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
     Raises:
         DataError: there is nothing of this modality.
     """
-    path = _existing(path)
-    _check_modality(modality)
+    path = existing(path)
+    check_modality(modality)
     unlabelled = replace(columns, label=None)
     if path.is_dir():
         return _unlabelled_folder(path, modality, unlabelled)
@@ -110,7 +107,7 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
         return Table(rows=[row], modality=modality, task=None, root=path.parent, layout="one file", inputs=[row.id])
     if modality == "text" and modality_of(path.name) == "text":
         return _lines_of(path)
-    records = read_records(path, _names(columns))
+    records = read_records(path, named_columns(columns))
     return manifests.build(
         [(None, records)], path.parent, functools.partial(walk, path.parent), unlabelled, modality=modality, labelled=False
     )
@@ -122,12 +119,12 @@ def modality_at(path: Path, columns: Columns = _FOUND) -> str:
     Raises:
         DataError: there is no such path, or a folder without any file.
     """
-    path = _existing(path)
+    path = existing(path)
     tree = walk(path) if path.is_dir() else None
     if tree is not None:
         if not tree.files:
             raise nothing_found(tree, None)
-        return _inside(tree, columns, []) or _detect_modality(tree)
+        return modality_inside(tree, columns, []) or commonest(tree)
     if ending(path.name) in ARROW and (inside := choose_files(found := arrow.files_inside(path), columns, None)):
         return found[inside[0]]
     if not is_manifest(path.name) or ending(path.name) in (".jsonl", ".parquet"):
@@ -136,67 +133,6 @@ def modality_at(path: Path, columns: Columns = _FOUND) -> str:
         return read(path, columns, learn=False).modality
     except DataError:
         return "text"
-
-
-# --- what there is -------------------------------------------------------------------------------
-
-
-def _existing(path: Path) -> Path:
-    path = Path(path).expanduser()
-    if path.exists():
-        return path
-    parent = path.parent
-    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
-    hint = f" {did_you_mean(path.name, names)}" if names else f" There is no folder {parent} either."
-    raise DataError(f"{path} does not exist.{hint}")
-
-
-def _check_modality(modality: str | None) -> None:
-    if modality is not None and modality not in kinds():
-        raise SettingError(f"modality cannot be {modality!r}. {did_you_mean(modality, kinds())}")
-
-
-def _names(columns: Columns) -> tuple[str, ...]:
-    values = (columns.label, columns.text, columns.path, columns.group, columns.split)
-    return tuple(name.strip() for value in values if value for name in value.split(","))
-
-
-def _detect_modality(tree: Tree) -> str:
-    """Return the commonest of those whose items are files, else text."""
-    counts = Counter({kind: len(tree.media(kind)) for kind in file_kinds()})
-    kind, count = counts.most_common(1)[0]
-    return kind if count else "text"
-
-
-def _inside(tree: Tree, columns: Columns, said: list[str]) -> str | None:
-    """Return the modality of the files inside the first table of a folder, None where it holds none.
-
-    A table that cannot be read is only mentioned where there are files beside it, which may be all that is meant.
-    """
-    if arrow.is_datasets_folder(tree.root):
-        first = next((file for file in tree.files if ending(file.parts[-1]) == ".arrow"), None)
-    else:
-        first = next((file for file in _manifests(tree) if shards.is_arrow(file)), None)
-    if first is None:
-        return None
-    try:
-        found = arrow.files_inside(tree.path(first))
-    except (DataError, MissingExtra) as error:
-        if _detect_modality(tree) == "text":
-            raise
-        said.append(f"{first.id} was not used: {error}")
-        return None
-    return next((found[name] for name in choose_files(found, columns, None)), None)
-
-
-def nothing_found(tree: Tree, modality: str | None) -> DataError:
-    """Return the error for a folder without items, with the endings that are read."""
-    wanted = [kinds()[modality]] if modality else list(kinds().values())
-    accepted = "; ".join(f"{kind.noun}: {kind.common} …" for kind in wanted)
-    there = Counter(ending(file.parts[-1]) or "no ending" for file in tree.files)
-    seen = f" It holds {', '.join(f'{n} {kind}' for kind, n in there.most_common(5))}." if there else " It holds no files."
-    found = f"no {' and no '.join(kind.noun for kind in wanted)} found under {tree.root}"
-    return DataError(f"{found}, nor a manifest that lists any.{seen} Accepted are {accepted}; manifests: .csv .tsv .json .jsonl .parquet.")
 
 
 # --- one file ------------------------------------------------------------------------------------
@@ -210,7 +146,7 @@ def _read_file(path: Path, columns: Columns, task: str | None, modality: str | N
         raise DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that.")
     if modality_of(path.name) in file_kinds():
         raise DataError(f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels.")
-    records = read_records(path, _names(columns))
+    records = read_records(path, named_columns(columns))
     if len(records.columns) == 1 and not columns.label:
         raise DataError(
             f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column."
@@ -248,8 +184,8 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
         holds_files = any(choose_files(records.files, columns, modality) or records.linked for _, records in parts)
         return _build(parts, walk(path), columns, task, modality if holds_files else "text")
     tree = walk(path)
-    kind = modality or _detect_modality(tree)
-    found = _manifests(tree)
+    kind = modality or commonest(tree)
+    found = tables_in(tree)
     layout = folders.find_layout(tree, kind)
     names = _class_names(tree, kind, layout)
     if columns.label and any(shards.part_of_table(file) == "train" for file in found):
@@ -292,22 +228,9 @@ def _text_error(tree: Tree, modality: str | None) -> DataError:
     return DataError(f"{error}{few}")
 
 
-def _manifests(tree: Tree) -> list[File]:
-    """Return the manifests in the root, else those of the one folder that holds any nearest to it, or of the folders of the parts."""
-    files = [file for file in tree.files if is_manifest(file.parts[-1]) and file.parts[-1] not in _NOT_TABLES]
-    if not files:
-        return []
-    depth = min(len(file.parts) for file in files)
-    nearest = [file for file in files if len(file.parts) == depth]
-    if len({file.parts[:-1] for file in nearest}) == 1:
-        return nearest
-    of_parts = len({file.parts[:-2] for file in nearest}) == 1 and all(part_of_folder(file.parts[-2]) for file in nearest)
-    return nearest if of_parts and all(map(shards.is_arrow, nearest)) else []
-
-
 def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str | None, modality: str | None) -> Table:
     """Read train and test manifests together, else the only manifest, else the only one that fits."""
-    parts = shards.read(tree, found, _names(columns))
+    parts = shards.read(tree, found, named_columns(columns))
     if parts is not None:
         table = _build(parts, tree, columns, task, modality)
         left = [file.id for file in found if file not in shards.meant(found)]
@@ -327,7 +250,7 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
 def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
     """Return the table of one manifest out of several, None where it is none."""
     try:
-        table = _build([(None, read_records(tree.path(file), _names(columns)))], tree, columns, task, modality)
+        table = _build([(None, read_records(tree.path(file), named_columns(columns)))], tree, columns, task, modality)
     except (DataError, SettingError):
         return None
     return table if table.rows else None
@@ -335,7 +258,7 @@ def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: s
 
 def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
     """Build the table of manifests inside a folder; files that the folder holds are what they list."""
-    lists_files = _detect_modality(tree) if modality is None and not columns.text else modality
+    lists_files = commonest(tree) if modality is None and not columns.text else modality
     build = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)
     if modality is None and lists_files in file_kinds():
         try:
@@ -351,7 +274,7 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
     tree = walk(path)
     files = tree.media(modality)
     said = tree.said()
-    if files and _inside(tree, columns, said) == modality:
+    if files and modality_inside(tree, columns, said) == modality:
         raise DataError(
             f"{path} holds {len(files)} {kinds()[modality].noun} ({files[0].id} …) and tables with {kinds()[modality].noun} inside. "
             "Give the folder or the table that is meant."
@@ -361,8 +284,8 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
         ledger = tree.ledger(modality)
         inputs = sorted([row.id for row in rows] + [entry.item for entry in ledger])
         return Table(rows=rows, modality=modality, task=None, root=path, layout="bare folder", ledger=ledger, said=said, inputs=inputs)
-    found = _manifests(tree)
-    parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read(tree, found, _names(columns))
+    found = tables_in(tree)
+    parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read(tree, found, named_columns(columns))
     if not parts:
         raise nothing_found(tree, modality)
     left = [file.id for file in found if file not in shards.meant(found)] if len(parts) < len(found) else []
@@ -378,11 +301,11 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
 def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
     """Read items that nothing labels: those that a manifest lists, else all that there are."""
     tree = walk(path) if path.is_dir() else None
-    found = _manifests(tree) if tree else []
+    found = tables_in(tree) if tree else []
     unused = []
     if tree and len(found) == 1 and tree.media(modality):
         try:
-            records = read_records(tree.path(found[0]), _names(columns))
+            records = read_records(tree.path(found[0]), named_columns(columns))
             return manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False)
         except (DataError, MissingExtra) as error:
             unused = [f"{found[0].id} was not used: {error}"]
