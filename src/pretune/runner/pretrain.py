@@ -106,7 +106,7 @@ class _Pretraining:
     def carry_out(self) -> Pretrained:
         """Do everything; return what came of it."""
         kind = sources.modality_at(Path(self.recipe.data), self.recipe.columns)
-        objective = self.recipe.objective or registry.load("objectives", DEFAULTS[kind])()
+        objective = self._objective(kind)
         name = registry.name_of(objective)
         suggested = suggestion(objective, name, kind)
         backbone = self._backbone(suggested, kind)
@@ -130,6 +130,19 @@ class _Pretraining:
         return Pretrained(folder=folder, metrics=metrics, reconstructions=self._reconstructions(work) if metrics else [])
 
     # --- before training ---------------------------------------------------------------------
+
+    def _objective(self, kind: str) -> Objective:
+        """Return the named objective, that of the run which is extended, or the modality's own."""
+        named = self.recipe.objective
+        if not self.recipe.extend:
+            return named or registry.load("objectives", DEFAULTS[kind])()
+        theirs = pretrained.objective_of(Path(self.recipe.extend))
+        if named and named != theirs:
+            raise SettingError(
+                f"{self.recipe.extend} was trained with {config.to_tree(theirs)}; extend goes on with the same objective. "
+                f"Leave objective out, or begin anew from its network: backbone=run:{self.recipe.extend}"
+            )
+        return theirs
 
     def _backbone(self, suggested: Suggested, kind: str) -> Backbone:
         torch.manual_seed(self.recipe.training.seed)
