@@ -330,7 +330,7 @@ def test_small_pictures_that_are_much_enlarged_are_said(side: int, said: str) ->
 
 def test_contrastive_then_finetune_from_the_command_line(home: Path) -> None:
     folder(home / "photos", 12)
-    words = ["backbone=scratch:cnn,width=8,stages=2,depth=1", "image_size=16", "batch_size=8", "epochs=2", "threads=1"]
+    words = ["backbone=scratch:cnn,width=8,stages=2,depth=1", "image_size=16", "batch_size=8", "epochs=2", "threads=1", "held=0.3"]
     metrics = json.loads(pretune("pretrain", "photos", "objective=contrastive", *words, "out=pre", "--json", "--offline").stdout)
     assert metrics["objective"] == "contrastive"
     assert {"matched", "spread", "rank", "loss"} <= set(metrics["held"])
