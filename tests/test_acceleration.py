@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -28,6 +28,8 @@ class Pictures(Learner):
         )
         self.dropout = nn.Dropout(0.0 if frozen else 0.5)
         self.frozen = frozen
+        self.most = 1_000
+        """Items that there is memory for."""
 
     def train(self, mode: bool = True) -> Pictures:
         super().train(mode)
@@ -36,11 +38,19 @@ class Pictures(Learner):
         return self
 
     def forward(self, batch: Batch) -> StepOutput:
+        if batch.size > self.most:
+            raise torch.OutOfMemoryError("out of memory")
         loss = (self.dropout(self.predict(batch)).sum(1) - batch.targets).square().mean()
         return StepOutput(loss=loss, size=batch.size)
 
     def predict(self, batch: Batch) -> Tensor:
         return self.net(batch.inputs.tensor.float() / 255)
+
+
+class Comparing(Pictures):
+    """One whose loss would compare the items of a batch."""
+
+    compares: ClassVar[bool] = True
 
 
 def pictures(size: int = 12, side: int = 16) -> Batch:
@@ -123,27 +133,23 @@ def test_micro_batches_hold_the_widest_map_below_a_size_and_never_split_a_norms_
 
 def test_a_micro_batch_is_as_asked_and_refused_where_a_loss_compares_items() -> None:
     assert choose(Pictures(frozen=False), pictures(), bfloat16=False, micro_batch=5).micro_batch == 5
-    comparing = Pictures(frozen=True)
-    comparing.compares = True
+    comparing = Comparing(frozen=True)
     assert choose(comparing, pictures(), bfloat16=True).micro_batch is None
     with pytest.raises(SettingError, match="micro_batch does not apply: this loss compares"):
         choose(comparing, pictures(), micro_batch=5)
 
 
 def test_where_memory_runs_out_batches_are_halved_unless_their_items_are_compared() -> None:
-    class Short(Pictures):
-        def forward(self, batch: Batch) -> StepOutput:
-            if batch.size > 4:
-                raise torch.OutOfMemoryError("out of memory")
-            return super().forward(batch)
-
-    learner = Short(frozen=True)
-    stepper = Stepper(learner, torch.optim.SGD(learner.parameters()), Plan(number=0, phase="full", epochs=1, lr=0.1), torch.device("cpu"))
-    stepper(pictures())
-    assert stepper.micro_batch == 3
-    learner.compares, stepper.micro_batch = True, None
-    with pytest.raises(TrainingError, match="compares the 12 items"):
+    def step(learner: Pictures) -> Stepper:
+        learner.most = 4
+        optimizer = torch.optim.SGD(learner.parameters())
+        stepper = Stepper(learner, optimizer, Plan(number=0, phase="full", epochs=1, lr=0.1), torch.device("cpu"))
         stepper(pictures())
+        return stepper
+
+    assert step(Pictures(frozen=True)).micro_batch == 3
+    with pytest.raises(TrainingError, match="compares the 12 items"):
+        step(Comparing(frozen=True))
 
 
 def test_sequences_have_neither_layout_nor_micro_batch() -> None:

@@ -568,3 +568,12 @@ def test_a_run_that_makes_nothing_is_called_by_its_objective(home: Path) -> None
     run = pt.pretrain(home / "photos", objective="masked", out=home / "run", **{**QUICK, "backbone": VIT, "epochs": 1})
     with pytest.raises(RequestError, match="objective=masked, which makes nothing new"):
         pt.generate(run.path)
+
+
+def test_a_run_is_extended_by_its_own_objective_only(home: Path) -> None:
+    folder(home / "photos", 6)
+    pt.pretrain(home / "photos", objective="masked", out=home / "run", **QUICK)
+    more = {"extend": str(home / "run"), "batch_size": 8, "epochs": 4, "threads": 1}
+    assert pt.pretrain(home / "photos", out=home / "longer", **more).metrics["objective"] == "masked"
+    with pytest.raises(SettingError, match="extend goes on with the same objective"):
+        pt.pretrain(home / "photos", objective="contrastive", **more)

@@ -18,6 +18,7 @@ from pretune import api, backbones
 from pretune.architectures._memory import remembering
 from pretune.architectures._mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
+from pretune.backbones._base import LoadReport
 from pretune.errors import DataError, Interrupted, SettingError
 from pretune.modalities._audio_spectrum import Bank, LogMel
 from pretune.modalities._griffin_lim import bins, griffin_lim
@@ -352,3 +353,16 @@ def test_a_wavenet_and_a_masked_network_are_backbones_afterwards(home: Path) -> 
     assert masked.metrics["floors"]["visible_mean"] > 0
     done = api.finetune("tones", backbone=f"run:{masked.path}", strategy="linear_probe", epochs=2, threads=1, out="probe")
     assert np.isfinite(done.metrics["primary"]["value"])
+
+
+def test_a_masked_network_with_weights_begins_at_the_mean_of_what_is_visible() -> None:
+    network = backbone(TINY_CNN, 0.5)
+    fresh: Any = Masked().learner(network)
+    assert float(fresh.from_mean) == 0
+    network.report = LoadReport(source="here", matched=1)
+    learner: Any = Masked().learner(network).train()
+    sounds = torch.stack([torch.from_numpy(tone(200.0 + 150 * i, 0.5, 16000, seed=i)).float() for i in range(6)])
+    learner(batch_of(sounds))
+    with torch.no_grad():
+        out = learner.eval()(batch_of(sounds))
+    assert float(out.loss) == pytest.approx(out.logs["floor_visible_mean"], rel=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 import shlex
 import subprocess
@@ -83,7 +84,9 @@ def test_sounds(home: Path) -> None:
 def test_a_corpus(home: Path) -> None:
     words = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "to", "the", "tree"]
     lines = [" ".join(words[(i * 7 + k) % len(words)] for k in range(9)) for i in range(120)]
-    (home / "corpus.txt").write_text(".\n".join(lines))
+    draw = random.Random(0)  # what resembles the posts that are held out is not learned from
+    others = [a + b for a in ("ba", "ko", "mi", "tu", "re", "sal") for b in ("nd", "rk", "le", "mp", "st")]
+    (home / "corpus.txt").write_text(".\n".join(" ".join(draw.choices(words + others, k=9)) for _ in range(120)))
     (home / "posts.csv").write_text("text,label\n" + "".join(f"{line},{'cat' if 'cat' in line else 'none'}\n" for line in lines))
     pretrain, generate, finetune, gain = commands("corpus|corpus-causal-001")
     small = ["max_tokens=16", "epochs=1", "backbone=scratch:gpt,width=16,layers=1,heads=2"]

@@ -8,11 +8,12 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from pretune import backbones, config
+from pretune import backbones
 from pretune.errors import RequestError, WeightsError
 from pretune.objectives import PretextLearner
 from pretune.objectives._labels import tell_classes
 from pretune.objectives._sampling import Sample, Wanted
+from pretune.runner.pretrained import objective_of
 
 
 class Generator:
@@ -45,11 +46,8 @@ def read_learner(run: Path) -> PretextLearner:
         RequestError: the folder holds no such run.
         WeightsError: its weights do not fit.
     """
-    try:
-        told: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
-        objective = config.component("objectives", told["objective"], "objective")
-    except (OSError, KeyError):
-        raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs") from None
+    objective = objective_of(run)
+    told: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
     learner: PretextLearner = objective.learner(backbones.load(f"run:{run}"))
     tell_classes(learner, tuple(told["classes"]))
     state = load_file(run / told["weights"])

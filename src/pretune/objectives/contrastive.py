@@ -105,7 +105,8 @@ class ContrastiveLearner(ItemLearner):
         said = collapse(metrics)
         if not said and metrics["loss"] > 0.9 * floors.get("chance", math.inf):
             said.append(
-                f"Views are hardly told apart: the loss is {metrics['loss']:.2f}, chance {floors['chance']:.2f}. Train longer or raise lr."
+                f"Views are hardly told apart: the loss is {metrics['loss']:.2f}, chance {floors['chance']:.2f}. "
+                "Train longer, raise lr, or add items: of items that look alike none can be told from another."
             )
         return said
 

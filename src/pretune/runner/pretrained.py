@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
 from pretune import backbones, config
+from pretune.errors import RequestError
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.runner.material import Material
 from pretune.runner.record import peak_rss_mb
@@ -40,6 +43,19 @@ def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, 
         "model.json",
         {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(material.classes)},
     )
+
+
+def objective_of(run: Path) -> Objective:
+    """Return the objective of a finished pretraining run.
+
+    Raises:
+        RequestError: the folder holds no such run.
+    """
+    try:
+        told: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
+        return config.component("objectives", told["objective"], "objective")
+    except (OSError, KeyError):
+        raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs") from None
 
 
 def settle_floors(material: Material, held: dict[str, float]) -> dict[str, float]:
