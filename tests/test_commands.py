@@ -9,6 +9,7 @@ import pytest
 
 from pretune.cli import environment
 from pretune.cli.environment import others
+from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner.commands import as_assignments, resume_line
 
@@ -31,6 +32,15 @@ def test_it_comes_back_as_it_was_typed(words: str) -> None:
     written = as_assignments(made)
     assert sorted(shlex.split(" ".join(written))) == sorted(shlex.split(words))
     assert Recipe.from_settings("photos/", *shlex.split(" ".join(written))) == made
+
+
+def test_pretraining_comes_back_as_it_was_typed() -> None:
+    made = Pretraining.from_settings(
+        "corpus/", "also=more texts/,others.txt", "labels=50.0,0.5", "then=task.csv", "augment=none", "micro_batch=4"
+    )
+    written = shlex.split(" ".join(as_assignments(made)))
+    assert Pretraining.from_settings("corpus/", *written) == made
+    assert {"also=more texts/,others.txt", "labels=50.0,0.5"} <= set(written)
 
 
 def test_the_line_that_resumes_is_quoted() -> None:

@@ -575,5 +575,5 @@ def test_a_run_is_extended_by_its_own_objective_only(home: Path) -> None:
     pt.pretrain(home / "photos", objective="masked", out=home / "run", **QUICK)
     more = {"extend": str(home / "run"), "batch_size": 8, "epochs": 4, "threads": 1}
     assert pt.pretrain(home / "photos", out=home / "longer", **more).metrics["objective"] == "masked"
-    with pytest.raises(SettingError, match="extend goes on with what .* was learning"):
+    with pytest.raises(SettingError, match=r"extend goes on with what .* was learning"):
         pt.pretrain(home / "photos", objective="contrastive", **more)

@@ -41,8 +41,13 @@ def _settings(key: str, component: Any) -> list[str]:
 
 
 def _word(key: str, value: Any) -> str:
-    text = "auto" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return shlex.quote(f"{key}={text}")
+    return shlex.quote(f"{key}={_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return "auto" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
