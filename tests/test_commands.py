@@ -6,12 +6,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from pretune.cli import environment
 from pretune.cli.environment import others
+from pretune.errors import RequestError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner.commands import as_assignments, resume_line
+from pretune.runner.folder import folders_let_go, open_folder
+from pretune.runner.reporter import Silent
+from pretune.training.device import Device
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,17 @@ def test_a_program_that_only_starts_beside_us_does_not_make_the_machine_busy(
         monkeypatch.delenv(name)
     environment.prepare_environment()
     assert environment.os.environ["OMP_WAIT_POLICY"] == policy
+
+
+def test_two_runs_never_share_a_folder(home: Path) -> None:
+    recipe = Recipe.from_settings("photos/", f"out={home / 'mine'}")
+    alone = Device(device=torch.device("cpu"))
+    with folders_let_go():
+        opened, resumed = open_folder(recipe, "photos", alone, Silent())
+        assert (opened.path, resumed) == (home / "mine", False)
+        with pytest.raises(RequestError, match="belongs to a run that is not over"):
+            open_folder(recipe, "photos", alone, Silent())
+        unnamed = Recipe.from_settings("photos/")
+        assert [open_folder(unnamed, "photos", alone, Silent())[0].path.name for _ in range(2)] == ["photos-001", "photos-002"]
+    with folders_let_go():
+        assert open_folder(recipe, "photos", alone, Silent())[0].path == home / "mine"

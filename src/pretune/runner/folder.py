@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import itertools
 import json
 import os
 import re
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +20,9 @@ from pretune.runner.reporter import Reporter
 from pretune.training.device import Device
 from pretune.training.events import Event, Started
 from pretune.training.run_dir import RunDir
+
+_claims: list[int] = []
+"""Open folders of this process's runs, locked (flock, POSIX only)."""
 
 
 class Repeatable(Placed, Protocol):
@@ -36,12 +43,37 @@ def open_folder(recipe: Repeatable, name: str, device: Device, reporter: Reporte
         reporter: is told what is resumed.
 
     Raises:
-        RequestError: the folder holds another run, or a finished one.
+        RequestError: the folder holds another run, or a finished one, or one that is not over.
     """
-    path, resumed = device.agree(_choose(recipe, name, reporter) if device.first else (Path(), False))
-    if device.first:
-        path.mkdir(parents=True, exist_ok=True)
+    path, resumed = device.agree(_claimed(*_choose(recipe, name, reporter)) if device.first else (Path(), False))
     return RunDir(path), resumed
+
+
+@contextmanager
+def folders_let_go() -> Generator[None]:
+    """Let other runs, on leaving, have the folders that were opened within."""
+    held = len(_claims)
+    try:
+        yield
+    finally:
+        while len(_claims) > held:
+            os.close(_claims.pop())
+
+
+def _claimed(path: Path, resumed: bool) -> tuple[Path, bool]:
+    """Make the folder and keep other runs out of it while this one is not over: two would overwrite each other's checkpoints."""
+    path.mkdir(parents=True, exist_ok=True)
+    claim = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(claim)
+        raise RequestError(f"{path} belongs to a run that is not over. Wait for it, or choose another out=…") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network folders have no locks
+            raise
+    _claims.append(claim)
+    return path, resumed
 
 
 def name_of(data: str) -> str:
@@ -96,9 +128,16 @@ def require_same_data(folder: RunDir, fingerprint: str) -> None:
 
 
 def _numbered(parent: Path, stem: str) -> Path:
-    taken = {path.name for path in parent.glob(f"{stem}-*")} if parent.exists() else set()
-    number = next(n for n in range(1, 1_000_000) if f"{stem}-{n:03d}" not in taken)
-    return parent / f"{stem}-{number:03d}"
+    """Make and return the first folder of that name which is not there yet; another run may be looking for one too."""
+    for number in itertools.count(1):
+        path = parent / f"{stem}-{number:03d}"
+        if not path.exists():
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return path
+    raise AssertionError("numbers do not end")
 
 
 def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Generator[Event]:

@@ -25,7 +25,7 @@ from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, pretrained
 from pretune.runner.commands import resume_line
-from pretune.runner.folder import open_folder, recorded, require_same_data
+from pretune.runner.folder import folders_let_go, open_folder, recorded, require_same_data
 from pretune.runner.inputs import set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.material import Material, item_material, text_material
@@ -89,7 +89,7 @@ def pretrain(
     """
     started = time.monotonic() if started is None else started
     torch.set_num_threads(threads(recipe))
-    with open_device() as device, kept_memory():
+    with open_device() as device, kept_memory(), folders_let_go():
         said = (reporter or Silent()) if device.first else Silent()
         return _Pretraining(recipe, device, said, offline, started, exclude).carry_out()
 

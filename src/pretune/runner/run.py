@@ -27,7 +27,7 @@ from pretune.runner import phases, score
 from pretune.runner.commands import resume_line
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
-from pretune.runner.folder import name_of, open_folder, recorded, require_same_data
+from pretune.runner.folder import folders_let_go, name_of, open_folder, recorded, require_same_data
 from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
 from pretune.runner.interrupt import Interruption
 from pretune.runner.opening import audit_json, environment
@@ -77,7 +77,7 @@ def run(
     """
     started = time.monotonic() if started is None else started
     torch.set_num_threads(threads(recipe))
-    with refusals_told(_GO_ON), open_device() as device, kept_memory():
+    with refusals_told(_GO_ON), open_device() as device, kept_memory(), folders_let_go():
         said = (reporter or Silent()) if device.first else Silent()
         return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
