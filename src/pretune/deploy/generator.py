@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from pretune import backbones
+from pretune import backbones, registry
 from pretune.errors import RequestError, WeightsError
 from pretune.objectives import PretextLearner
 from pretune.objectives._labels import tell_classes
@@ -28,7 +28,7 @@ class Generator:
         """
         self.learner = read_learner(run)
         if not hasattr(self.learner, "generate"):
-            kind = json.loads((run / "model.json").read_text(encoding="utf-8"))["objective"]["name"]
+            kind = registry.name_of(objective_of(run))
             raise RequestError(
                 f"{run} was pretrained with objective={kind}, which makes nothing new. Take a run of causal, denoising or autoencode."
             )

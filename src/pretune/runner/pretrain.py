@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -138,10 +139,14 @@ class _Pretraining:
         given = self.recipe.objective
         if not self.recipe.extend:
             return given or registry.load("objectives", DEFAULTS[kind])()
-        before = extending.read(self.recipe)
-        for line in before.differing(self.recipe):
+        for line in self._before.differing(self.recipe):
             self.reporter.warn(line)
-        return before.objective
+        return self._before.objective
+
+    @functools.cached_property
+    def _before(self) -> extending.Before:
+        """The run that is extended; read once."""
+        return extending.read(self.recipe)
 
     def _backbone(self, suggested: Suggested, kind: str) -> Backbone:
         torch.manual_seed(self.recipe.training.seed)
@@ -158,7 +163,7 @@ class _Pretraining:
 
     def _is_fresh(self, backbone: Backbone) -> bool:
         """Tell whether training begins with fresh weights; an extended run is trained on as it began."""
-        return extending.read(self.recipe).fresh if self.recipe.extend else backbone.report is None
+        return self._before.fresh if self.recipe.extend else backbone.report is None
 
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
         if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
@@ -289,7 +294,7 @@ class _Pretraining:
 
     def _optim(self, suggested: Suggested) -> Optim:
         if self.recipe.optim is None and self.recipe.extend:
-            return extending.read(self.recipe).optim
+            return self._before.optim
         return self.recipe.optim or config.build(Optim, {"name": suggested.optim})
 
     def _remaining(self, work: Work, phases: int) -> float | None:
