@@ -107,7 +107,7 @@ def test_the_default_path_imports_no_model_library() -> None:
 @pytest.mark.parametrize(("kernel", "stride", "size"), KERNELS)
 def test_same_padding_and_gradients_are_exact(kernel: int, stride: int, size: int) -> None:
     torch.manual_seed(0)
-    conv = SameConv2d(4, 4, kernel, stride, 4).double()
+    conv = SameConv2d(4, 4, kernel, stride, groups=4).double()
     x = torch.randn(2, 4, size, size + 1, dtype=torch.double, requires_grad=True)
     bias = torch.randn(4, dtype=torch.double, requires_grad=True)
     (below, right), (high, wide) = conv.padding_of(x)
@@ -123,7 +123,7 @@ def test_same_padding_and_gradients_are_exact(kernel: int, stride: int, size: in
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6, 7])
 def test_the_gradient_put_together_by_parity_is_exact(kernel: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    conv = SameConv2d(3, 3, kernel, 2, 3).double()
+    conv = SameConv2d(3, 3, kernel, 2, groups=3).double()
     x = torch.randn(2, 3, *size, dtype=torch.double, requires_grad=True)
     out = conv(x)
     gradient = torch.randn_like(out)

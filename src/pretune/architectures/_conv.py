@@ -10,11 +10,20 @@ from torch import Tensor, nn
 
 from pretune.architectures._depthwise import Pair, depthwise_conv2d, shifted
 
+Size = int | Pair
+
 
 class SameConv2d(nn.Conv2d):
-    """A convolution without bias, padded as TensorFlow's 'same': where the padding is odd, the extra pixel goes right and below."""
+    """A convolution without bias, padded as TensorFlow's 'same': where the padding is odd, the extra pixel goes right and below.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    It is built like nn.Conv2d, as adapters build more of what they find; `padding` and `bias` are not the caller's to choose.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: Size, stride: Size = 1, padding: Size = 0, *, groups: int = 1, bias: bool = False
+    ) -> None:
+        if bias or padding not in (0, (0, 0)):
+            raise ValueError("a 'same' convolution computes its own padding and has no bias")
         super().__init__(inputs, outputs, kernel, stride, padding=0, groups=groups, bias=False)
 
     def reset_parameters(self) -> None:
@@ -49,7 +58,7 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: bool = True) -> None:
         super().__init__()
-        self.conv = SameConv2d(inputs, outputs, kernel, stride, groups)
+        self.conv = SameConv2d(inputs, outputs, kernel, stride, groups=groups)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
         self.act = nn.ReLU6(inplace=True) if act else nn.Identity()
 

@@ -25,6 +25,7 @@ class AudioVQVAE:
     component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
+    layered: ClassVar[bool] = True
 
     sample_rate: Annotated[int, Within(1000, 192_000)] = 8_000
     """Samples a second; frames are 32 ms long and begin every 8 ms."""

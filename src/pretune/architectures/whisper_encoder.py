@@ -32,6 +32,7 @@ class WhisperEncoder:
     component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
+    layered: ClassVar[bool] = True
 
     mels: Annotated[int, Within(1)] = 80
     """Mel bands of the input."""

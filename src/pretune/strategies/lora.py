@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
+import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from pretune.config import Within
 from pretune.errors import SettingError
@@ -58,7 +61,8 @@ class LoRA:
                 inject_adapter_in_model(settings, stage)
                 adapted += len(targets)
         if not adapted:
-            raise SettingError("strategy=lora found no linear layer or convolution to adapt in this backbone. Take strategy=partial.")
+            where = "this backbone; use" if self.last is None else f"the last {self.last} stages; raise strategy.last, or use"
+            raise SettingError(f"strategy=lora found no linear layer or convolution to adapt in {where} strategy=partial.")
 
     def finish(self, model: Model) -> None:
         """Merge the updates into the weights: what is saved and served is a plain network."""
@@ -78,7 +82,31 @@ class LoRA:
 
 
 def _adaptable(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    """Tell whether an update can be learned beside a layer and merged into it: peft builds it from the layer's own class."""
+    if isinstance(module, nn.Linear):  # nn.MultiheadAttention reads the weight of its own kind and never calls the layer
+        return type(module).forward is nn.Linear.forward and not isinstance(module, NonDynamicallyQuantizableLinear)
+    if not isinstance(module, nn.Conv1d | nn.Conv2d) or module.groups != 1 or set(module.dilation) != {1} or module.padding_mode != "zeros":
+        return False
+    return _takes_updates(type(module), len(module.kernel_size))
+
+
+@functools.cache
+def _takes_updates(kind: type[nn.Conv1d | nn.Conv2d], dims: int) -> bool:
+    """Tell whether a kind of convolution is built like torch's own, and gives twice as much with twice the weights.
+
+    Those that normalise their weights do not: what is learned beside them could not be merged.
+    """
+    none, one, three = (cast("Any", (size,) * dims) for size in (0, 1, 3))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            layer = kind(2, 3, three, one, none, bias=False)  # as peft builds the first factor, and the second
+            kind(2, 3, one, one, groups=1, bias=False)
+            x = torch.ones(1, 2, *(5,) * dims)
+            once = layer(x)
+            layer.weight.mul_(2)
+            return bool(torch.allclose(layer(x), 2 * once, atol=1e-6))
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def _merge(module: nn.Module) -> None:
