@@ -79,9 +79,9 @@ def test_the_loop_measures_the_average_and_leaves_it_in_the_weights(tmp_path: Pa
 
     events_of(tmp_path, learner, Evaluation(parts={"val": measure}), epochs=3, ema=0.6)
     expected, seen = live[0], []  # after step k (from 0) the weights are those that step k + 1 begins with
-    for number, weight in enumerate(live[1:]):
+    for number, stepped in enumerate(live[1:]):
         decay = min(0.6, (1 + number) / (10 + number))
-        expected = decay * expected + (1 - decay) * weight
+        expected = decay * expected + (1 - decay) * stepped
         seen.append(expected)
     torch.testing.assert_close(measured[0], seen[4])
     torch.testing.assert_close(measured[1], seen[9])
