@@ -64,7 +64,7 @@ class ToyLoader:
 def around(folder: Path) -> Surroundings:
     folder.mkdir(exist_ok=True)
     return Surroundings(
-        device=CPU, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", CPU.agree)
+        device=CPU, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", CPU)
     )
 
 

@@ -95,7 +95,8 @@ def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views:
     """
     stop = model.boundary
     passes = _Passes(model, needs, tuple(model.names[:stop]), crop, views, seed)
-    source = needs.device.agree(_stored(passes) if needs.device.first else None)
+    _ = needs.precision  # chosen by all processes together, before the first one computes alone
+    source = needs.device.decide(lambda: _stored(passes))
     if isinstance(source, Path):
         store = Store.open(source)
         return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop)

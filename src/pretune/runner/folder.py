@@ -10,16 +10,18 @@ import os
 import re
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from pretune.errors import RequestError
+from pretune.errors import DataError, Interrupted, RequestError
+from pretune.runner.interrupt import Interruption
 from pretune.runner.prepare import Placed
 from pretune.runner.reporter import Reporter
+from pretune.training.checkpoint import Checkpoint, Checkpoints, read
 from pretune.training.device import Device
-from pretune.training.events import Event, Started
-from pretune.training.run_dir import RunDir
+from pretune.training.events import Event, Started, Warned
+from pretune.training.run_dir import RunDir, remove_temporary
 
 _claims: list[int] = []
 """Open folders of this process's runs, locked (flock, POSIX only)."""
@@ -45,7 +47,7 @@ def open_folder(recipe: Repeatable, name: str, device: Device, reporter: Reporte
     Raises:
         RequestError: the folder holds another run, or a finished one, or one that is not over.
     """
-    path, resumed = device.agree(_claimed(*_choose(recipe, name, reporter)) if device.first else (Path(), False))
+    path, resumed = device.decide(lambda: _claimed(*_choose(recipe, name, reporter)))
     return RunDir(path), resumed
 
 
@@ -73,6 +75,7 @@ def _claimed(path: Path, resumed: bool) -> tuple[Path, bool]:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network folders have no locks
             raise
     _claims.append(claim)
+    remove_temporary(path)
     return path, resumed
 
 
@@ -155,3 +158,59 @@ def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Genera
     finally:  # a run that is stopped has taken these steps too
         if device.first and pending:
             folder.append_events(pending)
+
+
+def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: Reporter, resume: str) -> None:
+    """Train to the end: record every event and pass it on; after Ctrl-C on any process all save and stop.
+
+    Args:
+        events: of the phases; `Interrupted` thrown into it saves.
+        folder: takes the events.
+        device: this process's place.
+        reporter: is told.
+        resume: the command that resumes this run.
+
+    Raises:
+        Interrupted: Ctrl-C; the message ends with `resume`.
+    """
+    with Interruption() as interruption, closing(events), closing(recorded(events, folder, device)) as written:
+        for event in written:
+            reporter.event(event)
+            if isinstance(event, Warned):
+                reporter.warn(event.message)
+            if device.any(interruption.asked):
+                events.throw(Interrupted(f"stopped; go on with: {resume}"))
+
+
+# --- resuming ------------------------------------------------------------------------------------
+
+
+def newest_checkpoint(checkpoints: Checkpoints, device: Device, reporter: Reporter) -> Checkpoint | None:
+    """Return the newest whole checkpoint, the same one on every process; None where there is none.
+
+    Raises:
+        RequestError: the run was trained by another number of processes.
+    """
+    path = device.decide(lambda: checkpoints.newest(reporter.warn))
+    if path is None:
+        return None
+    checkpoint = read(path)
+    if checkpoint is None:
+        raise DataError(f"{path} cannot be read by process {device.rank}. All processes need the same run folder.")
+    require_same_processes(checkpoint, device)
+    return checkpoint
+
+
+def require_same_processes(checkpoint: Checkpoint, device: Device) -> None:
+    """Refuse a checkpoint of another number of processes: each has batches and random streams of its own.
+
+    Raises:
+        RequestError: the number differs.
+    """
+    count = len(checkpoint.state["streams"])
+    if count != device.world:
+        how = "without torchrun" if count == 1 else f"with: torchrun --nproc-per-node {count} (or as many over several machines)"
+        raise RequestError(
+            f"the run was trained by {count} process(es), and this command started {device.world}. Resume it {how}, "
+            "or start again with another out=…"
+        )

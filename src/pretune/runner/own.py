@@ -16,6 +16,8 @@ from pretune.data.dataset import DatasetView
 from pretune.data.loader import Loader
 from pretune.models.learner import Learner, Loss
 from pretune.runner import score
+from pretune.runner.folder import newest_checkpoint
+from pretune.runner.reporter import Silent
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
@@ -77,9 +79,9 @@ def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[E
     around = Surroundings(
         device=device,
         checkpoints=Checkpoints(own.out / "checkpoints", 2),
-        decisions=Decisions(own.out / "decisions.jsonl" if device.first else None, device.agree),
+        decisions=Decisions(own.out / "decisions.jsonl", device),
     )
-    checkpoint = around.checkpoints.latest() if resume else None
+    checkpoint = newest_checkpoint(around.checkpoints, device, Silent()) if resume else None
     if device.first and checkpoint is None:
         (own.out / "events.jsonl").write_text("")
     elif device.first and checkpoint is not None:

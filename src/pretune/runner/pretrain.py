@@ -18,7 +18,7 @@ from pretune.data.batching import Batching
 from pretune.data.loader import Loader
 from pretune.data.resemblance import NOTHING, Excluded
 from pretune.data.tokens import BlockView
-from pretune.errors import Interrupted, RequestError, SettingError
+from pretune.errors import RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import ChecksNetwork, suggestion
@@ -26,9 +26,8 @@ from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, pretrained
 from pretune.runner.commands import resume_line
-from pretune.runner.folder import folders_let_go, open_folder, recorded, require_same_data
+from pretune.runner.folder import folders_let_go, follow, newest_checkpoint, open_folder, require_same_data, require_same_processes
 from pretune.runner.inputs import set_inputs
-from pretune.runner.interrupt import Interruption
 from pretune.runner.material import Material, item_material, text_material
 from pretune.runner.opening import environment
 from pretune.runner.precision import step_choice
@@ -36,9 +35,9 @@ from pretune.runner.prepare import open_cache, threads
 from pretune.runner.pretrained import Work
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.training.allocator import kept_memory
-from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name
+from pretune.training.checkpoint import STABLE, Checkpoint, Checkpoints, Decisions, load_by_name
 from pretune.training.device import Device, open_device
-from pretune.training.events import Event, Warned
+from pretune.training.events import Event
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
@@ -198,7 +197,7 @@ class _Pretraining:
         around = Surroundings(
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
-            decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
+            decisions=Decisions(folder.path / "decisions.jsonl", self.device, self.reporter.warn),
         )
         size = self.recipe.training.batch_size or suggested.batch_size
         work = Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
@@ -222,17 +221,11 @@ class _Pretraining:
     # --- training ----------------------------------------------------------------------------
 
     def _train(self, work: Work, folder: RunDir, resumed: bool) -> None:
-        checkpoint = work.around.checkpoints.latest() if resumed else self._extended(work)
+        checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else self._extended(work)
         if resumed and self.device.first:
-            folder.rewind_events(*_position(work.learner.phases, checkpoint))
+            folder.rewind_events(*_position(work.learner.phases, checkpoint), self.reporter.warn)
         started = time.perf_counter()
-        with Interruption() as interruption:
-            events = self._phases(work, checkpoint)
-            for event in recorded(events, folder, self.device):
-                self._tell(event)
-                if self.device.agree(interruption.asked):
-                    events.close()
-                    raise Interrupted(f"stopped; go on with: {resume_line(self.recipe, folder.path)}")
+        follow(self._phases(work, checkpoint), folder, self.device, self.reporter, resume_line(self.recipe, folder.path))
         self.timing["train_s"] = time.perf_counter() - started
 
     def _extended(self, work: Work) -> Checkpoint | None:
@@ -240,7 +233,9 @@ class _Pretraining:
         if not self.recipe.extend:
             return None
         checkpoint = Checkpoints(Path(self.recipe.extend) / "checkpoints", 1).stable()
-        assert checkpoint is not None, "looked for when the run was read"
+        if checkpoint is None:
+            raise RequestError(f"{self.recipe.extend} cannot be extended: its stable state (checkpoints/{STABLE}) is damaged.")
+        require_same_processes(checkpoint, self.device)
         phases = len(work.learner.phases)
         plan = self._plan(work, phases - 1, work.learner.phases[-1])
         steps, done = self._loader(work).steps(0) * plan.epochs, int(checkpoint.state["progress"]["step"])
@@ -249,11 +244,6 @@ class _Pretraining:
         checkpoint.state["progress"] |= {"steps": steps, "marked": False, "seconds": 0.0}
         self.reporter.say(f"going on with {self.recipe.extend} from step {done}")
         return checkpoint
-
-    def _tell(self, event: Event) -> None:
-        self.reporter.event(event)
-        if isinstance(event, Warned):
-            self.reporter.warn(event.message)
 
     def _phases(self, work: Work, resume: Checkpoint | None) -> Generator[Event]:
         first = 0 if resume is None else int(resume.state["phase"])
@@ -335,9 +325,9 @@ class _Pretraining:
                     sums[key] = sums.get(key, 0.0) + value * batch.size
                     items[key] = items.get(key, 0) + batch.size
             batches.close()
-        gathered = self.device.gather((items, sums))  # a batch of few items may not say all
-        whole = {key: sum(counts.get(key, 0) for counts, _ in gathered) for key in sums}
-        return {key: sum(one.get(key, 0.0) for _, one in gathered) / whole[key] for key in sums}
+        gathered = self.device.gather((items, sums))  # a batch of few items may not have all, and a rank may have no batch
+        whole = {key: sum(counts.get(key, 0) for counts, _ in gathered) for _, told in gathered for key in told}
+        return {key: sum(told.get(key, 0.0) for _, told in gathered) / count for key, count in whole.items()}
 
     def _reconstructions(self, work: Work) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out items; the same ones every time."""

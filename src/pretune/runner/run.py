@@ -18,7 +18,7 @@ from pretune.data.cache import Cache
 from pretune.data.cells import unpack
 from pretune.data.loader import Loader
 from pretune.data.table import Table
-from pretune.errors import Interrupted, SettingError
+from pretune.errors import SettingError
 from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
@@ -27,9 +27,8 @@ from pretune.runner import phases, score
 from pretune.runner.commands import resume_line
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
-from pretune.runner.folder import folders_let_go, name_of, open_folder, recorded, require_same_data
+from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, require_same_data
 from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
-from pretune.runner.interrupt import Interruption
 from pretune.runner.opening import audit_json, environment
 from pretune.runner.precision import forward_choice, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
@@ -39,7 +38,6 @@ from pretune.strategies import Strategy, suggested
 from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
-from pretune.training.events import Event, Warned
 from pretune.training.loop import Surroundings
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
@@ -234,7 +232,7 @@ class _Run:
         around = Surroundings(
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
-            decisions=Decisions(folder.path / "decisions.jsonl" if self.device.first else None, self.device.agree),
+            decisions=Decisions(folder.path / "decisions.jsonl", self.device, self.reporter.warn),
         )
         needs = FeatureCache(
             data=data,
@@ -275,26 +273,14 @@ class _Run:
         return math.inf if total is None else total - (time.monotonic() - self.started)
 
     def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
-        checkpoint = work.around.checkpoints.latest() if resumed else None
+        checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else None
         if resumed and self.device.first:
             state = checkpoint.state if checkpoint else None
-            done, now, step = phases.position(work, state)
-            folder.rewind_events(done, now, step)
+            folder.rewind_events(*phases.position(work, state), self.reporter.warn)
         if not work.strategy.trains:
             phases.solve(work)
             return
-        with Interruption() as interruption:
-            events = phases.train(work, checkpoint)
-            for event in recorded(events, folder, self.device):
-                self._tell(event)
-                if self.device.agree(interruption.asked):
-                    events.close()
-                    raise Interrupted(f"stopped; go on with: {resume_line(self.recipe, folder.path)}")
-
-    def _tell(self, event: Event) -> None:
-        self.reporter.event(event)
-        if isinstance(event, Warned):
-            self.reporter.warn(event.message)
+        follow(phases.train(work, checkpoint), folder, self.device, self.reporter, resume_line(self.recipe, folder.path))
 
     def _say_plan(self, data: Prepared, backbone: Backbone, strategy: Strategy) -> None:
         sizes = ", ".join(f"{len(p)} {part}" for part, p in data.parts.items())

@@ -1,9 +1,10 @@
-"""Checkpoints: one safetensors file each, with the loop's state in its header; whole or absent."""
+"""Checkpoints: one safetensors file each, with the loop's state and a checksum in its header; whole or absent."""
 
 from __future__ import annotations
 
 import json
-import os
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from pretune.training.run_dir import write_atomic
+from pretune.errors import DataError
+from pretune.training.device import Device
+from pretune.training.run_dir import append_lines, read_lines, remove_temporary, write_atomic
+
+Said = Callable[[str], None]
+"""Takes a sentence for the person."""
+
+
+def nobody(message: str) -> None:
+    """Drop a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +51,27 @@ def changing(learner: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_by_name(learner: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Copy tensors into a module in place, by name; a name it lacks is an error."""
+    """Copy tensors into a module in place, by name.
+
+    Raises:
+        DataError: a name that the module lacks, or another shape; nothing was copied.
+    """
     own = learner.state_dict()
+    for name, tensor in tensors.items():
+        if name not in own or own[name].shape != tensor.shape:
+            found = f"has shape {tuple(own[name].shape)}" if name in own else "does not exist"
+            raise DataError(
+                f"the checkpoint does not fit the network: {name} {tuple(tensor.shape)} {found} there. "
+                "It was written by another version of pretune or of the network; start again with another out=…"
+            )
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
 
 
 STABLE = "stable.safetensors"
+DAMAGED = ".damaged"
+"""What is added to the name of a checkpoint that cannot be used."""
 
 
 class Checkpoints:
@@ -78,8 +101,10 @@ class Checkpoints:
 
     def _write(self, path: Path, checkpoint: Checkpoint) -> None:
         tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
+        state = json.dumps(checkpoint.state)
+        header = {"state": state, "checksum": checksum(tensors, state)}
         # Straight from the tensors' memory: serialised first, they would double the peak of a whole run.
-        write_atomic(path, lambda part: save_file(tensors, part, metadata={"state": json.dumps(checkpoint.state)}))
+        write_atomic(path, lambda part: save_file(tensors, part, metadata=header))
 
     def first(self, phase: int) -> Checkpoint | None:
         """Return the checkpoint a phase began with: where it begins again after a failure."""
@@ -89,18 +114,30 @@ class Checkpoints:
     def _first(self, phase: int) -> Path:
         return self.folder / f"{phase:02d}-{0:08d}.safetensors"
 
-    def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, or None."""
+    def newest(self, said: Said = nobody) -> Path | None:
+        """Return the file of the newest checkpoint that is whole, or None; damaged ones are set aside, and `said` is told.
+
+        Also removes temporary files that a killed process left.
+        """
+        remove_temporary(self.folder)
         for path in reversed(self._files()):
-            checkpoint = read(path)
-            if checkpoint is not None:
-                return checkpoint
+            if read(path) is not None:
+                return path
+            path.replace(path.with_name(path.name + DAMAGED))
+            said(f"checkpoint {path} is damaged: it is cut short or its checksum is wrong. Using the one before it")
         return None
 
+    def latest(self, said: Said = nobody) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, or None; see `newest`."""
+        path = self.newest(said)
+        return None if path is None else read(path)
+
     def clear(self) -> None:
-        """Remove all: the run is finished and its weights are saved."""
-        for path in self._files():
-            path.unlink()
+        """Remove all but the one that was marked: the run is finished and its weights are saved."""
+        remove_temporary(self.folder)
+        for path in [*self._files(), *self.folder.glob(f"*{DAMAGED}")]:
+            if path.is_file():
+                path.unlink()
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
@@ -108,40 +145,58 @@ class Checkpoints:
         return sorted(self.folder.glob("[0-9]*.safetensors")) if self.folder.exists() else []
 
 
+def checksum(tensors: dict[str, torch.Tensor], state: str) -> str:
+    """Return a CRC-32 over names, types, shapes and bytes of contiguous CPU tensors, and the state."""
+    total = zlib.crc32(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), total)
+        total = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), total)
+    return f"{total:08x}"
+
+
 def read(path: Path) -> Checkpoint | None:
-    """Return the checkpoint of a file, or None where the file is cut or damaged."""
+    """Return the checkpoint of a file, or None where the file is cut, damaged, or no file."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-            state = json.loads((file.metadata() or {})["state"])
-    except (SafetensorError, KeyError, json.JSONDecodeError):
+            header = file.metadata() or {}
+        state, told = json.loads(header["state"]), header.get("checksum")  # files of older versions have none
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+    if told is not None and told != checksum(tensors, header["state"]):
         return None
     return Checkpoint(tensors=tensors, state=state)
 
 
 class Decisions:
-    """What was decided by the clock or by memory: made once, written down, replayed on resume."""
+    """What was decided by the clock or by memory: made once on the first rank, written down, replayed on resume."""
 
-    def __init__(self, path: Path | None, agree: Any) -> None:
-        self._path = path
-        self._agree = agree
-        lines = path.read_text(encoding="utf-8").splitlines() if path and path.exists() else []
-        self._made: dict[str, Any] = {}
-        for line in lines:
-            if line.endswith("}"):
-                self._made |= json.loads(line)
+    def __init__(self, path: Path | None, device: Device, said: Said = nobody) -> None:
+        """Read what was decided before.
 
-    def make(self, key: str, decide: Any) -> Any:
+        Args:
+            path: of the file, which only the first rank reads and writes; None keeps nothing.
+            device: its first rank decides for all; every rank makes the same decisions in the same order.
+            said: is told where lines of the file are damaged.
+        """
+        self._path, self._device = path, device
+        self._made: dict[str, Any] = device.decide(lambda: self._read(said))
+
+    def make(self, key: str, decide: Callable[[], Any]) -> Any:
         """Return what was decided for `key` before, or decide now (rank 0 for all) and write it down."""
         if key not in self._made:
-            self._made[key] = self._agree(decide())
-            self._append({key: self._made[key]})
+            self._made[key] = self._device.decide(lambda: self._decided(key, decide))
         return self._made[key]
 
-    def _append(self, entry: dict[str, Any]) -> None:
-        if self._path is None:
-            return
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+    def _read(self, said: Said) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for entry in [] if self._path is None else read_lines(self._path, said):
+            made |= entry
+        return made
+
+    def _decided(self, key: str, decide: Callable[[], Any]) -> Any:
+        value = decide()
+        if self._path is not None:
+            append_lines(self._path, [{key: value}], sync=True)
+        return value

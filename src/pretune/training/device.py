@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
+from pretune.errors import PretuneError, TrainingError
 from pretune.types import Share
 
 T = TypeVar("T")
+_PATIENCE = timedelta(hours=12)
+"""How long processes wait for the first one, which alone computes what is cached; one that dies is noticed at once."""
+_LOST = ("closed by peer", "connection reset", "broken pipe", "pair closure", "timed out", "remote process exited")
+"""What the errors of a collective say where another process is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,26 @@ class Device:
         distributed.broadcast_object_list(box, src=0)
         return box[0]
 
+    def decide(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns on the first rank, on every rank; what it raises there ends every rank.
+
+        Raises:
+            TrainingError: on the other ranks, with the first rank's message.
+        """
+        if self.world == 1:
+            return make()
+        told: Any = None
+        if self.first:
+            try:
+                told = (make(), "")
+            except BaseException as error:
+                self.agree((None, _words(error)))
+                raise
+        value, failed = self.agree(told)
+        if failed:
+            raise TrainingError(f"process 0 failed: {failed}")
+        return value
+
     def wait(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
@@ -55,6 +82,14 @@ class Device:
         distributed.all_gather_object(out, value)
         return out
 
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set on any rank."""
+        if self.world == 1:
+            return flag
+        count = torch.tensor(int(flag))
+        distributed.all_reduce(count)
+        return bool(count)
+
     def mean(self, value: float, weight: float) -> tuple[float, float]:
         """Return the weighted mean over ranks and the total weight."""
         if self.world == 1:
@@ -66,16 +101,46 @@ class Device:
 
 @contextmanager
 def open_device() -> Generator[Device]:
-    """Join the process group that torchrun describes (gloo on CPU, nccl on GPUs) and leave it at the end."""
+    """Join the process group that torchrun describes (gloo on CPU, nccl on GPUs) and leave it at the end.
+
+    Raises:
+        TrainingError: another process failed; its message is passed on, so that every process ends with it.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     cuda = torch.cuda.is_available()
-    if world > 1:
-        distributed.init_process_group("nccl" if cuda else "gloo")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if cuda else torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    if world == 1:
+        yield Device(device=device)
+        return
+    store, rank, world = next(rendezvous("env://"))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield Device(device=device, rank=rank, world=world)
+    except Exception as error:
+        _pass_on(error, distributed.PrefixStore("pretune", store), rank)
+        raise
     finally:
-        if world > 1:
-            distributed.destroy_process_group()
+        distributed.destroy_process_group()
+
+
+def _pass_on(error: Exception, store: distributed.Store, rank: int) -> None:
+    """Tell the other processes why this one ends; where it ends because another did, raise that one's message."""
+    told = _told(store)
+    lost = not isinstance(error, PretuneError) and any(words in str(error).lower() for words in _LOST)
+    if told or lost:
+        reason = told or "it ended without a message (killed, or out of memory)"
+        raise TrainingError(f"another process failed: {reason}") from error
+    store.set("failed", f"process {rank}: {_words(error)}")
+
+
+def _told(store: distributed.Store) -> str:
+    try:
+        return store.get("failed").decode() if store.check(["failed"]) else ""
+    except RuntimeError:  # the process that kept the store is gone too
+        return ""
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pretune.errors import TrainingError
+from pretune.errors import Interrupted, TrainingError
 from pretune.models.learner import Learner
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, changing, load_by_name
 from pretune.training.device import Device
@@ -81,6 +81,9 @@ def fit(
         evaluation: held-out parts.
         resume: a checkpoint of this very phase.
 
+    Closing the generator saves first where one process trains. Several cannot know of each other that they close; there
+    `throw(Interrupted(…))` saves, once all have agreed on it.
+
     Raises:
         TrainingError: the loss stayed NaN or diverged after three restarts at lower rates.
     """
@@ -93,6 +96,10 @@ def fit(
     try:
         yield from loop.run()
     except GeneratorExit:
+        if around.device.world == 1:
+            loop.save()
+        raise
+    except Interrupted:
         loop.save()
         raise
     finally:
@@ -162,7 +169,7 @@ class _Loop:
                 yield event
                 if spike:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
-                if time.monotonic() - self.saved_at > self.plan.save_seconds:
+                if self.around.device.agree(time.monotonic() - self.saved_at > self.plan.save_seconds):
                     self.saved_at = time.monotonic()
                     path = self.save()
                     now.aside += time.monotonic() - self.saved_at

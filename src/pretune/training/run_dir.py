@@ -39,6 +39,49 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
         raise DataError(f"{path} cannot be written: {reason}. Free some space or choose another folder with out=…") from error
 
 
+def remove_temporary(folder: Path) -> None:
+    """Remove what `write_atomic` began and a killed process did not finish, in a folder and below it."""
+    for path in folder.rglob(".*.tmp"):
+        if path.is_file():
+            path.unlink()
+
+
+def append_lines(path: Path, entries: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
+    """Append JSON lines in one write, on a line of their own whatever a killed process left before them.
+
+    Args:
+        path: of the file.
+        entries: one a line.
+        sync: whether they must be on the disk before this returns.
+    """
+    text = "".join(json.dumps(_finite(entry), ensure_ascii=False) + "\n" for entry in entries)
+    with path.open("ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            text = text if stream.read(1) == b"\n" else f"\n{text}"
+        stream.write(text.encode("utf-8", errors="backslashreplace"))
+        if sync:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def read_lines(path: Path, said: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, one a line; lines that are damaged are dropped, and `said` is told how many."""
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.exists() else []
+    found = [entry for line in lines if (entry := _object(line)) is not None]
+    if said is not None and len(found) < len(lines):
+        said(f"{path}: {len(lines) - len(found)} of {len(lines)} lines are cut short or damaged and were dropped")
+    return found
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 class RunDir:
     """One run's folder."""
 
@@ -71,20 +114,18 @@ class RunDir:
 
     def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to events.jsonl."""
-        lines = "".join(json.dumps(_finite(event), ensure_ascii=False) + "\n" for event in events)
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(lines)
+        append_lines(self.path / "events.jsonl", events)
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return all complete lines of events.jsonl."""
-        path = self.path / "events.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+    def events(self, said: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+        """Return all whole lines of events.jsonl; see `read_lines`."""
+        return [e for e in read_lines(self.path / "events.jsonl", said) if {"event", "phase", "step"} <= e.keys()]
 
-    def rewind_events(self, phases_done: Iterable[str], phase: str, step: int) -> None:
-        """Drop the events that a resumed run will say again: those after `step` of `phase`."""
+    def rewind_events(self, phases_done: Iterable[str], phase: str, step: int, said: Callable[[str], None] | None = None) -> None:
+        """Drop the events that a resumed run will repeat: those after `step` of `phase`; `said` is told of damaged lines."""
         done = set(phases_done)
-        kept = [e for e in self.events() if e["phase"] in done or (e["phase"] == phase and e["step"] <= step and e["event"] != "finished")]
+        kept = [
+            e for e in self.events(said) if e["phase"] in done or (e["phase"] == phase and e["step"] <= step and e["event"] != "finished")
+        ]
         write_atomic(self.path / "events.jsonl", "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in kept).encode())
 
 
