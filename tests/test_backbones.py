@@ -313,7 +313,7 @@ def test_image_size_keeps_the_cropped_share_and_is_rebuilt() -> None:
 
 def test_position_tables_are_interpolated() -> None:
     vit = models.VisionTransformer(32, 16, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16)
-    fitted = torchvision_source._fitted(vit, Image(size=64, resize=64), vit.state_dict())
+    fitted = torchvision_source._interpolated(vit, Image(size=64, resize=64), vit.state_dict())
     assert fitted["encoder.pos_embedding"].shape == (1, 17, 16)
     state = timm.create_model("test_vit").state_dict()
     from pretune.backbones import timm as timm_source

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pretune.errors import WeightsError
@@ -176,7 +177,7 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
         head: name prefixes of the classifier, which may be absent or of another shape on either side.
 
     Raises:
-        WeightsError: a tensor is missing, has another shape, or none matches.
+        WeightsError: a tensor is missing, has another shape, is no float where the network has one, or holds NaN or infinity.
     """
     own = network.state_dict()
     in_head = lambda name: name.startswith(head)  # noqa: E731
@@ -193,6 +194,52 @@ def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, 
             "Name the architecture these weights were trained with."
         )
     taken: Any = OrderedDict((k, v) for k, v in state.items() if k in own and k not in other)
+    require_floats(own, taken, source)
+    require_finite(network, taken, source)
     taken._metadata = getattr(own, "_metadata", {})  # the version of each module's format
     network.load_state_dict(taken, strict=False)
     return LoadReport(source=source, matched=len(taken), missing=missing, unexpected=unexpected)
+
+
+def require_floats(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse tensors that PyTorch would turn into floats without a word: integers, booleans, 8-bit floats, complex numbers.
+
+    Args:
+        own: the network's tensors by name.
+        state: what will be put into them.
+        source: what to call the file in messages.
+
+    Raises:
+        WeightsError: such a tensor stands where the network has floats (its scale is unknown), or floats where it has integers.
+    """
+    for name, tensor in state.items():
+        if name.endswith(_COUNTER) or name not in own or _is_float(tensor) == _is_float(own[name]):
+            continue
+        theirs, ours = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, own[name].dtype))
+        cure = (
+            "Quantised weights are not read: save the network's float32 weights." if _is_float(own[name]) else "Save the network as it is."
+        )
+        raise WeightsError(f"{source}: tensor {name!r} is {theirs}, but the network has {ours} there. {cure}")
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dtype.itemsize > 1
+
+
+def require_finite(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse NaN and infinity in parameters and running statistics; masks may hold them.
+
+    Raises:
+        WeightsError: with the tensor's name and how many of its numbers are none.
+    """
+    parameters = {name for name, _ in network.named_parameters()}
+    for name, tensor in state.items():
+        if (name not in parameters and "running_" not in name) or not _is_float(tensor):
+            continue
+        # A sum is NaN or infinite where one of its terms is, and takes no memory; only then are they counted.
+        if torch.isfinite(tensor.sum(dtype=torch.float32)) or (bad := int((~torch.isfinite(tensor)).sum())) == 0:
+            continue
+        raise WeightsError(
+            f"{source}: {bad:,} of {tensor.numel():,} numbers of tensor {name!r} are NaN or infinite. "
+            "The training that wrote it has diverged, or the file is damaged: take an earlier checkpoint."
+        )

@@ -7,6 +7,7 @@ bytes, the last of them zero.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 
@@ -35,7 +36,10 @@ class _Reader:
         return int(struct.unpack(f"<{kind}", self.bytes(struct.calcsize(kind)))[0])
 
     def string(self) -> str:
-        return bytes(self.bytes(self.number("H"))[:-1]).decode()
+        try:
+            return bytes(self.bytes(self.number("H"))[:-1]).decode()
+        except UnicodeDecodeError:
+            raise WeightsError(f"{self.what} holds no text where a name should be. Install its package again.") from None
 
 
 def read(data: bytes | memoryview, what: str, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.generic]]:
@@ -65,5 +69,7 @@ def read(data: bytes | memoryview, what: str, wanted: Callable[[str], bool]) -> 
             continue
         if kind not in _TYPES:
             raise WeightsError(f"{what}: tensor {name} is of type {kind}, which is not read.")
+        if math.prod(shape) * np.dtype(_TYPES[kind]).itemsize != size:
+            raise WeightsError(f"{what}: tensor {name} of shape {shape} does not fill its {size:,} bytes. Install its package again.")
         out[name] = np.frombuffer(values, _TYPES[kind]).reshape(shape)
     return out

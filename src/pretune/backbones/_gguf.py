@@ -7,6 +7,7 @@ https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from collections.abc import Callable, Mapping
@@ -53,16 +54,25 @@ class _Reader:
 
     def string(self) -> str:
         size = self.take("Q")
+        if size > len(self.data) - self.at:
+            raise WeightsError(f"{self.what} is cut off, or its header is wrong. Install its package again.")
         text = self.data[self.at : self.at + size]
         self.at += size
-        return text.decode("utf-8")
+        try:
+            return text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise WeightsError(f"{self.what} has a header that holds no text where a name should be. Install its package again.") from None
 
     def value(self, kind: int) -> Any:
-        if kind == _STRING:
-            return self.string()
         if kind == _ARRAY:
             inner, count = self.take("I"), self.take("Q")
-            return [self.value(inner) for _ in range(count)]
+            if inner == _ARRAY:
+                raise WeightsError(f"{self.what} holds a list of lists among its settings, which is not read here.")
+            return [self.value(inner) for _ in range(count)]  # ends with the file, whatever the count says
+        if kind == _STRING:
+            return self.string()
+        if kind not in _SCALARS:
+            raise WeightsError(f"{self.what} has a setting of type {kind}, which is not in the format. Install its package again.")
         return self.take(_SCALARS[kind])
 
 
@@ -72,6 +82,8 @@ def read(path: Path, *, tensors: bool = True) -> GGUF:
     Raises:
         WeightsError: it is no GGUF file, cut off, or quantised in a way that is not read here.
     """
+    if path.stat().st_size < 4:
+        raise WeightsError(f"{path} is not a GGUF file: it has {path.stat().st_size} bytes.")
     with path.open("rb") as file:
         reader = _Reader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))
     if reader.data[:4] != b"GGUF" or (reader.take("I"), reader.take("I"))[1] not in (2, 3):
@@ -86,7 +98,9 @@ def read(path: Path, *, tensors: bool = True) -> GGUF:
         name, dimensions = reader.string(), reader.take("I")
         shape = tuple(reader.take("Q") for _ in range(dimensions))[::-1]
         entries.append((name, shape, reader.take("I"), reader.take("Q")))
-    alignment = int(settings.get("general.alignment", _ALIGNMENT))
+    alignment = settings.get("general.alignment", _ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise WeightsError(f"{path} says that its tensors are aligned to {alignment!r} bytes. Install its package again.")
     start = -(-reader.at // alignment) * alignment
     wanted = entries if tensors else []
     return GGUF(settings, {name: _tensor(reader, name, shape, kind, start + offset) for name, shape, kind, offset in wanted})
@@ -96,7 +110,10 @@ def _tensor(reader: _Reader, name: str, shape: tuple[int, ...], kind: int, at: i
     if kind not in _FORMATS:
         raise WeightsError(f"{reader.what}: tensor {name} is of GGUF type {kind}; read are F32, F16, Q4_0, Q4_1 and Q8_0.")
     dtype, values = _FORMATS[kind]
-    count = int(np.prod(shape)) // (_BLOCK if dtype.itemsize > 4 else 1)
+    block = _BLOCK if dtype.itemsize > 4 else 1
+    count, rest = divmod(math.prod(shape), block)
+    if rest:
+        raise WeightsError(f"{reader.what}: tensor {name} has {math.prod(shape)} numbers, which are no whole blocks of {block}.")
     if at + count * dtype.itemsize > len(reader.data):
         raise WeightsError(f"{reader.what} is cut off: tensor {name} lies beyond its end. Install its package again.")
     raw = np.frombuffer(reader.data, dtype, count, at)

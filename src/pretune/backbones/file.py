@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from pretune import config, registry
 from pretune.architectures._depthwise import quicken
 from pretune.backbones._base import Backbone, Builder, TensorStage, load_matching
-from pretune.backbones._states import SUFFIXES, State, fit_prefixes, read_state
+from pretune.backbones._prefixes import fit
+from pretune.backbones._states import SUFFIXES, State, read_state
 from pretune.errors import SettingError
 from pretune.modalities.image import Image
 from pretune.types import Layout
@@ -26,7 +27,11 @@ _LAYOUTS: dict[int, Layout] = {2: "pooled", 3: "sequence", 4: "map"}
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """`file:PATH@NETWORK`: a state dict (.safetensors, .pth) and the network it belongs to."""
+    """`file:PATH@NETWORK`: a state dict (.safetensors, .pth) and the network it belongs to.
+
+    Where a file holds several sets of weights, `file:PATH@NETWORK,entry=NAME` takes one of them: a dictionary of the file
+    (teacher, state_dict_ema) or a beginning of names (module.encoder_k).
+    """
 
     component: ClassVar[bool] = True
 
@@ -34,7 +39,9 @@ class File:
         """Return the weights files in the current folder."""
         return sorted(path.name for path in Path().iterdir() if path.suffix in SUFFIXES and pattern in path.name)
 
-    def load(self, name: str, *, offline: bool = True, image_size: int | None = None, **settings: Any) -> Backbone:
+    def load(
+        self, name: str, *, offline: bool = True, image_size: int | None = None, entry: str | None = None, **settings: Any
+    ) -> Backbone:
         """Return the network with the file's tensors, all of them matched by name.
 
         Raises:
@@ -42,7 +49,8 @@ class File:
             WeightsError: the file is not there, holds code, or does not fit the network.
         """
         path, network = _split(name)
-        backbone = _assemble(network, read_state(Path(path).expanduser()), image_size, settings)
+        state = replace(read_state(Path(path).expanduser(), entry and str(entry)), id=f"file:{name}")
+        backbone = _assemble(network, state, image_size, settings)
         backbone.builder = Builder(id=f"file:{name}", settings=backbone.builder.settings)
         return backbone
 
@@ -99,8 +107,7 @@ def _of_module(module: str, function: str, state: State | None, image_size: int 
 def _load(backbone: Backbone, network: nn.Module, state: State | None) -> None:
     if state is None:
         return
-    own = set(network.state_dict())
-    state = fit_prefixes(state, own.__contains__)
+    state = fit(state, network.state_dict())
     backbone.report = load_matching(network, state.tensors, source=state.source)
 
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from pretune import config, registry
 from pretune.backbones._architectures import wrap
 from pretune.backbones._base import Backbone, BackboneSource, Builder, load_matching
-from pretune.backbones._states import State, fit_prefixes
+from pretune.backbones._prefixes import fit
+from pretune.backbones._states import State
 from pretune.errors import SettingError, did_you_mean
 
 _OTHERS = ("torchvision", "timm")
@@ -42,7 +43,7 @@ class Scratch:
     def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the backbone with tensors of the person's own, named as those of its stages."""
         backbone = self.build(name, image_size=image_size, **settings)
-        fitted = fit_prefixes(state, backbone.stages.state_dict().__contains__)
+        fitted = fit(state, backbone.stages.state_dict())
         backbone.report = load_matching(backbone.stages, fitted.tensors, source=fitted.source)
         return backbone
 

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport
+from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, require_finite, require_floats
+from pretune.backbones._cut import Uninitialised
 from pretune.backbones._fetch import absent, fetch, find
 from pretune.backbones._imagenet import imagenet_classes
-from pretune.backbones._states import State, fit_prefixes, read_state
+from pretune.backbones._prefixes import fit
+from pretune.backbones._states import State, read_state
 from pretune.errors import SettingError, WeightsError, did_you_mean
 from pretune.modalities.image import Image
 
@@ -54,12 +56,11 @@ class Timm:
 
     def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the architecture with tensors of the person's own; which classes their classifier knows is not known."""
-        tensors = fit_prefixes(state, lambda _: False)
-        return assemble(tensors.tensors, tensors.source, network=name, image_size=image_size, classes=None, **settings)
+        return assemble(state, state.source, network=name, image_size=image_size, classes=None, **settings)
 
 
 def assemble(
-    state: dict[str, Tensor] | None,
+    state: State | dict[str, Tensor] | None,
     origin: str,
     *,
     network: str,
@@ -70,7 +71,8 @@ def assemble(
     """Return a timm network as a backbone.
 
     Args:
-        state: a state dict in timm's names; None for fresh weights. Position tables are interpolated to the size.
+        state: a state dict in timm's names, or a file of the person's own in which they are looked for; None for fresh weights.
+            Position tables are interpolated to the size.
         origin: where it comes from, for messages.
         network: timm's name, with or without a tag.
         image_size: pixels; None for what the weights were trained with.
@@ -81,10 +83,13 @@ def assemble(
 
     facts = _facts(network)
     fixed = {"img_size": image_size} if image_size is not None and facts.fixed_input_size else {}
+    has_head = True
+    if isinstance(state, State):
+        state, origin, has_head = _fitted(network, facts, state, {**fixed, **settings})
     made, report = _make(network, state, origin, {**fixed, **settings})
     image = _image(network, facts, image_size)
     pieces = cut(made, image.size if facts.fixed_input_size else min(image.size, max(_LEAST, (facts.min_input_size or (0, 0))[-1])))
-    if state is None:
+    if state is None or not has_head:
         pieces = replace(pieces, classifier=None)
     return pieces.backbone(
         image=image,
@@ -108,25 +113,59 @@ def _facts(name: str) -> Any:
     return get_pretrained_cfg(name, allow_unregistered=True) or timm.models.PretrainedCfg()
 
 
-def _make(
-    network: str, state: dict[str, Tensor] | None, origin: str, settings: dict[str, Any]
-) -> tuple[torch.nn.Module, LoadReport | None]:
+def _fitted(network: str, facts: Any, state: State, settings: dict[str, Any]) -> tuple[dict[str, Tensor], str, bool]:
+    """Return a file's tensors by timm's names, what they are for people, and whether a classifier of timm's shape is among them.
+
+    timm loads all or nothing: where the file has no such classifier, zeros stand for it, and it is not used.
+    """
+    with Uninitialised():
+        own = _made(network, settings, pretrained=False).state_dict()
+    names = facts.classifier if isinstance(facts.classifier, tuple | list) else (facts.classifier,)
+    head = tuple(f"{name}." for name in names if name)
+    fitted = fit(state, own, head)
+    tensors = dict(fitted.tensors)
+    require_floats(own, tensors, fitted.source)
+    lacking = {name: torch.zeros_like(own[name]) for name in own if name.startswith(head) and _shape(tensors, name) != own[name].shape}
+    known = sum(name in tensors for name in own)
+    if known <= len(own) // 2:  # names of another library, which timm converts itself
+        return tensors, fitted.source, True
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(head) or name in own} | lacking
+    return tensors, fitted.source, not lacking
+
+
+def _shape(tensors: dict[str, Tensor], name: str) -> torch.Size | None:
+    return tensors[name].shape if name in tensors else None
+
+
+def _made(network: str, settings: dict[str, Any], **given: Any) -> torch.nn.Module:
     import timm
 
-    given = None if state is None else {"state_dict": state, "custom_load": False}
     try:
-        made = timm.create_model(network, pretrained=state is not None, pretrained_cfg_overlay=given, **settings)
+        return timm.create_model(network, **given, **settings)
     except TypeError as error:
         raise SettingError(f"timm:{network} does not take these settings: {error}.") from None
     except (AssertionError, ValueError) as error:
         raise SettingError(f"timm:{network} cannot be made so: {error}") from None
+
+
+def _make(
+    network: str, state: dict[str, Tensor] | None, origin: str, settings: dict[str, Any]
+) -> tuple[torch.nn.Module, LoadReport | None]:
+    given = None if state is None else {"state_dict": state, "custom_load": False}
+    try:
+        made = _made(network, settings, pretrained=state is not None, pretrained_cfg_overlay=given)
     except RuntimeError as error:
         if state is None:
             raise
         first = " ".join(str(error).split())[:300]
         cure = "Name the architecture these weights were trained with."
         raise WeightsError(f"{origin} does not fit timm's {network}: {first}. {cure}") from None
-    return made, None if state is None else LoadReport(source=origin, matched=len(made.state_dict()))
+    if state is None:
+        return made, None
+    own = made.state_dict()
+    require_floats(own, state, origin)
+    require_finite(made, own, origin)
+    return made, LoadReport(source=origin, matched=len(own))
 
 
 def _image(name: str, facts: Any, image_size: int | None) -> Image:

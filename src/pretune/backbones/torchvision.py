@@ -17,7 +17,8 @@ from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, load
 from pretune.backbones._cut import Uninitialised
 from pretune.backbones._fetch import absent, fetch, find, verify
 from pretune.backbones._imagenet import imagenet_classes
-from pretune.backbones._states import State, fit_prefixes, read_state
+from pretune.backbones._prefixes import fit
+from pretune.backbones._states import State, read_state
 from pretune.errors import SettingError, did_you_mean
 from pretune.modalities.image import Image
 
@@ -52,13 +53,12 @@ class Torchvision:
     def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the architecture with tensors of the person's own; which classes their classifier knows is not known."""
         network, weights = _named(name)
-        tensors = fit_prefixes(state, lambda _: False)
         given = {"network": network, "weights": weights.name, "image_size": image_size, **settings}
-        return assemble(tensors.tensors, tensors.source, classes=None, **given)
+        return assemble(state, state.source, classes=None, **given)
 
 
 def assemble(
-    state: dict[str, Tensor] | None,
+    state: State | dict[str, Tensor] | None,
     origin: str,
     *,
     network: str,
@@ -70,7 +70,7 @@ def assemble(
     """Return a torchvision network as a backbone.
 
     Args:
-        state: a state dict in torchvision's names; None for fresh weights.
+        state: a state dict in torchvision's names, or a file of the person's own in which they are looked for; None for fresh weights.
         origin: where it comes from, for messages.
         network: name of the network.
         weights: name of the published weights whose preprocessing applies.
@@ -86,7 +86,8 @@ def assemble(
     cut_up = cut(made)
     report = None
     if state is not None:
-        report, has_head = _fill(made, cut_up.classifier, _fitted(made, image, state), origin)
+        given = state if isinstance(state, State) else State(tensors=state, source=origin)
+        report, has_head = _fill(made, cut_up.classifier, given, image)
         cut_up = cut_up if has_head else replace(cut_up, classifier=None)
     pretrained = cut_up.classifier is not None and state is not None
     return replace(cut_up, classifier=cut_up.classifier if pretrained else None).backbone(
@@ -144,24 +145,35 @@ def _make(network: str, image: Image, settings: dict[str, Any]) -> nn.Module:
         raise SettingError(f"torchvision:{network} does not take these settings: {error}.") from None
 
 
-def _fitted(network: nn.Module, image: Image, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in today's names, the position table of a ViT interpolated to the image size."""
+def _in_new_names(network: nn.Module, state: State) -> State:
+    """Return the state in today's names: the published DenseNets still say norm.1 where the network says norm1."""
+    if type(network).__module__.rpartition(".")[2] != "densenet":
+        return state
+    tensors, found = (
+        {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in given.items()}
+        for given in (state.tensors, state.found)
+    )
+    return replace(state, tensors=tensors, found=found)
+
+
+def _interpolated(network: nn.Module, image: Image, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors with the position table of a ViT interpolated to the image size."""
     from torchvision.models.vision_transformer import interpolate_embeddings
 
-    family = type(network).__module__.rpartition(".")[2]
-    if family == "densenet":  # the published files still say norm.1 where the network says norm1
-        return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in state.items()}
-    if family != "vision_transformer" or "encoder.pos_embedding" not in state:
-        return state
+    if type(network).__module__.rpartition(".")[2] != "vision_transformer" or "encoder.pos_embedding" not in tensors:
+        return tensors
     vit: Any = network
-    return dict(interpolate_embeddings(image.size, vit.patch_size, OrderedDict(state)))
+    return dict(interpolate_embeddings(image.size, vit.patch_size, OrderedDict(tensors)))
 
 
-def _fill(network: nn.Module, classifier: nn.Linear | None, state: dict[str, Tensor], origin: str) -> tuple[LoadReport, bool]:
+def _fill(network: nn.Module, classifier: nn.Linear | None, state: State, image: Image) -> tuple[LoadReport, bool]:
     """Load the state; also return whether it has the classifier."""
-    head = next((name for name, module in network.named_modules() if module is classifier), "classifier")
-    report = load_matching(network, state, source=origin, head=(f"{head}.", *_AUXILIARY))
-    weight = state.get(f"{head}.weight")
+    name = next((name for name, module in network.named_modules() if module is classifier), "classifier")
+    head = (f"{name}.", *_AUXILIARY)
+    fitted = fit(_in_new_names(network, state), network.state_dict(), head)
+    tensors = _interpolated(network, image, fitted.tensors)
+    report = load_matching(network, tensors, source=fitted.source, head=head)
+    weight = tensors.get(f"{name}.weight")
     return report, classifier is not None and weight is not None and weight.shape == classifier.weight.shape
 
 
