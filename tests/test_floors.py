@@ -27,33 +27,58 @@ def blobs(items: int, columns: int, classes: int, seed: int = 0) -> tuple[NDArra
     return x.astype(np.float32), targets
 
 
-def test_the_logistic_solver_finds_what_scikit_learn_finds() -> None:
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("strength", linear.STRENGTHS)
+@pytest.mark.parametrize("form", ["dense", "rotated", "sparse"])
+def test_the_logistic_solver_converges_to_what_scikit_learn_finds(form: str, strength: float) -> None:
+    from scipy import sparse
     from sklearn.linear_model import LogisticRegression
 
-    x, y = blobs(120, 40, 3)
+    x, y = blobs(*{"dense": (400, 40), "rotated": (80, 300), "sparse": (200, 30)}[form], 4)
+    plain, _ = standardised(x, x)
+    with torch.no_grad():
+        rows = linear._Sparse(sparse.csr_matrix(plain)) if form == "sparse" else linear._dense(x, x)[0]
+        weight = linear._fit(linear._softmax_link, rows, torch.from_numpy(np.eye(4)[y]), strength)
+        ours = linear._scores(rows, weight).softmax(1).numpy()
+    theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=20_000).fit(plain, y).predict_proba(plain)
+    assert np.abs(ours - theirs).max() < 1e-3
+
+
+def test_the_models_of_labels_and_numbers_are_scikit_learns_too() -> None:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    x, y = blobs(300, 40, 3)
+    plain, _ = standardised(x, x)
+    labels = np.stack([y == 0, y > 0, x[:, 1] > 0], 1).astype(float)
     with torch.no_grad():
         rows, _ = linear._dense(x, x)
-        weight = linear._fit(linear._softmax_link, rows, torch.eye(3)[torch.from_numpy(y)], 10.0)
-        ours = (rows.tensor @ weight[:-1] + weight[-1]).softmax(1).numpy()
-    theirs = LogisticRegression(C=10.0, tol=1e-8, max_iter=2000).fit(rows.tensor.numpy(), y).predict_proba(rows.tensor.numpy())
-    assert np.abs(ours - theirs).max() < 0.02
+        weight = linear._fit(linear._sigmoid_link, rows, torch.from_numpy(labels), 300.0)
+        ours = linear._scores(rows, weight).sigmoid().numpy()
+        numbers = linear._scores(rows, linear._fit(linear._squared_link, rows, torch.from_numpy(x[:, 1:2].astype(float)), 30.0)).numpy()
+    for c in range(3):
+        theirs = LogisticRegression(C=300.0, tol=1e-8, max_iter=20_000).fit(plain, labels[:, c]).predict_proba(plain)[:, 1]
+        assert np.abs(ours[:, c] - theirs).max() < 2e-3
+    assert np.allclose(numbers[:, 0], Ridge(alpha=1 / 30).fit(plain, x[:, 1]).predict(plain), rtol=1e-4)
+
+
+def standardised(x: NDArray[Any], held: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return columns that vary, standardised by `x`, in rows of length about 1."""
+    kept = x.std(0) > 1e-4
+    mean, factor = x[:, kept].mean(0, dtype=float), 1 / x[:, kept].std(0, dtype=float) / kept.sum() ** 0.5
+    return (x[:, kept] - mean) * factor, (held[:, kept] - mean) * factor
 
 
 def test_few_rows_are_rotated_without_changing_the_model() -> None:
     x, y = blobs(60, 300, 3)
     held, _ = blobs(40, 300, 3, seed=1)
-    goal = torch.eye(3)[torch.from_numpy(y)]
+    goal = torch.from_numpy(np.eye(3)[y])
+    plain, plain_held = (linear._Dense(torch.from_numpy(part)) for part in standardised(x, held))
     with torch.no_grad():
         rows, rows_held = linear._dense(x, held)
         assert rows.shape[1] < 60
-        kept = x.std(0) > 0
-        scaled = (x[:, kept] - x[:, kept].mean(0)) / x[:, kept].std(0) / kept.sum() ** 0.5
-        scaled_held = (held[:, kept] - x[:, kept].mean(0)) / x[:, kept].std(0) / kept.sum() ** 0.5
-        plain = linear._Dense(torch.from_numpy(scaled.astype(np.float32)))
         small, full = (linear._fit(linear._softmax_link, part, goal, 3.0) for part in (rows, plain))
-        a = linear._scores(rows_held, small).softmax(1)
-        b = linear._scores(linear._Dense(torch.from_numpy(scaled_held.astype(np.float32))), full).softmax(1)
-    assert (a - b).abs().max() < 0.02
+        a, b = linear._scores(rows_held, small).softmax(1), linear._scores(plain_held, full).softmax(1)
+    assert (a - b).abs().max() < 1e-3
 
 
 def test_classification_floors_are_strong_and_say_what_they_are() -> None:

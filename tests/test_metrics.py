@@ -11,6 +11,9 @@ from sklearn import metrics as sk
 
 from pretune.errors import TrainingError
 from pretune.evaluation import calibration, metrics, thresholds
+from pretune.evaluation.intervals import intervals
+from pretune.tasks.regression import Regression
+from pretune.types import Row
 
 NAMES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"]
 
@@ -49,12 +52,34 @@ def test_two_classes_have_auroc_and_average_precision_with_ties() -> None:
     assert "top5" not in ours
 
 
-def test_a_class_without_items_has_no_recall_and_is_in_no_mean() -> None:
+def test_a_class_without_items_has_no_recall_and_counts_in_macro_f1_where_it_is_predicted() -> None:
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]])
     ours = metrics.classification(probabilities, np.array([0, 1, 1]), ["a", "b", "never"])
-    assert ours["per_class"]["never"] == {"recall": None, "precision": 0.0, "f1": None, "support": 0}
+    assert ours["per_class"]["never"] == {"recall": None, "precision": 0.0, "f1": 0.0, "support": 0}
     assert ours["balanced_accuracy"] == pytest.approx(0.75)
-    assert ours["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+    assert ours["macro_f1"] == pytest.approx(sk.f1_score([0, 1, 1], [0, 1, 2], average="macro"))
+    with_fourth = np.c_[probabilities, np.zeros(3)]
+    assert metrics.classification(with_fourth, np.array([0, 1, 1]), ["a", "b", "never", "nowhere"])["macro_f1"] == ours["macro_f1"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_macro_f1_is_scikit_learns_whatever_is_absent(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    probabilities, targets = rng.dirichlet(np.ones(7), 12), rng.integers(0, 4, 12)  # three classes are never true, most are predicted
+    ours = metrics.classification(probabilities, targets, NAMES)["macro_f1"]
+    assert ours == pytest.approx(sk.f1_score(targets, probabilities.argmax(1), average="macro"))
+    many, chosen = np.eye(7)[targets], probabilities > 0.2
+    theirs = sk.f1_score(many, chosen, average="macro", zero_division=np.nan)
+    assert metrics.multilabel(probabilities, many, NAMES, 0.2)["macro_f1"] == pytest.approx(theirs)
+
+
+def test_top5_does_not_depend_on_the_order_of_classes_that_tie() -> None:
+    same = np.full((14, 7), 1 / 7)
+    assert metrics.classification(same, np.arange(14) % 7, NAMES)["top5"] == pytest.approx(5 / 7)
+    one = np.array([[0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]])
+    assert metrics.classification(one, np.array([0]), NAMES)["top5"] == 1.0
+    for true in range(1, 7):
+        assert metrics.classification(one, np.array([true]), NAMES)["top5"] == pytest.approx(4 / 6)
 
 
 def test_single_items_single_classes_and_nothing_at_all() -> None:
@@ -89,10 +114,11 @@ def test_multilabel_agrees_with_scikit_learn() -> None:
     assert ours["per_class"]["ant"]["threshold"] == 0.3
 
 
-def test_multilabel_leaves_absent_classes_out() -> None:
+def test_multilabel_counts_absent_classes_where_they_are_predicted() -> None:
     targets = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
     ours = metrics.multilabel(np.array([[0.9, 0.1, 0.6], [0.9, 0.8, 0.1], [0.1, 0.1, 0.1]]), targets, ["a", "b", "never"])
-    assert ours["macro_f1"] == ours["mean_average_precision"] == 1.0
+    assert ours["mean_average_precision"] == 1.0
+    assert ours["macro_f1"] == pytest.approx(2 / 3)
     assert ours["per_class"]["never"]["recall"] is None
     assert ours["per_class"]["never"]["precision"] == 0.0
     assert ours["subset_accuracy"] == pytest.approx(2 / 3)
@@ -117,6 +143,16 @@ def test_regression_without_variation_has_no_r2() -> None:
     assert ours["r2"] is None
     assert ours["spearman"] is None
     assert ours["mae"] == 1.5
+
+
+@pytest.mark.parametrize("number", [0.1, 1 / 3, 1e9 + 0.1, -2.7e-12])
+def test_equal_numbers_have_no_r2_and_a_deviation_of_one(number: float) -> None:
+    """Their mean is rounded, and what is left of their spread by that is not variation."""
+    targets = np.full(10, number)
+    assert metrics.regression(targets + 0.5, targets)["r2"] is None
+    assert "r2" not in intervals(targets + 0.5, targets)
+    space = Regression().fit([Row(id=str(i), target=number) for i in range(10)], ())
+    assert (space.mean, space.deviation) == (pytest.approx(number), 1.0)
 
 
 def test_ece_is_that_of_guo() -> None:

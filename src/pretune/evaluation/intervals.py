@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.evaluation.metrics import is_constant
+
 Floats = NDArray[np.float64]
 Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 Statistic = Callable[[Floats], Floats]
@@ -157,7 +159,7 @@ def _grouped(sums: Floats, groups: NDArray[Any] | None, statistics: dict[str, St
 def _error_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
     wanted = np.asarray(targets, dtype=float)
     error = np.asarray(predictions, dtype=float) - wanted
-    centred = wanted - (wanted.mean() if len(wanted) else 0.0)  # the same spread, without cancellation
+    centred = np.zeros_like(wanted) if is_constant(wanted) else wanted - wanted.mean()  # the same spread, without cancellation
     return np.stack([np.ones_like(error), np.abs(error), error**2, centred, centred**2], axis=1)
 
 
@@ -198,7 +200,7 @@ def _balanced_accuracy(sums: Floats) -> Floats:
 def _macro_f1(sums: Floats) -> Floats:
     width = sums.shape[1] // 3
     hits, support, claimed = (sums[:, k * width : (k + 1) * width] for k in range(3))
-    return _mean_where(2 * hits, support + claimed, support > 0)
+    return _mean_where(2 * hits, support + claimed, support + claimed > 0)
 
 
 def _micro_f1(sums: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 One solver (L-BFGS, Liu & Nocedal 1989) for three losses: softmax for single labels, sigmoid for several, squared for
 numbers; the L2 penalty is chosen by cross-validation on the training part alone. Dense features are standardised;
-sparse ones (TF-IDF rows) are taken as they are.
+sparse ones (TF-IDF rows) are taken as they are. All is computed in float64, in which the solver can converge.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ FOLDS = 5
 _CHOICE_ROWS = 1_500
 """Dense rows that the fits of one candidate strength may add up to: fewer rows, and fewer folds, where there are more."""
 _CHOICE_ROWS_SPARSE = 5_000
-_MOST_STEPS = 100
-_TOLERANCE = 1e-4
-"""The solver stops when a step lowers its objective by less than this share."""
+_MOST_STEPS = 3_000
+"""Steps of the solver at most; it has mostly converged after a hundred."""
+_TOLERANCE = 1e-9
+"""It has converged when a step lowers its objective by less than this share: probabilities are then within 1e-3 of scikit-learn's."""
+_TOLERANCE_OF_CHOICE = 1e-5
+"""The same where strengths are compared, which needs no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ def fit_predict(kind: str, x: Any, y: NDArray[Any], x_eval: Any, folds: NDArray[
     with warnings.catch_warnings(), torch.no_grad(), _one_thread():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         rows, rows_eval = _dense(x, x_eval) if isinstance(x, np.ndarray) else (_Sparse(x), _Sparse(x_eval))
-        goal = torch.from_numpy(np.ascontiguousarray((y - centre) / scale, dtype=np.float32))
+        goal = torch.from_numpy(np.ascontiguousarray((y - centre) / scale, dtype=np.float64))
         strength, index, held_out = _choose(link, rows, goal, _by_turns(y) if folds is None else folds)
         weight = _fit(link, rows, goal, strength)
         finish = lambda scores: _finish(kind, scores).numpy().astype(float) * scale + centre  # noqa: E731
@@ -95,7 +98,6 @@ def _squared_link(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _finish(kind: str, scores: Tensor) -> Tensor:
-    scores = scores.double()
     return {"classification": scores.softmax(1), "multilabel": scores.sigmoid(), "regression": scores}[kind]
 
 
@@ -143,23 +145,23 @@ def _csr(matrix: Any) -> Tensor:
 
 
 def _parts(matrix: Any) -> list[tuple[Any, Any]]:
-    return [(matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, np.float32)]
+    return [(matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, np.float64)]
 
 
 def _dense(x: NDArray[Any], x_eval: NDArray[Any]) -> tuple[_Dense, _Dense]:
     """Standardise by the training rows and bring rows to a length of about 1; rotate where there are fewer rows than columns."""
-    train, held = (torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in (x, x_eval))
+    train, held = (torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (x, x_eval))
     mean, deviation = train.mean(0), train.std(0, correction=0)
     varies = deviation > 1e-5 * mean.abs()  # what rounding leaves of a constant column is not variation
-    factor = torch.where(varies, 1 / deviation, torch.zeros(())) / max(int(varies.sum()), 1) ** 0.5
+    factor = torch.where(varies, 1 / deviation, torch.zeros((), dtype=torch.float64)) / max(int(varies.sum()), 1) ** 0.5
     train, held = (train - mean) * factor, (held - mean) * factor
     if len(train) > min(1024, train.shape[1] // 2):
         return _Dense(train), _Dense(held)
     # The solution lies in the span of the rows: an (N, N) rotation of them gives the same model from smaller products.
-    values, vectors = torch.linalg.eigh((train @ train.T).double())
+    values, vectors = torch.linalg.eigh(train @ train.T)
     kept = values > 1e-7 * values.max()
     root, basis = values[kept].sqrt(), vectors[:, kept]
-    return _Dense((basis * root).float()), _Dense(held @ (train.T @ (basis / root).float()))
+    return _Dense(basis * root), _Dense(held @ (train.T @ (basis / root)))
 
 
 # --- fitting -------------------------------------------------------------------------------------
@@ -169,7 +171,9 @@ def _scores(rows: _Dense | _Sparse, weight: Tensor) -> Tensor:
     return rows @ weight[:-1] + weight[-1]
 
 
-def _fit(link: Link, rows: _Dense | _Sparse, goal: Tensor, strength: float, start: Tensor | None = None) -> Tensor:
+def _fit(
+    link: Link, rows: _Dense | _Sparse, goal: Tensor, strength: float, start: Tensor | None = None, tolerance: float = _TOLERANCE
+) -> Tensor:
     """Return weight and bias, (D + 1, C), that minimise mean loss + |weight|² / (2 · strength · N)."""
     if link is _squared_link and isinstance(rows, _Dense):
         return _ridge(rows.tensor, goal, 1 / strength)
@@ -182,19 +186,19 @@ def _fit(link: Link, rows: _Dense | _Sparse, goal: Tensor, strength: float, star
         slope = torch.cat([rows.transposed_times(residual) + penalty * weight[:-1], residual.sum(0, keepdim=True)])
         return float(loss + 0.5 * penalty * weight[:-1].square().sum()), slope
 
-    return _minimise(objective, torch.zeros(width + 1, goal.shape[1]) if start is None else start)
+    return _minimise(objective, torch.zeros(width + 1, goal.shape[1], dtype=torch.float64) if start is None else start, tolerance)
 
 
 def _ridge(x_ND: Tensor, y_NC: Tensor, penalty: float) -> Tensor:
     """Return the minimum of the squared loss in closed form: descent is slow where columns resemble each other."""
     middle_D, middle_C = x_ND.mean(0), y_NC.mean(0)
     centred = x_ND - middle_D
-    normal = centred.T @ centred + penalty * torch.eye(x_ND.shape[1])
+    normal = centred.T @ centred + penalty * torch.eye(x_ND.shape[1], dtype=x_ND.dtype)
     weight = torch.cholesky_solve(centred.T @ (y_NC - middle_C), torch.linalg.cholesky(normal))
     return torch.cat([weight, (middle_C - middle_D @ weight)[None]])
 
 
-def _minimise(objective: Callable[[Tensor], tuple[float, Tensor]], x: Tensor) -> Tensor:
+def _minimise(objective: Callable[[Tensor], tuple[float, Tensor]], x: Tensor, tolerance: float) -> Tensor:
     """Return the minimum of a smooth convex function by L-BFGS with backtracking.
 
     Not `torch.optim.LBFGS`: constructing any torch optimizer imports torch's compiler, 1-3 s that a floor need not cost.
@@ -212,7 +216,7 @@ def _minimise(objective: Callable[[Tensor], tuple[float, Tensor]], x: Tensor) ->
             step /= 2
             new_value, new_slope = objective(x + step * direction)
         change, bend = step * direction, new_slope - slope
-        if new_value > value or value - new_value < _TOLERANCE * max(abs(value), 1e-3):
+        if new_value > value or value - new_value < tolerance * max(abs(value), 1e-3):
             return x + change if new_value <= value else x
         if (change * bend).sum() > 0:
             memory = [*memory[-9:], (change, bend)]
@@ -246,7 +250,9 @@ def _choose(link: Link, rows: _Dense | _Sparse, goal: Tensor, folds: NDArray[np.
     weights: list[Tensor | None] = [None] * len(pairs)
     tried: list[Tensor] = []
     for strength in STRENGTHS:
-        fitted = [_fit(link, part, wanted, strength, start) for (part, wanted, _), start in zip(taken, weights, strict=True)]
+        fitted = [
+            _fit(link, part, wanted, strength, start, _TOLERANCE_OF_CHOICE) for (part, wanted, _), start in zip(taken, weights, strict=True)
+        ]
         tried.append(torch.cat([_scores(held, weight) for (_, _, held), weight in zip(taken, fitted, strict=True)]))
         weights = [*fitted]
     best = _best(link, tried, wanted_held)

@@ -1,8 +1,9 @@
 """Metrics of one labelled part, as plain dicts; what cannot be computed is None, never 0.
 
-A class without items in the targets has recall None and is left out of every mean. All figures are fractions
-in [0, 1] except losses and errors in the user's units. Numpy only: importing scikit-learn costs more than the
-whole evaluation; the tests compare every figure with it.
+A class without items in the targets has recall None and is left out of the mean of recalls; macro-F1 counts it as 0 where it
+is predicted, as scikit-learn does, and leaves out what is neither present nor predicted (`zero_division=nan`). All figures
+are fractions in [0, 1] except losses and errors in the user's units. Numpy only: importing scikit-learn costs more than
+the whole evaluation; the tests compare every figure with it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ def classification(probabilities: Floats, targets: Ints, classes: list[str]) -> 
         classes: C names, in the order of the columns.
 
     Returns:
-        accuracy; balanced_accuracy (mean recall of the classes present) and macro_f1 (over the same classes);
-        log_loss (nats), ece, mean_confidence; top5 where C > 5; auroc and average_precision of the second class
+        accuracy; balanced_accuracy (mean recall of the classes present) and macro_f1 (over the classes present or predicted);
+        log_loss (nats), ece, mean_confidence; top5 where C > 5 (of classes that tie for the last places, each has an equal
+        chance of one); auroc and average_precision of the second class
         where C = 2; per_class {name: {recall, precision, f1, support}}; confusion (C rows: true, columns: predicted).
 
     Raises:
@@ -50,7 +52,6 @@ def classification(probabilities: Floats, targets: Ints, classes: list[str]) -> 
     confusion = confusion_matrix(predicted, targets, width)
     hits, support, claimed = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, claimed), _ratio(2 * hits, support + claimed)
-    f1[support == 0] = np.nan
     confidence = probabilities.max(1)
     out: dict[str, Any] = {
         "accuracy": _number(hits.sum() / size) if size else None,
@@ -83,7 +84,7 @@ def multilabel(
             `thresholds.choose` on data that is not measured here.
 
     Returns:
-        macro_f1 (mean over the classes present), micro_f1, subset_accuracy (all C right), mean_average_precision,
+        macro_f1 (mean over the classes present or predicted), micro_f1, subset_accuracy (all C right), mean_average_precision,
         per_class {name: {recall, precision, f1, average_precision, threshold, support}}.
 
     Raises:
@@ -95,7 +96,6 @@ def multilabel(
     truth, chosen = targets > 0.5, probabilities >= cut
     hits, support, claimed = (truth & chosen).sum(0), truth.sum(0), chosen.sum(0)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, claimed), _ratio(2 * hits, support + claimed)
-    f1[support == 0] = np.nan
     average = np.array([_nan(ranking.average_precision(probabilities[:, c], truth[:, c])) for c in range(width)])
     micro = _ratio(2 * hits.sum(keepdims=True), support.sum(keepdims=True) + claimed.sum(keepdims=True))
     return {
@@ -113,7 +113,7 @@ def regression(predictions: Floats, targets: Floats) -> dict[str, Any]:
     """Return the errors of predicted numbers (N,) against true ones (N,), in the targets' own units.
 
     Returns:
-        mae, rmse, median_ae, r2 (None where the targets do not vary), spearman (None where either does not vary).
+        mae, rmse, median_ae, r2 (None where the targets do not vary by more than rounding), spearman (None where either does not vary).
 
     Raises:
         TrainingError: a prediction is not a finite number.
@@ -123,7 +123,7 @@ def regression(predictions: Floats, targets: Floats) -> dict[str, Any]:
         return dict.fromkeys(("mae", "rmse", "median_ae", "r2", "spearman"))
     wanted = np.asarray(targets, dtype=float)
     error = np.asarray(predictions, dtype=float) - wanted
-    spread = ((wanted - wanted.mean()) ** 2).sum()
+    spread = 0.0 if is_constant(wanted) else ((wanted - wanted.mean()) ** 2).sum()
     return {
         "mae": _number(np.abs(error).mean()),
         "rmse": _number(np.sqrt((error**2).mean())),
@@ -131,6 +131,11 @@ def regression(predictions: Floats, targets: Floats) -> dict[str, Any]:
         "r2": _number(1 - (error**2).sum() / spread) if spread > 0 else None,
         "spearman": ranking.spearman(predictions, wanted),
     }
+
+
+def is_constant(values: NDArray[Any]) -> bool:
+    """Return whether numbers (N,) are all the same, or differ by rounding only: their spread then says nothing."""
+    return len(values) == 0 or bool(np.ptp(values) <= 8 * np.finfo(float).eps * np.abs(values).max())
 
 
 def confusion_matrix(predicted: Ints, targets: Ints, classes: int) -> NDArray[np.int64]:
@@ -144,9 +149,11 @@ def scalars(metrics: dict[str, Any]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
-def _in_top(probabilities: Floats, targets: Ints, count: int) -> NDArray[np.bool_]:
-    top = np.argpartition(-probabilities, count - 1, axis=1)[:, :count]
-    return (top == targets[:, None]).any(1)
+def _in_top(probabilities: Floats, targets: Ints, count: int) -> Floats:
+    """Return the chance (N,) that the true class is among the `count` most probable, those that tie being drawn at random."""
+    true = probabilities[np.arange(len(targets)), targets][:, None]
+    above, tied = (probabilities > true).sum(1), (probabilities == true).sum(1)
+    return np.clip((count - above) / tied, 0.0, 1.0)
 
 
 def _per_class(classes: list[str], *, support: Ints, **columns: Floats) -> dict[str, dict[str, Any]]:

@@ -37,7 +37,8 @@ class Regression:
         robust = (high - low) / 1.349
         if robust > 0 and np.abs(values - middle).max() > 20 * robust:
             return Targets(mean=float(middle), deviation=float(robust))
-        return Targets(mean=float(values.mean()), deviation=float(values.std()) or 1.0)
+        deviation = 1.0 if metrics.is_constant(values) else float(values.std())
+        return Targets(mean=float(values.mean()), deviation=deviation)
 
     def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
         """Return standardised targets (N,)."""
