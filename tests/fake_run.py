@@ -26,7 +26,9 @@ def classification(folder: Path, *, names: list[str], items: int = 153, skill: f
     val = metrics.classification(probabilities, targets, names)
     val["interval"] = {k: list(v) for k, v in intervals.intervals(probabilities, targets).items()}
     features = rng.normal(size=(items, 8)) + 0.6 * np.eye(count)[targets][:, :1]
-    given = floors.floors("classification", features, targets, features, targets, names, features="colour histogram and HOG")
+    given = floors.floors(
+        "classification", floors.Described(train=features, held=features, words="colour histogram and HOG"), targets, targets, names
+    )
     counts = {
         "train": 12 * count,
         "val": items,
@@ -48,7 +50,7 @@ def regression(folder: Path, items: int = 140) -> Path:
     val = metrics.regression(told, targets)
     val["interval"] = {k: list(v) for k, v in intervals.intervals(told, targets).items()}
     features = rng.normal(size=(items, 5)) + targets[:, None]
-    given = floors.floors("regression", features, targets, features, targets, [])
+    given = floors.floors("regression", floors.Described(train=features, held=features), targets, targets, [])
     rows = [{"id": f"{i}.jpg", "split": "val", "target": t, "prediction": p} for i, (t, p) in enumerate(zip(targets, told, strict=True))]
     _write(folder, "regression", "mae", {"train": {"mae": 0.4}, "val": val}, given, {"train": 500, "val": items}, rows, [])
     return folder
@@ -62,7 +64,13 @@ def multilabel(folder: Path, items: int = 200) -> Path:
     probabilities = np.clip(0.5 * targets + 0.6 * rng.random((items, 4)), 0.001, 0.999)
     val = metrics.multilabel(probabilities, targets, names)
     val["interval"] = {k: list(v) for k, v in intervals.intervals(probabilities, targets).items()}
-    given = floors.floors("multilabel", rng.normal(size=(items, 4)) + targets, targets, rng.normal(size=(items, 4)), targets, names)
+    given = floors.floors(
+        "multilabel",
+        floors.Described(train=rng.normal(size=(items, 4)) + targets, held=rng.normal(size=(items, 4))),
+        targets,
+        targets,
+        names,
+    )
 
     def named(row: Any) -> str:
         return "|".join(n for n, yes in zip(names, row, strict=True) if yes > 0.5)

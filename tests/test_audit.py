@@ -90,6 +90,14 @@ def test_leaks_are_counted(tmp_path: Path) -> None:
     assert "4 of 9 test images are also in train (5 with near-duplicates)" in message(findings, "leak")
 
 
+def test_a_class_without_a_decoded_example_in_val_is_named(tmp_path: Path) -> None:
+    for i in range(8):
+        save(photo(i), tmp_path / "data" / ("val" if i > 5 else "train") / "ab"[i % 2] / f"{i}.png")
+    assert "class_missing" not in kinds(audited(tmp_path / "data", tmp_path)[2])
+    (tmp_path / "data" / "val" / "b" / "7.png").write_bytes(b"no picture")
+    assert "val has no example of 'b'" in message(audited(tmp_path / "data", tmp_path)[2], "class_missing")
+
+
 def test_contradictions_name_both_paths_and_are_left_out(clean: Path, tmp_path: Path) -> None:
     for i in (0, 2):
         (clean / "bird" / f"copy{i}.png").write_bytes((clean / "fish" / f"{i}.png").read_bytes())

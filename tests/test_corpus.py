@@ -238,6 +238,10 @@ def test_no_copy_of_a_held_out_document_is_learned_from(tmp_path: Path) -> None:
     assert len(whole(corpus.held())) == 4
     assert not set(whole(corpus.held())) & set(whole(corpus.train()))
     assert any("10 documents are copies" in line for line in corpus.said)
+    loud = read(
+        write(tmp_path / "c.jsonl", "\n".join(json.dumps({"text": f"A d{i % 30}".upper() if i > 29 else f"a  d{i}"}) for i in range(40)))
+    )
+    assert loud.copies == 10, "letter case and white space do not make another document"
     same = read(write(tmp_path / "b.jsonl", '"same"\n' * 30))
     assert (len(whole(same.held())), len(whole(same.train()))) == (3, 27), "where all are copies some are held out all the same"
 

@@ -10,10 +10,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pretune.evaluation import floors as baselines
 from pretune.evaluation import linear
-from pretune.evaluation.floors import floors
+from pretune.evaluation.floors import Described
 
 NAMES = ["ant", "bee", "cat"]
+
+
+def floors(
+    task: str, x: Any, y: NDArray[Any], held_x: Any, held_y: NDArray[Any], classes: list[str], *, features: str = "classical features"
+) -> dict[str, dict[str, Any]]:
+    """Return the baselines of features of every training row."""
+    described = None if x is None else Described(train=x, held=held_x, words=features)
+    return baselines.floors(task, described, y, held_y, classes)
 
 
 def blobs(items: int, columns: int, classes: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -146,7 +155,7 @@ def test_groups_stay_whole_in_the_inner_folds() -> None:
     goal = np.eye(3)[classes[tile]]
     from pretune.evaluation.floors import _group_folds
 
-    folds = _group_folds(tile, linear.FOLDS)
+    folds = _group_folds(tile, goal, linear.FOLDS)
     assert all(len(set(folds[tile == t])) == 1 for t in range(tiles))
     assert len(set(folds)) == linear.FOLDS
     index, held_out = linear.fit_predict("classification", x, goal, x[:1], folds).held_out
@@ -172,7 +181,7 @@ def test_no_features_leave_the_trivial_floor() -> None:
 def test_large_data_are_sampled_and_said() -> None:
     x, y = blobs(11_000, 12, 3)
     given = floors("classification", x, y, x[:100], y[:100], NAMES)
-    assert "fitted on 10,000 of 11,000 training items" in given["classical"]["what"]
+    assert "fitted on 10,000 of 11,000 training examples" in given["classical"]["what"]
 
 
 def test_the_classical_floor_is_fast() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretune.data import sources
+from pretune.data.classes import left_out
 from pretune.data.delimited import has_header, sniff
 from pretune.data.table import Columns
 from pretune.data.targets import classes_of, parse
@@ -39,7 +40,10 @@ def test_paths_of_a_manifest(tmp_path: Path) -> None:
     details = {entry.reason: entry.detail for entry in table.ledger}
     assert "labels.csv row 9 (line 10) names imgs/gone.jpg" in details["missing_file"]
     assert len(table.inputs) == 14
-    assert "1 row without label" in said(table)
+    assert left_out(table.ledger) == [
+        "left out: 2 rows with a path that leads outside the folder; 2 rows with a file that was named before; "
+        "1 row with a file that does not exist; 1 row without label."
+    ]
 
 
 def test_absolute_paths_are_followed_where_they_are_the_rule(tmp_path: Path) -> None:
@@ -227,7 +231,7 @@ def test_blank_and_missing_labels_and_texts(tmp_path: Path) -> None:
     assert len(table.rows) == 20
     assert reasons(table) == {"blank_label": 10, "na_label": 2, "blank_row": 2, "empty_text": 2}
     for words in ("10 rows without label", "2 rows with a label that was taken for a missing one", "2 rows with an empty text"):
-        assert words in said(table)
+        assert words in left_out(table.ledger)[0]
 
 
 def test_train_dev_and_test_tables(tmp_path: Path) -> None:

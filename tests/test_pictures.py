@@ -52,6 +52,7 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
         findings=[],
         ledger=[],
         modality=modality,
+        units=np.arange(len(rows)),
     )
 
 

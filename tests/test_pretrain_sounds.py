@@ -164,8 +164,12 @@ def test_held_out_sounds_are_whole_groups_where_groups_are_named(held: float) ->
     rows += [Row(id=f"alone{i}") for i in range(6)]
     mixed = _drawn(np.arange(36), rows, recipe, "clips")
     assert not {rows[i].group for i in mixed["train"]} & {rows[i].group for i in mixed["held"]} - {None}, "some without one change nothing"
+    alike = [[0, 35], [1, 2, 3]]
+    kept = _drawn(np.arange(36), [Row(id=str(i)) for i in range(36)], recipe, "clips", alike)
+    for same in alike:
+        assert len({part for part, places in kept.items() for place in same if place in places}) == 1, "near-duplicates stay together"
     lone = [Row(id=str(i), group="a") for i in range(30)]
-    with pytest.raises(DataError, match="groups that stay whole"):
+    with pytest.raises(DataError, match="stay whole"):
         _drawn(np.arange(30), lone, recipe, "clips")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from pretune import config
 from pretune.backbones import Backbone
 from pretune.data import audit as auditing
-from pretune.data import duplicates, sources
+from pretune.data import duplicates, sources, usable
 from pretune.data.ingest import ingest
 from pretune.data.resemblance import NOTHING
 from pretune.deploy import pictures, report, samples
@@ -189,21 +189,15 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     modality = plain_modality(table)
     done = ingest(table.rows, modality, open_cache(recipe), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n))
     same = duplicates.find(done)
-    ledger = [*table.ledger, *done.ledger, *auditing.contradictions(table, done, same)]
-    findings = [*table.findings, *auditing.audit(table, done, modality, same)]
-    report_ledger(ledger, said)
-    counts = {"used": len(done.rows), "dropped": sum(e.action == "dropped" for e in ledger), "per_class": _per_class(done.rows)}
+    used = usable.settle(table, done, same)
+    rows = used.rows(done)
+    lines = [*table.said, *usable.sentences(table, rows, used.ledger)]
+    findings = [*table.findings, *auditing.audit(table, done, modality, same, used.positions)]
+    report_ledger(used.ledger, said)
+    counts = {"used": len(rows), "dropped": used.dropped, "per_class": usable.per_class(table, rows)}
     return Audit(
-        layout=table.layout, modality=table.modality, task=table.task, said=table.said, findings=findings, ledger=ledger, counts=counts
+        layout=table.layout, modality=table.modality, task=table.task, said=lines, findings=findings, ledger=used.ledger, counts=counts
     )
-
-
-def _per_class(rows: Iterable[Any]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in rows:
-        for name in row.target if isinstance(row.target, tuple) else (row.target,) if isinstance(row.target, str) else ():
-            counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def predict(run: str | Path, inputs: str | Path) -> Iterator[dict[str, Any]]:

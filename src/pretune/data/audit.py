@@ -9,6 +9,8 @@ what is hard would flatter the score.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +33,9 @@ _STRETCHED = 8.0
 _ITEMS = 300
 
 
-def audit(table: Table, ingested: Ingested, modality: Any, duplicates: Duplicates | None = None) -> list[Finding]:
+def audit(
+    table: Table, ingested: Ingested, modality: Any, duplicates: Duplicates | None = None, used: Sequence[int] | None = None
+) -> list[Finding]:
     """Return what there is to say about the data as a whole, the gravest first.
 
     Args:
@@ -39,10 +43,14 @@ def audit(table: Table, ingested: Ingested, modality: Any, duplicates: Duplicate
         ingested: its decoded items; their rows may have parts already.
         modality: the modality object (its `unit` names the items in messages).
         duplicates: from `duplicates.find`, where it has been called before.
+        used: positions of the examples that are used; the others are only looked at for contradictions. None uses all.
     """
-    rows, infos = ingested.rows, ingested.store.infos
-    if not rows:
+    if not ingested.rows:
         return []
+    positions = range(len(ingested.rows)) if used is None else used
+    inside = set(positions)
+    rows = [row if position in inside else replace(row, split=None) for position, row in enumerate(ingested.rows)]
+    kept, infos = [rows[position] for position in positions], [ingested.store.infos[position] for position in positions]
     same = duplicates or find(ingested)
     units = f"{modality.unit}s"
     findings = [
@@ -51,9 +59,10 @@ def audit(table: Table, ingested: Ingested, modality: Any, duplicates: Duplicate
         *_groups_on_two_sides(rows),
         *_repeats(rows, same, units),
         *lookalikes(table.classes),
-        *_balance(rows, units),
-        *_too_few(rows, units),
-        *_confounds(rows, infos, table),
+        *_missing(kept, table),
+        *_balance(kept, units),
+        *_too_few(kept, units),
+        *_confounds(kept, infos, table),
     ]
     if table.modality == "image":
         findings += _odd_pictures(ingested)
@@ -203,6 +212,19 @@ def _ids(rows: list[Row], groups: list[list[int]]) -> tuple[str, ...]:
 
 
 # --- counts --------------------------------------------------------------------------------------
+
+
+def _missing(rows: list[Row], table: Table) -> list[Finding]:
+    """Report classes without an example in a val or test split that the data give."""
+    findings, known = [], count(rows)
+    for part in ("val", "test"):
+        there = count([row for row in rows if row.split == part])
+        missing = [name for name in table.classes if name in known and name not in there] if there and part in table.counts() else []
+        if missing:
+            shown = ", ".join(map(repr, missing[:8])) + (" …" if len(missing) > 8 else "")
+            message = f"{part} has no example of {shown}: the {part} score does not cover {'it' if len(missing) == 1 else 'them'}."
+            findings.append(Finding(kind="class_missing", severity="warning", message=message, items=tuple(missing)))
+    return findings
 
 
 def _balance(rows: list[Row], units: str) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,8 +84,6 @@ def settle(table: Table, path: Path, *, learn: bool) -> Table:
         _refuse_free_text(table, path)
     _drop_unknown(table)
     table.classes = classes_of([row.target for row in table.rows])
-    _mention_missing(table)
-    table.said += [*left_out(table), _counts(table)]
     table.inputs = table.inputs or [row.id for row in table.rows]
     if learn:
         _refuse(table, path)
@@ -130,35 +129,14 @@ def _drop_unknown(table: Table) -> None:
     table.rows = kept
 
 
-def _mention_missing(table: Table) -> None:
-    for part in ("val", "test"):
-        rows = [row for row in table.rows if row.split == part]
-        missing = [name for name in table.classes if name not in count(rows)] if rows else []
-        if missing:
-            message = f"{part} has no item of {', '.join(map(repr, missing[:8]))}: the {part} score says nothing about it."
-            table.findings.append(Finding(kind="class_missing", severity="warning", message=message, items=tuple(missing)))
-
-
-def left_out(table: Table) -> list[str]:
+def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
     """Return one sentence with the number of items left out for each reason."""
-    reasons = Counter(entry.reason for entry in table.ledger if entry.action == "dropped")
+    reasons = Counter(entry.reason for entry in ledger if entry.action == "dropped")
     if not reasons:
         return []
     words = {reason: _WORDS.get(reason, f"item* ({reason.replace('_', ' ')})") for reason in reasons}
     shown = "; ".join(f"{n} {words[reason].replace('*', 's' if n > 1 else '')}" for reason, n in reasons.most_common())
     return [f"left out: {shown}."]
-
-
-def _counts(table: Table) -> str:
-    parts = table.counts()
-    shown = ", ".join(f"{parts[part]} {part}" for part in ("train", "val", "test", "all") if parts[part])
-    rows = f"{len(table.rows)} usable {kinds()[table.modality].unit}s" + (f" ({shown})" if "all" not in parts else "")
-    if not table.classes:
-        return f"{rows}."
-    names = ", ".join(name if name == name.strip() else repr(name) for name in table.classes[:12]) + (
-        " …" if len(table.classes) > 12 else ""
-    )
-    return f"{rows}, {len(table.classes)} classes: {names}."
 
 
 def _refuse(table: Table, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,7 @@ _TABLES = frozenset((".csv", ".tsv", ".json"))
 _ABOUT = frozenset(("readme", "license", "licence"))
 """Names, without endings, of files that are about a corpus and not part of it."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Version of which documents are held out; raised whenever the same corpus would be parted differently."""
 
 Reader = Callable[[], Iterator[Piece]]
@@ -58,7 +59,7 @@ class Corpus:
     left: Sifted = field(default_factory=Sifted)
     """What is left out, as it is or resembles held-out items of a later task."""
     copies: int = 0
-    """Documents that are word for word an earlier one."""
+    """Documents that are an earlier one, but for letter case and white space."""
     keys: array[int] = field(default_factory=lambda: array("Q"))
     """A hash of each document: eight bytes of it is all that is held of many."""
     digest: str = ""
@@ -166,13 +167,18 @@ def _look_through(corpus: Corpus) -> None:
         corpus.characters += len(text)
         corpus.replaced += text.count("\ufffd")
         whole.update(raw)
-        document.update(raw)
+        document.update(_plain(text))
         if ends:
             whole.update(b"\0")
             corpus.keys.append(int.from_bytes(document.digest()))
             document = hashlib.blake2b(digest_size=8)
     corpus.copies = corpus.documents - len(np.unique(np.frombuffer(corpus.keys, np.uint64)))
     corpus.digest = whole.hexdigest()
+
+
+def _plain(text: str) -> bytes:
+    """Return what documents are compared by, however they were cut into pieces: no white space, one Unicode form, one letter case."""
+    return unicodedata.normalize("NFKC", "".join(text.split())).casefold().encode("utf-8", "replace")
 
 
 def texts_of(row: Row) -> list[str]:
@@ -189,7 +195,9 @@ def _say(corpus: Corpus) -> None:
     corpus.said += [corpus.damage] if corpus.damage else []
     if corpus.copies:
         held = "the held-out text may be among them" if corpus.few else "what is held out is drawn from those without a copy"
-        corpus.said.append(f"{corpus.copies:,} documents are copies of earlier ones and learned from again; {held}.")
+        corpus.said.append(
+            f"{corpus.copies:,} documents are copies of earlier ones (but for letter case and white space) and learned from again; {held}."
+        )
     corpus.said += corpus.left.said(corpus.characters)
 
 

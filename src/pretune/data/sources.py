@@ -85,7 +85,7 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
     unit = kinds()[modality].unit + "s" * (len(table.rows) != 1)
     unused = "; labels are not looked at" if table.task else ""
     table.said.insert(0, f"{path}: {len(table.rows):,} {unit}, {table.layout}{unused}.")
-    table.said += classes.left_out(table)
+    table.said += classes.left_out(table.ledger)
     return table
 
 

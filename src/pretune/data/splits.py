@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pretune.data.classes import names_of
 from pretune.errors import DataError
@@ -110,6 +111,21 @@ def kept_together(rows: list[Row], pool: list[int], twins: Sequence[Sequence[int
     joined = merge([*bonds, *by_group.values()])
     bound = {index for unit in joined for index in unit}
     return joined + [[index] for index in pool if index not in bound]
+
+
+def within(twins: Sequence[Sequence[int]], positions: Sequence[int]) -> list[list[int]]:
+    """Return index lists as places in `positions`, without what is not there; lists of fewer than two are left out."""
+    place = {position: at for at, position in enumerate(positions)}
+    inside = [[place[position] for position in same if position in place] for same in twins]
+    return [same for same in inside if len(same) > 1]
+
+
+def units_of(rows: list[Row], twins: Sequence[Sequence[int]] = ()) -> NDArray[np.int64]:
+    """Return the number of the unit of each row, (N,): rows of one number must stay together."""
+    out = np.empty(len(rows), dtype=np.int64)
+    for number, unit in enumerate(kept_together(rows, list(range(len(rows))), twins)):
+        out[unit] = number
+    return out
 
 
 def merge(sets: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,35 +16,45 @@ _MOST_WORK = 400_000_000
 """Rows x columns x classes beyond which the classical floor is fitted on a sample."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Classical features of training and held-out examples."""
+
+    train: Any
+    """(n, D) array or SciPy sparse matrix."""
+    held: Any
+    """(M, D), of the same kind."""
+    words: str = "classical features"
+    """What the features are, for people."""
+    rows: NDArray[np.int64] | None = None
+    """(n,) the training examples that `train` describes, where not all N are."""
+
+
 def floors(
     task: str,
-    train_features: Any,
+    described: Described | None,
     train_targets: NDArray[Any],
-    eval_features: Any,
     eval_targets: NDArray[Any],
     classes: list[str],
     *,
     groups: NDArray[Any] | None = None,
-    features: str = "classical features",
 ) -> dict[str, dict[str, Any]]:
-    """Return the floors of a split, each {"what": sentence, "value": primary metric, metric: value …}.
+    """Return the baselines of a split, each {"what": sentence, "value": primary metric, metric: value …}.
 
     Args:
         task: 'classification', 'multilabel' or 'regression'.
-        train_features: (N, D) array or SciPy sparse matrix; None leaves the classical floor out.
-        train_targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers.
-        eval_features: (M, D), of the same kind.
+        described: features for the classical baseline; None leaves it out.
+        train_targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers, of all training examples.
         eval_targets: as `train_targets`, (M,) or (M, C).
         classes: C names; empty for numbers.
-        groups: (N,) group of each training row, kept whole in the classical model's inner folds.
-        features: what the features are, for the sentence.
+        groups: (N,) group of each training example, kept whole in the classical model's inner folds.
 
     Returns:
         'majority' (or 'mean' and 'median' for numbers) and 'classical'.
     """
     out = _trivial(task, train_targets, eval_targets, classes)
-    if train_features is not None and len(train_targets) > 1:
-        out["classical"] = _classical(task, train_features, train_targets, eval_features, eval_targets, classes, groups, features)
+    if described is not None and len(train_targets) > 1:
+        out["classical"] = _classical(task, described, train_targets, eval_targets, classes, groups)
     leading = metrics.PRIMARY[task]
     return {name: {"what": floor["what"], "value": floor.get(leading), **floor} for name, floor in out.items()}
 
@@ -70,29 +81,25 @@ def _trivial(task: str, train: NDArray[Any], held: NDArray[Any], classes: list[s
 
 
 def _classical(
-    task: str,
-    x: Any,
-    y: NDArray[Any],
-    x_eval: Any,
-    y_eval: NDArray[Any],
-    classes: list[str],
-    groups: NDArray[Any] | None,
-    features: str,
+    task: str, described: Described, targets: NDArray[Any], y_eval: NDArray[Any], classes: list[str], groups: NDArray[Any] | None
 ) -> dict[str, Any]:
     from pretune.evaluation import linear
 
-    rows = _sample(x, y, max(len(classes), 1))
-    goal = _goal(task, y[rows], len(classes))
-    folds = None if groups is None else _group_folds(groups[rows], linear.FOLDS)
-    fitted = linear.fit_predict(task, x[rows], goal, x_eval, folds)
+    x = described.train
+    there = np.arange(len(targets)) if described.rows is None else described.rows
+    chosen = _sample(x, max(len(classes), 1))
+    rows = there[chosen]
+    goal = _goal(task, targets[rows], len(classes))
+    folds = None if groups is None else _group_folds(groups[rows], goal, linear.FOLDS)
+    fitted = linear.fit_predict(task, x[chosen], goal, described.held, folds)
     outputs = fitted.outputs[:, 0] if task == "regression" else fitted.outputs
     cut = None
     if task == "multilabel":
         index, held_out = fitted.held_out
         cut = thresholds.choose(held_out, goal[index])
     model = "ridge regression" if task == "regression" else "logistic regression"
-    sample = "" if len(rows) == len(y) else f", fitted on {len(rows):,} of {len(y):,} training items"
-    what = f"{model} on {features} ({x.shape[1]:,} columns, C = {fitted.strength:g} by cross-validation{sample})"
+    sample = "" if len(rows) == len(targets) else f", fitted on {len(rows):,} of {len(targets):,} training examples"
+    what = f"{model} on {described.words} ({x.shape[1]:,} columns, C = {fitted.strength:g} by cross-validation{sample})"
     return {"what": what, **_measure(task, outputs, y_eval, classes, cut)}
 
 
@@ -110,20 +117,21 @@ def _goal(task: str, y: NDArray[Any], classes: int) -> NDArray[np.float64]:
     return np.asarray(y, dtype=float).reshape(len(y), -1)
 
 
-def _sample(x: Any, y: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Return the rows to fit on: all of them, or a fixed random sample where the work would be too much."""
-    columns = x.shape[1] if isinstance(x, np.ndarray) else max(1, x.nnz // max(x.shape[0], 1))
+def _sample(x: Any, classes: int) -> NDArray[np.int64]:
+    """Return the rows of `x` to fit on: all of them, or a fixed random sample where the work would be too much."""
+    count = x.shape[0]
+    columns = x.shape[1] if isinstance(x, np.ndarray) else max(1, x.nnz // max(count, 1))
     most = int(np.clip(_MOST_WORK // (columns * classes), _FEWEST_ROWS, _MOST_ROWS))
-    if len(y) <= most:
-        return np.arange(len(y))
-    return np.sort(np.random.default_rng(0).choice(len(y), most, replace=False))
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
-def _group_folds(groups: NDArray[Any], folds: int) -> NDArray[np.int64]:
-    """Give whole groups to folds, the largest first, each to the fold that is smallest so far."""
-    _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
+def _group_folds(groups: NDArray[Any], goal: NDArray[np.float64], folds: int) -> NDArray[np.int64]:
+    """Give whole groups to folds, the largest first and those of like targets in turn, each to the fold that is smallest so far."""
+    _, first, group, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     fold_of, filled = np.zeros(len(size), dtype=np.int64), np.zeros(folds)
-    for g in np.argsort(-size, kind="stable"):
+    for g in np.lexsort((*goal[first].T, -size)):
         fold_of[g] = filled.argmin()
         filled[fold_of[g]] += size[g]
     return fold_of[group]

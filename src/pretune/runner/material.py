@@ -14,7 +14,7 @@ from pretune import backbones, config, registry
 from pretune.augmentations import BatchAugmentation, preset
 from pretune.backbones import Backbone, Builder
 from pretune.data import corpus as corpora
-from pretune.data import sources, splits
+from pretune.data import duplicates, sources, splits
 from pretune.data.augmented import AugmentedView
 from pretune.data.cache import Cache
 from pretune.data.cells import unpack
@@ -205,7 +205,8 @@ def item_material(
         resemble = ", or resemble some" if exclude.texts is not None else ""
         reporter.say(f"{out.sum():,} {unit}(s) are left out: they are held-out items of the task that follows{resemble}.")
     what = f"different usable {unit}s under {recipe.data}"
-    parts = _drawn(positions[~out], done.rows, recipe, what, least=int(getattr(objective, "views", 1)))
+    twins = duplicates.find(done).near
+    parts = _drawn(positions[~out], done.rows, recipe, what, twins, least=int(getattr(objective, "views", 1)))
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
@@ -258,14 +259,16 @@ def _once(done: Ingested, targets: torch.Tensor | None) -> tuple[np.ndarray, lis
     return np.array(sorted(first.values()), np.int64), copies
 
 
-def _drawn(positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str, least: int = 1) -> dict[str, np.ndarray]:
-    """Return the positions that are learned from and those held out, `least` of each, drawn at random; groups stay whole."""
+def _drawn(
+    positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str, twins: Sequence[Sequence[int]] = (), least: int = 1
+) -> dict[str, np.ndarray]:
+    """Return the positions for training and those held out, `least` of each, at random; groups and near-duplicates stay together."""
     count = max(least, round(len(positions) * recipe.corpus.held))
-    units = splits.kept_together(rows, positions.tolist())
+    units = splits.kept_together(rows, positions.tolist(), twins)
     order = np.random.default_rng(recipe.training.seed).permutation(len(units))
     cut = int(np.searchsorted(np.cumsum([len(units[unit]) for unit in order]), count)) + 1
     if sum(len(units[unit]) for unit in order[cut:]) < least:
-        grouped = " in groups that stay whole" if len(units) < len(positions) else ""
+        grouped = " in groups and sets of duplicates that stay whole" if len(units) < len(positions) else ""
         raise DataError(f"{what}: {len(positions)}{grouped}. That is too few to learn from and to hold some out; add data.")
     parts = {"train": order[cut:], "held": order[:cut]}
     return {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from pretune import registry
-from pretune.data import audit, duplicates, splits
+from pretune.data import audit, duplicates, splits, usable
 from pretune.data.cache import Cache
+from pretune.data.classes import names_of
 from pretune.data.ingest import Ingested, ingest
 from pretune.data.table import Table
 from pretune.errors import DataError
@@ -43,6 +45,8 @@ class Prepared:
     findings: list[Finding]
     ledger: list[LedgerEntry]
     modality: Modality
+    units: np.ndarray
+    """(N,) number of the set that each row stays with in every split: its group and its duplicates."""
     counts: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -94,21 +98,21 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
     )
     task = recipe.task or infer(table.task)
     same = duplicates.find(done)
-    contradictory = audit.contradictions(table, done, same)
-    ledger = [*table.ledger, *done.ledger, *contradictory]
-    excluded = {entry.item for entry in contradictory}
-    require_classes([row for row in done.rows if row.id not in excluded], table, ledger, modality)
-    rows, said = splits.assign(done.rows, task=task_name(task), fraction=recipe.splits.val, seed=recipe.training.seed, twins=same.near)
+    used = usable.settle(table, done, same)
+    ledger = used.ledger
+    require_classes(used.rows(done), table, ledger, modality)
+    rows, said = _split(recipe, task, done, used, same)
     done.rows = rows
-    findings = [*table.findings, *said, *audit.audit(table, done, modality, same), *_decoding_cost(done, modality)]
+    table.said += usable.sentences(table, used.rows(done), ledger)
+    found = audit.audit(table, done, modality, same, used.positions)
+    findings = [*table.findings, *said, *found, *_decoding_cost(done, modality)]
     for line in [*table.said, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
     for finding in findings:
         (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
-    targets = task.fit([row for row in rows if row.split == "train" and row.id not in excluded], table.classes)
-    ledger = _without_unknown(rows, targets, ledger)
-    parts = _parts(recipe, rows, task, {entry.item for entry in ledger if entry.action == "dropped"})
+    targets = task.fit([row for row in rows if row.split == "train"], table.classes)
+    parts = _parts(recipe, rows, task, same.near)
     encoded = _encode(rows, parts, task, targets)
     modality = _windowed(modality, done.store.lengths[parts["train"]], done.store.lengths, reporter)
     return Prepared(
@@ -122,8 +126,24 @@ def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, repo
         findings=findings,
         ledger=ledger,
         modality=modality,
-        counts=_counts(rows, parts, ledger, targets),
+        units=splits.units_of(rows, same.near),
+        counts=_counts(rows, parts, used, targets),
     )
+
+
+def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same: duplicates.Duplicates) -> tuple[list[Row], list[Finding]]:
+    """Return the decoded rows, those that are used with their split and the others without, and messages about the split."""
+    assigned, said = splits.assign(
+        used.rows(done),
+        task=task_name(task),
+        fraction=recipe.splits.val,
+        seed=recipe.training.seed,
+        twins=splits.within(same.near, used.positions),
+    )
+    rows = [replace(row, split=None) for row in done.rows]
+    for position, row in zip(used.positions, assigned, strict=True):
+        rows[position] = row
+    return rows, said
 
 
 def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter) -> Modality:
@@ -174,34 +194,16 @@ def ledger_lines(ledger: list[LedgerEntry]) -> list[str]:
     return lines
 
 
-def _without_unknown(rows: list[Row], targets: Targets, ledger: list[LedgerEntry]) -> list[LedgerEntry]:
-    """Return the ledger with held-out items added whose class the training part lost to decoding."""
-    if not targets.classes:
-        return ledger
-    known = set(targets.classes)
-    lost = [row for row in rows if isinstance(row.target, str) and row.target not in known]
-    return ledger + [
-        LedgerEntry(
-            item=row.id,
-            action="dropped",
-            reason="unknown_class",
-            detail=f"class {row.target!r} has no usable training item, so it cannot be scored",
-        )
-        for row in lost
-    ]
-
-
-def _parts(recipe: Recipe, rows: list[Row], task: Task, dropped: set[str]) -> dict[str, np.ndarray]:
-    """Return the positions of each part's items, those in the ledger left out."""
-    usable = [i for i, row in enumerate(rows) if row.id not in dropped]
-    parts = {part: np.array([i for i in usable if rows[i].split == part], dtype=np.int64) for part in ("train", "val", "test")}
+def _parts(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+    """Return the positions of each split's examples; with patience, some of train are set aside, duplicates and groups whole."""
+    parts = {part: np.array([i for i, row in enumerate(rows) if row.split == part], dtype=np.int64) for part in ("train", "val", "test")}
     parts = {part: positions for part, positions in parts.items() if len(positions)}
     if recipe.training.patience is not None:
         if "test" in parts and "val" in parts:
             parts["select"] = parts["val"]
         else:
-            held = splits.carve(rows, task=task_name(task), fraction=0.15, seed=recipe.training.seed)
-            parts["select"] = np.intersect1d(held, parts["train"])
+            held = splits.carve(rows, task=task_name(task), fraction=0.15, seed=recipe.training.seed, twins=twins)
+            parts["select"] = np.array(held, dtype=np.int64)
             parts["train"] = np.setdiff1d(parts["train"], parts["select"])
     return parts
 
@@ -215,17 +217,12 @@ def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, targets: 
     return out
 
 
-def _counts(rows: list[Row], parts: dict[str, np.ndarray], ledger: list[LedgerEntry], targets: Targets) -> dict[str, object]:
-    used = len(np.unique(np.concatenate(list(parts.values()))))
-    dropped = sum(entry.action == "dropped" for entry in ledger)
+def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, targets: Targets) -> dict[str, object]:
+    parts = {part: positions for part, positions in parts.items() if part != "select" or positions is not parts.get("val")}
     per_class: dict[str, dict[str, int]] = {}
     for part, positions in parts.items():
-        names = (name for i in positions for name in _names(rows[i]))
-        for name, count in Counter(names).items():
+        for name, count in Counter(name for i in positions for name in names_of(rows[i])).items():
             per_class.setdefault(name, {})[part] = count
     ordered = {name: per_class[name] for name in targets.classes if name in per_class}
-    return {"used": used, "dropped": dropped, **{part: len(p) for part, p in parts.items()}, "per_class": ordered}
-
-
-def _names(row: Row) -> tuple[str, ...]:
-    return row.target if isinstance(row.target, tuple) else (row.target,) if isinstance(row.target, str) else ()
+    sizes = {part: len(positions) for part, positions in parts.items()}
+    return {"used": len(used.positions), "dropped": used.dropped, **sizes, "per_class": ordered}

@@ -95,29 +95,24 @@ def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:
 
 
 def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
-    """Return the floors fitted on the training part and measured on `part`: the very items of the score."""
+    """Return the baselines fitted on the training split and measured on `part`: the very examples of the score."""
     train, held = data.parts["train"], data.parts[part]
-    if len(train) > FLOOR_ITEMS:
-        train = np.sort(np.random.default_rng(seed).choice(train, FLOOR_ITEMS, replace=False))
-    described, held_described, what = _classical(data, train, held)
     targets = [data.targets.restore(data.encoded[torch.from_numpy(positions)].numpy()) for positions in (train, held)]
-    return floors.floors(
-        task_name(data.task),
-        described,
-        targets[0],
-        held_described,
-        targets[1],
-        list(data.targets.classes),
-        groups=groups_of(data, train),
-        features=what,
-    )
+    described = _described(data, train, held, seed)
+    return floors.floors(task_name(data.task), described, targets[0], targets[1], list(data.targets.classes), groups=data.units[train])
 
 
-def _classical(data: Prepared, train: np.ndarray, held: np.ndarray) -> tuple[Any, Any, str]:
-    """Return classical features of training and held-out items, and what they are; none where the modality knows none."""
+def _described(data: Prepared, train: np.ndarray, held: np.ndarray, seed: int) -> floors.Described | None:
+    """Return classical features of training (a sample of many) and held-out examples; None where the modality has none."""
+    rows = None
+    if len(train) > FLOOR_ITEMS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(train), FLOOR_ITEMS, replace=False))
+        train = train[rows]
     if isinstance(data.modality, FitsFloor):
-        return data.modality.fitted_floor([data.rows[i] for i in train], [data.rows[i] for i in held])
+        fitted, other, words = data.modality.fitted_floor([data.rows[i] for i in train], [data.rows[i] for i in held])
+        return floors.Described(train=fitted, held=other, words=words, rows=rows)
     if not isinstance(data.modality, DescribesItems):
-        return None, None, ""
+        return None
     store, describe = data.ingested.store, data.modality.floor_features
-    return describe([store[i] for i in train]), describe([store[i] for i in held]), data.modality.floor_words
+    described = [describe([store[i] for i in positions]) for positions in (train, held)]
+    return floors.Described(train=described[0], held=described[1], words=data.modality.floor_words, rows=rows)
