@@ -41,8 +41,7 @@ class Transformers:
         where, licence = _find(name, offline)
         config = _read_json(where / _CONFIG)
         if config.get("model_type") in _transformers_audio.FAMILIES:
-            preprocessor = _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
-            backbone = _transformers_audio.assemble(config, preprocessor, _tensors(where), str(where))
+            backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
         else:
             backbone = _transformers_text.load(config, where)
         assert backbone.report is not None
@@ -54,7 +53,11 @@ class Transformers:
         """Return the same architecture with fresh weights; `config` is that of a backbone that was loaded once."""
         if config is None:
             where, _ = _find(name, offline=True)
-            backbone = _transformers_text.fresh(_read_json(where / _CONFIG), where)
+            config = _read_json(where / _CONFIG)
+            if config.get("model_type") in _transformers_audio.FAMILIES:
+                backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
+            else:
+                backbone = _transformers_text.fresh(config, where)
         elif config.get("model_type") in _transformers_audio.FAMILIES:
             backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
         else:
@@ -138,6 +141,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error}). Fetch the model again.") from None
+
+
+def _preprocessor(where: Path) -> dict[str, Any]:
+    """Return the settings of a sound network's preprocessing; empty where there are none."""
+    return _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
 
 
 def _tensors(where: Path) -> dict[str, Tensor]:
