@@ -7,21 +7,29 @@ from typing import Any
 
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
-from pretune.errors import SettingError
+from pretune.errors import SettingError, did_you_mean
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
     """Print CSV, or return {"predictions": [...]} for --json."""
     prepare_environment()
-    if len(arguments.words) != 2 or arguments.settings:
+    if len(arguments.words) != 2:
         raise SettingError("name a run and what to predict, for example: pretune predict runs/photos-linear_probe-001 new_photos/")
+    settings = dict(word.split("=", 1) for word in arguments.settings)
+    for key in settings:
+        if key not in ("text", "path"):
+            raise SettingError(f"predict has no setting {key!r}. {did_you_mean(key, ('text', 'path'))}")
     from pretune import api
+    from pretune.cli.terminal import Terminal
+    from pretune.runner.reporter import Noted
 
-    rows = list(api.predict(*arguments.words))
+    said = Noted(Terminal())
+    run, inputs = arguments.words
+    rows = list(api.predict(run, inputs, text=settings.get("text"), path=settings.get("path"), reporter=said))
     bad = sum("error" in row for row in rows)
     if bad:
         print(f"{bad} of {len(rows)} inputs could not be read; their rows carry an error", file=sys.stderr)
     if arguments.json:
-        return {"run": arguments.words[0], "predictions": rows}
+        return {"run": run, "predictions": rows, "notes": said.notes}
     sys.stdout.write(api.predictions_csv(rows))
     return None

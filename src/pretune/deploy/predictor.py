@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pretune import backbones, config, registry
 from pretune.backbones import inference_copy
+from pretune.data.schema import Schema
 from pretune.errors import BadItem, DataError
 from pretune.modalities import Modality
 from pretune.models import Model
@@ -40,6 +41,7 @@ class Predictor:
         self.modality: Modality = self.backbone.modality
         self.task: Task = config.component("tasks", saved["task"], "task")
         self.targets = Targets.from_json(saved["targets"])
+        self.schema = _schema(folder, saved, self.targets)
         head: Head = config.component("heads", saved["head"], "head")
         model = Model(self.backbone, head, self.task.outputs(self.targets), saved["pooling"])
         load_by_name(model, load_file(run / saved["weights"]))
@@ -101,6 +103,8 @@ class Predictor:
             raw = row.text if row.path is None else _read(row.path)
             if raw is None:
                 raise BadItem("empty", "there is no content")
+            if isinstance(raw, tuple) and len(raw) != (self.schema.texts or len(raw)):
+                raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.texts}")
             return np.asarray(self.modality.view(self.modality.decode(raw).array, None, None))
         except BadItem as bad:
             return bad
@@ -109,6 +113,17 @@ class Predictor:
     def name(self) -> str:
         """Public name of the modality."""
         return registry.name_of(self.modality)
+
+
+def _schema(folder: RunDir, saved: dict[str, Any], targets: Targets) -> Schema:
+    """Return the columns of the training data; of a run that saved no schema, what its audit lists."""
+    if "schema" in saved:
+        return Schema.from_json(saved["schema"], targets.classes)
+    try:
+        columns = folder.read_json("audit.json").get("columns", {})
+    except (DataError, ValueError):
+        columns = {}
+    return Schema.from_columns(columns, targets.classes)
 
 
 def _read(path: Path | Cell) -> bytes:
