@@ -25,7 +25,6 @@ from pretune.training.optim import Optim
 from pretune.training.plan import Plan
 from pretune.training.schedule import Schedule
 
-
 runner: Any = importlib.import_module("pretune.runner.run")  # the package's `run` is its function
 
 
