@@ -264,7 +264,7 @@ def component(family: str, value: Any, where: str) -> Any:
         return value
     table = {"name": value} if isinstance(value, str) else dict(value)
     name = table.pop("name", None)
-    if name is None:
+    if not isinstance(name, str):
         raise SettingError(f"{where} needs a name, for example {where}={registry.names(family)[0]}")
     return build(registry.load(family, name), table, where)
 

@@ -15,6 +15,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from pretune.printable import printable
+
 REFUSALS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM))
 """Numbers of an OSError that say no more than that the disk is full or closed to us: nobody's fault."""
 
@@ -23,6 +25,10 @@ class PretuneError(Exception):
     """Base of everything pretune raises on purpose."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Return the message on one line, with what names of files and classes hide written out."""
+        return printable(super().__str__())
 
 
 class RequestError(PretuneError):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pretune import config
 from pretune.augmentations import Augmentation
+from pretune.backbones import modules_in, modules_of
 from pretune.config import Bytes, Duration, Flat, Member, Within
 from pretune.data.table import Columns
 from pretune.errors import SettingError
@@ -81,7 +82,9 @@ class Place:
     cache_size: Annotated[int | None, Bytes()] = None
     """How large that folder may grow; auto is half of what is free on its disk."""
     threads: Annotated[int | None, Within(1)] = None
-    """CPU threads for computing and decoding together; auto is all this process may use."""
+    """CPU threads for computing and decoding together; auto is OMP_NUM_THREADS where it is set, else all this process may use."""
+    trust: tuple[str, ...] = ()
+    """Modules of your own that a run given as run:PATH may import to build its network; given in the command, never in a TOML file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,7 @@ class Recipe:
     @classmethod
     def from_toml(cls, path: str | Path, *assignments: str) -> Recipe:
         """Return the recipe of a TOML file, with overrides; a relative `data` is relative to the working folder."""
-        tree = config.read_toml(Path(path))
+        tree = _from_file(Path(path), assignments)
         if "data" not in tree and not any(a.startswith("data=") for a in assignments):
             raise SettingError(f'{path}: says no data. Add a line such as: data = "photos/"')
         tree = config.override(tree, assignments)
@@ -164,10 +167,15 @@ def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) ->
 def identity_of(recipe: Any) -> str:
     """Return a hash of a recipe's settings but for where results go; `data` is the folder itself, however it was written."""
     tree = config.to_tree(recipe)
-    for key in ("out", "resume", "keep", "cache", "cache_size"):
+    for key in ("out", "resume", "keep", "cache", "cache_size", "trust"):
         tree["place"].pop(key)
     tree["data"] = str(Path(recipe.data).resolve())
     return config.digest(tree)
+
+
+def trusted(recipe: Any) -> set[str]:
+    """Return the modules of the person's own that a recipe names: those it trusts, and those that its networks are built by."""
+    return {*modules_of(recipe.place.trust), *modules_in(config.to_tree(recipe))}
 
 
 def assembled(data: str | None, recipe: Iterable[str], assignments: Iterable[str], example: str) -> tuple[str, dict[str, Any]]:
@@ -178,10 +186,30 @@ def assembled(data: str | None, recipe: Iterable[str], assignments: Iterable[str
     """
     tree: dict[str, Any] = {}
     for path in recipe:
-        tree |= config.read_toml(Path(path))
+        tree |= _from_file(Path(path), assignments)
     tree = config.override(tree, assignments)
     where = data if data is not None else tree.pop("data", None)
     tree.pop("data", None)
     if where is None:
         raise SettingError(f"no data given. {example}")
     return str(where), tree
+
+
+def _from_file(path: Path, assignments: Iterable[str]) -> dict[str, Any]:
+    """Return the tables of a recipe file, which may come from anybody: it chooses settings, but no code.
+
+    Raises:
+        SettingError: the file is no recipe, or it names a module that the command itself does not.
+    """
+    tree, words = config.read_toml(path), list(assignments)
+    place = tree.get("place")
+    if "trust" in tree or (isinstance(place, dict) and "trust" in place):
+        raise SettingError(f"{path} says trust=…, which a file cannot: write it in the command, where you know the module.")
+    given = config.override({}, words)
+    named = {*modules_in(given), *modules_of(given.get("trust", ()))}
+    for module in sorted(modules_in(config.override(tree, words)) - named):
+        raise SettingError(
+            f"{path} names {module}, Python code outside of pretune. A recipe file does not decide which code runs: "
+            f"where you know {module} and trust it, add trust={module} to this command."
+        )
+    return tree

@@ -3,9 +3,10 @@
 from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, TensorStage, load_matching
 from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
-from pretune.backbones._load import build, default, for_modality, fresh, load
+from pretune.backbones._load import build, default, for_modality, load
 from pretune.backbones._packages import PackageFile, PackageWeights
 from pretune.backbones._retokenize import retokenized
+from pretune.backbones._trust import modules_in, modules_of, require_trust, trusting
 
 __all__ = [
     "Backbone",
@@ -20,11 +21,14 @@ __all__ = [
     "build",
     "default",
     "for_modality",
-    "fresh",
     "inference_copy",
     "load",
     "load_matching",
+    "modules_in",
+    "modules_of",
     "read",
+    "require_trust",
     "retokenized",
     "save",
+    "trusting",
 ]

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from pretune import config, registry
-from pretune.backbones._base import Backbone, Builder, load_matching
+from pretune import config, registry, saved
+from pretune.backbones._base import Backbone, Builder, LoadReport, load_matching
 from pretune.backbones._load import build
-from pretune.errors import WeightsError
+from pretune.backbones._trust import require_trust
+from pretune.errors import SettingError, WeightsError
 from pretune.modalities import CarriesFiles
 
 BUILDER, WEIGHTS = "builder.json", "weights.safetensors"
@@ -46,42 +47,63 @@ def save(backbone: Backbone, folder: Path) -> None:
 def read(folder: Path) -> Backbone:
     """Return the backbone of a folder that `save` wrote.
 
-    Raises:
-        WeightsError: not such a folder, or its weights are cut off or do not fit.
-    """
-    from pretune.backbones._states import read_state
+    The folder may come from anybody: nothing in it is run, and it is built by a module of the person's own only where the
+    person has named that module (`trusting`).
 
+    Raises:
+        WeightsError: not such a folder, or a file of it is damaged.
+        SettingError: the network is built by a module that is not trusted.
+    """
     told = _read_builder(folder)
-    backbone = build(Builder(id=told["id"], settings=told["settings"]))
-    backbone.modality = _read_modality(folder, told)
-    backbone.pooling = told["pooling"]
-    if (backbone.layout, backbone.width) != (told["layout"], told["width"]):
+    path = folder / BUILDER
+    builder = Builder(id=_entry(told, "id", str, path), settings=_entry(told, "settings", dict, path))
+    if builder.id.startswith("run:"):
+        raise WeightsError(f"{path} names another run ({builder.id}). A run folder refers to its own files only.")
+    with saved.reading(path, SettingError):
+        require_trust(builder.id, path)
+    with saved.reading(path, WeightsError):
+        backbone = build(builder)
+        backbone.modality = _read_modality(folder, told)
+        backbone.pooling = _entry(told, "pooling", str, path)
+    if (backbone.layout, backbone.width) != (told.get("layout"), told.get("width")):
         raise WeightsError(
-            f"{folder}: {told['id']} now builds {backbone.layout} features of width {backbone.width}, but was saved with "
-            f"{told['layout']} of width {told['width']}. Install the library versions of the run (environment.json beside it)."
+            f"{folder}: {builder.id} now builds {backbone.layout} features of width {backbone.width}, but was saved with "
+            f"{told.get('layout')} of width {told.get('width')}. Install the library versions of the run (environment.json beside it)."
         )
-    state = read_state(folder / WEIGHTS)
-    backbone.report = load_matching(backbone.stages, state.tensors, source=state.source)
+    backbone.report = _fill(backbone, folder / WEIGHTS)
     backbone.classifier = None
     return backbone
 
 
 def _read_builder(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / BUILDER).read_text(encoding="utf-8"))
-    except OSError:
-        raise WeightsError(
-            f"{folder} is not a saved backbone: it has no {BUILDER}. Give a run folder of pretune, or its backbone/ folder."
-        ) from None
-    except ValueError as error:
-        raise WeightsError(f"{folder / BUILDER} is damaged ({error}). Take another run.") from None
+    if not (folder / BUILDER).exists():
+        raise WeightsError(f"{folder} is not a saved backbone: it has no {BUILDER}. Give a run folder of pretune, or its backbone/ folder.")
+    return saved.json_of(folder / BUILDER, dict, WeightsError)
+
+
+def _entry(told: dict[str, Any], key: str, kind: type, path: Path) -> Any:
+    return saved.field(told, key, kind, path, WeightsError)
 
 
 def _read_modality(folder: Path, told: dict[str, Any]) -> Any:
-    modality = config.component("modalities", told["modality"], "modality")
-    if not told["files"]:
+    """Return the preprocessing with its own files, whose names the modality knows and the folder does not choose."""
+    path = folder / BUILDER
+    modality = config.component("modalities", _entry(told, "modality", dict, path), "modality")
+    names = _entry(told, "files", list, path)
+    if not names:
         return modality
-    return modality.with_files({name: (folder / name).read_text(encoding="utf-8") for name in told["files"]})
+    files = {name: saved.text_of(saved.inside(folder, str(name), path), WeightsError) for name in names}
+    return modality.with_files(files)
+
+
+def _fill(backbone: Backbone, path: Path) -> LoadReport:
+    """Load the weights, every tensor of which must be there and be finite."""
+    from pretune.backbones._states import read_state
+
+    if not path.is_file():
+        raise saved.damaged(path, "it is not a file" if path.exists() else "the file is missing", WeightsError)
+    state = read_state(path)
+    return load_matching(backbone.stages, state.tensors, source=state.source)
 
 
 def _files(modality: Any) -> dict[str, str]:

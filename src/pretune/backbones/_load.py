@@ -13,7 +13,6 @@ from pretune import registry
 from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._packages import install_line, preferred
 from pretune.errors import SettingError, WeightsError, did_you_mean
-from pretune.modalities import CarriesFiles
 
 
 def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
@@ -25,7 +24,7 @@ def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Ba
         image_size: side of the square the network sees, in pixels; None for what the weights were trained with.
 
     Raises:
-        SettingError: unknown source, name or setting (nearest first).
+        SettingError: unknown source, name or setting (nearest first); a run would import a module that is not trusted (`trusting`).
         WeightsError: weights missing (says where to get them), corrupt or mismatched.
     """
     name, source, settings = _parse(id)
@@ -41,24 +40,6 @@ def build(builder: Builder) -> Backbone:
     image_size = settings.pop("image_size", None)
     backbone = _sized(lambda **size: source.build(name, **settings, **size), source.build, image_size)
     return _remember_size(backbone, image_size)
-
-
-def fresh(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
-    """Return the architecture that an id names, with randomly initialised weights and the preprocessing of its weights.
-
-    The weights need not be on this machine, and nothing is downloaded for them, except where the preprocessing lies beside
-    them: a run's, or a package's tokenizer.
-    """
-    settings = {} if image_size is None else {"image_size": image_size}
-    kind = id.partition(":")[0]
-    built = None if kind == "run" else build(Builder(id=id, settings=settings))
-    lacks_files = built is not None and kind == "package" and isinstance(built.modality, CarriesFiles) and not built.modality.files()
-    if built is not None and not lacks_files:
-        return built
-    loaded = load(id, offline=offline, image_size=image_size)
-    built = build(loaded.builder)
-    built.modality = loaded.modality
-    return built
 
 
 def default(modality: str) -> str:
@@ -92,11 +73,17 @@ def _parse(id: str) -> tuple[str, BackboneSource, dict[str, Any]]:
     if kind not in known or not colon or not name:
         as_name = f" For a network of that name write {known[0]}:{id}." if not colon else ""
         raise SettingError(f"backbone={id} is not SOURCE:NAME. {did_you_mean(kind, known)}{as_name}")
+    name, settings = split_settings(name)
+    source: BackboneSource = registry.load("backbones", kind)()
+    return name, source, settings
+
+
+def split_settings(name: str) -> tuple[str, dict[str, Any]]:
+    """Split 'name,key=value,…'."""
     settings: dict[str, Any] = {}
     while match := re.search(r",([A-Za-z_]\w*)=([^,]*)$", name):
         name, settings = name[: match.start()], {match[1]: _literal(match[2]), **settings}
-    source: BackboneSource = registry.load("backbones", kind)()
-    return name, source, settings
+    return name, settings
 
 
 def _literal(text: str) -> Any:

@@ -69,7 +69,7 @@ def _fresh(config: Mapping[str, Any]) -> Any:
 
     settings = {key: value for key, value in config.items() if key not in ("architectures", "torch_dtype", "dtype")}
     settings |= {"apply_spec_augment": False, "layerdrop": 0.0} if config["model_type"] in WAVEFORM else {}
-    return AutoModel.from_config(AutoConfig.for_model(**settings), attn_implementation="sdpa")
+    return AutoModel.from_config(AutoConfig.for_model(**settings), attn_implementation="sdpa", trust_remote_code=False)
 
 
 def _renamed(state: Mapping[str, Tensor], network: nn.Module, kind: str) -> dict[str, Tensor]:

@@ -67,7 +67,8 @@ def build(config: Mapping[str, Any], *, separator: int | None = None, max_tokens
         from pretune.backbones._transformers_cuts import cut
 
         settings = AutoConfig.for_model(**{k: v for k, v in config.items() if k not in _SAVED_WITH})
-        backbone = cut(_class_for(settings).from_config(settings, attn_implementation="sdpa"), Text(max_tokens=max_tokens))
+        network = _class_for(settings).from_config(settings, attn_implementation="sdpa", trust_remote_code=False)
+        backbone = cut(network, Text(max_tokens=max_tokens))
     backbone.builder = Builder(id="", settings={"config": dict(config), "separator": separator, "max_tokens": max_tokens})
     return backbone
 
@@ -128,10 +129,10 @@ def _converted(config: Mapping[str, Any], where: Path) -> str:
     from transformers import AutoTokenizer
 
     try:
-        made: Any = AutoTokenizer.from_pretrained(where, local_files_only=True)
+        made: Any = AutoTokenizer.from_pretrained(where, local_files_only=True, trust_remote_code=False)
         return made.backend_tokenizer.to_str()
     except (OSError, ValueError, AttributeError, ImportError) as error:
-        why = str(error).splitlines()[0][:160]
+        why = _reason(error)
         raise WeightsError(f"{where} has no {TOKENIZER_FILE}, and none could be made of what it has ({why}). Add the file.") from None
 
 
@@ -146,6 +147,13 @@ def _class_for(settings: Any) -> Any:
     return AutoModelForTextEncoding if both else AutoModel
 
 
+def _reason(error: Exception) -> str:
+    """Return what the library says is wrong, but not its advice to run code that comes with the weights."""
+    if "trust_remote_code" in str(error):
+        return "it is Python code that comes with the weights, which is never run"
+    return " ".join(str(error).split())[:200]
+
+
 def _pretrained(where: Path) -> tuple[Any, LoadReport]:
     """Load a network with `transformers`' own loader, refusing what it would only warn of."""
     import torch
@@ -155,12 +163,18 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what it would warn of is refused or told below
     try:
-        settings = AutoConfig.from_pretrained(where, local_files_only=True)
+        settings = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
         network, told = _class_for(settings).from_pretrained(
-            where, config=settings, local_files_only=True, output_loading_info=True, attn_implementation="sdpa", dtype=torch.float32
+            where,
+            config=settings,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        why = " ".join(str(error).split())[:200]
+        why = _reason(error)
         raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a language model?") from None
     missing = tuple(name for name in told["missing_keys"] if not name.startswith(_UNUSED))
     wrong = tuple(str(item) for item in told.get("mismatched_keys", ()))

@@ -48,7 +48,7 @@ class File:
             SettingError: no network is named, or it cannot be found.
             WeightsError: the file is not there, holds code, or does not fit the network.
         """
-        path, network = _split(name)
+        path, network = split_id(name)
         state = replace(read_state(Path(path).expanduser(), entry and str(entry)), id=f"file:{name}")
         backbone = _assemble(network, state, image_size, settings)
         backbone.builder = Builder(id=f"file:{name}", settings=backbone.builder.settings)
@@ -56,12 +56,12 @@ class File:
 
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the network with fresh weights; the file is not read."""
-        backbone = _assemble(_split(name)[1], None, image_size, settings)
+        backbone = _assemble(split_id(name)[1], None, image_size, settings)
         backbone.builder = Builder(id=f"file:{name}", settings=backbone.builder.settings)
         return backbone
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_id(name: str) -> tuple[str, str]:
     """Return path and network of 'PATH@NETWORK'; a network may itself hold an '@' (torchvision's choice of weights)."""
     sources = "|".join(registry.names("backbones"))
     match = re.fullmatch(rf"(.+?)@((?:{sources}):.+)", name) or re.fullmatch(r"(.+)@([\w.]+:\w+)", name)
@@ -112,18 +112,31 @@ def _load(backbone: Backbone, network: nn.Module, state: State | None) -> None:
 
 
 def _call(module: str, function: str, settings: dict[str, Any]) -> Any:
-    """Import the person's module, from the current folder too, and call its function."""
+    """Call a function of the person's module."""
+    make = imported(module, function)
+    try:
+        return make(**settings)
+    except AttributeError as error:
+        raise SettingError(f"{module}:{function}: {error}.") from None
+    except TypeError as error:
+        raise SettingError(f"{module}:{function} does not take these settings: {error}.") from None
+
+
+def imported(module: str, function: str) -> Any:
+    """Import the person's module, from the current folder too, and return its function.
+
+    Raises:
+        SettingError: there is no such module, or it has no such function.
+    """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), function)(**settings)
+        return getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         where = f"Start pretune in the folder of {module}.py, or install it."
         raise SettingError(f"{module}:{function}: cannot import {error.name!r}. {where}") from None
     except AttributeError as error:
         raise SettingError(f"{module}:{function}: {error}.") from None
-    except TypeError as error:
-        raise SettingError(f"{module}:{function} does not take these settings: {error}.") from None
 
 
 def _preprocessing(network: nn.Module, image_size: int | None, what: str) -> Image:

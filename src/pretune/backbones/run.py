@@ -27,10 +27,11 @@ class Run:
 
         Raises:
             WeightsError: no run is there, or its backbone does not fit.
+            SettingError: it is built by a module that this command does not trust.
         """
         path = Path(name).expanduser()
-        folder = path if (path / BUILDER).is_file() else path / "backbone"
-        if not (folder / BUILDER).is_file():
+        folder = path if (path / BUILDER).exists() else path / "backbone"
+        if not (folder / BUILDER).exists():
             known = self.names()
             there = f" Runs here: {', '.join(known[:12])}." if known else ""
             raise WeightsError(f"run:{name} is not a run folder with a backbone: {folder / BUILDER} does not exist.{there}")

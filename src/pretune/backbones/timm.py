@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -140,6 +141,9 @@ def _shape(tensors: dict[str, Tensor], name: str) -> torch.Size | None:
 def _made(network: str, settings: dict[str, Any], **given: Any) -> torch.nn.Module:
     import timm
 
+    reserved = inspect.signature(timm.create_model).parameters.keys() & settings  # files, addresses, and what is chosen here
+    if reserved:
+        raise SettingError(f"timm:{network} does not take {', '.join(sorted(reserved))}: weights are named by the backbone itself.")
     try:
         return timm.create_model(network, **given, **settings)
     except TypeError as error:

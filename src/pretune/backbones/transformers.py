@@ -40,8 +40,10 @@ class Transformers:
         """Return the backbone with its weights and tokenizer, downloading them if they are not on this machine."""
         where, licence = _find(name, offline)
         config = _read_json(where / _CONFIG)
+        _refuse_code(config, where)
         if config.get("model_type") in _transformers_audio.FAMILIES:
-            backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
+            preprocessor = _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
+            backbone = _transformers_audio.assemble(config, preprocessor, _tensors(where), str(where))
         else:
             backbone = _transformers_text.load(config, where)
         assert backbone.report is not None
@@ -51,13 +53,13 @@ class Transformers:
 
     def build(self, name: str, *, config: Mapping[str, Any] | None = None, **settings: Any) -> Backbone:
         """Return the same architecture with fresh weights; `config` is that of a backbone that was loaded once."""
+        if config is not None:
+            _refuse_code(config, name)
         if config is None:
             where, _ = _find(name, offline=True)
             config = _read_json(where / _CONFIG)
-            if config.get("model_type") in _transformers_audio.FAMILIES:
-                backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
-            else:
-                backbone = _transformers_text.fresh(config, where)
+            _refuse_code(config, where)
+            backbone = _transformers_text.fresh(config, where)
         elif config.get("model_type") in _transformers_audio.FAMILIES:
             backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
         else:
@@ -136,6 +138,23 @@ def _download(name: str) -> tuple[Path, str | None]:
 # --- reading -------------------------------------------------------------------------------------
 
 
+def _refuse_code(config: Mapping[str, Any], where: Path | str) -> None:
+    """Refuse a network that exists only as Python files beside its weights, or that would fetch another one.
+
+    Raises:
+        WeightsError: says what the folder would run.
+    """
+    kind, code = config.get("model_type"), config.get("auto_map")
+    if code and not _is_known(kind):
+        named = ", ".join(sorted(map(str, code.values()))) if isinstance(code, Mapping) else str(code)
+        raise WeightsError(
+            f"transformers:{where}: the network {kind!r} is Python code that comes with the weights ({named}). Such code is never run. "
+            "Take a network that transformers itself has, or write it as a module of your own: backbone=file:WEIGHTS@my_module:make_model."
+        )
+    if config.get("use_pretrained_backbone") or config.get("use_timm_backbone"):
+        raise WeightsError(f"transformers:{where}: its config.json asks for another network to be downloaded. Name that network yourself.")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -143,9 +162,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} cannot be read ({error}). Fetch the model again.") from None
 
 
-def _preprocessor(where: Path) -> dict[str, Any]:
-    """Return the settings of a sound network's preprocessing; empty where there are none."""
-    return _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
+def _is_known(kind: Any) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return isinstance(kind, str) and kind in CONFIG_MAPPING
 
 
 def _tensors(where: Path) -> dict[str, Tensor]:

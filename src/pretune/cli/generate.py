@@ -28,11 +28,12 @@ def main(arguments: Arguments) -> dict[str, Any]:
     if "prompt" in settings and len(arguments.words) == 2:
         raise SettingError("the prompt is given twice: as a word, and as prompt=…")
     out, keeps = Path(settings.get("out", "generated")), settings.pop("out", None) is not None
+    trust = settings.pop("trust", ())
     run, prompt = arguments.words[0], (arguments.words[1:] or [settings.pop("prompt", "")])[0]
     from pretune import api
 
     made = []
-    for number, sample in enumerate(api.generate(run, prompt, **settings)):
+    for number, sample in enumerate(api.generate(run, prompt, trust=trust, **settings)):
         if sample.note and not number:
             print(f"! {sample.note}", file=sys.stderr)
         told: dict[str, Any] = {} if sample.text is None else {"text": sample.text}
@@ -55,7 +56,7 @@ def _refuse_unknown(arguments: Arguments) -> None:
     """Refuse a setting that there is not; it may have been meant as the prompt."""
     from pretune.objectives._sampling import Wanted
 
-    known = [*config.keys(Wanted), "out"]
+    known = [*config.keys(Wanted), "out", "trust"]
     for word in arguments.settings:
         key = word.partition("=")[0]
         if key not in known:

@@ -21,11 +21,18 @@ def pretraining_page() -> str:
     return _page(Pretraining)
 
 
+_BESIDE = f"""
+  {"out=generated":<32} path
+      Folder of the sounds or pictures; where it is named, of texts too.
+  {"trust=":<32} module
+      Modules of your own that the run's network may be built by."""
+
+
 def generating_page() -> str:
     """Return every setting of generating with type, default and meaning."""
     from pretune.objectives._sampling import Wanted
 
-    return f"{_page(Wanted)}\n  {'out=generated':<32} path\n      Folder of the sounds or pictures; where it is named, of texts too."
+    return _page(Wanted) + _BESIDE
 
 
 def _page(recipe: type) -> str:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
-from pretune import backbones, registry
-from pretune.errors import RequestError, WeightsError
+from pretune import backbones, registry, saved
+from pretune.errors import RequestError
 from pretune.objectives import PretextLearner
 from pretune.objectives._labels import tell_classes
 from pretune.objectives._sampling import Sample, Wanted
-from pretune.runner.pretrained import objective_of
+from pretune.runner.pretrained import MODEL, objective_of
 
 
 class Generator:
     """Reads a run folder once; `generate` may be called many times."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, *, trust: Collection[str] = ()) -> None:
         """Load the run.
 
+        Args:
+            run: its folder, which may come from anybody.
+            trust: modules of the person's own that the run's network may be built by.
+
         Raises:
-            RequestError: no pretraining run is there, or its objective does not write.
+            RequestError: no pretraining run is there, a file of it is damaged, or its objective does not write.
             WeightsError: its weights are damaged.
+            SettingError: its network is built by a module that is not trusted.
         """
-        self.learner = read_learner(run)
+        with backbones.trusting(trust):
+            self.learner = read_learner(run)
         if not hasattr(self.learner, "generate"):
             kind = registry.name_of(objective_of(run))
             raise RequestError(
@@ -43,16 +47,20 @@ def read_learner(run: Path) -> PretextLearner:
     """Return the learner of a finished pretraining run, in eval mode.
 
     Raises:
-        RequestError: the folder holds no such run.
+        RequestError: the folder holds no such run, or a file of it is damaged.
         WeightsError: its weights do not fit.
+        SettingError: its network is built by a module that is not trusted.
     """
     objective = objective_of(run)
-    told: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
-    learner: PretextLearner = objective.learner(backbones.load(f"run:{run}"))
-    tell_classes(learner, tuple(told["classes"]))
-    state = load_file(run / told["weights"])
-    missing, unexpected = learner.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.startswith("backbone.")]
-    if missing or unexpected:
-        raise WeightsError(f"{run / told['weights']} does not fit {told['objective']}: missing {missing}, unexpected {unexpected}.")
+    path = run / MODEL
+    told = saved.json_of(path)
+    classes, weights = saved.field(told, "classes", list, path), saved.field(told, "weights", str, path)
+    if not all(isinstance(name, str) for name in classes):
+        raise saved.damaged(path, "its classes are not names")
+    backbone = backbones.load(f"run:{run}")
+    with saved.reading(path):
+        learner: PretextLearner = objective.learner(backbone)
+        tell_classes(learner, tuple(classes))
+    beside = {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith("backbone.")}
+    saved.load_exactly(beside, saved.inside(run, weights, path))
     return learner.eval()

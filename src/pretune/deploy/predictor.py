@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,54 +10,72 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
-from pretune import backbones, config, registry
+from pretune import backbones, registry, saved
 from pretune.backbones import inference_copy
-from pretune.data.schema import Schema
-from pretune.errors import BadItem, DataError
+from pretune.deploy import _saved_model
+from pretune.errors import BadItem, DataError, WeightsError
 from pretune.modalities import Modality
 from pretune.models import Model
-from pretune.models.heads import Head
-from pretune.tasks import Targets, Task
-from pretune.training.checkpoint import load_by_name
+from pretune.models.model import HEAD
 from pretune.training.device import Device
-from pretune.training.plan import Precision
-from pretune.training.run_dir import RunDir
 from pretune.training.step import autocast
 from pretune.types import Cell, Features, Row
 
 BATCH = 32
+NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (NaN or infinity), which predicts nothing")
 
 
 class Predictor:
-    """Predicts with a finished run; uses nothing but its folder."""
+    """Predicts with a finished run; uses nothing but its folder, which may come from anybody."""
 
-    def __init__(self, run: Path, device: torch.device | None = None) -> None:
-        folder = RunDir(run)
-        saved = folder.read_json("model.json")
+    def __init__(self, run: Path, device: torch.device | None = None, *, trust: Collection[str] = ()) -> None:
+        """Load the run.
+
+        Args:
+            run: its folder.
+            device: where outputs are computed; the processor by default.
+            trust: modules of the person's own that the run's network may be built by.
+
+        Raises:
+            DataError: no finished run is there, or a file of it is damaged.
+            WeightsError: its weights are damaged or do not fit.
+            SettingError: its network is built by a module that is not trusted.
+        """
+        told = _saved_model.read(run)
+        self.run = run
         self.device = device or Device(device=torch.device("cpu")).device
-        self.backbone = backbones.read(run / "backbone")
+        with backbones.trusting(trust):
+            self.backbone = backbones.read(run / "backbone")
         self.modality: Modality = self.backbone.modality
-        self.task: Task = config.component("tasks", saved["task"], "task")
-        self.targets = Targets.from_json(saved["targets"])
-        self.schema = _schema(folder, saved, self.targets)
-        head: Head = config.component("heads", saved["head"], "head")
-        model = Model(self.backbone, head, self.task.outputs(self.targets), saved["pooling"])
-        load_by_name(model, load_file(run / saved["weights"]))
+        self.task, self.targets = told.task, told.targets
+        path = run / _saved_model.MODEL
+        with saved.reading(path):
+            model = Model(self.backbone, told.head, self.task.outputs(self.targets), told.pooling)
+        if not 0 <= told.frozen < len(model.names):
+            raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
+        head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
+        saved.load_exactly(head, told.weights)
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self._rest = Precision(**saved["precision"])
-        self._start = int(saved["frozen"])
+        self._rest = told.precision
+        self._start = told.frozen
         names = model.names[: self._start]
-        self._prefix = inference_copy([model.stages[n] for n in names], saved["forward"]["bfloat16"]).to(self.device) if names else None
+        self._prefix = inference_copy([model.stages[n] for n in names], told.forward.bfloat16).to(self.device) if names else None
 
     @torch.inference_mode()
     def outputs(self, features: Features) -> torch.Tensor:
-        """Return raw outputs (B, …) of a collated batch, computed as they were when the run was scored."""
-        if self._prefix is not None:
-            features = self._prefix(features)
-        with autocast(self._rest, self.device):
-            return self.model(features, self._start).float().cpu()
+        """Return raw outputs (B, …) of a collated batch, computed as they were when the run was scored.
+
+        Raises:
+            WeightsError: the preprocessing gives what the network has no place for.
+        """
+        try:
+            if self._prefix is not None:
+                features = self._prefix(features)
+            with autocast(self._rest, self.device):
+                return self.model(features, self._start).float().cpu()
+        except IndexError:
+            raise WeightsError(f"{self.run} is damaged: its tokenizer and its weights do not belong together.") from None
 
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
         """Yield one dictionary per row, in order: id, prediction, confidence, probabilities; or id and error.
@@ -84,8 +102,11 @@ class Predictor:
                 kept = [(begin + i, v) for i, v in enumerate(views) if not isinstance(v, BadItem)]
                 bad += [(begin + i, v) for i, v in enumerate(views) if isinstance(v, BadItem)]
                 if kept:
-                    raw.append(self.outputs(self.modality.collate([v for _, v in kept])))
-                    good += [i for i, _ in kept]
+                    out = self.outputs(self.modality.collate([v for _, v in kept]))
+                    usable = _finite(out)
+                    raw.append(out[usable])
+                    good += [i for (i, _), yes in zip(kept, usable, strict=True) if yes]
+                    bad += [(i, NOT_FINITE) for (i, _), yes in zip(kept, usable, strict=True) if not yes]
         if not good:
             raise DataError(
                 f"none of the {len(rows)} {self.modality.unit}s could be read. First: {rows[bad[0][0]].id}: {bad[0][1]}"
@@ -96,15 +117,15 @@ class Predictor:
 
     def _describe(self, views: list[NDArray[Any]]) -> list[dict[str, Any]]:
         raw = self.outputs(self.modality.collate(views))
-        return self.task.describe(self.task.decode(raw, self.targets), self.targets)
+        usable = _finite(raw)
+        told = iter(self.task.describe(self.task.decode(raw[usable], self.targets), self.targets) if usable.any() else [])
+        return [next(told) if yes else {"error": str(NOT_FINITE)} for yes in usable]
 
     def _view(self, row: Row) -> NDArray[Any] | BadItem:
         try:
             raw = row.text if row.path is None else _read(row.path)
             if raw is None:
                 raise BadItem("empty", "there is no content")
-            if isinstance(raw, tuple) and len(raw) != (self.schema.texts or len(raw)):
-                raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.texts}")
             return np.asarray(self.modality.view(self.modality.decode(raw).array, None, None))
         except BadItem as bad:
             return bad
@@ -115,15 +136,9 @@ class Predictor:
         return registry.name_of(self.modality)
 
 
-def _schema(folder: RunDir, saved: dict[str, Any], targets: Targets) -> Schema:
-    """Return the columns of the training data; of a run that saved no schema, what its audit lists."""
-    if "schema" in saved:
-        return Schema.from_json(saved["schema"], targets.classes)
-    try:
-        columns = folder.read_json("audit.json").get("columns", {})
-    except (DataError, ValueError):
-        columns = {}
-    return Schema.from_columns(columns, targets.classes)
+def _finite(raw: torch.Tensor) -> torch.Tensor:
+    """Return which rows (B,) of outputs are finite numbers."""
+    return torch.isfinite(raw).flatten(1).all(1)
 
 
 def _read(path: Path | Cell) -> bytes:

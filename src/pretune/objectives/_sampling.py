@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.config import Within
+from pretune.errors import WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,13 @@ class Sample:
 
 
 def drawn(logits_BV: Tensor, wanted: Wanted, generator: torch.Generator) -> Tensor:
-    """Return one index a row, (B,)."""
+    """Return one index a row, (B,).
+
+    Raises:
+        WeightsError: a logit is not a number.
+    """
+    if logits_BV.isnan().any():
+        raise WeightsError("the model's outputs are not numbers (NaN): nothing can be made with these weights. Train it again.")
     if wanted.temperature == 0:
         return logits_BV.argmax(-1)
     logits_BV = logits_BV.float() / wanted.temperature

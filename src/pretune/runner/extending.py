@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretune import config
+from pretune import backbones, config, saved
 from pretune.errors import RequestError, SettingError
 from pretune.objectives import Objective
 from pretune.pretraining import Pretraining
@@ -29,7 +29,7 @@ class Before:
     fresh: bool
     """Whether it began with fresh weights."""
     tree: dict[str, Any]
-    """Its recipe."""
+    """The sections of its recipe that are compared."""
 
     def differing(self, recipe: Pretraining) -> list[str]:
         """Return a sentence for every setting of training that is not the run's; all of them are free to change."""
@@ -54,13 +54,19 @@ def read(recipe: Pretraining) -> Before:
     run = Path(str(recipe.extend))
     try:
         told = RunDir(run).read_json("recipe.json")
-        objective: Objective = config.component("objectives", told["resolved"]["objective"], "objective")
-        optim = config.build(Optim, told["resolved"]["optim"], "optim")
-    except (OSError, KeyError):
+        resolved = told["resolved"]
+        given, optimizer, fresh = resolved["objective"], resolved["optim"], bool(resolved["fresh"])
+    except (OSError, KeyError, TypeError):
         raise RequestError(f"{run} cannot be extended: it is no pretraining run. Known runs: pretune runs") from None
+    path = run / "recipe.json"
+    backbones.require_trust(given, path)  # a teacher is a network too
+    with saved.reading(path):
+        objective: Objective = config.component("objectives", saved.field(resolved, "objective", dict, path), "objective")
+        optim = config.build(Optim, optimizer, "optim")
+        tree = {section: dict(told["recipe"][section]) for section in _SECTIONS}
     if not (run / "checkpoints" / STABLE).exists():
         raise RequestError(f"{run} cannot be extended: it keeps no stable state (its schedule was not wsd, or it was not finished).")
-    before = Before(run=run, objective=objective, optim=optim, fresh=told["resolved"]["fresh"], tree=told["recipe"])
+    before = Before(run=run, objective=objective, optim=optim, fresh=fresh, tree=tree)
     instead = f"or begin anew from its network: backbone=run:{run}"
     if recipe.objective not in (None, objective):
         raise SettingError(f"extend goes on with what {run} was learning ({_shown(objective)}); leave objective out, {instead}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
-from pretune import backbones, config
+from pretune import backbones, config, saved
 from pretune.errors import RequestError
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.runner.material import Material
@@ -18,6 +17,7 @@ from pretune.training.loop import Surroundings
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
 
+MODEL = "model.json"
 FLOOR = "floor_"
 """What a learner logs under names that begin so are floors of the held-out part."""
 
@@ -40,7 +40,7 @@ def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, 
     beside = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items() if not k.startswith("backbone.")}
     write_atomic(folder.path / "weights" / "last.safetensors", save(beside))
     folder.write_json(
-        "model.json",
+        MODEL,
         {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(material.classes)},
     )
 
@@ -49,13 +49,17 @@ def objective_of(run: Path) -> Objective:
     """Return the objective of a finished pretraining run.
 
     Raises:
-        RequestError: the folder holds no such run.
+        RequestError: the folder holds no such run, or its model.json is damaged.
+        SettingError: it learned from a network that is built by a module which is not trusted.
     """
-    try:
-        told: dict[str, Any] = json.loads((run / "model.json").read_text(encoding="utf-8"))
-        return config.component("objectives", told["objective"], "objective")
-    except (OSError, KeyError):
-        raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs") from None
+    path = run / MODEL
+    told = saved.json_of(path) if path.exists() else {}
+    if "objective" not in told:
+        raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs")
+    objective = saved.field(told, "objective", dict, path)
+    backbones.require_trust(objective, path)  # a teacher is a network too
+    with saved.reading(path):
+        return config.component("objectives", objective, "objective")
 
 
 def settle_floors(material: Material, held: dict[str, float]) -> dict[str, float]:

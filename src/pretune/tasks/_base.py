@@ -34,8 +34,20 @@ class Targets:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Targets:
-        """Return the space that a run saved."""
-        return cls(classes=tuple(saved["classes"]), mean=saved["mean"], deviation=saved["deviation"], thresholds=tuple(saved["thresholds"]))
+        """Return the space that a run saved.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        classes, thresholds = saved["classes"], saved["thresholds"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+            raise ValueError("classes must be a list of names that differ")
+        if not isinstance(thresholds, list) or len(thresholds) not in (0, len(classes)):
+            raise ValueError(f"there must be one threshold for each of the {len(classes)} classes, or none")
+        numbers = [float(value) for value in (saved["mean"], saved["deviation"], *thresholds)]
+        if not np.isfinite(numbers).all() or numbers[1] <= 0:
+            raise ValueError("mean, deviation and thresholds must be finite numbers, and the deviation above 0")
+        return cls(classes=tuple(classes), mean=numbers[0], deviation=numbers[1], thresholds=tuple(numbers[2:]))
 
     def restore(self, encoded: NDArray[Any]) -> NDArray[Any]:
         """Return encoded targets as metrics take them: numbers in the user's units, classes as they are."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from pretune import saved
 from pretune.errors import DataError
 from pretune.types import LedgerEntry
 
@@ -93,16 +94,15 @@ class RunDir:
         text = json.dumps(_finite(value), indent=1, ensure_ascii=False, default=str)
         write_atomic(self.path / name, text.encode())
 
-    def read_json(self, name: str) -> Any:
-        """Return a JSON file's value.
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the object that a JSON file holds.
 
         Raises:
-            DataError: the file is missing: this is not a run folder, or the run did not get so far.
+            DataError: the file is missing: this is not a run folder, or the run did not get so far; or it is damaged.
         """
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except OSError:
-            raise DataError(f"{self.path} is not a finished run: it has no {name}. Known runs: pretune runs.") from None
+        if not (self.path / name).exists():
+            raise DataError(f"{self.path} is not a finished run: it has no {name}. Known runs: pretune runs.")
+        return saved.json_of(self.path / name)
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """Write a CSV with a header; names with commas, quotes and newlines come back as they were."""

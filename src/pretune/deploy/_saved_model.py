@@ -1,0 +1,72 @@
+"""model.json of a finished fine-tuning: the task, its targets, the head, and how outputs are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pretune import config, saved
+from pretune.errors import DataError
+from pretune.models.heads import Head
+from pretune.printable import shell_word
+from pretune.tasks import Targets, Task
+from pretune.training.plan import Precision
+
+MODEL = "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """What is needed beside the backbone to build the model that was scored."""
+
+    task: Task
+    targets: Targets
+    head: Head
+    pooling: str
+    weights: Path
+    """File of the head's tensors, inside the run folder."""
+    precision: Precision
+    forward: Precision
+    """How the frozen stages are computed."""
+    frozen: int
+    """Number of leading stages that were frozen."""
+
+
+def read(run: Path) -> SavedModel:
+    """Return what a run saved of its model.
+
+    Raises:
+        DataError: the run is not finished, is one of pretraining, or its model.json is damaged.
+    """
+    path = run / MODEL
+    if not path.exists():
+        raise DataError(f"{run} is not a finished run: it has no {MODEL}. Known runs: pretune runs.")
+    told = saved.json_of(path)
+    if "objective" in told and "task" not in told:
+        raise DataError(
+            f"{run} is a pretraining run: it has a backbone and no task to predict. "
+            f"Fine-tune it first: pretune finetune DATA backbone={shell_word(f'run:{run}')}"
+        )
+    targets, weights = _entry(told, "targets", dict, path), _entry(told, "weights", str, path)
+    with saved.reading(path):
+        return SavedModel(
+            task=config.component("tasks", _entry(told, "task", dict, path), "task"),
+            targets=Targets.from_json(targets),
+            head=config.component("heads", _entry(told, "head", dict, path), "head"),
+            pooling=_entry(told, "pooling", str, path),
+            weights=saved.inside(run, weights, path),
+            precision=_precision(told, "precision", path),
+            forward=_precision(told, "forward", path),
+            frozen=_entry(told, "frozen", int, path),
+        )
+
+
+def _precision(told: dict[str, Any], key: str, path: Path) -> Precision:
+    tree = _entry(told, key, dict, path)
+    _entry(tree, "bfloat16", bool, path)
+    return Precision(**tree)
+
+
+def _entry(told: dict[str, Any], key: str, kind: type, path: Path) -> Any:
+    return saved.field(told, key, kind, path)
