@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pretune.data import documents, sources
+from pretune.data.detection import existing
 from pretune.data.documents import Piece
 from pretune.data.parts import part_of_file, part_of_folder
 from pretune.data.resemblance import HeldTexts
@@ -144,8 +145,7 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldT
     Raises:
         DataError: nothing here is text.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Name a text file, or a folder of text files.")
+    path = existing(path)
     corpus = Corpus(root=path, read=lambda: iter(()), held_share=held, seed=seed)
     open_pieces = _opened(path, columns, corpus)
     corpus.read = open_pieces if exclude is None else functools.partial(sifted, open_pieces, exclude, corpus.left)
@@ -220,6 +220,7 @@ def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     if not streams or _has_classes(path, columns, streams):
         return _labelled(path, columns, corpus)
     corpus.ledger += tree.ledger("text")
+    corpus.said += tree.said()
     corpus.said += _unread(tree.files, wanted, streams)
     readers = [_member(tree.path(file), columns, corpus) for file in _learned_from(streams, corpus)]
     found = [reader for reader in readers if reader is not None]

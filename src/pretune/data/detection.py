@@ -9,8 +9,9 @@ from pretune.data import arrow, shards
 from pretune.data.columns import choose_files
 from pretune.data.parts import part_of_folder
 from pretune.data.records import is_manifest
+from pretune.data.special import archive_of, refuse_special, unpacking
 from pretune.data.table import Columns
-from pretune.data.tree import File, Tree
+from pretune.data.tree import File, Tree, readable
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.modalities._formats import ending, file_kinds, kinds
 
@@ -20,18 +21,26 @@ _NOT_TABLES = frozenset(
 
 
 def existing(path: Path) -> Path:
-    """Return a path that exists, '~' filled in.
+    """Return a path that exists and holds data, '~' filled in.
 
     Raises:
-        DataError: it does not; the nearest names there are first.
+        DataError: it does not, and the nearest names there are first; or it is a pipe, a device or an archive.
     """
     path = Path(path).expanduser()
-    if path.exists():
+    if _exists(path):
+        refuse_special(path)
         return path
     parent = path.parent
     names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
     hint = f" {did_you_mean(path.name, names)}" if names else f" There is no folder {parent} either."
     raise DataError(f"{path} does not exist.{hint}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a folder above it may not be entered, or the name is too long
+        raise DataError(f"{str(path)[:200]} cannot be reached: {error.strerror}.") from None
 
 
 def check_modality(modality: str | None) -> None:
@@ -81,6 +90,12 @@ def nothing_found(tree: Tree, modality: str | None) -> DataError:
     there = Counter(ending(file.parts[-1]) or "no ending" for file in tree.files)
     seen = f" It holds {', '.join(f'{n} {kind}' for kind, n in there.most_common(5))}." if there else " It holds no files."
     found = f"no {' and no '.join(kind.noun for kind in wanted)} found under {tree.root}"
+    archives = [tree.path(file) for file in tree.files if archive_of(tree.path(file))]
+    if archives:
+        seen += f" Archives are not read; unpack it first: {unpacking(archives[0], archive_of(archives[0]) or '')}."
+    seen += "".join(f" {line[0].upper()}{line[1:]}" for line in tree.said())
+    if tree.closed:
+        seen += f" {len(tree.closed)} folder(s) cannot be read: {', '.join(readable(parts) or '.' for parts in tree.closed[:3])}."
     return DataError(f"{found}, nor a manifest that lists any.{seen} Accepted are {accepted}; manifests: .csv .tsv .json .jsonl .parquet.")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretune.data.records import is_manifest
+from pretune.data.special import kind_of
 from pretune.data.tree import Tree, readable
 from pretune.modalities._formats import ending
 
@@ -86,8 +87,16 @@ class Locator:
             only_ending = posixpath.splitext(near[0])[0] == plain
             words = "" if only_ending else f"names {value}; the file is called {near[0]}"
             return Located(id=readable(near), path=self.root / near[0], reason="" if only_ending else "other_spelling", words=words)
-        words = f"names {value}, which does not exist" if not near else f"names {value}, which may be any of {', '.join(near[:3])}"
+        words = f"names {value}, which {self._absent(plain)}" if not near else f"names {value}, which may be any of {', '.join(near[:3])}"
         return Located(id=value, reason="missing_file", words=words)
+
+    def _absent(self, plain: str) -> str:
+        """Return why a name stands for no file."""
+        try:
+            mode = os.stat(self.root / plain).st_mode
+        except (OSError, ValueError):
+            return "does not exist"
+        return f"is {kind_of(mode) or 'a folder'}, not a file"
 
     def _plain(self, value: str) -> str | None:
         """Return the path relative to the root with '/', None where it leads outside."""

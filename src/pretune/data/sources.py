@@ -15,13 +15,12 @@ from pretune.data.folders import Layout
 from pretune.data.records import ARROW, is_manifest, read_records
 from pretune.data.table import Columns, Table
 from pretune.data.targets import check_task
-from pretune.data.tree import File, Tree, walk
+from pretune.data.tree import File, Tree, modality_by_content, walk
 from pretune.errors import DataError, MissingExtra, SettingError
 from pretune.modalities._encodings import damaged
-from pretune.modalities._formats import ending, file_kinds, kinds, modality_of
+from pretune.modalities._formats import ending, file_kinds, kinds
 from pretune.types import LedgerEntry, Row
 
-_ARCHIVES = frozenset((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"))
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
 _FOUND = Columns()
 
@@ -102,10 +101,10 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
     unlabelled = replace(columns, label=None)
     if path.is_dir():
         return _unlabelled_folder(path, modality, unlabelled)
-    if modality_of(path.name) == modality and modality != "text":
+    if modality_by_content(path) == modality and modality != "text":
         row = Row(id=path.name, path=path)
         return Table(rows=[row], modality=modality, task=None, root=path.parent, layout="one file", inputs=[row.id])
-    if modality == "text" and modality_of(path.name) == "text":
+    if modality == "text" and modality_by_content(path) == "text":
         return _lines_of(path)
     records = read_records(path, named_columns(columns))
     return manifests.build(
@@ -128,7 +127,7 @@ def modality_at(path: Path, columns: Columns = _FOUND) -> str:
     if ending(path.name) in ARROW and (inside := choose_files(found := arrow.files_inside(path), columns, None)):
         return found[inside[0]]
     if not is_manifest(path.name) or ending(path.name) in (".jsonl", ".parquet"):
-        return modality_of(path.name) or "text"
+        return modality_by_content(path) or "text"
     try:
         return read(path, columns, learn=False).modality
     except DataError:
@@ -140,11 +139,9 @@ def modality_at(path: Path, columns: Columns = _FOUND) -> str:
 
 def _read_file(path: Path, columns: Columns, task: str | None, modality: str | None) -> Table:
     kind = ending(path.name)
-    if kind in _ARCHIVES:
-        raise DataError(f"{path} is an archive. Unpack it and give the folder.")
     if kind in _SHEETS:
         raise DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that.")
-    if modality_of(path.name) in file_kinds():
+    if modality_by_content(path) in file_kinds():
         raise DataError(f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels.")
     records = read_records(path, named_columns(columns))
     if len(records.columns) == 1 and not columns.label:
@@ -234,6 +231,7 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
     if parts is not None:
         table = _build(parts, tree, columns, task, modality)
         left = [file.id for file in found if file not in shards.meant(found)]
+        table.said += tree.said()
         table.said += [f"not used, as their names say no part: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
@@ -244,6 +242,7 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
             f"{tree.root} holds several manifests ({names}) and it is not clear which is meant. "
             f"Name one, for example {tree.path(found[0])}."
         )
+    usable[0].said += tree.said()
     return usable[0]
 
 

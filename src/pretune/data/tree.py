@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pretune.modalities._formats import is_junk, modality_of
+from pretune.data.special import is_kernels, kind_of
+from pretune.modalities._formats import ending, is_junk, modality_of, modality_of_bytes
 from pretune.types import LedgerEntry
 
 Parts = tuple[str, ...]
+
+_START = 4096
+"""Bytes that tell what a file without a file extension is."""
+_ABOUT = frozenset(
+    (
+        "readme",
+        "license",
+        "licence",
+        "copying",
+        "notice",
+        "authors",
+        "contributors",
+        "changelog",
+        "changes",
+        "makefile",
+        "dockerfile",
+        "version",
+    )
+)
+"""Names, lower-case, of text files without a file extension that are about the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +60,13 @@ class Tree:
     """Sorted by path."""
     folders: set[Parts] = field(default_factory=set)
     broken: list[Parts] = field(default_factory=list)
-    """Links that lead nowhere."""
+    """Links that lead nowhere, or in a circle."""
+    special: list[tuple[Parts, str]] = field(default_factory=list)
+    """Pipes, sockets and devices, and what each is."""
+    outside: list[Parts] = field(default_factory=list)
+    """Folder links that lead out of the root and were followed."""
+    kernels: list[Parts] = field(default_factory=list)
+    """Folders of the kernel's file systems, which are not read."""
     not_followed: list[Parts] = field(default_factory=list)
     """Folder links that lead back into what is read anyway."""
     closed: list[Parts] = field(default_factory=list)
@@ -49,7 +77,8 @@ class Tree:
         """The files of each modality; under None those of no modality."""
         out: dict[str | None, list[File]] = {}
         for file in self.files:
-            out.setdefault(modality_of(file.parts[-1]), []).append(file)
+            known = modality_of(file.parts[-1]) or modality_by_content(self.path(file))
+            out.setdefault(known, []).append(file)
         return out
 
     def media(self, modality: str, below: Parts = ()) -> list[File]:
@@ -68,22 +97,58 @@ class Tree:
             for parts in self.broken
             if modality_of(parts[-1]) == modality
         ]
+        entries += [
+            LedgerEntry(item=readable(parts), action="dropped", reason="special_file", detail=f"is {kind}, not a file; it was not opened")
+            for parts, kind in self.special
+            if modality_of(parts[-1]) in (modality, None)
+        ]
         return entries + [
             LedgerEntry(
                 item=readable(parts) or ".",
                 action="dropped",
                 reason="no_permission",
-                detail="is a folder that may not be read",
+                detail="is a folder that cannot be read",
             )
             for parts in self.closed
         ]
 
     def said(self) -> list[str]:
-        """Return a sentence about folder links that were not followed."""
-        if not self.not_followed:
-            return []
-        names = ", ".join(readable(parts) for parts in self.not_followed[:3])
-        return [f"{len(self.not_followed)} folder link(s) lead back to a folder that is read anyway and were not followed: {names}."]
+        """Return sentences about links, and about what was not opened."""
+        named = [parts for parts in self.broken if modality_of(parts[-1]) is None]
+        back = "lead back to a folder that is read anyway and were not followed"
+        return [
+            *_counted(self.not_followed, "folder link(s)", back),
+            *_counted(self.outside, "folder link(s)", "lead out of the folder and were followed"),
+            *_counted(named, "link(s)", "lead nowhere"),
+            *_counted([parts for parts, _ in self.special], "pipe(s), socket(s) or device(s)", "were not opened"),
+            *_counted(self.kernels, "folder(s)", "belong to the kernel's own file systems and were not read"),
+        ]
+
+
+def _counted(found: list[Parts], what: str, fate: str) -> list[str]:
+    names = ", ".join(readable(parts) for parts in found[:3]) + (" …" if len(found) > 3 else "")
+    return [f"{len(found)} {what} {fate}: {names}."] if found else []
+
+
+def modality_by_content(path: Path) -> str | None:
+    """Return the modality of a file by its file extension; of one that has none (or a number) by its first bytes."""
+    suffix = ending(path.name)
+    if suffix and not suffix[1:].isdigit():
+        return modality_of(path.name)
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START)
+    except OSError:
+        return None
+    return modality_of_bytes(start) or ("text" if path.name.casefold() not in _ABOUT and _is_text(start) else None)
+
+
+def _is_text(start: bytes) -> bool:
+    """Tell whether a file begins like UTF-8 or an 8-bit text: no control characters but white space."""
+    return bool(start.strip()) and not start.startswith(_NOT_TEXT) and not any(c < 32 and c not in b"\t\n\r\f\x1b" for c in start)
+
+
+_NOT_TEXT = (b"%PDF", b"{\\rtf", b"#!")
 
 
 def readable(parts: Iterable[str]) -> str:
@@ -103,9 +168,11 @@ def walk(root: Path) -> Tree:
         if _leads_back(root, parts, seen):
             tree.not_followed.append(parts)
         else:
+            tree.outside.append(parts)
             _descend(tree, parts, seen, links)
     tree.files.sort(key=lambda file: file.parts)
-    tree.broken.sort()
+    for names in (tree.broken, tree.special, tree.outside):
+        names.sort()
     return tree
 
 
@@ -114,8 +181,16 @@ def _descend(tree: Tree, start: Parts, seen: set[tuple[int, int]], links: list[P
     stack = [start]
     while stack:
         parts = stack.pop()
+        try:
+            identity = _identity(tree.root, parts)
+        except OSError:  # it is gone, or may not be looked at
+            tree.closed.append(parts)
+            continue
+        if is_kernels(identity[0]):
+            tree.kernels.append(parts)
+            continue
         tree.folders.add(parts)
-        seen.add(_identity(tree.root, parts))
+        seen.add(identity)
         for entry in _entries(tree, parts):
             where = (*parts, entry.name)
             _sort_in(tree, entry, where, stack, links)
@@ -123,11 +198,16 @@ def _descend(tree: Tree, start: Parts, seen: set[tuple[int, int]], links: list[P
 
 def _sort_in(tree: Tree, entry: os.DirEntry[str], where: Parts, stack: list[Parts], links: list[Parts]) -> None:
     is_link = entry.is_symlink()
-    if is_link and not os.path.exists(entry.path):
+    try:
+        mode = entry.stat().st_mode
+    except OSError:  # its target is gone, may not be looked at, or is itself
         tree.broken.append(where)
-    elif entry.is_dir():
+        return
+    if stat.S_ISDIR(mode):
         (links if is_link else stack).append(where)
-    elif entry.is_file():  # not a pipe or a device
+    elif kind := kind_of(mode):
+        tree.special.append((where, kind))
+    else:
         tree.files.append(File(where, os.path.realpath(entry.path) if is_link else None))
 
 
@@ -135,7 +215,7 @@ def _entries(tree: Tree, parts: Parts) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(tree.root.joinpath(*parts)) as entries:
             yield from (entry for entry in entries if not is_junk(entry.name))
-    except PermissionError:
+    except OSError:  # no permission, or the disk fails
         tree.closed.append(parts)
 
 
