@@ -186,7 +186,7 @@ def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
     frozen = ("backbone=run:run", "epochs=1", "lr=1e-12", "precision=float32", "--json")
     for strategy, fresh in (("scratch", True), ("full", False)):
         told = json.loads(pretune("finetune", "d.csv", f"strategy={strategy}", f"out={strategy}", *frozen).stdout)
-        assert any("starts from fresh weights" in note for note in told["notes"]) is fresh
+        assert any("randomly initialised weights" in note for note in told["notes"]) is fresh
         after = load_file(f"{strategy}/backbone/weights.safetensors")
         moved = max(float((after[name] - tensor).abs().max()) for name, tensor in learned.items())
         assert (moved > 0.01) is fresh, "what is called from scratch must not know what was learned before"

@@ -17,10 +17,16 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pretune import backbones
-from pretune.backbones import _ctranslate2, _gguf, load_matching
+from pretune.backbones import Builder, _ctranslate2, _gguf, load_matching
 from pretune.backbones._prefixes import fit
 from pretune.backbones._states import State, read_state
+from pretune.data.table import Table
 from pretune.errors import RequestError, SettingError, WeightsError
+from pretune.modalities.image import Image
+from pretune.recipe import Recipe
+from pretune.runner.reporter import Silent
+from pretune.runner.run import Given, _Run
+from pretune.training.device import Device
 
 
 def _net(seed: int = 0) -> Any:
@@ -111,6 +117,34 @@ def test_files_meet_networks_of_every_library(tmp_path: Path) -> None:
         assert all(float(p.detach().abs().sum()) == 0 for p in named.stages.parameters())
         with pytest.raises(SettingError, match="entry=ema"):
             backbones.load(f"file:{path}@{network},entry=ema")
+
+
+# --- no weights at all ---------------------------------------------------------------------------------
+
+
+def test_from_scratch_needs_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRETUNE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("pretune.backbones._states.read_state", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr("pretune.backbones._packages.distribution", lambda name: pytest.fail(f"{name} was asked for"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("weights were fetched"))
+    ids = ("torchvision:resnet18", "timm:test_resnet", "package:mobilenet_v2", "package:resemblyzer", "file:no.pth@torchvision:resnet18")
+    for id in ids:
+        backbone = backbones.fresh(id, offline=True, image_size=64 if "res" not in id[:12] else None)
+        assert backbone.report is None
+        assert backbone.builder.id.startswith(id)
+    assert backbones.fresh("timm:test_resnet").modality == backbones.build(Builder(id="timm:test_resnet")).modality
+
+
+def test_a_run_from_scratch_loads_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe.from_settings(str(home), backbone="timm:test_resnet", strategy="scratch", image_size=64)
+    monkeypatch.setattr(backbones, "load", lambda *_, **__: pytest.fail("weights were loaded"))
+    table = Table(rows=[], modality="image", task="classification", root=home, layout="")
+    run = _Run(recipe, Device(device=torch.device("cpu")), Silent(), False, 0.0, Given())
+    first, second = run._backbone(table), run._backbone(table)
+    assert isinstance(first.modality, Image)
+    assert first.modality.size == 64
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)), "the seed decides"
 
 
 # --- numbers that are none -----------------------------------------------------------------------------

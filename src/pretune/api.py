@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from pretune.data import audit as auditing
 from pretune.data import duplicates, sources, usable
 from pretune.data.ingest import ingest
 from pretune.data.resemblance import NOTHING
+from pretune.data.table import RunColumns, Table
 from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
-from pretune.errors import DataError
+from pretune.errors import DataError, SettingError, did_you_mean
 from pretune.evaluation import intervals
 from pretune.modalities._encodings import replace_damage
 from pretune.models.learner import Loss
@@ -30,7 +31,7 @@ from pretune.runner.disk import refusals_told
 from pretune.runner.prepare import open_cache, plain_modality, report_ledger, task_name, threads
 from pretune.runner.pretrain import pretrain as carry_out_pretraining
 from pretune.training.run_dir import RunDir, to_csv
-from pretune.types import Finding, LedgerEntry
+from pretune.types import Finding, LedgerEntry, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +50,13 @@ class Run:
         """The page to read."""
         return self.path / "report.html"
 
-    def predict(self, inputs: str | Path) -> list[dict[str, Any]]:
+    def predict(self, inputs: str | Path, *, text: str | None = None, path: str | None = None) -> list[dict[str, Any]]:
         """Return one dictionary per input; see `pretune.predict`."""
-        return list(predict(self.path, inputs))
+        return list(predict(self.path, inputs, text=text, path=path))
 
-    def evaluate(self, data: str | Path, **columns: str) -> dict[str, Any]:
+    def evaluate(self, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:
         """Return metrics on labelled data; see `pretune.evaluate`."""
-        return evaluate(self.path, data, **columns)
+        return evaluate(self.path, data, part=part, reporter=None, **columns)
 
 
 def finetune(
@@ -208,48 +209,81 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     )
 
 
-def predict(run: str | Path, inputs: str | Path, *, trust: str | Collection[str] = ()) -> Iterator[dict[str, Any]]:
+def predict(
+    run: str | Path,
+    inputs: str | Path,
+    *,
+    text: str | None = None,
+    path: str | None = None,
+    trust: str | Collection[str] = (),
+    reporter: Reporter | None = None,
+) -> Iterator[dict[str, Any]]:
     """Yield one dictionary per input, in order: id and prediction, or id and error.
+
+    A table is read by the columns that the run was trained on.
 
     Args:
         run: a finished run's folder.
         inputs: a file, a folder of any depth, or a manifest.
+        text: the column of the text, where it has another name than in the training data; two, joined by a comma, for pairs.
+        path: the column of the file names, likewise.
         trust: modules of your own that the run's network may be built by.
+        reporter: receives which columns were read; nobody by default.
+
+    Raises:
+        DataError: nothing can be read, or a column of the training data is missing; before the first prediction.
     """
     predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
-    table = sources.read_unlabelled(Path(inputs), predictor.name)
+    table = sources.read_unlabelled(Path(inputs), predictor.name, RunColumns(text=text, path=path, schema=predictor.schema))
+    for line in table.said:
+        (reporter or Silent()).say(line)
+    return _answers(predictor, table)
+
+
+def _answers(predictor: Predictor, table: Table) -> Iterator[dict[str, Any]]:
     refused = {entry.item: entry.detail for entry in table.ledger if entry.action == "dropped"}
     told = predictor.predict(table.rows)
     for item in table.inputs:
         yield {"id": item, "error": refused[item]} if item in refused else next(told)
 
 
+EVALUATE_SETTINGS = ("part", "label", "text", "path", "split")
+"""What `evaluate` accepts as key=value, besides trust."""
+
+
 def evaluate(
-    run: str | Path, data: str | Path, *, part: str | None = None, trust: str | Collection[str] = (), **columns: str
+    run: str | Path,
+    data: str | Path,
+    *,
+    part: str | None = None,
+    trust: str | Collection[str] = (),
+    reporter: Reporter | None = None,
+    **columns: str,
 ) -> dict[str, Any]:
-    """Return a saved run's metrics on labelled data; classes are aligned by name.
+    """Return a saved run's metrics on labelled data; columns and classes are found by their names in the training data.
 
     Args:
         run: a finished run's folder.
-        data: class folders or a manifest; all of it, or only one part of it.
+        data: class folders or a manifest; all of it, or only one split of it.
         part: train, val or test; None takes everything.
         trust: modules of your own that the run's network may be built by.
-        columns: label=…, text=… and so on.
-    """
-    from pretune.data.table import Columns
+        reporter: receives which columns were read; nobody by default.
+        columns: label=…, text=…, path=…, split=…: columns that have other names than in the training data.
 
+    Raises:
+        DataError: the data cannot be used, or a column of the training data is missing.
+        SettingError: an unknown setting.
+    """
     started = time.monotonic()
+    for key in columns:
+        if key not in EVALUATE_SETTINGS:
+            raise SettingError(f"evaluate has no setting {key!r}. {did_you_mean(key, EVALUATE_SETTINGS)}")
     predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
-    table = sources.read(Path(data), replace(Columns(), **columns), task=task_name(predictor.task), modality=predictor.name, learn=False)
-    rows = [row for row in table.rows if part is None or row.split == part]
-    known = set(predictor.targets.classes)
-    unknown = [row for row in rows if isinstance(row.target, str) and known and row.target not in known]
-    rows = [row for row in rows if not (isinstance(row.target, str) and known and row.target not in known)]
-    if not rows:
-        raise DataError(
-            f"{data}: none of its classes is one of the run's: {', '.join(sorted({str(r.target) for r in unknown})[:8])}. "
-            f"The run knows {', '.join(predictor.targets.classes[:8])}."
-        )
+    wanted = RunColumns(schema=predictor.schema, **columns)
+    table = sources.read(Path(data), wanted, task=task_name(predictor.task), modality=predictor.name, learn=False)
+    for line in table.said:
+        (reporter or Silent()).say(line)
+    rows, unknown = _scored(predictor, table, part, data)
     good, decoded, bad = predictor.decoded(rows)
     encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
     figures = predictor.task.metrics(decoded, encoded, predictor.targets)
@@ -263,10 +297,30 @@ def evaluate(
         "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
         "metrics": figures,
         "classes": list(predictor.targets.classes),
+        "columns": table.columns,
         "counts": {"used": len(good), "dropped": len(dropped)},
         "dropped": dropped,
         "timing": {"total_s": time.monotonic() - started},
     }
+
+
+def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
+    """Return the rows of a split that the run can be scored on, and those of classes that it does not know."""
+    rows = [row for row in table.rows if part is None or row.split == part]
+    if not rows:
+        there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
+        raise DataError(f"{data} has no examples of part={part}. Splits there: {there}.")
+    known = set(predictor.targets.classes)
+    unknown = [row for row in rows if isinstance(row.target, str) and known and row.target not in known]
+    lost = {row.id for row in unknown}
+    rows = [row for row in rows if row.id not in lost]
+    if not rows:
+        there = ", ".join(sorted({str(r.target) for r in unknown})[:8])
+        column = f" Read from column {table.columns['label']!r}; label= names another." if "label" in table.columns else ""
+        raise DataError(
+            f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.targets.classes[:8])}.{column}"
+        )
+    return rows, unknown
 
 
 def predictions_csv(rows: list[dict[str, Any]]) -> str:

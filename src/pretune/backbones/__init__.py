@@ -3,7 +3,7 @@
 from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, TensorStage, load_matching
 from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
-from pretune.backbones._load import build, default, for_modality, load
+from pretune.backbones._load import build, default, for_modality, fresh, load
 from pretune.backbones._packages import PackageFile, PackageWeights
 from pretune.backbones._retokenize import retokenized
 from pretune.backbones._trust import modules_in, modules_of, require_trust, trusting
@@ -21,6 +21,7 @@ __all__ = [
     "build",
     "default",
     "for_modality",
+    "fresh",
     "inference_copy",
     "load",
     "load_matching",

@@ -13,6 +13,7 @@ from pretune import registry
 from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._packages import install_line, preferred
 from pretune.errors import SettingError, WeightsError, did_you_mean
+from pretune.modalities import CarriesFiles
 
 
 def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
@@ -40,6 +41,24 @@ def build(builder: Builder) -> Backbone:
     image_size = settings.pop("image_size", None)
     backbone = _sized(lambda **size: source.build(name, **settings, **size), source.build, image_size)
     return _remember_size(backbone, image_size)
+
+
+def fresh(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
+    """Return the architecture that an id names, with randomly initialised weights and the preprocessing of its weights.
+
+    The weights need not be on this machine, and nothing is downloaded for them, except where the preprocessing lies beside
+    them: a run's, or a package's tokenizer.
+    """
+    settings = {} if image_size is None else {"image_size": image_size}
+    kind = id.partition(":")[0]
+    built = None if kind == "run" else build(Builder(id=id, settings=settings))
+    lacks_files = built is not None and kind == "package" and isinstance(built.modality, CarriesFiles) and not built.modality.files()
+    if built is not None and not lacks_files:
+        return built
+    loaded = load(id, offline=offline, image_size=image_size)
+    built = build(loaded.builder)
+    built.modality = loaded.modality
+    return built
 
 
 def default(modality: str) -> str:

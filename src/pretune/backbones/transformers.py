@@ -42,8 +42,7 @@ class Transformers:
         config = _read_json(where / _CONFIG)
         _refuse_code(config, where)
         if config.get("model_type") in _transformers_audio.FAMILIES:
-            preprocessor = _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
-            backbone = _transformers_audio.assemble(config, preprocessor, _tensors(where), str(where))
+            backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
         else:
             backbone = _transformers_text.load(config, where)
         assert backbone.report is not None
@@ -59,7 +58,10 @@ class Transformers:
             where, _ = _find(name, offline=True)
             config = _read_json(where / _CONFIG)
             _refuse_code(config, where)
-            backbone = _transformers_text.fresh(config, where)
+            if config.get("model_type") in _transformers_audio.FAMILIES:
+                backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
+            else:
+                backbone = _transformers_text.fresh(config, where)
         elif config.get("model_type") in _transformers_audio.FAMILIES:
             backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
         else:
@@ -160,6 +162,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read ({error}). Fetch the model again.") from None
+
+
+def _preprocessor(where: Path) -> dict[str, Any]:
+    """Return the settings of a sound network's preprocessing; empty where there are none."""
+    return _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
 
 
 def _is_known(kind: Any) -> bool:

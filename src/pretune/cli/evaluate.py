@@ -18,8 +18,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
     from pretune.cli.terminal import Terminal
 
     settings = dict(word.split("=", 1) for word in arguments.settings)
-    result = api.evaluate(*arguments.words, **settings)  # type: ignore[arg-type]
     terminal = Terminal(stdout=not arguments.json)
+    run, data = arguments.words
+    result = api.evaluate(run, data, reporter=terminal, **settings)  # type: ignore[arg-type]
     primary = result["primary"]
     around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
     terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")

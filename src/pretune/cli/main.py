@@ -26,6 +26,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "cache": ("[clear]", "what the cache of decoded data and features holds"),
 }
 
+_COLUMNS = {
+    "predict": ("text=COLUMN, path=COLUMN   the column to read, where it is not called as in the training data",),
+    "evaluate": (
+        "text=COLUMN, path=COLUMN, label=COLUMN, split=COLUMN   columns that are not called as in the training data",
+        "part=train|val|test   only this split of the data",
+    ),
+}
+"""The settings of verbs that read a run."""
+
 USAGE = "usage: pretune VERB [DATA|RUN] [recipe.toml] [key=value …] [--json] [--offline]"
 
 
@@ -167,7 +176,7 @@ def help_text() -> str:
 def verb_help(verb: str) -> str:
     """Return a verb's page: for the training verbs with every setting, its default and its meaning."""
     takes, what = VERBS[verb]
-    text = f"pretune {verb} {takes} [key=value …]\n{what}"
+    text = f"pretune {verb} {takes} [key=value …]\n{what}" + "".join(f"\n  {line}" for line in _COLUMNS.get(verb, ()))
     if verb not in ("finetune", "audit", "pretrain", "generate"):
         return text
     from pretune.cli.settings import generating_page, pretraining_page, recipe_page

@@ -1,94 +1,18 @@
-"""Find which column of a manifest is the path, the text, the label, the part, the group; say it in words."""
+"""Find which column of a manifest is the path, the text, the label, the part, the group."""
 
 from __future__ import annotations
 
-import functools
-import math
-from dataclasses import dataclass, field
-
 from pretune.data import vocabulary
-from pretune.data.cells import TableCell
-from pretune.data.numbers import number
+from pretune.data.as_trained import as_trained
+from pretune.data.column import Column, as_text, is_label_name, is_text_name
 from pretune.data.parts import part_of
-from pretune.data.records import Records, Value
-from pretune.data.table import Columns
+from pretune.data.records import Records
+from pretune.data.roles import Roles
+from pretune.data.table import Columns, RunColumns
 from pretune.errors import DataError, SettingError, did_you_mean
-from pretune.modalities._formats import file_kinds, kinds, modality_of
+from pretune.modalities._formats import file_kinds, kinds
 
 _SAMPLE = 5000
-_FLAG = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
-_HINTS = ("label", "class", "category", "target", "sentiment")
-
-
-@dataclass(kw_only=True)
-class Roles:
-    """Role -> column names."""
-
-    path: str | None = None
-    text: tuple[str, ...] = ()
-    label: tuple[str, ...] = ()
-    """One column, or several of 0 and 1."""
-    split: str | None = None
-    flag: str | None = None
-    """A true/false column that marks one part, such as is_valid."""
-    group: str | None = None
-    said: list[str] = field(default_factory=list)
-
-    def used(self) -> dict[str, str]:
-        """Return role -> columns, for people and for the run folder."""
-        pairs = {
-            "path": self.path,
-            "text": ",".join(self.text),
-            "label": ",".join(self.label),
-            "split": self.split or self.flag,
-            "group": self.group,
-        }
-        return {role: name for role, name in pairs.items() if name}
-
-
-class _Column:
-    """What one column looks like, from a sample."""
-
-    def __init__(self, name: str, values: list[Value]) -> None:
-        self.name = name
-        self.plain = vocabulary.plain(name)
-        self.lists = sum(isinstance(value, list | tuple) for value in values)
-        self.texts = [text for text in map(as_text, values) if text]
-        self.total = len(values)
-
-    @functools.cached_property
-    def distinct(self) -> int:
-        return len(set(self.texts))
-
-    @functools.cached_property
-    def length(self) -> float:
-        return sum(min(len(text), 500) for text in self.texts) / max(1, len(self.texts))
-
-    @functools.cached_property
-    def numeric(self) -> float:
-        return sum(number(text) is not None for text in self.texts) / max(1, len(self.texts))
-
-    @functools.cached_property
-    def media(self) -> float:
-        return sum(modality_of(text) is not None for text in self.texts) / max(1, len(self.texts))
-
-    @property
-    def binary(self) -> bool:
-        return bool(self.texts) and {text.casefold() for text in self.texts} <= _FLAG
-
-    @property
-    def identifies(self) -> bool:
-        """Whether the column's name says that it only names the rows."""
-        return self.plain in vocabulary.ID or (self.plain.endswith("_id") and not _is_label_name(self.plain))
-
-
-def as_text(value: Value) -> str:
-    """Return a scalar as stripped text, '' for None, NaN, lists and files."""
-    if isinstance(value, str):
-        return value.strip()
-    if value is None or isinstance(value, list | tuple | dict | TableCell) or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).strip()
 
 
 def find(records: Records, wanted: Columns, *, modality: str | None = None, labelled: bool = True) -> Roles:
@@ -106,17 +30,21 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     """
     _check_content(wanted, modality)
     sample = records.values[:: max(1, len(records.values) // _SAMPLE)]
-    columns = {name: _Column(name, [record[at] for record in sample]) for at, name in enumerate(records.columns)}
-    roles = Roles()
+    columns = {name: Column(name, [record[at] for record in sample]) for at, name in enumerate(records.columns)}
+    roles = as_trained(records, columns, wanted, modality, labelled) if isinstance(wanted, RunColumns) else Roles()
     _find_split(roles, records, columns, wanted)
     _find_group(roles, records, columns, wanted)
-    roles.path = (
-        named(records, wanted.path, "path") or _find_files(records, roles, modality, wanted) or _find_path(columns, modality, wanted)
-    )
+    if not roles.text:
+        roles.path = (
+            named(records, wanted.path, "path")
+            or roles.path
+            or _find_files(records, roles, modality, wanted)
+            or _find_path(columns, modality, wanted)
+        )
     named_labels = _named_several(records, wanted.label, "label") if labelled else ()
     if roles.path is None:
-        taken = {roles.split, roles.flag, roles.group, *named_labels}
-        roles.text = _named_several(records, wanted.text, "text") or _find_text(columns, taken)
+        taken = {roles.split, roles.flag, roles.group, *named_labels, *roles.label}
+        roles.text = _named_several(records, wanted.text, "text") or roles.text or _guess_text(roles, records, columns, taken, wanted)
     if roles.path is None and (not roles.text or _are_labels(records, roles, wanted)):
         raise DataError(
             f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}).{unfit(records)} "
@@ -125,7 +53,8 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     if roles.path in records.opaque:
         raise DataError(f"{records.path}: column {roles.path!r} {records.opaque[roles.path]}.")
     if labelled:
-        roles.label = named_labels or _find_label(records, roles, columns, {roles.path, *roles.text, roles.split, roles.flag, roles.group})
+        taken = {roles.path, *roles.text, roles.split, roles.flag, roles.group}
+        roles.label = named_labels or roles.label or _find_label(records, roles, columns, taken)
     return roles
 
 
@@ -167,7 +96,7 @@ def _check_content(wanted: Columns, modality: str | None) -> None:
 
 def _are_labels(records: Records, roles: Roles, wanted: Columns) -> bool:
     """Tell whether what was taken for texts, for want of anything else, is called a label, and the content is bytes of another kind."""
-    return bool(records.opaque) and not wanted.text and all(_is_label_name(vocabulary.plain(name)) for name in roles.text)
+    return bool(records.opaque) and not wanted.text and all(is_label_name(vocabulary.plain(name)) for name in roles.text)
 
 
 def choose_files(files: dict[str, str], wanted: Columns, modality: str | None) -> list[str]:
@@ -193,7 +122,7 @@ def _find_files(records: Records, roles: Roles, modality: str | None, wanted: Co
     return fitting[0] if fitting else None
 
 
-def _find_path(columns: dict[str, _Column], modality: str | None, wanted: Columns) -> str | None:
+def _find_path(columns: dict[str, Column], modality: str | None, wanted: Columns) -> str | None:
     if modality in (None, "text") and wanted.text:
         return None
     files = [column for column in columns.values() if column.texts and column.media >= 0.5]
@@ -210,7 +139,29 @@ def find_stems(records: Records, stems: set[str]) -> str | None:
     return None
 
 
-def _find_text(columns: dict[str, _Column], taken: set[str | None]) -> tuple[str, ...]:
+def _guess_text(roles: Roles, records: Records, columns: dict[str, Column], taken: set[str | None], wanted: Columns) -> tuple[str, ...]:
+    """Return the text column as for training; for a run that knows no column, only where no other column holds texts.
+
+    Raises:
+        DataError: the run knows no column and several hold texts.
+    """
+    found = _find_text(columns, taken)
+    if not isinstance(wanted, RunColumns) or not found:
+        return found
+    free = [column for column in columns.values() if column.name not in taken and column.reads_as_text]
+    if wanted.schema.texts == 1 and len(found) > 1:
+        found = (max(found, key=lambda name: columns[name].length),)
+    rivals = [column.name for column in free if column.name not in found]
+    if rivals:
+        raise DataError(
+            f"{records.path}: the run does not record a text column, and several hold texts. "
+            f"Name the one to read: text={found[0]} or text={rivals[0]}."
+        )
+    roles.said.append(f"the run does not record a text column; {', '.join(found)} of {records.name} was read (text= reads another).")
+    return found
+
+
+def _find_text(columns: dict[str, Column], taken: set[str | None]) -> tuple[str, ...]:
     """Return a known pair of sentences, else the column with the longest strings, a telling name counting threefold."""
     by_name = {column.plain: column.name for column in columns.values()}
     for first, second in vocabulary.PAIRS:
@@ -221,20 +172,12 @@ def _find_text(columns: dict[str, _Column], taken: set[str | None]) -> tuple[str
         for column in columns.values()
         if column.name not in taken and column.texts and column.numeric < 0.9 and not column.identifies
     ]
-    unlabelled = [column for column in free if not _is_label_name(column.plain)]
-    scored = [(column.length * (3 if _is_text_name(column.plain) else 1), column.name) for column in unlabelled or free]
+    unlabelled = [column for column in free if not is_label_name(column.plain)]
+    scored = [(column.length * (3 if is_text_name(column.plain) else 1), column.name) for column in unlabelled or free]
     return (max(scored, key=lambda pair: pair[0])[1],) if scored else ()
 
 
-def _is_text_name(plain: str) -> bool:
-    return plain in vocabulary.TEXT or any(token in ("text", "sentence", "review", "comment", "content") for token in plain.split("_"))
-
-
-def _is_label_name(plain: str) -> bool:
-    return plain in vocabulary.LABEL or any(token in _HINTS for token in plain.split("_"))
-
-
-def _find_label(records: Records, roles: Roles, columns: dict[str, _Column], taken: set[str | None]) -> tuple[str, ...]:
+def _find_label(records: Records, roles: Roles, columns: dict[str, Column], taken: set[str | None]) -> tuple[str, ...]:
     """Return the label column: by name, else one whose classes the file names, else few distinct words, 0/1 columns, a number."""
     free = [column for column in columns.values() if column.name not in taken and (column.texts or column.lists)]
     exact = [column for column in free if column.plain in vocabulary.LABEL]
@@ -247,7 +190,7 @@ def _find_label(records: Records, roles: Roles, columns: dict[str, _Column], tak
     if declared:
         return (declared[0],)
     free = [column for column in free if not column.identifies]
-    hinted = [column for column in free if _is_label_name(column.plain)]
+    hinted = [column for column in free if is_label_name(column.plain)]
     if len(hinted) == 1:
         return (hinted[0].name,)
     binary = [column.name for column in free if column.binary]
@@ -261,8 +204,8 @@ def _find_label(records: Records, roles: Roles, columns: dict[str, _Column], tak
     return (numbers[0].name,) if numbers else (free[0].name,) if len(free) == 1 and free[0].distinct < free[0].total else ()
 
 
-def _find_split(roles: Roles, records: Records, columns: dict[str, _Column], wanted: Columns) -> None:
-    if wanted.split == "new":
+def _find_split(roles: Roles, records: Records, columns: dict[str, Column], wanted: Columns) -> None:
+    if wanted.split == "new" or roles.split:
         return
     roles.split = named(records, wanted.split, "split")
     if roles.split:
@@ -282,7 +225,7 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, _Column], wan
     roles.flag = flags[0] if flags else None
 
 
-def _find_group(roles: Roles, records: Records, columns: dict[str, _Column], wanted: Columns) -> None:
+def _find_group(roles: Roles, records: Records, columns: dict[str, Column], wanted: Columns) -> None:
     if wanted.group is not None:
         if wanted.group in records.columns or "(" not in wanted.group:
             roles.group = named(records, wanted.group, "group")
@@ -298,24 +241,3 @@ def _find_group(roles: Roles, records: Records, columns: dict[str, _Column], wan
                 f"{records.name} has a column {column.name!r}; group={column.name} keeps each {column.name} on one side of a split."
             )
             return
-
-
-def sentence(records: Records, roles: Roles, labels: dict[str, int]) -> str:
-    """Return in words which columns were taken and which were not.
-
-    Args:
-        records: the manifest.
-        roles: what was found.
-        labels: number of distinct values of each label column.
-    """
-    used = roles.used()
-    shown = [f"{role} is {name!r}{_about(records, role, name, labels)}" for role, name in used.items()]
-    taken = {name for value in used.values() for name in value.split(",")} | set(used.values())
-    rest = [name for name in records.columns if name not in taken]
-    return f"{records.name}: {', '.join(shown)}" + (f"; not used: {', '.join(rest)}" if rest else "") + "."
-
-
-def _about(records: Records, role: str, name: str, labels: dict[str, int]) -> str:
-    if role == "label" and name in labels:
-        return f" ({labels[name]} distinct values)"
-    return f" ({kinds()[records.files[name]].noun} inside the table)" if role == "path" and name in records.files else ""

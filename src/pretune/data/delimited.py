@@ -53,7 +53,8 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     if delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
         said.append(f"{path.name} is separated by {_DELIMITERS[delimiter]}." if delimiter else f"{path.name} has one column.")
     header, body = _take_header(path, split, wanted, said)
-    records = Records(path=path, columns=header, values=[], numbers=[], word="row", said=said)
+    records = Records(path=path, columns=header, values=[], numbers=[], word="row", delimiter=delimiter, said=said)
+    records.headerless = len(body) == len(split)
     suspect = "\0" in text or _encodings.damaged(text)
     for row, line in enumerate(body, start=1):
         _add(records, line, row, suspect=suspect)
@@ -176,13 +177,15 @@ def _take_header(path: Path, split: list[Line], wanted: tuple[str, ...], said: l
 def has_header(first: list[str], rest: list[list[str]], wanted: tuple[str, ...] = ()) -> bool:
     """Tell whether the first record names columns rather than being data.
 
-    Data are given away by a number, a file name, a long sentence, or a value that its column repeats.
+    Data are given away by a number, a file name, a long sentence, or a value that its column repeats; of a single column, by three words.
     """
     cells = [cell.strip() for cell in first]
     if any(cell in wanted or vocabulary.plain(cell) in vocabulary.known() for cell in cells):
         return True
     if cells == [str(i) for i in range(len(cells))]:
         return True
+    if len(cells) == 1 and len(cells[0].split()) > 2:
+        return False
     if any(is_number(cell) or modality_of(cell) or len(cell) > 60 or len(cell.split()) > 8 for cell in cells):
         return False
     return not any(cell and _repeats(cell, [row[at].strip() for row in rest if at < len(row)]) for at, cell in enumerate(cells))

@@ -10,7 +10,7 @@ from pretune.data.columns import choose_files
 from pretune.data.parts import part_of_folder
 from pretune.data.records import is_manifest
 from pretune.data.special import archive_of, refuse_special, unpacking
-from pretune.data.table import Columns
+from pretune.data.table import Columns, RunColumns
 from pretune.data.tree import File, Tree, readable
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.modalities._formats import ending, file_kinds, kinds
@@ -50,9 +50,10 @@ def check_modality(modality: str | None) -> None:
 
 
 def named_columns(columns: Columns) -> tuple[str, ...]:
-    """Return the names of all columns that the person gave."""
+    """Return the names of all columns that the person gave, or that a run was trained on."""
     values = (columns.label, columns.text, columns.path, columns.group, columns.split)
-    return tuple(name.strip() for value in values if value for name in value.split(","))
+    trained = (*columns.schema.content, *columns.schema.label) if isinstance(columns, RunColumns) else ()
+    return (*(name.strip() for value in values if value for name in value.split(",")), *trained)
 
 
 def commonest(tree: Tree) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pretune.data import columns as finder
 from pretune.data import targets as target_parser
-from pretune.data.columns import Roles, as_text
+from pretune.data.column import as_text
 from pretune.data.parts import part_of, part_of_file
 from pretune.data.paths import Locator
 from pretune.data.records import Records, read_records
+from pretune.data.roles import Roles
 from pretune.data.table import Columns, Table
 from pretune.data.tree import File, Tree
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
@@ -39,6 +40,7 @@ def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task
     _refuse_names(table, columns, records.columns)
     roles = finder.find(records, columns, modality=table.modality)
     table.columns = {role: name for role, name in roles.used().items() if role in ("path", "split", "group") or columns.label}
+    table.schema = replace(roles.schema(records), label=roles.label if columns.label else ())
     table.said += [*records.said, *roles.said]
     _apply(table, records, roles, at, columns, task)
 

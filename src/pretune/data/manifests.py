@@ -11,11 +11,12 @@ from pretune.data import columns as finder
 from pretune.data import targets as target_parser
 from pretune.data import vocabulary
 from pretune.data.cells import TableCell
-from pretune.data.columns import Roles, as_text
+from pretune.data.column import as_text
 from pretune.data.parts import part_of
 from pretune.data.paths import Located, Locator
 from pretune.data.records import Records, Value
-from pretune.data.table import Columns, Table
+from pretune.data.roles import Roles, sentence
+from pretune.data.table import Columns, RunColumns, Table
 from pretune.data.targets import Problem, Targets
 from pretune.data.tree import Tree
 from pretune.errors import DataError
@@ -88,6 +89,7 @@ def build(
     draft = _Draft(table=table, roles=roles, locator=locator)
     _read(draft, parts, task, labelled)
     table.columns = roles.used()
+    table.schema = roles.schema(lead)
     table.said += _sentences(parts) + roles.said
     table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
     table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
@@ -102,12 +104,15 @@ def _sentences(parts: list[Part]) -> list[str]:
 
 def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str | None, labelled: bool) -> Roles:
     """Find the columns; where files are wanted and none are named with an ending, look for names without."""
+    refusal = None
     try:
         roles = finder.find(lead, columns, modality=modality, labelled=labelled)
-    except DataError:
-        roles = None
+    except DataError as error:
+        roles, refusal = None, error
     if modality in file_kinds() and (roles is None or roles.path is None):
         stem = finder.find_stems(lead, locator.stems())
+        if stem is None and refusal is not None and isinstance(columns, RunColumns):
+            raise refusal
         if stem is None:
             names = ", ".join(lead.columns)
             raise DataError(
@@ -182,7 +187,7 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
     table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
     draft.keep_repairs()
     lead = next((records for part, records in parts if part == "train"), parts[0][1])
-    table.said[:0] = [finder.sentence(lead, roles, _distinct(target_column, roles))] + (target_column.said if target_column else [])
+    table.said[:0] = [sentence(lead, roles, _distinct(target_column, roles))] + (target_column.said if target_column else [])
 
 
 def _targets(parts: list[Part], roles: Roles, task: str | None) -> Targets:

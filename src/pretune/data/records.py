@@ -43,6 +43,10 @@ class Records:
     """Column that holds bytes of which no item can be made -> why, continuing 'column …'."""
     called: str = ""
     """How people are told of the file where its name alone does not tell it from others: 'test/0000.parquet'."""
+    delimiter: str = ""
+    """What separates the columns of a delimited table."""
+    headerless: bool = False
+    """A delimited table without a header line: its columns are called column1, column2 …"""
     said: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
 

@@ -8,12 +8,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from pretune.data import arrow, classes, folders, joins, manifests, shards
+from pretune.data import arrow, classes, folders, joins, manifests, shards, vocabulary
 from pretune.data.columns import choose_files
 from pretune.data.detection import check_modality, commonest, existing, modality_inside, named_columns, nothing_found, tables_in
 from pretune.data.folders import Layout
-from pretune.data.records import ARROW, is_manifest, read_records
-from pretune.data.table import Columns, Table
+from pretune.data.records import ARROW, Records, is_manifest, read_records
+from pretune.data.table import Columns, RunColumns, Table
 from pretune.data.targets import check_task
 from pretune.data.tree import File, Tree, modality_by_content, walk
 from pretune.errors import DataError, MissingExtra, SettingError
@@ -54,6 +54,7 @@ def read(
     _ignore_parts(table, columns)
     _group_by_pattern(table, columns)
     table.said.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
+    _settle_schema(table, path, columns)
     return classes.settle(table, path, learn=learn)
 
 
@@ -98,18 +99,33 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Tab
     """
     path = existing(path)
     check_modality(modality)
-    unlabelled = replace(columns, label=None)
+    table = _read_unlabelled(path, modality, replace(columns, label=None))
+    _settle_schema(table, path, columns)
+    return table
+
+
+def _read_unlabelled(path: Path, modality: str, columns: Columns) -> Table:
     if path.is_dir():
-        return _unlabelled_folder(path, modality, unlabelled)
+        return _unlabelled_folder(path, modality, columns)
     if modality_by_content(path) == modality and modality != "text":
         row = Row(id=path.name, path=path)
         return Table(rows=[row], modality=modality, task=None, root=path.parent, layout="one file", inputs=[row.id])
     if modality == "text" and modality_by_content(path) == "text":
-        return _lines_of(path)
+        return _lines_of(path, columns)
     records = read_records(path, named_columns(columns))
-    return manifests.build(
-        [(None, records)], path.parent, functools.partial(walk, path.parent), unlabelled, modality=modality, labelled=False
-    )
+    return _build_unlabelled(path, records, modality, columns)
+
+
+def _build_unlabelled(path: Path, records: Records, modality: str, columns: Columns) -> Table:
+    return manifests.build([(None, records)], path.parent, functools.partial(walk, path.parent), columns, modality=modality, labelled=False)
+
+
+def _settle_schema(table: Table, path: Path, columns: Columns) -> None:
+    """Note how many texts an example has; refuse another number than the run was trained with."""
+    if table.modality == "text" and table.rows:
+        table.schema = replace(table.schema, texts=len(table.rows[0].text or ("",)))
+    if isinstance(columns, RunColumns) and table.modality == "text":
+        columns.schema.check(table.rows, str(path))
 
 
 def modality_at(path: Path, columns: Columns = _FOUND) -> str:
@@ -151,13 +167,11 @@ def _read_file(path: Path, columns: Columns, task: str | None, modality: str | N
     return manifests.build([(None, records)], path.parent, functools.partial(walk, path.parent), columns, task=task, modality=modality)
 
 
-def _lines_of(path: Path) -> Table:
-    """Read a .txt file to predict: a table where it has columns, else one text per line."""
-    records = read_records(path)
-    if len(records.columns) > 1:
-        return manifests.build(
-            [(None, records)], path.parent, functools.partial(walk, path.parent), Columns(), modality="text", labelled=False
-        )
+def _lines_of(path: Path, columns: Columns) -> Table:
+    """Read a .txt file to predict: a table where it has the columns that are read, else one text per line."""
+    records = read_records(path, named_columns(columns))
+    if len(records.columns) > 1 and _is_table(records, columns):
+        return _build_unlabelled(path, records, "text", columns)
     from pretune.data.delimited import decode
 
     text, said = decode(path, path.read_bytes())
@@ -172,6 +186,13 @@ def _lines_of(path: Path) -> Table:
     return table
 
 
+def _is_table(records: Records, columns: Columns) -> bool:
+    """Tell whether a .txt file of several columns is a table rather than texts with commas in them."""
+    trained = isinstance(columns, RunColumns) and columns.schema.has(records, columns.schema.text)
+    named = not records.headerless and any(vocabulary.plain(name) in vocabulary.TEXT for name in records.columns)
+    return bool(columns.text) or trained or named or records.delimiter == "\t"
+
+
 # --- folders -------------------------------------------------------------------------------------
 
 
@@ -183,6 +204,7 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
     tree = walk(path)
     kind = modality or commonest(tree)
     found = tables_in(tree)
+    columns = _labels_as_trained(tree, found, columns)
     layout = folders.find_layout(tree, kind)
     names = _class_names(tree, kind, layout)
     if columns.label and any(shards.part_of_table(file) == "train" for file in found):
@@ -198,6 +220,15 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
     if tree.media(kind) and kind != "text":
         raise folders.flat_error(tree, kind)
     raise _text_error(tree, modality)
+
+
+def _labels_as_trained(tree: Tree, found: list[File], columns: Columns) -> Columns:
+    """Name the label column of the training data where a table of the folder has it: class folders may mean something else."""
+    if not isinstance(columns, RunColumns) or columns.label or not columns.schema.label:
+        return columns
+    tables = (read_records(tree.path(file), named_columns(columns)) for file in found)
+    there = any(columns.schema.has(records, columns.schema.label) for records in tables)
+    return replace(columns, label=",".join(columns.schema.label)) if there else columns
 
 
 def _class_names(tree: Tree, modality: str, layout: Layout | None) -> Counter[str]:

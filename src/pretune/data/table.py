@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pretune.data.schema import Schema
 from pretune.types import Finding, LedgerEntry, Row
 
 
@@ -25,6 +26,13 @@ class Columns:
     """Column that says train, val or test; `new` ignores the parts in the data and draws fresh ones."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunColumns(Columns):
+    """The columns to read for a run that was trained before: those that the person names now, else those of its training data."""
+
+    schema: Schema
+
+
 @dataclass(kw_only=True)
 class Table:
     """The rows of a data set before anything is decoded."""
@@ -42,6 +50,8 @@ class Table:
     """Sorted naturally: 0, 1, 2, 10; empty for regression."""
     columns: dict[str, str] = field(default_factory=dict)
     """Role -> the column that was used."""
+    schema: Schema = field(default_factory=Schema)
+    """The same for a run to remember."""
     said: list[str] = field(default_factory=list)
     """What was inferred, one sentence each."""
     ledger: list[LedgerEntry] = field(default_factory=list)

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from pretune.data.columns import as_text
+from pretune.data.column import as_text
 from pretune.data.numbers import finite, has_decimal_commas, is_measured, number, outliers
 from pretune.data.records import Value
 from pretune.data.vocabulary import QUANTITY, plain

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune import config, saved
+from pretune.data.schema import Schema
 from pretune.errors import DataError
 from pretune.models.heads import Head
 from pretune.printable import shell_word
@@ -22,6 +23,8 @@ class SavedModel:
 
     task: Task
     targets: Targets
+    schema: Schema
+    """Columns of the training data."""
     head: Head
     pooling: str
     weights: Path
@@ -50,9 +53,11 @@ def read(run: Path) -> SavedModel:
         )
     targets, weights = _entry(told, "targets", dict, path), _entry(told, "weights", str, path)
     with saved.reading(path):
+        space = Targets.from_json(targets)
         return SavedModel(
             task=config.component("tasks", _entry(told, "task", dict, path), "task"),
-            targets=Targets.from_json(targets),
+            targets=space,
+            schema=_schema(run, told, space),
             head=config.component("heads", _entry(told, "head", dict, path), "head"),
             pooling=_entry(told, "pooling", str, path),
             weights=saved.inside(run, weights, path),
@@ -60,6 +65,17 @@ def read(run: Path) -> SavedModel:
             forward=_precision(told, "forward", path),
             frozen=_entry(told, "frozen", int, path),
         )
+
+
+def _schema(run: Path, told: dict[str, Any], targets: Targets) -> Schema:
+    """Return the columns of the training data; of a run that saved no schema, what its audit lists."""
+    if "schema" in told:
+        return Schema.from_json(told["schema"], targets.classes)
+    try:
+        columns = saved.json_of(run / "audit.json").get("columns", {})
+    except DataError:
+        columns = {}
+    return Schema.from_columns(columns, targets.classes)
 
 
 def _precision(told: dict[str, Any], key: str, path: Path) -> Precision:

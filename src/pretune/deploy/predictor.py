@@ -49,6 +49,7 @@ class Predictor:
             self.backbone = backbones.read(run / "backbone")
         self.modality: Modality = self.backbone.modality
         self.task, self.targets = told.task, told.targets
+        self.schema = told.schema
         path = run / _saved_model.MODEL
         with saved.reading(path):
             model = Model(self.backbone, told.head, self.task.outputs(self.targets), told.pooling)
@@ -126,6 +127,8 @@ class Predictor:
             raw = row.text if row.path is None else _read(row.path)
             if raw is None:
                 raise BadItem("empty", "there is no content")
+            if isinstance(raw, tuple) and len(raw) != (self.schema.texts or len(raw)):
+                raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.texts}")
             return np.asarray(self.modality.view(self.modality.decode(raw).array, None, None))
         except BadItem as bad:
             return bad

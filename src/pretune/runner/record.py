@@ -78,12 +78,13 @@ def _weights(data: Prepared) -> str:
 
 
 def save_model(done: Outcome) -> None:
-    """Write model.json: the target space, and how outputs are computed."""
+    """Write model.json: the target space, the columns that were read, and how outputs are computed."""
     done.folder.write_json(
         "model.json",
         {
             "task": config.to_tree(done.data.task),
             "targets": asdict(done.data.targets),
+            "schema": done.data.table.schema.to_json(),
             "head": config.to_tree(done.recipe.head),
             "pooling": done.work.model.pooling,
             "weights": _weights(done.data),

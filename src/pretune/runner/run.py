@@ -97,11 +97,6 @@ class _Run:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
         backbone = self._backbone(table)
         strategy = self._strategy(backbone)
-        if getattr(strategy, "fresh", False) and not is_fresh(backbone):
-            preprocessing = backbone.modality
-            backbone = backbones.build(backbone.builder)
-            backbone.modality = preprocessing
-            self.reporter.say(f"strategy=scratch: {backbone.builder.id} starts from fresh weights")
         name = f"{name_of(self.recipe.data)}-{registry.name_of(strategy)}"
         folder, resumed = open_folder(self.recipe, name, self.device, self.reporter)
         clock = time.perf_counter()
@@ -139,22 +134,31 @@ class _Run:
         return None if self.recipe.task is None else registry.name_of(self.recipe.task)
 
     def _backbone(self, table: Table) -> Backbone:
-        """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe."""
+        """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe. From scratch, no weights are read."""
         modality, seed = table.modality, self.recipe.training.seed
         torch.manual_seed(seed)
+        fresh = getattr(self.recipe.strategy, "fresh", False)
         if self.given.backbone is not None:
-            return self.given.backbone
+            return self._rebuilt(self.given.backbone) if fresh and not is_fresh(self.given.backbone) else self.given.backbone
         name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
-        backbone = backbones.load(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
+        make = backbones.fresh if fresh else backbones.load
+        backbone = make(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         self._adapt(backbone, modality)
         set_inputs(backbone, self.recipe.inputs)
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
-        self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
+        self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
         unpack(table.rows, self.cache)
         learned = [row for row in table.rows if row.split in (None, "train")]
         backbone, said = fitted_to_small(backbone, learned, named=self.recipe.backbone, inputs=self.recipe.inputs, seed=seed)
         if said:
             self.reporter.say(said)
+        return backbone
+
+    def _rebuilt(self, given: Backbone) -> Backbone:
+        """Return the architecture of the caller's backbone with randomly initialised weights."""
+        backbone = backbones.build(given.builder)
+        backbone.modality = given.modality
+        self.reporter.say(f"strategy=scratch: {backbone.builder.id} starts from randomly initialised weights")
         return backbone
 
     def _adapt(self, backbone: Backbone, modality: str) -> None:
