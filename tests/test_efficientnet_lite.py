@@ -15,10 +15,10 @@ from torch import nn
 
 from pretune import backbones
 from pretune.architectures._conv import ConvNorm, SameConv2d
-from pretune.architectures._depthwise import DepthwiseConv2d, _by_parity, _Depthwise, depthwise_conv2d, quicken
 from pretune.architectures._fold import FusedConv2d, fold
 from pretune.architectures.efficientnet_lite import EfficientNetLite
 from pretune.backbones import _lite
+from pretune.kernels.depthwise import DepthwiseConv2d, _by_parity, _Depthwise, depthwise_conv2d, quicken
 from pretune.types import Features
 
 KERNELS = [(3, 1, 7), (3, 2, 8), (3, 2, 7), (5, 1, 9), (5, 2, 8), (5, 2, 9), (7, 1, 8)]

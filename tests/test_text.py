@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from pretune import backbones
 from pretune.architectures._attention import attend
-from pretune.architectures._dropout import DropAdd, keep_mask
 from pretune.data.batching import Batching, token_budget
 from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
 from pretune.data.ingest import ingest
 from pretune.data.loader import Loader
 from pretune.errors import BadItem, SettingError, WeightsError
+from pretune.kernels.dropout import DropAdd, keep_mask
 from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.models import Model
@@ -203,7 +203,7 @@ def test_a_saved_backbone_carries_its_tokenizer(tmp_path: Path, words: Text):
 def test_attention_with_dropout_has_the_right_gradient(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     kept = keep_mask(torch.Size((2 * 2, 5, 5)), 0.3, torch.float64, torch.device("cpu"))
-    monkeypatch.setattr("pretune.architectures._attention.keep_mask", lambda *_: kept)
+    monkeypatch.setattr("pretune.kernels.attention.keep_mask", lambda *_: kept)
     qkv = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
     mask = torch.arange(5)[None] < torch.tensor([[5], [3]])
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._depthwise import Pair, depthwise_conv2d, shifted
+from pretune.kernels.depthwise import Pair, depthwise_conv2d, shifted
 
 Size = int | Pair
 

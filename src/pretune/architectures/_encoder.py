@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.architectures._attention import attend
-from pretune.architectures._dropout import DropAdd
+from pretune.kernels.dropout import DropAdd
 from pretune.types import Features
 
 

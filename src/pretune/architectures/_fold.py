@@ -7,23 +7,16 @@ in bfloat16 179 instead of 83 (torch.jit.freeze: 99), in float32 75 instead of 4
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.architectures._base import MapStage
 from pretune.architectures._conv import ConvNorm, SameConv2d, norm_as_affine
-from pretune.architectures._depthwise import Pair, shifted
+from pretune.kernels.convolution import FUSABLE, conv2d_act
+from pretune.kernels.depthwise import Pair, shifted
 
-_ACTS: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.Identity: ("none", []),
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-    nn.Hardswish: ("hardswish", []),
-    nn.SiLU: ("swish", []),
-}
-"""Activations that oneDNN computes while a convolution's output is still in the processor."""
 _BLOCKS = {
     "torchvision.models.resnet.BasicBlock",
     "torchvision.models.resnet.Bottleneck",
@@ -60,16 +53,8 @@ class FusedConv2d(nn.Module):
         padding, odd = self.same.padding_of(x_BCHW) if self.same is not None else (self.padding, (0, 0))
         if any(odd):
             weight = shifted(weight, odd).contiguous(memory_format=torch.channels_last)
-        geometry = (padding, self.stride, self.dilation, self.groups)
-        if not _can_fuse(x_BCHW):
-            return self.act(F.conv2d(x_BCHW, weight, self.bias, self.stride, padding, self.dilation, self.groups))
-        name, numbers = _ACTS[type(self.act)]
-        return torch.ops.mkldnn._convolution_pointwise(x_BCHW, weight, self.bias, *geometry, name, numbers, "")
-
-
-def _can_fuse(x_BCHW: Tensor) -> bool:
-    on_cpu = x_BCHW.device.type == "cpu" and x_BCHW.dtype in (torch.float32, torch.bfloat16)
-    return on_cpu and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        geometry: Any = {"stride": self.stride, "padding": padding, "dilation": self.dilation, "groups": self.groups}
+        return conv2d_act(x_BCHW, weight, self.bias, self.act, **geometry)
 
 
 def _padding(conv: nn.Conv2d) -> Pair:
@@ -112,7 +97,7 @@ def _joined(layers: list[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Modul
             continue
         following = [other for _, other in layers[position : position + 2]]
         norm = _norm_of(layer, following[0]) if following else None
-        act = next((other for other in following[norm is not None :][:1] if type(other) in _ACTS), None)
+        act = next((other for other in following[norm is not None :][:1] if type(other) in FUSABLE), None)
         position += (norm is not None) + (act is not None)
         yield name, FusedConv2d(layer, norm, act)
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretune.config import Within
+from pretune.kernels.recurrence import lstm
 from pretune.types import Features, Layout
 
 
@@ -79,7 +80,7 @@ class Layer(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Return the states, sequence (B, F, D)."""
-        return features.with_tensor(self.lstm(features.tensor)[0], "sequence")
+        return features.with_tensor(lstm(self.lstm, features.tensor)[0], "sequence")
 
 
 class Embedding(nn.Module):

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._attention import attend_heads, causal_mask
+from pretune.architectures._attention import causal_mask
 from pretune.architectures._memory import Recalling, extended
 from pretune.config import Within
+from pretune.kernels.attention import attention
 from pretune.types import Features, Layout
 
 
@@ -128,7 +129,7 @@ class Layer(Recalling):
     def _attend(self, x_BTD: Tensor) -> Tensor:
         parts = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.memory is None:
-            return attend_heads(parts, None, self.dropout if self.training else 0.0, causal=True)
+            return attention(parts, None, self.dropout if self.training else 0.0, causal=True)
         q, k, v = parts.unbind(0)
         k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
         seen = causal_mask(q, k)

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._attention import attend_heads, causal_mask
+from pretune.architectures._attention import causal_mask
 from pretune.architectures._memory import Recalling, extended
 from pretune.config import Within
+from pretune.kernels.attention import attention
 from pretune.types import Features, Layout
 
 
@@ -127,7 +128,7 @@ class Layer(Recalling):
             k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
         k, v = (part.repeat_interleave(self.heads // self.groups, 1) for part in (k, v))
         if self.memory is None:
-            return self.out(attend_heads(torch.stack([q, k, v]), None, 0.0, causal=True))
+            return self.out(attention(torch.stack([q, k, v]), None, 0.0, causal=True))
         seen = causal_mask(q, k)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None).transpose(1, 2).flatten(2))
 

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from pretune.architectures._memory import Recalling
 from pretune.architectures._words import Words
 from pretune.config import Within
+from pretune.kernels.recurrence import lstm
 from pretune.types import Features, Layout
 
 
@@ -92,10 +93,10 @@ class Recurrence(Recalling):
         """Return (B, T, D)."""
         x_BTD, mask = features.tensor, features.mask
         if self.memory is not None:
-            out_BTD, self.memory["state"] = self.lstm(x_BTD, self.memory.get("state"))
+            out_BTD, self.memory["state"] = lstm(self.lstm, x_BTD, self.memory.get("state"))
             return features.with_tensor(out_BTD)
         if mask is None or not self.lstm.bidirectional:
-            return features.with_tensor(self.dropout(self.lstm(x_BTD)[0]))
+            return features.with_tensor(self.dropout(lstm(self.lstm, x_BTD)[0]))
         packed = pack_padded_sequence(x_BTD, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        out_BTD, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x_BTD.shape[1])
+        out_BTD, _ = pad_packed_sequence(lstm(self.lstm, packed)[0], batch_first=True, total_length=x_BTD.shape[1])
         return features.with_tensor(self.dropout(out_BTD))

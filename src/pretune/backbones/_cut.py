@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pretune.architectures._depthwise import quicken
 from pretune.backbones._base import Backbone, Builder, Classes, Classifier, LoadReport, Readout, TensorStage
+from pretune.kernels.depthwise import quicken
 from pretune.modalities.image import Image
 from pretune.types import Layout
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from pretune import config, registry
-from pretune.architectures._depthwise import quicken
 from pretune.backbones._base import Backbone, Builder, TensorStage, load_matching
 from pretune.backbones._prefixes import fit
 from pretune.backbones._states import SUFFIXES, State, read_state
 from pretune.errors import SettingError
+from pretune.kernels.depthwise import quicken
 from pretune.modalities.image import Image
 from pretune.types import Layout
 

@@ -1,9 +1,11 @@
-"""A saved run, ready to predict: the very model, preprocessing and number format that were scored."""
+"""A saved run, ready to predict: the same model, preprocessing and precision that were evaluated."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from pretune import backbones, registry, saved
 from pretune.backbones import inference_copy
 from pretune.deploy import _saved_model
 from pretune.errors import BadItem, DataError, WeightsError
+from pretune.kernels import processor
 from pretune.modalities import Modality
 from pretune.models import Model
 from pretune.models.model import HEAD
 from pretune.training.device import Device
+from pretune.training.plan import Precision
 from pretune.training.step import autocast
 from pretune.types import Cell, Features, Row
 
@@ -58,10 +62,10 @@ class Predictor:
         head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
         saved.load_exactly(head, told.weights)
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self._rest = told.precision
+        self._rest, forward = _here([told.precision, told.forward], self.device)
         self._start = told.frozen
         names = model.names[: self._start]
-        self._prefix = inference_copy([model.stages[n] for n in names], told.forward.bfloat16).to(self.device) if names else None
+        self._prefix = inference_copy([model.stages[n] for n in names], forward.bfloat16).to(self.device) if names else None
 
     @torch.inference_mode()
     def outputs(self, features: Features) -> torch.Tensor:
@@ -142,6 +146,16 @@ class Predictor:
 def _finite(raw: torch.Tensor) -> torch.Tensor:
     """Return which rows (B,) of outputs are finite numbers."""
     return torch.isfinite(raw).flatten(1).all(1)
+
+
+def _here(saved: list[Precision], device: torch.device) -> list[Precision]:
+    """Return a run's precisions as this machine can compute them: float32 where bfloat16 is emulated, tens of times slower."""
+    if not any(precision.bfloat16 for precision in saved) or processor.has_native_bfloat16(device):
+        return saved
+    logging.getLogger("pretune").warning(
+        "This run was computed in bfloat16, which this processor only emulates. Predicting in float32; probabilities may differ slightly."
+    )
+    return [replace(precision, bfloat16=False) for precision in saved]
 
 
 def _read(path: Path | Cell) -> bytes:

@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook
@@ -26,6 +25,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from pretune.architectures._conv import norm_as_affine
+from pretune.kernels import enabled
+from pretune.kernels.clamp import clamp, output_clamp
 
 _TOLERANCE = 1e-2
 """Largest relative difference, in norm, between a folded pair and the pair itself; rounding makes 1e-6, on GPUs 1e-3."""
@@ -67,6 +68,8 @@ def find(network: nn.Module, run: Callable[[], Tensor]) -> Shortcuts:
         network: the modules to look at.
         run: does the pass, on one or two items, and returns its outputs.
     """
+    if not enabled():
+        return Shortcuts()
     modes = {module: module.training for module in network.modules()}
     clamps = tuple(m for m in modes if type(m) in (nn.ReLU6, nn.Hardtanh) and "forward" not in vars(m))
     copying = tuple(m for m in modes if type(m) in _COPYING and m.inplace)
@@ -198,23 +201,8 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def _quick_clamp(module: nn.Hardtanh) -> Callable[[Tensor], Tensor]:
-    return lambda x: cast("Tensor", _Clamp.apply(x, module.min_val, module.max_val, module.inplace))
+    return lambda x: clamp(x, module.min_val, module.max_val, inplace=module.inplace) if _is_quick(x) else type(module).forward(module, x)
 
 
-class _Clamp(torch.autograd.Function):
-    """A clamp whose backward pass reads its output: where that is at a bound, nothing flows."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float, inplace: bool) -> Tensor:
-        if inplace:
-            ctx.mark_dirty(x)
-        y = x.clamp_(low, high) if inplace else x.clamp(low, high)
-        ctx.save_for_backward(y)
-        ctx.bounds = (low, high)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, y, *ctx.bounds), None, None, None
+def _is_quick(x: Tensor) -> bool:
+    return x.device.type == "cpu" and output_clamp.works(x.dtype)

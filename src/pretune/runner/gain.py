@@ -168,6 +168,9 @@ class _Trial:
         labels = self._labels
         folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
         settings = _settings(self.task.recipe) | how | {"epochs": epochs, "seed": self.seed, "out": str(folder)}
+        # All arms compute as the pretraining did: what is compared differs in where it begins only.
+        bfloat16 = self.pretrained.read_json("metrics.json")["precision"]["bfloat16"]
+        settings["precision"] = "bfloat16" if bfloat16 else "float32"
         recipe = Recipe.from_settings(str(self.task.recipe.gain.then), base=settings | {"backbone": f"run:{self.pretrained.path}"})
         metrics = run(recipe, offline=self.offline, given=Given(parts=self.parts)).folder.read_json("metrics.json")
         primary, took = metrics["primary"], metrics["timing"]["train_s"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pretune import config
+from pretune import config, kernels
+from pretune.kernels import processor
 from pretune.runner.prepare import Prepared
 
 
@@ -31,17 +31,15 @@ def audit_json(data: Prepared) -> dict[str, Any]:
 def environment() -> dict[str, Any]:
     """Return what the result may depend on besides recipe and data."""
     packages = {name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
-    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    cpu = torch.device("cpu")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": cpu,
+        "cpu": processor.name(cpu),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "native_bfloat16": processor.has_native_bfloat16(cpu),
+        "kernels": "auto" if kernels.enabled() else "plain",
         "threads": torch.get_num_threads(),
         "packages": packages,
         "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
     }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

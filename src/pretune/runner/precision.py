@@ -1,61 +1,127 @@
-"""Which number format the frozen stages run in: measured, because processors differ by several times either way."""
+"""Which dtype a run computes in: timed where the processor has bfloat16, and remembered, so that a recipe repeats itself."""
 
 from __future__ import annotations
 
-import time
+import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from pretune import config, kernels
 from pretune.backbones import inference_copy
+from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
+from pretune.data.store import NoRoom
+from pretune.kernels import processor
 from pretune.models import Learner, Model
 from pretune.recipe import Training
 from pretune.runner.prepare import Prepared
-from pretune.training.acceleration import choose
+from pretune.training.acceleration import EMULATED, GAIN, choose
 from pretune.training.plan import Precision
-from pretune.training.step import to_device
-from pretune.types import Features
+from pretune.training.step import take, to_device
+from pretune.training.timing import race
+from pretune.types import Batch, Features
 
 ITEMS = 8
-"""Items of the timed batch."""
-GAIN = 1.15
-"""bfloat16 rounds features by several per cent, so it must be this much faster to be worth it."""
+"""Examples at most of a timed pass over the frozen stages."""
+_FORMAT = 1
+"""Of what is remembered; a higher number forgets what was timed by older code."""
 
 
-def forward_choice(model: Model, data: Prepared, device: torch.device) -> dict[str, Any]:
+def forward_choice(model: Model, data: Prepared, device: torch.device, cache: Cache) -> dict[str, Any]:
     """Return the precision for computing frozen features, with the figures it was chosen by."""
+    if not processor.has_native_bfloat16(device):
+        return asdict(Precision(channels_last=True, reason=EMULATED))
     positions = np.arange(min(ITEMS, len(data.rows)))
-    batch = StoreView(data.ingested.store, positions, data.modality, None).batch(positions, 0).inputs
-    batch = batch.with_tensor(batch.tensor.to(device))
+    inputs = StoreView(data.ingested.store, positions, data.modality, None).batch(positions, 0).inputs
     stages = [model.stages[name] for name in ("input", *model.body)]
-    seconds = _seconds({name: inference_copy(stages, name == "bfloat16").to(device) for name in ("float32", "bfloat16")}, batch)
-    rates = {name: len(positions) / s for name, s in seconds.items()}
-    faster = rates["bfloat16"] > GAIN * rates["float32"]
-    figures = ", ".join(f"{rate:.0f} {data.modality.unit}s/s in {name}" for name, rate in rates.items())
-    return asdict(Precision(bfloat16=faster, channels_last=True, reason=f"measured {figures}"))
+    batch = to_device(Batch(inputs=inputs, targets=None, index=torch.from_numpy(positions)), device)
+    facts = _facts("features", nn.ModuleList(stages), batch.inputs, device)
+    return remembered(cache, facts, lambda: _timed_passes(stages, batch, len(data.rows), data.modality.unit))
 
 
-@torch.inference_mode()
-def _seconds(modules: dict[str, nn.Module], batch: Features) -> dict[str, float]:
-    """Return each module's better of two timed calls after one that warms up; in turn, so that a busy moment slows both."""
-    times: dict[str, list[float]] = {name: [] for name in modules}
-    for _ in range(3):
-        for name, module in modules.items():
-            started = time.perf_counter()
-            module(batch)
-            times[name].append(time.perf_counter() - started)
-    return {name: min(seconds[1:]) for name, seconds in times.items()}
+def _timed_passes(stages: list[nn.Module], batch: Batch, job: int, unit: str) -> Precision:
+    device = batch.inputs.tensor.device
+
+    @torch.inference_mode()
+    def compute(copy: nn.Module, size: int) -> None:
+        copy(take(batch, slice(0, size)).inputs)
+
+    copies = {bfloat16: inference_copy(stages, bfloat16).to(device) for bfloat16 in (False, True)}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = race({b: partial(compute, copy) for b, copy in copies.items()}, device, sizes=(1, batch.size), job=job)
+    finally:
+        torch.set_num_threads(threads)
+    faster = times.seconds.get(True, np.inf) * GAIN < times.seconds[False]
+    reason = times.report(faster, lambda bfloat16: "bfloat16" if bfloat16 else "float32", f"{unit}s")
+    return Precision(bfloat16=faster, channels_last=True, reason=reason)
 
 
-def step_choice(learner: Learner, loader: Loader, training: Training) -> dict[str, Any]:
+def step_choice(learner: Learner, loader: Loader, training: Training, cache: Cache) -> dict[str, Any]:
     """Return how training steps compute, as asked or as measured on a first batch."""
+    device = next(learner.parameters()).device
     batches = loader.iterate(0)
-    batch = to_device(next(batches), next(learner.parameters()).device)
+    batch = to_device(next(batches), device)
     batches.close()
-    bfloat16 = None if training.precision is None else training.precision == "bfloat16"
-    return asdict(choose(learner, batch, bfloat16=bfloat16, micro_batch=training.micro_batch))
+    choose_ = partial(choose, learner, batch, micro_batch=training.micro_batch, job=loader.steps(0) * batch.size)
+    if training.precision is not None:
+        return asdict(choose_(bfloat16=training.precision == "bfloat16"))
+    facts = _facts("steps", learner, batch.inputs, device) | {"batch": batch.size, "micro_batch": training.micro_batch}
+    return remembered(cache, facts, choose_)
+
+
+def sentence(what: str, choice: Precision) -> str:
+    """Return what a person reads of a choice: the setting that repeats it, and why."""
+    return f"{what}: precision={'bfloat16' if choice.bfloat16 else 'float32'} ({choice.reason})"
+
+
+def remembered(cache: Cache, facts: dict[str, Any], make: Callable[[], Precision]) -> dict[str, Any]:
+    """Return what was chosen on these facts before, or choose now and remember it: clocks differ from run to run.
+
+    Where the cache has no room, it is chosen anew.
+    """
+    made: list[Precision] = []
+
+    def write(path: Path) -> None:
+        made.append(make())
+        path.write_text(json.dumps(asdict(made[0])), encoding="utf-8")
+
+    try:
+        path = cache.build("precision", config.digest(facts), write, lambda path: _read(path) is not None)
+        found = _read(path)
+    except NoRoom:
+        found = None
+    return found or asdict(made[0] if made else make())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return a remembered choice; None where there is none, or it is damaged."""
+    try:
+        return asdict(Precision(**json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _facts(what: str, network: nn.Module, inputs: Features, device: torch.device) -> dict[str, Any]:
+    """Return what the quickest dtype depends on: the machine, the versions, the network and the size of its input."""
+    return {
+        "format": _FORMAT,
+        "what": what,
+        "machine": processor.name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "kernels": kernels.enabled(),
+        "onednn": bool(torch.backends.mkldnn.enabled),
+        "input": [str(inputs.tensor.dtype), *inputs.tensor.shape[1:]],
+        "modules": [[name, type(module).__qualname__, module.extra_repr()] for name, module in network.named_modules()],
+        "parameters": [[name, list(p.shape), str(p.dtype), p.requires_grad] for name, p in network.named_parameters()],
+    }

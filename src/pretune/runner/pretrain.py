@@ -6,6 +6,7 @@ import functools
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pretune.data.loader import Loader
 from pretune.data.resemblance import NOTHING, Excluded
 from pretune.data.tokens import BlockView
 from pretune.errors import RequestError, SettingError
+from pretune.kernels.memory import kept_memory
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import ChecksNetwork, suggestion
@@ -30,11 +32,10 @@ from pretune.runner.folder import folders_let_go, follow, newest_checkpoint, ope
 from pretune.runner.inputs import set_inputs
 from pretune.runner.material import Material, item_material, text_material
 from pretune.runner.opening import environment
-from pretune.runner.precision import step_choice
+from pretune.runner.precision import sentence, step_choice
 from pretune.runner.prepare import open_cache, threads
 from pretune.runner.pretrained import Work
 from pretune.runner.reporter import Noted, Reporter, Silent
-from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import STABLE, Checkpoint, Checkpoints, Decisions, load_by_name
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event
@@ -206,9 +207,9 @@ class _Pretraining:
         paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
         self.reporter.say(f"{parts}; {trainable:,} parameters{paced}")
         learner.begin(learner.phases[0])
-        choice = around.decisions.make("training/precision", lambda: step_choice(learner, self._loader(work), self.recipe.training))
-        work.precision = Precision(**choice)
-        self.reporter.say(f"training in {'bfloat16' if work.precision.bfloat16 else 'float32'}: {work.precision.reason}")
+        make = partial(step_choice, learner, self._loader(work), self.recipe.training, self.cache)
+        work.precision = Precision(**around.decisions.make("training/precision", make))
+        self.reporter.say(sentence("training", work.precision))
         return work
 
     def _loader(self, work: Work, *, training: bool = True) -> Loader:

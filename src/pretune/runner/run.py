@@ -19,6 +19,7 @@ from pretune.data.cells import unpack
 from pretune.data.loader import Loader
 from pretune.data.table import Table
 from pretune.errors import SettingError
+from pretune.kernels.memory import kept_memory
 from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
@@ -30,12 +31,11 @@ from pretune.runner.features import FeatureCache
 from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, require_same_data
 from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, environment
-from pretune.runner.precision import forward_choice, step_choice
+from pretune.runner.precision import forward_choice, sentence, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.strategies import Strategy, suggested
-from pretune.training.allocator import kept_memory
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.loop import Surroundings
@@ -263,14 +263,16 @@ class _Run:
         wanted = self.recipe.training.precision
         if wanted is not None:
             return Precision(bfloat16=wanted == "bfloat16", reason="as asked")
-        made = around.decisions.make("features/precision", lambda: forward_choice(model, data, self.device.device))
-        self.reporter.say(f"features in {'bfloat16' if made['bfloat16'] else 'float32'}: {made['reason']}")
-        return Precision(**made)
+        made = around.decisions.make("features/precision", lambda: forward_choice(model, data, self.device.device, self.cache))
+        chosen = Precision(**made)
+        self.reporter.say(sentence("features", chosen))
+        return chosen
 
     def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
-        choice = around.decisions.make("training/precision", lambda: step_choice(learner, loader, self.recipe.training))
-        self.reporter.say(f"training in {'bfloat16' if choice['bfloat16'] else 'float32'}: {choice['reason']}")
-        return Precision(**choice)
+        made = around.decisions.make("training/precision", lambda: step_choice(learner, loader, self.recipe.training, self.cache))
+        chosen = Precision(**made)
+        self.reporter.say(sentence("training", chosen))
+        return chosen
 
     def _remaining(self) -> float:
         total = self.recipe.training.time

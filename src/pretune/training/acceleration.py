@@ -2,7 +2,8 @@
 
 What is chosen among:
 
-- bfloat16 or float32. With AMX or avx512_bf16 bfloat16 is several times faster on some networks; without, slower.
+- bfloat16 or float32. Where the processor computes in bfloat16 natively (AMX, AVX512-BF16) it is several times faster on
+  some networks; where it does not, it is tens of times slower, and not timed.
 - channels last or first, for images.
 - micro-batches, where no norm looks across the batch: the gradient stays the whole batch's, and memory falls. They are
   sized, not timed.
@@ -10,34 +11,35 @@ What is chosen among:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretune.errors import SettingError
+from pretune.kernels import processor
 from pretune.models import shortcuts
 from pretune.models.learner import Learner
 from pretune.models.shortcuts import Shortcuts
 from pretune.training.plan import Precision
 from pretune.training.step import arranged, autocast, split, take
+from pretune.training.timing import race
 from pretune.types import Batch
 
-ITEMS = 8
-"""Items of a measured step."""
+ITEMS = (2, 8)
+"""Fewest and most examples of a timed step: a batch norm needs two."""
 GAIN = 1.15
 """How much faster bfloat16 must be to be worth its rounding."""
 WIDEST = 96 << 20
 """Bytes of the widest map of one micro-batch: below, smaller ones are slower; above, they only save memory."""
-HOPELESS = 4.0
-"""A mode whose first step took this many times as long as the quickest first step is not timed again."""
+EMULATED = "this processor has no native bfloat16"
 
 
-def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micro_batch: int | None = None) -> Precision:
+def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micro_batch: int | None = None, job: int = 0) -> Precision:
     """Return the fastest way to compute this learner's steps, with the figures it was chosen by.
 
     Nothing is left behind: weights, gradients, statistics and random streams are as before.
@@ -45,8 +47,9 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micr
     Args:
         learner: in the state it will train in: what learns is open, the rest frozen.
         batch: a training batch, on the learner's device.
-        bfloat16: None measures; otherwise the number format is given and only the rest is decided.
+        bfloat16: None chooses; otherwise the dtype is given and only the rest is decided.
         micro_batch: items computed at once; None decides.
+        job: examples of an epoch; timing costs at most a second, or two per cent of an epoch where that is more.
 
     Raises:
         SettingError: the learner's batches cannot be split.
@@ -55,25 +58,27 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micr
         raise SettingError(
             "micro_batch does not apply: this loss compares the items of a batch with each other. Take a smaller batch_size."
         )
-    few = take(batch, slice(0, ITEMS))
+    device = batch.inputs.tensor.device
+    native = processor.has_native_bfloat16(device)
     with _untouched(learner):
         seen = shortcuts.find(learner, lambda: learner.predict(take(batch, slice(0, 2))))
         candidates = [
             replace(c, micro_batch=micro_batch) if micro_batch else _with_micro_batch(c, learner, batch, seen)
-            for c in _candidates(batch, bfloat16)
+            for c in _candidates(batch, bfloat16, native=native)
         ]
         if len(candidates) == 1:
-            return replace(candidates[0], reason="as asked")
-        seconds = _race(learner, few, candidates, seen)
+            return replace(candidates[0], reason=EMULATED if bfloat16 is None else "as asked")
+        steps = {c: partial(_step, learner, batch, c, seen) for c in candidates}
+        sizes = (min(ITEMS[0], batch.size), min(ITEMS[1], batch.size))
+        times = race(steps, device, sizes=sizes, job=max(job, batch.size))
     # A tie goes to float32, which stands first.
-    best = min(seconds, key=lambda c: seconds[c] * (GAIN if c.bfloat16 else 1.0))
-    figures = ", ".join(f"{_name(c)} {few.size / s:.1f}" for c, s in seconds.items())
-    return replace(best, reason=f"measured items/s on one core: {figures}")
+    best = min(times.seconds, key=lambda c: times.seconds[c] * (GAIN if c.bfloat16 else 1.0))
+    return replace(best, reason=times.report(best, _name, "examples"))
 
 
-def _candidates(batch: Batch, bfloat16: bool | None) -> list[Precision]:
+def _candidates(batch: Batch, bfloat16: bool | None, *, native: bool) -> list[Precision]:
     """Return the modes worth timing, float32 first."""
-    formats = (False, True) if bfloat16 is None else (bfloat16,)
+    formats = ((False, True) if native else (False,)) if bfloat16 is None else (bfloat16,)
     images = batch.inputs.tensor.ndim == 4
     modes = [Precision(bfloat16=b, channels_last=images) for b in formats]
     # Where oneDNN convolves, channels last is the faster layout; elsewhere float32 has to show it.
@@ -92,25 +97,13 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
     return replace(precision, micro_batch=fits if fits < batch.size else None)
 
 
-def _race(learner: Learner, batch: Batch, candidates: list[Precision], seen: Shortcuts) -> dict[Precision, float]:
-    """Return the seconds of each candidate's step, after one that warms up: kernels are compiled then."""
-    cold = {candidate: _seconds(learner, batch, candidate, seen) for candidate in candidates}
-    limit = HOPELESS * min(cold.values())
-    return {candidate: _seconds(learner, batch, candidate, seen) if first < limit else first for candidate, first in cold.items()}
-
-
-def _seconds(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts) -> float:
-    """Return what one step takes: on a CPU, processor time."""
-    device = batch.inputs.tensor.device
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    started = clock()
-    for part in split(arranged(batch, precision), precision.micro_batch):
-        with autocast(precision, device), seen.taken():
+def _step(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts, size: int) -> None:
+    """Compute the gradient of the first `size` examples of a batch."""
+    few = take(batch, slice(0, size))
+    for part in split(arranged(few, precision), precision.micro_batch):
+        with autocast(precision, few.inputs.tensor.device), seen.taken():
             out = learner(part)
         out.loss.backward()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - started
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pretune.kernels import processor
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 _RMS = 0.2
@@ -79,7 +81,7 @@ class Muon(torch.optim.Optimizer):
             rows, columns = wide(p).shape
             shapes[rows, columns].append(position)
         for (rows, columns), positions in shapes.items():
-            stacked = params[positions[0]].new_empty((len(positions), rows, columns), dtype=torch.bfloat16)
+            stacked = params[positions[0]].new_empty((len(positions), rows, columns), dtype=iterated_in(params[positions[0]].device))
             torch._foreach_copy_(stacked.unbind(), [wide(updates[i]) for i in positions])
             rate = group["lr"] * _RMS * columns**0.5
             for i, step in zip(positions, orthogonal(stacked), strict=True):
@@ -99,10 +101,15 @@ def wide(matrix: Tensor) -> Tensor:
     return matrix.t() if matrix.shape[0] > matrix.shape[1] else matrix
 
 
+def iterated_in(device: torch.device) -> torch.dtype:
+    """Return the dtype of the iterations: bfloat16 is exact enough, and quicker where the processor has it."""
+    return torch.bfloat16 if processor.has_native_bfloat16(device) else torch.float32
+
+
 def orthogonal(matrices_NRC: Tensor) -> Tensor:
-    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations, all in bfloat16; R <= C."""
+    """Return the nearest matrices with singular values near 1, by five Newton-Schulz iterations; R <= C."""
     a, b, c = _COEFFICIENTS
-    x = matrices_NRC.to(torch.bfloat16)
+    x = matrices_NRC.to(iterated_in(matrices_NRC.device))
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(_STEPS):
         gram = x @ x.transpose(1, 2)

@@ -11,12 +11,15 @@ Shapes: B items, C channels, H, W input size, P, Q output size, K kernel size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from pretune.kernels._shortcut import Shortcut
 
 Pair = tuple[int, int]
 
@@ -52,7 +55,9 @@ def _native_is_quick(x_BCHW: Tensor, weight: Tensor, odd: Pair) -> bool:
     learns = torch.is_grad_enabled() and (x_BCHW.requires_grad or weight.requires_grad)
     if not learns or x_BCHW.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
-    return weight.shape[2] <= 3 and x_BCHW.dtype == torch.float32 and not any(odd)
+    if weight.shape[2] <= 3 and x_BCHW.dtype == torch.float32 and not any(odd):
+        return True
+    return not torch.backends.mkldnn.enabled or not written_out_depthwise.works(x_BCHW.dtype)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -169,3 +174,21 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
     square = conv.kernel_size[0] == conv.kernel_size[1] and conv.stride[0] == conv.stride[1]
     plain = square and conv.dilation == (1, 1) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     return plain and 1 < conv.groups == conv.in_channels == conv.out_channels
+
+
+def _trial(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    """Compare outputs and all gradients with PyTorch's own in float32, at even and odd sizes and paddings."""
+    for kernel, stride, size, odd in ((3, 1, 7, (0, 0)), (3, 2, 8, (1, 1)), (5, 1, 9, (0, 0)), (5, 2, 8, (1, 0)), (5, 2, 9, (0, 0))):
+        x = torch.randn(2, 16, size, size).to(dtype).contiguous(memory_format=torch.channels_last)
+        weight, bias, padding = torch.randn(16, 1, kernel, kernel).to(dtype), torch.randn(16).to(dtype), (kernel // 2, kernel // 2)
+        short = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
+        plain = [tensor.float().requires_grad_() for tensor in (x, weight, bias)]
+        out = _Depthwise.apply(*short, stride, padding, odd)
+        expected = F.conv2d(plain[0], shifted(plain[1], odd), plain[2], stride, padding, 1, 16)
+        yield out, expected
+        factors = torch.randn(expected.shape)
+        gradients = torch.autograd.grad((out.float() * factors).sum(), short)
+        yield from zip(gradients, torch.autograd.grad((expected * factors).sum(), plain), strict=True)
+
+
+written_out_depthwise = Shortcut(name="depthwise convolution with a written-out gradient", trial=_trial)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pretune.training import allocator
-from pretune.training.allocator import kept_memory
+from pretune.kernels import memory
+from pretune.kernels.memory import kept_memory
 
 SCRIPT = """
 import resource, torch
-from pretune.training.allocator import kept_memory
+from pretune.kernels.memory import kept_memory
 
 def faults(times):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,7 +33,7 @@ print(kept, faults(5), held - resident() > 40 << 20)
 """
 
 
-@pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not glibc")
+@pytest.mark.skipif(memory._glibc() is None, reason="the C library is not glibc")
 def test_freed_blocks_are_reused_and_given_back() -> None:
     out = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout.split()
     kept, usual = int(out[0]), int(out[1])
@@ -51,7 +51,7 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, other:
             raise TypeError("a library has no name")
         return library
 
-    monkeypatch.setattr(allocator.ctypes, "CDLL", load)
+    monkeypatch.setattr(memory.ctypes, "CDLL", load)
     with kept_memory():
         assert called == []
     assert called == []

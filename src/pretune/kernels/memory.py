@@ -6,6 +6,8 @@ import ctypes
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from pretune.kernels._shortcut import enabled
+
 # From glibc's malloc.h, and what glibc starts with.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 128 << 10, _MMAP_MAX: 65536}
@@ -19,9 +21,10 @@ def kept_memory() -> Generator[None]:
     glibc maps every block above 32 MB anew and unmaps it when it is freed; the system then zeroes each page again at its
     first touch. Training touches gigabytes of such maps in each step: EfficientNet-Lite0 (224 px, batch 32) takes 470 000
     page faults a step in float32, and without them 1.5 times as many images a second (bfloat16: 1.1 to 1.3 times). The peak
-    grows by a tenth. Where the C library is another one, nothing happens.
+    grows by a tenth. Where the C library is another one, or shortcuts are
+    turned off, nothing happens.
     """
-    library = _glibc()
+    library = _glibc() if enabled() else None
     if library is None:
         yield
         return

@@ -1,0 +1,82 @@
+"""Timing alternatives within a budget: what chooses must cost little beside what it chooses for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+
+K = TypeVar("K")
+
+SECONDS, SHARE = 1.0, 0.02
+"""What a choice may cost: so many seconds, or this share of the job where that is more."""
+ROUNDS = 2
+"""Timed rounds after the one that warms up."""
+HOPELESS = 4.0
+"""An alternative whose first round took this many times as long as the quickest one is not timed again."""
+
+
+@dataclass(frozen=True)
+class Times(Generic[K]):
+    """What timing found."""
+
+    seconds: dict[K, float]
+    """Seconds per example of each alternative that ran; on a CPU, processor time."""
+    failed: dict[K, str] = field(default_factory=dict)
+    """The first line of the error of each that did not."""
+
+    def report(self, chosen: K, names: Callable[[K], str], unit: str) -> str:
+        """Return the rate of the chosen alternative, then those of the others, as a phrase."""
+        rates = {names(key): f"{1 / max(seconds, 1e-9):.3g}" for key, seconds in self.seconds.items()}
+        others = [f"{name}: {rate}" for name, rate in rates.items() if name != names(chosen)]
+        others += [f"{names(key)} does not run on this machine ({why})" for key, why in self.failed.items()]
+        return "; ".join([f"{rates[names(chosen)]} {unit}/s on one core", *others])
+
+
+def race(alternatives: Mapping[K, Callable[[int], object]], device: torch.device, *, sizes: tuple[int, int], job: int) -> Times[K]:
+    """Time alternatives in turn, so that a busy moment slows all of them, and stop at the budget.
+
+    Args:
+        alternatives: each computes as many examples as it is told. The first one is the plain one: its errors are raised.
+        device: where they compute.
+        sizes: the fewest and the most examples computed at once.
+        job: examples that the whole job computes; the budget is a share of it.
+    """
+    plain = next(iter(alternatives))
+    least, most = sizes
+    spent = _seconds(alternatives[plain], least, device)  # warms up, and tells how long an example takes
+    budget = max(SECONDS, SHARE * job * spent / least)
+    size = min(most, max(least, int(budget * least / (spent * (1 + ROUNDS) * len(alternatives)))))
+    times: dict[K, list[float]] = {}
+    failed: dict[K, str] = {}
+    for name, run in alternatives.items():
+        try:
+            times[name] = [_seconds(run, size, device)]
+        except RuntimeError as error:  # no kernel for this dtype on this machine
+            if name == plain:
+                raise
+            failed[name] = (str(error) or type(error).__name__).splitlines()[0]
+    spent += sum(first for (first,) in times.values())
+    limit = HOPELESS * min(first for (first,) in times.values())
+    hopeful = [name for name, (first,) in times.items() if first < limit]
+    for _ in range(ROUNDS if len(hopeful) > 1 else 0):
+        if spent + sum(min(times[name]) for name in hopeful) > budget:
+            break
+        for name in hopeful:
+            times[name].append(_seconds(alternatives[name], size, device))
+            spent += times[name][-1]
+    # A first call also builds what later ones reuse: it counts only where there is no other.
+    return Times({name: min(found[1:] or found) / size for name, found in times.items()}, failed)
+
+
+def _seconds(run: Callable[[int], object], size: int, device: torch.device) -> float:
+    """Return what one call takes: processor time on a CPU, which a busy neighbour does not lengthen."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    started = clock()
+    run(size)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return clock() - started

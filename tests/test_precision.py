@@ -1,0 +1,127 @@
+"""The choice of a dtype costs little, survives what does not run, and is the same the next time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pretune.data.cache import Cache
+from pretune.data.store import NoRoom
+from pretune.runner import precision
+from pretune.runner.precision import remembered, sentence
+from pretune.training import timing
+from pretune.training.plan import Precision
+from pretune.training.timing import race
+from pretune.types import Features
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Clock:
+    """Processor time that passes only where a test says so."""
+
+    now: float = 0.0
+
+    def process_time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(timing, "time", made)
+    return made
+
+
+@pytest.mark.parametrize(("each", "job"), [(0.001, 100), (0.02, 124), (0.1, 100), (1.0, 40), (1.0, 10_000), (30.0, 124)])
+def test_a_choice_costs_a_second_or_two_per_cent_of_the_job(clock: Clock, each: float, job: int) -> None:
+    computed: list[int] = []
+
+    def run(size: int) -> None:
+        computed.append(size)
+        clock.now += each * size
+
+    times = race({"plain": run, "other": run}, CPU, sizes=(1, 8), job=job)
+    # One example of each alternative and the one that warms up are the least that says anything.
+    assert clock.now <= max(1.0, 0.02 * job * each, 3 * each) + 1e-9
+    assert times.seconds == pytest.approx({"plain": each, "other": each})
+
+
+def test_a_first_call_that_prepares_does_not_count_and_the_hopeless_is_not_timed_again(clock: Clock) -> None:
+    calls = {"plain": 0, "other": 0, "slow": 0}
+
+    def alternative(name: str, each: float, first: float) -> None:
+        def run(size: int) -> None:
+            clock.now += each * size + (first if calls[name] == 0 else 0)
+            calls[name] += 1
+
+        alternatives[name] = run
+
+    alternatives: dict = {}
+    alternative("plain", 0.002, 0.0)
+    alternative("other", 0.001, 0.03)
+    alternative("slow", 0.1, 0.0)
+    times = race(alternatives, CPU, sizes=(1, 8), job=100)
+    assert times.seconds == pytest.approx({"plain": 0.002, "other": 0.001, "slow": 0.1})
+    assert calls == {"plain": 4, "other": 3, "slow": 1}
+
+
+def test_what_does_not_run_is_no_candidate_and_is_reported() -> None:
+    def broken(size: int) -> None:
+        raise RuntimeError("could not create a primitive\nmore")
+
+    times = race({"float32": lambda size: None, "bfloat16": broken}, CPU, sizes=(1, 8), job=10)
+    assert list(times.seconds) == ["float32"]
+    assert times.report("float32", str, "images").endswith("bfloat16 does not run on this machine (could not create a primitive)")
+    with pytest.raises(RuntimeError, match="could not create a primitive"):
+        race({"float32": broken, "bfloat16": lambda size: None}, CPU, sizes=(1, 8), job=10)
+
+
+def test_a_choice_is_remembered_whatever_the_clock_says_later(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    first = remembered(cache, {"network": 1}, lambda: Precision(bfloat16=True, reason="20 images/s"))
+    again = remembered(cache, {"network": 1}, lambda: pytest.fail("it was chosen before"))
+    other = remembered(cache, {"network": 2}, lambda: Precision(bfloat16=False, reason="10 images/s"))
+    assert first == again
+    assert (first["bfloat16"], other["bfloat16"]) == (True, False)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"bfloat16": 1, "unknown": 2}'])
+def test_a_damaged_memory_is_made_anew(tmp_path: Path, damage: str) -> None:
+    cache = Cache(tmp_path)
+    remembered(cache, {}, lambda: Precision(bfloat16=True))
+    (entry,) = (tmp_path / "precision").iterdir()
+    entry.write_text(damage)
+    assert remembered(cache, {}, lambda: Precision(reason="again"))["reason"] == "again"
+    assert remembered(cache, {}, lambda: pytest.fail("it was chosen before"))["reason"] == "again"
+
+
+def test_without_room_it_is_chosen_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Path:
+        raise NoRoom("the disk is full")
+
+    monkeypatch.setattr(Cache, "build", full)
+    assert remembered(Cache(tmp_path), {}, lambda: Precision(reason="now"))["reason"] == "now"
+
+
+def test_another_network_input_or_machine_is_another_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts(network: nn.Module, size: int = 4) -> str:
+        return str(precision._facts("steps", network, Features(tensor=torch.zeros(2, size), layout="pooled"), CPU))
+
+    def frozen(network: nn.Module) -> nn.Module:
+        return network.requires_grad_(False)
+
+    same = facts(nn.Linear(4, 2))
+    assert facts(nn.Linear(4, 2)) == same
+    others = [facts(nn.Linear(4, 3)), facts(nn.Linear(4, 2), 5), facts(frozen(nn.Linear(4, 2)))]
+    monkeypatch.setattr("pretune.kernels.processor.name", lambda device: "another processor")
+    assert len({same, *others, facts(nn.Linear(4, 2))}) == 5
+
+
+def test_the_setting_that_repeats_a_choice_is_printed() -> None:
+    assert sentence("features", Precision(bfloat16=True, reason="20 images/s")) == "features: precision=bfloat16 (20 images/s)"
