@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,18 +108,19 @@ def test_the_switch_turns_all_off(monkeypatch: pytest.MonkeyPatch) -> None:
             kernels.enabled()
 
 
-def _networks() -> list[tuple[nn.Module, Features]]:
-    """Return networks that take every shortcut, with an input."""
+def _networks() -> list[tuple[nn.Sequential, Features]]:
+    """Return networks that take every shortcut, as their stages in a row, with an input."""
     torch.manual_seed(0)
     images = Features(tensor=torch.randn(2, 3, 32, 32), layout="map")
     audio = Features(tensor=torch.randn(2, 7, 40), layout="sequence", mask=torch.arange(7) < torch.tensor([[7], [5]]))
     words = Features(tensor=torch.randint(5, 50, (2, 6)), layout="sequence", mask=torch.arange(6) < torch.tensor([[6], [4]]))
-    return [
+    networks = [
         (backbones.load("scratch:efficientnet_lite"), images),
         (AudioLSTM(mels=40, units=8, layers=2).build(), audio),
         (Lstm(embedding=8, hidden=8, layers=1, vocabulary=50).build(), words),
         (Transformer(width=16, layers=1, heads=2, vocabulary=50).build(), words),
     ]
+    return [(nn.Sequential(*network.stages.values()), features) for network, features in networks]
 
 
 def test_networks_compute_the_same_where_every_trial_fails(request: pytest.FixtureRequest) -> None:
@@ -136,12 +138,11 @@ def _outputs() -> list[Tensor]:
     found = []
     for network, features in _networks():
         network.eval()
-        stages = list(network.stages.values())
-        out = nn.Sequential(*stages)(features).tensor
+        out = network(features).tensor
         out.square().mean().backward()
         found += [out.detach(), *(p.grad for p in network.parameters() if p.grad is not None)]
-        found.append(inference_copy(stages, bfloat16=False)(features).tensor)
-        assert inference_copy(stages, bfloat16=True)(features).tensor.isfinite().all()
+        found.append(inference_copy(network, bfloat16=False)(features).tensor)
+        assert inference_copy(network, bfloat16=True)(features).tensor.isfinite().all()
     return found
 
 
@@ -204,8 +205,7 @@ def test_processors_without_avx512_run_everything_in_either_dtype() -> None:
     env = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in ("False", "True")
-    if "avx512_bf16" in processor._CPUINFO.read_text() if processor._CPUINFO.exists() else "":
+    if platform.machine() == "x86_64":
         assert done.stdout.strip() == "False"
 
 
