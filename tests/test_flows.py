@@ -76,7 +76,7 @@ def test_photos_to_probe_to_report_to_predictions(home: Path) -> None:
     assert "colours and gradient orientations" in metrics["floors"]["classical"]["what"]
     assert {"data_s", "features_s", "train_s", "total_s"} <= set(metrics["timing"])
     assert any(note.startswith("strategy linear_probe (the default") for note in metrics["notes"])
-    assert any(note.startswith("features in ") for note in metrics["notes"]), "the number format with its reason"
+    assert any(note.startswith("features: precision=") for note in metrics["notes"]), "the dtype with its reason"
     assert not any("broken.jpg" in note for note in metrics["notes"]), "the ledger has it"
     assert "disc/broken.jpg" in (run / "ledger.csv").read_text()
     assert "broken.jpg" in (run / "report.html").read_text()
