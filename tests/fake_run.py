@@ -168,11 +168,11 @@ def _write(
         "backbone": "package:efficientnet_lite0",
         "strategy": "linear_probe",
         "params": {"total": 3_374_154, "trainable": 2_562},
-        "features_precision": {"bfloat16": True, "reason": "measured 2.1 times faster than float32 on this machine"},
+        "features_precision": {"bfloat16": True, "reason": "120 images/s on one core; float32: 57"},
         "notes": [
             "task classification: 2 folders of pictures",
             "strategy linear_probe (the default here: one pass over the data, and hard to beat with few labels)",
-            "features in bfloat16: measured 2.1 times faster than float32 on this machine",
+            "features: precision=bfloat16 (120 images/s on one core; float32: 57)",
         ],
         "diagnosis": diagnose(history, {"primary": {"name": primary, "split": "val"}, **figures}, given, counts),
     }

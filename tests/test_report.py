@@ -99,7 +99,7 @@ def test_what_the_run_said_is_shown_once(two: Path) -> None:
     notes = json.loads((two / "metrics.json").read_text())["notes"]
     assert len(notes) == 3
     for note in notes:
-        words = note.removeprefix("features in ")
+        words = note.removeprefix("features: ")
         assert reader.text.count(words) == 1, "neither left out nor said again where another section shows it"
 
 

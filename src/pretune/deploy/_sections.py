@@ -167,10 +167,10 @@ def done(files: Files) -> dict[str, Any]:
         share = 100 * params["trainable"] / max(params["total"], 1)
         shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
         facts.append(("parameters", f"{params['total']:,} in all, {params['trainable']:,} trained ({shown} %)"))
-    for key, label in (("features_precision", "features in"), ("precision", "training in")):
+    for key, label in (("features_precision", "features"), ("precision", "training")):
         choice = metrics.get(key) or {}
         if choice.get("reason"):
-            facts.append((label, f"{'bfloat16' if choice.get('bfloat16') else 'float32'}: {choice['reason']}"))
+            facts.append((label, f"precision={'bfloat16' if choice.get('bfloat16') else 'float32'} ({choice['reason']})"))
     if metrics.get("peak_rss_mb"):
         facts.append(("peak memory", f"{metrics['peak_rss_mb']:,.0f} MB"))
     kept = [(k, v) for k, v in facts if v]
@@ -182,7 +182,7 @@ def _notes(files: Files, facts: Sequence[tuple[str, Any]]) -> list[str]:
     audit = files.audit
     shown = {*audit.get("said", []), *(f["message"] for f in audit.get("findings", []))}
     shown |= {event["message"] for event in files.events if event.get("event") == "warned"}
-    shown |= {f"{label} {value}" for label, value in facts}
+    shown |= {f"{label}: {value}" for label, value in facts}
     return [note for note in files.metrics.get("notes", []) if note not in shown]
 
 
