@@ -1,21 +1,33 @@
-"""How far a score could be off by the choice of evaluation items: confidence intervals.
+"""How far a score could be off by the choice of evaluation items: confidence intervals that hold on few items too.
 
-Percentile bootstrap (Efron 1979) over items, or over whole groups where items of a group resemble each other. Every
-metric here is a function of sums over items (hits, sizes, squared errors …), so that a resample is one row of a matrix
-product, not a pass over the data. Accuracy without groups uses Wilson's interval (1927), which stays honest where nothing
-was wrong. Deterministic in `seed`.
+*Errors and losses*: Student's t on the logarithm, its standard error by the jackknife (Tukey 1958): squared errors are
+skewed, their logarithm is much less so. *Labels, R², whole groups* (where items of a group resemble each other): the
+bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better Bootstrap Confidence Intervals"), its levels widened as
+Student's t is wider than the normal distribution (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). Every
+metric is a function of sums over items (hits, sizes, squared errors …), so that a resample is one row of a matrix product,
+not a pass over the data.
+
+*Shares*: Wilson's interval (1927), which stays honest where nothing was wrong. *Balanced accuracy and macro-F1*: resamples
+of a population in which half a hit and half a miss are added to every class (Jeffreys' prior), moved to what was measured:
+five items of a class without a mistake do not show that it has none.
+
+Nominal 95 % intervals of 20 to 80 examples cover the truth in 0.91 to 0.99 of the simulations in the tests; less where a
+class has one or two examples (0.86), and for errors with heavy tails (RMSE of Student's t with 4 degrees: 0.80 to 0.87),
+which so few cannot show. Deterministic in `seed`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pretune.evaluation.metrics import is_constant
+from pretune.evaluation.student import student
 
 Floats = NDArray[np.float64]
 Metric = Callable[[NDArray[Any], NDArray[Any]], float]
@@ -29,16 +41,16 @@ _MOST_DRAWS = 50_000_000
 _MOST_PRODUCTS = 4_000_000_000
 """The same limit on multiplications, for very many classes."""
 _FEWEST = 200
+_SKEWED = frozenset({"mae", "rmse", "log_loss"})
+"""Metrics whose logarithm has an interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Units:
-    """What is drawn with replacement."""
+    """What is drawn with replacement: items or groups."""
 
     sums: Floats
     """(U, K) sums of each unit."""
-    weight: NDArray[np.int64]
-    """(U,) how many equal units each row stands for."""
     statistics: dict[str, Statistic]
 
 
@@ -53,10 +65,11 @@ def interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Return the bootstrap interval of one metric; None where there are fewer than two items or groups.
+    """Return the interval of one metric; None where there are fewer than two items or groups.
 
     Args:
-        metric: a name that `intervals` gives, or any function (outputs, targets) -> float, which is called once a resample.
+        metric: a name that `intervals` gives, or any function (outputs, targets) -> float, which is called once a resample; its interval
+            is that of plain percentiles.
         outputs: (N, C) probabilities or (N,) numbers.
         targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers.
         groups: (N,) labels; items of one group are drawn together.
@@ -84,67 +97,124 @@ def intervals(
     """Return the intervals of all metrics that have a fast one, from one set of resamples; arguments as in `interval`.
 
     Returns:
-        Single-label: accuracy, balanced_accuracy, macro_f1. Multilabel: macro_f1, micro_f1, subset_accuracy. Numbers: mae, rmse, r2.
+        Single-label: accuracy, balanced_accuracy, macro_f1, log_loss.
+        Multilabel: macro_f1, micro_f1, subset_accuracy. Numbers: mae, rmse, r2.
         Empty where there are fewer than two items or groups.
     """
-    units = _units(outputs, targets, groups, thresholds)
-    size = int(units.weight.sum())
-    if size < 2:
+    rng = np.random.default_rng(seed)
+    if len(targets) < 2:
         return {}
-    sums = _resample(units, resamples, np.random.default_rng(seed))
-    whole = (units.weight @ units.sums)[None]
-    out = {}
-    for name, statistic in units.statistics.items():
-        ends = _percentiles(statistic(sums), level)
-        is_share = outputs.ndim == 2
-        if is_share and (ends is None or ends[0] == ends[1]):  # nothing varied: the bootstrap knows nothing
-            ends = wilson(float(statistic(whole)[0]), size, level)
-        if ends is not None:
-            out[name] = ends
-    if "accuracy" in out and groups is None:
-        out["accuracy"] = wilson(float(units.statistics["accuracy"](whole)[0]), size, level)
+    if outputs.ndim == 2 and targets.ndim == 1 and groups is None:
+        return _of_classes(outputs, np.asarray(targets), resamples, rng, level)
+    out: dict[str, tuple[float, float]] = {}
+    for units in _units(outputs, targets, groups, thresholds):
+        size = len(units.sums)
+        if size < 2:
+            return {}
+        sums = _resample(units.sums, resamples, rng)
+        for name, statistic in units.statistics.items():
+            ends = _log_t(units.sums, statistic, level) if name in _SKEWED else _bca(units.sums, sums, statistic, level)
+            value = float(statistic(units.sums.sum(0)[None])[0])
+            is_share = outputs.ndim == 2 and name != "log_loss"
+            if is_share and (ends is None or ends[0] == ends[1] or (name == "subset_accuracy" and groups is None)):
+                ends = wilson(value, size, level)  # a share of independent items, or nothing varied: the bootstrap knows nothing
+            if ends is not None:
+                out[name] = _holding(ends, value)
     return out
 
 
 def wilson(share: float, size: int, level: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval (1927) of a share in [0, 1] of `size` independent items."""
-    from statistics import NormalDist
-
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * (share * (1 - share) / size + z**2 / (4 * size**2)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-# --- what is drawn -------------------------------------------------------------------------------
+def _holding(ends: tuple[float, float], value: float) -> tuple[float, float]:
+    """Return an interval that holds what was measured."""
+    return min(ends[0], value), max(ends[1], value)
 
 
-def _units(outputs: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any] | None, thresholds: NDArray[Any] | float) -> _Units:
-    if outputs.ndim == 1:
-        return _grouped(_error_sums(outputs, targets), groups, {"mae": _mae, "rmse": _rmse, "r2": _r2})
-    if targets.ndim == 2:
-        statistics = {"macro_f1": _macro_f1, "micro_f1": _micro_f1, "subset_accuracy": _subset_accuracy}
-        return _grouped(_label_sums(outputs >= thresholds, targets > 0.5), groups, statistics)
-    return _class_units(outputs.argmax(1), targets, outputs.shape[1], groups)
+# --- classes -------------------------------------------------------------------------------------
 
 
-def _class_units(predicted: NDArray[Any], targets: NDArray[Any], classes: int, groups: NDArray[Any] | None) -> _Units:
-    """Count hits, items and predictions of each class, (U, 3C); items of one (true, predicted) cell are equal units."""
-    statistics: dict[str, Statistic] = {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "macro_f1": _macro_f1}
-    cells, inverse, count = np.unique(np.asarray(targets) * classes + predicted, return_inverse=True, return_counts=True)
+def _of_classes(
+    outputs: NDArray[Any], targets: NDArray[Any], resamples: int, rng: np.random.Generator, level: float
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of single-label predictions on independent items."""
+    classes, size = outputs.shape[1], len(targets)
+    cells, count = np.unique(targets * classes + outputs.argmax(1), return_counts=True)
     true, claimed = np.divmod(cells, classes)
-    sums = np.zeros((len(cells), 3, classes))
-    rows = np.arange(len(cells))
+    right = true == claimed
+    support, hits = (np.bincount(true, weights=w, minlength=classes) for w in (count, count * right))
+    whole = _cell_sums(true, claimed, classes)
+    value = {name: float(statistic((count @ whole)[None])[0]) for name, statistic in _CLASSES.items()}
+    smoothed, weight = _smoothed(true, claimed, count, hits, support)
+    sums = rng.multinomial(size, weight / weight.sum(), size=_affordable(resamples, smoothed.size, len(weight))) @ smoothed
+    out: dict[str, tuple[float, float] | None] = {"accuracy": wilson(value["accuracy"], size, level)}
+    for name in ("balanced_accuracy", "macro_f1"):
+        ends, middle = _percentiles(_CLASSES[name](sums), level), float(_CLASSES[name]((weight @ smoothed)[None])[0])
+        low, high = (value[name] + end - middle for end in ends or (middle, middle))
+        out[name] = max(0.0, low), min(1.0, high)
+    losses = _loss_sums(outputs, targets)
+    out["log_loss"] = _log_t(losses, _mean, level)
+    value["log_loss"] = float(_mean(losses.sum(0)[None])[0])
+    return {name: _holding(ends, value[name]) for name, ends in out.items() if ends is not None}
+
+
+def _cell_sums(true: NDArray[Any], claimed: NDArray[Any], classes: int) -> Floats:
+    """Return hits, items and predictions of each class, (U, 3C), of one item in each (true, predicted) cell."""
+    sums, rows = np.zeros((len(true), 3, classes)), np.arange(len(true))
     sums[rows, 0, true] = true == claimed
     sums[rows, 1, true] = 1
     sums[rows, 2, claimed] = 1
-    flat = sums.reshape(len(cells), -1)
-    if groups is None:
-        return _Units(sums=flat, weight=count.astype(np.int64), statistics=statistics)
-    names, group = np.unique(groups, return_inverse=True)
-    held = np.zeros((len(names), len(cells)))
-    np.add.at(held, (group, inverse), 1)
-    return _Units(sums=held @ flat, weight=np.ones(len(names), dtype=np.int64), statistics=statistics)
+    return sums.reshape(len(true), 3 * classes)
+
+
+def _smoothed(
+    true: NDArray[Any], claimed: NDArray[Any], count: NDArray[Any], hits: NDArray[Any], support: NDArray[Any]
+) -> tuple[Floats, Floats]:
+    """Return cells (U, 3C) and their weights (U,): of each class's weight, (hits + 1/2) / (items + 1) is right.
+
+    Misses keep their proportions; those of a class without any go to the other classes alike.
+    """
+    classes = len(support)
+    recall, missed = (hits + 0.5) / (support + 1), support - hits
+    right = true == claimed
+    weight = np.where(right, 0.0, support[true] * (1 - recall[true]) * count / np.maximum(missed[true], 1))
+    present = np.flatnonzero(support)
+    cells = [_cell_sums(true[~right], claimed[~right], classes), _cell_sums(present, present, classes)]
+    weights = [weight[~right], support[present] * recall[present]]
+    flawless = present[missed[present] == 0]
+    if classes > 1 and len(flawless):
+        elsewhere = np.zeros((len(flawless), 3, classes))
+        rows = np.arange(len(flawless))
+        elsewhere[rows, 1, flawless] = 1
+        elsewhere[:, 2, :] = 1 / (classes - 1)
+        elsewhere[rows, 2, flawless] = 0
+        cells.append(elsewhere.reshape(len(flawless), -1))
+        weights.append(support[flawless] * (1 - recall[flawless]))
+    return np.concatenate(cells), np.concatenate(weights)
+
+
+def _loss_sums(outputs: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    """Return 1 and the negative log probability of each item's class, (N, 2)."""
+    true = outputs[np.arange(len(targets)), targets]
+    return np.stack([np.ones(len(targets)), -np.log(np.clip(true, 1e-15, 1.0))], axis=1)
+
+
+# --- what is drawn -------------------------------------------------------------------------------
+
+
+def _units(outputs: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any] | None, thresholds: NDArray[Any] | float) -> list[_Units]:
+    if outputs.ndim == 1:
+        return [_grouped(_error_sums(outputs, targets), groups, {"mae": _mean, "rmse": _rmse, "r2": _r2})]
+    if targets.ndim == 2:
+        statistics = {"macro_f1": _macro_f1, "micro_f1": _micro_f1, "subset_accuracy": _subset_accuracy}
+        return [_grouped(_label_sums(outputs >= thresholds, targets > 0.5), groups, statistics)]
+    sums = _cell_sums(np.asarray(targets), outputs.argmax(1), outputs.shape[1])
+    return [_grouped(sums, groups, _CLASSES), _grouped(_loss_sums(outputs, np.asarray(targets)), groups, {"log_loss": _mean})]
 
 
 def _grouped(sums: Floats, groups: NDArray[Any] | None, statistics: dict[str, Statistic]) -> _Units:
@@ -153,7 +223,7 @@ def _grouped(sums: Floats, groups: NDArray[Any] | None, statistics: dict[str, St
         per_group = np.zeros((len(names), sums.shape[1]))
         np.add.at(per_group, group, sums)
         sums = per_group
-    return _Units(sums=sums, weight=np.ones(len(sums), dtype=np.int64), statistics=statistics)
+    return _Units(sums=sums, statistics=statistics)
 
 
 def _error_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
@@ -168,20 +238,76 @@ def _label_sums(chosen: NDArray[Any], truth: NDArray[Any]) -> Floats:
     return np.concatenate([chosen & truth, truth, chosen, exact[:, None], np.ones_like(exact)[:, None]], axis=1).astype(float)
 
 
-def _resample(units: _Units, resamples: int, rng: np.random.Generator) -> Floats:
-    """Return the sums of each resample, (R, K)."""
-    count, size = len(units.weight), int(units.weight.sum())
-    resamples = min(resamples, max(_FEWEST, min(_MOST_DRAWS // count, _MOST_PRODUCTS // units.sums.size)))
-    if count < size:  # equal units: how often each kind is drawn is multinomial
-        return rng.multinomial(size, units.weight / size, size=resamples) @ units.sums
+def _affordable(resamples: int, products: int, drawn: int) -> int:
+    """Return how many resamples are taken where each costs so many multiplications and draws."""
+    return min(resamples, max(_FEWEST, min(_MOST_DRAWS // max(drawn, 1), _MOST_PRODUCTS // max(products, 1))))
+
+
+def _resample(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+    """Return the sums of each resample of units (U, K), (R, K)."""
+    count = len(sums)
+    resamples = _affordable(resamples, sums.size, count)
     rows = max(1, _CHUNK // count)
     parts = []
     for start in range(0, resamples, rows):
         now = min(rows, resamples - start)
         drawn = rng.integers(count, size=(now, count)) + np.arange(now)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=now * count).reshape(now, count)
-        parts.append(times.astype(float) @ units.sums)
+        parts.append(times.astype(float) @ sums)
     return np.concatenate(parts)
+
+
+def _bca(units: Floats, resampled: Floats, statistic: Statistic, level: float) -> tuple[float, float] | None:
+    """Return the bias-corrected and accelerated interval, as wide as Student's t makes it; None where the metric is not known.
+
+    Args:
+        units: (U, K) sums of each unit.
+        resampled: (R, K) sums of the resamples.
+        statistic: the metric.
+        level: coverage, in (0, 1).
+    """
+    value, values = float(statistic(units.sum(0)[None])[0]), statistic(resampled)
+    values = values[~np.isnan(values)]
+    if np.isnan(value) or not len(values):
+        return None
+    below = ((values < value).mean() + (values <= value).mean()) / 2
+    normal, size = NormalDist(), len(units)
+    bias = normal.inv_cdf(float(np.clip(below, 1 / (len(values) + 1), 1 - 1 / (len(values) + 1))))
+    acceleration = _acceleration(units, statistic)
+    reach = student(size - 1, level) * (size / (size - 1)) ** 0.5
+    shares = []
+    for end in (bias - reach, bias + reach):
+        stretch = 1 - acceleration * end
+        shares.append(normal.cdf(bias + end / stretch) if stretch > 0 else float(end > 0))
+    low, high = np.quantile(values, shares)
+    return float(low), float(high)
+
+
+def _log_t(units: Floats, statistic: Statistic, level: float) -> tuple[float, float] | None:
+    """Return Student's interval of the logarithm of a positive metric; nothing was off: its one value."""
+    value = float(statistic(units.sum(0)[None])[0])
+    without = _without_one(units, statistic)
+    if not value > 0 or not (without > 0).all():
+        return None if np.isnan(value) else (value, value)
+    size, logs = len(units), np.log(without)
+    error = ((size - 1) / size * ((logs - logs.mean()) ** 2).sum()) ** 0.5
+    reach = float(np.exp(min(student(size - 1, level) * error, 500.0)))
+    return value / reach, value * reach
+
+
+def _without_one(units: Floats, statistic: Statistic) -> Floats:
+    """Return the metric (U,) with one unit after the other left out."""
+    total, rows = units.sum(0), max(1, _CHUNK // units.shape[1])
+    return np.concatenate([statistic(total - units[start : start + rows]) for start in range(0, len(units), rows)])
+
+
+def _acceleration(units: Floats, statistic: Statistic) -> float:
+    """Return how fast the metric's standard error changes with the metric, by leaving out one unit after the other."""
+    without = _without_one(units, statistic)
+    without = without[~np.isnan(without)]
+    off = without.mean() - without if len(without) else np.zeros(1)
+    scale = float((off**2).sum()) ** 1.5
+    return float((off**3).sum()) / (6 * scale) if scale > 1e-30 else 0.0
 
 
 # --- metrics of sums -----------------------------------------------------------------------------
@@ -203,6 +329,9 @@ def _macro_f1(sums: Floats) -> Floats:
     return _mean_where(2 * hits, support + claimed, support + claimed > 0)
 
 
+_CLASSES: dict[str, Statistic] = {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "macro_f1": _macro_f1}
+
+
 def _micro_f1(sums: Floats) -> Floats:
     width = sums.shape[1] // 3
     hits, support, claimed = (sums[:, k * width : (k + 1) * width].sum(1) for k in range(3))
@@ -213,7 +342,7 @@ def _subset_accuracy(sums: Floats) -> Floats:
     return sums[:, -2] / sums[:, -1]
 
 
-def _mae(sums: Floats) -> Floats:
+def _mean(sums: Floats) -> Floats:
     return sums[:, 1] / sums[:, 0]
 
 

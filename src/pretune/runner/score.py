@@ -81,7 +81,7 @@ def measure(raw: torch.Tensor, encoded: torch.Tensor, task: Task, targets: Targe
 
 
 def interval(raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str) -> dict[str, list[float]]:
-    """Return 95 % bootstrap intervals by metric; whole groups are resampled where there are groups."""
+    """Return 95 % confidence intervals by metric; whole groups are resampled where there are groups."""
     decoded = data.task.decode(raw, data.targets)
     truth = data.targets.restore(encoded.numpy())
     found = intervals.intervals(decoded, truth, groups=groups_of(data, data.parts[part]), thresholds=data.targets.threshold_array())
