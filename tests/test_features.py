@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretune import backbones, registry
+from pretune import backbones
 from pretune.backbones import Backbone, Builder, TensorStage
 from pretune.data import identity
 from pretune.data.cache import Cache
@@ -28,7 +29,6 @@ from pretune.runner import features
 from pretune.runner.features import FeatureCache, FrozenFeatures
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Noted, Silent
-from pretune.tasks import Targets
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.types import Row
@@ -37,21 +37,10 @@ from tests.conftest import Numbers, tiny_backbone
 CPU = Device(device=torch.device("cpu"))
 
 
-def prepared(cache: Cache, count: int = 12, modality: Any = None) -> Prepared:
-    rows = [Row(id=f"r{i}", text=(f"{i},{i % 3},1,0",), target="ab"[i % 2], split="train" if i < 8 else "val") for i in range(count)]
-    ingested = ingest(rows, modality or Numbers(), cache, threads=1)
-    return Prepared(
-        table=cast("Any", None),
-        ingested=ingested,
-        rows=rows,
-        task=registry.load("tasks", "classification")(),
-        targets=Targets(classes=("a", "b")),
-        encoded=torch.arange(count) % 2,
-        parts={"train": np.arange(8), "val": np.arange(8, count)},
-        findings=[],
-        ledger=[],
-        modality=modality or Numbers(),
-    )
+def prepared(cache: Cache, count: int = 12) -> Prepared:
+    """Return rows of four numbers, and what computing features reads of prepared data."""
+    rows = [Row(id=f"r{i}", text=(f"{i},{i % 3},1,0",), target="ab"[i % 2]) for i in range(count)]
+    return cast("Prepared", SimpleNamespace(ingested=ingest(rows, Numbers(), cache, threads=1), rows=rows, modality=Numbers()))
 
 
 def needs_of(folder: Path, backbone: Backbone, precision: Precision | None = None) -> FeatureCache:
