@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pretune.data import vocabulary
 from pretune.data.as_trained import as_trained
 from pretune.data.column import Column, as_text, is_label_name, is_text_name
@@ -55,28 +57,7 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     if labelled:
         taken = {roles.path, *roles.text, roles.split, roles.flag, roles.group}
         roles.label = named_labels or roles.label or _find_label(records, roles, columns, taken)
-    _refuse_twins(records, roles, wanted)
     return roles
-
-
-def _refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
-    """Refuse a column of which there are several with one name that differ, unless the person or the training data name it.
-
-    Raises:
-        DataError: naming both.
-    """
-    found = {"path": (roles.path,), "text": roles.text, "label": roles.label, "split": (roles.split,), "group": (roles.group,)}
-    for role, names in found.items():
-        twins = next((columns for columns in records.twins.values() if set(columns) & set(names)), None)
-        if twins and role not in roles.trained and getattr(wanted, role) is None:
-            places = " or ".join(f"{role}={name} (number {records.columns.index(name) + 1}: {_example(records, name)})" for name in twins)
-            raise DataError(f"{records.path}: {len(twins)} columns are called {twins[0]!r} and differ. Name the one to read: {places}.")
-
-
-def _example(records: Records, name: str) -> str:
-    """Return the first few different values of a column."""
-    values = list(dict.fromkeys(as_text(value)[:30] for value in records.column(name)[:200]))
-    return ", ".join(values[:3]) + (" …" if len(values) > 3 else "")
 
 
 # --- names the person gave -----------------------------------------------------------------------
@@ -151,11 +132,11 @@ def _find_path(columns: dict[str, Column], modality: str | None, wanted: Columns
     return files[0].name if files else None
 
 
-def find_stems(records: Records, stems: set[str]) -> str | None:
-    """Return the column whose values are file names without their endings."""
+def find_stems(records: Records, known: Callable[[str], bool]) -> str | None:
+    """Return the column whose values are names of files that are there, or such names without their endings."""
     for at, name in enumerate(records.columns):
         texts = [as_text(record[at]) for record in records.values[:200]]
-        if sum(text in stems for text in texts) >= 0.5 * max(1, len(texts)):
+        if sum(map(known, texts)) >= 0.5 * max(1, len(texts)):
             return name
     return None
 

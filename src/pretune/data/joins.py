@@ -9,7 +9,7 @@ from pretune.data import columns as finder
 from pretune.data import targets as target_parser
 from pretune.data.column import as_text
 from pretune.data.parts import part_of, part_of_file
-from pretune.data.paths import Locator
+from pretune.data.paths import Listed, Locator
 from pretune.data.records import Records, read_records
 from pretune.data.roles import Roles
 from pretune.data.table import Columns, Table
@@ -63,9 +63,10 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
             f"{file.id} was not used: it holds files itself ({roles.path!r}), and the class folders were taken. Name it to take it."
         )
         return None
-    locator = Locator(tree.root, lambda: tree)
+    locator = Locator(root=tree.root, walk=lambda: tree)
     values = [as_text(value) for value in records.column(roles.path)]
-    locator.settle(values)
+    start = "".join(f"{folder}/" for folder in file.parts[:-1])
+    locator.settle([Listed(values=values, name=file.id, start=start, part=part_of_file(Path(file.parts[-1]).stem))])
     ids = {row.id for row in table.rows}
     at = {item: index for index, value in enumerate(values) if value and (item := locator.find(value).id) in ids}
     if len(at) < 0.5 * min(len(ids), len(values)):

@@ -12,8 +12,9 @@ from pretune.data import targets as target_parser
 from pretune.data import vocabulary
 from pretune.data.cells import TableCell
 from pretune.data.column import as_text
+from pretune.data.names import folded
 from pretune.data.parts import part_of
-from pretune.data.paths import Located, Locator
+from pretune.data.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.data.records import Records, Value
 from pretune.data.roles import Roles, sentence
 from pretune.data.table import Columns, RunColumns, Table
@@ -43,6 +44,8 @@ class _Draft:
     tells: bool = True
     """Whether the names of files inside tables tell them apart."""
     repairs: list[LedgerEntry] = field(default_factory=list)
+    located: list[Located] = field(default_factory=list)
+    """Where the file of each row is that names one."""
 
     def drop(self, item: str, reason: str, detail: str) -> None:
         self.table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=detail))
@@ -79,7 +82,7 @@ def build(
         SettingError: a named column does not exist.
     """
     lead = next((records for part, records in parts if part == "train"), parts[0][1])
-    locator = Locator(root, walk)
+    locator = Locator(root=root, walk=walk)
     roles = _find_roles(lead, locator, columns, modality, labelled)
     if labelled and not roles.label:
         raise DataError(_no_label(lead, roles))
@@ -110,7 +113,7 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
     except DataError as error:
         roles, refusal = None, error
     if modality in file_kinds() and (roles is None or roles.path is None):
-        stem = finder.find_stems(lead, locator.stems())
+        stem = finder.find_stems(lead, locator.knows)
         if stem is None and refusal is not None and isinstance(columns, RunColumns):
             raise refusal
         if stem is None:
@@ -171,9 +174,8 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
         values = [value for _, records in parts for value in records.column(roles.path)]
         names = Counter(value.name for value in values if isinstance(value, TableCell) and value.name)
         draft.tells = not names or names.most_common(1)[0][1] == 1
-        moved = draft.locator.settle([as_text(value) for value in values])
+        table.said += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
         table.root = draft.locator.root
-        table.said += [f"{parts[0][1].name}: {moved}."] if moved else []
     position = 0
     for order, (part, records) in enumerate(parts):
         index = {name: at for at, name in enumerate(records.columns)}
@@ -181,6 +183,7 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
             target, problem = (target_column.values[position], target_column.problems.get(position)) if target_column else (None, None)
             _add(draft, order, part, records, at, index, target, problem)
             position += 1
+    refuse_ambiguous(parts[0][1].name, draft.located)
     if target_column:
         table.task = target_column.task
         table.findings += target_column.findings
@@ -188,6 +191,15 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
     draft.keep_repairs()
     lead = next((records for part, records in parts if part == "train"), parts[0][1])
     table.said[:0] = [sentence(lead, roles, _distinct(target_column, roles))] + (target_column.said if target_column else [])
+
+
+def _listed(part: Split | None, records: Records, column: str, root: Path) -> Listed:
+    """Return the paths of one manifest, and where it lies."""
+    folder = records.path.parent
+    start = folder.relative_to(root).as_posix() if folder.is_relative_to(root) and folder != root else ""
+    return Listed(
+        values=[as_text(value) for value in records.column(column)], name=records.name, start=f"{start}/" if start else "", part=part
+    )
 
 
 def _targets(parts: list[Part], roles: Roles, task: str | None) -> Targets:
@@ -234,7 +246,8 @@ def _add(
     record, where, roles = records.values[at], records.where(at), draft.roles
     cell = record[index[roles.path]] if roles.path else None
     cell = cell if isinstance(cell, TableCell) else None
-    located = _locate(draft, record, index) if roles.path and cell is None else None
+    split, strange = _part(record, index, roles, part)
+    located = _locate(draft, order, split, record, index) if roles.path and cell is None else None
     text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None
     own = located.id if located else cell.name if cell and draft.tells else ""
     item = _unique(draft, own or records.id(at), records, at)
@@ -242,7 +255,6 @@ def _add(
     if fault := _content_fault(located, text):
         draft.drop(item, fault[0], f"{where} {fault[1]}")
         return
-    split, strange = _part(record, index, roles, part)
     group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
     row = Row(id=item, path=located.path if located else cell, text=text, target=target, split=split, group=group)
     if problem is not None and problem.action == "dropped":
@@ -266,9 +278,19 @@ def _unique(draft: _Draft, item: str, records: Records, at: int) -> str:
     return item
 
 
-def _locate(draft: _Draft, record: list[Value], index: dict[str, int]) -> Located:
+def _locate(draft: _Draft, order: int, split: Split | None, record: list[Value], index: dict[str, int]) -> Located:
     value = as_text(record[index[draft.roles.path or ""]])
-    return draft.locator.find(value) if value else Located(id="", reason="blank_path", words="names no file")
+    if not value:
+        return Located(id="", reason="blank_path", words="names no file")
+    found = draft.locator.find(value, order, part=split, hints=lambda: _words(record, index))
+    draft.located.append(found)
+    return found
+
+
+def _words(record: list[Value], index: dict[str, int]) -> set[str]:
+    """Return how folders may be called after a row's cells, folded: fold 3 is '3', 'fold3', 'fold_3', 'fold-3' or 'fold 3'."""
+    cells = {name: folded(text) for name, at in index.items() if 0 < len(text := as_text(record[at])) <= 32}
+    return {*cells.values(), *(f"{folded(name)}{mark}{text}" for name, text in cells.items() for mark in ("", "_", "-", " "))}
 
 
 def _content_fault(located: Located | None, text: tuple[str, ...] | None) -> tuple[str, str] | None:
