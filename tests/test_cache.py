@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +19,7 @@ import pytest
 from pretune.data.cache import Cache
 from pretune.data.ingest import Ingested, ingest
 from pretune.data.store import NoRoom, Store, StoreWriter
-from pretune.data.streaming import StreamingStore
+from pretune.data.streaming import KeptStore, StreamingStore
 from pretune.errors import BadItem, DataError
 from pretune.types import Decoded, Row
 
@@ -32,8 +34,22 @@ def in_another_process(work: Callable[[], object]) -> None:
     assert process.exitcode == 0
 
 
-def file_of(nbytes: int) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(b"x" * nbytes)
+def store_of(nbytes: int, value: int = 1) -> Callable[[Path], Store]:
+    """Return what makes an entry of so many bytes, and an index of about a thousand."""
+
+    def make(path: Path) -> Store:
+        writer = StoreWriter(path)
+        writer.append(np.full(nbytes, value, np.uint8), {})
+        return writer.close()
+
+    return make
+
+
+def hearing(cache: Cache) -> list[str]:
+    """Return the list of what the cache will say."""
+    said: list[str] = []
+    cache.warn = said.append
+    return said
 
 
 def test_an_entry_is_made_once(tmp_path: Path) -> None:
@@ -42,13 +58,13 @@ def test_an_entry_is_made_once(tmp_path: Path) -> None:
 
     def make(path: Path) -> None:
         made.append(path)
-        path.write_text("content")
+        store_of(10, 7)(path)
 
     first = cache.build("kind", "key", make)
-    assert cache.build("kind", "key", make) == first
-    assert first.read_text() == "content"
+    assert cache.build("kind", "key", make).path == first.path == tmp_path / "kind" / "key"
+    assert first[0].tolist() == [7] * 10
     assert len(made) == 1
-    assert made[0] != first
+    assert made[0] != first.path
 
 
 def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -63,17 +79,47 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "kind").iterdir()) == []
 
 
-def test_a_damaged_store_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "flipped", "index", "missing", "file", "swapped"])
+def test_a_damaged_entry_is_made_again_with_a_word(tmp_path: Path, damage: str) -> None:
     cache = Cache(tmp_path)
+    said = hearing(cache)
+    path = cache.build("kind", "key", store_of(3_000_000)).path
+    other = cache.build("kind", "other", store_of(3_000_000, 2)).path
+    data, index = path / "data.bin", path / "index.npz"
+    if damage == "cut":
+        data.write_bytes(data.read_bytes()[:200])
+    elif damage in ("flipped", "index"):
+        file = data if damage == "flipped" else index
+        raw = bytearray(file.read_bytes())
+        raw[-5] ^= 1
+        file.write_bytes(raw)
+    elif damage == "missing":
+        data.unlink()
+    elif damage == "file":
+        shutil.rmtree(path)
+        path.write_text("not a folder")
+    else:  # another entry's features under this entry's name
+        shutil.rmtree(path)
+        shutil.copytree(other, path)
+    assert said == []
+    assert set(cache.build("kind", "key", store_of(3_000_000))[0]) == {1}
+    assert len(said) == 1
+    assert "kind/key" in said[0]
+    assert "built again" in said[0]
+    assert cache.build("kind", "key", store_of(3_000_000)).path == path
+    assert len(said) == 1, "what was built again is whole"
 
-    def make(path: Path) -> None:
-        writer = StoreWriter(path)
-        writer.append(np.arange(100, dtype=np.int32), {})
-        writer.close()
 
-    path = cache.build("kind", "key", make)
-    (path / "data.bin").write_bytes((path / "data.bin").read_bytes()[:200])
-    assert Store.open(cache.build("kind", "key", make))[0].tolist() == list(range(100))
+def test_a_large_entry_is_verified_as_it_is_read_where_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pretune.data.cache.AT_ONCE", 1000)
+    cache = Cache(tmp_path)
+    said = hearing(cache)
+    data = cache.build("kind", "key", store_of(2000)).path / "data.bin"
+    data.write_bytes(b"\0" + data.read_bytes()[1:])
+    assert len(cache.build("kind", "key", store_of(2000), as_read=True)) == 1
+    assert said == []
+    assert cache.build("kind", "key", store_of(2000))[0][0] == 1
+    assert len(said) == 1
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
@@ -81,8 +127,59 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     left = tmp_path / "kind" / ".key.building"
     left.mkdir(parents=True)
     (left / "data.bin").write_bytes(b"half")
-    cache.build("kind", "key", file_of(10))
+    cache.build("kind", "key", store_of(10))
     assert [path.name for path in (tmp_path / "kind").iterdir()] == ["key"]
+
+
+def test_what_killed_processes_left_goes_when_a_cache_is_opened_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    dead, alive = tmp_path / "kind" / ".dead.building", tmp_path / "kind" / ".alive.building"
+    for left in (dead, dead.with_name(".dead.building.0a1b2c3d"), alive):
+        left.mkdir(parents=True)
+        (left / "data.bin").write_bytes(b"half")
+    hidden = tmp_path / "kind" / ".mine"
+    hidden.write_text("a person's")
+    with Cache(tmp_path)._alone(alive.with_name("alive")):
+        in_another_process(lambda: Cache.bounded(tmp_path))
+        assert sorted(path.name for path in (tmp_path / "kind").iterdir()) == [".alive.building", ".mine"]
+    in_another_process(lambda: Cache.bounded(tmp_path))
+    assert [path.name for path in (tmp_path / "kind").iterdir()] == [".mine"]
+    assert list((tmp_path / "locks").iterdir()) == [], "locks of what is gone go too"
+
+
+def test_whoever_finds_an_entry_being_built_says_that_it_waits(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    said = hearing(cache)
+    entry = tmp_path / "kind" / "key"
+    held = cache._locked(entry, "build", fcntl.LOCK_EX)
+    looks = iter([None, None])
+
+    def pause() -> None:
+        if next(looks, "over") == "over":
+            held.close()
+
+    cache.pause = pause
+    assert len(cache.build("kind", "key", store_of(10))) == 1
+    assert said == ["cache: waiting for another process that is building kind/key"]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    held = cache._locked(entry, "build", fcntl.LOCK_EX)
+    cache.pause = stop
+    with pytest.raises(KeyboardInterrupt):
+        cache.build("kind", "key", store_of(10))
+    held.close()
+
+
+def test_folders_that_the_cache_did_not_make_are_neither_shown_nor_cleared(tmp_path: Path) -> None:
+    theirs = tmp_path / "photos" / "2024"
+    theirs.mkdir(parents=True)
+    (theirs / "cat.jpg").write_bytes(b"x" * 5000)
+    in_another_process(lambda: Cache(tmp_path).build("kind", "key", store_of(1000)))
+    cache = Cache(tmp_path, limit=10)
+    assert [entry.key for entry in cache.entries()] == ["key"]
+    assert [entry.key for entry in cache.clear()] == ["key"]
+    assert (theirs / "cat.jpg").exists()
 
 
 def test_two_processes_make_an_entry_once(tmp_path: Path) -> None:
@@ -94,9 +191,9 @@ def test_two_processes_make_an_entry_once(tmp_path: Path) -> None:
             with log.open("a") as file:
                 file.write("made\n")
             time.sleep(0.3)
-            path.write_bytes(b"x" * 1000)
+            store_of(1000)(path)
 
-        assert Cache(tmp_path / "cache").build("kind", "key", make).stat().st_size == 1000
+        assert Cache(tmp_path / "cache").build("kind", "key", make).nbytes == 1000
 
     processes = [FORK.Process(target=work) for _ in range(3)]
     for process in processes:
@@ -111,24 +208,25 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     def work() -> None:
         cache = Cache(tmp_path)
         for number, key in enumerate(("a", "b", "c")):
-            cache.build("kind", key, file_of(1000))
+            cache.build("kind", key, store_of(100_000))
             os.utime(tmp_path / "kind" / key, (1000 + number, 1000 + number))
-        cache.build("kind", "a", file_of(1000))  # used again just now
+        cache.build("kind", "a", store_of(100_000))  # used again just now
 
     in_another_process(work)
-    cache = Cache(tmp_path, limit=3500)
-    cache.build("kind", "d", file_of(1000))
+    cache = Cache(tmp_path, limit=350_000)
+    cache.build("kind", "d", store_of(100_000))
     assert [entry.key for entry in cache.entries()] == ["c", "a", "d"]
-    assert [entry.bytes for entry in cache.entries()] == [1000, 1000, 1000]
+    size = sum(file.stat().st_size for file in (tmp_path / "kind" / "d").iterdir())
+    assert [entry.bytes for entry in cache.entries()] == [size, size, size]
 
 
 def test_what_is_in_use_stays_here_and_elsewhere(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, limit=1500)
-    cache.build("kind", "mine", file_of(1000))
+    cache = Cache(tmp_path, limit=150_000)
+    cache.build("kind", "mine", store_of(100_000))
 
     def elsewhere() -> None:
-        other = Cache(tmp_path, limit=1500)
-        other.build("kind", "theirs", file_of(1000))
+        other = Cache(tmp_path, limit=150_000)
+        other.build("kind", "theirs", store_of(100_000))
         assert {entry.key for entry in other.entries()} == {"mine", "theirs"}
 
     in_another_process(elsewhere)
@@ -137,14 +235,14 @@ def test_what_is_in_use_stays_here_and_elsewhere(tmp_path: Path) -> None:
 
 
 def test_admit_makes_room_or_says_that_there_is_none(tmp_path: Path) -> None:
-    in_another_process(lambda: [Cache(tmp_path).build("kind", key, file_of(1000)) for key in "ab"])
-    cache = Cache(tmp_path, limit=2500)
-    cache.admit(400)
+    in_another_process(lambda: [Cache(tmp_path).build("kind", key, store_of(100_000)) for key in "ab"])
+    cache = Cache(tmp_path, limit=250_000)
+    cache.admit(40_000)
     assert len(cache.entries()) == 2
     with pytest.raises(NoRoom, match="cache_size"):
-        cache.admit(2600)
+        cache.admit(260_000)
     assert len(cache.entries()) == 2
-    cache.admit(1600)
+    cache.admit(160_000)
     assert len(cache.entries()) == 0
 
 
@@ -152,12 +250,14 @@ def test_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     cache = Cache(tmp_path)
 
     def full(path: Path) -> None:
-        path.write_bytes(b"half")
+        path.mkdir()
+        (path / "data.bin").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(NoRoom, match="full"):
         cache.build("kind", "key", full)
     assert cache.entries() == []
+    assert list((tmp_path / "kind").iterdir()) == []
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"total": 10**12, "free": 10**8})())
     with pytest.raises(NoRoom, match=r"0\.1 GB left"):
         cache.admit(10)
@@ -166,6 +266,56 @@ def test_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRETUNE_CACHE", str(tmp_path / "here"))
     assert Cache().root == tmp_path / "here"
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    from pretune.cli import main
+
+    assert main(["cache", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_verb_shows_what_is_damaged_and_half_built_and_clears_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRETUNE_CACHE", str(tmp_path))
+    in_another_process(lambda: [Cache(tmp_path).build("features", key, store_of(2_000_000)) for key in ("good", "bad", "cut")])
+    data = tmp_path / "features" / "bad" / "data.bin"
+    data.write_bytes(data.read_bytes()[:-1] + b"\0")
+    (tmp_path / "features" / "cut" / "index.npz").write_bytes(b"")
+    for used, key in enumerate(("good", "bad", "cut")):
+        os.utime(tmp_path / "features" / key, (used, used))
+    (tmp_path / "tokens" / ".dead.building").mkdir(parents=True)
+    (tmp_path / "stray").write_text("a person's")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    told = shown(capsys)
+    assert [line.split()[:2] + line.split()[4:] for line in told.splitlines()[:4]] == [
+        ["features", "good"],
+        ["features", "bad", "damaged"],
+        ["features", "cut", "damaged"],
+        ["tokens", "dead", "half-built"],
+    ]
+    assert "built again" in told
+    told = shown(capsys, "clear", f"cache={tmp_path}")
+    assert "removed" in told
+    assert "in 4 entries" in told
+    assert list(tmp_path.glob("*/*")) == []
+    assert (tmp_path / "stray").exists()
+    assert "in 0 entries" in shown(capsys)
+
+
+def test_the_verb_survives_a_folder_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pretune.cli import main
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PRETUNE_CACHE", str(tmp_path / "file"))
+    for words in (["cache"], ["cache", "clear"]):
+        assert main(words) == 2
+        assert "is not a folder" in capsys.readouterr().err
+    assert main(["cache", "chace=x"]) == 2
+    assert "Did you mean 'cache'" in capsys.readouterr().err
 
 
 # --- ingest --------------------------------------------------------------------------------------
@@ -306,30 +456,54 @@ def test_a_root_that_cannot_be_written_streams_too(tmp_path: Path) -> None:
     assert "cannot be used" in done.notes[0]
 
 
+def test_items_in_a_damaged_block_are_decoded_again_and_the_entry_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pretune.data.cache.AT_ONCE", 0)
+    monkeypatch.setattr("pretune.data.store.BLOCK", 64)
+    rows = rows_of(tmp_path / "data", [f"word {n}" for n in range(40)])
+    first, _ = run(rows, Cache(tmp_path / "cache"))
+    assert isinstance(first.store, KeptStore)
+    data = first.store.kept.path / "data.bin"
+    raw = bytearray(data.read_bytes())
+    raw[100] ^= 1
+    data.write_bytes(raw)
+    cache = Cache(tmp_path / "cache")
+    said = hearing(cache)
+    done, modality = run(rows, cache)
+    assert (done.hit, said) == (True, [])
+    assert ["".join(map(chr, done.store[i])) for i in range(40)] == [f"word {n}" for n in range(40)]
+    assert 0 < len(modality.decoded) < 10
+    assert len(said) == 1
+    assert "decoded again" in said[0]
+    assert not run(rows, cache)[0].hit
+
+
 def test_streamed_data_that_change_are_an_error(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "data", ["three", "four"])
     store, _ = run(rows, unusable(tmp_path))
-    (tmp_path / "data" / "0.txt").write_text("another")
-    with pytest.raises(DataError, match=r"0\.txt has changed"):
-        store.store[0]
+    for now in ("another", "thref"):  # of another length, and of the same
+        (tmp_path / "data" / "0.txt").write_text(now)
+        with pytest.raises(DataError, match=r"0\.txt has changed"):
+            store.store[0]
     (tmp_path / "data" / "1.txt").unlink()
     with pytest.raises(DataError, match=r"1\.txt could be read before"):
         store.store[1]
 
 
-def test_a_file_that_changes_between_hash_and_decode_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("now", ["a longer text", "two"])
+def test_a_file_that_changes_between_hash_and_decode_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: str) -> None:
     from pretune.data import ingest as module
 
     original = module._hash_all
 
     def hash_then_change(rows: list[Row], threads: int) -> Any:
         found = original(rows, threads)
-        (tmp_path / "data" / "0.txt").write_text("a longer text")
+        (tmp_path / "data" / "0.txt").write_text(now)
         return found
 
     monkeypatch.setattr(module, "_hash_all", hash_then_change)
     with pytest.raises(DataError, match=r"0\.txt changed"):
         run(rows_of(tmp_path / "data", WORDS), Cache(tmp_path / "cache"))
+    assert list((tmp_path / "cache" / "decoded").iterdir()) == [], "the entry would be wrong for good"
 
 
 def test_a_bug_in_a_decoder_is_not_a_bad_item(tmp_path: Path) -> None:

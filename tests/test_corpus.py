@@ -25,6 +25,7 @@ from pretune.errors import DataError
 from pretune.modalities import _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.pretraining import Pretraining
+from pretune.runner import material
 
 ALL = Columns()
 
@@ -288,9 +289,43 @@ def test_tokens_are_made_once_and_made_again_where_they_are_damaged(tmp_path: Pa
         patch.setattr(Text, "ids", lambda *_: pytest.fail("made twice"))
         assert np.array_equal(tokenized([corpus], "train", text, cache).ids, first.ids)
     wanted = first.ids.tolist()
-    file = next((tmp_path / "cache").glob("tokens/*/ids"))
-    file.write_bytes(file.read_bytes()[:-2])
-    assert tokenized([corpus], "train", text, cache).ids.tolist() == wanted
+    file = next((tmp_path / "cache").glob("tokens/*/data.bin"))
+    whole = file.read_bytes()
+    for damaged in (whole[:-2], bytes([whole[0] ^ 1]) + whole[1:]):  # cut, and with another letter
+        file.write_bytes(damaged)
+        assert tokenized([corpus], "train", text, cache).ids.tolist() == wanted
+
+
+@pytest.mark.parametrize("now", ["b", "a longer text", ""])
+def test_a_corpus_that_changes_while_it_is_read_spoils_no_entry(tmp_path: Path, now: str) -> None:
+    text = replace(Text(), units="character", verbatim=True).learned_from(iter(["some words of a text b"]))
+    file = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": f"some words {n}"}) + "\n" for n in range(20)))
+    corpus = read(file)
+    file.write_text(file.read_text().replace("some words 3", now) + file.read_text() * len(now))
+    with pytest.raises(DataError, match="changed while it was being read"):
+        tokenized([corpus], "train", text, Cache(tmp_path / "cache"))
+    assert list((tmp_path / "cache" / "tokens").iterdir()) == []
+
+
+def test_tokens_that_find_no_room_are_one_message(tmp_path: Path) -> None:
+    corpus = read(write(tmp_path / "a.txt", "some words of a text " * 50))
+    text = replace(Text(), units="character", verbatim=True).learned_from(piece for piece, _ in corpus.read())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot be used .*cache=FOLDER"):
+        tokenized([corpus], "train", text, Cache(tmp_path / "file"))
+
+
+def test_a_cut_tokenizer_is_made_again(home: Path) -> None:
+    write(home / "a.txt", "the cat sat on the mat. " * 60)
+    corpus, cache = read(home / "a.txt"), Cache(home / "cache")
+    said: list[str] = []
+    cache.warn = said.append
+    plain = replace(Text(), units="character", verbatim=True)
+    made = material._learned(plain, [corpus], cache, masked=False)
+    file = next((home / "cache").glob("tokenizers/*/data.bin"))
+    file.write_bytes(file.read_bytes()[:40])
+    assert material._learned(plain, [corpus], cache, masked=False).tokenizer == made.tokenizer
+    assert len(said) == 1
 
 
 def test_a_tokenizer_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from pretune.data import sources
 from pretune.data.classes import left_out
-from pretune.data.delimited import has_header, sniff
+from pretune.data.delimited import sniff
+from pretune.data.header import has_header
 from pretune.data.table import Columns
 from pretune.data.targets import classes_of, parse
 from pretune.errors import BadItem, DataError, SettingError

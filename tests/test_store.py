@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,11 +110,74 @@ def test_a_store_cut_off_is_recognised(tmp_path: Path, name: str, share: float |
         Store.open(tmp_path / "s")
 
 
-def test_damage_in_the_index_is_recognised(tmp_path: Path) -> None:
+@pytest.mark.parametrize("byte", [0, 99, 100, 250, -1])
+def test_a_flipped_byte_is_never_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, byte: int) -> None:
+    monkeypatch.setattr("pretune.data.store.BLOCK", 100)
+    arrays = [np.arange(30, dtype=np.int32) + n for n in range(20)]
+    write(tmp_path / "s", arrays)
+    file = tmp_path / "s" / "data.bin"
+    raw = bytearray(file.read_bytes())
+    raw[byte] ^= 0x10
+    file.write_bytes(raw)
+    with pytest.raises(BrokenStore, match="wrong checksum"):
+        Store.open(tmp_path / "s").verify()
+    with pytest.raises(BrokenStore, match="wrong checksum"):
+        Store.open(tmp_path / "s").uniform  # noqa: B018
+    hit = (byte % len(raw)) // 120
+    store = Store.open(tmp_path / "s")
+    with pytest.raises(BrokenStore, match="wrong checksum"):
+        store[hit]
+    for position in range(20):  # items without a byte in the block that holds the damage
+        if abs(position - hit) > 1:
+            assert np.array_equal(store[position], arrays[position])
+
+
+def test_each_block_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "s", [np.zeros(3 << 20, np.uint8)] * 2)
+    hashed: list[int] = []
+
+    def counted(raw: bytes, *start: int) -> int:
+        hashed.append(len(raw))
+        return zlib.crc32(raw, *start)
+
+    monkeypatch.setattr("pretune.data.store.zlib", SimpleNamespace(crc32=counted))
+    store = Store.open(tmp_path / "s")
+    hashed.clear()
+    store[1]
+    assert sum(hashed) == 3 << 20
+    assert (len(store[1]), store.uniform is None, len(store.flat)) == (3 << 20, False, 6 << 20)
+    store.verify()
+    assert sum(hashed) == store.nbytes == 6 << 20
+
+
+def test_a_store_under_another_name_is_not_that_store(tmp_path: Path) -> None:
+    write(tmp_path / "kind" / "a", ragged())
+    (tmp_path / "kind" / "a").rename(tmp_path / "kind" / "b")
+    with pytest.raises(BrokenStore, match="another entry"):
+        Store.open(tmp_path / "kind" / "b")
+
+
+def test_a_disk_that_fills_while_the_index_is_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = StoreWriter(tmp_path / "s")
+    writer.append(np.zeros(3, np.uint8), {})
+    opened = Path.open
+
+    def on_a_full_disk(path: Path, *how: Any, **more: Any) -> Any:
+        return open("/dev/full", "wb") if path.name == "index.npz" else opened(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
+    with pytest.raises(NoRoom, match="full"):
+        writer.close()
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [0, 3, 4, 40, 0.5, -1])
+def test_damage_in_the_index_is_recognised(tmp_path: Path, place: float) -> None:
     write(tmp_path / "s", ragged())
     file = tmp_path / "s" / "index.npz"
     raw = bytearray(file.read_bytes())
-    raw[len(raw) // 2] ^= 0xFF
+    raw[int(place * len(raw)) if isinstance(place, float) else place] ^= 0xFF
     file.write_bytes(raw)
     with pytest.raises(BrokenStore):
         Store.open(tmp_path / "s")

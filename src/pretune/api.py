@@ -196,7 +196,9 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     said = reporter or Silent()
     table = sources.read(Path(data), recipe.columns, task=None if recipe.task is None else task_name(recipe.task))
     modality = plain_modality(table)
-    done = ingest(table.rows, modality, open_cache(recipe), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n))
+    done = ingest(
+        table.rows, modality, open_cache(recipe, said), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n)
+    )
     same = duplicates.find(done)
     used = usable.settle(table, done, same)
     rows = used.rows(done)

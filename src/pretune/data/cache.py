@@ -1,26 +1,36 @@
-"""A folder of what takes long to make and can be made again: shared by runs, bounded, safe to delete.
+"""A folder of what takes long to make and can be made again: shared by runs, bounded, verified, safe to delete.
 
-An entry `root/kind/key` is a store (a folder) or a file. Whoever makes one holds its `build` lock, so that a
-second process waits and then finds it. Whoever uses one holds its `use` lock, shared, until the
-process ends: what is in use anywhere is never evicted. POSIX only (flock).
+An entry `root/kind/key` is a store. Whoever makes one holds its `build` lock, so that a second process waits and then
+finds it. Whoever uses one holds its `use` lock, shared, until the process ends: what is in use anywhere is never
+evicted. What a killed process left half-built goes when the next one opens the cache. POSIX only (flock).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 import shutil
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from pretune.data.store import BrokenStore, NoRoom, Store, raise_no_room
+from pretune.data.store import BUILDING, BrokenStore, NoRoom, Store, is_store, raise_no_room
 
 _LOCKS = "locks"
 _RESERVE = 1 << 30
 """Bytes of the disk that are always left free, or a twentieth of a small disk."""
+AT_ONCE = 256 << 20
+"""Bytes of an entry up to which all of it is verified when it is opened: a tenth of a second. Larger ones that are taken item by item are
+verified as they are read, where that was asked for."""
+_POLL = 0.1
+"""Seconds between two looks whether another process has finished building an entry."""
+_CLOSED = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY, errno.EIO))
+_LEFTOVER = re.compile(rf"\.(.+?){re.escape(BUILDING)}(\.[0-9a-f]{{8}})?")
 
 _in_use: dict[Path, IO[bytes]] = {}
 """Open use locks of this process, by entry."""
@@ -36,6 +46,12 @@ class Entry:
     bytes: int
     used: float
     """Last use, seconds since 1970."""
+    state: str = ""
+    """'damaged' or 'half-built'; empty for what can be used."""
+
+
+def _ignore(message: str) -> None:
+    """Drop a sentence."""
 
 
 class Cache:
@@ -46,25 +62,33 @@ class Cache:
         default = os.environ.get("PRETUNE_CACHE") or Path.home() / ".cache" / "pretune"
         self.root = Path(root or default).expanduser().absolute()
         self.limit = limit
+        self.warn: Callable[[str], None] = _ignore
+        """Takes a sentence about an entry that is damaged, or that another process is building."""
+        self.pause: Callable[[], None] = lambda: time.sleep(_POLL)
+        """Waits a moment; may raise where the person asked to stop."""
 
     @classmethod
     def bounded(cls, root: Path | None = None, limit: int | None = None) -> Cache:
-        """Return a cache of `limit` bytes; of half of what the disk has left, what it holds already included, where that is None."""
+        """Return a cache of `limit` bytes; of half of what the disk has left, what it holds already included, where that is None.
+
+        What killed processes left half-built is removed.
+        """
         cache = cls(root, limit)
+        cache.sweep()
         if cache.limit is None:
             there = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
             held = sum(entry.bytes for entry in cache.entries())
             cache.limit = (shutil.disk_usage(there).free + held) // 2
         return cache
 
-    def build(self, kind: str, key: str, make: Callable[[Path], object], whole: Callable[[Path], bool] | None = None) -> Path:
-        """Return the entry's path, made by `make(path)` if it is absent or damaged.
+    def build(self, kind: str, key: str, make: Callable[[Path], object], *, as_read: bool = False) -> Store:
+        """Return the entry, made by `make(path)` if it is absent or damaged; it is verified.
 
         Args:
             kind: what sort of thing, a folder name.
             key: hash of everything the entry depends on.
-            make: writes the entry to the path it is given, a new name beside the final one.
-            whole: tells whether an entry is undamaged; by default whether a folder is a whole store.
+            make: writes the entry, a store, to the path it is given, a new name beside the final one.
+            as_read: verify an entry larger than `AT_ONCE` block by block as it is read: its reader can do without a damaged block.
 
         Raises:
             NoRoom: the disk is full or read-only, or `make` gave up for want of room; do without the cache.
@@ -72,15 +96,22 @@ class Cache:
         path = self.root / kind / key
         self._open(path)
         try:
-            with self._lock(path, "build", fcntl.LOCK_EX):
-                if not (whole or _is_whole)(path):
+            with self._alone(path):
+                store = self._sound(path, as_read)
+                if store is None:
                     _make(path, make)
+                    store = Store.open(path)
             os.utime(path)
             if self.limit is not None:
                 self._shrink(self.limit)
         except OSError as error:
+            self._refused(error)
             raise_no_room(error, path)
-        return path
+        return store
+
+    def holds(self, kind: str, key: str) -> bool:
+        """Tell whether an entry is there, damaged or not."""
+        return is_store(self.root / kind / key)
 
     def admit(self, nbytes: int, written: int | None = None) -> None:
         """Make room for an entry of `nbytes`, evicting what nobody uses.
@@ -108,17 +139,76 @@ class Cache:
         self._shrink(busy + keep)
 
     def entries(self) -> list[Entry]:
-        """Return everything the cache holds, the least recently used first."""
-        paths = [path for path in self.root.glob("*/*") if path.parent.name != _LOCKS and not path.name.startswith(".")]
-        return sorted(filter(None, map(_entry, paths)), key=lambda entry: entry.used)
+        """Return all finished entries, the least recently used first; folders that the cache did not make are not among them."""
+        return sorted(filter(None, map(_entry, self._paths())), key=lambda entry: entry.used)
+
+    def inspected(self) -> Iterator[Entry]:
+        """Yield all entries, each verified, and what is half-built; reads every byte."""
+        for entry in self.entries():
+            try:
+                Store.open(entry.path).verify()
+                yield entry
+            except BrokenStore:
+                yield replace(entry, state="damaged")
+        yield from self._leftovers()
 
     def clear(self) -> list[Entry]:
-        """Remove all entries that no process uses, and what crashed processes left; return the removed entries."""
-        for building in self.root.glob("*/.*"):
-            with self._try_lock(building.with_name(building.name.split(".")[1]), "build") as free:
-                if free:
-                    _remove(building)
-        return self._shrink(0)
+        """Remove all entries that no process uses, and what killed processes left; return what was removed."""
+        gone = self.sweep() + self._shrink(0)
+        self.sweep()
+        return gone
+
+    def sweep(self) -> list[Entry]:
+        """Remove what killed processes left half-built (and return it), and locks of entries that are gone; nothing in use."""
+        gone = []
+        for left in self._leftovers():
+            with self._try_lock(left.path.with_name(left.key), "build") as free:
+                if free and _remove(left.path):
+                    gone.append(left)
+        for lock in self._folder(_LOCKS):
+            kind, _, rest = lock.name.partition("-")
+            key, _, purpose = rest.rpartition(".")
+            entry = self.root / kind / key
+            if purpose in ("build", "use") and not entry.exists():
+                with self._try_lock(entry, purpose) as free:
+                    if free and not entry.exists():
+                        lock.unlink(missing_ok=True)
+        return gone
+
+    def _paths(self) -> list[Path]:
+        kinds = [folder for folder in self._folder() if folder.name != _LOCKS and folder.is_dir()]
+        return [path for kind in kinds for path in self._folder(kind.name) if not path.name.startswith(".") and self._is_ours(path)]
+
+    def _is_ours(self, path: Path) -> bool:
+        """Tell whether the cache made a folder: a person may have named one for it that holds other things."""
+        return is_store(path) or self._lock_path(path, "use").exists()
+
+    def _leftovers(self) -> list[Entry]:
+        """Return what is half-built, by a living process or by a dead one."""
+        kinds = [folder for folder in self._folder() if folder.is_dir()]
+        found = [(path, _LEFTOVER.fullmatch(path.name)) for kind in kinds for path in self._folder(kind.name)]
+        known = [(_entry(path), match[1]) for path, match in found if match]
+        return [replace(entry, key=key, state="half-built") for entry, key in known if entry is not None]
+
+    def _folder(self, name: str = "") -> list[Path]:
+        """Return what is in a folder of the cache; nothing where it is missing or cannot be read."""
+        try:
+            return sorted((self.root / name).iterdir())
+        except OSError:
+            return []
+
+    def _sound(self, path: Path, as_read: bool) -> Store | None:
+        """Return an entry that can be used; None, and a word, where it is damaged."""
+        if not os.path.lexists(path):
+            return None
+        try:
+            store = Store.open(path)
+            if store.nbytes <= AT_ONCE or not as_read:
+                store.verify()
+            return store
+        except BrokenStore as error:
+            self.warn(f"cache: {error}; it is built again")
+            return None
 
     def _shrink(self, limit: int) -> list[Entry]:
         """Evict the least recently used entries until at most `limit` bytes are left, or only entries in use."""
@@ -129,8 +219,7 @@ class Cache:
             if total <= limit:
                 break
             with self._try_lock(entry.path, "use") as free:
-                if free:
-                    _remove(entry.path)
+                if free and _remove(entry.path):
                     gone.append(entry)
                     total -= entry.bytes
         return gone
@@ -140,55 +229,78 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path not in _in_use:
-                file = self._lock_file(path, "use")
-                fcntl.flock(file, fcntl.LOCK_SH)
-                _in_use[path] = file
+                _in_use[path] = self._locked(path, "use", fcntl.LOCK_SH)
         except OSError as error:
+            raise NoRoom(f"the cache folder {self.root} cannot be used ({error.strerror})") from error
+
+    def _refused(self, error: OSError) -> None:
+        """Raise `NoRoom` where the error is of the cache's own folder, which may not be written to."""
+        if error.errno in _CLOSED and str(error.filename).startswith(str(self.root)):
             raise NoRoom(f"the cache folder {self.root} cannot be used ({error.strerror})") from error
 
     # --- locks ---------------------------------------------------------------------------------
 
-    def _lock_file(self, path: Path, purpose: str) -> IO[bytes]:
-        folder = self.root / _LOCKS
-        folder.mkdir(parents=True, exist_ok=True)
-        return (folder / f"{path.parent.name}-{path.name}.{purpose}").open("ab")
+    def _lock_path(self, path: Path, purpose: str) -> Path:
+        return self.root / _LOCKS / f"{path.parent.name}-{path.name}.{purpose}"
+
+    def _locked(self, path: Path, purpose: str, how: int) -> IO[bytes]:
+        """Return an open lock of an entry.
+
+        Raises:
+            BlockingIOError: somebody else holds it, and `how` does not wait.
+        """
+        place = self._lock_path(path, purpose)
+        while True:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file = place.open("ab")
+            try:
+                fcntl.flock(file, how)
+                if place.exists() and os.path.samestat(os.fstat(file.fileno()), place.stat()):
+                    return file
+            except FileNotFoundError:
+                pass  # swept between opening and locking: nobody else would find this lock
+            except BaseException:
+                file.close()
+                raise
+            file.close()
 
     @contextmanager
-    def _lock(self, path: Path, purpose: str, how: int) -> Generator[None, None, None]:
-        with self._lock_file(path, purpose) as file:
-            fcntl.flock(file, how)
+    def _alone(self, path: Path) -> Generator[None, None, None]:
+        """Hold an entry's build lock, waiting for a process that has it."""
+        waited = False
+        while True:
+            try:
+                file = self._locked(path, "build", fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waited:
+                    self.warn(f"cache: waiting for another process that is building {path.parent.name}/{path.name}")
+                waited = True
+                self.pause()
+        with file:
             yield
 
     @contextmanager
     def _try_lock(self, path: Path, purpose: str) -> Generator[bool, None, None]:
         """Hold the lock if nobody else does; yield whether."""
-        with self._lock_file(path, purpose) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                free = True
-            except BlockingIOError:
-                free = False
-            yield free
+        try:
+            file = self._locked(path, purpose, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held, or the folder cannot be written to
+            yield False
+            return
+        with file:
+            yield True
 
     def _is_busy(self, path: Path) -> bool:
         with self._try_lock(path, "use") as free:
             return not free
 
 
-def _is_whole(path: Path) -> bool:
-    if path.is_dir():
-        try:
-            Store.open(path)
-        except BrokenStore:
-            return False
-    return path.exists()
-
-
 def _make(path: Path, make: Callable[[Path], object]) -> None:
     """Write an entry beside its place and move it there; the caller holds the build lock."""
     for left in [path, *path.parent.glob(f".{path.name}.*")]:  # damaged, or left by a process that was killed
         _remove(left)
-    building = path.with_name(f".{path.name}.building")
+    building = path.with_name(f".{path.name}{BUILDING}")
     try:
         make(building)
         building.rename(path)
@@ -197,19 +309,24 @@ def _make(path: Path, make: Callable[[Path], object]) -> None:
             _remove(left)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
+def _remove(path: Path) -> bool:
+    """Remove a file or a folder; tell whether nothing is left of it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return False
+    return not path.exists()
 
 
 def _entry(path: Path) -> Entry | None:
     """Return what is known of an entry, None where another process has just evicted it."""
     try:
-        size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
-        return Entry(kind=path.parent.name, key=path.name, path=path, bytes=size, used=path.stat().st_mtime)
-    except FileNotFoundError:
+        size = sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.lstat().st_size
+        return Entry(kind=path.parent.name, key=path.name, path=path, bytes=size, used=path.lstat().st_mtime)
+    except OSError:
         return None
 
 

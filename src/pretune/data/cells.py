@@ -57,7 +57,8 @@ class Cells:
 
     def _unpacked(self, cache: Cache) -> Store:
         try:
-            store = Store.open(cache.build(KIND, self._key(), lambda path: self._write(path, cache)))
+            key = self._key()
+            store = cache.build(KIND, key, lambda path: self._write(path, cache, key))
         except NoRoom as full:
             raise DataError(
                 f"{self.table}: the files in column {self.column!r} are unpacked into the cache before they are read, and {full}. "
@@ -67,12 +68,14 @@ class Cells:
             raise DataError(f"{self.table} changed while it was being read. Start again when nothing writes to it.")
         return store
 
-    def _write(self, path: Path, cache: Cache) -> None:
+    def _write(self, path: Path, cache: Cache, key: str) -> None:
         cache.admit(self.nbytes, 0)
         writer = StoreWriter(path, dtype="uint8", admit=cache.admit)
         try:
             for cell in self.stream():
                 writer.append(np.frombuffer(cell, np.uint8), {})
+            if self._key() != key:
+                raise DataError(f"{self.table} changed while it was being read. Start again when nothing writes to it.")
             writer.close()
         finally:
             writer.discard()

@@ -25,6 +25,7 @@ _WORDS = {
     "outside_root": "row* with a path that leads outside the folder",
     "repeated_row": "row* with a file that was named before",
     "contradictory_label": "row* with contradictory labels",
+    "repeated_header": "line* that only repeat the header",
     "ragged": "row* with too few or too many fields",
     "unclosed_quote": "row* with a quote that never closes",
     "nul_bytes": "row* with NUL bytes",

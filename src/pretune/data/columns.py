@@ -57,7 +57,28 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     if labelled:
         taken = {roles.path, *roles.text, roles.split, roles.flag, roles.group}
         roles.label = named_labels or roles.label or _find_label(records, roles, columns, taken)
+    _refuse_twins(records, roles, wanted)
     return roles
+
+
+def _refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
+    """Refuse a column of which there are several with one name that differ, unless the person or the training data name it.
+
+    Raises:
+        DataError: naming both.
+    """
+    found = {"path": (roles.path,), "text": roles.text, "label": roles.label, "split": (roles.split,), "group": (roles.group,)}
+    for role, names in found.items():
+        twins = next((columns for columns in records.twins.values() if set(columns) & set(names)), None)
+        if twins and role not in roles.trained and getattr(wanted, role) is None:
+            places = " or ".join(f"{role}={name} (number {records.columns.index(name) + 1}: {_example(records, name)})" for name in twins)
+            raise DataError(f"{records.path}: {len(twins)} columns are called {twins[0]!r} and differ. Name the one to read: {places}.")
+
+
+def _example(records: Records, name: str) -> str:
+    """Return the first few different values of a column."""
+    values = list(dict.fromkeys(as_text(value)[:30] for value in records.column(name)[:200]))
+    return ", ".join(values[:3]) + (" …" if len(values) > 3 else "")
 
 
 # --- names the person gave -----------------------------------------------------------------------

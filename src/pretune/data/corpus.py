@@ -105,10 +105,23 @@ class Corpus:
             return
         chosen = self.chosen()
         number = 0
-        for text, ends in self.read():
-            if chosen[number] == held:
+        for text, ends in self._again():
+            if number < len(chosen) and chosen[number] == held:
                 yield text, ends
             number += ends
+
+    def _again(self) -> Iterator[Piece]:
+        """Yield all pieces once more.
+
+        Raises:
+            DataError: they are not those that were read at first: what is made of them would be kept under a wrong name.
+        """
+        whole = _Digest()
+        for text, ends in self.read():
+            yield text, ends
+            whole.add(text.encode("utf-8", "replace"), ends)
+        if whole.hexdigest() != self.digest:
+            raise DataError(f"{self.root} changed while it was being read. Start again when nothing writes to it.")
 
     def chosen(self) -> np.ndarray:
         """Return which documents are held out, (documents,) bool; at least one and not all, and none that has a copy elsewhere."""
@@ -124,7 +137,7 @@ class Corpus:
 
     def _end(self, cut: int, held: bool) -> Iterator[Piece]:
         place = 0
-        for text, ends in self.read():
+        for text, ends in self._again():
             here = min(max(cut - place, 0), len(text))
             place += len(text)
             part = text[here:] if held else text[:here]
@@ -159,17 +172,33 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldT
     return corpus
 
 
+class _Digest:
+    """The hash of a corpus, piece by piece."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.blake2b(digest_size=16)
+
+    def add(self, raw: bytes, ends: bool) -> None:
+        """Take a piece, which may end a document."""
+        self._whole.update(raw)
+        if ends:
+            self._whole.update(b"\0")
+
+    def hexdigest(self) -> str:
+        """Return the hash of all so far."""
+        return self._whole.hexdigest()
+
+
 def _look_through(corpus: Corpus) -> None:
-    whole, document = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=8)
+    whole, document = _Digest(), hashlib.blake2b(digest_size=8)
     for text, ends in corpus.read():
         raw = text.encode("utf-8", "replace")
         corpus.documents += ends
         corpus.characters += len(text)
         corpus.replaced += text.count("\ufffd")
-        whole.update(raw)
+        whole.add(raw, ends)
         document.update(_plain(text))
         if ends:
-            whole.update(b"\0")
             corpus.keys.append(int.from_bytes(document.digest()))
             document = hashlib.blake2b(digest_size=8)
     corpus.copies = corpus.documents - len(np.unique(np.frombuffer(corpus.keys, np.uint64)))

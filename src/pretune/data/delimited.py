@@ -1,64 +1,89 @@
-"""CSV and its relatives as people have them: any delimiter, header or none, quotes that never close.
-
-Python's `csv` module does the splitting, in strict mode; where it objects, the one record is read
-literally or put in the ledger, and reading goes on with the next line. So an unclosed quote costs
-one line, not the rest of the file.
-"""
+"""CSV and its relatives as people have them: any delimiter, header or none, titles above it, quotes that never close."""
 
 from __future__ import annotations
 
-import csv
 import io
-import sys
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from pretune.data import vocabulary
-from pretune.data.numbers import is_number
+from pretune.data.header import below_comments, common_width, take_comments, take_header, take_sep_line
+from pretune.data.quoting import Line, Quoting, choose, split, unlimited_fields
 from pretune.data.records import Records
 from pretune.errors import BadItem, DataError
 from pretune.modalities import _encodings
-from pretune.modalities._formats import modality_of
 from pretune.types import LedgerEntry
 
 _DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
 _SAMPLE = 200
-_LONGEST = 5000
-"""Lines one quoted field may span; beyond, its quote counts as unclosed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One record as split, and the line it starts at (from 1)."""
-
-    number: int
-    fields: list[str]
-    problem: str | None = None
+_TITLES = 20
+"""Lines at most above the header."""
 
 
 def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     """Return the records of a delimited file.
 
     Raises:
-        DataError: the bytes are no text.
+        DataError: the bytes are no text, or most lines do not fit the header.
     """
     text, said = decode(path, raw)
     lines = io.StringIO(text if "\n" in text else text.replace("\r", "\n"), newline="\n").readlines()
-    delimiter = sniff(lines, path.suffix.lower())
-    with unlimited_fields():
-        split = [line for line in _split(lines, delimiter) if line.fields]
-    if delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
-        said.append(f"{path.name} is separated by {_DELIMITERS[delimiter]}." if delimiter else f"{path.name} has one column.")
-    header, body = _take_header(path, split, wanted, said)
-    records = Records(path=path, columns=header, values=[], numbers=[], word="row", delimiter=delimiter, said=said)
-    records.headerless = len(body) == len(split)
-    suspect = "\0" in text or _encodings.damaged(text)
-    for row, line in enumerate(body, start=1):
-        _add(records, line, row, suspect=suspect)
+    named = take_sep_line(lines)
+    delimiter = named or sniff(below_comments(lines)[:_SAMPLE], path.suffix.lower())
+    comments = take_comments(lines, delimiter, wanted)
+    found = _split(path, lines, delimiter, said)
+    if not found:
+        raise DataError(f"{path} has no rows. It needs a line per item below the header.")
+    if named or delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
+        words = _DELIMITERS.get(delimiter, repr(delimiter))
+        said.append(f"{path.name} is separated by {words}{' (sep=)' if named else ''}." if delimiter else f"{path.name} has one column.")
+    if comments:
+        said.append(f"{path.name}: {len(comments)} line{'s' * (len(comments) > 1)} above the header ignored ({comments[0][:60]!r}).")
+    header, body, twins = take_header(path, found, wanted, said)
+    records = Records(path=path, columns=header, values=[], numbers=[], word="row", delimiter=delimiter, twins=twins, said=said)
+    records.headerless = len(body) == len(found)
+    _fill(records, found, body, suspect="\0" in text or _encodings.damaged(text))
+    _settle_twins(records)
     return records
+
+
+def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> list[Line]:
+    """Return the records of lines; those with stray quotes divided like the others."""
+    with unlimited_fields():
+        quoting, words = choose(lines, delimiter)
+        lines = quoting.plain(lines)
+        found = [line for line in split(lines, quoting) if line.fields]
+        if (found and any(line.problem for line in found)) or len({len(line.fields) for line in found}) > 1:
+            found = [line for line in split(lines, quoting, common_width(found)) if line.fields]
+    if words:
+        said.append(f"{path.name}: {words}.")
+    return found
+
+
+def _fill(records: Records, found: list[Line], body: list[Line], *, suspect: bool) -> None:
+    """Take the records below the header; one that says the header again is named in the ledger."""
+    again = [] if records.headerless else found[len(found) - len(body) - 1].fields
+    for row, line in enumerate(body, start=1):
+        if line.fields == again:
+            _drop(records, line, "repeated_header", "says the header again")
+        else:
+            _add(records, line, row, suspect=suspect)
+    repeats = sum(entry.reason == "repeated_header" for entry in records.ledger)
+    if repeats:
+        records.said.append(f"{records.name}: {repeats} repeated header line{'s' * (repeats > 1)} ignored.")
+
+
+def _settle_twins(records: Records) -> None:
+    """Drop copies of columns that are called alike and hold the same."""
+    for name, columns in list(records.twins.items()):
+        first = records.column(columns[0])
+        copies = {column for column in columns[1:] if records.column(column) == first}
+        kept = [at for at, column in enumerate(records.columns) if column not in copies]
+        records.columns = [records.columns[at] for at in kept]
+        records.values = [[values[at] for at in kept] for values in records.values] if copies else records.values
+        records.twins[name] = [column for column in columns if column not in copies]
+        if copies:
+            records.said.append(f"{records.name}: {len(copies) + 1} columns are called {name!r} and hold the same; one is read.")
+    records.twins = {name: columns for name, columns in records.twins.items() if len(columns) > 1}
 
 
 def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
@@ -69,66 +94,6 @@ def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
         raise DataError(f"{path} {error.detail}.") from None
     said = [] if decoded.encoding == "UTF-8" else [f"{path.name} was read as {decoded.encoding}."]
     return decoded.text.removeprefix("\ufeff"), said
-
-
-# --- splitting -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def unlimited_fields() -> Generator[None]:
-    """Lift the csv module's limit of 128 kB a field while reading."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-class _Lines:
-    """Feeds lines to a csv reader and stops a record that runs away."""
-
-    def __init__(self, lines: list[str], start: int) -> None:
-        self.lines = lines
-        self.next = self.begin = start
-
-    def __iter__(self) -> Iterator[str]:
-        while self.next < len(self.lines):
-            if self.next - self.begin > _LONGEST:
-                raise csv.Error("unclosed quote")
-            self.next += 1
-            yield self.lines[self.next - 1]
-
-
-def _split(lines: list[str], delimiter: str) -> Iterator[Line]:
-    """Split lines into records, restarting after each one that is broken."""
-    start = 0
-    while start < len(lines):
-        feed = _Lines(lines, start)
-        try:
-            for fields in csv.reader(feed, delimiter=delimiter or "\x1f", strict=True):
-                yield from _record(lines, feed, fields, delimiter)
-                feed.begin = feed.next
-            return
-        except csv.Error:
-            at_end = feed.next >= len(lines) or feed.next - feed.begin > _LONGEST
-            problem = "unclosed_quote" if at_end else "bad_quotes"
-            yield Line(feed.begin + 1, _literal(lines[feed.begin], delimiter), problem)
-            start = feed.begin + 1
-
-
-def _record(lines: list[str], feed: _Lines, fields: list[str], delimiter: str) -> Iterator[Line]:
-    """Yield a record; in a tab-separated file one of several lines, each complete by itself, has literal quotes."""
-    spanned = lines[feed.begin : feed.next]
-    if len(spanned) > 1 and delimiter == "\t" and all(line.count("\t") == len(fields) - 1 for line in spanned):
-        for offset, line in enumerate(spanned):
-            yield Line(feed.begin + offset + 1, _literal(line, delimiter))
-    else:
-        yield Line(feed.begin + 1, fields)
-
-
-def _literal(line: str, delimiter: str) -> list[str]:
-    line = line.rstrip("\r\n")
-    return line.split(delimiter) if delimiter else [line]
 
 
 def sniff(lines: list[str], suffix: str = "") -> str:
@@ -144,64 +109,20 @@ def sniff(lines: list[str], suffix: str = "") -> str:
 
 
 def _evenness(lines: list[str], delimiter: str) -> float:
-    """Return the share of records with the commonest width, 0 where that is one; half where the first line differs."""
-    widths = [len(line.fields) for line in _split(lines, delimiter) if line.fields and line.problem != "unclosed_quote"]
+    """Return the share of records with the commonest width, 0 where that is one; half where the first line differs.
+
+    A few narrower lines above records that are all alike are titles, and are not counted.
+    """
+    widths = [len(line.fields) for line in split(lines, Quoting(delimiter=delimiter)) if line.fields and line.problem != "unclosed_quote"]
     if not widths:
         return 0.0
     width, count = max(Counter(widths).items(), key=lambda item: (item[1], item[0]))
     if width < 2:
         return 0.0
-    return count / len(widths) * (1.0 if widths[0] in (width, width - 1) and widths[0] > 1 else 0.5)
-
-
-# --- header --------------------------------------------------------------------------------------
-
-
-def _take_header(path: Path, split: list[Line], wanted: tuple[str, ...], said: list[str]) -> tuple[list[str], list[Line]]:
-    """Return column names and the records below them."""
-    first = [cell.strip() for cell in split[0].fields]
-    body = split[1:]
-    width = Counter(len(line.fields) for line in body or split).most_common(1)[0][0]
-    if not has_header(first, [line.fields for line in body[:_SAMPLE]], wanted):
-        names = [f"column{i}" for i in range(1, width + 1)]
-        said.append(f"{path.name} has no header line (the first line looks like data); its columns are called {', '.join(names)}.")
-        return names, split
-    if width == len(first) + 1:
-        said.append(f"{path.name}: the header is one name short; the first column is taken for row names.")
-        first = ["row", *first]
-    if not any(vocabulary.plain(cell) in vocabulary.known() or cell in wanted for cell in first):
-        said.append(f"{path.name}: the first line was taken for the header ({', '.join(first)}).")
-    return _unique(first), body
-
-
-def has_header(first: list[str], rest: list[list[str]], wanted: tuple[str, ...] = ()) -> bool:
-    """Tell whether the first record names columns rather than being data.
-
-    Data are given away by a number, a file name, a long sentence, or a value that its column repeats; of a single column, by three words.
-    """
-    cells = [cell.strip() for cell in first]
-    if any(cell in wanted or vocabulary.plain(cell) in vocabulary.known() for cell in cells):
-        return True
-    if cells == [str(i) for i in range(len(cells))]:
-        return True
-    if len(cells) == 1 and len(cells[0].split()) > 2:
-        return False
-    if any(is_number(cell) or modality_of(cell) or len(cell) > 60 or len(cell.split()) > 8 for cell in cells):
-        return False
-    return not any(cell and _repeats(cell, [row[at].strip() for row in rest if at < len(row)]) for at, cell in enumerate(cells))
-
-
-def _repeats(cell: str, column: list[str]) -> bool:
-    return cell in column and len(set(column)) <= max(20, len(column) / 2)
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Name blank columns by position and tell repeated names apart."""
-    out: list[str] = []
-    for position, name in enumerate(names, start=1):
-        base = name or f"column{position}"
-        out.append(base if base not in out else f"{base}.{out.count(base) + sum(n.startswith(base + '.') for n in out)}")
-    return out
+    above = next((at for at, found in enumerate(widths) if found in (width, width - 1) and found > 1), 0)
+    if 0 < above <= min(_TITLES, len(widths) // 2) and count >= 0.9 * (len(widths) - above):
+        return (0.95 - 0.01 * above) * count / (len(widths) - above)
+    return count / len(widths) * (1.0 if above == 0 and widths[0] in (width, width - 1) and widths[0] > 1 else 0.5)
 
 
 # --- records -------------------------------------------------------------------------------------
@@ -218,17 +139,26 @@ def _add(records: Records, line: Line, row: int, *, suspect: bool) -> None:
         return
     item, where = f"{records.name}:{line.number}", f"{records.name} line {line.number}"
     if problem is not None:
-        records.ledger.append(LedgerEntry(item=item, action="dropped", reason=problem[0], detail=f"{where} {problem[1]}"))
+        _drop(records, line, *problem)
         return
     if len(line.fields) > width:
         detail = f"{where} has {len(line.fields)} fields instead of {width}; the last ones are blank and were cut"
         records.ledger.append(LedgerEntry(item=item, action="repaired", reason="extra_blank_fields", detail=detail))
     if line.problem:
-        detail = f"{where} has quotes that do not match; they were taken literally"
-        records.ledger.append(LedgerEntry(item=item, action="repaired", reason="literal_quotes", detail=detail))
+        stray = line.problem == "stray_quotes"
+        words = (
+            "has stray quotes; they were kept as part of the text" if stray else "has quotes that do not match; they were read literally"
+        )
+        reason = "stray_quotes" if stray else "literal_quotes"
+        records.ledger.append(LedgerEntry(item=item, action="repaired", reason=reason, detail=f"{where} {words}"))
     records.values.append(list(line.fields[:width]))
     records.numbers.append(line.number)
     records.rows.append(row)
+
+
+def _drop(records: Records, line: Line, reason: str, words: str) -> None:
+    detail = f"{records.name} line {line.number} {words}"
+    records.ledger.append(LedgerEntry(item=f"{records.name}:{line.number}", action="dropped", reason=reason, detail=detail))
 
 
 def _damage(line: Line) -> tuple[str, str] | None:

@@ -6,23 +6,29 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pretune.data.cache import Cache
 from pretune.data.cells import unpack
+from pretune.data.identity import code_of, code_of_package, versions
 from pretune.data.prefetch import prefetch
-from pretune.data.store import Arrays, Info, NoRoom, Store, StoreWriter, shapes_of
-from pretune.data.streaming import StreamingStore, read
+from pretune.data.store import Arrays, Info, NoRoom, StoreWriter, shapes_of
+from pretune.data.streaming import KeptStore, StreamingStore, content_hash, read
 from pretune.errors import BadItem, DataError
 from pretune.modalities import Modality
 from pretune.types import Decoded, LedgerEntry, Row
 
 KIND = "decoded"
 """The cache's folder of decoded data."""
-_FORMAT = 1
+_FORMAT = 2
+_CODE = ("modalities",)
+_LIBRARIES = ("numpy", "pillow", "soundfile", "tokenizers", "torch")
 _ESTIMATE_AFTER = 256
 """Items whose mean size tells what all will take."""
 
@@ -56,7 +62,6 @@ class _Source:
 
     row: Row
     hash: str
-    size: int
 
 
 def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, progress: Progress | None = None) -> Ingested:
@@ -65,7 +70,8 @@ def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, p
     Args:
         rows: items with a path or inline text.
         modality: how they are decoded; its `working()` is part of the cache's key.
-        cache: keeps what is decoded; where it has no room, items are decoded at every access, with a note.
+        cache: keeps what is decoded; where it has no room, items are decoded at every access, with a note. A damaged entry is made
+            again; items in a damaged block of a large one, which is verified as it is read, are decoded again from their files.
         threads: that read, hash and decode.
         progress: called with (decoded, all) as decoding goes on.
 
@@ -79,13 +85,15 @@ def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, p
     notes: list[str] = []
     store: Arrays
     try:
-        kept = Store.open(cache.build(KIND, _key(modality, sources), decoding.run))
-        store, dropped = kept, [tuple(entry) for entry in kept.meta["dropped"]]
+        kept = cache.build(KIND, _key(modality, sources), decoding.run, as_read=True)
+        dropped = [tuple(entry) for entry in kept.meta["dropped"]]
+        store = KeptStore(kept=kept, again=_streaming(sources, dropped, modality, kept.infos, kept.shapes), warn=cache.warn)
     except NoRoom as full:
         notes.append(f"{full}. Each {modality.unit} is decoded again whenever it is used, which is slower.")
         if not decoding.ended:
             decoding.run(None)
-        store, dropped = decoding.streaming(), decoding.dropped
+        dropped = decoding.dropped
+        store = _streaming(sources, dropped, modality, decoding.infos, shapes_of(decoding.shapes))
     gone = {position for position, _, _ in dropped}
     used = [source for position, source in enumerate(sources) if position not in gone]
     bad = {**unread, **{sources[position].row.id: (reason, detail) for position, reason, detail in dropped}}
@@ -129,23 +137,17 @@ def _hash(row: Row) -> _Source | tuple[str, str]:
         return "unreadable", f"cannot be read ({error.strerror})"
     except BadItem as bad:
         return bad.reason, bad.detail
-    return _Source(row=row, hash=hashlib.sha256(_as_bytes(raw)).hexdigest(), size=_size(raw))
-
-
-def _as_bytes(raw: bytes | tuple[str, ...]) -> bytes:
-    """Return bytes that tell contents apart; one inline text hashes like a file of it."""
-    if isinstance(raw, bytes):
-        return raw
-    texts = [text.encode("utf-8", "surrogatepass") for text in raw]
-    return texts[0] if len(texts) == 1 else b"".join(b"%d:%b" % (len(text), text) for text in texts)
-
-
-def _size(raw: bytes | tuple[str, ...]) -> int:
-    return len(raw) if isinstance(raw, bytes) else sum(map(len, raw))
+    return _Source(row=row, hash=content_hash(raw))
 
 
 def _key(modality: Modality, sources: list[_Source]) -> str:
-    facts = {"format": _FORMAT, **modality.working(), "hashes": [source.hash for source in sources]}
+    facts = {
+        "format": _FORMAT,
+        **modality.working(),
+        "code": [code_of_package(*_CODE), code_of(type(modality))],
+        "libraries": versions(*_LIBRARIES),
+        "hashes": [source.hash for source in sources],
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -192,12 +194,6 @@ class _Decoding:
         if full:
             raise full
 
-    def streaming(self) -> StreamingStore:
-        """Return what stands in for the store after a pass that found no room."""
-        gone = {position for position, _, _ in self.dropped}
-        rows = [source.row for position, source in enumerate(self.sources) if position not in gone]
-        return StreamingStore(rows=rows, modality=self.modality, infos=self.infos, shapes=shapes_of(self.shapes))
-
     def _keep(self, writer: StoreWriter, item: Decoded) -> NoRoom | None:
         """Write one item; return why that, or all that are to come, does not fit."""
         try:
@@ -228,7 +224,7 @@ class _Decoding:
             raw = read(source.row)
         except OSError as error:
             raise DataError(f"{source.row.id} could be read a moment ago and cannot be read now ({error.strerror}).") from error
-        if _size(raw) != source.size:
+        if source.row.text is None and content_hash(raw) != source.hash:
             raise DataError(f"{source.row.id} changed while it was being read. Start again when nothing writes to the data.")
         try:
             return self.modality.decode(raw)
@@ -237,6 +233,16 @@ class _Decoding:
         except Exception as error:
             error.add_note(f"while decoding {source.row.id}")
             raise
+
+
+def _streaming(
+    sources: list[_Source], dropped: Sequence[Dropped], modality: Modality, infos: list[Info], shapes: NDArray[np.int64]
+) -> StreamingStore:
+    """Return what decodes an item whenever it is asked for."""
+    gone = {position for position, _, _ in dropped}
+    used = [source for position, source in enumerate(sources) if position not in gone]
+    rows, hashes = [source.row for source in used], [source.hash for source in used]
+    return StreamingStore(rows=rows, hashes=hashes, modality=modality, infos=infos, shapes=shapes)
 
 
 def _chunks(items: list[T], size: int) -> Iterator[list[T]]:

@@ -45,6 +45,8 @@ class Records:
     """How people are told of the file where its name alone does not tell it from others: 'test/0000.parquet'."""
     delimiter: str = ""
     """What separates the columns of a delimited table."""
+    twins: dict[str, list[str]] = field(default_factory=dict)
+    """Name that several columns share -> what these are called here: label -> label, label.1."""
     headerless: bool = False
     """A delimited table without a header line: its columns are called column1, column2 …"""
     said: list[str] = field(default_factory=list)

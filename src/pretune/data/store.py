@@ -1,7 +1,8 @@
 """Arrays of any length in one memory-mapped file, with facts about each: written once, read by all.
 
 A store is a folder: `data.bin` holds the arrays end to end, `index.npz` their shapes, the facts (one
-column a key) and what the writer had to say as a whole. It appears by a rename, so it is whole or absent.
+column a key), what the writer had to say as a whole, and checksums (CRC-32) of the data in blocks, itself behind a checksum. It
+appears by a rename, so it is whole or absent; a block whose checksum is wrong is never returned.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import json
 import mmap
 import os
 import shutil
 import uuid
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -26,8 +29,12 @@ from torch import Tensor
 
 from pretune.errors import PretuneError
 
-_VERSION = 1
+_VERSION = 2
 _DATA, _INDEX = "data.bin", "index.npz"
+BUILDING = ".building"
+"""Ends the name of a folder that is still being written, which begins with a dot."""
+BLOCK = 1 << 20
+"""Bytes under one checksum: the least that is read to verify any of them."""
 _ASK_EVERY = 64 << 20
 """Bytes written between two questions whether there is still room."""
 
@@ -91,6 +98,7 @@ class StoreWriter:
         self._shapes: list[tuple[int, ...]] = []
         self.nbytes = 0
         self._asked = 0
+        self._sums = _Sums()
         self._building = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex[:8]}")
         self._building.mkdir(parents=True)
         self._file = (self._building / _DATA).open("wb", buffering=1 << 20)
@@ -105,10 +113,12 @@ class StoreWriter:
         self.dtype = self.dtype or array.dtype.name
         if array.dtype != _numpy_type(self.dtype) or (self._shapes and len(self._shapes[0]) != array.ndim):
             raise ValueError(f"this store holds {self.dtype} arrays; got {array.dtype} of shape {array.shape}")
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         try:
-            self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            self._file.write(raw)
         except OSError as error:
             raise_no_room(error, self.path)
+        self._sums.add(raw)
         self.infos.append(info)
         self._shapes.append(array.shape)
         self.nbytes += array.nbytes
@@ -124,6 +134,7 @@ class StoreWriter:
         """
         about = {
             "version": _VERSION,
+            "entry": _entry_of(self.path),
             "dtype": self.dtype or "uint8",
             "bytes": self.nbytes,
             "meta": meta or {},
@@ -133,7 +144,7 @@ class StoreWriter:
         try:
             _sync(self._file)
             with (self._building / _INDEX).open("wb") as index:
-                np.savez(index, shapes=shapes, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
+                index.write(_sealed(shapes=shapes, about=np.frombuffer(json.dumps(about).encode(), np.uint8), sums=self._sums.finished()))
                 _sync(index)
         except OSError as error:
             raise_no_room(error, self.path)
@@ -148,10 +159,32 @@ class StoreWriter:
         shutil.rmtree(self._building, ignore_errors=True)
 
 
-class Store:
-    """A finished store; its arrays are read-only views of the mapped file."""
+class _Sums:
+    """Checksums of a stream of bytes, block by block."""
 
-    def __init__(self, path: Path, about: dict[str, Any], shapes: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+    def __init__(self) -> None:
+        self._done: list[int] = []
+        self._open, self._filled = 0, 0
+
+    def add(self, raw: memoryview) -> None:
+        """Take further bytes."""
+        start = 0
+        while start < len(raw):
+            piece = raw[start : start + BLOCK - self._filled]
+            self._open, self._filled, start = zlib.crc32(piece, self._open), self._filled + len(piece), start + len(piece)
+            if self._filled == BLOCK:
+                self._done.append(self._open)
+                self._open, self._filled = 0, 0
+
+    def finished(self) -> NDArray[np.uint32]:
+        """Return (blocks,) checksums."""
+        return np.array([*self._done, self._open] if self._filled else self._done, np.uint32)
+
+
+class Store:
+    """A finished store; its arrays are read-only views of the mapped file, each verified by its checksum when it is first taken."""
+
+    def __init__(self, path: Path, about: dict[str, Any], shapes: NDArray[np.int64], sums: NDArray[np.uint32]) -> None:
         self.path = path
         self.dtype: str = about["dtype"]
         self.meta: dict[str, Any] = about["meta"]
@@ -159,28 +192,55 @@ class Store:
         self.shapes = shapes
         self.lengths = shapes[:, 0] if shapes.shape[1] else np.ones(len(shapes), np.int64)
         self._columns: dict[str, list[Any]] = about["infos"]
-        self._flat = data.view(_numpy_type(self.dtype))
+        self._data, self._sums = _mapped(path / _DATA, self.nbytes), sums
+        self._verified = np.zeros(len(sums), bool)
+        self._flat = self._data.view(_numpy_type(self.dtype))
         self._ends = np.cumsum(shapes.prod(axis=1))
 
     @classmethod
     def open(cls, path: Path) -> Store:
-        """Map a store.
+        """Map a store; its data are verified when they are taken, or by `verify`.
 
         Raises:
-            BrokenStore: it is missing, cut off, damaged or of another version.
+            BrokenStore: it is missing, cut off, damaged, of another version, or another entry's under this name.
         """
         try:
-            with np.load(path / _INDEX, allow_pickle=False) as index:
-                shapes, about = index["shapes"], json.loads(index["about"].tobytes())
+            index = _unsealed((path / _INDEX).read_bytes())
+            shapes, sums, about = index["shapes"], index["sums"], json.loads(index["about"].tobytes())
             size = (path / _DATA).stat().st_size
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BrokenStore(f"{path} is not a whole store ({error})") from error
         if about.get("version") != _VERSION:
             raise BrokenStore(f"{path} was written by another version of pretune")
+        if about["entry"] != _entry_of(path):
+            raise BrokenStore(f"{path} holds the data of another entry, {about['entry']}")
         itemsize = _numpy_type(about["dtype"]).itemsize
         if not size == about["bytes"] == int(shapes.prod(axis=1).sum()) * itemsize:
             raise BrokenStore(f"{path} is cut off: {size} bytes of {about['bytes']}")
-        return cls(path, about, shapes, _mapped(path / _DATA, size))
+        try:
+            return cls(path, about, shapes, sums)
+        except OSError as error:
+            raise BrokenStore(f"{path} cannot be read ({error.strerror})") from error
+
+    def verify(self, start: int = 0, end: int | None = None) -> None:
+        """Compare the checksums of the blocks that hold these bytes (by default all) with the data, each block once.
+
+        Raises:
+            BrokenStore: the data are not what was written.
+        """
+        first, last = start // BLOCK, -(-(self.nbytes if end is None else end) // BLOCK)
+        if self._verified[first:last].all():
+            return
+        for block in range(first, last):
+            if not self._verified[block]:
+                if zlib.crc32(self._data[block * BLOCK : (block + 1) * BLOCK].data) != self._sums[block]:
+                    raise BrokenStore(f"{self.path} is damaged: block {block} of {len(self._sums)} has the wrong checksum")
+                self._verified[block] = True
+
+    def condemn(self) -> None:
+        """Make a damaged store look unfinished, so that whoever opens it next builds it again."""
+        with contextlib.suppress(OSError):
+            (self.path / _INDEX).unlink()
 
     @functools.cached_property
     def infos(self) -> list[Info]:
@@ -193,9 +253,10 @@ class Store:
 
     @functools.cached_property
     def uniform(self) -> NDArray[Any] | None:
-        """All arrays as one (N, …) view where they have one shape."""
+        """All arrays as one (N, …) view where they have one shape; verified."""
         if not len(self) or (self.shapes != self.shapes[0]).any():
             return None
+        self.verify()
         return self._flat.reshape(len(self), *self.shapes[0])
 
     def tensor(self, position: int | None = None) -> Tensor:
@@ -206,17 +267,29 @@ class Store:
         tensor = torch.from_dlpack(array)  # from_numpy would warn that the array is read-only
         return tensor.view(torch.bfloat16) if self.dtype == "bfloat16" else tensor
 
+    @property
+    def flat(self) -> NDArray[Any]:
+        """All arrays end to end, (elements,); verified."""
+        self.verify()
+        return self._flat
+
     def __len__(self) -> int:
         return len(self.shapes)
 
     def __getitem__(self, position: int) -> NDArray[Any]:
         if not 0 <= position < len(self.shapes):
             raise IndexError(f"position {position} of {len(self.shapes)}")
-        start = self._ends[position - 1] if position else 0
-        return self._flat[start : self._ends[position]].reshape(self.shapes[position])
+        start, end = int(self._ends[position - 1]) if position else 0, int(self._ends[position])
+        self.verify(start * self._flat.itemsize, end * self._flat.itemsize)
+        return self._flat[start:end].reshape(self.shapes[position])
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return (self[position] for position in range(len(self)))
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a folder holds any of a store's files, whole or not."""
+    return (path / _DATA).exists() or (path / _INDEX).exists()
 
 
 def shapes_of(shapes: list[tuple[int, ...]]) -> NDArray[np.int64]:
@@ -226,9 +299,32 @@ def shapes_of(shapes: list[tuple[int, ...]]) -> NDArray[np.int64]:
 
 def raise_no_room(error: OSError, where: Path) -> NoReturn:
     """Raise `NoRoom` for an error that says that nothing more can be written there, any other error as it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         raise NoRoom(f"the disk that holds {where.parent} is full") from error
     raise error
+
+
+def _entry_of(path: Path) -> str:
+    """Return which entry a folder is or will be: 'kind/key'; its content is valid under this name only."""
+    return f"{path.parent.name}/{path.name.removeprefix('.').removesuffix(BUILDING)}"
+
+
+def _sealed(**arrays: NDArray[Any]) -> bytes:
+    """Return arrays as one npz behind its checksum."""
+    out = io.BytesIO()
+    np.savez(out, **arrays)  # ty: ignore[invalid-argument-type]
+    return zlib.crc32(out.getbuffer()).to_bytes(4, "little") + out.getbuffer()
+
+
+def _unsealed(raw: bytes) -> Any:
+    """Return the arrays of `_sealed` by name.
+
+    Raises:
+        ValueError: the checksum is wrong.
+    """
+    if len(raw) < 4 or zlib.crc32(memoryview(raw)[4:]) != int.from_bytes(raw[:4], "little"):
+        raise ValueError("its index is damaged")
+    return np.load(io.BytesIO(raw[4:]), allow_pickle=False)
 
 
 def _numpy_type(dtype: str) -> np.dtype[Any]:

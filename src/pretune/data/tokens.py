@@ -6,8 +6,7 @@ corpus that hold a piece of it at a time, and kept in the cache.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +20,12 @@ from pretune.data.cache import Cache
 from pretune.data.corpus import Corpus
 from pretune.data.dataset import Index
 from pretune.data.documents import Piece
+from pretune.data.identity import code_of_package, versions
+from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.errors import DataError
 from pretune.types import Batch, Features
 
-_FACTS = "facts.json"
+_FORMAT = 2
 
 
 class Tokenizes(Protocol):
@@ -71,47 +72,66 @@ class TokenStream:
         return len(self.ids)
 
 
+def made_by() -> list[object]:
+    """Return what tokenizers and their ids depend on besides settings and texts: code and versions."""
+    return [_FORMAT, code_of_package("modalities", "data/corpus.py", "data/documents.py"), versions("numpy", "tokenizers")]
+
+
 def tokenized(corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache: Cache) -> TokenStream:
-    """Return the ids of `train` or `held` of all corpora in a row, from the cache where they are known."""
+    """Return the ids of `train` or `held` of all corpora in a row, from the cache where they are known.
+
+    Raises:
+        DataError: there is no room for them, or the corpus has changed since it was read.
+    """
     key = {
         "corpora": [corpus.parted for corpus in corpora],
         "part": part,
+        "made_by": made_by(),
         **{k: v for k, v in tokenizer.working().items() if k != "max_tokens"},
     }
-    pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.held()))
-    folder = cache.build("tokens", config.digest(key), lambda path: _write(path, pieces, tokenizer), whole=_is_whole)
-    facts = json.loads((folder / _FACTS).read_text())
-    ids = np.memmap(folder / "ids", dtype=facts.pop("dtype"), mode="r") if facts.pop("tokens") else np.zeros(0, np.uint16)
-    return TokenStream(ids=ids, counts=np.load(folder / "counts.npy"), **facts)
+
+    def write(path: Path) -> None:
+        pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.held()))
+        _write(path, pieces, tokenizer, cache)
+
+    store = kept(cache, "tokens", config.digest(key), write)
+    facts = dict(store.meta)
+    return TokenStream(ids=store.flat, counts=np.array(facts.pop("counts"), np.int64), **facts)
 
 
-def _is_whole(folder: Path) -> bool:
-    """Tell whether a folder holds all that `_write` wrote."""
+def kept(cache: Cache, kind: str, key: str, write: Callable[[Path], None]) -> Store:
+    """Return what is made of a corpus, from the cache or written into it: it is not made without one.
+
+    Raises:
+        DataError: there is no room for it.
+    """
     try:
-        facts = json.loads((folder / _FACTS).read_text())
-        return (folder / "ids").stat().st_size == facts["tokens"] * np.dtype(facts["dtype"]).itemsize and (folder / "counts.npy").exists()
-    except (OSError, ValueError, KeyError):
-        return False
+        return cache.build(kind, key, write)
+    except NoRoom as full:
+        raise DataError(
+            f"the {kind} of the corpus are kept in the cache, and {full}. "
+            "Free some space there, or name a folder on a larger disk: cache=FOLDER, or PRETUNE_CACHE in the environment."
+        ) from full
 
 
-def _write(folder: Path, pieces: Iterator[Piece], tokenizer: Tokenizes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    kind = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
+def _write(path: Path, pieces: Iterator[Piece], tokenizer: Tokenizes, cache: Cache) -> None:
+    kind = np.dtype(np.uint16 if tokenizer.size <= 1 << 16 else np.uint32)
     counts = np.zeros(tokenizer.size, np.int64)
-    facts: dict[str, Any] = {"dtype": np.dtype(kind).name, "tokens": 0, "characters": 0, "documents": 0}
-    with (folder / "ids").open("wb") as stream:
+    facts = {"characters": 0, "documents": 0}
+    writer = StoreWriter(path, dtype=kind.name, admit=cache.admit)
+    try:
         for text, ends in pieces:
             ids = tokenizer.ids(text)
             if ends and tokenizer.separator is not None:
                 ids = np.append(ids, tokenizer.separator)
             counts += np.bincount(ids, minlength=tokenizer.size)
-            stream.write(ids.astype(kind).tobytes())
-            facts["tokens"] += len(ids)
+            writer.append(ids.astype(kind), {})
             facts["characters"] += len(text)
             facts["documents"] += int(ends)
-    facts["unknown"] = 0 if tokenizer.unknown is None else int(counts[tokenizer.unknown])
-    np.save(folder / "counts.npy", counts)
-    (folder / _FACTS).write_text(json.dumps(facts))
+        unknown = 0 if tokenizer.unknown is None else int(counts[tokenizer.unknown])
+        writer.close({**facts, "unknown": unknown, "counts": counts.tolist()})
+    finally:
+        writer.discard()
 
 
 class BlockView:

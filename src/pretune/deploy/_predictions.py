@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretune.data.delimited import unlimited_fields
+from pretune.data.quoting import unlimited_fields
 
 
 @dataclass(frozen=True, kw_only=True)

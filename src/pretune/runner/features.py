@@ -16,14 +16,15 @@ from torch import nn
 
 from pretune import config
 from pretune.augmentations import Augmentation
-from pretune.backbones import inference_copy
+from pretune.backbones import Builder, inference_copy
 from pretune.data.batching import Batching, token_budget
 from pretune.data.cache import Cache
 from pretune.data.dataset import FeatureView, StoreView, View
+from pretune.data.identity import code_of, code_of_package, structure, versions
 from pretune.data.loader import Loader
 from pretune.data.store import NoRoom, Store, StoreWriter
+from pretune.errors import TrainingError
 from pretune.models import Model
-from pretune.models.model import POOL
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
 from pretune.training.device import Device
@@ -31,6 +32,11 @@ from pretune.training.plan import Precision
 from pretune.training.step import to_device
 from pretune.types import Features, Layout
 
+KIND = "features"
+"""The cache's folder of features."""
+CODE = ("architectures", "augmentations", "backbones", "kernels", "modalities", "models", "runner/features.py")
+"""Pretune's own files that compute them."""
+LIBRARIES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 WINDOW = 1024
 """Items whose features are held in memory until they can be written in order."""
 BATCH = 32
@@ -50,6 +56,8 @@ class FeatureCache:
     """Chooses the number format; asked only where features are computed."""
     threads: int
     reporter: Reporter
+    builder: Builder | None = None
+    """What the backbone was built from."""
 
     chosen: Precision | None = None
 
@@ -77,11 +85,11 @@ class FrozenFeatures:
 
 
 def weights_hash(modules: list[nn.Module]) -> str:
-    """Return a hash of all tensors of some stages, names included."""
+    """Return a hash of all tensors of some stages, their names, types and shapes included."""
     digest = hashlib.sha256()
     for module in modules:
         for name, tensor in module.state_dict().items():
-            digest.update(name.encode())
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
@@ -90,15 +98,18 @@ def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views:
     """Return the features at the model's boundary, from the cache or by one pass over the data.
 
     View 0 is the deterministic one; views 1… are cut by `crop`. The cache key covers the data's bytes, the
-    transform, the frozen weights, the boundary, the number format and the library versions. Where the disk has no
-    room for them they stay in memory; where that has none either, the result is None and nothing is cached.
+    preprocessing, the frozen stages (weights, settings, structure, code), the boundary, the precision and the library versions.
+    Where the disk has no room for them they stay in memory; where that has none either, the result is None and nothing is cached.
+
+    Raises:
+        TrainingError: some features are not finite; nothing is cached.
     """
     stop = model.boundary
     passes = _Passes(model, needs, tuple(model.names[:stop]), crop, views, seed)
     _ = needs.precision  # chosen by all processes together, before the first one computes alone
     source = needs.device.decide(lambda: _stored(passes))
     if isinstance(source, Path):
-        store = Store.open(source)
+        store = passes.opened(source)
         return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop)
     needs.reporter.warn(f"features are not kept on disk: {source}")
     held = passes.in_memory() if needs.device.world == 1 else None
@@ -108,12 +119,13 @@ def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views:
 def _stored(passes: _Passes) -> Path | str:
     """Return where the features are, or why they are not."""
     try:
-        return passes.needs.cache.build("features", passes.key(), passes.write)
+        passes.store = passes.needs.cache.build(KIND, passes.key(), passes.write)
+        return passes.store.path
     except NoRoom as error:
         return str(error)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Passes:
     """One pass over the data for each view."""
 
@@ -123,36 +135,55 @@ class _Passes:
     crop: Augmentation | None
     views: int
     seed: int
+    store: Store | None = None
+    """What this process has verified; other ranks open it themselves."""
+
+    def opened(self, path: Path) -> Store:
+        """Return the features that the first rank has verified."""
+        return self.store or Store.open(path)
 
     def key(self) -> str:
         """Return a hash of everything the features depend on."""
+        modality, stages = self.needs.data.modality, [self.model.stages[name] for name in self.names]
         facts: dict[str, Any] = {
-            "format": 2,
+            "format": 3,
             "data": self.needs.data.ingested.hashes,
-            "modality": config.to_tree(self.needs.data.modality),
+            "decoded": modality.working(),
+            "modality": config.to_tree(modality),
             "crop": config.to_tree(self.crop) if self.views > 1 else None,
             "views": self.views,
             "seed": self.seed if self.views > 1 else None,
-            "weights": weights_hash([self.model.stages[name] for name in self.names]),
+            "builder": self.builder,
+            "weights": weights_hash(stages),
+            "structure": structure(*stages),
             "stages": self.names,
-            "pooling": getattr(self.model.stages[POOL], "kind", "") if POOL in self.names else None,
             "bfloat16": self.needs.precision.bfloat16,
-            "torch": torch.__version__,
+            "code": [code_of_package(*CODE), code_of(type(modality), type(self.crop))],
+            "libraries": versions(*LIBRARIES),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+    @property
+    def builder(self) -> dict[str, Any]:
+        """What the backbone was built from."""
+        return {"id": self.needs.builder.id, "settings": self.needs.builder.settings} if self.needs.builder else {}
 
     def write(self, path: Path) -> None:
         """Write the features of all items: item-major, the views of an item side by side."""
         writer: StoreWriter | None = None
         layout = ""
-        for outs in self._run():
-            layout = outs[0].layout
-            writer = writer or StoreWriter(path, dtype=_dtype(outs[0]), admit=self.needs.cache.admit)
-            for item in range(len(outs[0].tensor)):
-                for out in outs:
-                    writer.append(_to_numpy(_item(out, item)), _real(out, item))
-        assert writer is not None
-        writer.close({"layout": layout})
+        try:
+            for outs in self._run():
+                layout = outs[0].layout
+                writer = writer or StoreWriter(path, dtype=_dtype(outs[0]), admit=self.needs.cache.admit)
+                for item in range(len(outs[0].tensor)):
+                    for out in outs:
+                        writer.append(_to_numpy(_item(out, item)), _real(out, item))
+            if writer is not None:
+                writer.close({"layout": layout})
+        finally:
+            if writer is not None:
+                writer.discard()
 
     def in_memory(self) -> tuple[torch.Tensor, Layout] | None:
         """Return all features as one tensor, or None where they differ in length or would take half the free memory."""
@@ -183,6 +214,7 @@ class _Passes:
             for batches in zip(*loaders, strict=True):
                 with torch.inference_mode():
                     outs = [prefix(to_device(batch, device).inputs) for batch in batches]
+                self._require_finite(outs, window[batches[0].index.numpy()])
                 done += batches[0].size
                 self.needs.reporter.progress("computing features", done, len(data.rows))
                 if views[0].lengths is None:
@@ -190,6 +222,24 @@ class _Passes:
                 else:  # they came by length
                     waiting |= {int(place): [_alone(out, item) for out in outs] for item, place in enumerate(batches[0].index)}
             yield from (waiting[place] for place in sorted(waiting))
+
+    def _require_finite(self, outs: list[Features], positions: np.ndarray) -> None:
+        """Refuse features that are not numbers: kept, they would spoil every later run."""
+        for out in outs:
+            each = torch.isfinite(out.tensor)
+            if out.mask is not None and not out.heard:
+                each |= ~out.mask[..., None]  # what stands for padding is not kept
+            finite = each.flatten(1).all(1).cpu().numpy()
+            if finite.all():
+                continue
+            first = self.needs.data.rows[int(positions[~finite][0])].id
+            every = "every" if not finite.any() else f"{(~finite).sum()} of {len(finite)}"
+            network = self.needs.builder.id if self.needs.builder else "the backbone"
+            cure = "Try precision=float32." if self.needs.precision.bfloat16 else "Its weights may be damaged: try another backbone."
+            raise TrainingError(
+                f"the frozen layers of {network} return NaN or infinity for {every} {self.needs.data.modality.unit} of a batch, "
+                f"first for {first}. Nothing was cached. {cure}"
+            )
 
 
 def _items(view: View) -> int:

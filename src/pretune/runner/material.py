@@ -22,8 +22,9 @@ from pretune.data.corpus import Corpus
 from pretune.data.dataset import StoreView, View
 from pretune.data.ingest import Ingested, ingest
 from pretune.data.resemblance import Excluded
+from pretune.data.store import StoreWriter
 from pretune.data.table import Table
-from pretune.data.tokens import BlockView, tokenized
+from pretune.data.tokens import BlockView, kept, made_by, tokenized
 from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
 from pretune.modalities import FitsLengths, FitsRows
@@ -154,16 +155,20 @@ def _with_tokenizer(
 
 def _learned(text: Text, parts: list[Corpus], cache: Cache, *, masked: bool) -> Text:
     """Return the text settings with a tokenizer made from the training parts, from the cache where it was made before."""
-    made_by = {key: text.working()[key] for key in ("format", "tokenizers")}
+    versions = {key: text.working()[key] for key in ("format", "tokenizers")}
     chosen = {"units": text.units, "vocabulary": text.vocabulary, "verbatim": text.verbatim, "masked": masked}
 
     def make(path: Path) -> None:
         pieces = (piece for part in parts for piece, _ in part.train())
-        path.write_text(text.learned_from(pieces, masked=masked).tokenizer, encoding="utf-8")
+        writer = StoreWriter(path)
+        try:
+            writer.append(np.frombuffer(text.learned_from(pieces, masked=masked).tokenizer.encode(), np.uint8), {})
+            writer.close()
+        finally:
+            writer.discard()
 
-    key = config.digest({"corpora": [part.parted for part in parts], **made_by, **chosen})
-    path = cache.build("tokenizers", key, make, whole=lambda path: path.is_file() and path.stat().st_size > 0)
-    return replace(text, tokenizer=path.read_text(encoding="utf-8"))
+    key = config.digest({"corpora": [part.parted for part in parts], "made_by": made_by(), **versions, **chosen})
+    return replace(text, tokenizer=kept(cache, "tokenizers", key, make).flat.tobytes().decode())
 
 
 def item_material(

@@ -76,9 +76,12 @@ def threads(recipe: Placed) -> int:
     return recipe.place.threads or max(1, allowed // ranks)
 
 
-def open_cache(recipe: Placed) -> Cache:
-    """Return the cache the recipe names, or the person's own."""
-    return Cache.bounded(recipe.place.cache, recipe.place.cache_size)
+def open_cache(recipe: Placed, reporter: Reporter | None = None) -> Cache:
+    """Return the cache the recipe names, or the person's own; the reporter is told of damaged entries."""
+    cache = Cache.bounded(recipe.place.cache, recipe.place.cache_size)
+    if reporter is not None:
+        cache.warn = reporter.warn
+    return cache
 
 
 def plain_modality(table: Table) -> Modality:

@@ -101,7 +101,7 @@ class _Pretraining:
     def __init__(self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: Excluded) -> None:
         self.recipe, self.device, self.offline, self.started, self.exclude = recipe, device, offline, started, exclude
         self.reporter = Noted(reporter)
-        self.cache = open_cache(recipe)
+        self.cache = open_cache(recipe, self.reporter)
         self.timing: dict[str, float] = {}
 
     def carry_out(self) -> Pretrained:

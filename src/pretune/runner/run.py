@@ -87,7 +87,7 @@ class _Run:
         self.given = given
         self.recipe, self.device, self.offline, self.started = recipe, device, offline, started
         self.reporter = Noted(reporter)
-        self.cache: Cache = open_cache(recipe)
+        self.cache: Cache = open_cache(recipe, self.reporter)
         self.timing: dict[str, float] = {}
 
     def carry_out(self) -> Outcome:
@@ -244,6 +244,7 @@ class _Run:
             device=self.device,
             threads=threads(self.recipe),
             reporter=self.reporter,
+            builder=backbone.builder,
             measure=lambda: self._forward_precision(model, data, around),
         )
         return phases.Work(
