@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretune import backbones
+from pretune import backbones, kernels
 from pretune.backbones import Backbone, Builder, TensorStage
 from pretune.data import identity
 from pretune.data.cache import Cache
@@ -27,6 +27,7 @@ from pretune.models import Model
 from pretune.models.heads.linear import Linear
 from pretune.runner import features
 from pretune.runner.features import FeatureCache, FrozenFeatures
+from pretune.runner.precision import remembered
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Noted, Silent
 from pretune.training.device import Device
@@ -132,7 +133,7 @@ def test_whatever_computes_otherwise_has_an_entry_of_its_own(tmp_path: Path, cha
     assert torch.equal(values, fresh)
 
 
-@pytest.mark.parametrize("what", ["versions", "code", "precision"])
+@pytest.mark.parametrize("what", ["versions", "code", "precision", "kernels"])
 def test_versions_code_and_precision_are_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     computed(tmp_path, tiny_backbone())
     if what == "versions":
@@ -140,6 +141,8 @@ def test_versions_code_and_precision_are_in_the_key(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(features, "versions", lambda *names: real(*names) | {"torch": "9.9"})
     elif what == "code":
         monkeypatch.setattr(features, "code_of_package", lambda *folders: "edited")
+    elif what == "kernels":
+        monkeypatch.setattr(kernels, "enabled", lambda: False)
     computed(tmp_path, tiny_backbone(), precision=Precision(bfloat16=what == "precision"))
     assert entries(tmp_path) == 2
 
@@ -278,3 +281,22 @@ def test_a_full_disk_keeps_features_in_memory(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(values, whole)
     assert any("not kept on disk" in note for note in cast("Noted", needs.reporter).notes)
     assert list((tmp_path / "full" / "features").iterdir()) == []
+
+
+def test_a_remembered_choice_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
+    cache, made = Cache(tmp_path), []
+
+    def choose() -> Precision:
+        made.append(1)
+        return Precision(bfloat16=True, reason="measured")
+
+    for _ in range(2):
+        assert remembered(cache, {"machine": "this"}, choose) == asdict(Precision(bfloat16=True, reason="measured"))
+    assert len(made) == 1
+    index = next(tmp_path.glob("precision/*/index.npz"))
+    index.write_bytes(index.read_bytes()[:-9])
+    assert remembered(cache, {"machine": "this"}, choose)["bfloat16"]
+    assert len(made) == 2
+    (tmp_path / "file").write_text("")
+    assert remembered(Cache(tmp_path / "file"), {"machine": "this"}, choose)["bfloat16"], "no room: chosen each time"
+    assert len(made) == 3

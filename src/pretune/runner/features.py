@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pretune import config
+from pretune import config, kernels
 from pretune.augmentations import Augmentation
 from pretune.backbones import Builder, inference_copy
 from pretune.data.batching import Batching, token_budget
@@ -158,6 +158,7 @@ class _Passes:
             "structure": structure(*stages),
             "stages": self.names,
             "bfloat16": self.needs.precision.bfloat16,
+            "kernels": [kernels.enabled(), bool(torch.backends.mkldnn.enabled)],
             "code": [code_of_package(*CODE), code_of(type(modality), type(self.crop))],
             "libraries": versions(*LIBRARIES),
         }

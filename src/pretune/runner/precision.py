@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +17,7 @@ from pretune.backbones import inference_copy
 from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
-from pretune.data.store import NoRoom
+from pretune.data.store import NoRoom, StoreWriter
 from pretune.kernels import processor
 from pretune.models import Learner, Model
 from pretune.recipe import Training
@@ -93,22 +92,12 @@ def remembered(cache: Cache, facts: dict[str, Any], make: Callable[[], Precision
 
     def write(path: Path) -> None:
         made.append(make())
-        path.write_text(json.dumps(asdict(made[0])), encoding="utf-8")
+        StoreWriter(path).close(asdict(made[0]))
 
     try:
-        path = cache.build("precision", config.digest(facts), write, lambda path: _read(path) is not None)
-        found = _read(path)
+        return cache.build("precision", config.digest(facts), write).meta
     except NoRoom:
-        found = None
-    return found or asdict(made[0] if made else make())
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Return a remembered choice; None where there is none, or it is damaged."""
-    try:
-        return asdict(Precision(**json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError):
-        return None
+        return asdict(made[0] if made else make())
 
 
 def _facts(what: str, network: nn.Module, inputs: Features, device: torch.device) -> dict[str, Any]:
