@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +20,7 @@ from pretune.models import Learner
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions, read
 from pretune.training.device import Device
-from pretune.training.events import Evaluated, Event, Finished, Saved, Started, Stepped, Warned
+from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
@@ -211,6 +213,122 @@ def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:
                 seen[position][event.step] = event.loss
     assert seen == alone
     assert alone[0] != alone[1]
+
+
+class Normed(Toy):
+    """With a batch norm, whose statistics follow in training mode only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+@contextmanager
+def disturbed(learner: Learner) -> Generator[None]:
+    """What a consumer may do to learner and process between two events."""
+    learner.eval()
+    torch.set_num_threads(torch.get_num_threads() % 3 + 1)
+    torch.manual_seed(77), np.random.seed(77), random.seed(77)
+    with torch.no_grad():
+        learner.predict(Batch(inputs=Features(tensor=torch.randn(3, 4), layout="pooled"), targets=None, index=torch.arange(3)))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
+
+
+@pytest.mark.parametrize("changes", [{"threads": 1}, {"ema": None, "optim": Optim(name="sgd")}, {"precision": Precision(bfloat16=True)}])
+def test_a_consumer_that_measures_between_events_changes_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    quiet, busy = Normed(), Normed()
+    events_of(tmp_path / "quiet", quiet, **changes)
+    loop = fit(busy, ToyLoader(), groups("all", busy.net, "net"), plan(**changes), around(tmp_path / "busy"))
+    next(loop)  # from here on the loop has threads of its own
+    threads = torch.get_num_threads()
+    try:
+        while True:
+            with disturbed(busy):
+                before = torch.get_num_threads()
+                if next(loop, None) is None:
+                    break
+            assert torch.get_num_threads() == before, "the consumer's threads are put back"
+            assert not any(module.training for module in busy.modules()), "and its mode"
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(busy.state_dict().values(), quiet.state_dict().values(), strict=True))
+
+
+class Breaking(Toy):
+    """Fails in its third step."""
+
+    def forward(self, batch: Batch) -> StepOutput:
+        if self.calls == 2:
+            raise ValueError("broken")
+        return super().forward(batch)
+
+
+def test_what_fails_inside_a_step_leaves_threads_mode_and_streams_as_they_were(tmp_path: Path) -> None:
+    learner = Breaking().eval()
+    before = torch.get_rng_state(), torch.get_num_threads()
+    with pytest.raises(ValueError, match="broken"):
+        events_of(tmp_path, learner, threads=before[1] + 1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
+    assert not learner.training
+
+
+class Greedy(Toy):
+    """Runs out of memory with more than three items, in the process that it is made for."""
+
+    def __init__(self, greedy: bool = True) -> None:
+        super().__init__()
+        self.greedy = greedy
+
+    def forward(self, batch: Batch) -> StepOutput:
+        if self.greedy and batch.size > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().forward(batch)
+
+
+def test_halves_that_memory_decided_are_taken_again_after_a_resume_with_more_memory(tmp_path: Path) -> None:
+    whole, learner = Greedy(), Greedy()
+    events_of(tmp_path / "whole", whole)
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path / "cut"))
+    next(event for event in loop if isinstance(event, Stepped) and event.step == 3)
+    del loop
+    rich, here = Greedy(greedy=False), around(tmp_path / "cut")
+    list(fit(rich, ToyLoader(), groups("all", rich.net, "net"), plan(), here, resume=here.checkpoints.first(0)))
+    assert all(torch.equal(a, b) for a, b in zip(rich.state_dict().values(), whole.state_dict().values(), strict=True))
+
+
+def test_a_phase_that_began_again_is_resumed_there(tmp_path: Path) -> None:
+    whole, seen = Toy(poison=9), []
+    expected = events_of(tmp_path / "whole", whole)
+    loop = fit((learner := Toy(poison=9)), ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path / "cut"))
+    for event in loop:
+        seen.append(event)
+        if isinstance(event, Warned):
+            break
+    first = tmp_path / "cut" / "checkpoints" / "00-00000000.safetensors"
+    assert list(first.parent.iterdir()) == [first], "those that led to it are gone"
+    copy = first.read_bytes()
+    loop.close()
+    first.write_bytes(copy)
+    checkpoint = around(tmp_path / "cut").checkpoints.latest()
+    assert checkpoint is not None
+    assert checkpoint.state["progress"]["failures"] == 1
+    fresh = Toy()
+    list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), around(tmp_path / "cut"), resume=checkpoint))
+    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), whole.state_dict().values(), strict=True))
+    assert len(losses(expected)) == 20
+
+
+def test_what_a_checkpoint_holds_is_announced_before_it_is_written(tmp_path: Path) -> None:
+    written: set[int] = set()
+    for event in fit((learner := Toy()), ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path)):
+        there = {int(path.stem[3:]) for path in (tmp_path / "checkpoints").iterdir()}
+        if isinstance(event, Saving):
+            assert event.step == 20 or event.step not in there, "the last step has one of its own before it"
+            written.add(event.step)
+        if isinstance(event, Saved):
+            assert event.step in there & written
 
 
 def test_a_micro_batch_has_the_gradient_of_the_whole(tmp_path: Path) -> None:

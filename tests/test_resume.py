@@ -15,7 +15,7 @@ import torch
 from pretune.errors import DataError
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
 from pretune.training.device import Device
-from pretune.training.run_dir import RunDir, append_lines, read_lines
+from pretune.training.run_dir import Position, RunDir, append_lines, read_lines
 
 CPU = Device(device=torch.device("cpu"))
 
@@ -61,10 +61,21 @@ def test_events_are_rewound_whatever_is_damaged_among_them(tmp_path: Path) -> No
     folder.append_events({"event": "stepped", "phase": "all", "step": step} for step in (1, 2, 3))
     path = tmp_path / "events.jsonl"
     path.write_text(path.read_text() + '{"phase": "all"}\n{"event": "stepped", "pha')
-    folder.rewind_events([], "all", 2, said.append)
+    folder.rewind_events(Position(phase="all", step=2), said.append)
     assert [event["step"] for event in folder.events()] == [1, 2]
     assert len(said) == 1
     assert path.read_text().endswith("}\n")
+
+
+def test_a_phase_that_began_again_keeps_the_record_of_what_failed(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    steps = [("head", 1), ("head", 9), ("all", 1), ("all", 2), ("all", 2), ("all", 1), ("all", 2)]
+    lines = [{"event": "stepped", "phase": phase, "step": step, "restart": place == 4} for place, (phase, step) in enumerate(steps)]
+    folder.append_events(lines)
+    for restarts, step, kept in ((0, 1, 3), (1, 0, 5), (1, 1, 6)):
+        folder.rewind_events(Position(done=["head"], phase="all", step=step, restarts=restarts))
+        assert len(folder.events()) == kept
+        folder.append_events(lines[kept:])
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

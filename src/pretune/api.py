@@ -28,6 +28,7 @@ from pretune.recipe import Recipe, trusted
 from pretune.runner import Given, Reporter, Silent, gain
 from pretune.runner import run as run_recipe
 from pretune.runner.disk import refusals_told
+from pretune.runner.folder import close
 from pretune.runner.prepare import open_cache, plain_modality, report_ledger, task_name, threads
 from pretune.runner.pretrain import pretrain as carry_out_pretraining
 from pretune.training.run_dir import RunDir, to_csv
@@ -95,7 +96,7 @@ def run(
     if outcome.device.first:
         with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
             pictures.write(outcome.folder.path, outcome.work, outcome.data)
-            report.write(outcome.folder.path)
+            _finish(outcome.folder.path)
     return Run(path=outcome.folder.path)
 
 
@@ -137,8 +138,14 @@ def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, s
             seconds = done.metrics["timing"]["train_s"]
             told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
             done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
-        report.write(done.folder.path)
+        _finish(done.folder.path)
     return Run(path=done.folder.path)
+
+
+def _finish(run: Path) -> None:
+    """Write the report, which says that a run is finished, and only then remove what a resume would need."""
+    report.write(run)
+    close(run)
 
 
 def generate(run: str | Path, prompt: str = "", *, trust: str | Collection[str] = (), **settings: Any) -> list[Sample]:

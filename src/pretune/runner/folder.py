@@ -9,10 +9,12 @@ import json
 import os
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from pretune.errors import DataError, Interrupted, RequestError
 from pretune.runner.interrupt import Interruption
@@ -20,8 +22,8 @@ from pretune.runner.prepare import Placed
 from pretune.runner.reporter import Reporter
 from pretune.training.checkpoint import Checkpoint, Checkpoints, read
 from pretune.training.device import Device
-from pretune.training.events import Event, Started, Warned
-from pretune.training.run_dir import RunDir, remove_temporary
+from pretune.training.events import Event, Saving, Started, Warned
+from pretune.training.run_dir import Position, RunDir, remove_temporary
 
 _claims: list[int] = []
 """Open folders of this process's runs, locked (flock, POSIX only)."""
@@ -88,9 +90,8 @@ def name_of(data: str) -> str:
 def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bool]:
     place = recipe.place
     if place.resume:
-        found = place.out if place.out and (place.out / "recipe.json").exists() else _unfinished(recipe)
+        found = _named(recipe, place.out) if place.out is not None else _unfinished(recipe)
         if found is not None:
-            _check_same(recipe, found)
             reporter.say(f"resuming {found}")
             return found, True
         reporter.say("nothing to resume: no unfinished run of this recipe; starting it")
@@ -101,33 +102,47 @@ def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bo
     return _numbered(Path("runs"), re.sub(r"[^\w.-]+", "_", name).strip("_-") or "data"), False
 
 
-def _unfinished(recipe: Repeatable) -> Path | None:
-    candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-    mine = recipe.identity()
-    return next(
-        (p.parent for p in candidates if not (p.parent / "metrics.json").exists() and json.loads(p.read_text())["identity"] == mine),
-        None,
-    )
-
-
-def _check_same(recipe: Repeatable, path: Path) -> None:
-    if json.loads((path / "recipe.json").read_text())["identity"] != recipe.identity():
-        raise RequestError(f"{path} was started with other settings than these. Give the same ones, or start anew with another out=…")
-    if (path / "metrics.json").exists():
-        raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
-
-
-def require_same_data(folder: RunDir, fingerprint: str) -> None:
-    """Refuse to go on with a run over other data than it began with: neither run would be what its figures say.
-
-    Raises:
-        RequestError: the data have changed.
-    """
-    before = folder.read_json("recipe.json").get("data")
-    if before not in (None, fingerprint):
+def _named(recipe: Repeatable, path: Path) -> Path | None:
+    """Return the folder that the person named, where a run of this recipe was started in it and is not finished."""
+    if not (path / "recipe.json").exists():
+        return None
+    identity = _identity(path)
+    if identity is None:
         raise RequestError(
-            f"the data have changed since {folder.path} was started. Put them back as they were, or start anew with another out=…"
+            f"{path} cannot be resumed: its recipe.json is empty or damaged, so nobody can tell which run it is. "
+            "Start again with another out=…, or delete the folder."
         )
+    if identity != recipe.identity():
+        raise RequestError(f"{path} was started with other settings than these. Give the same ones, or start anew with another out=…")
+    if is_finished(path):
+        raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
+    return path
+
+
+def _unfinished(recipe: Repeatable) -> Path | None:
+    """Return the newest unfinished run of this recipe under runs/; folders that cannot be read are passed over."""
+    candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    mine = recipe.identity()
+    return next((path.parent for path in candidates if not is_finished(path.parent) and _identity(path.parent) == mine), None)
+
+
+def _identity(path: Path) -> str | None:
+    """Return what a run's recipe.json says of the settings it was started with; None where it cannot be read."""
+    try:
+        value = json.loads((path / "recipe.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value.get("identity") if isinstance(value, dict) else None
+
+
+def is_finished(path: Path) -> bool:
+    """Tell whether a run wrote all it writes: the report comes last."""
+    return (path / "metrics.json").exists() and (path / "report.html").exists()
+
+
+def close(path: Path) -> None:
+    """Remove what only a resume needs: the run is finished."""
+    Checkpoints(path / "checkpoints", 1).clear()
 
 
 def _numbered(parent: Path, stem: str) -> Path:
@@ -149,6 +164,11 @@ def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Genera
     flushed = time.monotonic()
     try:
         for event in events:
+            if isinstance(event, Saving):  # what a checkpoint holds must be in the record, or a killed run never tells it
+                if device.first:
+                    folder.append_events(pending)
+                pending = []
+                continue
             pending.append(event.to_json())
             if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
                 if device.first:
@@ -179,10 +199,39 @@ def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: R
             if isinstance(event, Warned):
                 reporter.warn(event.message)
             if device.any(interruption.asked):
+                written.close()  # the events of these steps are written before the checkpoint that holds them
                 events.throw(Interrupted(f"stopped; go on with: {resume}"))
 
 
 # --- resuming ------------------------------------------------------------------------------------
+
+
+def position(phases: Sequence[str], checkpoint: Checkpoint | None) -> Position:
+    """Return how far a run of these phases had come when the checkpoint was written."""
+    if checkpoint is None:
+        return Position()
+    number, progress = int(checkpoint.state["phase"]), checkpoint.state["progress"]
+    if checkpoint.state["done"]:
+        return Position(done=phases[: number + 1])
+    return Position(done=phases[:number], phase=phases[number], step=int(progress["step"]), restarts=int(progress["failures"]))
+
+
+def seconds_before(folder: RunDir, checkpoint: Checkpoint | None) -> float:
+    """Return the seconds of training that a resumed run took before it was stopped."""
+    if checkpoint is None:
+        return 0.0
+    number, progress = int(checkpoint.state["phase"]), checkpoint.state["progress"]
+    earlier = [event["seconds"] for event in folder.events() if event["event"] == "finished"][:number]
+    return sum(earlier) + progress["seconds"] + progress["aside"]
+
+
+def same_threads(folder: RunDir, reporter: Reporter) -> None:
+    """Compute with as many threads as the run was started with: sums of other parts round otherwise."""
+    told = folder.read_json("recipe.json").get("resolved")
+    count = told.get("threads") if isinstance(told, dict) else None
+    if isinstance(count, int) and 0 < count != torch.get_num_threads():
+        reporter.say(f"computing with {count} threads, as when this run was started; now there would be {torch.get_num_threads()}")
+        torch.set_num_threads(count)
 
 
 def newest_checkpoint(checkpoints: Checkpoints, device: Device, reporter: Reporter) -> Checkpoint | None:

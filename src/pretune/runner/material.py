@@ -32,6 +32,7 @@ from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
 from pretune.objectives._base import FitsStudent
 from pretune.pretraining import Pretraining
+from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
 from pretune.runner.prepare import report_ledger, threads
 from pretune.runner.reporter import Reporter
@@ -43,8 +44,8 @@ class Material:
     """Two parts to learn from and to measure on."""
 
     backbone: Backbone
-    fingerprint: str
-    """Hash of all that is learned from and measured on."""
+    fingerprint: Fingerprint
+    """All that is learned from and measured on, and the network before training."""
     train: View
     held: View
     ledger: list[LedgerEntry]
@@ -82,7 +83,11 @@ def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache
     }
     return Material(
         backbone=backbone,
-        fingerprint=config.digest([part.digest for part in parts]),
+        fingerprint={
+            "the texts": config.digest([part.digest for part in parts]),
+            "the splits": config.digest([[stream.documents, stream.counts.tolist()] for stream in streams.values()]),
+            "the network's weights": of_network(backbone),
+        },
         train=views["train"],
         held=views["held"],
         ledger=ledger,
@@ -218,7 +223,11 @@ def item_material(
     views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
     return Material(
         backbone=backbone,
-        fingerprint=config.digest([done.hashes[place] for place in positions]),
+        fingerprint={
+            **of_rows(done.rows, done.hashes, parts),
+            "the labels": config.digest(None if targets is None else [targets.tolist(), classes]),
+            "the network's weights": of_network(backbone),
+        },
         train=views["train"],
         held=views["held"],
         ledger=ledger,

@@ -10,8 +10,14 @@ from typing import Any
 import torch
 
 from pretune import config, kernels
+from pretune.errors import RequestError
 from pretune.kernels import processor
 from pretune.runner.prepare import Prepared
+from pretune.runner.reporter import Reporter
+from pretune.training.run_dir import RunDir
+
+_WITHOUT_EFFECT = frozenset({"platform", "wait_policy"})
+"""What is recorded, and changes no number."""
 
 
 def audit_json(data: Prepared) -> dict[str, Any]:
@@ -43,3 +49,25 @@ def environment() -> dict[str, Any]:
         "packages": packages,
         "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
     }
+
+
+def write_environment(folder: RunDir, reporter: Reporter, *, resumed: bool) -> None:
+    """Write environment.json; where a run is resumed in another environment, say what differs."""
+    now = environment()
+    try:
+        before = folder.read_json("environment.json") if resumed else {}
+    except (RequestError, ValueError):  # missing or damaged: it is written again
+        before = {}
+    if line := environment_changes(before, now):
+        reporter.warn(line)
+    folder.write_json("environment.json", now)
+
+
+def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return a sentence on what a resumed run computes with now and did not when it was started; empty where nothing differs."""
+    flat = [{**{k: v for k, v in told.items() if k != "packages"}, **told.get("packages", {})} for told in (before, now)]
+    keys = [key for key in flat[0] if key not in _WITHOUT_EFFECT and flat[0][key] != flat[1].get(key)]
+    if not keys:
+        return ""
+    shown = ", ".join(f"{key} was {flat[0][key]} and is {flat[1].get(key)}" for key in keys)
+    return f"this run was started in another environment, so its last digits may differ from an uninterrupted run's: {shown}"

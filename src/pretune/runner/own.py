@@ -16,12 +16,12 @@ from pretune.data.dataset import DatasetView
 from pretune.data.loader import Loader
 from pretune.models.learner import Learner, Loss
 from pretune.runner import score
-from pretune.runner.folder import newest_checkpoint
+from pretune.runner.folder import newest_checkpoint, position
 from pretune.runner.reporter import Silent
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
-from pretune.training.events import Event
+from pretune.training.events import Event, Saving
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
@@ -85,12 +85,12 @@ def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[E
     if device.first and checkpoint is None:
         (own.out / "events.jsonl").write_text("")
     elif device.first and checkpoint is not None:
-        folder.rewind_events([], own.plan.phase, int(checkpoint.state["progress"]["step"]))
+        folder.rewind_events(position([own.plan.phase], checkpoint))
     batching = Batching(size=max(1, own.batch_size // device.world), shuffle=True, seed=own.plan.seed)
     loader = Loader(DatasetView(own.train), batching, share=device.share, workers=1)
     evaluation = None if own.held is None else _evaluation(learner, own, around)
     for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, around, evaluation, checkpoint):
-        if device.first:
+        if device.first and not isinstance(event, Saving):
             folder.append_events([event.to_json()])
         yield event
 

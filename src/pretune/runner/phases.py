@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -82,19 +82,15 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
             continue
         groups = work.strategy.apply(work.model, phase)
         begin(work, phase)
+        loader = _loader(work, phase)
+        work.chosen = work.precision(work.learner, loader) if work.frozen is None else _cached(work)
         if resume is not None and number == first and resume.state["done"]:
             load_by_name(work.learner, resume.part("model"))
             continue
-        loader = _loader(work, phase)
-        work.chosen = work.precision(work.learner, loader) if work.frozen is None else _cached(work)
         plan = _plan(work, phase, number, phases, loader)
         started = time.perf_counter()
         held = resume if resume is not None and number == first else None
-        many = torch.get_num_threads()
-        if _is_small(work):
-            torch.set_num_threads(1)  # steps of a head take microseconds: waiting for a second thread takes longer
         yield from fit(work.learner, loader, groups, plan, work.around, _evaluation(work), held)
-        torch.set_num_threads(many)
         work.seconds["train_s"] += time.perf_counter() - started
 
 
@@ -188,6 +184,7 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
         evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
         seed=training.seed + number,
         precision=work.chosen,
+        threads=1 if _is_small(work) else None,  # steps of a head take microseconds: waiting for a second thread takes longer
     )
 
 
@@ -244,17 +241,6 @@ def _evaluation(work: Work) -> Evaluation:
 def loss_settings(recipe: Recipe) -> LossSettings:
     """Return what the recipe says of the loss."""
     return LossSettings(label_smoothing=recipe.training.label_smoothing, class_weights=recipe.training.class_weights)
-
-
-def position(work: Work, state: dict[str, Any] | None) -> tuple[list[str], str, int]:
-    """Return the names of finished phases, the name of the one to go on with, and its step."""
-    names = [phase.name for phase in work.strategy.phases(len(work.model.body))]
-    if state is None:
-        return [], "", 0
-    number = int(state["phase"])
-    if state["done"]:
-        return names[: number + 1], "", 0
-    return names[:number], names[number], int(state["progress"]["step"])
 
 
 def solve(work: Work) -> None:

@@ -26,12 +26,21 @@ from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import ChecksNetwork, suggestion
 from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
-from pretune.runner import extending, pretrained
+from pretune.runner import extending, fingerprint, pretrained
 from pretune.runner.commands import resume_line
-from pretune.runner.folder import folders_let_go, follow, newest_checkpoint, open_folder, require_same_data, require_same_processes
+from pretune.runner.folder import (
+    folders_let_go,
+    follow,
+    newest_checkpoint,
+    open_folder,
+    position,
+    require_same_processes,
+    same_threads,
+    seconds_before,
+)
 from pretune.runner.inputs import set_inputs
 from pretune.runner.material import Material, item_material, text_material
-from pretune.runner.opening import environment
+from pretune.runner.opening import write_environment
 from pretune.runner.precision import sentence, step_choice
 from pretune.runner.prepare import open_cache, threads
 from pretune.runner.pretrained import Work
@@ -44,6 +53,7 @@ from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
 from pretune.training.step import autocast, take, to_device
+from pretune.training.turn import computing_threads
 
 DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "contrastive"}
 """Objective of each modality where none is named."""
@@ -89,8 +99,7 @@ def pretrain(
         Interrupted: Ctrl-C; the run can be resumed.
     """
     started = time.monotonic() if started is None else started
-    torch.set_num_threads(threads(recipe))
-    with open_device() as device, kept_memory(), folders_let_go():
+    with computing_threads(threads(recipe)), open_device() as device, kept_memory(), folders_let_go():
         said = (reporter or Silent()) if device.first else Silent()
         return _Pretraining(recipe, device, said, offline, started, exclude).carry_out()
 
@@ -115,6 +124,8 @@ class _Pretraining:
             objective.check(backbone)
         suggested = suggested if self._is_fresh(backbone) else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
+        if resumed:
+            same_threads(folder, self.reporter)
         clock = time.perf_counter()
         material = self._material(objective, suggested, backbone)
         self.timing["data_s"] = time.perf_counter() - clock
@@ -183,14 +194,14 @@ class _Pretraining:
             "backbone_settings": material.backbone.builder.settings,
             "objective": config.to_tree(objective),
             "optim": config.to_tree(self._optim(suggested)),
-            "threads": threads(self.recipe),
+            "threads": torch.get_num_threads(),
         }
         if resumed:
-            require_same_data(folder, material.fingerprint)
+            fingerprint.require_same(folder, material.fingerprint)
         told = {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved}
         folder.write_json("recipe.json", {**told, "data": material.fingerprint})
         folder.write_ledger(material.ledger)
-        folder.write_json("environment.json", environment())
+        write_environment(folder, self.reporter, resumed=resumed)
         if not resumed:
             (folder.path / "events.jsonl").write_text("")
 
@@ -223,11 +234,13 @@ class _Pretraining:
 
     def _train(self, work: Work, folder: RunDir, resumed: bool) -> None:
         checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else self._extended(work)
+        before = 0.0
         if resumed and self.device.first:
-            folder.rewind_events(*_position(work.learner.phases, checkpoint), self.reporter.warn)
+            folder.rewind_events(position(work.learner.phases, checkpoint), self.reporter.warn)
+            before = seconds_before(folder, checkpoint)
         started = time.perf_counter()
         follow(self._phases(work, checkpoint), folder, self.device, self.reporter, resume_line(self.recipe, folder.path))
-        self.timing["train_s"] = time.perf_counter() - started
+        self.timing["train_s"] = before + time.perf_counter() - started
 
     def _extended(self, work: Work) -> Checkpoint | None:
         """Return the state of the run that is extended, its end moved to where this recipe has it."""
@@ -360,18 +373,7 @@ class _Pretraining:
         told = {"objective": registry.name_of(objective), "timing": self.timing, "diagnosis": verdict, "notes": self.reporter.notes}
         metrics = pretrained.figures(work, held, folder) | told
         folder.write_json("metrics.json", metrics)
-        work.around.checkpoints.clear()
         return metrics
-
-
-def _position(phases: tuple[str, ...], checkpoint: Checkpoint | None) -> tuple[list[str], str, int]:
-    """Return the finished phases, the one to go on with, and its step."""
-    if checkpoint is None:
-        return [], "", 0
-    number = int(checkpoint.state["phase"])
-    if checkpoint.state["done"]:
-        return list(phases[: number + 1]), "", 0
-    return list(phases[:number]), phases[number], int(checkpoint.state["progress"]["step"])
 
 
 def _sized(name: str, recipe: Pretraining) -> str:

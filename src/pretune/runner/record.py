@@ -60,7 +60,6 @@ def record(done: Outcome) -> dict[str, Any]:
     metrics = assemble(done, raw, parts)
     write_predictions(done, raw)
     done.folder.write_json("metrics.json", metrics)
-    done.work.around.checkpoints.clear()
     return metrics
 
 

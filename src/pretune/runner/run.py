@@ -24,13 +24,13 @@ from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
-from pretune.runner import phases, score
+from pretune.runner import fingerprint, phases, score
 from pretune.runner.commands import resume_line
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
-from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, require_same_data
+from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, position, same_threads, seconds_before
 from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
-from pretune.runner.opening import audit_json, environment
+from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
@@ -41,6 +41,7 @@ from pretune.training.device import Device, open_device
 from pretune.training.loop import Surroundings
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
+from pretune.training.turn import computing_threads
 from pretune.types import Split
 
 _GO_ON = "Free some space or choose another folder (out=…); where training had begun, the same command with resume=true goes on."
@@ -74,8 +75,7 @@ def run(
         Interrupted: Ctrl-C; the run can be resumed.
     """
     started = time.monotonic() if started is None else started
-    torch.set_num_threads(threads(recipe))
-    with refusals_told(_GO_ON), open_device() as device, kept_memory(), folders_let_go():
+    with computing_threads(threads(recipe)), refusals_told(_GO_ON), open_device() as device, kept_memory(), folders_let_go():
         said = (reporter or Silent()) if device.first else Silent()
         return _Run(recipe, device, said, offline, started, given or Given()).carry_out()
 
@@ -99,6 +99,8 @@ class _Run:
         strategy = self._strategy(backbone)
         name = f"{name_of(self.recipe.data)}-{registry.name_of(strategy)}"
         folder, resumed = open_folder(self.recipe, name, self.device, self.reporter)
+        if resumed:
+            same_threads(folder, self.reporter)
         clock = time.perf_counter()
         self._fit_preprocessing(backbone, table)
         data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)
@@ -207,18 +209,18 @@ class _Run:
             "backbone": backbone.builder.id,
             "strategy": config.to_tree(strategy),
             "task": config.to_tree(data.task),
-            "threads": threads(self.recipe),
+            "threads": torch.get_num_threads(),
         }
-        fingerprint = config.digest(data.ingested.hashes)
+        begun = fingerprint.of_data(data, backbone)
         if resumed:
-            require_same_data(folder, fingerprint)
+            fingerprint.require_same(folder, begun)
         folder.write_json(
             "recipe.json",
-            {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": fingerprint},
+            {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": begun},
         )
         folder.write_json("audit.json", audit_json(data))
         folder.write_ledger(data.ledger)
-        folder.write_json("environment.json", environment())
+        write_environment(folder, self.reporter, resumed=resumed)
         if not resumed:
             (folder.path / "events.jsonl").write_text("")
 
@@ -282,8 +284,9 @@ class _Run:
     def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
         checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else None
         if resumed and self.device.first:
-            state = checkpoint.state if checkpoint else None
-            folder.rewind_events(*phases.position(work, state), self.reporter.warn)
+            names = [phase.name for phase in work.strategy.phases(len(work.model.body))]
+            folder.rewind_events(position(names, checkpoint), self.reporter.warn)
+            work.seconds["train_s"] = seconds_before(folder, checkpoint)
         if not work.strategy.trains:
             phases.solve(work)
             return

@@ -111,6 +111,13 @@ class Checkpoints:
         path = self._first(phase)
         return read(path) if path.exists() else None
 
+    def begin_again(self, phase: int, checkpoint: Checkpoint) -> None:
+        """Let a phase begin with this checkpoint, and forget those of its later steps."""
+        for path in self._files():
+            if path.name.startswith(f"{phase:02d}-") and path != self._first(phase):
+                path.unlink()
+        self._write(self._first(phase), checkpoint)
+
     def _first(self, phase: int) -> Path:
         return self.folder / f"{phase:02d}-{0:08d}.safetensors"
 
@@ -188,6 +195,10 @@ class Decisions:
         if key not in self._made:
             self._made[key] = self._device.decide(lambda: self._decided(key, decide))
         return self._made[key]
+
+    def made(self, key: str) -> Any:
+        """Return what was decided for `key` before; None where nothing was."""
+        return self._made.get(key)
 
     def _read(self, said: Said) -> dict[str, Any]:
         made: dict[str, Any] = {}

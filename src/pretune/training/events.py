@@ -62,6 +62,11 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saving(Event):
+    """A checkpoint is about to be written: who records events writes down those before it first, or a killed run loses them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved(Event):
     """A checkpoint is on disk, complete."""
 
@@ -73,6 +78,8 @@ class Warned(Event):
     """Something went wrong and was handled; the sentence says what and how."""
 
     message: str
+    restart: bool = False
+    """Whether the phase begins again from its first step."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,12 @@ from pretune.models.learner import Learner
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, changing, load_by_name
 from pretune.training.device import Device
 from pretune.training.ema import MovingAverage
-from pretune.training.events import Evaluated, Event, Finished, Saved, Started, Stepped, Warned
+from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
 from pretune.training.optim import load_named_state, named_state
 from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
-from pretune.training.streams import Streams
+from pretune.training.turn import Turn
 from pretune.types import Batch, ParamGroup, StepOutput
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def fit(
     Raises:
         TrainingError: the loss stayed NaN or diverged after three restarts at lower rates.
     """
-    loop = _Loop(learner, loader, groups, plan, around, evaluation)
+    with torch.inference_mode(False):  # whatever its consumer asks for the first event in
+        loop = _Loop(learner, loader, groups, plan, around, evaluation)
     if resume is not None:
         loop.restore(resume)
     else:
@@ -122,7 +123,7 @@ class _Loop:
         sparse = around.device.world == 1 and plan.ema is None
         self.optimizer = plan.optim.build(groups, plan.lr, plan.weight_decay, large_tables(learner) if sparse else ())
         self.trainable = sum(p.numel() for group in groups for _, p in group)
-        self.streams = Streams(plan.seed)
+        self.turn = Turn(learner, plan.seed, around.device.device, plan.threads)
         self.average = MovingAverage(learner, plan.ema) if plan.ema is not None else None
         self.progress = Progress(steps=self._steps_of(plan.epochs), micro_batch=plan.precision.micro_batch)
         self.best: dict[str, torch.Tensor] = {}
@@ -148,6 +149,7 @@ class _Loop:
                 stop = yield from self._evaluate(last)
                 reason = "early_stopped" if stop else reason
         self._settle()
+        yield Saving(phase=self.plan.phase, step=self.progress.step)
         yield Saved(phase=self.plan.phase, step=self.progress.step, path=str(self.save(done=True)))
         yield Finished(phase=self.plan.phase, step=self.progress.step, reason=reason, seconds=self.progress.seconds)
 
@@ -155,11 +157,12 @@ class _Loop:
         """Yield the steps of one epoch; return a sentence where training failed."""
         now = self.progress
         batches, ends = self.loader.iterate(now.epoch, start=now.batch), self.loader.steps(now.epoch)
-        self.learner.train()
         try:
+            with self.turn.taken():
+                self.learner.train()
             while now.step < now.steps and now.batch < ends:
                 self._mark_stable()
-                with self.streams.active():  # once for several steps: swapping takes as long as half a step of a head
+                with self.turn.taken():  # once for several steps: swapping takes as long as half a step of a head
                     outs = self._steps(batches, ends)
                 loss = float(torch.stack([out.loss for out in outs]).mean())
                 spike = self._spike(loss, len(outs))
@@ -170,6 +173,7 @@ class _Loop:
                 if spike:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
                 if self.around.device.agree(time.monotonic() - self.saved_at > self.plan.save_seconds):
+                    yield Saving(phase=self.plan.phase, step=now.step)
                     self.saved_at = time.monotonic()
                     path = self.save()
                     now.aside += time.monotonic() - self.saved_at
@@ -188,7 +192,9 @@ class _Loop:
             batch = next(batches)
             now.waited += time.perf_counter() - started
             self._set_lr()
+            self._set_micro_batch()
             outs.append(self.stepper(batch))
+            self._note_micro_batch()
             if self.average:
                 self.average.update(now.step)
             now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
@@ -241,6 +247,19 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial"] * factor
 
+    def _set_micro_batch(self) -> None:
+        """Compute the next step in parts as it was computed before the run was resumed; memory decided then."""
+        self.stepper.micro_batch = self.around.decisions.made(self._halving) or self.stepper.micro_batch
+
+    def _note_micro_batch(self) -> None:
+        """Write down that memory ran out. Several processes do so each for itself: it changes no more than rounding."""
+        if self.stepper.micro_batch != self.progress.micro_batch and self.around.device.world == 1:
+            self.around.decisions.make(self._halving, lambda: self.stepper.micro_batch)
+
+    @property
+    def _halving(self) -> str:
+        return f"{self.plan.number}/{self.progress.failures}/micro_batch/{self.progress.step}"
+
     def _mark_stable(self) -> None:
         """Keep the last reported state before the rate falls, and never again in this phase."""
         now, schedule = self.progress, self.plan.schedule
@@ -283,10 +302,11 @@ class _Loop:
 
     def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         started = time.monotonic()
-        self.learner.eval()
-        self._bring_up_to_date()
-        with self.average.applied() if self.average else nullcontext():
-            metrics = measure()
+        with self.turn.taken():
+            self.learner.eval()
+            self._bring_up_to_date()
+            with self.average.applied() if self.average else nullcontext():
+                metrics = measure()
         self.progress.aside += time.monotonic() - started
         return metrics
 
@@ -337,8 +357,12 @@ class _Loop:
             )
         self.restore(first)
         self.progress.failures = failures
+        checkpoint = self._checkpoint(done=False)
+        if self.around.device.first:  # a resume begins where this one does, not at steps that failed
+            self.around.checkpoints.begin_again(self.plan.number, checkpoint)
         rate = self.plan.lr * 0.5**failures
-        return Warned(phase=self.plan.phase, step=step, message=f"{failed} at step {step}; the phase begins again with lr {rate:.2g}")
+        message = f"{failed} at step {step}; the phase begins again with lr {rate:.2g}"
+        return Warned(phase=self.plan.phase, step=step, message=message, restart=True)
 
     def save(self, done: bool = False) -> str:
         """Write a checkpoint on rank 0 and return its path."""
@@ -357,10 +381,11 @@ class _Loop:
             "phase": self.plan.number,
             "done": done,
             "progress": self.progress.to_json(),
-            "streams": self.around.device.gather(self.streams.state()),
+            "streams": self.around.device.gather(self.turn.streams.state()),
         }
         return Checkpoint(tensors=tensors, state=state)
 
+    @torch.inference_mode(False)
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put everything back as it was when the checkpoint was saved."""
         load_by_name(self.learner, checkpoint.part("model"))
@@ -375,4 +400,4 @@ class _Loop:
         self.best = checkpoint.part("best")
         self.progress = Progress(**checkpoint.state["progress"])
         self.stepper.micro_batch = self.progress.micro_batch
-        self.streams.load(checkpoint.state["streams"][self.around.device.rank])
+        self.turn.streams.load(checkpoint.state["streams"][self.around.device.rank])

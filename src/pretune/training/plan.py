@@ -52,6 +52,8 @@ class Plan:
     """Whether a step whose loss stands out from those before it is warned of."""
     seed: int = 0
     precision: Precision = field(default_factory=Precision)
+    threads: int | None = None
+    """CPU threads that compute a step; None for the process's own."""
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,34 @@ class RunDir:
         """Return all whole lines of events.jsonl; see `read_lines`."""
         return [e for e in read_lines(self.path / "events.jsonl", said) if {"event", "phase", "step"} <= e.keys()]
 
-    def rewind_events(self, phases_done: Iterable[str], phase: str, step: int, said: Callable[[str], None] | None = None) -> None:
-        """Drop the events that a resumed run will repeat: those after `step` of `phase`; `said` is told of damaged lines."""
-        done = set(phases_done)
-        kept = [
-            e for e in self.events(said) if e["phase"] in done or (e["phase"] == phase and e["step"] <= step and e["event"] != "finished")
-        ]
+    def rewind_events(self, position: Position, said: Callable[[str], None] | None = None) -> None:
+        """Drop the events that a resumed run will repeat: those after its position; `said` is told of damaged lines."""
+        kept = [event for event in self.events(said) if position.is_behind(event)]
         write_atomic(self.path / "events.jsonl", "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in kept).encode())
+
+
+@dataclass(kw_only=True)
+class Position:
+    """How far a run had come when a checkpoint was written; goes once through the events of that run, in order."""
+
+    done: Collection[str] = ()
+    """Finished phases."""
+    phase: str = ""
+    """The phase that is resumed; empty where none has begun."""
+    step: int = 0
+    restarts: int = 0
+    """Times the phase had begun again."""
+    _met: int = 0
+    """Of these, those that were met."""
+
+    def is_behind(self, event: Mapping[str, Any]) -> bool:
+        """Tell whether the next event of the run lies behind this position: a resumed run will not repeat it."""
+        if event["phase"] != self.phase:
+            return event["phase"] in self.done
+        self._met += bool(event.get("restart"))
+        if self._met < self.restarts or (event.get("restart") and self._met == self.restarts):
+            return True
+        return self._met == self.restarts and event["step"] <= self.step and event["event"] != "finished"
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -83,6 +83,7 @@ class Stepper:
             clip(self.optimizer, self.plan.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()  # within an autocast of the consumer's, casts of weights would outlive the step
         return out
 
     def _accumulate(self, batch: Batch) -> StepOutput:

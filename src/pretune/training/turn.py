@@ -1,0 +1,71 @@
+"""A loop's turn: while it computes, learner and process are as it left them; between its events, as its consumer left them.
+
+A suspended loop shares its process with whoever reads its events. Each turn swaps in what the loop owns: the mode of every
+module, the number of threads, the random streams, and gradients without autocast or inference mode around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from pretune.training.streams import Streams
+
+
+@contextmanager
+def computing_threads(count: int | None) -> Generator[None]:
+    """Compute with so many threads within the context, and with as many as before on leaving; None changes nothing."""
+    before = torch.get_num_threads()
+    _set_threads(count or before)
+    try:
+        yield
+    finally:
+        _set_threads(before)
+
+
+class Turn:
+    """What one loop owns of its learner and its process."""
+
+    def __init__(self, learner: nn.Module, seed: int, device: torch.device, threads: int | None) -> None:
+        """Take the learner as it is.
+
+        Args:
+            learner: its modules' modes are swapped.
+            seed: of the random streams.
+            device: where it computes: its random stream is swapped too.
+            threads: to compute with; None for as many as the process uses now.
+        """
+        self.streams = Streams(seed, device)
+        self._device, self._threads = device, threads or torch.get_num_threads()
+        self._modules = list(learner.modules())
+        self._modes = self._now()
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """Swap in what the loop owns; on leaving, also by an exception, remember it and put back what was there before."""
+        outside, automatic = self._now(), torch.is_autocast_enabled(self._device.type)
+        self._set(self._modes)
+        torch.set_autocast_enabled(self._device.type, False)  # not by a context: casts are dropped when the outermost one is left
+        try:
+            with computing_threads(self._threads), self.streams.active(), torch.inference_mode(False), torch.enable_grad():
+                yield
+        finally:
+            torch.set_autocast_enabled(self._device.type, automatic)
+            self._modes = self._now()
+            self._set(outside)
+
+    def _now(self) -> list[bool]:
+        return [module.training for module in self._modules]
+
+    def _set(self, modes: list[bool]) -> None:
+        for module, mode in zip(self._modules, modes, strict=True):
+            if module.training != mode:
+                module.training = mode
+
+
+def _set_threads(count: int) -> None:
+    if count != torch.get_num_threads():
+        torch.set_num_threads(count)
