@@ -7,15 +7,22 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pretune.errors import DataError
+import pretune as pt
+from pretune import backbones
+from pretune.deploy import report
+from pretune.errors import DataError, RequestError
+from pretune.runner import gain, phases
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
 from pretune.training.device import Device
 from pretune.training.run_dir import Position, RunDir, append_lines, read_lines
+from tests.test_flows import folder
 
 CPU = Device(device=torch.device("cpu"))
 
@@ -163,3 +170,123 @@ def test_two_processes_resume_bit_for_bit_and_end_with_the_message_of_the_one_th
     assert first[2:] == ["ended: another process failed: process 1: the second process broke"]
     assert "ValueError: the second process broke" in told[1][1]
     assert json.loads((tmp_path / "cut" / "decisions.jsonl").read_text()) == {"training/precision": 0}, "decided once, by one process"
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {"backbone": "scratch:cnn,width=8,depth=1", "image_size": 16, "epochs": 1, "precision": "float32", "threads": 1}
+
+
+class Killed(BaseException):
+    """Ends a run as nothing catches."""
+
+
+def killed(run: Callable[[], object], change: pytest.MonkeyPatch, owner: Any, name: str, *, after: bool = False) -> None:
+    """Let a run end where a function is called, before or after it has done its work."""
+    function = getattr(owner, name)
+
+    def end(*words: Any, **settings: Any) -> None:
+        if after:
+            function(*words, **settings)
+        raise Killed
+
+    with change.context() as within:
+        within.setattr(owner, name, end)
+        with pytest.raises(Killed):
+            run()
+
+
+def same_outcome(one: Path, other: Path) -> None:
+    for file in ("backbone/weights.safetensors", "weights/last.safetensors", "model.json"):
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+    figures = [
+        {k: v for k, v in json.loads((run / "metrics.json").read_text()).items() if k in ("val", "held", "primary")} for run in (one, other)
+    ]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(("owner", "name", "after"), [(report, "write", False), (backbones, "save", True), (RunDir, "write_ledger", False)])
+def test_a_run_that_was_killed_before_its_report_is_finished(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool
+) -> None:
+    folder(home / "photos", 8)
+    settings = {**SMALL, "strategy": "full"}
+    pt.finetune("photos", **settings, out="whole")
+    killed(lambda: pt.finetune("photos", **settings, out="cut"), monkeypatch, owner, name, after=after)
+    assert not (home / "cut" / "report.html").exists()
+    done = pt.finetune("photos", **settings, out="cut", resume=True)
+    same_outcome(home / "whole", done.path)
+    assert done.report.exists()
+    assert not (done.path / "checkpoints").exists(), "what only a resume needs is removed last"
+    with pytest.raises(RequestError, match="is finished; there is nothing to resume"):
+        pt.finetune("photos", **settings, out="cut", resume=True)
+
+
+def test_a_resume_over_other_labels_groups_or_weights_is_refused_by_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(home / "photos", 8)
+    names = sorted(path.relative_to(home).as_posix() for path in (home / "photos").rglob("*.png"))
+
+    def table(change: int = -1, group: str = "g0") -> None:
+        rows = [f"{name},{name.split('/')[1] if i != change else 'disc'},{group if i == 1 else f'g{i}'}" for i, name in enumerate(names)]
+        (home / "table.csv").write_text("path,label,patient\n" + "\n".join(rows) + "\n")
+
+    table()
+    torch.save(torch.nn.Linear(1, 1).state_dict(), home / "other.pt")
+    settings = {**SMALL, "strategy": "full", "out": "run", "label": "label", "group": "patient"}
+    killed(lambda: pt.finetune("table.csv", **settings), monkeypatch, phases, "train")
+    for change, told in (({"change": len(names) - 1}, "the labels"), ({"group": "g2"}, "the groups")):
+        table(**change)
+        with pytest.raises(RequestError, match=rf"the data have changed since run was started: .*{told}.* another out="):
+            pt.finetune("table.csv", **settings, resume=True)
+    table()
+    before = RunDir(home / "run").read_json("recipe.json")
+    RunDir(home / "run").write_json("recipe.json", {**before, "data": {**before["data"], "the network's weights": "other"}})
+    with pytest.raises(RequestError, match="changed since run was started: the network's weights"):
+        pt.finetune("table.csv", **settings, resume=True)
+    RunDir(home / "run").write_json("recipe.json", before)
+    assert pt.finetune("table.csv", **settings, resume=True).metrics["counts"]["used"] == 16
+
+
+def test_a_run_whose_recipe_is_damaged_is_one_sentence_and_others_are_passed_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(home / "photos", 8)
+    settings = {**SMALL, "strategy": "linear_probe"}
+    killed(lambda: pt.finetune("photos", **settings, out="run"), monkeypatch, phases, "train")
+    for left in ("", '{"identity": "x', "[]", "\0" * 100):
+        (home / "run" / "recipe.json").write_text(left)
+        with pytest.raises(RequestError, match=r"run cannot be resumed: its recipe\.json is empty or damaged"):
+            pt.finetune("photos", **settings, out="run", resume=True)
+    for name in ("empty", "strange"):
+        (home / "runs" / name).mkdir(parents=True)
+    (home / "runs" / "empty" / "recipe.json").write_text("")
+    (home / "runs" / "strange" / "recipe.json").mkdir()
+    assert pt.finetune("photos", **settings, resume=True).path.name == "photos-linear_probe-001"
+
+
+@pytest.mark.parametrize("point", [1, 3])
+def test_killed_while_the_gain_is_measured_the_remaining_arms_are_run(home: Path, monkeypatch: pytest.MonkeyPatch, point: int) -> None:
+    folder(home / "photos", 8)
+    settings = {**SMALL, "objective": "autoencode", "batch_size": 4, "then": str(home / "photos"), "seeds": 1, "then_epochs": 1}
+    ran: list[str] = []
+    whole = gain.run
+
+    def counted(recipe: Any, **words: Any) -> Any:
+        ran.append(recipe.place.out.name)
+        if len(ran) == point:
+            with monkeypatch.context() as within:
+                within.setattr(backbones, "save", kill)
+                whole(recipe, **words)
+        return whole(recipe, **words)
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(gain, "run", counted)
+    with pytest.raises(Killed):
+        pt.pretrain("photos", **settings, out="run")
+    decided = [line for line in (home / "run" / "decisions.jsonl").read_text().splitlines() if "gain/seconds" in line]
+    done = pt.pretrain("photos", **settings, out="run", resume=True)
+    arms = ["pretrained", "scratch", "longer"]
+    assert ran == arms[:point] + arms[point - 1 :], "what was finished is not run again, what was begun is"
+    assert [row["kind"] for row in done.metrics["gain"]["runs"]] == [gain.PRETRAINED, gain.SCRATCH, gain.LONGER]
+    assert decided == [line for line in (home / "run" / "decisions.jsonl").read_text().splitlines() if "gain/seconds" in line]
+    assert not list(home.glob("run/then/*/*/checkpoints"))

@@ -15,21 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from pretune import registry
+from pretune import config, registry
 from pretune.data import corpus as corpora
 from pretune.data import duplicates, sources, splits
 from pretune.data.ingest import ingest
 from pretune.data.resemblance import Excluded, HeldTexts
 from pretune.data.table import Columns
-from pretune.errors import DataError, SettingError
+from pretune.errors import DataError, RequestError, SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
+from pretune.runner.folder import close
 from pretune.runner.phases import BATCH
 from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
 from pretune.runner.reporter import Reporter
 from pretune.runner.run import Given, run
 from pretune.strategies import Defaults, suggested
+from pretune.training.checkpoint import Decisions
+from pretune.training.device import Device
 from pretune.training.run_dir import RunDir
 from pretune.types import LedgerEntry, Row, Split
 
@@ -103,6 +107,7 @@ def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, 
     rows: list[dict[str, Any]] = []
     gain = task.recipe.gain
     trials = max(1, len(gain.labels)) * gain.seeds
+    seconds = _begun(task, pretrained, seconds)
     reporter.say(f"measuring the gain: {trials} times three runs, one of which may take as long as the pretraining did ({seconds:.0f} s)")
     done: set[tuple[int, int]] = set()
     for labels in gain.labels or (None,):
@@ -117,6 +122,22 @@ def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, 
         reporter.say(line)
     pretrained.write_json("gain.json", told)
     return told
+
+
+def _begun(task: Task, pretrained: RunDir, seconds: float) -> float:
+    """Return the seconds that this comparison counts for pretraining: those it was begun with, where it is resumed.
+
+    Raises:
+        RequestError: it was begun on other labelled data.
+    """
+    decisions = Decisions(pretrained.path / "decisions.jsonl", Device(device=torch.device("cpu")))
+    known = config.digest([[row.id, row.target, row.split, row.group] for row in task.rows])
+    if decisions.make("gain/data", lambda: known) != known:
+        raise RequestError(
+            f"the data of then={task.recipe.gain.then} have changed since {pretrained.path} began to measure its gain. "
+            "Put them back as they were, or start again with another out=…"
+        )
+    return decisions.make("gain/seconds", lambda: seconds)
 
 
 def _labelled(task: Task, labels: float | None, seed: int) -> dict[str, Split]:
@@ -167,12 +188,12 @@ class _Trial:
     def _run(self, kind: str, how: dict[str, Any], epochs: int, name: str) -> dict[str, Any]:
         labels = self._labels
         folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
-        settings = _settings(self.task.recipe) | how | {"epochs": epochs, "seed": self.seed, "out": str(folder)}
+        settings = _settings(self.task.recipe) | how | {"epochs": epochs, "seed": self.seed, "out": str(folder), "resume": "true"}
         # All arms compute as the pretraining did: what is compared differs in where it begins only.
         bfloat16 = self.pretrained.read_json("metrics.json")["precision"]["bfloat16"]
         settings["precision"] = "bfloat16" if bfloat16 else "float32"
         recipe = Recipe.from_settings(str(self.task.recipe.gain.then), base=settings | {"backbone": f"run:{self.pretrained.path}"})
-        metrics = run(recipe, offline=self.offline, given=Given(parts=self.parts)).folder.read_json("metrics.json")
+        metrics = self._finished(recipe, RunDir(folder))
         primary, took = metrics["primary"], metrics["timing"]["train_s"]
         self.reporter.say(f"{labels} labels, seed {self.seed}: {kind}: {primary['name']} {primary['value']:.4g} ({took:.0f} s)")
         held = metrics[primary["split"]]
@@ -188,6 +209,13 @@ class _Trial:
             "epochs": epochs,
             "run": str(folder),
         }
+
+    def _finished(self, recipe: Recipe, folder: RunDir) -> dict[str, Any]:
+        """Return the figures of a run, which may have been finished or begun before this process was."""
+        if not (folder.path / "metrics.json").exists():
+            run(recipe, offline=self.offline, given=Given(parts=self.parts))
+        close(folder.path)
+        return folder.read_json("metrics.json")
 
 
 def _like(scratch: Defaults) -> dict[str, Any]:

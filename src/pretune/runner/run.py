@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -44,6 +44,7 @@ from pretune.training.run_dir import RunDir
 from pretune.training.turn import computing_threads
 from pretune.types import Split
 
+_FEATURES = "features/precision"
 _GO_ON = "Free some space or choose another folder (out=…); where training had begun, the same command with resume=true goes on."
 
 
@@ -230,6 +231,7 @@ class _Run:
         task = data.task
         probes = all(phase.open == 0 for phase in strategy.phases(len(backbone.stages)))
         pooling = self.recipe.inputs.pooling or (backbone.probing if probes else None)
+        torch.manual_seed(self.recipe.training.seed + 1)  # whatever drew numbers since the backbone was built
         model = Model(backbone, self.recipe.head, task.outputs(data.targets), pooling).to(self.device.device)
         strategy.prepare(model)
         train = data.encoded[torch.from_numpy(data.parts["train"])]
@@ -249,6 +251,8 @@ class _Run:
             builder=backbone.builder,
             measure=lambda: self._forward_precision(model, data, around),
         )
+        if (made := around.decisions.made(_FEATURES)) is not None:
+            needs.chosen = Precision(**made)  # for the record, where the phase that took features is not run again
         return phases.Work(
             recipe=self.recipe,
             strategy=strategy,
@@ -265,8 +269,9 @@ class _Run:
     def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
         wanted = self.recipe.training.precision
         if wanted is not None:
-            return Precision(bfloat16=wanted == "bfloat16", reason="as asked")
-        made = around.decisions.make("features/precision", lambda: forward_choice(model, data, self.device.device, self.cache))
+            asked = Precision(bfloat16=wanted == "bfloat16", reason="as asked")
+            return Precision(**around.decisions.make(_FEATURES, lambda: asdict(asked)))
+        made = around.decisions.make(_FEATURES, lambda: forward_choice(model, data, self.device.device, self.cache))
         chosen = Precision(**made)
         self.reporter.say(sentence("features", chosen))
         return chosen

@@ -192,9 +192,7 @@ class _Loop:
             batch = next(batches)
             now.waited += time.perf_counter() - started
             self._set_lr()
-            self._set_micro_batch()
-            outs.append(self.stepper(batch))
-            self._note_micro_batch()
+            outs.append(self._take_step(batch))
             if self.average:
                 self.average.update(now.step)
             now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
@@ -247,18 +245,15 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial"] * factor
 
-    def _set_micro_batch(self) -> None:
-        """Compute the next step in parts as it was computed before the run was resumed; memory decided then."""
-        self.stepper.micro_batch = self.around.decisions.made(self._halving) or self.stepper.micro_batch
-
-    def _note_micro_batch(self) -> None:
-        """Write down that memory ran out. Several processes do so each for itself: it changes no more than rounding."""
-        if self.stepper.micro_batch != self.progress.micro_batch and self.around.device.world == 1:
-            self.around.decisions.make(self._halving, lambda: self.stepper.micro_batch)
-
-    @property
-    def _halving(self) -> str:
-        return f"{self.plan.number}/{self.progress.failures}/micro_batch/{self.progress.step}"
+    def _take_step(self, batch: Batch) -> StepOutput:
+        """Step; where memory ran out at this step before the run was resumed, compute it in the same parts."""
+        now, decisions = self.progress, self.around.decisions
+        key = f"{self.plan.number}/{now.failures}/micro_batch/{now.step}"
+        self.stepper.micro_batch = decisions.made(key) or self.stepper.micro_batch
+        out = self.stepper(batch)
+        if self.stepper.micro_batch != now.micro_batch and self.around.device.world == 1:  # several find out each for itself
+            decisions.make(key, lambda: self.stepper.micro_batch)
+        return out
 
     def _mark_stable(self) -> None:
         """Keep the last reported state before the rate falls, and never again in this phase."""
