@@ -1,0 +1,173 @@
+"""The score: outputs in the items' order, intervals over groups in the user's units, baselines that never see what is scored."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pretune.evaluation import intervals
+from pretune.models.learner import Learner
+from pretune.runner import score
+from pretune.tasks import Targets
+from pretune.tasks.classification import Classification
+from pretune.tasks.regression import Regression
+from pretune.training.device import Device
+from pretune.training.plan import Precision
+from pretune.types import Batch, Features, Row
+
+CPU = Device(device=torch.device("cpu"))
+
+
+class Numbered:
+    """A view of ragged items; each holds its own number in all its positions."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths = np.array(lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, index: Any, epoch: int) -> Batch:
+        longest = int(self.lengths[index].max())
+        tensor = torch.from_numpy(index)[:, None].float().expand(-1, longest)
+        return Batch(inputs=Features(tensor=tensor, layout="raw"), targets=None, index=torch.from_numpy(index))
+
+
+class Echo(Learner):
+    """Gives back each item's number; notes the mode it was asked in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: set[bool] = set()
+
+    def predict(self, batch: Batch) -> Tensor:
+        self.modes.add(self.training)
+        return batch.inputs.tensor[:, :1]
+
+
+def test_outputs_come_in_the_items_order_whatever_the_batches() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 90).tolist()
+    learner = Echo().train()
+    out = score.outputs(learner, Numbered(lengths), CPU, Precision(), batch_size=8)
+    assert out[:, 0].tolist() == list(range(90))
+    assert learner.modes == {False}
+
+
+def test_of_training_items_that_are_costly_a_sample_is_measured_and_of_held_out_ones_all() -> None:
+    parts = {"train": np.arange(3000), "select": np.arange(3000, 3010), "val": np.arange(4000, 6500)}
+    data: Any = SimpleNamespace(parts=parts)
+    cheap, costly = (score.measured(data, seed=0, costly=costly) for costly in (False, True))
+    assert set(cheap) == set(costly) == {"train", "val"}
+    assert len(cheap["train"]) == 3000
+    assert len(costly["train"]) == len(set(costly["train"])) == score.TRAIN_ITEMS
+    assert (costly["val"] == parts["val"]).all()
+    assert set(costly["train"]) <= set(parts["train"])
+
+
+# --- intervals -----------------------------------------------------------------------------------
+
+
+def scored(task: Any, targets: Targets, encoded: Tensor, groups: list[str | None]) -> Any:
+    rows = [Row(id=str(i), group=group) for i, group in enumerate(groups)]
+    return SimpleNamespace(task=task, targets=targets, rows=rows, encoded=encoded, parts={"val": np.arange(len(rows))})
+
+
+def test_the_scores_interval_draws_whole_groups() -> None:
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(20) < 0.6, 5)
+    raw = torch.from_numpy(np.where(right[:, None], [2.0, 0.0], [0.0, 2.0]))
+    truth = torch.zeros(100, dtype=torch.long)
+    names = [f"g{i // 5}" for i in range(100)]
+    space = Targets(classes=("a", "b"))
+    grouped = score.interval(raw, truth, scored(Classification(), space, truth, names), "val")
+    alone = score.interval(raw, truth, scored(Classification(), space, truth, [None, *names[1:]]), "val")
+    expected = intervals.intervals(raw.softmax(1).numpy(), truth.numpy(), groups=np.array(names))
+    assert tuple(grouped["accuracy"]) == pytest.approx(expected["accuracy"])
+    assert np.ptp(grouped["accuracy"]) > 1.7 * np.ptp(alone["accuracy"]), "items of a group are no evidence of their own"
+
+
+def test_the_scores_interval_is_in_the_users_units() -> None:
+    rng = np.random.default_rng(0)
+    space = Targets(mean=1000.0, deviation=50.0)
+    encoded = torch.from_numpy(rng.normal(size=80)).float()
+    raw = (encoded + 0.1).unsqueeze(1)
+    low, high = score.interval(raw, encoded, scored(Regression(), space, encoded, [None] * 80), "val")["mae"]
+    assert low <= 5.0 + 1e-3
+    assert 5.0 - 1e-3 <= high < 6.0
+
+
+# --- baselines -----------------------------------------------------------------------------------
+
+
+class Described:
+    """A modality whose classical features are the stored numbers."""
+
+    floor_words: ClassVar[str] = "numbers"
+
+    def floor_features(self, arrays: list[Any]) -> Any:
+        return np.stack(arrays)
+
+
+def test_baselines_are_fitted_on_train_and_measured_on_the_scores_items() -> None:
+    """In train the number says the class and most are of class b; in val it says the opposite and most are of class a."""
+    rng = np.random.default_rng(0)
+    classes = np.array([0] * 15 + [1] * 25 + [0] * 14 + [1] * 6)
+    sign = np.where(np.arange(60) < 40, 1, -1)
+    x = (sign * (2 * classes - 1))[:, None] + 0.1 * rng.normal(size=(60, 1))
+    data: Any = SimpleNamespace(
+        task=Classification(),
+        targets=Targets(classes=("a", "b")),
+        encoded=torch.from_numpy(classes),
+        parts={"train": np.arange(40), "val": np.arange(40, 60)},
+        modality=Described(),
+        ingested=SimpleNamespace(store=list(x.astype(np.float32))),
+        rows=[Row(id=str(i)) for i in range(60)],
+        units=np.arange(60),
+    )
+    found = score.compute_floors(data, "val", 0)
+    assert found["classical"]["value"] == 0.0, "what holds in train alone is learned"
+    assert found["majority"]["value"] == 6 / 20, "the commonest class of train, measured on val"
+    assert "b" in found["majority"]["what"]
+
+
+def test_baselines_of_numbers_are_in_the_users_units() -> None:
+    x = np.linspace(-1, 1, 50)[:, None]
+    numbers = 1000 + 50 * x[:, 0]
+    space = Targets(mean=float(numbers[:40].mean()), deviation=float(numbers[:40].std()))
+    data: Any = SimpleNamespace(
+        task=Regression(),
+        targets=space,
+        encoded=torch.from_numpy((numbers - space.mean) / space.deviation).float(),
+        parts={"train": np.arange(40), "val": np.arange(40, 50)},
+        modality=Described(),
+        ingested=SimpleNamespace(store=list(x.astype(np.float32))),
+        rows=[Row(id=str(i)) for i in range(50)],
+        units=np.arange(50),
+    )
+    found = score.compute_floors(data, "val", 0)
+    assert found["mean"]["value"] == pytest.approx(np.abs(numbers[40:] - numbers[:40].mean()).mean(), rel=1e-4)
+    assert found["median"]["value"] == pytest.approx(np.abs(numbers[40:] - np.median(numbers[:40])).mean(), rel=1e-4)
+
+
+def test_errors_of_groups_are_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+    truth, error = np.zeros(100), np.repeat(rng.normal(size=20), 5)
+    names = np.repeat(np.arange(20), 5)
+    for outputs, targets in ((truth + error, truth), (np.stack([error > 0, error > 1], 1) * 1.0, np.ones((100, 2)))):
+        alone, grouped = (intervals.intervals(outputs, targets, groups=groups) for groups in (None, names))
+        for name in grouped.keys() & {"mae", "rmse", "micro_f1", "subset_accuracy"}:
+            assert np.ptp(grouped[name]) > 1.5 * np.ptp(alone[name]), name
+
+
+def test_an_interval_of_many_items_is_that_of_the_normal_distribution() -> None:
+    """At 95 % and a number of items at which the mean of errors is normal."""
+    error = np.random.default_rng(0).normal(size=600)
+    low, high = intervals.intervals(error, np.zeros(600), resamples=4000)["mae"]
+    deviation = np.abs(error).std() / np.sqrt(600)
+    assert (high - low) / (2 * 1.96 * deviation) == pytest.approx(1.0, abs=0.08)
+    assert (low + high) / 2 == pytest.approx(np.abs(error).mean(), abs=0.2 * deviation)
