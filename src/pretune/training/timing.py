@@ -30,7 +30,7 @@ class Times(Generic[K]):
 
     def report(self, chosen: K, names: Callable[[K], str], unit: str) -> str:
         """Return the rate of the chosen alternative, then those of the others, as a phrase."""
-        rates = {names(key): f"{1 / max(seconds, 1e-9):.3g}" for key, seconds in self.seconds.items()}
+        rates = {names(key): _shown(1 / max(seconds, 1e-9)) for key, seconds in self.seconds.items()}
         others = [f"{name}: {rate}" for name, rate in rates.items() if name != names(chosen)]
         others += [f"{names(key)} does not run on this machine ({why})" for key, why in self.failed.items()]
         return "; ".join([f"{rates[names(chosen)]} {unit}/s on one core", *others])
@@ -70,6 +70,10 @@ def race(alternatives: Mapping[K, Callable[[int], object]], device: torch.device
             spent += times[name][-1]
     # A first call also builds what later ones reuse: it counts only where there is no other.
     return Times({name: min(found[1:] or found) / size for name, found in times.items()}, failed)
+
+
+def _shown(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _seconds(run: Callable[[int], object], size: int, device: torch.device) -> float:
