@@ -99,20 +99,23 @@ def test_labels_are_taken_evenly_from_the_classes_and_all_held_out_rows_stay(hom
 def compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Return a function that measures a gain over runs that only note their recipes; each takes two seconds a epoch."""
 
-    def made(*settings: str, seconds: float = 100.0, fresh: bool = True) -> list[Any]:
+    def made(*settings: str, seconds: float = 100.0, fresh: bool = True, bfloat16: bool = False) -> list[Any]:
         recipes: list[Any] = []
 
         def run(recipe: Any, *, given: Any, **named: Any) -> Any:
             recipes.append(SimpleNamespace(recipe=recipe, parts=dict(given.parts)))
             value = {"accuracy": 0.5 + 0.1 * len(recipes)}
             primary = {"name": "accuracy", "value": value["accuracy"], "split": "val", "higher_is_better": True}
-            metrics = {"primary": primary, "timing": {"train_s": 2.0 * recipe.training.epochs}, "val": value}
-            return SimpleNamespace(folder=SimpleNamespace(read_json=lambda name: metrics))
+            recipe.place.out.mkdir(parents=True)
+            figures = {"primary": primary, "timing": {"train_s": 2.0 * recipe.training.epochs}, "val": value}
+            RunDir(recipe.place.out).write_json("metrics.json", figures)
+            return SimpleNamespace(folder=RunDir(recipe.place.out))
 
         monkeypatch.setattr(importlib.import_module("pretune.runner.gain"), "run", run)
-        folder = home / "pretrained"
-        folder.mkdir(exist_ok=True)
+        folder = home / f"pretrained{len(list(home.iterdir()))}"
+        folder.mkdir()
         RunDir(folder).write_json("recipe.json", {"resolved": {"fresh": fresh}, "recipe": {}})
+        RunDir(folder).write_json("metrics.json", {"precision": {"bfloat16": bfloat16}})
         task = read_task(recipe_of(home, *settings))
         gain.measure(task, RunDir(folder), seconds, Silent(), True)
         return recipes
@@ -129,6 +132,12 @@ def test_all_three_runs_start_from_one_network_and_see_one_split(compared: Calla
     assert {"train", "val"} == set(runs[0].parts.values())
     assert {one.recipe.columns.label for one in runs} == {"kind"}
     assert [type(one.recipe.strategy).__name__ for one in runs] == ["Full", "Scratch", "Scratch"]
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_all_runs_compute_as_the_pretraining_did(compared: Callable[..., list[Any]], bfloat16: bool) -> None:
+    runs = compared("seeds=1", "then_epochs=5", bfloat16=bfloat16)
+    assert {one.recipe.training.precision for one in runs} == {"bfloat16" if bfloat16 else "float32"}
 
 
 def test_the_third_run_may_take_as_long_as_pretraining_and_fine_tuning_together(compared: Callable[..., list[Any]]) -> None:
