@@ -15,7 +15,7 @@ from pretune import config, registry
 from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
 from pretune.modalities import _audio_floor, _formats
-from pretune.modalities._audio_decode import decode
+from pretune.modalities._audio_decode import KEPT, decode
 from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
 from pretune.modalities._base import Modality
 from pretune.types import Decoded, Features, Finding
@@ -23,7 +23,7 @@ from pretune.types import Decoded, Features, Finding
 if TYPE_CHECKING:
     from pretune.augmentations import Augmentation, ViewAugmentation
 
-_FORMAT = 1
+_FORMAT = 2
 """Version of what `decode` returns; raised whenever stored sounds would come out differently."""
 _TYPICAL = 10.0
 """Seconds a chosen window lasts at most: sounds are mostly told in less, and every second is paid for."""
@@ -95,7 +95,8 @@ class Audio:
         import soxr
 
         versions = {"libsndfile": soundfile.__libsndfile_version__, "soxr": soxr.__version__}
-        return {"modality": "audio", "format": _FORMAT, "sample_rate": self.sample_rate, **versions}
+        kept = max(KEPT, round((self.seconds or 0) * self.sample_rate))
+        return {"modality": "audio", "format": _FORMAT, "sample_rate": self.sample_rate, "kept": kept, **versions}
 
     def decode(self, raw: bytes | tuple[str, ...]) -> Decoded:
         """Return float16 (T,) at the working rate, with format, sample_rate, channels, seconds, rms and peak of the file.
@@ -105,7 +106,7 @@ class Audio:
         """
         if not isinstance(raw, bytes):
             raise BadItem("not_audio", "is text, not a sound file")
-        samples, info = decode(raw, self.sample_rate)
+        samples, info = decode(raw, self.sample_rate, self.seconds)
         return Decoded(array=samples, info=info)
 
     # --- the window --------------------------------------------------------------------------
