@@ -116,7 +116,7 @@ def test_a_flac_without_a_length_is_whole() -> None:
 def test_impossible_rates_are_refused_before_anything_is_resampled(rate: int) -> None:
     raw = bytearray(encoded(tone(440)))
     struct.pack_into("<I", raw, 24, rate)
-    with pytest.raises(BadItem, match=rf"recorded at {rate:,} samples a second") as caught:
+    with pytest.raises(BadItem, match=rf"recorded at {rate:,} Hz") as caught:
         AUDIO.decode(bytes(raw))
     assert caught.value.reason == "bad_rate"
 

@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from pretune.data import corpus, sources
+from pretune.data.cache import Cache
+from pretune.data.ingest import ingest
 from pretune.data.special import archive_of, unpacking
 from pretune.data.table import Columns
 from pretune.data.tree import walk
 from pretune.errors import DataError
+from pretune.modalities.image import Image
+from pretune.types import Row
 from tests.data_files import put
 
 
@@ -170,3 +174,10 @@ def test_texts_without_a_file_extension(tmp_path: Path) -> None:
     table = sources.read(tmp_path)
     assert (table.modality, len(table.rows)) == ("text", 4)
     assert sorted({row.target for row in table.rows}) == ["rec.autos", "sci.space"]
+
+
+def test_a_file_of_an_impossible_size_is_in_the_ledger_unread(tmp_path: Path) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(3 << 40)  # a sparse file: three terabytes that take no room
+    done = ingest([Row(id="a.jpg", path=tmp_path / "a.jpg")], Image(), Cache.bounded(tmp_path / "cache", None), threads=1)
+    assert [(entry.reason, entry.detail[:14]) for entry in done.ledger] == [("too_large", "has 3,298.5 GB")]

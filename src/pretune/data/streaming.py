@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from pretune.data.store import BrokenStore, Info, Store
 from pretune.errors import BadItem, DataError
 from pretune.modalities import Modality
-from pretune.types import Row
+from pretune.types import Cell, Row
+
+LARGEST = 2 << 30
+"""Bytes of the largest file that is read as one example."""
 
 
 @dataclass(kw_only=True)
@@ -111,7 +115,20 @@ def read(row: Row) -> bytes | tuple[str, ...]:
         return row.text
     if row.path is None:
         raise DataError(f"{row.id} has neither a path nor a text")
-    return row.path.read_bytes()
+    return bytes_of(row.path)
+
+
+def bytes_of(path: Path | Cell) -> bytes:
+    """Return the bytes of an example's file.
+
+    Raises:
+        BadItem: it is too large to be one example: it would not fit into memory, and a sparse file may claim any size.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size if isinstance(path, Path) else 0
+    if size > LARGEST:
+        raise BadItem("too_large", f"has {size / 1e9:,.1f} GB; files of up to {LARGEST / 1e9:.0f} GB are read. Cut it into pieces first")
+    return path.read_bytes()
 
 
 def content_hash(raw: bytes | tuple[str, ...]) -> str:

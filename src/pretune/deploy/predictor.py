@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pretune import backbones, registry, saved
 from pretune.backbones import inference_copy
+from pretune.data.streaming import bytes_of
 from pretune.deploy import _saved_model
 from pretune.errors import BadItem, DataError, WeightsError
 from pretune.kernels import processor
@@ -160,6 +161,6 @@ def _here(saved: list[Precision], device: torch.device) -> list[Precision]:
 
 def _read(path: Path | Cell) -> bytes:
     try:
-        return path.read_bytes()
+        return bytes_of(path)
     except OSError as error:
         raise BadItem("missing_file", f"cannot be read: {error.strerror}") from None
