@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from pretune.training.device import Device
 from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
+from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.schedule import Schedule
 from pretune.types import Batch, Features, StepOutput
@@ -193,10 +193,11 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
 
 def test_checkpoints_are_apart_whatever_the_length_of_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(10_000))
-    clock = SimpleNamespace(monotonic=lambda: next(seconds), perf_counter=time.perf_counter)  # a second a look, one look a step
-    monkeypatch.setattr("pretune.training.loop.time", clock)
-    events = events_of(tmp_path, epochs=12, save_seconds=25)
-    assert [e.step for e in events if isinstance(e, Saved)] == [26, 51, 60]
+    monkeypatch.setattr("pretune.training.loop.Clock", lambda: Clock(lambda: float(next(seconds))))  # a second a look
+    events = events_of(tmp_path, epochs=12, save_seconds=85)
+    saved = [e.step for e in events if isinstance(e, Saved)]
+    assert len({after - before for before, after in itertools.pairwise(saved[:-1])}) == 1
+    assert len(saved) > 3, "some within an epoch"
 
 
 def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:
@@ -371,20 +372,6 @@ def test_nan_begins_the_phase_again_at_half_the_rate(tmp_path: Path) -> None:
 def test_hopeless_training_ends_with_words(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="Lower lr"):
         events_of(tmp_path, lr=1e6, optim=Optim(name="sgd"), clip=None, schedule=Schedule(name="constant", warmup=0.0))
-
-
-def test_a_budget_plans_the_number_of_steps_and_decisions_replay(tmp_path: Path) -> None:
-    events = events_of(tmp_path, epochs=100_000, budget=0.5)
-    finished = events[-1]
-    assert isinstance(finished, Finished)
-    last = read(sorted((tmp_path / "checkpoints").iterdir())[-1])
-    assert last is not None
-    assert finished.seconds < 0.6
-    assert finished.seconds + last.state["progress"]["aside"] > 0.4, "what was not trained went into saving and measuring"
-    stepped = [e for e in events if isinstance(e, Stepped)]
-    assert stepped[-1].lr < 1e-3, "the schedule reaches its end"
-    replayed = [e for e in events_of(tmp_path, epochs=100_000, budget=0.5) if isinstance(e, Stepped)]
-    assert [e.loss for e in replayed] == [e.loss for e in stepped]
 
 
 def test_a_cut_checkpoint_is_recognised(tmp_path: Path) -> None:

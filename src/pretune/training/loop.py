@@ -7,9 +7,8 @@ events leaves a loop that can be resumed from its last checkpoint, bit for bit.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from pretune.training.device import Device
 from pretune.training.ema import MovingAverage
 from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
 from pretune.training.optim import load_named_state, named_state
+from pretune.training.pace import Clock, Pace
 from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
@@ -59,6 +59,10 @@ class Surroundings:
     device: Device
     checkpoints: Checkpoints
     decisions: Decisions
+    clock: Clock | None = None
+    """The run's, which whoever suspends it stops; None counts the loop's own time: it stands still between two events."""
+    stop: Callable[[], bool] = lambda: False
+    """Whether the person asked to stop: the next event then comes after the current step."""
 
 
 def fit(
@@ -93,9 +97,12 @@ def fit(
         loop.restore(resume)
     else:
         loop.save()
-    yield Started(phase=plan.phase, step=loop.progress.step, steps=loop.progress.steps, trainable=loop.trainable)
     try:
-        yield from loop.run()
+        with closing(loop.run()) as events:
+            for event in events:
+                loop.suspend()
+                yield event
+                loop.go_on()
     except GeneratorExit:
         if around.device.world == 1:
             loop.save()
@@ -129,7 +136,21 @@ class _Loop:
         self.best: dict[str, torch.Tensor] = {}
         module: nn.Module = DistributedDataParallel(learner) if around.device.world > 1 else learner
         self.stepper = Stepper(module, self.optimizer, plan, around.device.device)
-        self.saved_at = time.monotonic()
+        self.clock = around.clock or Clock()
+        if plan.steps is not None:
+            self.progress.steps = max(1, min(plan.steps, self.progress.steps))
+        self.pace = Pace(self.clock, plan.budget, self.progress)
+        self.saved_at = self.clock.seconds
+
+    def suspend(self) -> None:
+        """Let no time pass until `go_on`, where nobody else keeps the clock."""
+        if self.around.clock is None:
+            self.clock.stop()
+
+    def go_on(self) -> None:
+        """Let time pass again."""
+        if self.around.clock is None:
+            self.clock.go()
 
     def _steps_of(self, epochs: int) -> int:
         return max(1, sum(self.loader.steps(e) for e in range(epochs)) if epochs <= 3 else self.loader.steps(0) * epochs)
@@ -139,6 +160,7 @@ class _Loop:
     def run(self) -> Generator[Event]:
         """Step through epochs until the plan is fulfilled."""
         reason = "completed"
+        yield Started(phase=self.plan.phase, step=self.progress.step, steps=self.progress.steps, trainable=self.trainable)
         while self.progress.step < self.progress.steps and reason == "completed":
             failed = yield from self._epoch()
             if failed:
@@ -172,11 +194,11 @@ class _Loop:
                 yield event
                 if spike:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
-                if self.around.device.agree(time.monotonic() - self.saved_at > self.plan.save_seconds):
+                if self.around.device.agree(self.clock.seconds - self.saved_at > self.plan.save_seconds):
                     yield Saving(phase=self.plan.phase, step=now.step)
-                    self.saved_at = time.monotonic()
+                    self.saved_at = self.clock.seconds
                     path = self.save()
-                    now.aside += time.monotonic() - self.saved_at
+                    now.aside += self.clock.seconds - self.saved_at
                     yield Saved(phase=self.plan.phase, step=now.step, path=path)
         finally:
             batches.close()
@@ -188,18 +210,22 @@ class _Loop:
         """Take steps up to one that is reported, as the last of an epoch of `ends` batches is: the next may never come."""
         now, outs = self.progress, []
         while True:
-            started = time.perf_counter()
+            started = self.clock.seconds
             batch = next(batches)
-            now.waited += time.perf_counter() - started
+            now.waited += self.clock.seconds - started
             self._set_lr()
             outs.append(self._take_step(batch))
             if self.average:
                 self.average.update(now.step)
             now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
-            now.seconds += time.perf_counter() - started
+            now.seconds += self.clock.seconds - started
             self._replan()
-            if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends:
+            if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends or self._asked_to_stop():
                 return outs
+
+    def _asked_to_stop(self) -> bool:
+        """Tell whether steps end here for the person; several processes agree on it at the next event."""
+        return self.around.device.world == 1 and self.around.stop()
 
     def _spike(self, loss: float, steps: int) -> str:
         """Return a sentence where the mean loss of the last steps stands out from the running mean; this rank's own."""
@@ -241,7 +267,8 @@ class _Loop:
 
     def _set_lr(self) -> None:
         now = self.progress
-        factor = self.plan.schedule.factor(now.step / max(1, now.steps), now.drops) * 0.5**now.failures
+        middle = 0.0 if self.plan.budget is None else 0.5  # a timed phase may have few steps: the rate is that of a step's middle
+        factor = self.plan.schedule.factor((now.step + middle) / max(1, now.steps), now.drops) * 0.5**now.failures
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial"] * factor
 
@@ -267,16 +294,15 @@ class _Loop:
             self.around.checkpoints.mark_stable(checkpoint)
 
     def _replan(self) -> None:
-        """Fit the number of steps to the time there is: early, then every twentieth of the way."""
-        now, budget = self.progress, self.plan.budget
-        if budget is None or (now.step != 3 and now.step % max(8, now.steps // 20)):
+        """Fit the number of steps to the time there is; where it is up, this step was the last."""
+        now, decisions = self.progress, self.around.decisions
+        self.pace.tick(now)
+        if self.plan.budget is None:
             return
-
-        def fitting() -> int:
-            per_step = now.seconds / now.step
-            return max(now.step + 1, min(self._steps_of(self.plan.epochs), now.step + int((budget - now.seconds - now.aside) / per_step)))
-
-        now.steps = self.around.decisions.make(f"{self.plan.number}/{now.failures}/steps/{now.step}", fitting)
+        key = f"{self.plan.number}/{now.failures}/steps/{now.step}"
+        if decisions.made(key) is None and not self.pace.is_due(now) and not self.around.device.agree(self.pace.is_up(now)):
+            return
+        now.steps = decisions.make(key, lambda: self.pace.steps(now, self._steps_of(self.plan.epochs)))
 
     # --- evaluating --------------------------------------------------------------------------
 
@@ -296,13 +322,13 @@ class _Loop:
         return self.plan.patience is not None and now.stale >= self.plan.patience
 
     def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-        started = time.monotonic()
+        started = self.clock.seconds
         with self.turn.taken():
             self.learner.eval()
             self._bring_up_to_date()
             with self.average.applied() if self.average else nullcontext():
                 metrics = measure()
-        self.progress.aside += time.monotonic() - started
+        self.progress.aside += self.clock.seconds - started
         return metrics
 
     def _is_best(self, value: float) -> bool:
@@ -350,8 +376,11 @@ class _Loop:
             raise TrainingError(
                 f"{self.plan.phase}: {failed} at step {step}, and the phase's first checkpoint is gone. Lower lr (now {self.plan.lr:g})."
             )
+        self.pace.tick(now)
         self.restore(first)
         self.progress.failures = failures
+        self.progress.spent = now.spent  # what failed took time as well
+        self.pace.begin(self.progress)
         checkpoint = self._checkpoint(done=False)
         if self.around.device.first:  # a resume begins where this one does, not at steps that failed
             self.around.checkpoints.begin_again(self.plan.number, checkpoint)
@@ -394,5 +423,6 @@ class _Loop:
             self.average.average = {k: v.clone() for k, v in checkpoint.part("ema").items()}
         self.best = checkpoint.part("best")
         self.progress = Progress(**checkpoint.state["progress"])
+        self.pace.begin(self.progress)
         self.stepper.micro_batch = self.progress.micro_batch
         self.turn.streams.load(checkpoint.state["streams"][self.around.device.rank])

@@ -39,7 +39,9 @@ class Plan:
     patience: int | None = None
     """Evaluations without improvement before the phase stops; needs a part that selects."""
     budget: float | None = None
-    """Seconds of training; the number of steps is planned, and planned again, to fill them."""
+    """Seconds of the phase; the number of steps is planned, and planned again, to fill them."""
+    steps: int | None = None
+    """Steps that about fill the budget, before any is measured; None for those of all epochs."""
     log_every: int = 1
     """Steps between Stepped events, but for one at the end of each epoch; each tells the mean loss since the one before."""
     evaluate_every: int = 1
@@ -69,7 +71,9 @@ class Progress:
     seconds: float = 0.0
     waited: float = 0.0
     aside: float = 0.0
-    """Seconds that went into measuring held-out parts and saving, which a time budget has to pay too."""
+    """Seconds that went into measuring held-out parts and saving."""
+    spent: float = 0.0
+    """Seconds of the phase in all, attempts that failed included: what a time budget pays."""
     best: float | None = None
     stale: int = 0
     """Evaluations since the best."""
