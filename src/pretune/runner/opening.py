@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -16,6 +16,26 @@ from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
 from pretune.training.run_dir import RunDir
 
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pillow",
+    "safetensors",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "huggingface-hub",
+    "peft",
+    "soundfile",
+    "soxr",
+    "pyarrow",
+    "jinja2",
+    "markupsafe",
+    "rich",
+)
+"""Every library that a run may pass through; scripts/declared holds them equal to what is imported."""
 _WITHOUT_EFFECT = frozenset({"platform", "wait_policy"})
 """What is recorded, and changes no number."""
 
@@ -36,7 +56,6 @@ def audit_json(data: Prepared) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Return what the result may depend on besides recipe and data."""
-    packages = {name: version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
     cpu = torch.device("cpu")
     return {
         "python": platform.python_version(),
@@ -46,9 +65,16 @@ def environment() -> dict[str, Any]:
         "native_bfloat16": processor.has_native_bfloat16(cpu),
         "kernels": "auto" if kernels.enabled() else "plain",
         "threads": torch.get_num_threads(),
-        "packages": packages,
+        "packages": {name: found for name in LIBRARIES if (found := _version(name))},
         "wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # of an extra
+        return None
 
 
 def write_environment(folder: RunDir, reporter: Reporter, *, resumed: bool) -> None:
