@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,15 @@ class Arrays(list[Any]):
     def __init__(self, arrays: list[Any], infos: list[dict[str, Any]]) -> None:
         super().__init__(arrays)
         self.infos = infos
+        self.reads = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        self.reads += 1
+        return super().__getitem__(place)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.reads += 1
+        return super().__iter__()
 
 
 def photo(seed: int, size: int = 96) -> Pillow.Image:
@@ -265,8 +274,7 @@ def test_a_number_that_goes_with_the_size() -> None:
     assert correlates(infos, np.random.default_rng(0).random(30)) == []
 
 
-def test_the_audit_is_cheap(tmp_path: Path) -> None:
-    """400 items in under 50 ms; the bound is ten times that, for a busy machine."""
+def test_the_audit_reads_no_image_again(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [Row(id=f"{i}.jpg", path=tmp_path, target=f"c{i % 4}") for i in range(400)]
 
@@ -275,6 +283,4 @@ def test_the_audit_is_cheap(tmp_path: Path) -> None:
     table = Table(rows=rows, modality="image", task="classification", root=tmp_path, layout="", classes=("c0", "c1", "c2", "c3"))
     done: Any = SimpleNamespace(rows=rows, store=store, hashes=[str(i) for i in range(400)])
     audit.audit(table, done, IMAGE)
-    started = time.process_time()
-    audit.audit(table, done, IMAGE)
-    assert time.process_time() - started < 0.5
+    assert store.reads == 0, "what decoding noted is enough"
