@@ -75,7 +75,7 @@ def test_regression_targets(tmp_path: Path) -> None:
 
 def test_ambiguous_commas_follow_their_column() -> None:
     assert parse(["1,125", "0,5", "2"], "x", task="regression").values == [1.125, 0.5, 2.0]
-    assert parse(["1,125", "0.5", "2"], "x", task="regression").values == [None, 0.5, 2.0]
+    assert parse(["1,125", "0.5", "2"], "x", task="regression").values == [1125.0, 0.5, 2.0]
 
 
 def test_far_outliers_are_named_and_kept() -> None:
@@ -142,7 +142,7 @@ def test_one_hot_columns(tmp_path: Path) -> None:
 def test_a_frequent_na_is_a_class() -> None:
     targets = parse(["NA", "EU", "AS"] * 10, "continent")
     assert classes_of(targets.values) == ("AS", "EU", "NA")
-    assert "taken for a class" in targets.said[0]
+    assert "is a class; missing=NA drops it" in targets.said[0]
 
 
 def test_white_space_around_labels_is_cut_and_case_is_kept() -> None:

@@ -26,22 +26,17 @@ def is_number(text: str) -> bool:
     return "_" not in text
 
 
-def number(text: str, *, commas: bool = False) -> float | None:
+def number(text: str) -> float | None:
     """Return the value of '3', '1e9', '-0.5', '12,5' (a decimal comma), 'inf', 'nan'; None for anything else.
 
-    '12,500' is None (twelve and a half or twelve thousand five hundred?) unless `commas` says that commas are decimal.
+    '12,500' is None (twelve and a half or twelve thousand five hundred?); the notation of its column tells.
     """
     text = text.strip().replace("\u2212", "-")
     if is_number(text):
         return float(text)
-    if _COMMA.fullmatch(text) and (commas or not _THOUSANDS.fullmatch(text)):
+    if _COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text):
         return float(text.replace(",", "."))
     return None
-
-
-def has_decimal_commas(texts: list[str]) -> bool:
-    """Tell whether a column writes all its fractions with commas."""
-    return any(_COMMA.fullmatch(text) and not _THOUSANDS.fullmatch(text) for text in texts) and not any("." in text for text in texts)
 
 
 def is_measured(texts: list[str], *, quantity: bool = False) -> bool:

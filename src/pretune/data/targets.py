@@ -7,8 +7,6 @@ and zero-width spaces included) never means anything, so it is cut, and said.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,17 +14,17 @@ from typing import Literal
 
 import numpy as np
 
+from pretune.data import label_lists
 from pretune.data.column import as_text
-from pretune.data.numbers import finite, has_decimal_commas, is_measured, number, outliers
+from pretune.data.missing import may_be_missing, missing_words
+from pretune.data.notation import Notation, Sign, notation_of
+from pretune.data.numbers import finite, is_measured, number, outliers
 from pretune.data.records import Value
 from pretune.data.vocabulary import QUANTITY, plain
-from pretune.errors import SettingError
+from pretune.errors import DataError, SettingError
 from pretune.types import Finding, Target
 
-SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas", " ": "spaces"}
 TASKS = ("classification", "multilabel", "regression")
-_MISSING = frozenset(("nan", "null", "<na>", "#n/a"))
-_MAYBE_MISSING = frozenset(("na", "n/a"))
 _EDGE = re.compile(r"^[\s\u200b\u200c\u200d\u2060\ufeff]+|[\s\u200b\u200c\u200d\u2060\ufeff]+$")
 _INNER = re.compile(r"\s+")
 _ABSURD = 1000.0
@@ -42,6 +40,23 @@ class Problem:
     words: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What is known of the way a label column is written; None where it is to be found."""
+
+    missing: str | None = None
+    """Labels that stand for a missing one, joined by commas; 'blank' for none."""
+    decimal: Sign | None = None
+    """The decimal sign of its numbers."""
+    unit: str | None = None
+    """The unit of its numbers in the training data of a run."""
+    classes: frozenset[str] = frozenset()
+    """The classes of a run, which are never missing labels."""
+
+
+FOUND = Reading()
+
+
 @dataclass(kw_only=True)
 class Targets:
     """The targets of a column (or of several 0/1 columns), aligned with its values."""
@@ -52,6 +67,8 @@ class Targets:
     problems: dict[int, Problem] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    notation: Notation | None = None
+    """How the numbers were written; None for classes."""
 
 
 def natural(name: str) -> tuple[object, ...]:
@@ -78,7 +95,9 @@ def clean(name: str) -> str:
     return _INNER.sub(" ", _EDGE.sub("", name))
 
 
-def parse(values: list[Value], column: str, *, task: str | None = None, names: list[str] | None = None) -> Targets:
+def parse(
+    values: list[Value], column: str, *, task: str | None = None, names: list[str] | None = None, reading: Reading = FOUND
+) -> Targets:
     """Return the targets of one column.
 
     Args:
@@ -86,25 +105,41 @@ def parse(values: list[Value], column: str, *, task: str | None = None, names: l
         column: its name, for messages.
         task: classification, multilabel or regression; None infers it.
         names: class names that `named` has put for integers; those it left stand for none.
+        reading: what is known of the way it is written.
 
     Raises:
         SettingError: `task` is unknown.
+        DataError: a value may be read in two ways; the message gives the setting for each.
     """
     check_task(task)
     if names:
-        return _with_names(values, names, parse([None if _unnamed(value) else value for value in values], column, task=task), column)
-    lists = _as_lists(values)
+        known = parse([None if _unnamed(value) else value for value in values], column, task=task, reading=reading)
+        return _with_names(values, names, known, column)
+    lists = label_lists.as_lists(values)
     if lists is not None and task != "regression":
-        return _from_lists(lists, column)
+        return _from_lists([None if names is None else [clean(name) for name in names] for names in lists], column)
     texts = _texts(values)
-    present = [text for text in texts if text and text.casefold() not in _MISSING]
-    sure = [text for text in present if text.casefold() not in _MAYBE_MISSING and text not in ("-", "?")]
-    if task == "regression" or (task is None and is_measured(sure, quantity=plain(column) in QUANTITY)):
-        return _numbers(texts, column, inferred=task is None)
-    separator = None if task == "classification" else _separator(present, forced=task == "multilabel")
+    sure = [text for text in texts if text and not may_be_missing(text) and text not in ("-", "?")]
+    kind = label_lists.integers(sure, column) if task is None else None
+    if task == "regression" or (task is None and kind != "lists" and _are_measured(sure, column)):
+        return _numbers(texts, column, reading, inferred=task is None)
+    missing = missing_words(texts, column, reading.missing, reading.classes)
+    present = [text for text in texts if text and text not in missing]
+    separator = (
+        None if task == "classification" else "," if kind == "lists" else label_lists.separator(present, forced=task == "multilabel")
+    )
     if separator or task == "multilabel":
-        return _separated(texts, column, separator)
-    return _names(values, texts, column, inferred=task is None)
+        return _separated(texts, column, separator, missing)
+    return _names(values, texts, column, missing, inferred=task is None)
+
+
+def _are_measured(texts: list[str], column: str) -> bool:
+    """Tell whether a column without a named task holds measured numbers; what is grouped by thousands or has a unit is measured."""
+    notation = notation_of(texts)
+    if not notation.unit and not notation.grouped:
+        return is_measured(texts, quantity=plain(column) in QUANTITY)
+    found = [value for text in texts if (value := notation.number(text)) is not None]
+    return bool(found) and is_measured([f"{value:g}" for value in found], quantity=True) and len(found) >= 0.8 * len(texts)
 
 
 def check_task(task: str | None) -> None:
@@ -147,20 +182,17 @@ def _texts(values: list[Value]) -> list[str]:
 # --- one class -----------------------------------------------------------------------------------
 
 
-def _names(values: list[Value], texts: list[str], column: str, *, inferred: bool) -> Targets:
+def _names(values: list[Value], texts: list[str], column: str, missing: frozenset[str], *, inferred: bool) -> Targets:
     out = Targets(task="classification", values=list(texts))
-    counts = Counter(texts)
-    usual = sum(n for text, n in counts.items() if text) / max(1, len([t for t in counts if t]))
     for index, text in enumerate(texts):
-        folded = text.casefold()
         if not text:
             _drop(out, index, "blank_label", "has no label")
-        elif folded in _MISSING or (folded in _MAYBE_MISSING and counts[text] < usual / 2):
-            _drop(out, index, "na_label", f"has the label {text!r}, which was taken for a missing label")
-    present = {text for text in texts if text}
-    kept = sorted(text for text in present if text.casefold() in _MAYBE_MISSING and counts[text] >= usual / 2)
+        elif text in missing:
+            _drop(out, index, "na_label", f"has the label {text!r}, which was read as a missing label (missing=blank keeps it as a class)")
+    present = {text for text in texts if text and text not in missing}
+    kept = sorted(filter(may_be_missing, present))
     if kept:
-        out.said.append(f"the label {kept[0]!r} is about as frequent as the others and was taken for a class.")
+        out.said.append(f"the label {kept[0]!r} is about as frequent as the others and is a class; missing={kept[0]} drops it.")
     _mention_spaces(out, values, texts)
     if all(re.fullmatch(r"[+-]?\d+\.0+", text) for text in present) and present:
         out.values = [text.partition(".")[0] if isinstance(text, str) else None for text in out.values]
@@ -190,31 +222,6 @@ def _mention_spaces(out: Targets, values: list[Value], texts: list[str]) -> None
 # --- several classes -----------------------------------------------------------------------------
 
 
-def _as_lists(values: list[Value]) -> list[list[str] | None] | None:
-    """Return each value as a list of names where the column holds lists, as JSON or as text; else None."""
-    present = [value for value in values if as_text(value) or isinstance(value, list | tuple)]
-    if not present or not all(
-        isinstance(v, list | tuple) or (isinstance(v, str) and re.fullmatch(r"\s*\[.*\]\s*", v, re.S)) for v in present
-    ):
-        return None
-    out: list[list[str] | None] = []
-    for value in values:
-        items = _literal_list(value) if isinstance(value, str) and value.strip() else value
-        out.append([clean(str(item)) for item in items] if isinstance(items, list | tuple) else None)
-    return out
-
-
-def _literal_list(text: str) -> list[object] | None:
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(text)
-        except (ValueError, SyntaxError, RecursionError):
-            continue
-        return list(value) if isinstance(value, list | tuple) else None
-    inner = text.strip()[1:-1].strip()
-    return [part for part in re.split(r"[,\s]+", inner) if part]
-
-
 def _from_lists(lists: list[list[str] | None], column: str) -> Targets:
     out = Targets(task="multilabel", values=[])
     for index, names in enumerate(lists):
@@ -229,37 +236,16 @@ def _set(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted({name for name in names if name}, key=natural))
 
 
-def _separator(texts: list[str], *, forced: bool) -> str | None:
-    """Return what separates several labels in one cell, None where each cell is one label.
-
-    A separator must cut cells into names that recur: with '|' or ';' some name of a combination appears in another
-    cell too; with ',' there are fewer names than cells' distinct values; with ' ' far fewer (class names have spaces).
-    """
-    distinct = set(texts)
-    for mark in SEPARATORS:
-        joined = [text for text in distinct if mark in text.strip()]
-        if not joined:
-            continue
-        names = Counter(name for text in distinct for name in {part.strip() for part in text.split(mark)} if name)
-        if mark == " " and any(len(parts := text.split()) > len(set(parts)) for text in joined):
-            continue  # running text
-        recurs = any(names[part.strip()] > 1 for text in joined for part in text.split(mark) if part.strip())
-        limit = {"|": len(distinct) + 1, ";": len(distinct) + 1, ",": len(distinct), " ": 0.6 * len(distinct)}[mark]
-        if forced or (recurs and len(names) < limit):
-            return mark
-    return None
-
-
-def _separated(texts: list[str], column: str, separator: str | None) -> Targets:
+def _separated(texts: list[str], column: str, separator: str | None, missing: frozenset[str]) -> Targets:
     out = Targets(task="multilabel", values=[])
     for index, text in enumerate(texts):
-        missing = not text or text.casefold() in _MISSING
-        out.values.append(None if missing else _set([clean(part) for part in text.split(separator)] if separator else [text]))
-        if missing:
+        lost = not text or text in missing
+        out.values.append(None if lost else _set([clean(part) for part in text.split(separator)] if separator else [text]))
+        if lost:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
     if separator:
         out.said.append(
-            f"{column!r} holds several labels per item, separated by {SEPARATORS[separator]} (multilabel); "
+            f"{column!r} holds several labels per item, separated by {label_lists.SEPARATORS[separator]} (multilabel); "
             "task=classification keeps each cell whole."
         )
     return out
@@ -296,24 +282,54 @@ def _flags(row: list[str], names: list[str], blank_is_zero: bool) -> tuple[str, 
 # --- numbers -------------------------------------------------------------------------------------
 
 
-def _numbers(texts: list[str], column: str, *, inferred: bool) -> Targets:
-    """Read numbers; what is none, or absurdly far from all others, is dropped and named."""
-    commas = has_decimal_commas(texts)
-    parsed = [number(text, commas=commas) for text in texts]
-    out = Targets(task="regression", values=[value if finite(value) else None for value in parsed])
-    usual = commas and sum("," in text for text in texts) > len(texts) / 2
+def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool) -> Targets:
+    """Read numbers; what is none, or absurdly far from all others, is dropped and named.
+
+    Raises:
+        DataError: the sign in '1,234' may be a decimal one or not; or the unit is another than in training.
+    """
+    notation = _notation([text for text in texts if text], column, reading)
+    mixed = notation.decimal == "point" and not notation.grouped and not notation.unit and reading.decimal is None
+    parsed = [number(text) if mixed else notation.number(text) for text in texts]
+    out = Targets(task="regression", values=[value if finite(value) else None for value in parsed], notation=notation)
+    sure = notation.grouped or reading.decimal is not None
+    usual = notation.decimal == "comma" and (sure or sum("," in text for text in texts) > len(texts) / 2)
     for index, (text, value) in enumerate(zip(texts, parsed, strict=True)):
         if not finite(value):
             shown = repr(text) if text else "a blank"
             out.problems[index] = Problem("dropped", "no_finite_number", f"has {shown} for {column}, which is not a finite number")
-        elif "," in text and not usual:
+        elif "," in text and not usual and not sure:
             out.problems[index] = Problem("repaired", "decimal_comma", f"has {text!r} for {column}; it was read as {value:g}")
-    if usual:
-        out.said.append(f"the commas in {column!r} were read as decimal points.")
+    out.said += _notation_said(notation, texts, column, usual=usual)
     _judge_outliers(out, texts, column)
     if inferred:
         out.said.append(f"{column!r} holds measured numbers: regression. task=classification takes them for classes.")
     return out
+
+
+def _notation(texts: list[str], column: str, reading: Reading) -> Notation:
+    notation = notation_of([text for text in texts if not may_be_missing(text)], reading.decimal)
+    if notation.unclear:
+        value = notation.unclear
+        whole, fraction = re.sub(r"[.,]", "", value), value.replace(",", ".")
+        point, comma = (whole, fraction) if "," in value else (fraction, whole)
+        raise DataError(
+            f"{column!r} holds numbers such as {value!r}, which may be {whole} or {fraction}. "
+            f"Say which sign is the decimal one: decimal=point ({value} is {point}) or decimal=comma ({value} is {comma})."
+        )
+    if reading.unit is not None and notation.unit and reading.unit and notation.unit != reading.unit:
+        raise DataError(
+            f"{column!r} is in {notation.unit!r} here, and the run was trained on {reading.unit!r}. Convert it, or remove the unit."
+        )
+    return notation
+
+
+def _notation_said(notation: Notation, texts: list[str], column: str, *, usual: bool) -> list[str]:
+    example = next((text for text in texts if notation.grouped and re.search(r"\d[.,'’\s]\d{3}", text)), None)
+    value = notation.number(example) if example else None
+    said = [f"the numbers in {column!r} have thousands separators: {example!r} is {value:.10g}."] if value is not None else []
+    said += [f"the commas in {column!r} were read as decimal points."] if usual and not notation.grouped else []
+    return said + ([f"{column!r} is in {notation.unit!r}; the unit was removed."] if notation.unit else [])
 
 
 def _judge_outliers(out: Targets, texts: list[str], column: str) -> None:
