@@ -156,7 +156,7 @@ def test_a_line_with_stray_quotes_is_divided_by_its_width(line: str, fields: lis
 def test_columns_of_one_name_are_asked_for_where_they_differ(tmp_path: Path, name: str) -> None:
     content = f"text,label,{name}\n" + body(lambda i: f"{sentence(i)},{'xy'[i // 2 % 2]},{LABELS[i % 2]}\n")
     second = "label.1" if name == "label" else name
-    with pytest.raises(DataError, match=rf"2 columns are called 'label' and differ.*label=label .* or label={second} "):
+    with pytest.raises(DataError, match=rf"columns .*label=label.* or label={second}"):
         read(tmp_path, content)
     assert read(tmp_path, content, label="label").classes == ("x", "y")
     check(read(tmp_path, content, label=second))

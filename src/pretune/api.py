@@ -256,7 +256,7 @@ def _answers(predictor: Predictor, table: Table) -> Iterator[dict[str, Any]]:
         yield {"id": item, "error": refused[item]} if item in refused else next(told)
 
 
-EVALUATE_SETTINGS = ("part", "label", "text", "path", "split")
+EVALUATE_SETTINGS = ("part", "label", "text", "path", "split", "missing", "decimal")
 """What `evaluate` accepts as key=value, besides trust."""
 
 
@@ -288,7 +288,7 @@ def evaluate(
         if key not in EVALUATE_SETTINGS:
             raise SettingError(f"evaluate has no setting {key!r}. {did_you_mean(key, EVALUATE_SETTINGS)}")
     predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
-    wanted = RunColumns(schema=predictor.schema, **columns)
+    wanted = config.build(RunColumns, {"schema": predictor.schema, **columns})
     table = sources.read(Path(data), wanted, task=task_name(predictor.task), modality=predictor.name, learn=False)
     for line in table.said:
         (reporter or Silent()).say(line)

@@ -7,6 +7,7 @@ import math
 
 from pretune.data import vocabulary
 from pretune.data.cells import TableCell
+from pretune.data.notation import notation_of
 from pretune.data.numbers import number
 from pretune.data.records import Value
 from pretune.modalities._formats import modality_of
@@ -38,7 +39,8 @@ class Column:
     @functools.cached_property
     def numeric(self) -> float:
         """Share of the texts that are numbers."""
-        return sum(number(text) is not None for text in self.texts) / max(1, len(self.texts))
+        notation = notation_of(self.texts)
+        return sum(notation.number(text) is not None or number(text) is not None for text in self.texts) / max(1, len(self.texts))
 
     @functools.cached_property
     def media(self) -> float:

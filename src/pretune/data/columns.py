@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pretune.data import vocabulary
 from pretune.data.as_trained import as_trained
 from pretune.data.column import Column, as_text, is_label_name, is_text_name
+from pretune.data.labels import find_label, refusal
 from pretune.data.parts import part_of
 from pretune.data.records import Records
 from pretune.data.roles import Roles
@@ -15,6 +16,8 @@ from pretune.errors import DataError, SettingError, did_you_mean
 from pretune.modalities._formats import file_kinds, kinds
 
 _SAMPLE = 5000
+_FEW_GROUPS = 20
+"""Different values up to which a column called …_group may be the label."""
 
 
 def find(records: Records, wanted: Columns, *, modality: str | None = None, labelled: bool = True) -> Roles:
@@ -35,7 +38,9 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     columns = {name: Column(name, [record[at] for record in sample]) for at, name in enumerate(records.columns)}
     roles = as_trained(records, columns, wanted, modality, labelled) if isinstance(wanted, RunColumns) else Roles()
     _find_split(roles, records, columns, wanted)
-    _find_group(roles, records, columns, wanted)
+    named_labels = _named_several(records, wanted.label, "label") if labelled else ()
+    roles.group = _named_group(records, wanted)
+    group = _find_group(roles, records, columns, wanted, {*named_labels, *roles.label})
     if not roles.text:
         roles.path = (
             named(records, wanted.path, "path")
@@ -43,9 +48,8 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
             or _find_files(records, roles, modality, wanted)
             or _find_path(columns, modality, wanted)
         )
-    named_labels = _named_several(records, wanted.label, "label") if labelled else ()
     if roles.path is None:
-        taken = {roles.split, roles.flag, roles.group, *named_labels, *roles.label}
+        taken = {roles.split, roles.flag, roles.group, group, *named_labels, *roles.label}
         roles.text = _named_several(records, wanted.text, "text") or roles.text or _guess_text(roles, records, columns, taken, wanted)
     if roles.path is None and (not roles.text or _are_labels(records, roles, wanted)):
         raise DataError(
@@ -55,13 +59,30 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     if roles.path in records.opaque:
         raise DataError(f"{records.path}: column {roles.path!r} {records.opaque[roles.path]}.")
     if labelled:
-        taken = {roles.path, *roles.text, roles.split, roles.flag, roles.group}
-        roles.label = named_labels or roles.label or _find_label(records, roles, columns, taken)
-    _refuse_twins(records, roles, wanted)
+        _find_labels(roles, records, columns, named_labels, group)
+    elif group is not None:
+        roles.group = group
+    if wanted.group is None and roles.group is None:
+        _suggest_group(roles, records, columns)
     return roles
 
 
-def _refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
+def _find_labels(roles: Roles, records: Records, columns: dict[str, Column], named_labels: tuple[str, ...], group: str | None) -> None:
+    """Find the label and, knowing it, whether what is called a group is one or may itself be the label."""
+    taken = {roles.path, *roles.text, roles.split, roles.flag, roles.group}
+    roles.label = named_labels or roles.label
+    if not roles.label:
+        roles.label = find_label(records, roles, columns, {*taken, group})
+    sure = bool(named_labels) or any(is_label_name(columns[name].plain) or name in records.names for name in roles.label)
+    if group is not None and not sure and columns[group].distinct <= _FEW_GROUPS:
+        roles.rivals = ()
+        roles.label = find_label(records, roles, columns, taken)
+    if group is not None and group not in (*roles.label, *roles.rivals):
+        roles.group = group
+        roles.said.append(f"items with equal {group!r} stay on one side of a split (group=none turns this off).")
+
+
+def refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
     """Refuse a column of which there are several with one name that differ, unless the person or the training data name it.
 
     Raises:
@@ -76,9 +97,22 @@ def _refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
 
 
 def _example(records: Records, name: str) -> str:
-    """Return the first few different values of a column."""
+    """Return the first few different values of a column, or of several of 0 and 1."""
+    if name not in records.columns:
+        return "0 and 1"
     values = list(dict.fromkeys(as_text(value)[:30] for value in records.column(name)[:200]))
     return ", ".join(values[:3]) + (" …" if len(values) > 3 else "")
+
+
+def no_label(records: Records, roles: Roles) -> DataError:
+    """Return the error for a table of which no column, or more than one, may be the label."""
+    if roles.rivals:
+        return refusal(records, roles, {name: _example(records, name) for name in roles.rivals})
+    taken = (roles.path, *roles.text, roles.split, roles.flag, roles.group)
+    free = [name for name in records.columns if name not in taken]
+    rest = f"the others are {', '.join(free)}" if free else "there is no other column"
+    content = roles.path or ", ".join(roles.text)
+    return DataError(f"{records.path} has no column that can be the label (content is {content!r}; {rest}). Name it: label=COLUMN.")
 
 
 # --- names the person gave -----------------------------------------------------------------------
@@ -200,33 +234,6 @@ def _find_text(columns: dict[str, Column], taken: set[str | None]) -> tuple[str,
     return (max(scored, key=lambda pair: pair[0])[1],) if scored else ()
 
 
-def _find_label(records: Records, roles: Roles, columns: dict[str, Column], taken: set[str | None]) -> tuple[str, ...]:
-    """Return the label column: by name, else one whose classes the file names, else few distinct words, 0/1 columns, a number."""
-    free = [column for column in columns.values() if column.name not in taken and (column.texts or column.lists)]
-    exact = [column for column in free if column.plain in vocabulary.LABEL]
-    if exact:
-        return (min(exact, key=lambda column: vocabulary.LABEL.index(str(column.plain))).name,)
-    declared = [column.name for column in free if column.name in records.names]
-    if len(declared) > 1:
-        others = ", ".join(declared[1:])
-        roles.said.append(f"{records.name} names classes in several columns; {declared[0]!r} was taken, label= takes another ({others}).")
-    if declared:
-        return (declared[0],)
-    free = [column for column in free if not column.identifies]
-    hinted = [column for column in free if is_label_name(column.plain)]
-    if len(hinted) == 1:
-        return (hinted[0].name,)
-    binary = [column.name for column in free if column.binary]
-    words = [column for column in free if column.lists or (column.numeric < 0.8 and 1 <= column.distinct <= max(2, len(column.texts) / 2))]
-    if words:
-        return (min(words, key=lambda column: (column.distinct < 2, column.distinct)).name,)
-    if len(binary) > 1:
-        return tuple(binary)
-    numbers = [column for column in free if column.numeric >= 0.6]
-    numbers.sort(key=lambda column: (column.plain not in vocabulary.NUMBER, column.distinct > 20, column.distinct))
-    return (numbers[0].name,) if numbers else (free[0].name,) if len(free) == 1 and free[0].distinct < free[0].total else ()
-
-
 def _find_split(roles: Roles, records: Records, columns: dict[str, Column], wanted: Columns) -> None:
     if wanted.split == "new" or roles.split:
         return
@@ -248,18 +255,28 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, Column], want
     roles.flag = flags[0] if flags else None
 
 
-def _find_group(roles: Roles, records: Records, columns: dict[str, Column], wanted: Columns) -> None:
+def _named_group(records: Records, wanted: Columns) -> str | None:
+    """Return the column that the person names as the group; None for a pattern, and for 'none'."""
+    if wanted.group is None or wanted.group == "none":
+        return None
+    return named(records, wanted.group, "group") if wanted.group in records.columns or "(" not in wanted.group else None
+
+
+def _find_group(roles: Roles, records: Records, columns: dict[str, Column], wanted: Columns, labels: set[str]) -> str | None:
+    """Return the column that is called a group and is not the label; `_settle_group` may still take it for the label."""
     if wanted.group is not None:
-        if wanted.group in records.columns or "(" not in wanted.group:
-            roles.group = named(records, wanted.group, "group")
-        return
+        return None
+    taken = labels | {name for name in (wanted.path, roles.path, *roles.text) if name}
     for column in columns.values():
-        if (column.plain in vocabulary.GROUP or column.plain.endswith("_group")) and 1 < column.distinct < len(column.texts):
-            roles.group = column.name
-            roles.said.append(f"items with equal {column.name!r} stay on one side of a split.")
-            return
+        is_group = column.plain in vocabulary.GROUP or column.plain.endswith("_group")
+        if is_group and column.name not in taken and 1 < column.distinct < len(column.texts):
+            return column.name
+    return None
+
+
+def _suggest_group(roles: Roles, records: Records, columns: dict[str, Column]) -> None:
     for column in columns.values():
-        if column.plain in vocabulary.GROUPLIKE and column.name != wanted.label and 1 < column.distinct < len(column.texts):
+        if column.plain in vocabulary.GROUPLIKE and column.name not in roles.label and 1 < column.distinct < len(column.texts):
             roles.said.append(
                 f"{records.name} has a column {column.name!r}; group={column.name} keeps each {column.name} on one side of a split."
             )

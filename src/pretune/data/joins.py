@@ -10,6 +10,7 @@ from pretune.data import targets as target_parser
 from pretune.data.column import as_text
 from pretune.data.parts import part_of, part_of_file
 from pretune.data.paths import Listed, Locator
+from pretune.data.reading import Reading, reading_of
 from pretune.data.records import Records, read_records
 from pretune.data.roles import Roles
 from pretune.data.table import Columns, Table
@@ -103,7 +104,7 @@ def _refuse_names(table: Table, columns: Columns, known: list[str]) -> None:
         if (
             name is None
             or is_pattern
-            or (role == "split" and name == "new")
+            or (role, name) in (("split", "new"), ("group", "none"))
             or all(part.strip().casefold() in folded for part in name.split(","))
         ):
             continue
@@ -126,7 +127,7 @@ def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], col
         groups = records.column(roles.group)
         table.rows = [replace(row, group=as_text(groups[at[row.id]]) or None) if row.id in at else row for row in table.rows]
     if columns.label:
-        _relabel(table, records, roles, at, task)
+        _relabel(table, records, roles, at, task, reading_of(columns))
     else:
         _compare_labels(table, records, roles, at)
     what = f" and adds {', '.join(added)} by path" if added else ""
@@ -154,7 +155,7 @@ def _with_parts(table: Table, records: Records, column: str, at: dict[str, int])
     return out
 
 
-def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], task: str | None) -> None:
+def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], task: str | None, reading: Reading) -> None:
     """Take the targets from the manifest's column instead of the folders."""
     labels = {name: records.column(name) for name in roles.label}
     if len(labels) > 1:
@@ -162,7 +163,7 @@ def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], t
     else:
         names = records.names.get(roles.label[0])
         values = [target_parser.named(value, names) for value in labels[roles.label[0]]] if names else labels[roles.label[0]]
-        parsed = target_parser.parse(values, roles.label[0], task=task, names=names)
+        parsed = target_parser.parse(values, roles.label[0], task=task, names=names, reading=reading)
     kept = []
     for row in table.rows:
         index = at.get(row.id)
@@ -178,6 +179,7 @@ def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], t
             )
         kept.append(replace(row, target=parsed.values[index]))
     table.rows, table.task = kept, parsed.task
+    table.schema = replace(table.schema, **parsed.written())
     table.said += parsed.said
     table.findings += parsed.findings
 

@@ -17,6 +17,8 @@ _INTEGERS = re.compile(r"\d+(\s*,\s*\d+)*")
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _STEPS = frozenset(("0", "5", "25", "50", "75"))
 """What stands behind the comma of numbers with few steps: 2,5."""
+_MANY = 12
+"""Different cells, each with as many digits behind the comma, from which these are numbers."""
 
 
 def as_lists(values: list[Value]) -> list[list[str] | None] | None:
@@ -109,7 +111,8 @@ def integers(texts: list[str], column: str) -> Literal["lists", "numbers"] | Non
     seconds = {second for _, second in pairs}
     if any(second.endswith("0") and first in singles for first, second in pairs):
         return "lists"  # a decimal number would be written without the zero, as others here are
-    if seconds <= _STEPS or len(set(texts)) > len(texts) / 2 or not singles:
+    fixed = not singles and len(set(map(len, seconds))) == 1 and len(set(texts)) > _MANY
+    if seconds <= _STEPS or len(set(texts)) > len(texts) / 2 or fixed:
         return "numbers"
     raise DataError(
         f"{column!r} holds values such as {joined[0]!r}: two classes, or one number with a decimal comma? "

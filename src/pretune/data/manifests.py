@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pretune.data import columns as finder
 from pretune.data import targets as target_parser
@@ -15,6 +16,7 @@ from pretune.data.column import as_text
 from pretune.data.names import folded
 from pretune.data.parts import part_of
 from pretune.data.paths import Listed, Located, Locator, refuse_ambiguous
+from pretune.data.reading import FOUND, Reading, reading_of
 from pretune.data.records import Records, Value
 from pretune.data.roles import Roles, sentence
 from pretune.data.table import Columns, RunColumns, Table
@@ -44,6 +46,10 @@ class _Draft:
     tells: bool = True
     """Whether the names of files inside tables tell them apart."""
     repairs: list[LedgerEntry] = field(default_factory=list)
+    reading: Reading = FOUND
+    """What is known of the way the label is written."""
+    written: dict[str, Any] = field(default_factory=dict)
+    """What was found of it, for the run to remember."""
     located: list[Located] = field(default_factory=list)
     """Where the file of each row is that names one."""
 
@@ -85,14 +91,15 @@ def build(
     locator = Locator(root=root, walk=walk)
     roles = _find_roles(lead, locator, columns, modality, labelled)
     if labelled and not roles.label:
-        raise DataError(_no_label(lead, roles))
+        raise finder.no_label(lead, roles)
+    finder.refuse_twins(lead, roles, columns)
     table = Table(rows=[], modality="", task=None, root=root, layout=_layout(parts))
     parts = [(part, records) for part, records in parts if _fits(table, part, records, lead, roles, labelled)]
     table.modality = modality or _modality_of(lead, roles)
-    draft = _Draft(table=table, roles=roles, locator=locator)
+    draft = _Draft(table=table, roles=roles, locator=locator, reading=reading_of(columns))
     _read(draft, parts, task, labelled)
     table.columns = roles.used()
-    table.schema = roles.schema(lead)
+    table.schema = replace(roles.schema(lead), **draft.written)
     table.said += _sentences(parts) + roles.said
     table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
     table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
@@ -124,13 +131,6 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
             )
         return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
     return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
-
-
-def _no_label(lead: Records, roles: Roles) -> str:
-    free = [name for name in lead.columns if name not in (roles.path, *roles.text, roles.split, roles.flag, roles.group)]
-    rest = f"the others are {', '.join(free)}" if free else "there is no other column"
-    content = roles.path or ", ".join(roles.text)
-    return f"{lead.path} has no column that can be the label (content is {content!r}; {rest}). Name it: label=COLUMN."
 
 
 def _layout(parts: list[Part]) -> str:
@@ -169,7 +169,7 @@ def _modality_of(lead: Records, roles: Roles) -> str:
 
 def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) -> None:
     table, roles = draft.table, draft.roles
-    target_column = _targets(parts, roles, task) if labelled else None
+    target_column = _targets(parts, roles, task, draft.reading) if labelled else None
     if roles.path:
         values = [value for _, records in parts for value in records.column(roles.path)]
         names = Counter(value.name for value in values if isinstance(value, TableCell) and value.name)
@@ -186,6 +186,7 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
     refuse_ambiguous(parts[0][1].name, draft.located)
     if target_column:
         table.task = target_column.task
+        draft.written = target_column.written()
         table.findings += target_column.findings
     table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
     draft.keep_repairs()
@@ -202,13 +203,13 @@ def _listed(part: Split | None, records: Records, column: str, root: Path) -> Li
     )
 
 
-def _targets(parts: list[Part], roles: Roles, task: str | None) -> Targets:
+def _targets(parts: list[Part], roles: Roles, task: str | None, reading: Reading) -> Targets:
     """Parse the targets of all parts together, so that one column is one kind of thing."""
     labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
         return target_parser.parse_flags(labels, task=task)
     values, names, said = _by_name(parts, roles.label[0])
-    found = target_parser.parse(values, roles.label[0], task=task, names=names)
+    found = target_parser.parse(values, roles.label[0], task=task, names=names, reading=reading)
     found.said += said
     return found
 

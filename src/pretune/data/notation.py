@@ -68,7 +68,7 @@ def notation_of(texts: list[str], decimal: Sign | None = None) -> Notation:
     if decimal is not None:
         grouped = any(_GROUPED[decimal].fullmatch(text) for text in marked)
         return Notation(decimal=decimal, grouped=grouped, unit=unit)
-    if not marked:
+    if not any(pattern.fullmatch(text) for text in marked for pattern in (*_GROUPED.values(), _PLAIN_COMMA)):
         return Notation(unit=unit)
     point, comma = (_is_sure(bare, sign) for sign in ("point", "comma"))
     if point != comma:
@@ -88,7 +88,7 @@ def _is_sure(texts: list[str], sign: str) -> bool:
 
 def _of_threes(texts: list[str], unit: str) -> Notation:
     """Decide on a column in which every sign has three digits behind it: 1,234 or 1.234 or 1 234."""
-    commas = [text for text in texts if "," in text]
+    commas = [text for text in texts if "," in text and _GROUPED["point"].fullmatch(text)]
     points = [text for text in texts if "." in text and is_number(text)]
     if any(gap in text for text in texts for gap in _GAPS if _GROUPED["point"].fullmatch(text)) and not commas:
         return Notation(grouped=True, unit=unit)

@@ -21,6 +21,8 @@ class Roles:
     flag: str | None = None
     """A true/false column that marks one part, such as is_valid."""
     group: str | None = None
+    rivals: tuple[str, ...] = ()
+    """Columns that may all be the label, where none is clearly meant."""
     trained: frozenset[str] = frozenset()
     """Roles whose columns are those of the training data."""
     said: list[str] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pretune.data.records import Records
 from pretune.errors import DataError
@@ -27,6 +27,12 @@ class Schema:
     """Texts an example has: 1, or 2 for a pair; None where it is not known, and for other modalities."""
     width: int | None = None
     """Columns of a table without a header line, which are known by their places (0: not recorded); None where names are known."""
+    missing: str | None = None
+    """Labels that the person called missing."""
+    decimal: Literal["point", "comma"] | None = None
+    """Decimal sign of the label's numbers, where the usual reading would not find it."""
+    unit: str | None = None
+    """Unit beside the label's numbers; '' where there was none."""
     classes: tuple[str, ...] = ()
     """The class names of the run, by which an unnamed label column is recognised. Not saved here: the run's targets hold them."""
 
@@ -40,6 +46,9 @@ class Schema:
             split=saved["split"],
             texts=saved["texts"],
             width=saved["width"],
+            missing=saved.get("missing"),
+            decimal=saved.get("decimal"),
+            unit=saved.get("unit"),
             classes=classes,
         )
 
@@ -60,7 +69,7 @@ class Schema:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a run saves."""
-        names = ("text", "path", "label", "split", "texts", "width")
+        names = ("text", "path", "label", "split", "texts", "width", "missing", "decimal", "unit")
         return {name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in names}
 
     @property

@@ -124,6 +124,7 @@ def _settle_schema(table: Table, path: Path, columns: Columns) -> None:
     """Note how many texts an example has; refuse another number than the run was trained with."""
     if table.modality == "text" and table.rows:
         table.schema = replace(table.schema, texts=len(table.rows[0].text or ("",)))
+    table.schema = replace(table.schema, missing=columns.missing)
     if isinstance(columns, RunColumns) and table.modality == "text":
         columns.schema.check(table.rows, str(path))
 
@@ -360,7 +361,7 @@ def _ignore_parts(table: Table, columns: Columns) -> None:
 
 def _group_by_pattern(table: Table, columns: Columns) -> None:
     """Take each row's group from its id by the pattern in `group=`."""
-    if columns.group is None or "group" in table.columns:
+    if columns.group in (None, "none") or "group" in table.columns:
         return
     try:
         pattern = re.compile(columns.group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pretune.data.schema import Schema
 from pretune.types import Finding, LedgerEntry, Row
@@ -20,10 +21,14 @@ class Columns:
     """Column with the text; two, separated by a comma, for sentence pairs."""
     path: str | None = None
     """Column with the file names, or with the files themselves."""
-    group: str | None = None
-    """Column whose equal values stay on one side of a split, or a pattern with one capture group over the item's id."""
+    group: Literal["none"] | str | None = None
+    """Column whose equal values stay on one side of a split, or a pattern with one capture group over the item's id; none uses no group."""
     split: str | None = None
     """Column that says train, val or test; `new` ignores the parts in the data and draws fresh ones."""
+    missing: str | None = None
+    """Labels that stand for a missing one, joined by commas: NA,nan; `blank` for empty cells only; auto decides by frequency."""
+    decimal: Literal["point", "comma"] | None = None
+    """The decimal sign of a numeric label: point (1,234.5) or comma (1.234,5); auto finds it."""
 
 
 @dataclass(frozen=True, kw_only=True)

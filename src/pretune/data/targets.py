@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from pretune.data import label_lists
 from pretune.data.column import as_text
 from pretune.data.missing import may_be_missing, missing_words
-from pretune.data.notation import Notation, Sign, notation_of
+from pretune.data.notation import Notation, notation_of
 from pretune.data.numbers import finite, is_measured, number, outliers
+from pretune.data.reading import FOUND, Reading
 from pretune.data.records import Value
 from pretune.data.vocabulary import QUANTITY, plain
 from pretune.errors import DataError, SettingError
@@ -40,23 +41,6 @@ class Problem:
     words: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What is known of the way a label column is written; None where it is to be found."""
-
-    missing: str | None = None
-    """Labels that stand for a missing one, joined by commas; 'blank' for none."""
-    decimal: Sign | None = None
-    """The decimal sign of its numbers."""
-    unit: str | None = None
-    """The unit of its numbers in the training data of a run."""
-    classes: frozenset[str] = frozenset()
-    """The classes of a run, which are never missing labels."""
-
-
-FOUND = Reading()
-
-
 @dataclass(kw_only=True)
 class Targets:
     """The targets of a column (or of several 0/1 columns), aligned with its values."""
@@ -69,6 +53,13 @@ class Targets:
     findings: list[Finding] = field(default_factory=list)
     notation: Notation | None = None
     """How the numbers were written; None for classes."""
+
+    def written(self) -> dict[str, Any]:
+        """Return what a run remembers of the way its numbers were written."""
+        if self.notation is None:
+            return {}
+        told = self.notation.grouped or self.notation.decimal == "comma"
+        return {"decimal": self.notation.decimal if told else None, "unit": self.notation.unit}
 
 
 def natural(name: str) -> tuple[object, ...]:

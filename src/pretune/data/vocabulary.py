@@ -11,7 +11,7 @@ def _words(text: str) -> list[str]:
 
 LABEL = _words(
     "label labels class classes category categories target targets y sentiment class_name classname class_label label_name gold_label "
-    "tag tags species emotion intent topic genre diagnosis annotation stance polarity answer_label outcome"
+    "tag tags species emotion intent topic genre diagnosis annotation stance polarity answer_label outcome verdict"
 )
 """In order of preference."""
 QUANTITY = _words("value size age price amount weight height length width depth distance angle temperature percent pct duration")
