@@ -39,7 +39,7 @@ class Notation:
 
     def number(self, text: str) -> float | None:
         """Return the value of a text, None where it is no number in this notation."""
-        text = _bare(text, self.unit).replace("\u2212", "-")
+        text = _bare(text, self.unit)
         if self.grouped and _GROUPED[self.decimal].fullmatch(text):
             text = re.sub(rf"[{_GAPS}{',' if self.decimal == 'point' else '.'}]", "", text)
         if self.decimal == "comma" and "." not in text:
@@ -48,7 +48,7 @@ class Notation:
 
 
 def _bare(text: str, unit: str) -> str:
-    text = text.strip()
+    text = text.strip().replace("\u2212", "-")
     if not unit:
         return text
     match = _AFFIXED.fullmatch(text)
