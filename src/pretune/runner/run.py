@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,6 +37,7 @@ from pretune.runner.prepare import Prepared, open_cache, prepare, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.strategies import Strategy, suggested
+from pretune.training.acceleration import as_asked
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.loop import Surroundings
@@ -268,11 +270,14 @@ class _Run:
 
     def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
         wanted = self.recipe.training.precision
-        if wanted is not None:
-            asked = Precision(bfloat16=wanted == "bfloat16", reason="as asked")
-            return Precision(**around.decisions.make(_FEATURES, lambda: asdict(asked)))
-        made = around.decisions.make(_FEATURES, lambda: forward_choice(model, data, self.device.device, self.cache))
-        chosen = Precision(**made)
+
+        def decide() -> dict[str, Any]:
+            if wanted is None:
+                return forward_choice(model, data, self.device.device, self.cache)
+            bfloat16 = wanted == "bfloat16"
+            return asdict(Precision(bfloat16=bfloat16, reason=as_asked(bfloat16, self.device.device)))
+
+        chosen = Precision(**around.decisions.make(_FEATURES, decide))
         self.reporter.say(sentence("features", chosen))
         return chosen
 

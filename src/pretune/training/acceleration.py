@@ -67,13 +67,19 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micr
             for c in _candidates(batch, bfloat16, native=native)
         ]
         if len(candidates) == 1:
-            return replace(candidates[0], reason=EMULATED if bfloat16 is None else "as asked")
+            return replace(candidates[0], reason=EMULATED if bfloat16 is None else as_asked(candidates[0].bfloat16, device))
         steps = {c: partial(_step, learner, batch, c, seen) for c in candidates}
         sizes = (min(ITEMS[0], batch.size), min(ITEMS[1], batch.size))
         times = race(steps, device, sizes=sizes, job=max(job, batch.size))
     # A tie goes to float32, which stands first.
     best = min(times.seconds, key=lambda c: times.seconds[c] * (GAIN if c.bfloat16 else 1.0))
     return replace(best, reason=times.report(best, _name, "examples"))
+
+
+def as_asked(bfloat16: bool, device: torch.device) -> str:
+    """Return the reason of a dtype that the person set, with what it costs where the processor has it not."""
+    slow = bfloat16 and not processor.has_native_bfloat16(device)
+    return f"as asked; {EMULATED}: expect it to be tens of times slower than float32" if slow else "as asked"
 
 
 def _candidates(batch: Batch, bfloat16: bool | None, *, native: bool) -> list[Precision]:
