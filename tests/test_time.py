@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import nn
 
+from pretune.errors import Interrupted, RequestError
 from pretune.models import Learner
+from pretune.runner import interrupt
+from pretune.runner.deadline import Deadline
+from pretune.runner.folder import follow
+from pretune.runner.held import GLANCE, Held, planned
+from pretune.runner.interrupt import Interruption
+from pretune.runner.pretrained import Work
+from pretune.runner.reporter import Silent
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device
 from pretune.training.events import Evaluated, Event, Finished, Started, Stepped, Warned
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.pace import Clock
-from pretune.training.plan import Plan
+from pretune.training.plan import Plan, Precision
+from pretune.training.run_dir import RunDir
 from pretune.training.schedule import Schedule
 from pretune.types import Batch, Features, StepOutput
 
@@ -208,3 +218,80 @@ def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(tmp_path
     checkpoint = Checkpoints(tmp_path / "cut" / "checkpoints", 2).latest()
     assert steps_of(list(rest.events(epochs=2, resume=checkpoint))) == 46
     assert torch.equal(rest.learner.net.weight, whole.learner.net.weight)
+
+
+# --- around the loop -----------------------------------------------------------------------------
+
+
+def held(hand: Hand, cost: float, total: float | None, batches: int = 10) -> Held:
+    learner = Slow(hand, lambda step: cost)
+    loader = Batches(batches)
+    loader.view = range(2 * batches)  # type: ignore[attr-defined]
+    work = cast("Work", SimpleNamespace(learner=learner, precision=Precision()))
+    return Held(work=work, loader=cast("Any", loader), device=CPU, seed=0, deadline=Deadline(total, 0.0, hand))
+
+
+def test_held_out_batches_are_measured_as_far_as_the_time_goes() -> None:
+    for total, batches in ((None, 10), (1000.0, 10), (38.0, 7), (5.0, 1)):
+        hand = Hand()
+        measured = held(hand, 5.0, total)
+        figures = measured.measure(keep=None if total is None else 3.0)
+        assert set(figures) == {"loss"}
+        assert measured.items == 2 * batches
+        assert hand.seconds == 5.0 * batches
+        assert total is None or hand.seconds <= max(total - 3.0, 5.0)
+
+
+def test_the_cost_of_an_example_is_told_by_a_second_pass_over_a_few() -> None:
+    hand = Hand()
+    assert held(hand, 5.0, 60.0).seconds_per_example() == 5.0 / 2
+    assert hand.seconds == 10.0
+
+
+def test_what_goes_on_beside_training_gets_a_small_share_of_the_time() -> None:
+    """A contrastive step of 256 images takes 25 s on two cores, and a held-out batch 8: 32 of them took four times the run's time."""
+    slow = planned(Deadline(20.0, 0.0, Hand()), 0.033, batch=256, epoch=4, held=100, phases=1, afterwards=1.0)
+    assert (slow.glance, slow.log_every, slow.steps) == (1, 1, 1)
+    assert slow.budget >= 16.0
+    quick = planned(Deadline(600.0, 0.0, Hand()), 1e-4, batch=32, epoch=1000, held=1000, phases=2, afterwards=1.0)
+    assert (quick.glance, quick.log_every, quick.evaluate_every) == (GLANCE, 20, 1)
+    assert quick.budget == pytest.approx((600 - 1.1) / 2)
+    short = planned(Deadline(600.0, 0.0, Hand()), 1e-3, batch=32, epoch=2, held=1000, phases=1, afterwards=1.0)
+    look, epoch = short.glance * 32e-3, 2 * 3 * 32e-3
+    assert short.evaluate_every * epoch >= 10 * look > (short.evaluate_every - 1) * epoch
+    late = Deadline(10.0, -30.0, Hand())
+    assert planned(late, 1.0, batch=1, epoch=1, held=1, phases=1, afterwards=1.0).budget == 0.0
+
+
+def test_a_pass_that_cannot_end_in_time_ends_at_once_with_the_figures() -> None:
+    hand = Hand()
+    look = Deadline(60.0, 0.0, hand).reading("reading images")
+    hand.seconds = 0.5
+    look(1, 100_000)  # too early to tell
+    hand.seconds = 2.0
+    look(10, 200)  # 40 s in all
+    with pytest.raises(RequestError, match=r"reading images: all 100,000 take about 20000 s, .* time=60s"):
+        look(10, 100_000)
+    Deadline(None, 0.0, hand).reading("reading images")(10, 100_000)
+
+
+def test_a_request_to_stop_ends_a_pass_over_the_data_at_its_next_batch() -> None:
+    with Interruption() as interruption:
+        interrupt.check()
+        look = Deadline(None, 0.0, Hand()).reading("reading images")
+        look(1, 2)
+        interruption.asked = True
+        with pytest.raises(KeyboardInterrupt):
+            look(1, 2)
+        with pytest.raises(KeyboardInterrupt):
+            held(Hand(), 1.0, None).measure()
+    interrupt.check()
+
+
+def test_a_run_that_is_stopped_between_two_events_ends_with_the_line_that_resumes_it(tmp_path: Path) -> None:
+    def events() -> Iterator[Event]:
+        yield Started(phase="p", step=0, steps=10, trainable=1)
+        raise KeyboardInterrupt  # in the pass over the frozen layers, say
+
+    with pytest.raises(Interrupted, match="stopped; go on with: the same line"):
+        follow(cast("Any", events()), RunDir(tmp_path), CPU, Silent(), "the same line")

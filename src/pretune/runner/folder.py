@@ -193,14 +193,18 @@ def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: R
     Raises:
         Interrupted: Ctrl-C; the message ends with `resume`.
     """
+    stopped = Interrupted(f"stopped; go on with: {resume}")
     with Interruption() as interruption, closing(events), closing(recorded(events, folder, device)) as written:
-        for event in written:
-            reporter.event(event)
-            if isinstance(event, Warned):
-                reporter.warn(event.message)
-            if device.any(interruption.asked):
-                written.close()  # the events of these steps are written before the checkpoint that holds them
-                events.throw(Interrupted(f"stopped; go on with: {resume}"))
+        try:
+            for event in written:
+                reporter.event(event)
+                if isinstance(event, Warned):
+                    reporter.warn(event.message)
+                if device.any(interruption.asked):
+                    written.close()  # the events of these steps are written before the checkpoint that holds them
+                    events.throw(stopped)
+        except KeyboardInterrupt:  # in a pass over the data, or a second Ctrl-C: the last checkpoint is what is resumed
+            raise stopped from None
 
 
 # --- resuming ------------------------------------------------------------------------------------

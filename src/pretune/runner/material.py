@@ -32,9 +32,10 @@ from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
 from pretune.objectives._base import FitsStudent
 from pretune.pretraining import Pretraining
+from pretune.runner.deadline import Deadline
 from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
-from pretune.runner.prepare import report_ledger, threads
+from pretune.runner.prepare import reading, report_ledger, threads
 from pretune.runner.reporter import Reporter
 from pretune.types import LedgerEntry, Row
 
@@ -184,8 +185,13 @@ def item_material(
     cache: Cache,
     reporter: Reporter,
     exclude: Excluded,
+    deadline: Deadline | None = None,
 ) -> Material:
-    """Return views of single items; of labelled data only the training part is looked at."""
+    """Return views of single items; of labelled data only the training part is looked at.
+
+    Raises:
+        RequestError: reading them takes longer than the run may.
+    """
     kind = registry.name_of(backbone.modality)
     unread = [key for key in ("units", "vocabulary") if getattr(recipe.corpus, key) is not None]
     if unread:
@@ -202,9 +208,7 @@ def item_material(
     if isinstance(backbone.modality, FitsRows):
         backbone.modality, line = backbone.modality.fitted_to(rows)
         said += [line] if line else []
-    done = ingest(
-        rows, backbone.modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {unit}s", i, n)
-    )
+    done = ingest(rows, backbone.modality, cache, threads=threads(recipe), progress=reading(unit, reporter, deadline))
     targets, classes = _targets(done.rows, objective)
     positions, copies = _once(done, targets)
     ledger += done.ledger + copies
@@ -285,7 +289,9 @@ def _drawn(
         grouped = " in groups and sets of duplicates that stay whole" if len(units) < len(positions) else ""
         raise DataError(f"{what}: {len(positions)}{grouped}. That is too few to learn from and to hold some out; add data.")
     parts = {"train": order[cut:], "held": order[:cut]}
-    return {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}
+    found = {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}
+    # Held-out examples lie in no order: where the time allows measuring only the first, they stand for all.
+    return found | {"held": np.random.default_rng(recipe.training.seed).permutation(found["held"])}
 
 
 def _targets(rows: list[Row], objective: Objective) -> tuple[torch.Tensor | None, tuple[str, ...]]:

@@ -15,11 +15,13 @@ from pretune import registry
 from pretune.data import audit, duplicates, splits, usable
 from pretune.data.cache import Cache
 from pretune.data.classes import names_of
-from pretune.data.ingest import Ingested, ingest
+from pretune.data.ingest import Ingested, Progress, ingest
 from pretune.data.table import Table
 from pretune.errors import DataError
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
 from pretune.recipe import Place, Recipe
+from pretune.runner.deadline import Deadline
+from pretune.runner.interrupt import check
 from pretune.runner.reporter import Reporter
 from pretune.tasks import Targets, Task, infer
 from pretune.types import Finding, LedgerEntry, Row
@@ -81,7 +83,25 @@ def open_cache(recipe: Placed, reporter: Reporter | None = None) -> Cache:
     cache = Cache.bounded(recipe.place.cache, recipe.place.cache_size)
     if reporter is not None:
         cache.warn = reporter.warn
+    wait = cache.pause
+
+    def pause() -> None:
+        check()
+        wait()
+
+    cache.pause = pause
     return cache
+
+
+def reading(unit: str, reporter: Reporter, deadline: Deadline | None = None) -> Progress:
+    """Return what is told of a pass that reads the data: the reporter, and the deadline, which may end it."""
+    look = (deadline or Deadline(None)).reading(f"reading {unit}s")
+
+    def progress(done: int, count: int) -> None:
+        reporter.progress(f"reading {unit}s", done, count)
+        look(done, count)
+
+    return progress
 
 
 def plain_modality(table: Table) -> Modality:
@@ -90,15 +110,16 @@ def plain_modality(table: Table) -> Modality:
     return modality.fitted_to(table.rows)[0] if isinstance(modality, FitsRows) else modality
 
 
-def prepare(recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter) -> Prepared:
+def prepare(
+    recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter, deadline: Deadline | None = None
+) -> Prepared:
     """Return the data, ready to train on; everything dropped or odd has been said.
 
     Raises:
         DataError: nothing usable is left, or fewer than two classes.
+        RequestError: reading them takes longer than the run may.
     """
-    done = ingest(
-        table.rows, modality, cache, threads=threads(recipe), progress=lambda i, n: reporter.progress(f"reading {modality.unit}s", i, n)
-    )
+    done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=reading(modality.unit, reporter, deadline))
     task = recipe.task or infer(table.task)
     same = duplicates.find(done)
     used = usable.settle(table, done, same)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.objectives._base import ChecksNetwork, suggestion
 from pretune.objectives._labels import tell_classes
 from pretune.pretraining import Pretraining
-from pretune.runner import extending, fingerprint, pretrained
+from pretune.runner import extending, fingerprint, interrupt, pretrained
 from pretune.runner.commands import resume_line
+from pretune.runner.deadline import Deadline
 from pretune.runner.folder import (
     folders_let_go,
     follow,
@@ -38,6 +39,7 @@ from pretune.runner.folder import (
     same_threads,
     seconds_before,
 )
+from pretune.runner.held import GLANCE, Held, Timing, planned
 from pretune.runner.inputs import set_inputs
 from pretune.runner.material import Material, item_material, text_material
 from pretune.runner.opening import write_environment
@@ -52,7 +54,7 @@ from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
-from pretune.training.step import autocast, take, to_device
+from pretune.training.step import take, to_device
 from pretune.training.turn import computing_threads
 
 DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "contrastive"}
@@ -61,8 +63,6 @@ EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""
 MAKING = 3.0
 """Seconds kept for samples and the report, where a time is given."""
-GLANCE = 32
-"""Held-out batches that are looked at while training; all of them at its end."""
 SHOWN = 6
 """Held-out items whose reconstruction is shown."""
 
@@ -108,7 +108,8 @@ class _Pretraining:
     """The state of one run while it is wired together."""
 
     def __init__(self, recipe: Pretraining, device: Device, reporter: Reporter, offline: bool, started: float, exclude: Excluded) -> None:
-        self.recipe, self.device, self.offline, self.started, self.exclude = recipe, device, offline, started, exclude
+        self.recipe, self.device, self.offline, self.exclude = recipe, device, offline, exclude
+        self.deadline = Deadline(recipe.training.time, started)
         self.reporter = Noted(reporter)
         self.cache = open_cache(recipe, self.reporter)
         self.timing: dict[str, float] = {}
@@ -179,7 +180,7 @@ class _Pretraining:
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
         if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
-        return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude)
+        return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude, self.deadline)
 
     def _tell_of_slow_data(self) -> None:
         """Say it where reading left little of the time to learn in."""
@@ -210,6 +211,8 @@ class _Pretraining:
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl", self.device, self.reporter.warn),
+            clock=self.deadline.clock,
+            stop=interrupt.is_asked,
         )
         size = self.recipe.training.batch_size or suggested.batch_size
         work = Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
@@ -251,11 +254,11 @@ class _Pretraining:
             raise RequestError(f"{self.recipe.extend} cannot be extended: its stable state (checkpoints/{STABLE}) is damaged.")
         require_same_processes(checkpoint, self.device)
         phases = len(work.learner.phases)
-        plan = self._plan(work, phases - 1, work.learner.phases[-1])
+        plan = self._plan(work, phases - 1, work.learner.phases[-1], None)
         steps, done = self._loader(work).steps(0) * plan.epochs, int(checkpoint.state["progress"]["step"])
         if int(checkpoint.state["phase"]) != phases - 1 or steps <= done:
             raise RequestError(f"{self.recipe.extend} was stable for {done} steps already, and this recipe has {steps}. Give more epochs.")
-        checkpoint.state["progress"] |= {"steps": steps, "marked": False, "seconds": 0.0}
+        checkpoint.state["progress"] |= {"steps": steps, "marked": False, "seconds": 0.0, "aside": 0.0, "spent": 0.0}
         self.reporter.say(f"going on with {self.recipe.extend} from step {done}")
         return checkpoint
 
@@ -269,13 +272,13 @@ class _Pretraining:
             if here is not None and here.state["done"]:
                 load_by_name(work.learner, here.part("model"))
                 continue
-            plan = self._plan(work, number, phase)
-            yield from fit(work.learner, self._loader(work), work.learner.groups(), plan, work.around, self._evaluation(work), here)
+            timing = self._timing(work, number)
+            plan, evaluation = self._plan(work, number, phase, timing), self._evaluation(work, timing)
+            yield from fit(work.learner, self._loader(work), work.learner.groups(), plan, work.around, evaluation, here)
 
-    def _plan(self, work: Work, number: int, phase: str) -> Plan:
+    def _plan(self, work: Work, number: int, phase: str, timing: Timing | None) -> Plan:
         training, suggested = self.recipe.training, work.suggested
-        left = self._remaining(work, len(work.learner.phases) - number)
-        epochs = training.epochs or (EPOCHS_IN_TIME if left is not None else suggested.epochs)
+        epochs = training.epochs or (suggested.epochs if training.time is None else EPOCHS_IN_TIME)
         total = self._loader(work).steps(0) * epochs
         return Plan(
             number=number,
@@ -287,9 +290,10 @@ class _Pretraining:
             schedule=self.recipe.schedule,
             clip=training.clip,
             ema=training.ema,
-            budget=left,
-            log_every=max(1, min(20, total // 1000)),
-            evaluate_every=max(1, epochs // 20) if left is None else 1,
+            budget=None if timing is None else timing.budget,
+            steps=None if timing is None else timing.steps,
+            log_every=max(1, min(20, total // 1000)) if timing is None else timing.log_every,
+            evaluate_every=max(1, epochs // 20) if timing is None else timing.evaluate_every,
             extensible=number == len(work.learner.phases) - 1,
             spikes=True,
             seed=training.seed + number,
@@ -301,47 +305,36 @@ class _Pretraining:
             return self._before.optim
         return self.recipe.optim or config.build(Optim, {"name": suggested.optim})
 
-    def _remaining(self, work: Work, phases: int) -> float | None:
-        total = self.recipe.training.time
-        if total is None:
+    def _timing(self, work: Work, number: int) -> Timing | None:
+        """Return what the time of a phase is spent on, as it was decided once; None where no time was given."""
+        if self.recipe.training.time is None:
             return None
-        left = total - (time.monotonic() - self.started) - min(0.2 * total, self._reserve(work))
-        return max(0.5, left / phases)
+        loader, held = self._loader(work), self._held(work)
 
-    def _reserve(self, work: Work) -> float:
-        """Return about how long measuring the whole held part, making samples and the report will take."""
+        def decide() -> dict[str, Any]:
+            making = MAKING if hasattr(work.learner, "generate") else 1.0
+            timing = planned(
+                self.deadline,
+                held.seconds_per_example(),
+                batch=work.batch_size // self.device.world,
+                epoch=loader.steps(0),
+                held=len(held.loader.view) // self.device.world,
+                phases=len(work.learner.phases) - number,
+                afterwards=making,
+            )
+            return asdict(timing)
+
+        return Timing(**work.around.decisions.make(f"{number}/time", decide))
+
+    def _held(self, work: Work) -> Held:
         loader = self._loader(work, training=False)
-        started = time.perf_counter()
-        self._measure(work, most=2)
-        measuring = (time.perf_counter() - started) / 2 * loader.steps(0)
-        return measuring + (MAKING if hasattr(work.learner, "generate") else 1.0)
+        return Held(work=work, loader=loader, device=self.device, seed=self.recipe.training.seed, deadline=self.deadline)
 
     # --- measuring ---------------------------------------------------------------------------
 
-    def _evaluation(self, work: Work) -> Evaluation:
-        return Evaluation(parts={"held": lambda: self._measure(work, most=GLANCE)}, primary="loss", higher_is_better=False)
-
-    @torch.no_grad()
-    def _measure(self, work: Work, most: int | None = None) -> dict[str, float]:
-        """Return the mean loss and logs of the held part's first batches, or of all; the same draws every time."""
-        work.learner.eval()
-        sums: dict[str, float] = {}
-        items: dict[str, int] = {}
-        with torch.random.fork_rng():
-            torch.manual_seed(self.recipe.training.seed)
-            batches = self._loader(work, training=False).iterate(0)
-            for number, batch in enumerate(batches):
-                if most is not None and number >= most:
-                    break
-                with autocast(work.precision, self.device.device):
-                    out = work.learner(to_device(batch, self.device.device))
-                for key, value in {"loss": float(out.loss), **out.logs}.items():
-                    sums[key] = sums.get(key, 0.0) + value * batch.size
-                    items[key] = items.get(key, 0) + batch.size
-            batches.close()
-        gathered = self.device.gather((items, sums))  # a batch of few items may not have all, and a rank may have no batch
-        whole = {key: sum(counts.get(key, 0) for counts, _ in gathered) for _, told in gathered for key in told}
-        return {key: sum(told.get(key, 0.0) for _, told in gathered) / count for key, count in whole.items()}
+    def _evaluation(self, work: Work, timing: Timing | None) -> Evaluation:
+        held, most = self._held(work), GLANCE if timing is None else timing.glance
+        return Evaluation(parts={"held": lambda: held.measure(most)}, primary="loss", higher_is_better=False)
 
     def _reconstructions(self, work: Work) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out items; the same ones every time."""
@@ -361,19 +354,30 @@ class _Pretraining:
         """Save weights first, then measure, then write metrics.json."""
         if self.device.first:
             pretrained.save_learner(folder, objective, work.learner, work.material)
-        self.timing["saved_s"] = time.monotonic() - self.started
-        held = self._measure(work)
+        self.timing["saved_s"] = self.deadline.clock.seconds
+        measuring = self._held(work)
+        making = MAKING if hasattr(work.learner, "generate") else 1.0
+        held = measuring.measure(keep=None if self.recipe.training.time is None else making)
+        self._say_what_was_measured(measuring)
         if not self.device.first:
             return {}
         floors = pretrained.settle_floors(work.material, held)
         verdict = work.learner.verdict(held, floors)
         for line in verdict:
             self.reporter.warn(line)
-        self.timing["total_s"] = time.monotonic() - self.started
+        self.timing["total_s"] = self.deadline.clock.seconds
         told = {"objective": registry.name_of(objective), "timing": self.timing, "diagnosis": verdict, "notes": self.reporter.notes}
-        metrics = pretrained.figures(work, held, folder) | told
+        metrics = pretrained.figures(work, held, folder) | told | {"measured": {"held": measuring.items}}
         folder.write_json("metrics.json", metrics)
         return metrics
+
+    def _say_what_was_measured(self, held: Held) -> None:
+        """Report it where the time did not allow measuring all held-out examples."""
+        if held.items < len(held.loader.view):
+            self.reporter.warn(
+                f"the held-out figures are those of {held.items:,} of {len(held.loader.view):,} held-out examples: "
+                f"time={self.recipe.training.time:g}s allowed no more"
+            )
 
 
 def _sized(name: str, recipe: Pretraining) -> str:
