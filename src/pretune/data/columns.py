@@ -62,7 +62,7 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
         _find_labels(roles, records, columns, named_labels, group)
     elif group is not None:
         roles.group = group
-    if wanted.group is None and roles.group is None:
+    if wanted.group is None and roles.group is None and not _find_folds(roles, columns):
         _suggest_group(roles, records, columns)
     return roles
 
@@ -251,6 +251,11 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, Column], want
             if None not in parts or ("train" in parts and parts.count(None) <= 0.1 * len(parts)):
                 roles.split = column.name
                 return
+    for column in columns.values():
+        is_named = column.plain in vocabulary.SPLIT and column.plain not in vocabulary.FOLD and column.name != wanted.label
+        if is_named and 1 < column.distinct <= 10:
+            shown = ", ".join(map(repr, sorted(set(column.texts))[:5]))
+            roles.said.append(f"column {column.name!r} is not used as the split: its values ({shown}) do not say train, val or test.")
     flags = [column.name for column in columns.values() if column.plain in vocabulary.FLAGS and column.binary]
     roles.flag = flags[0] if flags else None
 
@@ -272,6 +277,17 @@ def _find_group(roles: Roles, records: Records, columns: dict[str, Column], want
         if is_group and column.name not in taken and 1 < column.distinct < len(column.texts):
             return column.name
     return None
+
+
+def _find_folds(roles: Roles, columns: dict[str, Column]) -> bool:
+    """Take a column that numbers the folds of a cross-validation for the group: its folds were made so that no example leaks."""
+    for column in columns.values():
+        is_fold = column.plain in vocabulary.FOLD and column.name not in (*roles.label, roles.split) and column.numeric == 1
+        if is_fold and 2 < column.distinct <= 50 and column.distinct < len(column.texts):
+            roles.group = column.name
+            roles.said.append(f"column {column.name!r} numbers folds; each stays on one side of a split (group=none ignores them).")
+            return True
+    return False
 
 
 def _suggest_group(roles: Roles, records: Records, columns: dict[str, Column]) -> None:

@@ -110,4 +110,7 @@ def tables_in(tree: Tree) -> list[File]:
     if len({file.parts[:-1] for file in nearest}) == 1:
         return nearest
     of_parts = len({file.parts[:-2] for file in nearest}) == 1 and all(part_of_folder(file.parts[-2]) for file in nearest)
-    return nearest if of_parts and all(map(shards.is_arrow, nearest)) else []
+    if not of_parts or all(map(shards.is_arrow, nearest)):
+        return nearest if of_parts else []
+    often = Counter(file.parts[-1] for file in nearest)
+    return [file for file in nearest if often[file.parts[-1]] == max(often.values())]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 from pretune.data import columns as finder
+from pretune.data import lists as lists_of_files
 from pretune.data import targets as target_parser
 from pretune.data.column import as_text
 from pretune.data.parts import part_of, part_of_file
@@ -16,6 +18,7 @@ from pretune.data.roles import Roles
 from pretune.data.table import Columns, Table
 from pretune.data.tree import File, Tree
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
+from pretune.modalities._formats import modality_of
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 
@@ -26,10 +29,12 @@ def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task
         SettingError: label=, group=, split= or path= name a column that no manifest has.
     """
     found = {file: pair for file in manifests if (pair := _matching(table, tree, file, columns))}
+    if not any(part_of_file(Path(file.parts[-1]).stem) for file in found):
+        _take_text_lists(table, tree)
     if not found:
         _refuse_names(table, columns, [])
         return
-    lists = [(part, *pair) for file, pair in found.items() if (part := part_of_file(Path(file.parts[-1]).stem))]
+    lists = [(part, records.name, set(at)) for file, (records, at) in found.items() if (part := part_of_file(Path(file.parts[-1]).stem))]
     if (
         len({part for part, _, _ in lists}) > 1
         and any(part == "train" for part, _, _ in lists)
@@ -64,32 +69,65 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
             f"{file.id} was not used: it holds files itself ({roles.path!r}), and the class folders were taken. Name it to take it."
         )
         return None
-    locator = Locator(root=tree.root, walk=lambda: tree)
     values = [as_text(value) for value in records.column(roles.path)]
-    start = "".join(f"{folder}/" for folder in file.parts[:-1])
-    locator.settle([Listed(values=values, name=file.id, start=start, part=part_of_file(Path(file.parts[-1]).stem))])
-    ids = {row.id for row in table.rows}
-    at = {item: index for index, value in enumerate(values) if value and (item := locator.find(value).id) in ids}
-    if len(at) < 0.5 * min(len(ids), len(values)):
+    at = _located(table, tree, file, values, part_of_file(Path(file.parts[-1]).stem))
+    if len(at) < 0.5 * min(len(table.rows), len(values)):
         table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.")
         return None
     return records, at
 
 
-def _take_lists(table: Table, lists: list[tuple[Split, Records, dict[str, int]]]) -> None:
-    """Take the parts from manifests that are called train, test … and list files; a file in several belongs to train first."""
+def _take_text_lists(table: Table, tree: Tree) -> None:
+    """Take the splits from text files that list the files of each: testing_list.txt; where none lists train, the others are it."""
+    found = []
+    for file, part, lines in lists_of_files.of_splits(tree):
+        values = [_first_name(line) for line in lines.values()]
+        items = _located(table, tree, file, values, None)
+        if len(items) >= 0.5 * len(values):
+            found.append((part, file.id, set(items)))
+    parts = [part for part, _, _ in found]
+    if not found or parts == ["train"]:
+        return
+    names = ", ".join(name for _, name, _ in found)
+    if any(row.split for row in table.rows):
+        table.said.append(f"the folders give the splits; {names} were not used.")
+    elif len(set(parts)) < len(parts):
+        table.said.append(f"{names} list several choices of the same split and were not used; leave only one of each for them to be used.")
+    else:
+        _take_lists(table, found)
+
+
+def _first_name(line: str) -> str:
+    """Return the file that a line of a list names, without a label after it."""
+    match = re.fullmatch(r"(.*\.[A-Za-z0-9]{2,5})[ \t,;]+\S+", line)
+    return match[1] if match and modality_of(match[1]) else line
+
+
+def _located(table: Table, tree: Tree, file: File, values: list[str], part: Split | None) -> dict[str, int]:
+    """Return row id -> place in the list, for those values that name a row of the table."""
+    locator = Locator(root=tree.root, walk=lambda: tree)
+    start = "".join(f"{folder}/" for folder in file.parts[:-1])
+    locator.settle([Listed(values=values, name=file.id, start=start, part=part)])
+    ids = {row.id for row in table.rows}
+    return {item: index for index, value in enumerate(values) if value and (item := locator.find(value).id) in ids}
+
+
+def _take_lists(table: Table, lists: list[tuple[Split, str, set[str]]]) -> None:
+    """Take the parts from lists of files; a file in several belongs to train first, one in none to train where no list is train's."""
     parts: dict[str, Split] = {}
     several = set()
-    for part, _, at in sorted(lists, key=lambda entry: ("train", "val", "test").index(entry[0])):
-        several |= {item for item in at if parts.get(item, part) != part}
-        parts = {**dict.fromkeys(at, part), **parts}
+    for part, _, items in sorted(lists, key=lambda entry: ("train", "val", "test").index(entry[0])):
+        several |= {item for item in items if parts.get(item, part) != part}
+        parts = {**dict.fromkeys(items, part), **parts}
+    rest: Split | None = None if any(part == "train" for part, _, _ in lists) else "train"
     for row in table.rows:
-        if row.id not in parts:
+        if row.id not in parts and rest is None:
             table.ledger.append(
                 LedgerEntry(item=row.id, action="dropped", reason="not_in_manifest", detail="is in none of the lists of parts")
             )
-    table.rows = [replace(row, split=parts[row.id]) for row in table.rows if row.id in parts]
-    table.said.append(f"{', '.join(records.name for _, records, _ in lists)} list the files of each part; folders give the labels.")
+    table.rows = [replace(row, split=parts.get(row.id, rest)) for row in table.rows if row.id in parts or rest]
+    others = "" if rest is None else "; all other files are train"
+    table.said.append(f"{', '.join(name for _, name, _ in lists)} list the files of each part{others}; folders give the labels.")
     if several:
         shown = ", ".join(sorted(several)[:3])
         message = f"{len(several)} file(s) are listed in several parts and were taken for the first of train, val, test: {shown}."

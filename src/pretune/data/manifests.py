@@ -14,7 +14,7 @@ from pretune.data import vocabulary
 from pretune.data.cells import TableCell
 from pretune.data.column import as_text
 from pretune.data.names import folded
-from pretune.data.parts import part_of
+from pretune.data.parts import part_of, parts_of_words
 from pretune.data.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.data.reading import FOUND, Reading, reading_of
 from pretune.data.records import Records, Value
@@ -50,6 +50,8 @@ class _Draft:
     """What is known of the way the label is written."""
     written: dict[str, Any] = field(default_factory=dict)
     """What was found of it, for the run to remember."""
+    splits: dict[str, Split] = field(default_factory=dict)
+    """What the words of the split column stand for."""
     located: list[Located] = field(default_factory=list)
     """Where the file of each row is that names one."""
 
@@ -176,6 +178,9 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
         draft.tells = not names or names.most_common(1)[0][1] == 1
         table.said += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
         table.root = draft.locator.root
+    if roles.split:
+        words = (as_text(value) for _, records in parts if roles.split in records.columns for value in records.column(roles.split))
+        draft.splits = parts_of_words(words)
     position = 0
     for order, (part, records) in enumerate(parts):
         index = {name: at for at, name in enumerate(records.columns)}
@@ -247,7 +252,7 @@ def _add(
     record, where, roles = records.values[at], records.where(at), draft.roles
     cell = record[index[roles.path]] if roles.path else None
     cell = cell if isinstance(cell, TableCell) else None
-    split, strange = _part(record, index, roles, part)
+    split, strange = _part(record, index, roles, draft.splits, part)
     located = _locate(draft, order, split, record, index) if roles.path and cell is None else None
     text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None
     own = located.id if located else cell.name if cell and draft.tells else ""
@@ -301,14 +306,17 @@ def _content_fault(located: Located | None, text: tuple[str, ...] | None) -> tup
     return ("empty_text", "has an empty text") if empty else None
 
 
-def _part(record: list[Value], index: dict[str, int], roles: Roles, part: Split | None) -> tuple[Split | None, str]:
+def _part(
+    record: list[Value], index: dict[str, int], roles: Roles, splits: dict[str, Split], part: Split | None
+) -> tuple[Split | None, str]:
     """Return the part of a row, and the word of the split column where it names none."""
     if roles.split and roles.split in index:
         word = as_text(record[index[roles.split]])
-        return (part_of(word), "" if part_of(word) else word) if word else (part, "")
+        return (splits.get(word), "" if word in splits else word) if word else (part, "")
     if roles.flag and roles.flag in index:
         marked = as_text(record[index[roles.flag]]).casefold() in ("1", "1.0", "true")
-        return (part_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)]) if marked else "train"), ""
+        flagged = part_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)])
+        return (flagged if marked else "test" if flagged == "train" else "train"), ""
     return part, ""
 
 

@@ -1,63 +1,75 @@
-"""Words for the parts of a data set: train, val, test."""
+"""Words for the splits of a data set: train, val, test; and names that say neither a split nor a class."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from pretune.types import Split
 
 _WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "trainset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "eval"), "val"),
-    **dict.fromkeys(("test", "testing", "testset"), "test"),
+    **dict.fromkeys(("train", "training", "trainset", "trainval", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devel", "devset", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "tst", "holdout", "heldout"), "test"),
 }
-_FILLERS = frozenset(
-    (
-        "set",
-        "sets",
-        "images",
-        "image",
-        "imgs",
-        "img",
-        "audio",
-        "sounds",
-        "wav",
-        "clips",
-        "text",
-        "texts",
-        "data",
-        "files",
-        "part",
-        "split",
-        "seg",
-    )
+_EVALUATION = frozenset(("eval", "evaluation"))
+"""Words for validation that stand for the test split where another word stands for validation."""
+_FILLERS = re.compile(
+    "sets?|datasets?|images?|imgs?|pictures?|pics?|photos?|audio|sounds?|wavs?|clips?|texts?|txt|data|files?|lists?|parts?|splits?|seg|"
+    "jpe?g|png|raw|originals?|processed|crops?|cropped|resized|copy|small|large|full|all|samples?|examples?"
 )
+_FOLD = re.compile(r"(?:(?:k[ _-]?)?folds?|cv|split|xval)[ _-]*\d+|\d+(?:st|nd|rd|th)?[ _-]?fold")
 
 
 def part_of(word: object) -> Split | None:
-    """Return the part that one word names: 'Validation' -> 'val'; None for any other word."""
+    """Return the split that one word names: 'Validation' -> 'val'; None for any other word."""
     return _WORDS.get(str(word).strip().casefold())
 
 
 def part_of_folder(name: str) -> Split | None:
-    """Return the part a folder name stands for: 'test', 'seg_train', 'images-val', 'test_set'."""
+    """Return the split a folder name stands for: 'test', 'seg_train', 'images-val', 'train2017', 'Test (1)'."""
     tokens = _tokens(name)
     parts = {_WORDS[token] for token in tokens if token in _WORDS}
-    if len(parts) != 1 or any(token not in _WORDS and token not in _FILLERS for token in tokens):
+    if len(parts) != 1 or any(token not in _WORDS and not _FILLERS.fullmatch(token) for token in tokens):
         return None
     return parts.pop()
 
 
+def parts_of_folders(names: Iterable[str]) -> dict[str, Split]:
+    """Return the splits that sibling folders stand for; 'eval' is the test split where another folder is for validation."""
+    return _together({name: part for name in names if (part := part_of_folder(name))})
+
+
+def parts_of_words(words: Iterable[str]) -> dict[str, Split]:
+    """Return the splits that the words of one column stand for; 'evaluation' is the test split where another word is for validation."""
+    return _together({word: part for word in words if (part := part_of(word))})
+
+
+def _together(found: dict[str, Split]) -> dict[str, Split]:
+    parts = {part for name, part in found.items() if not _EVALUATION & set(_tokens(name))}
+    if "val" in parts and "test" not in parts:
+        return {name: "test" if _EVALUATION & set(_tokens(name)) else part for name, part in found.items()}
+    return found
+
+
 def is_filler(name: str) -> bool:
-    """Tell whether a folder name says nothing: 'images', 'data files'."""
-    return all(token in _FILLERS for token in _tokens(name))
+    """Tell whether a folder name says nothing: 'images', 'data files', '256x256'."""
+    return all(_FILLERS.fullmatch(token) for token in _tokens(name))
+
+
+def is_fold(name: str) -> bool:
+    """Tell whether a folder name is that of one fold of several: 'fold1', 'cv_3', 'split-02'."""
+    return _FOLD.fullmatch(name.strip().casefold()) is not None
 
 
 def part_of_file(stem: str) -> Split | None:
-    """Return the part a manifest's name stands for: 'train', 'sst2_dev', 'test-00000-of-00002'."""
+    """Return the split a file's name stands for: 'train', 'sst2_dev', 'testing_list', 'TrainImages', 'test-00000-of-00002'."""
     parts = {_WORDS[token] for token in _tokens(stem) if token in _WORDS}
     return parts.pop() if len(parts) == 1 else None
 
 
 def _tokens(name: str) -> list[str]:
-    return [token for token in re.split(r"[\W_]+", name.casefold()) if token]
+    """Return the words of a name, lower-case, without numbers, versions and sizes."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)
+    tokens = [token for token in re.split(r"[\W_]+", apart.casefold()) if token and not re.fullmatch(r"v?\d+(?:x\d+)?(?:px)?", token)]
+    return [token.rstrip("0123456789") if token.rstrip("0123456789") in _WORDS else token for token in tokens]

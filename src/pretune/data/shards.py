@@ -24,9 +24,9 @@ def is_arrow(file: File) -> bool:
 
 
 def part_of_table(file: File) -> Split | None:
-    """Return the part that a manifest's name stands for, or, of a Parquet or Arrow table, its folder's: 'test/0000.parquet'."""
+    """Return the part that a manifest's name stands for, else its folder's: 'test/0000.parquet', 'train/metadata.csv'."""
     named = part_of_file(PurePath(file.parts[-1]).stem)
-    return part_of_folder(file.parts[-2]) if named is None and is_arrow(file) and len(file.parts) > 1 else named
+    return part_of_folder(file.parts[-2]) if named is None and len(file.parts) > 1 else named
 
 
 def are_one(files: list[File]) -> bool:
@@ -58,7 +58,9 @@ def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[S
     if "train" not in parts and len(set(parts)) == 1:
         parts = [None] * len(parts)
     if len(chosen) == 1 or not all(map(is_arrow, chosen)):
-        return [(part, read_records(tree.path(file), wanted)) for part, file in zip(parts, chosen, strict=True)]
+        read_ones = [read_records(tree.path(file), wanted) for file in chosen]
+        _tell_apart(read_ones, chosen)
+        return list(zip(parts, read_ones, strict=True))
     pieces = _pieces(tree, chosen)
     return [(part, records) for part, records in zip(parts, pieces, strict=True) if records.values]
 
@@ -66,14 +68,19 @@ def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[S
 def _pieces(tree: Tree, files: list[File]) -> list[Records]:
     """Read Arrow tables that belong together, of which some may have no rows."""
     pieces = [arrow.read_arrow(tree.path(file)) for file in files]
-    if len({file.parts[-1] for file in files}) < len(files):
-        for records, file in zip(pieces, files, strict=True):
-            records.called = file.id
+    _tell_apart(pieces, files)
     filled = [records for records in pieces if records.values]
     if not filled:
         raise DataError(f"none of the {len(pieces)} tables under {tree.root} ({pieces[0].name} …) has rows.")
     filled[0].said += [f"{records.name} has no rows." for records in pieces if not records.values]
     return pieces
+
+
+def _tell_apart(tables: list[Records], files: list[File]) -> None:
+    """Call tables of one file name by their folders as well."""
+    if len({file.parts[-1] for file in files}) < len(files):
+        for records, file in zip(tables, files, strict=True):
+            records.called = file.id
 
 
 def missing(files: list[File]) -> list[Finding]:

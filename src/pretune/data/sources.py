@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from pretune.data import arrow, classes, folders, joins, manifests, shards, vocabulary
+from pretune.data import arrow, classes, folders, joins, lists, manifests, patterns, shards, vocabulary
 from pretune.data.columns import choose_files
 from pretune.data.detection import check_modality, commonest, existing, modality_inside, named_columns, nothing_found, tables_in
 from pretune.data.folders import Layout
+from pretune.data.parts import is_filler, part_of_folder
 from pretune.data.records import ARROW, Records, is_manifest, read_records
 from pretune.data.table import Columns, RunColumns, Table
 from pretune.data.targets import check_task
@@ -19,7 +19,7 @@ from pretune.data.tree import File, Tree, modality_by_content, walk
 from pretune.errors import DataError, MissingExtra, SettingError
 from pretune.modalities._encodings import damaged
 from pretune.modalities._formats import ending, file_kinds, kinds
-from pretune.types import LedgerEntry, Row
+from pretune.types import Finding, LedgerEntry, Row
 
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
 _FOUND = Columns()
@@ -52,7 +52,8 @@ def read(
     check_modality(modality)
     table = _read_labelled(path, columns, task, modality)
     _ignore_parts(table, columns)
-    _group_by_pattern(table, columns)
+    if columns.group not in (None, "none") and "group" not in table.columns:
+        patterns.take_groups(table, columns.group)
     table.said.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
     _settle_schema(table, path, columns)
     return classes.settle(table, path, learn=learn)
@@ -81,7 +82,8 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
         table.rows = sorted([*table.rows, *more], key=lambda row: row.id)
         table.ledger = [entry for entry in table.ledger if entry.item not in free]
     _ignore_parts(table, columns)
-    _group_by_pattern(table, columns)
+    if columns.group not in (None, "none") and "group" not in table.columns:
+        patterns.take_groups(table, columns.group)
     unit = kinds()[modality].unit + "s" * (len(table.rows) != 1)
     unused = "; labels are not looked at" if table.task else ""
     table.said.insert(0, f"{path}: {len(table.rows):,} {unit}, {table.layout}{unused}.")
@@ -160,12 +162,13 @@ def _read_file(path: Path, columns: Columns, task: str | None, modality: str | N
         raise DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that.")
     if modality_by_content(path) in file_kinds():
         raise DataError(f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels.")
-    records = read_records(path, named_columns(columns))
+    records = lists.read_list(path) or read_records(path, named_columns(columns))
     if len(records.columns) == 1 and not columns.label:
         raise DataError(
             f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column."
         )
-    return manifests.build([(None, records)], path.parent, functools.partial(walk, path.parent), columns, task=task, modality=modality)
+    table = manifests.build([(None, records)], path.parent, functools.partial(walk, path.parent), columns, task=task, modality=modality)
+    return _with_folders_splits(table)
 
 
 def _lines_of(path: Path, columns: Columns) -> Table:
@@ -206,6 +209,8 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
     kind = modality or commonest(tree)
     found = tables_in(tree)
     columns = _labels_as_trained(tree, found, columns)
+    if columns.label and patterns.is_pattern(columns.label) and not _has_column(tree, found, columns.label):
+        return classes.retarget(patterns.read_labels(tree, kind, columns.label), task)
     layout = folders.find_layout(tree, kind)
     names = _class_names(tree, kind, layout)
     if columns.label and any(shards.part_of_table(file) == "train" for file in found):
@@ -216,7 +221,9 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
         return table if columns.label else classes.retarget(table, task)
     if found:
         return _read_manifests(tree, found, columns, task, modality)
-    if len(names) == 1 and layout and kind != "text":
+    if kind != "text" and (listed := lists.labelled(tree, kind)):
+        return _build(listed, tree, columns, task, kind)
+    if layout and len(names) == 1 and kind != "text" and not any(map(part_of_folder, names)):
         return folders.read_folders(tree, kind, layout)
     if tree.media(kind) and kind != "text":
         raise folders.flat_error(tree, kind)
@@ -232,6 +239,10 @@ def _labels_as_trained(tree: Tree, found: list[File], columns: Columns) -> Colum
     return replace(columns, label=",".join(columns.schema.label)) if there else columns
 
 
+def _has_column(tree: Tree, found: list[File], name: str) -> bool:
+    return any(name in read_records(tree.path(file)).columns for file in found)
+
+
 def _class_names(tree: Tree, modality: str, layout: Layout | None) -> Counter[str]:
     """Return class folder names with the number of items below each."""
     if layout is None:
@@ -245,7 +256,9 @@ def _are_classes(tree: Tree, modality: str, layout: Layout, names: Counter[str])
     """Tell whether folders are classes: two at least, or parts; texts also need two files in each of two."""
     if modality == "text":
         return sum(count > 1 for count in names.values()) > 1
-    return len(names) > 1 or (bool(names) and layout.parts[0][0] is not None)
+    if not layout.folds and layout.parts[0][0] is None:
+        return len(names) > 1
+    return bool(names) and not all(map(is_filler, names))
 
 
 def _text_error(tree: Tree, modality: str | None) -> DataError:
@@ -293,12 +306,31 @@ def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str 
     build = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)
     if modality is None and lists_files in file_kinds():
         try:
-            return build(modality=lists_files)
+            return _with_folders_splits(build(modality=lists_files))
         except DataError as error:
             table = build(modality=None)
             table.said.append(f"the {lists_files} files in the folder are not used ({error})")
             return table
-    return build(modality=modality)
+    return _with_folders_splits(build(modality=modality))
+
+
+def _with_folders_splits(table: Table) -> Table:
+    """Take the splits of files that a table lists from their folders, train/ and test/, where the table itself has none."""
+    folders_of = [tuple(row.id.split("/")[:-1]) if isinstance(row.path, Path) else () for row in table.rows]
+    splits = patterns.splits_of(folders_of)
+    if not any(splits):
+        return table
+    if not any(row.split for row in table.rows):
+        table.rows = [replace(row, split=split) for row, split in zip(table.rows, splits, strict=True)]
+        table.said.append("the folders in which the files lie give the splits (train and others).")
+        return table
+    apart = [row.id for row, split in zip(table.rows, splits, strict=True) if split and row.split and split != row.split]
+    if apart:
+        message = (
+            f"{len(apart)} file(s) lie in the folder of another split than the table says: {', '.join(apart[:3])}. The table was believed."
+        )
+        table.findings.append(Finding(kind="split_disagreement", severity="warning", message=message, items=tuple(apart[:300])))
+    return table
 
 
 def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
@@ -357,26 +389,3 @@ def _ignore_parts(table: Table, columns: Columns) -> None:
     if columns.split == "new" and any(row.split for row in table.rows):
         table.rows = [replace(row, split=None) for row in table.rows]
         table.said.append("the parts in the data are ignored (split=new); fresh ones are drawn.")
-
-
-def _group_by_pattern(table: Table, columns: Columns) -> None:
-    """Take each row's group from its id by the pattern in `group=`."""
-    if columns.group in (None, "none") or "group" in table.columns:
-        return
-    try:
-        pattern = re.compile(columns.group)
-    except re.error as error:
-        raise SettingError(f"group={columns.group} is no valid pattern: {error}.") from None
-    if pattern.groups != 1:
-        example = r"group=(patient\d+)"
-        raise SettingError(
-            f"group={columns.group} names no column and has {pattern.groups} capture groups; a pattern needs one, as in {example}."
-        )
-    matches = [pattern.search(row.id) for row in table.rows]
-    if not any(matches):
-        raise SettingError(f"group={columns.group} matches none of the ids; they look like {table.rows[0].id!r}.")
-    table.rows = [replace(row, group=match[1]) if match else row for row, match in zip(table.rows, matches, strict=True)]
-    table.columns["group"] = columns.group
-    alone = sum(match is None for match in matches)
-    rest = f"; {alone} rows match nothing and stand alone" if alone else ""
-    table.said.append(f"group={columns.group} makes {len({row.group for row in table.rows if row.group})} groups{rest}.")

@@ -16,13 +16,13 @@ class Columns:
     """Which columns of a manifest mean what; what is not named is found, and said."""
 
     label: str | None = None
-    """Column with the label or number to predict; several 0/1 columns separated by commas."""
+    """Column with the label or number to predict; several 0/1 columns separated by commas; of files, a pattern with one group over paths."""
     text: str | None = None
     """Column with the text; two, separated by a comma, for sentence pairs."""
     path: str | None = None
     """Column with the file names, or with the files themselves."""
     group: Literal["none"] | str | None = None
-    """Column whose equal values stay on one side of a split, or a pattern with one capture group over the item's id; none uses no group."""
+    """Column whose equal values stay on one side of a split, or a pattern with one group over paths; none uses no group."""
     split: str | None = None
     """Column that says train, val or test; `new` ignores the parts in the data and draws fresh ones."""
     missing: str | None = None

@@ -17,6 +17,7 @@ import numpy as np
 from pretune.data import label_lists
 from pretune.data.column import as_text
 from pretune.data.missing import may_be_missing, missing_words
+from pretune.data.names import composed
 from pretune.data.notation import Notation, notation_of
 from pretune.data.numbers import finite, is_measured, number, outliers
 from pretune.data.reading import FOUND, Reading
@@ -82,8 +83,8 @@ def classes_of(targets: list[Target]) -> tuple[str, ...]:
 
 
 def clean(name: str) -> str:
-    """Return a class name without white space around it and with single spaces inside."""
-    return _INNER.sub(" ", _EDGE.sub("", name))
+    """Return a class name in the Unicode form NFC, without white space around it and with single spaces inside."""
+    return composed(_INNER.sub(" ", _EDGE.sub("", name)))
 
 
 def parse(
@@ -199,14 +200,16 @@ def _drop(out: Targets, index: int, reason: str, words: str) -> None:
 
 
 def _mention_spaces(out: Targets, values: list[Value], texts: list[str]) -> None:
-    """Report labels that differed only in white space and were merged."""
+    """Report labels that differed only in white space or Unicode form and were merged."""
     odd = Counter((value, text) for value, text in zip(values, texts, strict=True) if isinstance(value, str) and text and value != text)
     merged = {text for _, text in odd if any(value == text for value in values)} if odd else set()
     if merged:
         variants = ", ".join(
             f"{ascii(value) if not value.isascii() else repr(value)} ({n})" for (value, text), n in odd.most_common(5) if text in merged
         )
-        message = f"white space around labels was cut: {variants} became {', '.join(map(repr, sorted(merged)[:5]))}."
+        message = (
+            f"labels that differ in white space or Unicode form only are one: {variants} became {', '.join(map(repr, sorted(merged)[:5]))}."
+        )
         out.findings.append(Finding(kind="label_spaces", severity="note", message=message, items=tuple(sorted(merged))))
 
 

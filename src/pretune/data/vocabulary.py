@@ -36,8 +36,18 @@ PATH = _words(
     "path paths file files filename file_name filepath file_path image images img image_path img_path image_id audio audio_path clip wav"
 )
 SPLIT = _words("split splits set subset part partition fold usage")
-FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test"}
-"""Columns of true and false that mark one part."""
+FLAGS = {
+    "is_valid": "val",
+    "is_val": "val",
+    "is_validation": "val",
+    "is_test": "test",
+    "is_train": "train",
+    "is_training": "train",
+    "is_holdout": "test",
+}
+"""Columns of true and false that mark one part; what is not marked is train, or test where train is marked."""
+FOLD = ("fold", "folds", "cv_fold", "kfold", "fold_id")
+"""Columns that number the folds of a cross-validation."""
 GROUP = _words("group groups group_id")
 GROUPLIKE = _words(
     "patient patient_id subject subject_id participant participant_id speaker speaker_id user user_id author session writer site"

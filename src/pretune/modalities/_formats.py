@@ -82,7 +82,21 @@ _SIGNATURES = {
 }
 """Where files of our own modalities have which bytes."""
 
-_JUNK = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r", "__pycache__"))
+_JUNK = frozenset(
+    (
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "__macosx",
+        "@eadir",
+        "$recycle.bin",
+        "icon\r",
+        "__pycache__",
+        "lost+found",
+        "system volume information",
+        "#recycle",
+    )
+)
 
 
 def is_junk(name: str) -> bool:

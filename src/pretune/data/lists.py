@@ -1,0 +1,95 @@
+"""Plain text files that list other files, one a line: with labels after a space, or the files of one split."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pretune.data.parts import part_of_file
+from pretune.data.records import Records, read_bytes
+from pretune.data.tree import File, Tree
+from pretune.errors import BadItem, DataError
+from pretune.modalities._formats import ending, modality_of
+from pretune.types import Split
+
+_ENDINGS = frozenset((".txt", ".lst", ".list", ".text", ""))
+_MOST_BYTES = 64 << 20
+_NEARLY_ALL = 0.9
+_LINE = re.compile(r"(?P<file>.*?\.[A-Za-z0-9]{2,5})[ ]+(?P<rest>[^/]*?)\s*")
+_TURNED = re.compile(r"(?P<rest>[^\s/]+)[ ]+(?P<file>.*?\.[A-Za-z0-9]{2,5})\s*")
+
+
+def read_list(path: Path) -> Records | None:
+    """Return a text file whose lines are a file name and its label, separated by spaces, as a table; None for any other file.
+
+    Several values after the name become several columns.
+    """
+    lines = lines_of(path)
+    for form in (_LINE, _TURNED):
+        records = _parsed(path, lines, form)
+        if records is not None:
+            return records
+    return None
+
+
+def _parsed(path: Path, lines: dict[int, str], form: re.Pattern[str]) -> Records | None:
+    found = {number: match for number, line in lines.items() if (match := form.fullmatch(line)) and modality_of(match["file"])}
+    if not found or len(found) < _NEARLY_ALL * len(lines) or "," in next(iter(found.values()))["rest"]:
+        return None
+    rests = {number: match["rest"].split() for number, match in found.items()}
+    widths = {len(rest) for rest in rests.values()}
+    if widths == {1} or len(widths) > 1:
+        values: list[list[object]] = [[found[number]["file"], " ".join(rests[number])] for number in found]
+        columns = ["path", "label"]
+    else:
+        values = [[found[number]["file"], *rests[number]] for number in found]
+        columns = ["path", *(f"column{at}" for at in range(2, widths.pop() + 2))]
+    said = [f"{path.name} lists files and their labels, separated by spaces; it has no header line."]
+    if lost := len(lines) - len(found):
+        said.append(f"{lost} line(s) of {path.name} are of another form and were ignored.")
+    return Records(path=path, columns=columns, values=values, numbers=list(found), word="line", said=said, headerless=True)
+
+
+def lines_of(path: Path) -> dict[int, str]:
+    """Return the lines of a text file that are not blank by their number, from 1 on; none where it is no such file."""
+    from pretune.data.delimited import decode
+
+    if ending(path.name) not in _ENDINGS or path.stat().st_size > _MOST_BYTES:
+        return {}
+    try:
+        text, _ = decode(path, read_bytes(path))
+    except (DataError, BadItem):
+        return {}
+    return {number: line.strip() for number, line in enumerate(text.splitlines(), start=1) if line.strip()}
+
+
+def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
+    """Return the lists in a folder that give files of a modality their labels, with the split that the name of each stands for.
+
+    Raises:
+        DataError: there are several, and it is not clear which is meant.
+    """
+    found: list[tuple[Split | None, Records]] = []
+    for file in _candidates(tree):
+        records = read_list(tree.path(file))
+        if records and modality_of(str(records.values[0][0])) == modality:
+            found.append((part_of_file(Path(file.parts[-1]).stem), records))
+    if len(found) > 1 and "train" in [part for part, _ in found]:
+        found = [(part, records) for part, records in found if part]
+    if len(found) > 1 and len({part for part, _ in found}) < len(found):
+        names = ", ".join(str(records.path.relative_to(tree.root)) for _, records in found[:5])
+        raise DataError(
+            f"{tree.root} holds several lists of files ({names}) and it is not clear which is meant. Name one: {found[0][1].path}."
+        )
+    return found if len(found) > 1 else [(None, records) for _, records in found]
+
+
+def of_splits(tree: Tree) -> list[tuple[File, Split, dict[int, str]]]:
+    """Return the text files whose names stand for a split, with their lines: testing_list.txt, meta/train.txt."""
+    named = [(file, part) for file in _candidates(tree) if (part := part_of_file(Path(file.parts[-1]).stem))]
+    return [(file, part, lines) for file, part in named if (lines := lines_of(tree.path(file)))]
+
+
+def _candidates(tree: Tree) -> list[File]:
+    """Return the text files in the root, and in folders right below it."""
+    return [file for file in tree.files if len(file.parts) <= 2 and ending(file.parts[-1]) in _ENDINGS - {""}]
