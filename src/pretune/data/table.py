@@ -16,7 +16,7 @@ class Columns:
     """Which columns of a manifest mean what; what is not named is found, and said."""
 
     label: str | None = None
-    """Column with the label or number to predict; several 0/1 columns separated by commas; of files, a pattern with one group over paths."""
+    """Column with the label or number to predict; several 0/1 columns separated by commas; of files, a pattern over paths."""
     text: str | None = None
     """Column with the text; two, separated by a comma, for sentence pairs."""
     path: str | None = None
