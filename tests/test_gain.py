@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
 import math
 from collections import Counter
@@ -13,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from pretune.data.resemblance import EQUAL
+from pretune.data.resemblance import EQUAL, NOTHING, Excluded
 from pretune.pretraining import Pretraining
-from pretune.runner import gain
+from pretune.runner import gain, material
 from pretune.runner.gain import LONGER, PRETRAINED, SCRATCH, Task, interval, read_task
 from pretune.runner.reporter import Silent
 from pretune.strategies import suggested
 from pretune.strategies.scratch import Scratch
 from pretune.training.run_dir import RunDir
+from pretune.types import Row
 
 WORDS = ["apple", "river", "stone", "cloud", "tiger", "piano", "lemon", "bridge", "candle", "forest"]
 
@@ -60,6 +62,21 @@ def test_pretraining_knows_the_held_out_texts_and_no_others(home: Path) -> None:
     learned = task.held.texts.found([[text] for text in texts_of(task, True)])
     assert all(codes.tolist() != [EQUAL] for codes in learned)
     assert len(task.held.hashes) == len(set(texts_of(task, False)))
+
+
+def test_held_out_items_are_not_pretrained_on(home: Path) -> None:
+    task = read_task(recipe_of(home))
+    held, train = texts_of(task, False), texts_of(task, True)
+    learned = [text for text in train if task.held.texts is not None and not task.held.texts.found([[text]])[0].any()]
+    rows = [Row(id=str(i), text=(text,)) for i, text in enumerate([*held, *(text.upper() for text in held), *learned])]
+    hashes = [hashlib.sha256(str(row.text and row.text[0]).encode()).hexdigest() for row in rows]
+    done: Any = SimpleNamespace(rows=rows, hashes=hashes)
+    expected = [True] * (2 * len(held)) + [False] * len(learned)
+    assert material._left_as_held(done, task.held).tolist() == expected
+    by_bytes = material._left_as_held(done, Excluded(hashes=task.held.hashes)).tolist()
+    assert by_bytes[: len(held)] == [True] * len(held)
+    assert not any(by_bytes[2 * len(held) :])
+    assert not material._left_as_held(done, NOTHING).any()
 
 
 def test_groups_stay_on_one_side(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from pretune import backbones
 from pretune.backbones import Builder
 from pretune.modalities.text import Text
-from pretune.objectives._base import PretextLearner, Suggested
+from pretune.objectives._base import Suggested
 from pretune.objectives.causal import Causal
 from pretune.objectives.masked import Masked
 from pretune.runner.material import unigram
@@ -23,7 +24,7 @@ from pretune.types import Batch, Features, Row
 ROWS = [Row(id=str(i), text=(" ".join(f"{a}{b}" for a in "abcdef" for b in "uvwxyz"),), split="train") for i in range(3)]
 
 
-def learner_of(objective: Causal | Masked, network: str) -> PretextLearner:
+def learner_of(objective: Causal | Masked, network: str) -> Any:
     torch.manual_seed(0)
     made = Text(vocabulary=300, max_tokens=16, verbatim=isinstance(objective, Causal)).fitted_to(ROWS)[0]
     made = made if isinstance(objective, Causal) else made.with_mask()

@@ -299,6 +299,16 @@ def test_groups_stay_on_one_side(plan: Any) -> None:
     assert len(people["train"] | people["val"]) == 20
 
 
+def test_near_duplicates_stay_on_one_side_of_every_split(plan: Any, tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    lines = [f"{kind} words about number {i},{kind}" for i in range(30) for kind in ("one", "other")]
+    path.write_text("\n".join(["text,label", *lines, *(f"{line.split(',')[0].upper()} ,{line.split(',')[1]}" for line in lines)]))
+    seen = plan("patience=3", source=path, backbone=TEXTS, image_size=None, augment=None, label="label")
+    side = {seen.outcome.data.rows[i].text[0]: part for part, places in parts_of(seen).items() for i in places}
+    assert set(side.values()) == {"train", "select", "val"}
+    assert [text for text, part in side.items() if not text.isupper() and side[text.upper()] != part] == []
+
+
 def test_new_parts_are_split_where_asked(plan: Any, pictures: Path, tmp_path: Path) -> None:
     for part, numbers in (("train", range(8)), ("val", range(8, 16))):
         for i in numbers:

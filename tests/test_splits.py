@@ -121,6 +121,14 @@ def test_numbers_are_stratified_by_size() -> None:
     assert abs(held.mean() - 99.5) < 8
 
 
+def test_every_tenth_of_the_numbers_gives_its_share() -> None:
+    for seed in range(5):
+        rows = [Row(id=str(i), target=float(i)) for i in range(200)]
+        out, _ = assign(rows, task="regression", fraction=0.2, seed=seed)
+        held = [int(float(str(row.target))) // 20 for row in out if row.split == "val"]
+        assert Counter(held) == dict.fromkeys(range(10), 4)
+
+
 def test_each_label_of_several_is_on_both_sides() -> None:
     rng = np.random.default_rng(0)
     rows = [

@@ -21,7 +21,7 @@ def words() -> Text:
 def read(words: Text, *texts: str) -> list[str]:
     """Return the tokens that a network is given."""
     tokenizer = _tokenizer.load(words.tokenizer)
-    return [tokenizer.id_to_token(int(id_)) for id_ in words.decode(texts).array]
+    return [str(tokenizer.id_to_token(int(id_))) for id_ in words.decode(texts).array]
 
 
 def test_the_beginning_of_a_long_text_is_kept(words: Text) -> None:
