@@ -115,6 +115,7 @@ def _named(recipe: Repeatable, path: Path) -> Path | None:
     if identity != recipe.identity():
         raise RequestError(f"{path} was started with other settings than these. Give the same ones, or start anew with another out=…")
     if is_finished(path):
+        close(path)  # it may have been killed before it did
         raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
     return path
 
