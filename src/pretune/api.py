@@ -132,7 +132,7 @@ def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, s
     if not done.metrics:  # another rank's process writes
         return Run(path=done.folder.path)
     with refusals_told(f"The run is whole ({done.folder.path}: weights and figures), but for its samples and report."):
-        samples.write(done.folder.path)
+        samples.write(done.folder.path, done.objective)
         samples.write_reconstructions(done.folder.path, done.reconstructions)
         if task is not None:
             seconds = done.metrics["timing"]["train_s"]

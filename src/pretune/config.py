@@ -108,13 +108,20 @@ def override(tree: Tree, assignments: Iterable[str]) -> Tree:
 
     `strategy=lora` names a component and keeps nothing of another one named before.
     """
-    out: Tree = json.loads(json.dumps(tree))
+    out: Tree = _copied(tree)
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise SettingError(f"{text!r} is not a setting. Write key=value, for example epochs=3.")
         _assign(out, key.strip().split("."), value.strip())
     return out
+
+
+def _copied(value: Any) -> Any:
+    """Return tables and lists anew; what they hold (paths, components) is shared."""
+    if isinstance(value, dict):
+        return {key: _copied(below) for key, below in value.items()}
+    return [_copied(below) for below in value] if isinstance(value, list) else value
 
 
 def _assign(tree: Tree, path: list[str], value: Any) -> None:
@@ -261,12 +268,24 @@ def _first_that_fits(kinds: list[Any], value: Any, where: str, notes: tuple[Any,
 def component(family: str, value: Any, where: str) -> Any:
     """Return a component given as an instance, a name, or a table with `name` and its settings."""
     if not isinstance(value, str | dict):
-        return value
+        return _instance(family, value, where)
     table = {"name": value} if isinstance(value, str) else dict(value)
     name = table.pop("name", None)
     if not isinstance(name, str):
         raise SettingError(f"{where} needs a name, for example {where}={registry.names(family)[0]}")
     return build(registry.load(family, name), table, where)
+
+
+def _instance(family: str, value: Any, where: str) -> Any:
+    """Return a component that a Python caller gives as it is."""
+    one = f"{registry.singular(family)}"
+    if isinstance(value, type) and hasattr(value, "component"):
+        raise SettingError(f"{where} is the class {value.__name__}; give an instance of it: {value.__name__}()")
+    if not hasattr(value, "component") or not dataclasses.is_dataclass(value):
+        raise SettingError(f"{where} must be the name of a {one}, a table with its name, or a component; got {value!r}.")
+    if not registry.is_of(family, type(value)):
+        raise SettingError(f"{where} must be a {one}; {type(value).__name__} is none.")
+    return value
 
 
 def _sequence(item: Any, value: Any, where: str) -> tuple[Any, ...]:
@@ -343,9 +362,7 @@ def to_tree(value: Any) -> Any:
     """Return a JSON-ready tree that `build` reads back; components carry their `name`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tree = {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
-        family = type(value).__module__.split(".")
-        is_member = len(family) > 2 and not family[-1].startswith("_") and hasattr(value, "component")
-        return {"name": registry.name_of(value), **tree} if is_member else tree
+        return {"name": registry.name_of(value), **tree} if hasattr(value, "component") else tree
     if isinstance(value, tuple | list):
         return [to_tree(v) for v in value]
     if isinstance(value, dict):

@@ -6,8 +6,11 @@ entry-point group `pretune.<family>` (name = public name, value = "module:Class"
 """
 
 import ast
+import dataclasses
 import functools
 import importlib
+import re
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -25,6 +28,7 @@ FAMILIES = (
     "objectives",
 )
 _FOLDERS = {"heads": "models/heads"}
+_PACKAGES = frozenset(f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" for family in FAMILIES)
 
 
 def _folder(family: str) -> Path:
@@ -34,21 +38,28 @@ def _folder(family: str) -> Path:
 
 
 @functools.cache
-def _plugins(family: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"pretune.{family}")}
+def _plugins(family: str) -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=f"pretune.{family}"):
+        others = found.get(point.name, ())
+        found[point.name] = others if any(point.value == other.value for other in others) else (*others, point)
+    return found
+
+
+def _own(family: str) -> set[str]:
+    return {path.stem for path in _folder(family).glob("*.py") if not path.stem.startswith("_")}
 
 
 def names(family: str) -> list[str]:
     """Return the public names of a family, sorted, without importing its members."""
-    files = {path.stem for path in _folder(family).glob("*.py") if not path.stem.startswith("_")}
-    return sorted(files | set(_plugins(family)))
+    return sorted(_own(family) | set(_plugins(family)))
 
 
 def summary(family: str, name: str) -> str:
     """Return the first docstring line of a member, read from its source without importing it."""
     path = _folder(family) / f"{name}.py"
     if not path.exists():
-        return f"from {_plugins(family)[name].value}"
+        return f"from {', '.join(point.value for point in _plugins(family)[name])}"
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0]
 
@@ -57,13 +68,16 @@ def load(family: str, name: str) -> type:
     """Import and return the class of a member.
 
     Raises:
-        SettingError: no member has this name; the message lists the nearest first.
+        SettingError: no member has this name (the message lists the nearest first), several have it, or a plug-in is broken.
     """
     if name not in names(family):
-        singular = {"modalities": "modality", "strategies": "strategy"}.get(family, family.removesuffix("s"))
-        raise SettingError(f"no {singular} is called {name!r}. {did_you_mean(name, names(family))}")
-    if name in _plugins(family):
-        return _plugins(family)[name].load()
+        raise SettingError(f"no {singular(family)} is called {name!r}. {did_you_mean(name, names(family))}")
+    points = _plugins(family).get(name, ())
+    if len(points) + (name in _own(family)) > 1:
+        whose = [*(["pretune itself"] if name in _own(family) else []), *map(_whose, points)]
+        raise SettingError(f"more than one {singular(family)} is called {name!r}: {'; '.join(whose)}. Rename or uninstall all but one.")
+    if points:
+        return _plugin(family, points[0])
     module = importlib.import_module(f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}.{name}")
     wanted = name.replace("_", "")
     for attribute in vars(module).values():
@@ -72,7 +86,61 @@ def load(family: str, name: str) -> type:
     raise AssertionError(f"{module.__name__} must define a class called like its file")
 
 
+def singular(family: str) -> str:
+    """Return what one member of a family is called."""
+    return {"modalities": "modality", "strategies": "strategy"}.get(family, family.removesuffix("s"))
+
+
+def _plugin(family: str, point: EntryPoint) -> type:
+    try:
+        cls = point.load()
+    except Exception as error:  # whatever a stranger's module raises when it is imported
+        raise SettingError(f"{_whose(point)} cannot be imported for {singular(family)} {point.name!r}: {error}") from error
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and hasattr(cls, "component")):
+        raise SettingError(
+            f"{_whose(point)} is no {singular(family)}: it must be a frozen dataclass with component: ClassVar[bool] = True (docs/extend/)"
+        )
+    return cls
+
+
+def _whose(point: EntryPoint) -> str:
+    return f"{point.value} of package {point.dist.name}" if point.dist is not None else point.value
+
+
 def name_of(component: object) -> str:
-    """Return the public name of a component instance or class (the stem of its module)."""
+    """Return the public name of a component instance or class.
+
+    That is the stem of its file in pretune, or the name of its entry point. A class that is neither has no name that can be
+    read back; its own name in snake case stands for it.
+    """
     cls = component if isinstance(component, type) else type(component)
-    return cls.__module__.rpartition(".")[2]
+    return published_name(cls) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+def published_name(cls: type) -> str | None:
+    """Return the name that `load` finds a class by; None where it finds it by none."""
+    package, _, module = cls.__module__.rpartition(".")
+    if package in _PACKAGES and not module.startswith("_"):
+        return module
+    points = (point for family in FAMILIES for named in _plugins(family).values() for point in named)
+    return next((point.name for point in points if _is_loaded_from(cls, point)), None)
+
+
+def _is_loaded_from(cls: type, point: EntryPoint) -> bool:
+    """Tell whether an entry point stands for a class, which may be defined elsewhere than it is published; imports nothing."""
+    found: object = sys.modules.get(point.module)
+    for attribute in point.attr.split("."):
+        found = getattr(found, attribute, None)
+    return found is cls
+
+
+def own_name(cls: type) -> str | None:
+    """Return the name of the member of pretune that a class is, or is derived from; None where there is none."""
+    published = (base.__module__.rpartition(".") for base in cls.__mro__)
+    return next((module for package, _, module in published if package in _PACKAGES and not module.startswith("_")), None)
+
+
+def is_of(family: str, cls: type) -> bool:
+    """Tell whether a class may be a member of a family: of pretune's own classes it is known where they belong."""
+    packages = {base.__module__.rpartition(".")[0] for base in cls.__mro__} & _PACKAGES
+    return not packages or f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" in packages

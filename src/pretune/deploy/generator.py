@@ -8,7 +8,7 @@ from typing import Any
 
 from pretune import backbones, registry, saved
 from pretune.errors import RequestError
-from pretune.objectives import PretextLearner
+from pretune.objectives import Objective, PretextLearner
 from pretune.objectives._labels import tell_classes
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.runner.pretrained import MODEL, objective_of
@@ -43,15 +43,19 @@ class Generator:
         return learner.generate(wanted)
 
 
-def read_learner(run: Path) -> PretextLearner:
+def read_learner(run: Path, objective: Objective | None = None) -> PretextLearner:
     """Return the learner of a finished pretraining run, in eval mode.
+
+    Args:
+        run: its folder.
+        objective: of the run, where the caller has it: one that is not installed has no name that can be read back.
 
     Raises:
         RequestError: the folder holds no such run, or a file of it is damaged.
         WeightsError: its weights do not fit.
         SettingError: its network is built by a module that is not trusted.
     """
-    objective = objective_of(run)
+    objective = objective or objective_of(run)
     path = run / MODEL
     told = saved.json_of(path)
     classes, weights = saved.field(told, "classes", list, path), saved.field(told, "weights", str, path)

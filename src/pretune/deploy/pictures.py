@@ -24,7 +24,7 @@ from pretune.modalities import Modality
 from pretune.modalities._audio_picture import spectrogram
 from pretune.modalities.audio import Audio
 from pretune.runner.phases import Work, view_of
-from pretune.runner.prepare import Prepared
+from pretune.runner.prepare import Prepared, task_name
 from pretune.types import Batch, Row
 
 BATCH = 12
@@ -46,7 +46,7 @@ def write(run: Path, work: Work, data: Prepared) -> None:
     """
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    _write_mistakes(folder, _predictions.read(run / "predictions.csv", registry.name_of(data.task), data.score), data)
+    _write_mistakes(folder, _predictions.read(run / "predictions.csv", task_name(data.task), data.score), data)
     first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)
     if _shown(first, data.modality) is not None:
         _write_batch(folder, work, data)

@@ -15,6 +15,7 @@ from pretune.deploy.generator import read_learner
 from pretune.modalities._audio_picture import spectrogram
 from pretune.modalities.audio import Audio
 from pretune.modalities.text import Text
+from pretune.objectives import Objective
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.training.run_dir import RunDir
 
@@ -29,9 +30,9 @@ _SAMPLES = 1_000
 """Samples of a sound at most where each is computed on its own."""
 
 
-def write(run: Path) -> None:
+def write(run: Path, objective: Objective) -> None:
     """Let the model of a finished run make a few, where its objective makes any."""
-    learner: Any = read_learner(run)
+    learner: Any = read_learner(run, objective)
     if not hasattr(learner, "generate") or hasattr(learner, "reconstructions"):  # what fills in is shown on held-out items
         return
     modality = learner.backbone.modality

@@ -72,8 +72,9 @@ class PretextLearner(Learner):
         self.requires_grad_(True)
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return the backbone's features of a batch."""
-        return self.backbone(batch.inputs).tensor
+        """Return the backbone's features of a raw batch."""
+        normaliser = self.backbone.modality.normaliser().to(batch.inputs.tensor.device)
+        return self.backbone(normaliser(batch.inputs)).tensor
 
     def groups(self) -> tuple[ParamGroup, ...]:
         """Return the parameters that learn: hidden matrices, other matrices and tables, and vectors, which do not decay."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,22 @@ def _text(value: Any) -> str:
     return "auto" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _components(value: Any) -> Iterator[Any]:
+    """Yield the components that a recipe holds, at any depth."""
+    if isinstance(value, tuple | list):
+        for one in value:
+            yield from _components(one)
+    elif is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "component"):
+            yield value
+        for field in fields(value):
+            yield from _components(getattr(value, field.name))
+
+
 def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
-    """Return the command that goes on with this run, exactly as it can be pasted."""
+    """Return the command that goes on with this run, exactly as it can be pasted; of what only Python has, what to change in the call."""
+    if unnamed := [type(value).__name__ for value in _components(recipe) if registry.published_name(type(value)) is None]:
+        return f"the same Python call (it gives {', '.join(unnamed)}) with out={str(folder)!r}, resume=True"
     return " ".join(
         [
             f"pretune {recipe.verb}",

@@ -17,7 +17,7 @@ from pretune.data.cache import Cache
 from pretune.data.classes import names_of
 from pretune.data.ingest import Ingested, Progress, ingest
 from pretune.data.table import Table
-from pretune.errors import DataError
+from pretune.errors import DataError, SettingError
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
 from pretune.recipe import Place, Recipe
 from pretune.runner.deadline import Deadline
@@ -184,8 +184,15 @@ def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
 
 
 def task_name(task: Task) -> str:
-    """Return the public name of a task."""
-    return registry.name_of(task)
+    """Return the name of pretune's own task that a task is, or is derived from: it says how targets are read, split and shown.
+
+    Raises:
+        SettingError: it is derived from none.
+    """
+    name = registry.own_name(type(task))
+    if name is None:
+        raise SettingError(f"the task {type(task).__name__} must be derived from one of pretune's own tasks: see docs/extend/task.md")
+    return name
 
 
 def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality) -> None:

@@ -72,6 +72,7 @@ class Pretrained:
     """A finished pretraining run."""
 
     folder: RunDir
+    objective: Objective
     metrics: dict[str, Any]
     reconstructions: list[tuple[str, list[Any]]]
     """Rows of pictures (H, W, 3) or texts with headings: what an objective that fills in made of held-out items."""
@@ -142,7 +143,8 @@ class _Pretraining:
         self._train(work, folder, resumed)
         metrics = self._record(work, folder, objective)
         self.device.wait()
-        return Pretrained(folder=folder, metrics=metrics, reconstructions=self._reconstructions(work) if metrics else [])
+        shown = self._reconstructions(work) if metrics else []
+        return Pretrained(folder=folder, objective=objective, metrics=metrics, reconstructions=shown)
 
     # --- before training ---------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from pretune.models.model import HEAD
 from pretune.recipe import Recipe
 from pretune.runner import score
 from pretune.runner.phases import Work, measured, view_of
-from pretune.runner.prepare import Prepared, ledger_lines
+from pretune.runner.prepare import Prepared, ledger_lines, task_name
 from pretune.runner.reporter import Noted
 from pretune.strategies import Strategy
 from pretune.tasks import ChoosesThresholds
@@ -131,7 +131,7 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.nd
     done.timing["total_s"] = time.monotonic() - done.started
     parameters = list(done.work.model.parameters())
     metrics = {
-        "task": registry.name_of(task),
+        "task": task_name(task),
         "primary": {"name": task.primary, "value": figures[part][task.primary], "split": part, "higher_is_better": task.higher_is_better},
         **figures,
         "floors": floors,

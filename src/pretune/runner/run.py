@@ -33,7 +33,7 @@ from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkp
 from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
-from pretune.runner.prepare import Prepared, open_cache, prepare, threads
+from pretune.runner.prepare import Prepared, open_cache, prepare, task_name, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.strategies import Strategy, suggested
@@ -136,7 +136,7 @@ class _Run:
     # --- choosing ----------------------------------------------------------------------------
 
     def _task_name(self) -> str | None:
-        return None if self.recipe.task is None else registry.name_of(self.recipe.task)
+        return None if self.recipe.task is None else task_name(self.recipe.task)
 
     def _backbone(self, table: Table) -> Backbone:
         """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe. From scratch, no weights are read."""
