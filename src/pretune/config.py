@@ -14,7 +14,6 @@ import functools
 import hashlib
 import inspect
 import json
-import re
 import textwrap
 import tomllib
 import types
@@ -25,28 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pretune import registry
+from pretune.amounts import Bytes, Duration, Within, with_unit
 from pretune.errors import SettingError, did_you_mean
 
 T = TypeVar("T")
 Tree = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Within:
-    """The closed range of a number; `above=True` excludes the lower end."""
-
-    low: float | None = None
-    high: float | None = None
-    above: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        if self.low is not None and (value < self.low or (self.above and value == self.low)):
-            return False
-        return (self.high is None or value <= self.high) and value == value
-
-    def __str__(self) -> str:
-        left = "(-inf" if self.low is None else f"{'(' if self.above else '['}{self.low:g}"
-        return f"in {left}, {'inf)' if self.high is None else f'{self.high:g}]'}"
 
 
 @dataclass(frozen=True)
@@ -62,16 +44,6 @@ class Flat:
 
 
 @dataclass(frozen=True)
-class Duration:
-    """Seconds; text may carry a unit: 90, 90s, 10m, 1.5h, 2d."""
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """Bytes; text may carry a unit: 500M, 2G."""
-
-
-@dataclass(frozen=True)
 class Setting:
     """One documented key of a dataclass, for help pages and generated reference."""
 
@@ -81,8 +53,6 @@ class Setting:
     doc: str
 
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -234,7 +204,7 @@ def _convert(annotation: Any, value: Any, where: str) -> Any:
     if isinstance(note, Member):
         return component(note.family, value, where)
     if isinstance(note, Duration | Bytes):
-        return _with_unit(value, where, note)
+        return with_unit(value, where, note)
     if typing.get_origin(kind) is tuple:
         return _sequence(typing.get_args(kind)[0], value, where)
     if _is_union(kind):
@@ -338,17 +308,6 @@ def _integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         _fail()
     return int(value)
-
-
-def _with_unit(value: Any, where: str, note: Duration | Bytes) -> float | int:
-    units = _UNITS if isinstance(note, Duration) else _SIZES
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]?)[a-zA-Z]*\s*", str(value))
-    unit = match[2].lower() if match else ""
-    example = "90s, 10m or 1.5h" if isinstance(note, Duration) else "500M or 2G"
-    if not match or (unit and unit not in units) or match[1].count(".") > 1 or match[1] == "." or float(match[1]) <= 0:
-        raise SettingError(f"{where} must be an amount such as {example}; got {value!r}.")
-    amount = float(match[1]) * units.get(unit, 1)
-    return amount if isinstance(note, Duration) else int(amount)
 
 
 def _describe(kind: Any) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,8 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pretune.errors import Interrupted, TrainingError
 from pretune.models.learner import Learner
-from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, changing, load_by_name
-from pretune.training.device import Device
+from pretune.training.checkpoint import Checkpoint, changing, load_by_name
 from pretune.training.ema import MovingAverage
 from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
 from pretune.training.optim import load_named_state, named_state
@@ -27,6 +25,7 @@ from pretune.training.pace import Clock, Pace
 from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
+from pretune.training.surroundings import Evaluation, Surroundings
 from pretune.training.turn import Turn
 from pretune.types import Batch, ParamGroup, StepOutput
 
@@ -38,31 +37,6 @@ SPIKE = 8.0
 """How many times its usual distance from the running mean a loss must be above it to be a spike."""
 SPIKES_FROM = 50
 """Losses after which that usual distance is known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """How held-out parts are measured between epochs."""
-
-    parts: dict[str, Callable[[], dict[str, float]]]
-    """Part name -> function that returns its metrics, the model being in eval mode."""
-    selects: str | None = None
-    """The part whose `primary` metric stops early and keeps the best; None keeps the last."""
-    primary: str = "accuracy"
-    higher_is_better: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What outlives a phase."""
-
-    device: Device
-    checkpoints: Checkpoints
-    decisions: Decisions
-    clock: Clock | None = None
-    """The run's, which whoever suspends it stops; None counts the loop's own time: it stands still between two events."""
-    stop: Callable[[], bool] = lambda: False
-    """Whether the person asked to stop: the next event then comes after the current step."""
 
 
 def fit(
@@ -85,8 +59,7 @@ def fit(
         evaluation: held-out parts.
         resume: a checkpoint of this very phase.
 
-    Closing the generator saves first where one process trains. Several cannot know of each other that they close; there
-    `throw(Interrupted(…))` saves, once all have agreed on it.
+    Closing it saves first where one process trains. Several close it by `throw(Interrupted(…))`, once all have agreed to stop.
 
     Raises:
         TrainingError: the loss stayed NaN or diverged after three restarts at lower rates.
@@ -220,12 +193,9 @@ class _Loop:
             now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
             now.seconds += self.clock.seconds - started
             self._replan()
-            if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends or self._asked_to_stop():
+            stopped = self.around.device.world == 1 and self.around.stop()  # several processes agree on it at the next event
+            if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends or stopped:
                 return outs
-
-    def _asked_to_stop(self) -> bool:
-        """Tell whether steps end here for the person; several processes agree on it at the next event."""
-        return self.around.device.world == 1 and self.around.stop()
 
     def _spike(self, loss: float, steps: int) -> str:
         """Return a sentence where the mean loss of the last steps stands out from the running mean; this rank's own."""

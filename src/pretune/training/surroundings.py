@@ -1,0 +1,35 @@
+"""What a loop is given besides a learner and batches: how held-out splits are measured, and what outlives a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pretune.training.checkpoint import Checkpoints, Decisions
+from pretune.training.device import Device
+from pretune.training.pace import Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How held-out parts are measured between epochs."""
+
+    parts: dict[str, Callable[[], dict[str, float]]]
+    """Part name -> function that returns its metrics, the model being in eval mode."""
+    selects: str | None = None
+    """The part whose `primary` metric stops early and keeps the best; None keeps the last."""
+    primary: str = "accuracy"
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What outlives a phase."""
+
+    device: Device
+    checkpoints: Checkpoints
+    decisions: Decisions
+    clock: Clock | None = None
+    """The run's, which whoever suspends it stops; None counts the loop's own time: it stands still between two events."""
+    stop: Callable[[], bool] = lambda: False
+    """Whether the person asked to stop: the next event then comes after the current step."""
