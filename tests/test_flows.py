@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.command_line import pretune
+
 QUICK = ["backbone=scratch:cnn", "image_size=32", "seed=1"]
 
 
@@ -48,13 +50,6 @@ def command(*words: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def pretune(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=240, env=environment(), check=False)
-    assert done.returncode == code, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def finetune(*words: str) -> dict[str, Any]:

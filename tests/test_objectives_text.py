@@ -7,8 +7,6 @@ import json
 import math
 import random
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +35,7 @@ from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
 from pretune.types import Batch, Features
+from tests.command_line import pretune
 
 TINY = "scratch:transformer,width=32,layers=1,heads=2,dropout=0.0"
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -474,10 +473,7 @@ def test_missing_words_are_found(objective: Masked | Denoising) -> None:
 def test_it_runs_through_the_command_line(home: Path, objective: str) -> None:
     (home / "a.txt").write_text(counting(60))
     settings = [f"objective={objective}", f"backbone={TINY},units=word", "max_tokens=20", "epochs=1"]
-    words = [sys.executable, "-m", "pretune", "pretrain", "a.txt", *settings, "threads=1", "out=run", "--json", "--offline"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    metrics = json.loads(done.stdout)
+    metrics = json.loads(pretune("pretrain", "a.txt", *settings, "threads=1", "out=run", "--json", "--offline").stdout)
     assert "accuracy" in metrics["held"]
     assert "nats_per_character" not in metrics["held"]
     assert any("at the floor of token frequencies" in line for line in metrics["diagnosis"]), "one epoch teaches nothing, and it is said"

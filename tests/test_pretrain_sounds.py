@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from pretune.runner.material import _drawn
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.types import Batch, Features, Row
+from tests.command_line import pretune
 from tests.sounds import loudest_hertz, tone, write_tones
 
 WAVENET = "scratch:wavenet,width=8,skip=8,depth=3,cycles=2"
@@ -305,17 +304,13 @@ def test_statistics_of_bands_are_those_of_all_frames_so_far() -> None:
 
 def test_tones_are_pretrained_on_and_made(home: Path) -> None:
     write_tones(home / "tones", 10)
-    words = [sys.executable, "-m", "pretune"]
     settings = ["objective=autoencode", f"backbone={ENCODER}", "objective.codes=16", "epochs=2", "batch_size=8"]
-    done = subprocess.run(
-        [*words, "pretrain", "tones", *settings, "threads=1", "out=run", "--json"], capture_output=True, text=True, check=True
-    )
-    metrics = json.loads(done.stdout)
+    metrics = json.loads(pretune("pretrain", "tones", *settings, "threads=1", "out=run", "--json").stdout)
     assert metrics["classes"] == ["high", "low"]
     assert {"mean_error", "unigram"} <= set(metrics["floors"])
     assert 1 <= metrics["held"]["codes_in_use"] <= 16
     assert (home / "run" / "pictures" / "samples.png").stat().st_size > 1000
-    made = subprocess.run([*words, "generate", "run", "low", "count=2", "--json"], capture_output=True, text=True, check=True)
+    made = pretune("generate", "run", "low", "count=2", "--json")
     files = [home / sample["file"] for sample in json.loads(made.stdout)["samples"]]
     assert [file.name for file in files] == ["low-000.wav", "low-001.wav"]
     assert all(file.stat().st_size > 1000 for file in files)

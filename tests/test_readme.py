@@ -7,17 +7,16 @@ import json
 import random
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pretune import recipe
 from pretune.cli.main import parse
+from tests.command_line import pretune
 from tests.data_files import sentences, table_of
 from tests.sounds import write_tones
-from tests.test_flows import environment, folder, picture
+from tests.test_flows import folder, picture
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -32,11 +31,7 @@ def commands(about: str, page: Path = README) -> list[list[str]]:
 
 
 def typed(words: list[str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pretune", *words], capture_output=True, text=True, timeout=240, env=environment(), check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return pretune(*words).stdout
 
 
 def score(run: Path) -> float:
