@@ -11,9 +11,11 @@ from pretune.config import Flat, Member, Within
 from pretune.data.table import Columns
 from pretune.errors import SettingError
 from pretune.objectives import Objective
-from pretune.recipe import Inputs, Place, Training, assembled, identity_of
+from pretune.recipe import Inputs, Place, Training, assembled, identity_of, unread_steps
 from pretune.training.optim import Optim
 from pretune.training.schedule import Schedule
+from pretune.types import NotUsed
+from pretune.unread import given, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,9 @@ class Gain:
     """Column or pattern of groups that never fall on two sides of a split."""
 
 
+_SCHEDULE = Schedule(name="wsd", warmup=0.05, decay=0.5)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """Everything that makes a pretraining run, resolved or auto (None)."""
@@ -68,7 +73,7 @@ class Pretraining:
     """Augmentation preset; auto is the objective's suggestion. views is for objectives that compare two views of an item."""
     optim: Optim | None = None
     """Optimizer; auto is the objective's suggestion."""
-    schedule: Schedule = field(default_factory=lambda: Schedule(name="wsd", warmup=0.05, decay=0.5))
+    schedule: Schedule = field(default_factory=lambda: _SCHEDULE)
     """Course of the learning rate; warm-up, stable, decay can be gone on with."""
     corpus: Annotated[Corpus, Flat()] = field(default_factory=Corpus)
     inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
@@ -84,8 +89,10 @@ class Pretraining:
         Raises:
             SettingError: an unknown key or name (nearest first), a bad value, or a setting that nothing would read.
         """
-        tree = config.override(base or {}, assignments)
-        recipe = config.build(cls, tree | {"data": str(data), **values})
+        tree = config.override(base or {}, assignments) | {"data": str(data), **values}
+        if isinstance(tree.get("schedule"), dict) and "name" not in tree["schedule"]:  # part of the default one
+            tree["schedule"] = config.to_tree(_SCHEDULE) | tree["schedule"]
+        recipe = config.build(cls, tree)
         _refuse_unused(recipe)
         return recipe
 
@@ -100,17 +107,19 @@ def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) ->
     return Pretraining.from_settings(where, base=tree)
 
 
-_UNUSED = ("patience", "label_smoothing", "class_weights")
-"""Settings of training that only fine-tuning has."""
+_UNUSED = ("patience", "label_smoothing", "class_weights", "pooling")
+"""Settings that only fine-tuning reads."""
 
 
 def _refuse_unused(recipe: Pretraining) -> None:
     """Refuse settings that nothing would read."""
-    for key in _UNUSED:
-        if getattr(recipe.training, key) != getattr(Training(), key):
-            raise SettingError(f"{key} is for fine-tuning; pretraining has no use for it. Leave it out.")
-    if recipe.gain.then is None and recipe.gain != Gain():
-        given = [f.name for f in fields(Gain) if getattr(recipe.gain, f.name) != getattr(Gain(), f.name)]
-        raise SettingError(f"{', '.join(given)} say how the gain is measured; name the labelled data it is measured on: then=…")
-    if recipe.inputs.pooling is not None:
-        raise SettingError("pooling is for fine-tuning: a pretrained backbone keeps its map or sequence.")
+    out = unread_steps(recipe.optim or Optim(), recipe.schedule) | dict.fromkeys(_UNUSED, NotUsed("pretraining: it is for fine-tuning"))
+    if recipe.gain.then is None:
+        out |= dict.fromkeys((f.name for f in fields(Gain)), NotUsed("pretraining without then=", "name the labelled data: then=…"))
+    if recipe.extend:
+        out["backbone"] = NotUsed("extend=…, which continues with a run's own network")
+    refuse(given(recipe), out)
+    if recipe.schedule.name == "plateau":
+        raise SettingError(
+            "schedule=plateau needs a split that selects, which pretraining does not have. Choose schedule=wsd or schedule=cosine."
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pretune import config
+from pretune import config, registry, strategies, unread
 from pretune.augmentations import Augmentation
 from pretune.backbones import modules_in, modules_of
 from pretune.config import Bytes, Duration, Flat, Member, Within
@@ -16,9 +16,10 @@ from pretune.errors import SettingError
 from pretune.models.heads import Head
 from pretune.models.heads.linear import Linear
 from pretune.strategies import Strategy
-from pretune.tasks import Task
+from pretune.tasks import ChoosesThresholds, Task
 from pretune.training.optim import Optim
 from pretune.training.schedule import Schedule
+from pretune.types import NotUsed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,8 @@ class Recipe:
         recipe = config.build(cls, tree)
         if recipe.augment is not None and recipe.augmentations:
             raise SettingError("augment names a preset and augmentations names parts; give one of the two.")
+        unread.refuse(unread.given(recipe), unread_of(recipe, strategy=recipe.strategy, task=recipe.task))
+        _refuse_idle_plateau(recipe)
         return recipe
 
     @classmethod
@@ -161,7 +164,44 @@ def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) ->
     return Recipe.from_settings(where, base=tree)
 
 
+def unread_of(recipe: Recipe, *, strategy: Strategy | None, task: Task | None) -> dict[str, NotUsed]:
+    """Return what nothing reads under a schedule, an optimizer, a strategy and a task, by key; None is not known yet."""
+    out = unread_steps(recipe.optim, recipe.schedule)
+    if task is not None:
+        out |= dict.fromkeys(getattr(task, "unread", ()), NotUsed(f"task={registry.name_of(task)}", "choose another task"))
+    if strategy is not None:
+        out |= strategies.unread(strategy)
+        if not strategy.trains and recipe.augment == "none":
+            out.pop("augment")
+        if not strategy.trains and (task is None or isinstance(task, ChoosesThresholds)):
+            out.pop("patience")  # what it sets aside chooses thresholds
+    return out
+
+
+def _refuse_idle_plateau(recipe: Recipe) -> None:
+    """Refuse a schedule that waits for what never comes."""
+    schedule, patience = recipe.schedule, recipe.training.patience
+    if schedule.name != "plateau":
+        return
+    if patience is None:
+        raise SettingError(
+            "schedule=plateau drops the rate where a split that selects stops improving, and no split selects here: set patience=… "
+            f"(above schedule.patience={schedule.patience}), or choose schedule=step or schedule=cosine."
+        )
+    if patience <= schedule.patience:
+        raise SettingError(
+            f"schedule=plateau would never drop the rate: patience={patience} stops training no later than schedule.patience="
+            f"{schedule.patience} drops it. Raise patience or lower schedule.patience."
+        )
+
+
 # --- what recipes of all verbs share -------------------------------------------------------------
+
+
+def unread_steps(optim: Optim, schedule: Schedule) -> dict[str, NotUsed]:
+    """Return what an optimizer and a schedule do not read, by key."""
+    out = unread.prefixed("optim", optim.unread()) | unread.prefixed("schedule", schedule.unread())
+    return out if optim.decays else out | {"weight_decay": NotUsed(f"optim={optim.name}", "choose another optimizer")}
 
 
 def identity_of(recipe: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 Target = str | tuple[str, ...] | float | None
 """A class name, the names of a multilabel item, a number, or None for an unlabelled item."""
+
+
+class NotUsed(NamedTuple):
+    """Why nothing reads a setting under the choices made."""
+
+    by: str
+    """What does not read it, as a person named it: 'schedule=cosine'."""
+    instead: str = ""
+    """What to do other than removing it: 'choose schedule=step'."""
+
 
 Split = Literal["train", "val", "test"]
 Layout = Literal["raw", "map", "sequence", "pooled"]

@@ -97,11 +97,12 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
 def begin(work: Work, phase: Phase) -> None:
     """Compute what is frozen below this phase's boundary, where that can be kept."""
     boundary = work.model.boundary
-    changes_raw = bool(work.mixing) and phase.epochs is None
-    if not work.model.cacheable or changes_raw:
-        if changes_raw and boundary > 1:
-            names = ", ".join(type(part).__name__ for part in work.mixing)
-            work.needs.reporter.say(f"features are not cached: {names} changes what the frozen stages see at every epoch")
+    changing = _changing(work, phase)
+    if not work.model.cacheable or changing:
+        if changing and boundary > 1:
+            names = ", ".join(registry.name_of(part) for part in changing)
+            instead = "" if work.mixing else "; views=8 would cache eight views of each example"
+            work.needs.reporter.say(f"features are not cached: {names} changes the frozen layers' input every epoch{instead}")
         work.frozen, work.learner.start = None, 0
         return
     started = time.perf_counter()
@@ -111,6 +112,14 @@ def begin(work: Work, phase: Phase) -> None:
     work.seconds["features_s"] += time.perf_counter() - started
     if work.frozen is not None and work.frozen.layout == "pooled" and phase.open == 0:
         _fit_head(work)
+
+
+def _changing(work: Work, phase: Phase) -> list[Augmentation]:
+    """Return the augmentations that give the frozen stages another input every epoch; a probe before the phases has none."""
+    if phase.epochs is not None or not work.strategy.trains:
+        return []
+    crop = [work.crop] if work.crop is not None and work.recipe.views == 1 else []
+    return [*crop, *(part for part in work.parts if part.acts == "batch")]
 
 
 def _fit_head(work: Work) -> None:

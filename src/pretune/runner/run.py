@@ -25,7 +25,7 @@ from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
-from pretune.runner import fingerprint, phases, score
+from pretune.runner import fingerprint, phases, refusals, score
 from pretune.runner.commands import resume_line
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
@@ -37,6 +37,7 @@ from pretune.runner.prepare import Prepared, open_cache, prepare, task_name, thr
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.strategies import Strategy, suggested
+from pretune.tasks import infer
 from pretune.training.acceleration import as_asked
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
@@ -100,6 +101,7 @@ class _Run:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
         backbone = self._backbone(table)
         strategy = self._strategy(backbone)
+        self._refuse_unread(table, backbone, strategy)
         name = f"{name_of(self.recipe.data)}-{registry.name_of(strategy)}"
         folder, resumed = open_folder(self.recipe, name, self.device, self.reporter)
         if resumed:
@@ -195,6 +197,20 @@ class _Run:
         why = "fresh weights must all learn" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
         self.reporter.say(f"strategy {name} (the default here: {why})")
         return registry.load("strategies", name)()
+
+    def _refuse_unread(self, table: Table, backbone: Backbone, strategy: Strategy) -> None:
+        given = self.given
+        choices = refusals.Choices(
+            table=table,
+            backbone=backbone,
+            strategy=strategy,
+            task=self.recipe.task or infer(table.task),
+            parts=self._augmentations(strategy, table.modality),
+            own_backbone=given.backbone is not None,
+            own_loss=given.loss is not None,
+            own_parts=given.parts is not None,
+        )
+        refusals.check(self.recipe, choices)
 
     def _augmentations(self, strategy: Strategy, modality: str) -> tuple[Augmentation, ...]:
         if self.recipe.augmentations:

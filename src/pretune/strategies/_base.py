@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
-from pretune.types import ParamGroup
+from pretune import registry
+from pretune.types import NotUsed, ParamGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +69,23 @@ def suggested(strategy: Strategy, modality: str) -> Defaults:
     return special.get(modality, strategy.defaults)
 
 
+TRAINING = (
+    *("time", "epochs", "batch_size", "micro_batch", "lr", "weight_decay", "clip", "ema", "patience", "label_smoothing", "class_weights"),
+    *("optim", "schedule", "augment", "augmentations", "views", "head", "keep"),
+)
+"""Settings of a recipe that only training reads."""
+
+
+def unread(strategy: Strategy) -> dict[str, NotUsed]:
+    """Return the settings, as they are written from the recipe, that nothing reads under a strategy."""
+    name = registry.name_of(strategy)
+    own = getattr(strategy, "unread", dict)()
+    out = {f"strategy.{key}": why for key, why in own.items()}
+    if not strategy.trains:
+        out |= dict.fromkeys(TRAINING, NotUsed(f"strategy={name}, which trains nothing", "choose another strategy"))
+    return out
+
+
 class Strategy(Protocol):
     """How a pretrained model is used; members are frozen keyword-only dataclasses named like their file."""
 
@@ -78,6 +97,8 @@ class Strategy(Protocol):
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """Return the phases for a backbone of so many stages."""
         ...
+
+    # A strategy may also have `unread() -> dict[str, NotUsed]`: those of its own settings that it does not read under the others.
 
     def prepare(self, model: Model) -> None:
         """Change the network once, before weights are read or trained (adapters); usually nothing."""
@@ -107,17 +128,26 @@ def open_last(model: Model, count: int | None) -> list[str]:
     return names
 
 
-def groups(name: str, module: nn.Module, prefix: str, lr_scale: float = 1.0) -> list[ParamGroup]:
-    """Return the trainable parameters of a module as one group that decays and one that does not.
+def groups(name: str, module: nn.Module, prefix: str, lr_scale: float = 1.0, *, hidden: bool = False) -> list[ParamGroup]:
+    """Return the trainable parameters of a module as groups that decay and one that does not.
+
+    With `hidden`, the matrices of linear layers and convolutions are a group of their own, which Muon makes orthogonal;
+    a head is not hidden.
 
     Biases and one-dimensional parameters (norm scales) are not decayed, as is usual since He et al. 2019
     ("Bag of Tricks for Image Classification").
     """
     params = [(f"{prefix}.{k}", p) for k, p in module.named_parameters() if p.requires_grad]
-    decayed = tuple(item for item in params if item[1].ndim > 1)
+    matrices = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear | _ConvNd)} if hidden else set()
+    between = tuple(item for item in params if id(item[1]) in matrices)
+    decayed = tuple(item for item in params if item[1].ndim > 1 and id(item[1]) not in matrices)
     plain = tuple(item for item in params if item[1].ndim <= 1)
-    out = [ParamGroup(name=name, params=decayed, lr_scale=lr_scale)] if decayed else []
-    return out + ([ParamGroup(name=f"{name} (no decay)", params=plain, lr_scale=lr_scale, decay=False)] if plain else [])
+    made = (
+        ParamGroup(name=name, params=between, lr_scale=lr_scale, hidden=True),
+        ParamGroup(name=f"{name} (tables)" if between else name, params=decayed, lr_scale=lr_scale),
+        ParamGroup(name=f"{name} (no decay)", params=plain, lr_scale=lr_scale, decay=False),
+    )
+    return [group for group in made if group.params]
 
 
 def staged_groups(model: Model, names: Iterable[str], decay: float, head_scale: float) -> tuple[ParamGroup, ...]:
@@ -128,5 +158,5 @@ def staged_groups(model: Model, names: Iterable[str], decay: float, head_scale: 
     names = list(names)
     out: list[ParamGroup] = []
     for depth, name in enumerate(reversed(names)):
-        out += groups(name, model.stages[name], f"stages.{name}", decay**depth)
+        out += groups(name, model.stages[name], f"stages.{name}", decay**depth, hidden=True)
     return (*out, *groups("head", model.head, "stages.head", head_scale))

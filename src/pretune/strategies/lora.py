@@ -64,6 +64,10 @@ class LoRA:
             where = "this backbone; use" if self.last is None else f"the last {self.last} stages; raise strategy.last, or use"
             raise SettingError(f"strategy=lora found no linear layer or convolution to adapt in {where} strategy=partial.")
 
+    def learns(self, stage: nn.Module) -> bool:
+        """Tell whether there is something to adapt in a stage."""
+        return any(_adaptable(module) for key, module in stage.named_modules() if key)
+
     def finish(self, model: Model) -> None:
         """Merge the updates into the weights: what is saved and served is a plain network."""
         for name in model.body:
@@ -77,7 +81,7 @@ class LoRA:
         for name in model.body if phase.open != 0 else []:
             for key, parameter in model.stages[name].named_parameters():
                 parameter.requires_grad_("lora_" in key)
-            out += groups(name, model.stages[name], f"stages.{name}")
+            out += groups(name, model.stages[name], f"stages.{name}", hidden=True)
         return (*out, *groups("head", model.head, "stages.head"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.strategies._base import PROBE, Defaults, Phase, open_last, staged_groups
-from pretune.types import ParamGroup
+from pretune.types import NotUsed, ParamGroup
 
 if TYPE_CHECKING:
     from pretune.models.model import Model
@@ -43,6 +43,11 @@ class Partial:
         if not self.gradual:
             return (PROBE, Phase(name=f"last {self.last}", open=self.last, share=1.0))
         return (PROBE, *(Phase(name=f"last {k}", open=k, share=1 / self.last) for k in range(1, self.last + 1)))
+
+    def unread(self) -> dict[str, NotUsed]:
+        """One stage has none to open after it, and none to be slower than."""
+        one = NotUsed("strategy.last=1, which opens one stage", "raise strategy.last")
+        return {"gradual": one, "lr_decay": one} if self.last == 1 else {}
 
     def prepare(self, model: Model) -> None:
         """Keep or move norm statistics."""

@@ -86,6 +86,8 @@ class Task(Protocol):
         """Return how many outputs the head needs."""
         ...
 
+    # A task may also have `unread: ClassVar[tuple[str, ...]]`: the fields of LossSettings that its loss does not read.
+
     def loss(self, targets: Targets, encoded: Tensor, settings: LossSettings) -> Loss:
         """Return the loss (outputs, batch targets) -> scalar, given the encoded training targets."""
         ...

@@ -25,6 +25,7 @@ class Regression:
     component: ClassVar[bool] = True
     primary: ClassVar[str] = "mae"
     higher_is_better: ClassVar[bool] = False
+    unread: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights")
 
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Targets:
         """Return centre and spread of the training targets.

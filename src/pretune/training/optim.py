@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,9 +11,16 @@ import torch
 
 from pretune.config import Within
 from pretune.training.rows import SCALE, RowUpdates
-from pretune.types import ParamGroup
+from pretune.types import NotUsed, ParamGroup
+from pretune.unread import given, prefixed, refuse
 
 Name = Literal["adamw", "sgd", "adam", "nadam", "radam", "adamax", "adagrad", "adadelta", "adafactor", "asgd", "rmsprop", "rprop", "muon"]
+
+
+_BETAS: tuple[Name, ...] = ("adamw", "adam", "muon", "nadam", "radam", "adamax")
+_READ: dict[str, tuple[Name, ...]] = {"momentum": ("sgd", "rmsprop", "muon"), "nesterov": ("sgd",), "beta1": _BETAS, "beta2": _BETAS}
+"""Which optimizers have what only some have."""
+_WITHOUT_DECAY: tuple[Name, ...] = ("rprop",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,25 @@ class Optim:
     beta2: Annotated[float | None, Within(0, 1)] = None
     """Adam family: decay of the second moment; auto is torch's."""
 
+    def __post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            from pretune.errors import SettingError
+
+            raise SettingError("optim.nesterov needs optim.momentum above 0.")
+
+    def unread(self) -> dict[str, NotUsed]:
+        """Return the settings that this optimizer does not have; `weight_decay` is the recipe's."""
+        out = {}
+        for key, names in _READ.items():
+            if self.name not in names:
+                out[key] = NotUsed(f"optim={self.name}", f"choose optim={' or optim='.join(names[:3])}")
+        return out
+
+    @property
+    def decays(self) -> bool:
+        """Whether it takes a weight decay."""
+        return self.name not in _WITHOUT_DECAY
+
     def build(
         self, groups: Sequence[ParamGroup], lr: float, weight_decay: float, embeddings: Sequence[torch.nn.Embedding] = ()
     ) -> torch.optim.Optimizer:
@@ -45,14 +71,15 @@ class Optim:
         Raises:
             SettingError: a setting was given that this optimizer does not have.
         """
+        refuse([f"optim.{key}" for key in given(self)], prefixed("optim", self.unread()))
         if self.name == "muon":
             return self._muon(_tables(groups, lr, weight_decay), lr)
         cls = next(c for n, c in vars(torch.optim).items() if n.lower() == self.name and isinstance(c, type))
         takes = inspect.signature(cls).parameters
-        options = self._options(takes)
+        options = self._options()
         if "fused" in takes:
             options["fused"] = True
-        tables = _tables(groups, lr, weight_decay if "weight_decay" in takes else None)
+        tables = _tables(groups, lr, weight_decay if self.decays else None)
         made = _eager(cls)
         if not embeddings or self.name != "adamw":
             return made(tables, lr=lr, **options)
@@ -68,9 +95,7 @@ class Optim:
         momentum = 0.95 if self.momentum is None else self.momentum
         return Muon(tables, lr=lr, momentum=momentum, betas=betas, rest=_eager(torch.optim.AdamW))
 
-    def _options(self, takes: Mapping[str, object]) -> dict[str, object]:
-        from pretune.errors import SettingError
-
+    def _options(self) -> dict[str, object]:
         options: dict[str, object] = {}
         momentum = 0.9 if self.momentum is None and self.name == "sgd" else self.momentum
         if momentum is not None:
@@ -79,9 +104,6 @@ class Optim:
             options["nesterov"] = True
         if self.beta1 is not None or self.beta2 is not None:
             options["betas"] = (self.beta1 if self.beta1 is not None else 0.9, self.beta2 if self.beta2 is not None else 0.999)
-        for key in options:
-            if key not in takes:
-                raise SettingError(f"optim={self.name} has no {key}; leave optim.{key.replace('betas', 'beta1/beta2')} out.")
         return options
 
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from pretune.config import Within
+from pretune.types import NotUsed
 
 Shape = Literal["one_cycle", "cosine", "linear", "step", "plateau", "constant", "wsd"]
+
+
+_READ: dict[Shape, tuple[str, ...]] = {
+    "one_cycle": ("warmup", "floor"),
+    "cosine": ("warmup", "floor"),
+    "linear": ("warmup", "floor"),
+    "step": ("warmup", "floor", "milestones", "gamma"),
+    "plateau": ("warmup", "floor", "gamma", "patience"),
+    "constant": ("warmup",),
+    "wsd": ("warmup", "floor", "decay"),
+}
+"""What each shape reads besides its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +42,16 @@ class Schedule:
     """plateau: evaluations without improvement before a drop."""
     decay: Annotated[float, Within(0, 1)] = 0.2
     """wsd: share of the phase, at its end, over which the rate falls."""
+
+    def unread(self) -> dict[str, NotUsed]:
+        """Return the settings that this shape does not have."""
+        out = {}
+        for key in (f.name for f in fields(self) if f.name not in ("name", *_READ[self.name])):
+            shapes = [f"schedule={shape}" for shape, keys in _READ.items() if key in keys]
+            out[key] = NotUsed(f"schedule={self.name}", f"choose {' or '.join(shapes)}")
+        if self.name == "step" and self.milestones == 1:
+            out["gamma"] = NotUsed("schedule.milestones=1, which is one span and never drops", "raise schedule.milestones")
+        return out
 
     def factor(self, progress: float, drops: int = 0) -> float:
         """Return the multiplier of the peak rate.

@@ -1,0 +1,124 @@
+"""What a run would not read of its recipe once data, backbone and strategy are known: refused before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from torch import nn
+
+from pretune import registry
+from pretune.augmentations import Augmentation
+from pretune.backbones import Backbone
+from pretune.data.table import Columns, Table
+from pretune.models.pooling import LAYERS
+from pretune.recipe import Recipe, unread_of
+from pretune.strategies import Phase, Strategy
+from pretune.tasks import Task
+from pretune.types import NotUsed
+from pretune.unread import given, refuse
+
+Unread = dict[str, NotUsed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a recipe came to."""
+
+    table: Table
+    backbone: Backbone
+    strategy: Strategy
+    task: Task
+    parts: Sequence[Augmentation]
+    """Augmentations, those that the recipe names or the strategy suggests."""
+    own_backbone: bool = False
+    """Whether the caller brought a backbone."""
+    own_loss: bool = False
+    """Whether the caller brought a loss."""
+    own_parts: bool = False
+    """Whether the caller brought the split."""
+
+
+def check(recipe: Recipe, choices: Choices) -> None:
+    """Refuse settings that nothing would read.
+
+    Raises:
+        SettingError: there is one; the message names it, why, and what to do.
+    """
+    keys = given(recipe)
+    unread = unread_of(recipe, strategy=choices.strategy, task=choices.task)
+    unread |= _of_data(recipe, choices) | _of_backbone(choices) | _of_views(recipe, choices)
+    if choices.own_loss:
+        unread |= dict.fromkeys(("label_smoothing", "class_weights"), NotUsed("a loss of your own"))
+    if recipe.optim.name == "muon" and all(phase.open == 0 for phase in _phases(choices)):
+        adamw = NotUsed(
+            f"strategy={registry.name_of(choices.strategy)}, which trains no matrix between hidden layers", "choose optim=adamw"
+        )
+        unread |= {"optim": adamw} | unread
+    refuse(keys, unread)
+
+
+def _phases(choices: Choices) -> list[Phase]:
+    """Return the phases that the recipe's own settings are for: not a probe before them."""
+    return [phase for phase in choices.strategy.phases(len(choices.backbone.stages)) if phase.epochs is None]
+
+
+def _of_data(recipe: Recipe, choices: Choices) -> Unread:
+    """Return what the data make needless: a share to hold out where they name parts, a column of what is read from elsewhere."""
+    table, out = choices.table, {}
+    if choices.own_parts or any(row.split in ("val", "test") for row in table.rows):
+        out["val"] = NotUsed("data that name their own validation or test part", "set split=new to split anew")
+    for key in (field.name for field in fields(Columns)):
+        if getattr(recipe.columns, key, None) is not None and key not in table.columns and (key, recipe.columns.split) != ("split", "new"):
+            out[key] = NotUsed(f"{recipe.data}, whose examples have no such column ({table.layout})")
+    return out
+
+
+def _of_backbone(choices: Choices) -> Unread:
+    out: Unread = {}
+    backbone = choices.backbone
+    if backbone.layout == "pooled":
+        out["pooling"] = NotUsed(f"{backbone.builder.id}, whose features are pooled already")
+    if choices.own_backbone:
+        own = NotUsed("a backbone of your own, which brings its preprocessing")
+        out |= dict.fromkeys(("image_size", "seconds", "max_tokens"), own)
+    return out
+
+
+def _of_views(recipe: Recipe, choices: Choices) -> Unread:
+    """Return what is not read of augmentations and of cached views of them."""
+    modality = choices.table.modality
+    crops = [part for part in choices.parts if part.acts == "view"]
+    if recipe.augment not in (None, "none") and not choices.parts:
+        return {"augment": NotUsed(f"the modality {modality}: this preset is empty there", "set augment=none")}
+    if len(crops) > 1:
+        names = " and ".join(registry.name_of(part) for part in crops)
+        return {"augmentations": NotUsed(f"a run more than once in its own part: {names} both cut views", "name one of them")}
+    if recipe.views == 1:
+        return {}
+    if not crops:
+        cutting = {"image": "random_resized_crop", "audio": "time_shift"}.get(modality)
+        how = f"add augmentations={cutting}" if cutting else ""
+        return {"views": NotUsed("a run without an augmentation that cuts views: all of them would be equal", how)}
+    mixing = [registry.name_of(part) for part in choices.parts if part.acts == "batch"]
+    if mixing:
+        return {"views": NotUsed(f"a run whose features are not cached: {', '.join(mixing)} changes every batch", "leave those out")}
+    if not any(_is_cached(recipe, choices, phase) for phase in _phases(choices)):
+        name = registry.name_of(choices.strategy)
+        return {
+            "views": NotUsed(f"strategy={name}, which trains the first stage, so that nothing is cached", "choose linear_probe or partial")
+        }
+    return {}
+
+
+def _is_cached(recipe: Recipe, choices: Choices, phase: Phase) -> bool:
+    """Tell whether a phase begins above frozen stages."""
+    stages = list(choices.backbone.stages.values())
+    closed = 0 if phase.open is None else len(stages) - phase.open
+    learns = getattr(choices.strategy, "learns", _has_parameters)
+    first = next((place for place, stage in enumerate(stages) if place >= closed and learns(stage)), len(stages))
+    return first == len(stages) or (first > 0 and recipe.inputs.pooling != LAYERS)
+
+
+def _has_parameters(stage: nn.Module) -> bool:
+    return any(True for _ in stage.parameters())
