@@ -102,7 +102,7 @@ OTHERWISE: dict[str, Any] = {
     "then_label": "label",
     "then_group": "person",
 }
-"""A value for every key that is not its default; a new key needs one."""
+"""Values that are not the default; those of other keys are guessed."""
 
 
 def keys_of(cls: type) -> dict[str, str]:
@@ -126,7 +126,23 @@ del ALL["data"]
 
 def value_of(key: str) -> Any:
     section, _, name = key.rpartition(".")
-    return {"optim": "sgd", "schedule": "cosine"}[section] if section and name == "name" else OTHERWISE[name]
+    if section and name == "name":
+        return {"optim": "sgd", "schedule": "cosine"}[section]
+    return OTHERWISE[name] if name in OTHERWISE else guessed(key)
+
+
+def guessed(key: str) -> Any:
+    """Return a value of a key that this table does not know yet, which is not its default."""
+    root = Recipe if key in ALL else Pretraining
+    shown = next(setting.type for setting in config.settings(root) if setting.key == key)
+    choices = [*re.findall(r"'([^']+)'", shown), *shown.split(" | ")]
+    for value in (*choices, "true", "3", "0.5", "x"):
+        try:
+            if key in given(root.from_settings("data", f"{key}={value}")):
+                return value
+        except SettingError:
+            continue
+    raise AssertionError(f"give {key} a value in OTHERWISE")
 
 
 # --- what is refused is what is declared -------------------------------------------------------------

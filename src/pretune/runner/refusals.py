@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from torch import nn
 
 from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.backbones import Backbone
-from pretune.data.table import Columns, Table
+from pretune.data.table import Table
 from pretune.models.pooling import LAYERS
 from pretune.recipe import Recipe, unread_of
 from pretune.strategies import Phase, Strategy
@@ -19,6 +19,8 @@ from pretune.types import NotUsed
 from pretune.unread import given, refuse
 
 Unread = dict[str, NotUsed]
+_ROLES = ("text", "path")
+"""Settings that name a column of what is read; those of labels, groups and parts are refused where tables are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ def _of_data(recipe: Recipe, choices: Choices) -> Unread:
     table, out = choices.table, {}
     if choices.own_parts or any(row.split in ("val", "test") for row in table.rows):
         out["val"] = NotUsed("data that name their own validation or test part", "set split=new to split anew")
-    for key in (field.name for field in fields(Columns)):
-        if getattr(recipe.columns, key, None) is not None and key not in table.columns and (key, recipe.columns.split) != ("split", "new"):
+    for key in _ROLES:
+        if getattr(recipe.columns, key) is not None and key not in table.columns:
             out[key] = NotUsed(f"{recipe.data}, whose examples have no such column ({table.layout})")
     return out
 
