@@ -183,6 +183,7 @@ def test_closing_early_leaves_no_thread() -> None:
     assert data_threads()
     batches.close()
     assert data_threads() == []
+    assert view.threads
     assert all(name.startswith("pretune-data") for name in view.threads)
 
 

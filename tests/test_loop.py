@@ -330,6 +330,7 @@ def test_what_a_checkpoint_holds_is_announced_before_it_is_written(tmp_path: Pat
             written.add(event.step)
         if isinstance(event, Saved):
             assert event.step in there & written
+    assert 20 in written
 
 
 def test_a_micro_batch_has_the_gradient_of_the_whole(tmp_path: Path) -> None:

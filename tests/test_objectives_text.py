@@ -375,7 +375,9 @@ def test_a_decoder_with_a_memory_writes_what_it_would_without() -> None:
                 logits_V[[*text_of_kind("character").special, learner.mask, learner.end]] = -torch.inf
                 assert int(logits_V.argmax()) == token
                 begun.append(token)
-    assert all(module.memory is None for module in learner.modules() if isinstance(module, Recalling)), "nothing is remembered afterwards"
+    recalling = [module for module in learner.modules() if isinstance(module, Recalling)]
+    assert recalling
+    assert all(module.memory is None for module in recalling), "nothing is remembered afterwards"
 
 
 def test_gaps_are_filled_in_their_order_and_none_is_left_empty() -> None:

@@ -218,3 +218,17 @@ def test_the_step_clips_the_gradient_of_the_whole_batch() -> None:
     assert float(stepped[None].norm()) > 0.5
     assert float(stepped[0.25].norm()) == pytest.approx(0.25, rel=1e-4)
     torch.testing.assert_close(stepped[0.25] / 0.25, stepped[None] / stepped[None].norm(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 1, 2, 4, 6])
+def test_the_step_is_that_of_the_whole_batchs_mean_loss(micro_batch: int | None) -> None:
+    """Six items, in parts of equal and of unequal size."""
+    batch = next(ToyLoader().iterate(0))
+    plain, learner = Toy().eval(), Toy().eval()
+    plain(batch).loss.backward()
+    optimizer = Optim(name="sgd", momentum=0.0).build(groups("all", learner.net, "net"), lr=1.0, weight_decay=0.0)
+    out = Stepper(learner, optimizer, plan(clip=None, precision=Precision(micro_batch=micro_batch)), CPU.device)(batch)
+    assert float(out.loss) == pytest.approx(float(plain(batch).loss), rel=1e-5)
+    for parameter, reference in zip(learner.parameters(), plain.parameters(), strict=True):
+        assert reference.grad is not None
+        torch.testing.assert_close(parameter.detach(), reference.detach() - reference.grad, atol=1e-5, rtol=1e-5)

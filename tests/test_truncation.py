@@ -38,6 +38,7 @@ def test_the_beginnings_of_both_texts_of_a_pair_are_kept(words: Text) -> None:
     assert first == list(ALPHABET[: len(first)])
     assert second == list(ALPHABET[10 : 10 + len(second)])
     assert abs(len(first) - len(second)) <= 1
+    assert len(long) == 8, "the token between them is one of those"
 
 
 @pytest.mark.parametrize(("lengths", "room"), [((9,), 4), ((9, 2), 6), ((2, 9), 6), ((9, 9), 7), ((3, 3), 8)])

@@ -145,12 +145,13 @@ class _Passes:
     def key(self) -> str:
         """Return a hash of everything the features depend on."""
         modality, stages = self.needs.data.modality, [self.model.stages[name] for name in self.names]
+        crop = self.crop if self.views > 1 else None  # the first view is cut without it
         facts: dict[str, Any] = {
             "format": 3,
             "data": self.needs.data.ingested.hashes,
             "decoded": modality.working(),
             "modality": config.to_tree(modality),
-            "crop": config.to_tree(self.crop) if self.views > 1 else None,
+            "crop": config.to_tree(crop),
             "views": self.views,
             "seed": self.seed if self.views > 1 else None,
             "builder": self.builder,
@@ -159,7 +160,7 @@ class _Passes:
             "stages": self.names,
             "bfloat16": self.needs.precision.bfloat16,
             "kernels": [kernels.enabled(), bool(torch.backends.mkldnn.enabled)],
-            "code": [code_of_package(*CODE), code_of(type(modality), type(self.crop))],
+            "code": [code_of_package(*CODE), code_of(type(modality), type(crop))],
             "libraries": versions(*LIBRARIES),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
