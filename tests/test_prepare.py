@@ -11,9 +11,13 @@ from PIL import Image
 
 from pretune import api
 from pretune.data import sources
+from pretune.data.lookalikes import align, merged
+from pretune.data.table import Table
+from pretune.errors import DataError
 from pretune.recipe import Recipe
 from pretune.runner.prepare import Prepared, open_cache, plain_modality, prepare
 from pretune.runner.reporter import Silent
+from pretune.types import Row
 
 
 class Heard(Silent):
@@ -136,3 +140,90 @@ def test_counts_of_a_drawn_split_leave_contradictory_pairs_out(damaged: Path) ->
     data = prepared(damaged, "split=new")
     held = next(finding.message for finding in data.findings if finding.kind == "split")
     assert f"{data.counts['val']} of {data.counts['used']} items" in held
+
+
+# --- classes of one, and look-alikes -------------------------------------------------------------
+
+
+@pytest.fixture
+def uneven(home: Path) -> Path:
+    """Twelve of 'cat' and 'dog', one of 'Dog ' and one of 'owl'."""
+    for i in range(24):
+        save(home / "data" / ("cat", "dog")[i % 2] / f"{i}.png", i)
+    save(home / "data" / "owl" / "30.png", 30)
+    save(home / "data" / "Dog " / "40.png", 40)
+    return home / "data"
+
+
+def test_a_class_of_one_is_not_used_unless_asked_for(uneven: Path) -> None:
+    data = prepared(uneven)
+    assert data.targets.classes == ("cat", "dog")
+    assert [(entry.item, entry.reason) for entry in data.ledger] == [("owl/30.png", "rare_class")]
+    message = next(finding.message for finding in data.findings if finding.kind == "rare_class")
+    assert "'owl' (1)" in message
+    assert "min_examples=1" in message
+    assert data.counts["used"] == api.audit(uneven).counts["used"] == 25
+    kept = prepared(uneven, "min_examples=1")
+    assert kept.targets.classes == ("cat", "dog", "owl")
+    assert "single_item_class" in {finding.kind for finding in kept.findings}
+    assert api.audit(uneven, min_examples=1).counts["used"] == 26
+
+
+def test_classes_that_are_all_too_small_are_refused_by_name(uneven: Path) -> None:
+    with pytest.raises(DataError, match=r"only one class has usable images.*dog.*'owl' \(1\), 'cat' \(12\)"):
+        prepared(uneven, "min_examples=13")
+
+
+def test_a_class_of_one_in_train_that_test_can_score_stays(home: Path) -> None:
+    for i in range(12):
+        save(home / "data" / ("test" if i > 7 else "train") / ("cat", "dog")[i % 2] / f"{i}.png", i)
+    save(home / "data" / "train" / "owl" / "30.png", 30)
+    save(home / "data" / "test" / "owl" / "31.png", 31)
+    assert prepared(home / "data").targets.classes == ("cat", "dog", "owl")
+
+
+def test_rare_spellings_of_a_class_are_merged_and_reported(uneven: Path) -> None:
+    data = prepared(uneven)
+    per_class = api.audit(uneven).counts["per_class"]
+    assert per_class == {"cat": 12, "dog": 13}
+    message = next(finding.message for finding in data.findings if finding.kind == "merged_classes")
+    assert "'Dog ' (1) is 'dog' (12)" in message
+    apart = prepared(uneven, "merge_classes=false", "min_examples=1")
+    assert apart.targets.classes == ("Dog ", "cat", "dog", "owl")
+
+
+def named(**counts: int) -> Table:
+    rows = [Row(id=f"{name}{i}", target=name) for name, count in counts.items() for i in range(count)]
+    return Table(rows=rows, modality="text", task="classification", root=Path(), layout="table")
+
+
+@pytest.mark.parametrize(
+    ("counts", "merge", "left"),
+    [
+        ({"good": 216, "Good": 1, "bad": 100}, None, {"good", "bad"}),
+        ({"good": 216, "GOOD": 21, "bad": 100}, None, {"good", "bad"}),
+        ({"good": 20, "Good": 18}, None, {"good", "Good"}),
+        ({"good": 20, "Good": 18, "bad": 9}, True, {"good", "bad"}),
+        ({"good": 216, "Good": 1}, False, {"good", "Good"}),
+        ({"a": 100, "A": 1}, None, {"a", "A"}),
+        ({"cpp": 100, "c++": 1, "c#": 1}, None, {"cpp", "c++", "c#"}),
+        ({"hot dog": 50, "hot_dog": 2, "cat": 50}, None, {"hot dog", "hot_dog", "cat"}),
+        ({"hot dog": 50, "hot_dog": 2, "cat": 50}, True, {"hot dog", "cat"}),
+    ],
+)
+def test_which_look_alikes_are_merged(counts: dict[str, int], merge: bool | None, left: set[str]) -> None:
+    table = named(**counts)
+    merged(table, merge)
+    assert {row.target for row in table.rows} == left
+    assert len(table.rows) == sum(counts.values())
+    assert [finding.kind for finding in table.findings] == ["merged_classes"] * (len(left) < len(counts))
+    both = Table(rows=[Row(id="1", target=("Good", "good"))], modality="text", task="multilabel", root=Path(), layout="table")
+    merged(both, True)
+    assert both.rows[0].target in (("good",), ("Good",))
+
+
+def test_labels_are_aligned_with_the_classes_of_a_run_by_their_looks_where_only_one_fits() -> None:
+    table = named(**{"GOOD ": 2, "cafe\u0301": 1, "bad": 1, "x": 1, "odd": 1})
+    align(table, ("good", "café", "bad", "X", "x", "Odd", "ODD"))
+    assert [row.target for row in table.rows] == ["good", "good", "café", "bad", "x", "odd"]
+    assert "'GOOD ' (2) as 'good'" in table.said[0]

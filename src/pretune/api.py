@@ -13,6 +13,7 @@ from pretune.backbones import Backbone
 from pretune.data import audit as auditing
 from pretune.data import duplicates, sources, usable
 from pretune.data.ingest import ingest
+from pretune.data.lookalikes import align
 from pretune.data.resemblance import NOTHING
 from pretune.data.table import RunColumns, Table
 from pretune.deploy import pictures, report, samples
@@ -207,10 +208,10 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
         table.rows, modality, open_cache(recipe, said), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n)
     )
     same = duplicates.find(done)
-    used = usable.settle(table, done, same)
+    used = usable.settle(table, done, same, least=recipe.splits.min_examples)
     rows = used.rows(done)
     lines = [*table.said, *usable.sentences(table, rows, used.ledger)]
-    findings = [*table.findings, *auditing.audit(table, done, modality, same, used.positions)]
+    findings = [*table.findings, *used.findings, *auditing.audit(table, done, modality, same, used.positions)]
     report_ledger(used.ledger, said)
     counts = {"used": len(rows), "dropped": used.dropped, "per_class": usable.per_class(table, rows)}
     return Audit(
@@ -290,6 +291,7 @@ def evaluate(
     predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
     wanted = config.build(RunColumns, {"schema": predictor.schema, **columns})
     table = sources.read(Path(data), wanted, task=task_name(predictor.task), modality=predictor.name, learn=False)
+    align(table, predictor.targets.classes)
     for line in table.said:
         (reporter or Silent()).say(line)
     rows, unknown = _scored(predictor, table, part, data)

@@ -94,6 +94,8 @@ class Splits:
 
     val: Annotated[float, Within(0, 0.9, above=True)] = 0.2
     """Share of the items held out as `val`, where the data name no parts."""
+    min_examples: Annotated[int, Within(1, 1_000_000)] = 2
+    """Classes with fewer usable examples are not used; 1 keeps those that cannot be scored."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pretune.data import confounds
-from pretune.data.classes import count, names_of
+from pretune.data.classes import count
 from pretune.data.duplicates import Duplicates, find
 from pretune.data.lookalikes import lookalikes
+from pretune.data.names import names_of
 from pretune.types import Finding, LedgerEntry, Row
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ def audit(
     inside = set(positions)
     rows = [row if position in inside else replace(row, split=None) for position, row in enumerate(ingested.rows)]
     kept, infos = [rows[position] for position in positions], [ingested.store.infos[position] for position in positions]
-    same = duplicates or find(ingested)
+    same, there = duplicates or find(ingested), count(kept)
     units = f"{modality.unit}s"
     findings = [
         *_contradictions(rows, same, table, units),
         *_leaks(rows, same, units),
         *_groups_on_two_sides(rows),
         *_repeats(rows, same, units),
-        *lookalikes(table.classes),
+        *lookalikes(tuple(name for name in table.classes if name in there)),
         *_missing(kept, table),
         *_balance(kept, units),
         *_too_few(kept, units),
@@ -144,12 +145,12 @@ def _leaks(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
         if not near:
             continue
         total = sum(row.split == part for row in rows)
-        more = f" ({len(near)} with near-duplicates)" if len(near) > len(exact) else ""
+        more = f" ({len(near)} with near-duplicates)" if exact and len(near) > len(exact) else ""
+        what = f"{len(exact)} of {total} {part} {units} are also in {earlier}{more}"
+        if not exact:
+            what = f"{len(near)} of {total} {part} {units} have near-duplicates in {earlier}"
         examples = ", ".join(rows[position].id for position in near[:3])
-        message = (
-            f"{len(exact)} of {total} {part} {units} are also in {earlier}{more}, for example {examples}. "
-            f"The {part} score is too good by what was learned by heart; take them out of {earlier}."
-        )
+        message = f"{what}, for example {examples}. The {part} score is inflated by what was learned by heart; take them out of {earlier}."
         findings.append(
             Finding(kind="leak", severity="warning", message=message, items=tuple(rows[position].id for position in near[:_ITEMS]))
         )
@@ -185,13 +186,13 @@ def _repeats(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
     if exact:
         example = " = ".join(rows[position].id for position in exact[0][:3])
         extra = sum(len(group) - 1 for group in exact)
-        message = f"{extra} {units} repeat others byte for byte ({example}); splits that pretune draws keep them on one side."
+        message = f"{extra} {units} repeat others byte for byte ({example}); automatic splits keep duplicates together."
         findings.append(Finding(kind="exact_duplicate", severity="note", message=message, items=_ids(rows, exact)))
     known = {tuple(group) for group in exact}
     near = [group for group in near if tuple(group) not in known]
     if near:
         example = " ~ ".join(rows[position].id for position in near[0][:3])
-        message = f"{sum(map(len, near))} {units} have near-duplicates ({example}); splits that pretune draws keep them on one side."
+        message = f"{sum(map(len, near))} {units} have near-duplicates ({example}); automatic splits keep duplicates together."
         findings.append(Finding(kind="near_duplicate", severity="note", message=message, items=_ids(rows, near)))
     if same.chained:
         message = (

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pretune.data import lookalikes
+from pretune.data.names import names_of
 from pretune.data.numbers import number
 from pretune.data.table import Table
 from pretune.data.targets import classes_of
@@ -35,16 +37,12 @@ _WORDS = {
     "broken_link": "broken link*",
     "repeated_link": "link* to files that are used already",
     "unknown_class": "item* of a class that train does not have",
+    "rare_class": "example* of a class with too few",
+    "no_label": "file* without label",
+    "ambiguous_path": "row* whose name stands for several files",
     "no_class_folder": "file* outside the class folders",
 }
 """What was left out for each reason; * is the plural."""
-
-
-def names_of(row: Row) -> tuple[str, ...]:
-    """Return the class names of a row; () for numbers and unlabelled rows."""
-    if isinstance(row.target, tuple):
-        return row.target
-    return (row.target,) if isinstance(row.target, str) else ()
 
 
 def count(rows: list[Row]) -> Counter[str]:
@@ -72,8 +70,14 @@ def retarget(table: Table, task: str | None) -> Table:
     return table
 
 
-def settle(table: Table, path: Path, *, learn: bool) -> Table:
+def settle(table: Table, path: Path, *, learn: bool, merge: bool | None = None) -> Table:
     """Fix the class list, drop what train does not know, and refuse what nothing can be learned from.
+
+    Args:
+        table: what was read.
+        path: where, for messages.
+        learn: whether a model is trained on it: look-alike classes are merged, and what nothing can be learned from is refused.
+        merge: see `lookalikes.merged`.
 
     Raises:
         DataError: no rows, one class, or a constant target.
@@ -83,6 +87,7 @@ def settle(table: Table, path: Path, *, learn: bool) -> Table:
         raise DataError(f"{path}: none of the {len(table.ledger)} items can be used.{first}")
     if learn:
         _refuse_free_text(table, path)
+        lookalikes.merged(table, merge)
     _drop_unknown(table)
     table.classes = classes_of([row.target for row in table.rows])
     table.inputs = table.inputs or [row.id for row in table.rows]

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from pretune.data.names import names_of
 from pretune.data.splits import merge
-from pretune.types import Finding
+from pretune.types import Finding, Row
 
+if TYPE_CHECKING:
+    from pretune.data.table import Table
+
+_RARE, _RARE_SHARE = 1, 0.1
+"""Examples of a spelling, or its share of the usual one's, up to which it is taken for a slip."""
 _LONG = 6
 """Letters from which one wrong letter is more likely a slip than another word."""
 
@@ -24,10 +33,62 @@ def lookalikes(classes: tuple[str, ...]) -> list[Finding]:
             names = [classes[index] for index in same]
             message = (
                 f"{len(names)} look-alike class names: {', '.join(map(shown, names))}. They differ only in letter case, spaces or signs "
-                "and are kept as different classes; if they are one, give them one name."
+                "and are different classes here; if they are one, merge_classes=true merges them."
             )
             findings.append(Finding(kind="lookalike_classes", severity="warning", message=message, items=tuple(names)))
     return findings + [_slip([classes[index] for index in pair]) for pair in _one_letter_apart(classes)]
+
+
+def merged(table: Table, merge: bool | None) -> None:
+    """Give rows of look-alike classes one name, the most frequent spelling, and report it.
+
+    Args:
+        table: its rows, findings and ledger are changed.
+        merge: True merges names that differ only in letter case, spaces or signs; False none; None only rare spellings, which are
+            slips, that differ in letter case or spaces: 'a' and 'A', or 'C' and 'C++', may be different classes.
+    """
+    if merge is False or table.task not in ("classification", "multilabel"):
+        return
+    counts = Counter(name for row in table.rows for name in names_of(row))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        alike[fold(name) if merge else loose(name)].append(name)
+    renamed: dict[str, str] = {}
+    for names in alike.values():
+        usual = max(names, key=lambda name: (counts[name], name))
+        rare = max(_RARE, _RARE_SHARE * counts[usual])
+        renamed |= {name: usual for name in names if name != usual and (merge or (counts[name] <= rare < counts[usual] and len(name) > 2))}
+    if not renamed:
+        return
+    table.rows = [_renamed(row, renamed) for row in table.rows]
+    said = ", ".join(f"{shown(name)} ({counts[name]}) is {shown(usual)} ({counts[usual]})" for name, usual in list(renamed.items())[:8])
+    more = " …" if len(renamed) > 8 else ""
+    message = f"look-alike class names were merged: {said}{more}. merge_classes=false keeps them apart."
+    table.findings.append(Finding(kind="merged_classes", severity="warning", message=message, items=tuple(renamed)))
+
+
+def _renamed(row: Row, renamed: dict[str, str]) -> Row:
+    if isinstance(row.target, tuple):
+        return replace(row, target=tuple(dict.fromkeys(renamed.get(name, name) for name in row.target)))
+    return replace(row, target=renamed[row.target]) if isinstance(row.target, str) and row.target in renamed else row
+
+
+def align(table: Table, classes: Sequence[str]) -> None:
+    """Give labels that a run does not know the name of its only class that differs in letter case, spaces or Unicode form, and say so."""
+    by_form: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        by_form[loose(name)].append(name)
+    there = Counter(name for row in table.rows for name in names_of(row))
+    renamed = {name: by_form[loose(name)][0] for name in there if name not in classes and len(by_form[loose(name)]) == 1}
+    if renamed:
+        table.rows = [_renamed(row, renamed) for row in table.rows]
+        said = ", ".join(f"{shown(name)} ({there[name]}) as {shown(known)}" for name, known in list(renamed.items())[:8])
+        table.said.append(f"labels that differ from a class of the run in letter case, spaces or Unicode form only are read as it: {said}.")
+
+
+def loose(name: str) -> str:
+    """Return a name without letter case, spaces and what Unicode writes in two ways; signs stay."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def fold(name: str) -> str:

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from urllib.parse import unquote, unquote_plus
 
+from pretune.types import Row
+
 
 def composed(name: str) -> str:
     """Return a name in the Unicode form NFC: 'e' and a combining accent are one character, as keyboards write it."""
@@ -29,3 +31,10 @@ def variants(value: str) -> list[str]:
         value = value.partition("?d=")[2]
     plain = value.removeprefix("./")
     return list(dict.fromkeys((plain, unquote(plain), unquote_plus(plain)))) if re.search(r"%[0-9A-Fa-f]{2}|\+", plain) else [plain]
+
+
+def names_of(row: Row) -> tuple[str, ...]:
+    """Return the class names of a row; () for numbers and unlabelled rows."""
+    if isinstance(row.target, tuple):
+        return row.target
+    return (row.target,) if isinstance(row.target, str) else ()

@@ -56,7 +56,7 @@ def read(
         patterns.take_groups(table, columns.group)
     table.said.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
     _settle_schema(table, path, columns)
-    return classes.settle(table, path, learn=learn)
+    return classes.settle(table, path, learn=learn, merge=columns.merge_classes)
 
 
 def _read_labelled(path: Path, columns: Columns, task: str | None, modality: str | None) -> Table:

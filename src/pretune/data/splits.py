@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.data.classes import names_of
+from pretune.data.names import names_of
 from pretune.errors import DataError
 from pretune.types import Finding, Row
 

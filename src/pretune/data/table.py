@@ -25,6 +25,8 @@ class Columns:
     """Column whose equal values stay on one side of a split, or a pattern with one group over paths; none uses no group."""
     split: str | None = None
     """Column that says train, val or test; `new` ignores the parts in the data and draws fresh ones."""
+    merge_classes: bool | None = None
+    """Merge class names that differ only in letter case, spaces or signs; auto merges rare spellings (a tenth of the usual one's)."""
     missing: str | None = None
     """Labels that stand for a missing one, joined by commas: NA,nan; `blank` for empty cells only; auto decides by frequency."""
     decimal: Literal["point", "comma"] | None = None

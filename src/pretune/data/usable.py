@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pretune.data.audit import contradictions
-from pretune.data.classes import left_out, names_of
+from pretune.data.classes import left_out
 from pretune.data.duplicates import Duplicates
+from pretune.data.names import names_of
 from pretune.modalities._formats import kinds
-from pretune.types import LedgerEntry, Row
+from pretune.types import Finding, LedgerEntry, Row
 
 if TYPE_CHECKING:
     from pretune.data.ingest import Ingested
@@ -26,6 +27,8 @@ class Usable:
     """Positions in the store, rising."""
     ledger: list[LedgerEntry]
     """Everything that was dropped or repaired, in the order it was found: reading, decoding, comparing."""
+    findings: list[Finding]
+    """Warnings about classes that are not used."""
 
     @property
     def dropped(self) -> int:
@@ -37,22 +40,52 @@ class Usable:
         return [ingested.rows[position] for position in self.positions]
 
 
-def settle(table: Table, ingested: Ingested, same: Duplicates) -> Usable:
-    """Return the examples that are used: those that could be decoded, have one label, and a class that can be trained.
+def settle(table: Table, ingested: Ingested, same: Duplicates, *, least: int) -> Usable:
+    """Return the examples that are used: those that could be decoded, have one label, and a class that can be trained and scored.
 
     Args:
         table: what was read.
         ingested: what could be decoded of it.
         same: the duplicates among the decoded examples.
+        least: examples that a class needs, over all splits; of a class of one nothing can be scored.
     """
     contradictory = contradictions(table, ingested, same)
     out = {entry.item for entry in contradictory}
     untrained = _untrained([row for row in ingested.rows if row.id not in out])
     out |= {entry.item for entry in untrained}
+    rare, findings = _rare(table, [row for row in ingested.rows if row.id not in out], least)
+    out |= {entry.item for entry in rare}
     return Usable(
         positions=[position for position, row in enumerate(ingested.rows) if row.id not in out],
-        ledger=[*table.ledger, *ingested.ledger, *contradictory, *untrained],
+        ledger=[*table.ledger, *ingested.ledger, *contradictory, *untrained, *rare],
+        findings=findings,
     )
+
+
+def _rare(table: Table, rows: Sequence[Row], least: int) -> tuple[list[LedgerEntry], list[Finding]]:
+    """Return an entry for every example of a class with too few, and the warning."""
+    counts = Counter(name for row in rows for name in names_of(row))
+    rare = {name: count for name, count in counts.items() if count < least}
+    if not rare or table.task != "classification":
+        return [], []
+    entries = [
+        LedgerEntry(
+            item=row.id,
+            action="dropped",
+            reason="rare_class",
+            detail=f"is one of {rare[row.target]} of class {row.target!r}, and a class needs {least}",
+        )
+        for row in rows
+        if isinstance(row.target, str) and row.target in rare
+    ]
+    names = sorted(rare, key=lambda name: (rare[name], name))
+    shown = ", ".join(f"{name!r} ({rare[name]})" for name in names[:8]) + (" …" if len(names) > 8 else "")
+    why = "A class of one can be trained but never scored" if least == 2 else f"min_examples={least} asks for more"
+    message = (
+        f"{len(rare)} class(es) have fewer than {least} usable examples and are not used: {shown}. {why}; "
+        "add examples, give them the name of another class, or keep them with min_examples=1."
+    )
+    return entries, [Finding(kind="rare_class", severity="warning", message=message, items=tuple(names[:300]))]
 
 
 def _untrained(rows: Sequence[Row]) -> list[LedgerEntry]:

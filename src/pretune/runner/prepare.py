@@ -14,8 +14,8 @@ import torch
 from pretune import registry
 from pretune.data import audit, duplicates, splits, usable
 from pretune.data.cache import Cache
-from pretune.data.classes import names_of
 from pretune.data.ingest import Ingested, Progress, ingest
+from pretune.data.names import names_of
 from pretune.data.table import Table
 from pretune.errors import DataError, SettingError
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
@@ -122,14 +122,14 @@ def prepare(
     done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=reading(modality.unit, reporter, deadline))
     task = recipe.task or infer(table.task)
     same = duplicates.find(done)
-    used = usable.settle(table, done, same)
+    used = usable.settle(table, done, same, least=recipe.splits.min_examples)
     ledger = used.ledger
-    require_classes(used.rows(done), table, ledger, modality)
+    require_classes(used.rows(done), table, ledger, modality, used.findings)
     rows, said = _split(recipe, task, done, used, same)
     done.rows = rows
     table.said += usable.sentences(table, used.rows(done), ledger)
     found = audit.audit(table, done, modality, same, used.positions)
-    findings = [*table.findings, *said, *found, *_decoding_cost(done, modality)]
+    findings = [*table.findings, *used.findings, *said, *found, *_decoding_cost(done, modality)]
     for line in [*table.said, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
@@ -195,17 +195,20 @@ def task_name(task: Task) -> str:
     return name
 
 
-def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality) -> None:
+def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality, findings: Sequence[Finding] = ()) -> None:
     """Refuse data of which nothing usable, or only one class, is left after decoding."""
+    rare = "".join(f" {finding.message}" for finding in findings)
     if not rows:
         raise DataError(
-            f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped. "
+            f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped.{rare} "
             f"First: {ledger[0].item}: {ledger[0].detail}"
         )
     if table.task == "classification":
         left = sorted({str(row.target) for row in rows})
         if len(left) < 2:
-            raise DataError(f"only one class has usable {modality.unit}s under {table.root}: {left[0]}. At least two classes are needed.")
+            raise DataError(
+                f"only one class has usable {modality.unit}s under {table.root}: {left[0]}. At least two classes are needed.{rare}"
+            )
 
 
 def report_ledger(ledger: list[LedgerEntry], reporter: Reporter) -> None:
