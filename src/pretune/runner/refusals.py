@@ -70,6 +70,10 @@ def _of_data(recipe: Recipe, choices: Choices) -> Unread:
     table, out = choices.table, {}
     if choices.own_parts or any(row.split in ("val", "test") for row in table.rows):
         out["val"] = NotUsed("data that name their own validation or test part", "set split=new to split anew")
+    if table.task != "classification":
+        out["min_examples"] = NotUsed(f"task={table.task}: it counts examples of a class where each example has one")
+    if table.task == "regression":
+        out["merge_classes"] = NotUsed("task=regression, which has no classes")
     for key in _ROLES:
         if getattr(recipe.columns, key) is not None and key not in table.columns:
             out[key] = NotUsed(f"{recipe.data}, whose examples have no such column ({table.layout})")
