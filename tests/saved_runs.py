@@ -38,7 +38,7 @@ def photos(folder: Path, names: list[str] = NAMES, each: int = 3) -> Path:
 
 def classifier(folder: Path, names: list[str] = NAMES) -> Path:
     """Write a finished fine-tuning of a tiny network, with all files that a real one has."""
-    fake_run.classification(folder, names=names, items=24)
+    fake_run.classification(folder, names=names, items=24, skill=0.5)
     torch.manual_seed(0)
     backbone = backbones.load("scratch:cnn,width=8,depth=1,stages=1", image_size=SIZE)
     backbones.save(backbone, folder / "backbone")
@@ -92,7 +92,16 @@ def _pretrained(folder: Path, objective: Any, backbone: Any, names: tuple[str, .
     folder.mkdir(parents=True)
     save_learner(RunDir(folder), objective, learner, material)
     RunDir(folder).write_json("recipe.json", {"identity": "0", "recipe": {}, "resolved": {}, "data": "0"})
-    RunDir(folder).write_json("metrics.json", {"task": "pretraining", "primary": {"name": "loss", "value": 1.0, "split": "held"}})
+    RunDir(folder).write_json(
+        "metrics.json",
+        {
+            "task": "pretraining",
+            "objective": "autoencode",
+            "backbone": backbone.builder.id,
+            "primary": {"name": "loss", "value": 1.0, "split": "held"},
+            "timing": {"total_s": 1.0},
+        },
+    )
     return folder
 
 

@@ -7,6 +7,7 @@ missing, cut off or of another kind is one sentence that names the file.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +137,19 @@ def load_exactly(own: Mapping[str, Tensor], path: Path) -> None:
             own[name].copy_(tensor)
 
 
+def sizes_of(path: Path) -> tuple[int, int]:
+    """Return how many tensors a safetensors file holds, and how many numbers; only its header is read.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    from safetensors import safe_open
+
+    with _whole(path), safe_open(path, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a mapping
+    return len(shapes), sum(math.prod(shape) for shape in shapes)
+
+
 def refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise a WeightsError where a tensor holds NaN or infinity: every output would be one, and a class be named all the same."""
     import torch
@@ -146,15 +160,22 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    with _whole(path):
+        return load_file(path)
+
+
+@contextmanager
+def _whole(path: Path) -> Generator[None]:
+    """Within this context, what safetensors cannot read of a file is a WeightsError."""
     if not path.is_file():
         raise damaged(path, "it is not a file" if path.exists() else "the file is missing", WeightsError)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise damaged(path, f"it is not a whole safetensors file ({error})", WeightsError) from None
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a header's lies lead to
+        why = " ".join(str(error).split())[:160] or type(error).__name__
+        raise damaged(path, f"it is not a whole safetensors file ({why})", WeightsError) from None
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Where pretrained networks come from: one file per source, ids are 'source:name'."""
 
 from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, TensorStage, load_matching
+from pretune.backbones._bounded import bounded
 from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
 from pretune.backbones._load import build, default, for_modality, fresh, load
@@ -18,6 +19,7 @@ __all__ = [
     "PackageWeights",
     "Readout",
     "TensorStage",
+    "bounded",
     "build",
     "default",
     "for_modality",

@@ -8,6 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from pretune import config, registry
 from pretune.backbones._base import Backbone, Builder, Classifier, LoadReport, Readout
+from pretune.errors import SettingError
 
 if TYPE_CHECKING:
     from pretune.architectures._base import Architecture, Network
@@ -28,8 +29,13 @@ class Unfilled(TorchFunctionMode):
 
 
 def wrap(sizes: Architecture, network: Network, *, classifier: Classifier | None = None, report: LoadReport | None = None) -> Backbone:
-    """Return the network with the preprocessing its sizes ask for."""
+    """Return the network with the preprocessing its sizes ask for.
+
+    Raises:
+        SettingError: heads of attention do not divide its channels.
+    """
     name = registry.name_of(sizes)
+    _check_heads(name, sizes)
     modality: Any = config.build(registry.load("modalities", sizes.modality), _preprocessing(sizes))
     backbone = Backbone(
         stages=network.stages.items(),
@@ -43,6 +49,12 @@ def wrap(sizes: Architecture, network: Network, *, classifier: Classifier | None
     backbone.causal = _is_causal(sizes)
     backbone.report = report
     return backbone
+
+
+def _check_heads(name: str, sizes: Any) -> None:
+    for whole, part in (("width", "heads"), ("heads", "groups")):
+        if hasattr(sizes, whole) and hasattr(sizes, part) and getattr(sizes, whole) % getattr(sizes, part):
+            raise SettingError(f"scratch:{name}: {whole}={getattr(sizes, whole)} must be a multiple of {part}={getattr(sizes, part)}.")
 
 
 def _readout(sizes: Architecture) -> Readout:

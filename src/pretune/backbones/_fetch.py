@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pretune.backbones._packages import folder, sha256
 from pretune.errors import WeightsError
+from pretune.printable import printable
 
 
 def find(name: str, kept: Path | None) -> Path | None:
@@ -42,7 +43,7 @@ def fetch(id: str, address: str, size: str, licence: str, download: Callable[[],
     Raises:
         WeightsError: the network or the server refused.
     """
-    sys.stderr.write(f"downloading {id}: {address} ({size}; licence: {licence})\n")
+    sys.stderr.write(printable(f"downloading {id}: {address} ({size}; licence: {licence})") + "\n")
     try:
         return download()
     except (OSError, RuntimeError, ValueError, *network_errors()) as error:

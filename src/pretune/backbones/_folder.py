@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pretune import config, registry, saved
 from pretune.backbones._base import Backbone, Builder, LoadReport, load_matching
+from pretune.backbones._bounded import bounded
 from pretune.backbones._load import build
 from pretune.backbones._trust import require_trust
 from pretune.errors import SettingError, WeightsError
@@ -61,7 +62,7 @@ def read(folder: Path) -> Backbone:
         raise WeightsError(f"{path} names another run ({builder.id}). A run folder refers to its own files only.")
     with saved.reading(path, SettingError):
         require_trust(builder.id, path)
-    with saved.reading(path, WeightsError):
+    with saved.reading(path, WeightsError), bounded(folder / WEIGHTS):
         backbone = build(builder)
         backbone.modality = _read_modality(folder, told)
         backbone.pooling = _entry(told, "pooling", str, path)
@@ -93,15 +94,14 @@ def _read_modality(folder: Path, told: dict[str, Any]) -> Any:
     if not names:
         return modality
     files = {name: saved.text_of(saved.inside(folder, str(name), path), WeightsError) for name in names}
-    return modality.with_files(files)
+    with saved.reading(folder / str(names[0]), WeightsError):
+        return modality.with_files(files)
 
 
 def _fill(backbone: Backbone, path: Path) -> LoadReport:
     """Load the weights, every tensor of which must be there and be finite."""
     from pretune.backbones._states import read_state
 
-    if not path.is_file():
-        raise saved.damaged(path, "it is not a file" if path.exists() else "the file is missing", WeightsError)
     state = read_state(path)
     return load_matching(backbone.stages, state.tensors, source=state.source)
 

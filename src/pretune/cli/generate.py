@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from pretune import config
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
 from pretune.errors import SettingError, did_you_mean
+from pretune.printable import file_name, path_word, printable, shell_word
 
 if TYPE_CHECKING:
     from pretune.objectives._sampling import Sample
@@ -30,22 +31,44 @@ def main(arguments: Arguments) -> dict[str, Any]:
     out, keeps = Path(settings.get("out", "generated")), settings.pop("out", None) is not None
     trust = settings.pop("trust", ())
     run, prompt = arguments.words[0], (arguments.words[1:] or [settings.pop("prompt", "")])[0]
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"out={out} is a file; name a folder.")
     from pretune import api
 
-    made = []
-    for number, sample in enumerate(api.generate(run, prompt, trust=trust, **settings)):
-        if sample.note and not number:
-            print(f"! {sample.note}", file=sys.stderr)
+    made, number = [], _first_number(out)
+    for sample in api.generate(run, prompt, trust=trust, **settings):
+        if sample.note and not made:
+            print(f"! {printable(sample.note)}", file=sys.stderr)
         told: dict[str, Any] = {} if sample.text is None else {"text": sample.text}
         if sample.text is not None and not arguments.json:
-            sys.stdout.write(sample.text + "\n")
+            sys.stdout.write(printable(sample.text, keep="\n\t") + "\n")
         if sample.text is None or keeps:
-            path = out / f"{sample.label or 'sample'}-{number:03d}{_ending(sample)}"
+            path, number = _new_file(out, sample, number)
             api.save_sample(sample, path)
             told |= {"file": str(path), "label": sample.label}
-            print(path, file=sys.stderr)
+            print(printable(str(path)), file=sys.stderr)
         made.append(told | ({"note": sample.note} if sample.note else {}))
     return {"run": run, "samples": made}
+
+
+def _first_number(folder: Path) -> int:
+    """Return the number after those of the files that are there: earlier ones are kept."""
+    found = [re.search(r"-(\d{3,9})\.\w+$", path.name) for path in (folder.iterdir() if folder.is_dir() else ())]
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
+
+
+def _new_file(folder: Path, sample: Sample, number: int) -> tuple[Path, int]:
+    """Make an empty file for a sample, inside the folder whatever its class is called; return its path and the next number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = file_name(sample.label or "") or "sample"
+    while True:
+        path = folder / f"{name}-{number:03d}{_ending(sample)}"
+        number += 1
+        try:
+            path.open("xb").close()
+        except FileExistsError:  # another process writes here too
+            continue
+        return path, number
 
 
 def _ending(sample: Sample) -> str:
@@ -65,4 +88,4 @@ def _refuse_unknown(arguments: Arguments) -> None:
 
 
 def _after_dashes(run: str, prompt: str) -> str:
-    return f"If it is the prompt, put it behind two dashes: pretune generate {shlex.quote(run)} -- {shlex.quote(prompt)}"
+    return f"If it is the prompt, put it behind two dashes: pretune generate {path_word(run)} -- {shell_word(prompt)}"

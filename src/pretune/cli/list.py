@@ -7,6 +7,7 @@ from typing import Any
 from pretune import registry
 from pretune.cli.main import Arguments
 from pretune.errors import SettingError, did_you_mean
+from pretune.printable import printable
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         pattern = arguments.words[1] if len(arguments.words) > 1 else ""
         found = registry.load("backbones", name)().names(pattern)
         if not arguments.json:
-            print("\n".join(f"{name}:{one}" for one in found))
+            print("\n".join(printable(f"{name}:{one}") for one in found))
         return {name: found}
     raise SettingError(f"nothing to list is called {name!r}. {did_you_mean(name, [*registry.FAMILIES, *registry.names('backbones')])}")
 

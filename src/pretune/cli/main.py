@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 import traceback
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pretune.errors import REFUSALS, PretuneError, SettingError, did_you_mean
+from pretune.printable import json_text, printable
 
 VERBS: dict[str, tuple[str, str]] = {
     "audit": ("DATA", "what is wrong with this data, before any training"),
@@ -126,9 +126,9 @@ def _give_up_stdout() -> None:
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
-    print(f"pretune: {message}", file=sys.stderr)
+    print(f"pretune: {printable(message)}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": message, "exit_code": code}, ensure_ascii=False))
+        print(json_text({"error": message, "exit_code": code}))
     return code
 
 
@@ -148,7 +148,7 @@ def _dispatch(words: list[str]) -> int:
     verb: Callable[[Arguments], dict[str, Any] | None] = importlib.import_module(f"pretune.cli.{arguments.verb}").main
     result = verb(arguments)
     if arguments.json and result is not None:
-        print(json.dumps(result, ensure_ascii=False, default=str))
+        print(json_text(result))
     return 0
 
 

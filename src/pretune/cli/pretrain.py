@@ -9,6 +9,7 @@ from pretune.cli._training import carried_out
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
 from pretune.errors import SettingError
+from pretune.printable import shell_word
 
 if TYPE_CHECKING:
     from pretune.api import Run
@@ -30,4 +31,4 @@ def _told(done: Run) -> list[str]:
     """Return the held-out figures, the floors, and how the result is used, a line each."""
     held = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics["held"].items())
     floors = [f"  floor, {name}: {floor:.4g}" for name, floor in done.metrics["floors"].items()]
-    return [f"held out: {held}", *floors, f"use it: pretune finetune DATA backbone=run:{done.path}"]
+    return [f"held out: {held}", *floors, f"use it: pretune finetune DATA {shell_word(f'backbone=run:{done.path}')}"]

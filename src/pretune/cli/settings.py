@@ -23,7 +23,7 @@ def pretraining_page() -> str:
 
 _BESIDE = f"""
   {"out=generated":<32} path
-      Folder of the sounds or pictures; where it is named, of texts too.
+      Folder of the audio files or images; where it is named, of texts too. Numbering goes on after the files that are there.
   {"trust=":<32} module
       Modules of your own that the run's network may be built by."""
 

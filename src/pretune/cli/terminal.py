@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from pretune.printable import printable
 from pretune.training.events import Evaluated, Event, Finished, Started, Stepped
 
 
@@ -27,11 +28,11 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """Print a sentence."""
-        self.console.print(_readable(message))
+        self.console.print(printable(message))
 
     def warn(self, message: str) -> None:
         """Print a sentence that stands out."""
-        self.console.print(f"! {_readable(message)}", style="yellow")
+        self.console.print(f"! {printable(message)}", style="yellow")
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Redraw the line of a pass over the data."""
@@ -85,8 +86,3 @@ class Terminal:
     def close(self) -> None:
         """Clear the progress line."""
         self._end()
-
-
-def _readable(message: str) -> str:
-    """Return the message with control characters of hostile file names made visible."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message.replace("\r", "\\r"))

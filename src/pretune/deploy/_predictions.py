@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pretune.data.quoting import unlimited_fields
 
+_NEEDED = ("id", "split", "target", "prediction")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -28,13 +30,19 @@ class Prediction:
 
 
 def read(path: Path, task: str, split: str) -> list[Prediction]:
-    """Return the predictions of one part in file order; empty where the run wrote none."""
+    """Return the predictions of one part in file order; empty where the run wrote none.
+
+    Raises:
+        ValueError: the file is no such table.
+    """
     if not path.exists():
         return []
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream, unlimited_fields():
         rows = csv.reader(stream)
         columns = next(rows, [])
-        place = {name: columns.index(name) for name in ("id", "split", "target", "prediction", "confidence") if name in columns}
+        if not set(_NEEDED) <= set(columns):
+            raise ValueError(f"it has no columns {', '.join(_NEEDED)}")
+        place = {name: columns.index(name) for name in (*_NEEDED, "confidence") if name in columns}
         names = {name.removeprefix("p_"): k for k, name in enumerate(columns) if name.startswith("p_")}
         return [_prediction(row, place, names, task) for row in rows if len(row) == len(columns) and row[place["split"]] == split]
 

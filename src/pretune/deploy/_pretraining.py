@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from pretune.deploy import _curves, _sections
+from pretune.printable import path_word, shell_word
 
 if TYPE_CHECKING:
     from pretune.deploy.report import Files
@@ -26,7 +25,7 @@ def build(files: Files) -> dict[str, Any]:
     """Return all sections by name."""
     metrics = files.metrics
     leading = next((name for name in _UNITS if name in metrics["held"]), "loss")
-    run = shlex.quote(str(files.run))
+    run, backbone = path_word(str(files.run)), shell_word(f"backbone=run:{files.run}")
     return {
         "name": files.run.resolve().name,
         "objective": metrics["objective"],
@@ -48,7 +47,7 @@ def build(files: Files) -> dict[str, Any]:
         "texts": _texts(files),
         "filled": _filled(files),
         "timing": _sections.timing(metrics, files.events),
-        "use": {"finetune": f"pretune finetune DATA backbone=run:{run}", "generate": f"pretune generate {run}{_prompt(files)}"},
+        "use": {"finetune": f"pretune finetune DATA {backbone}", "generate": f"pretune generate {run}{_prompt(files)}"},
         "environment": _sections.environment(files.environment),
     }
 
@@ -89,14 +88,12 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _texts(files: Files) -> list[str]:
-    path = files.run / "samples.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return _sections.listed(files.run / "samples.json")
 
 
 def _filled(files: Files) -> list[dict[str, str]]:
     """Return held-out texts with gaps, filled, and as they are."""
-    path = files.run / "filled.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return _sections.listed(files.run / "filled.json")
 
 
 def _prompt(files: Files) -> str:

@@ -54,7 +54,7 @@ def read(run: Path) -> SavedModel:
     targets, weights = _entry(told, "targets", dict, path), _entry(told, "weights", str, path)
     with saved.reading(path):
         space = Targets.from_json(targets)
-        return SavedModel(
+        model = SavedModel(
             task=config.component("tasks", _entry(told, "task", dict, path), "task"),
             targets=space,
             schema=_schema(run, told, space),
@@ -65,6 +65,9 @@ def read(run: Path) -> SavedModel:
             forward=_precision(told, "forward", path),
             frozen=_entry(told, "frozen", int, path),
         )
+        if model.task.outputs(model.targets) < 1:
+            raise ValueError("it names no classes")
+    return model
 
 
 def _schema(run: Path, told: dict[str, Any], targets: Targets) -> Schema:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pretune import saved
 from pretune.deploy import _charts, _curves, _predictions
 from pretune.evaluation import calibration
 from pretune.evaluation.diagnosis import show, span, verdict, words
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.printable import path_word, printable
 
 if TYPE_CHECKING:
     from pretune.deploy.report import Files
@@ -287,7 +288,7 @@ def mistakes(files: Files) -> Section:
     wrong = sum(not p.right for p in files.predictions)
     if not wrong:
         return None
-    shown = {entry["id"]: entry for entry in _listed(files.run / "pictures" / "mistakes.json")}
+    shown = {printable(entry["id"]): entry for entry in listed(files.run / "pictures" / "mistakes.json")}
     is_number = files.metrics["task"] == "regression"
     cards = []
     for p in _predictions.worst(files.predictions, MISTAKES):
@@ -317,19 +318,20 @@ def mistakes(files: Files) -> Section:
 
 def pictures(folder: Path) -> Section:
     """Return the sheets of pictures the run made: batch.json, augmentations.json and samples.json name file and captions."""
-    sheets = {name: _listed(folder / f"{name}.json") for name in ("batch", "augmentations", "samples")}
+    sheets = {name: listed(folder / f"{name}.json") for name in ("batch", "augmentations", "samples")}
     out = {name: {**sheet[0], "src": embed(folder, sheet[0]["picture"])} for name, sheet in sheets.items() if sheet}
     return out or None
 
 
-def _listed(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+def listed(path: Path) -> list[Any]:
+    """Return what a JSON file lists; nothing where there is no such file."""
+    return saved.json_of(path, list) if path.exists() else []
 
 
 def embed(folder: Path, name: str | None) -> str:
     """Return a file of the run folder as a data address; empty where there is none."""
-    path = folder / name if name else None
-    if path is None or not path.exists():
+    path = saved.inside(folder, name, folder) if name else None
+    if path is None or not path.is_file():
         return ""
     return f"data:{_MIME[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
@@ -365,7 +367,7 @@ def _waited(events: Sequence[Mapping[str, Any]]) -> float | None:
 
 def use(run: Path) -> dict[str, str]:
     """Return the lines that use this run."""
-    name = shlex.quote(str(run))
+    name = path_word(str(run))
     return {"predict": f"pretune predict {name} new_data/", "evaluate": f"pretune evaluate {name} labelled_data/", "python": repr(str(run))}
 
 

@@ -62,9 +62,10 @@ def read_learner(run: Path, objective: Objective | None = None) -> PretextLearne
     if not all(isinstance(name, str) for name in classes):
         raise saved.damaged(path, "its classes are not names")
     backbone = backbones.load(f"run:{run}")
-    with saved.reading(path):
+    inside = saved.inside(run, weights, path)
+    with saved.reading(path), backbones.bounded(inside):
         learner: PretextLearner = objective.learner(backbone)
         tell_classes(learner, tuple(classes))
     beside = {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith("backbone.")}
-    saved.load_exactly(beside, saved.inside(run, weights, path))
+    saved.load_exactly(beside, inside)
     return learner.eval()

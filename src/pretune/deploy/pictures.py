@@ -23,6 +23,7 @@ from pretune.deploy._sheets import Pixels, sheet, thumbnail
 from pretune.modalities import Modality
 from pretune.modalities._audio_picture import spectrogram
 from pretune.modalities.audio import Audio
+from pretune.printable import printable
 from pretune.runner.phases import Work, view_of
 from pretune.runner.prepare import Prepared, task_name
 from pretune.types import Batch, Row
@@ -91,7 +92,7 @@ def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixe
 
 
 def _write_mistakes(folder: Path, predictions: list[_predictions.Prediction], data: Prepared) -> None:
-    place = {data.rows[i].id: int(i) for i in data.parts[data.score]}
+    place = {printable(data.rows[i].id): int(i) for i in data.parts[data.score]}
     listed = []
     for k, prediction in enumerate(_predictions.worst(predictions, MISTAKES)):
         position = place[prediction.id]

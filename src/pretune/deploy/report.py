@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import csv
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from pretune import saved
 from pretune.deploy import _predictions, _pretraining, _sections
 from pretune.deploy._predictions import Prediction
-from pretune.training.run_dir import RunDir, write_atomic
+from pretune.printable import printable
+from pretune.training.run_dir import LEDGER, RunDir, write_atomic
 
 if TYPE_CHECKING:
     import jinja2
 
 _TEMPLATES = Path(__file__).parent / "_report"
-_JOINERS = "\u200c\u200d"
-"""Invisible, but parts of words and of emoji."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +48,25 @@ def write(run: Path) -> Path:
         run: the folder; metrics.json must be there, everything else is shown where it exists.
 
     Raises:
-        DataError: the folder has no metrics.json: this run is not finished.
+        DataError: the folder has no metrics.json: this run is not finished; or a file of it is damaged.
     """
     path = run / "report.html"
-    write_atomic(path, render(read(run)).encode("utf-8", errors="backslashreplace"))
+    files = read(run)
+    with saved.reading(run / "metrics.json"):
+        page = render(files)
+    write_atomic(path, page.encode("utf-8", errors="backslashreplace"))
     return path
 
 
 def read(run: Path) -> Files:
     """Return the files of a run; what is missing is empty."""
-    metrics = RunDir(run).read_json("metrics.json")
+    path = run / "metrics.json"
+    metrics = RunDir(run).read_json(path.name)
+    task, primary = saved.field(metrics, "task", str, path), saved.field(metrics, "primary", dict, path)
+    split = saved.field(primary, "split", str, path)
+    predictions = run / "predictions.csv"
+    with saved.reading(predictions):
+        scored = _predictions.read(predictions, task, split)
     return Files(
         run=run,
         metrics=metrics,
@@ -67,7 +75,7 @@ def read(run: Path) -> Files:
         environment=_json(run / "environment.json"),
         ledger=_ledger(run / "ledger.csv"),
         events=RunDir(run).events(),
-        predictions=_predictions.read(run / "predictions.csv", metrics["task"], metrics["primary"]["split"]),
+        predictions=scored,
     )
 
 
@@ -95,17 +103,19 @@ def _template(name: str) -> jinja2.Template:
 
 def visible(value: Any) -> Any:
     """Return text with control characters, direction marks and undecodable bytes written out, so that no name can hide or disturb."""
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode("ascii") for c in value)
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return saved.json_of(path) if path.exists() else {}
 
 
 def _ledger(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        return list(csv.DictReader(stream))
+    with saved.reading(path), path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        table = csv.DictReader(stream)
+        rows = list(table)
+        if not set(LEDGER) <= set(table.fieldnames or ()) or any(row[key] is None for row in rows for key in LEDGER):
+            raise ValueError(f"it has no columns {', '.join(LEDGER)}, or rows with fewer")
+        return rows

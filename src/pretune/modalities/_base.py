@@ -82,7 +82,11 @@ class CarriesFiles(Protocol):
         ...
 
     def with_files(self, files: dict[str, str]) -> Modality:
-        """Return the same preprocessing with the content of its files."""
+        """Return the same preprocessing with the content of its files.
+
+        Raises:
+            WeightsError: a file is not what it should be.
+        """
         ...
 
 

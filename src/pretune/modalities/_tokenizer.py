@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.errors import WeightsError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Ids = NDArray[np.int32]
+FILE = "tokenizer.json"
 ENDS = ("<|endoftext|>", "</s>", "[SEP]", "<|im_end|>")
 """Tokens that end a document, the first that a vocabulary has."""
 MASKS = ("[MASK]", "<mask>")
@@ -50,10 +53,16 @@ def load(content: str) -> Tokenizer:
     """Return the tokenizer of a JSON text, without truncation or padding of its own.
 
     Text that looks like a special token ("[SEP]" in a review) is read as the text it is.
+
+    Raises:
+        WeightsError: it is no tokenizer.
     """
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(content)
+    try:
+        tokenizer = Tokenizer.from_str(content)
+    except Exception as error:  # noqa: BLE001 - that is all the library raises
+        raise WeightsError(f"the weights' {FILE} is no tokenizer: {' '.join(str(error).split())[:160]}. Take another copy of it.") from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True

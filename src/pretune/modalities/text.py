@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 """Version of what `decode` returns; raised whenever stored ids would come out differently."""
-TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILE = _tokenizer.FILE
 _UNKNOWN_SHARE = 0.1
 """Share of unknown tokens from which the tokenizer is said not to fit."""
 
@@ -77,7 +77,12 @@ class Text:
         return {TOKENIZER_FILE: self.tokenizer} if self.tokenizer else {}
 
     def with_files(self, files: dict[str, str]) -> Text:
-        """Return the same preprocessing with the content of its files."""
+        """Return the same preprocessing with the content of its files.
+
+        Raises:
+            WeightsError: it is no tokenizer.
+        """
+        _tokenizer.load(files[TOKENIZER_FILE])
         return replace(self, tokenizer=files[TOKENIZER_FILE])
 
     def fitted_to(self, rows: Sequence[Row]) -> tuple[Text, str]:

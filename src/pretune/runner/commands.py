@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from pretune import config, registry
 from pretune.pretraining import Pretraining
+from pretune.printable import path_word, shell_word
 from pretune.recipe import Recipe
 
 _SECTIONS = ("inputs", "columns", "splits", "training", "place", "corpus", "gain")
@@ -42,7 +42,7 @@ def _settings(key: str, component: Any) -> list[str]:
 
 
 def _word(key: str, value: Any) -> str:
-    return shlex.quote(f"{key}={_text(value)}")
+    return shell_word(f"{key}={_text(value)}")
 
 
 def _text(value: Any) -> str:
@@ -70,7 +70,7 @@ def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
     return " ".join(
         [
             f"pretune {recipe.verb}",
-            shlex.quote(recipe.data),
+            path_word(recipe.data),
             *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
         ]
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import itertools
-import json
 import os
-import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
@@ -16,7 +14,9 @@ from typing import Any, Protocol
 
 import torch
 
+from pretune import saved
 from pretune.errors import DataError, Interrupted, RequestError
+from pretune.printable import file_name
 from pretune.runner.interrupt import Interruption
 from pretune.runner.prepare import Placed
 from pretune.runner.reporter import Reporter
@@ -25,6 +25,7 @@ from pretune.training.device import Device
 from pretune.training.events import Event, Saving, Started, Warned
 from pretune.training.run_dir import Position, RunDir, remove_temporary
 
+_RECIPE = "recipe.json"
 _claims: list[int] = []
 """Open folders of this process's runs, locked (flock, POSIX only)."""
 
@@ -89,22 +90,24 @@ def name_of(data: str) -> str:
 
 def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bool]:
     place = recipe.place
+    if place.out is not None and place.out.exists() and not place.out.is_dir():
+        raise RequestError(f"out={place.out} is a file; name a folder.")
     if place.resume:
-        found = _named(recipe, place.out) if place.out is not None else _unfinished(recipe)
+        found = _named(recipe, place.out) if place.out is not None else _unfinished(recipe, reporter)
         if found is not None:
             reporter.say(f"resuming {found}")
             return found, True
         reporter.say("nothing to resume: no unfinished run of this recipe; starting it")
     if place.out is not None:
-        if (place.out / "recipe.json").exists():
+        if (place.out / _RECIPE).exists():
             raise RequestError(f"{place.out} already holds a run. Choose another out=…, or resume=true to go on with it.")
         return place.out, False
-    return _numbered(Path("runs"), re.sub(r"[^\w.-]+", "_", name).strip("_-") or "data"), False
+    return _numbered(Path("runs"), file_name(name) or "data"), False
 
 
 def _named(recipe: Repeatable, path: Path) -> Path | None:
     """Return the folder that the person named, where a run of this recipe was started in it and is not finished."""
-    if not (path / "recipe.json").exists():
+    if not (path / _RECIPE).exists():
         return None
     identity = _identity(path)
     if identity is None:
@@ -120,20 +123,25 @@ def _named(recipe: Repeatable, path: Path) -> Path | None:
     return path
 
 
-def _unfinished(recipe: Repeatable) -> Path | None:
-    """Return the newest unfinished run of this recipe under runs/; folders that cannot be read are passed over."""
-    candidates = sorted(Path("runs").glob("*/recipe.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+def _unfinished(recipe: Repeatable, reporter: Reporter) -> Path | None:
+    """Return the newest unfinished run of this recipe under runs/; one whose recipe.json is damaged is named and passed over."""
     mine = recipe.identity()
-    return next((path.parent for path in candidates if not is_finished(path.parent) and _identity(path.parent) == mine), None)
+    folders = [path.parent for path in Path("runs").glob(f"*/{_RECIPE}") if not is_finished(path.parent)]
+    for folder in sorted(folders, key=lambda folder: os.lstat(folder / _RECIPE).st_mtime, reverse=True):
+        identity = _identity(folder)
+        if identity is None:
+            reporter.warn(f"{folder / _RECIPE} is empty or damaged: nobody can tell which run it is, and it was passed over.")
+        if identity == mine:
+            return folder
+    return None
 
 
 def _identity(path: Path) -> str | None:
     """Return what a run's recipe.json says of the settings it was started with; None where it cannot be read."""
     try:
-        value = json.loads((path / "recipe.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return saved.field(saved.json_of(path / _RECIPE), "identity", str, path / _RECIPE)
+    except DataError:
         return None
-    return value.get("identity") if isinstance(value, dict) else None
 
 
 def is_finished(path: Path) -> bool:

@@ -15,7 +15,11 @@ from safetensors import SafetensorError
 
 from pretune import saved
 from pretune.errors import DataError
+from pretune.printable import json_text, printable
 from pretune.types import LedgerEntry
+
+LEDGER = ("item", "action", "reason", "detail")
+"""Columns of ledger.csv."""
 
 
 def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -56,12 +60,12 @@ def append_lines(path: Path, entries: Iterable[Mapping[str, Any]], *, sync: bool
         entries: one a line.
         sync: whether they must be on the disk before this returns.
     """
-    text = "".join(json.dumps(_finite(entry), ensure_ascii=False) + "\n" for entry in entries)
+    text = "".join(json_text(_finite(entry)) + "\n" for entry in entries)
     with path.open("ab+") as stream:
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
             text = text if stream.read(1) == b"\n" else f"\n{text}"
-        stream.write(text.encode("utf-8", errors="backslashreplace"))
+        stream.write(text.encode())
         if sync:
             stream.flush()
             os.fsync(stream.fileno())
@@ -92,7 +96,7 @@ class RunDir:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write an indented JSON file; NaN is written as null."""
-        text = json.dumps(_finite(value), indent=1, ensure_ascii=False, default=str)
+        text = json_text(_finite(value), indent=1)
         write_atomic(self.path / name, text.encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -106,12 +110,12 @@ class RunDir:
         return saved.json_of(self.path / name)
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a CSV with a header; names with commas, quotes and newlines come back as they were."""
+        """Write a CSV with a header; see `to_csv`."""
         write_atomic(self.path / name, to_csv(columns, rows).encode())
 
     def write_ledger(self, ledger: Iterable[LedgerEntry]) -> None:
         """Write every dropped or repaired item, and why."""
-        self.write_csv("ledger.csv", ["item", "action", "reason", "detail"], [_entry(e) for e in ledger])
+        self.write_csv("ledger.csv", LEDGER, [_entry(e) for e in ledger])
 
     def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to events.jsonl."""
@@ -124,7 +128,7 @@ class RunDir:
     def rewind_events(self, position: Position, said: Callable[[str], None] | None = None) -> None:
         """Drop the events that a resumed run will repeat: those after its position; `said` is told of damaged lines."""
         kept = [event for event in self.events(said) if position.is_behind(event)]
-        write_atomic(self.path / "events.jsonl", "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in kept).encode())
+        write_atomic(self.path / "events.jsonl", "".join(json_text(e) + "\n" for e in kept).encode())
 
 
 @dataclass(kw_only=True)
@@ -152,11 +156,15 @@ class Position:
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as CSV text; missing cells are empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(columns), restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    r"""Return rows as CSV text; missing cells are empty.
+
+    Names with commas and quotes come back as they were. What cannot be seen in them (control characters, direction marks) is
+    written out, as `\x1b`: a person reads these tables, often in a terminal.
+    """
+    out, keys = io.StringIO(), list(columns)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([printable(key) for key in keys])
+    writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in (row.get(key, "") for key in keys)] for row in rows)
     return out.getvalue()
 
 
