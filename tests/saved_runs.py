@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pretune import backbones, config
+from pretune.data.schema import Schema
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
 from pretune.objectives.autoencode import Autoencode
@@ -48,6 +49,7 @@ def classifier(folder: Path, names: list[str] = NAMES) -> Path:
         "model.json",
         {
             "task": {"name": "classification"},
+            "schema": Schema(path="file", label=("label",), texts=None).to_json(),
             "targets": {"classes": names, "mean": 0.0, "deviation": 1.0, "thresholds": []},
             "head": config.to_tree(Linear()),
             "pooling": "mean",

@@ -55,6 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved_runs.writer(root / "writer")
     saved_runs.painter(root / "painter")
     saved_runs.photos(root / "photos", each=1)
+    (root / "table.csv").write_text("file,label\nphotos/ant/0.png,ant\nphotos/bee/0.png,bee\n")
     return root
 
 
@@ -182,6 +183,7 @@ def _variants(tree: Any) -> Iterator[tuple[str, Any]]:
     ("kind", "file", "use"),
     [
         ("classifier", "model.json", lambda run: list(pt.predict(run, run.parent / "photos"))),
+        ("classifier", "model.json", lambda run: pt.evaluate(run, run.parent / "table.csv")),
         ("classifier", "backbone/builder.json", lambda run: list(pt.predict(run, run.parent / "photos"))),
         ("writer", "model.json", lambda run: pt.generate(run, "a", length=2)),
         ("writer", "backbone/builder.json", lambda run: pt.generate(run, "a", length=2)),
@@ -253,3 +255,21 @@ def test_a_pretraining_run_has_nothing_to_predict(runs: Path) -> None:
             use(runs / "painter")
     with pytest.raises(RequestError, match="not a finished pretraining run"):
         pt.generate(runs / "classifier")
+
+
+SIZES: dict[str, tuple[str, str, Callable[[Any], None]]] = {
+    "layers without end": ("writer", "backbone/builder.json", lambda told: told["settings"].update(layers=10**30)),
+    "wide layers": ("writer", "backbone/builder.json", lambda told: told["settings"].update(width=20_000)),
+    "a large head": ("classifier", "model.json", lambda told: told.update(head={"name": "mlp", "hidden": 20_000, "layers": 8})),
+}
+
+
+@pytest.mark.parametrize("what", SIZES)
+def test_sizes_that_lie_take_no_memory(runs: Path, tmp_path: Path, what: str) -> None:
+    kind, file, lie = SIZES[what]
+    run = tmp_path / "run"
+    shutil.copytree(runs / kind, run)
+    saved_runs.edit(run / file, lie)
+    use = {"writer": lambda: pt.generate(run), "classifier": lambda: list(pt.predict(run, runs / "photos"))}[kind]
+    with pytest.raises(RequestError, match="far fewer than the network that is built for them"):
+        use()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import nn
 import pretune as pt
 from pretune import backbones
 from pretune.cli import main
+from pretune.deploy import report
 from pretune.errors import RequestError, SettingError, WeightsError
 from pretune.recipe import read as read_recipe
-from tests import saved_runs
+from tests import fake_run, saved_runs
 
 MODULE = """
 from pathlib import Path
@@ -198,3 +200,55 @@ def test_a_run_folder_has_its_files_inside(here: Path, name: str) -> None:
 
 def _network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU())
+
+
+# --- what a report shows --------------------------------------------------------------------------------
+
+PAYLOAD = '</script></style></title><img src=x onerror="ran()">\'"><script>ran()</script>{{ 7 * 7 }}'
+
+
+def _spoiled(value: Any, kept: tuple[str, ...] = ()) -> Any:
+    """Return a JSON value with markup in place of every text, but for the entries that say what the others are."""
+    if isinstance(value, dict):
+        return {key: inside if key in kept else _spoiled(inside, kept) for key, inside in value.items()}
+    if isinstance(value, list):
+        return [_spoiled(inside, kept) for inside in value]
+    return PAYLOAD if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("make", [fake_run.multilabel, saved_runs.classifier])
+def test_whatever_a_run_folder_says_the_report_holds_no_markup_of_it(tmp_path: Path, make: Callable[..., Path]) -> None:
+    run = make(tmp_path / "run")
+    for name in ("metrics.json", "audit.json", "recipe.json", "environment.json"):
+        told = _spoiled(json.loads((run / name).read_text()), ("name", "split", "task"))
+        (run / name).write_text(json.dumps(told))
+    events = [_spoiled(json.loads(line), ("event", "phase", "part")) for line in (run / "events.jsonl").read_text().splitlines()]
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    for path in (run / "pictures").glob("*.json"):
+        path.write_text(json.dumps(_spoiled(json.loads(path.read_text()), ("id", "picture"))))
+    saved_runs.edit(run / "metrics.json", lambda told: told.update(backbone=PAYLOAD, strategy=PAYLOAD, diagnosis=[PAYLOAD]))
+    page = report.write(run).read_text()
+    assert "ran()" in page
+    assert "<img src=x" not in page
+    assert "<script" not in page
+    assert "49" not in page.partition("ran()")[2][:40]
+
+
+def test_a_report_embeds_files_of_its_run_only(tmp_path: Path) -> None:
+    run = saved_runs.classifier(tmp_path / "run")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    for name in ("../../secret.png", str(tmp_path / "secret.png")):
+        (run / "pictures" / "batch.json").write_text(json.dumps([{"picture": name, "note": "", "captions": []}]))
+        with pytest.raises(RequestError, match="refers to its own files only"):
+            report.write(run)
+
+
+# --- the page itself --------------------------------------------------------------------------------------
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
+    named = re.findall(r"`(test_\w+)\.py::(test_\w+)`", page)
+    assert len(named) > 15
+    for file, test in named:
+        assert f"def {test}(" in (Path(__file__).parent / f"{file}.py").read_text(), f"{file}::{test}"

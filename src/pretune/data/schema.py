@@ -38,7 +38,20 @@ class Schema:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any], classes: tuple[str, ...] = ()) -> Schema:
-        """Return the schema that a run saved."""
+        """Return the schema that a run saved.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        for key in ("text", "label"):
+            if not isinstance(saved[key], list) or not all(isinstance(name, str) for name in saved[key]):
+                raise ValueError(f"schema.{key} must be a list of names")
+        for key in ("path", "split", "missing", "decimal", "unit"):
+            if not isinstance(saved.get(key), str | None):
+                raise ValueError(f"schema.{key} must be a name or null")
+        for key in ("texts", "width"):
+            if isinstance(saved[key], bool) or not isinstance(saved[key], int | None):
+                raise ValueError(f"schema.{key} must be a whole number or null")
         return cls(
             text=tuple(saved["text"]),
             path=saved["path"],

@@ -75,10 +75,10 @@ def _schema(run: Path, told: dict[str, Any], targets: Targets) -> Schema:
     if "schema" in told:
         return Schema.from_json(told["schema"], targets.classes)
     try:
-        columns = saved.json_of(run / "audit.json").get("columns", {})
+        columns = saved.field(saved.json_of(run / "audit.json"), "columns", dict, run / "audit.json")
     except DataError:
         columns = {}
-    return Schema.from_columns(columns, targets.classes)
+    return Schema.from_columns({role: str(names) for role, names in columns.items() if names}, targets.classes)
 
 
 def _precision(told: dict[str, Any], key: str, path: Path) -> Precision:

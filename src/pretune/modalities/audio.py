@@ -52,22 +52,22 @@ class Audio:
     """Samples a second."""
     seconds: Annotated[float | None, Within(0.02, 3600)] = None
     """Length of the window; auto holds 95 of 100 training clips whole."""
-    shortest: Annotated[float, Within(0)] = 0.5
+    shortest: Annotated[float, Within(0, 3600)] = 0.5
     """Seconds that an automatic window lasts at least."""
-    longest: Annotated[float | None, Within(0, above=True)] = None
+    longest: Annotated[float | None, Within(0, 3600, above=True)] = None
     """Seconds that the network can take; auto where it has no limit."""
     features: Kind = "log_mel"
     """waveform; standardised (each clip to mean 0 and deviation 1); speaker (Resemblyzer's mel power); log_mel (Whisper's); mfcc;
     kaldi (AST's filter banks); picture (for an image network)."""
-    fft: Annotated[int, Within(16)] = 400
+    fft: Annotated[int, Within(16, 65_536)] = 400
     """Samples of a transform."""
-    hop: Annotated[int, Within(1)] = 160
+    hop: Annotated[int, Within(1, 65_536)] = 160
     """Samples between frames."""
-    mels: Annotated[int, Within(1)] = 80
+    mels: Annotated[int, Within(1, 4096)] = 80
     """Mel bands."""
     relative: bool = False
     """log_mel: each clip's mean is subtracted, so that a quiet recording looks like a loud one."""
-    coefficients: Annotated[int, Within(1)] = 40
+    coefficients: Annotated[int, Within(1, 4096)] = 40
     """Cepstral coefficients kept of mfcc."""
     mean: float = 0.0
     """Subtracted from kaldi."""

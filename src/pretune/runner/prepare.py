@@ -72,10 +72,16 @@ class Placed(Protocol):
 
 
 def threads(recipe: Placed) -> int:
-    """Return the CPU threads this process may use, as the recipe or the scheduler says."""
+    """Return the CPU threads this process may use, as the recipe, else the environment, else the scheduler says."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return recipe.place.threads or max(1, allowed // ranks)
+    return recipe.place.threads or _openmp_threads() or max(1, allowed // ranks)
+
+
+def _openmp_threads() -> int | None:
+    """Return what OMP_NUM_THREADS asks for, None where it asks for nothing; of a list, '4,2', the outermost level counts."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isascii() and asked.isdigit() and int(asked) > 0 else None
 
 
 def open_cache(recipe: Placed, reporter: Reporter | None = None) -> Cache:
