@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from pretune import api
 from pretune.errors import Interrupted, RequestError
+from pretune.modalities.image import Normaliser
 from pretune.models import Learner
-from pretune.runner import interrupt
+from pretune.runner import interrupt, phases
 from pretune.runner.deadline import Deadline
 from pretune.runner.folder import follow
 from pretune.runner.held import GLANCE, Held, planned
@@ -295,3 +300,67 @@ def test_a_run_that_is_stopped_between_two_events_ends_with_the_line_that_resume
 
     with pytest.raises(Interrupted, match="stopped; go on with: the same line"):
         follow(cast("Any", events()), RunDir(tmp_path), CPU, Silent(), "the same line")
+
+
+# --- whole runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """Every picture that enters a network costs a tenth of a second of a clock that stands still otherwise."""
+    hand = Hand()
+    whole = Normaliser.forward
+
+    def forward(self: Normaliser, features: Features) -> Features:
+        hand.seconds += 0.1 * len(features.tensor)
+        return whole(self, features)
+
+    monkeypatch.setattr(Normaliser, "forward", forward)
+    for verb in ("run", "pretrain"):
+        module = importlib.import_module(f"pretune.runner.{verb}")
+        monkeypatch.setattr(module, "Deadline", lambda total, started: Deadline(total, 0.0, hand))
+    rng = np.random.default_rng(0)
+    for number in range(100):
+        shade = 60 if number % 2 else 180
+        path = home / "photos" / ("dark" if number % 2 else "bright") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(shade - 40, shade + 40, (24, 24, 3), dtype=np.uint8)).save(path)
+    return hand
+
+
+COMMON: dict[str, Any] = {"image_size": 24, "threads": 1, "batch_size": 4, "precision": "float32"}
+SETTINGS = COMMON | {"backbone": "scratch:cnn,width=8,depth=1"}
+
+
+def test_a_pass_over_frozen_layers_that_does_not_fit_is_given_up_at_once(slow_network: Hand) -> None:
+    """All features would take 10 s, more than 80 % of what 12 s leave: a probe trains on raw batches instead, and is scored on a sample."""
+    run = api.finetune("photos", strategy="linear_probe", time="12s", **SETTINGS)
+    assert 0.9 * (12 - phases._REPORT) <= slow_network.seconds <= 1.1 * 12
+    metrics = run.metrics
+    assert any("features are not cached" in note and "time=12s" in note for note in metrics["notes"])
+    assert any("a random sample: time=12s" in note for note in metrics["notes"])
+    assert metrics["measured"]["val"] < metrics["counts"]["val"] == 20
+    assert metrics["primary"]["value"] > 0.9, "the head's input is standardised all the same"
+    assert len((run.path / "predictions.csv").read_text().splitlines()) == 1 + metrics["measured"]["val"]
+    assert not list(Path("cache").glob("features/*")), "half of the features are none"
+
+
+def test_features_that_fit_are_cached_and_everything_is_measured(slow_network: Hand) -> None:
+    first = api.finetune("photos", strategy="linear_probe", time="60s", **SETTINGS).metrics
+    assert first["measured"] == {"train": 80, "val": 20}
+    assert 10 <= slow_network.seconds <= 15, "once over the data"
+    assert len(list(Path("cache").glob("features/*"))) == 1
+
+
+def test_fine_tuning_fills_its_time_and_not_more(slow_network: Hand) -> None:
+    metrics = api.finetune("photos", strategy="full", time="60s", **SETTINGS).metrics
+    assert 0.8 * 60 <= slow_network.seconds <= 1.1 * 60
+    assert metrics["measured"] == {"train": 80, "val": 20}
+
+
+def test_pretraining_fills_its_time_and_not_more(slow_network: Hand) -> None:
+    run = api.pretrain("photos", objective="masked", time="60s", **COMMON)
+    assert 0.85 * 60 <= slow_network.seconds <= 1.1 * 60
+    lr = [event["lr"] for event in RunDir(run.path).events() if event["event"] == "stepped"]
+    assert lr[-1] < 0.1 * max(lr)
+    assert any("held-out examples" in note for note in run.metrics["notes"]) == (run.metrics["measured"]["held"] < 10)

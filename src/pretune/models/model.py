@@ -76,6 +76,12 @@ class Model(nn.Module):
             features = stage(features)
         return stages[-1](features)
 
+    def pooled(self, features: Features) -> Features:
+        """Return what the head takes, of a raw batch."""
+        for stage in list(self.stages.values())[:-1]:
+            features = stage(features)
+        return features
+
     def train(self, mode: bool = True) -> Model:
         """Set training mode above the boundary only: frozen means frozen, norms and dropout included."""
         super().train(mode)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from pretune.data.loader import Loader
 from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.errors import TrainingError
 from pretune.models import Model
+from pretune.runner.interrupt import check
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
 from pretune.training.device import Device
@@ -37,6 +40,8 @@ KIND = "features"
 CODE = ("architectures", "augmentations", "backbones", "kernels", "modalities", "models", "runner/features.py")
 """Pretune's own files that compute them."""
 LIBRARIES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
+TOLD = 0.05
+"""Share of the time allowed after which the rate of a pass tells how long it takes: the first batches are slower."""
 WINDOW = 1024
 """Items whose features are held in memory until they can be written in order."""
 BATCH = 32
@@ -58,6 +63,8 @@ class FeatureCache:
     reporter: Reporter
     builder: Builder | None = None
     """What the backbone was built from."""
+    now: Callable[[], float] = time.monotonic
+    """Returns seconds."""
 
     chosen: Precision | None = None
 
@@ -94,35 +101,61 @@ def weights_hash(modules: list[nn.Module]) -> str:
     return digest.hexdigest()
 
 
-def compute(model: Model, needs: FeatureCache, crop: Augmentation | None, views: int, seed: int) -> FrozenFeatures | None:
+class TooLong(Exception):
+    """The pass over the data would take longer than it may: about `seconds` for all `items`."""
+
+    def __init__(self, seconds: float, items: int) -> None:
+        super().__init__(seconds, items)
+        self.seconds, self.items = seconds, items
+
+
+def compute(
+    model: Model, needs: FeatureCache, crop: Augmentation | None, views: int, seed: int, allowed: float = math.inf
+) -> FrozenFeatures | TooLong | None:
     """Return the features at the model's boundary, from the cache or by one pass over the data.
 
     View 0 is the deterministic one; views 1… are cut by `crop`. The cache key covers the data's bytes, the
     preprocessing, the frozen stages (weights, settings, structure, code), the boundary, the precision and the library versions.
     Where the disk has no room for them they stay in memory; where that has none either, the result is None and nothing is cached.
 
+    Args:
+        model: with its frozen stages.
+        needs: the data and where features are kept.
+        crop: the augmentation that cuts views, if any.
+        views: of each example.
+        seed: of the views.
+        allowed: seconds that a pass may take: the result is `TooLong` as soon as it shows that it would take longer.
+
     Raises:
         TrainingError: some features are not finite; nothing is cached.
+        KeyboardInterrupt: the person asked to stop.
     """
     stop = model.boundary
-    passes = _Passes(model, needs, tuple(model.names[:stop]), crop, views, seed)
+    passes = _Passes(model, needs, tuple(model.names[:stop]), crop, views, seed, allowed)
     _ = needs.precision  # chosen by all processes together, before the first one computes alone
     source = needs.device.decide(lambda: _stored(passes))
     if isinstance(source, Path):
         store = passes.opened(source)
         return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop)
+    if isinstance(source, TooLong):
+        return source
     needs.reporter.warn(f"features are not kept on disk: {source}")
-    held = passes.in_memory() if needs.device.world == 1 else None
+    try:
+        held = passes.in_memory() if needs.device.world == 1 else None
+    except TooLong as slow:
+        return slow
     return None if held is None else FrozenFeatures(source=held[0], layout=held[1], views=views, start=stop)
 
 
-def _stored(passes: _Passes) -> Path | str:
+def _stored(passes: _Passes) -> Path | str | TooLong:
     """Return where the features are, or why they are not."""
     try:
         passes.store = passes.needs.cache.build(KIND, passes.key(), passes.write)
         return passes.store.path
     except NoRoom as error:
         return str(error)
+    except TooLong as slow:
+        return slow
 
 
 @dataclass
@@ -135,6 +168,7 @@ class _Passes:
     crop: Augmentation | None
     views: int
     seed: int
+    allowed: float = math.inf
     store: Store | None = None
     """What this process has verified; other ranks open it themselves."""
 
@@ -205,7 +239,7 @@ class _Passes:
         """Yield batches of features, one for each view."""
         data, device = self.needs.data, self.needs.device.device
         prefix = inference_copy([self.model.stages[name] for name in self.names], self.needs.precision.bfloat16).to(device)
-        done = 0
+        done, began = 0, self.needs.now()
         for window in _windows(len(data.rows)):
             views = [
                 StoreView(data.ingested.store, window, data.modality, None, self.crop if k else None, self.seed + k)
@@ -218,12 +252,21 @@ class _Passes:
                     outs = [prefix(to_device(batch, device).inputs) for batch in batches]
                 self._require_finite(outs, window[batches[0].index.numpy()])
                 done += batches[0].size
+                self._require_time(self.needs.now() - began, done)
                 self.needs.reporter.progress("computing features", done, len(data.rows))
                 if views[0].lengths is None:
                     yield outs
                 else:  # they came by length
                     waiting |= {int(place): [_alone(out, item) for out in outs] for item, place in enumerate(batches[0].index)}
             yield from (waiting[place] for place in sorted(waiting))
+
+    def _require_time(self, took: float, done: int) -> None:
+        """End the pass where the person asked for it, or where it would take longer than it may."""
+        check()
+        items = len(self.needs.data.rows)
+        whole = took / done * items
+        if whole > self.allowed and took > TOLD * self.allowed:
+            raise TooLong(whole, items)
 
     def _require_finite(self, outs: list[Features], positions: np.ndarray) -> None:
         """Refuse features that are not numbers: kept, they would spoil every later run."""

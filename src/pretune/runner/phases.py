@@ -20,13 +20,16 @@ from pretune.data.loader import Loader
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner import features, score
-from pretune.runner.features import FeatureCache, FrozenFeatures
+from pretune.runner.deadline import Deadline
+from pretune.runner.features import FeatureCache, FrozenFeatures, TooLong
+from pretune.runner.interrupt import check
 from pretune.strategies import Phase, Strategy, suggested
 from pretune.tasks._base import LossSettings
 from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.plan import Plan, Precision
+from pretune.training.step import to_device
 
 BATCH = 32
 """Items of a step where none is asked for."""
@@ -34,8 +37,18 @@ MAX_EPOCHS_IN_TIME = 100
 """Epochs at most where a time is given and no number of epochs."""
 _POINTS = 500
 """Points of a loss curve, about, where steps are quick."""
-_MOST_AFTERWARDS = 0.7
-"""Share of a phase's time that is kept at most for what comes after it: where measuring alone outlasts the time, training still happens."""
+_MEASURING = 0.4
+"""Share of the time at most that measuring takes; where it would take more, a sample is measured."""
+_MEASURED = "measured/examples"
+"""The decision how many examples are measured."""
+_OF_FEATURES, _OF_A_PROBE = 0.8, 0.3
+"""Shares of the time that one pass over the frozen layers may take: where features are all there is, and before other phases."""
+_STANDARDISED = 256
+"""Examples at most by which a head's input is standardised where features are not cached."""
+_FEW = 16
+"""Examples of a batch that is timed where each costs a pass through the network."""
+_STEP = 3
+"""How many times as long as a forward pass a training step takes, about."""
 _REPORT = 3.0
 """Seconds that weights, intervals, pictures and the report take."""
 
@@ -55,8 +68,8 @@ class Work:
     """Augmentation parts, view and batch parts mixed."""
     precision: Callable[[SupervisedLearner, Loader], Precision]
     """Chooses how raw batches are computed, once."""
-    remaining: Callable[[], float]
-    """Seconds until the run has to be over; infinite where no time was given."""
+    deadline: Deadline
+    """When the run has to be over, where a time was given."""
     seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
     frozen: FrozenFeatures | None = None
     """Features of the current phase's boundary."""
@@ -81,7 +94,7 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
         if number < first:
             continue
         groups = work.strategy.apply(work.model, phase)
-        begin(work, phase)
+        begin(work, phase, number)
         loader = _loader(work, phase)
         work.chosen = work.precision(work.learner, loader) if work.frozen is None else _cached(work)
         if resume is not None and number == first and resume.state["done"]:
@@ -94,8 +107,8 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
         work.seconds["train_s"] += time.perf_counter() - started
 
 
-def begin(work: Work, phase: Phase) -> None:
-    """Compute what is frozen below this phase's boundary, where that can be kept."""
+def begin(work: Work, phase: Phase, number: int = 0) -> None:
+    """Compute what is frozen below this phase's boundary, where that can be kept and the time allows it."""
     boundary = work.model.boundary
     changing = _changing(work, phase)
     if not work.model.cacheable or changing:
@@ -107,11 +120,32 @@ def begin(work: Work, phase: Phase) -> None:
         return
     started = time.perf_counter()
     views = work.recipe.views if phase.epochs is None else 1
-    work.frozen = features.compute(work.model, work.needs, work.crop, views, work.recipe.training.seed)
+    found = _features(work, phase, views, number)
+    work.frozen = None if isinstance(found, TooLong) else found
     work.learner.start = work.frozen.start if work.frozen else 0
     work.seconds["features_s"] += time.perf_counter() - started
     if work.frozen is not None and work.frozen.layout == "pooled" and phase.open == 0:
         _fit_head(work)
+    elif isinstance(found, TooLong) and phase.open == 0:
+        _fit_head_on_few(work, found.seconds / found.items)
+
+
+def _features(work: Work, phase: Phase, views: int, number: int) -> FrozenFeatures | TooLong | None:
+    """Return the frozen features; where one pass takes more than its share of the time, which is remembered, none."""
+    decisions, key = work.around.decisions, f"{number}/too_long"
+    if (known := decisions.made(key)) is not None:
+        return TooLong(**known)
+    remaining = work.deadline.remaining
+    allowed = (remaining - _REPORT) * (_OF_A_PROBE if phase.epochs is not None else _OF_FEATURES)
+    found = features.compute(work.model, work.needs, work.crop, views, work.recipe.training.seed, allowed)
+    if isinstance(found, TooLong):
+        decisions.make(key, lambda: {"seconds": found.seconds, "items": found.items})
+        work.needs.reporter.warn(
+            f"features are not cached: the frozen layers would take about {found.seconds:.0f} s for all {found.items:,} examples, "
+            f"and {max(0.0, remaining):.0f} s of time={work.deadline.total:g}s are left. Training runs the whole network "
+            "on as many batches as the time allows; with more time, the features are computed once and training is quicker"
+        )
+    return found
 
 
 def _changing(work: Work, phase: Phase) -> list[Augmentation]:
@@ -126,6 +160,22 @@ def _fit_head(work: Work) -> None:
     assert work.frozen is not None
     view = work.frozen.view(work.needs.data.parts["train"], None, 1)
     work.model.head.fit(view.batch(np.arange(len(view)), 0).inputs.tensor)
+
+
+@torch.inference_mode()
+def _fit_head_on_few(work: Work, each: float) -> None:
+    """Standardise the head's input by a sample of training examples, as many as a small share of the time allows at `each` seconds."""
+    train, seed = work.needs.data.parts["train"], work.recipe.training.seed
+    count = int(np.clip(0.02 * work.deadline.remaining / max(1e-9, each), BATCH // 2, _STANDARDISED))
+    positions = np.sort(np.random.default_rng(seed).choice(train, min(count, len(train)), replace=False))
+    view = StoreView(work.needs.data.ingested.store, positions, work.needs.data.modality, None)
+    loader = Loader(view, Batching(size=BATCH // 2, tokens=token_budget(view, BATCH // 2)), workers=1)
+    work.model.eval()
+    pooled: list[torch.Tensor] = []
+    for batch in loader.iterate(0):
+        check()
+        pooled.append(work.model.pooled(to_device(batch, work.around.device.device).inputs).tensor.float())
+    work.model.head.fit(torch.cat(pooled))
 
 
 def view_of(work: Work, positions: np.ndarray, *, training: bool = False) -> View:
@@ -144,7 +194,7 @@ def view_of(work: Work, positions: np.ndarray, *, training: bool = False) -> Vie
 
 def _loader(work: Work, phase: Phase) -> Loader:
     view = view_of(work, work.needs.data.parts["train"], training=True)
-    size = work.recipe.training.batch_size or _batch_size(len(view), cached=work.frozen is not None)
+    size = _batch_size(work, len(view))
     device = work.around.device
     mine = max(1, size // device.world)
     batching = Batching(size=mine, tokens=token_budget(view, mine), shuffle=True, seed=work.recipe.training.seed)
@@ -163,14 +213,16 @@ def _is_small(work: Work) -> bool:
     return work.frozen is not None and work.frozen.layout == "pooled" and sum(p.numel() for p in work.model.head.parameters()) <= 1_000_000
 
 
-def _batch_size(items: int, *, cached: bool) -> int:
-    """Return `BATCH` for raw items; for cached features a hundredth of the data, between that and 1024."""
-    return min(1024, max(BATCH, 1 << (items // 100).bit_length() - 1)) if cached and items >= 100 else BATCH
+def _batch_size(work: Work, items: int) -> int:
+    """Return what was asked for, else `BATCH` for raw items; for cached features a hundredth of the data, between that and 1024."""
+    cached = work.frozen is not None and items >= 100
+    return work.recipe.training.batch_size or (min(1024, max(BATCH, 1 << (items // 100).bit_length() - 1)) if cached else BATCH)
 
 
 def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], loader: Loader) -> Plan:
     training, defaults = work.recipe.training, suggested(work.strategy, registry.name_of(work.needs.data.modality))
-    budget = _budget(work, phase, number, phases)
+    timing = _timing(work, phase, number, phases)
+    budget, each = timing if timing else (None, 0.0)
     fills_time = budget is not None and work.frozen is None
     whole = training.epochs or (MAX_EPOCHS_IN_TIME if fills_time else defaults.epochs_over(loader.steps(0)))
     epochs = phase.epochs or max(1, round(whole * phase.share))
@@ -189,6 +241,7 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
         ema=training.ema,
         patience=training.patience,
         budget=budget,
+        steps=None if budget is None else max(1, int(budget / max(1e-9, each * _STEP * _batch_size(work, len(loader.view))))),
         log_every=1 if work.frozen is None else max(1, total // _POINTS),
         evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
         seed=training.seed + number,
@@ -197,28 +250,51 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
     )
 
 
-def _budget(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...]) -> float | None:
-    """Return this phase's seconds: its share of what is left for it and those after it."""
-    if work.recipe.training.time is None:
+def _timing(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...]) -> tuple[float, float] | None:
+    """Return this phase's seconds, its share of what is left for it and those after it, and those of an example's forward pass.
+
+    Decided once: a resumed phase has what it was begun with.
+    """
+    if work.deadline.total is None:
         return None
-    afterwards = _afterwards(work)
-    remaining = work.remaining()
-    left = remaining - min(_MOST_AFTERWARDS * remaining, afterwards)
-    if phase.epochs is not None:
-        return max(0.5, left * 0.3)
-    return max(0.5, left * phase.share / sum(p.share for p in phases[number:]))
+    last = number == len(phases) - 1
+
+    def decide() -> tuple[float, float]:
+        held = view_of(work, work.needs.data.parts[work.needs.data.score])
+        size = 64 if work.frozen is not None else _FEW
+        each = score.seconds_per_item(work.learner, held, work.around.device, work.chosen, size, work.needs.now)
+        remaining = max(0.0, work.deadline.remaining - _REPORT)
+        afterwards = min(_MEASURING * remaining, each * sum(len(positions) for positions in _all_measured(work).values()))
+        left = remaining - afterwards
+        share = _OF_A_PROBE if phase.epochs is not None else phase.share / sum(p.share for p in phases[number:])
+        return left * share, each
+
+    budget, each = work.around.decisions.make(f"{number}/time", decide)
+    if last and work.frozen is None:
+        total = sum(len(positions) for positions in _all_measured(work).values())
+        fits = _MEASURING / (1 - _MEASURING) * budget / max(1e-9, each)
+        work.around.decisions.make(_MEASURED, lambda: max(1, min(total, int(fits))))
+    return budget, each
 
 
-def _afterwards(work: Work) -> float:
-    """Return about how many seconds saving, measuring and the report take once training is over."""
-    held = view_of(work, work.needs.data.parts[work.needs.data.score])
-    each = score.seconds_per_item(work.learner, held, work.around.device, work.chosen)
-    return _REPORT + each * sum(len(positions) for positions in measured(work).values())
+def _all_measured(work: Work) -> dict[str, np.ndarray]:
+    return score.measured(work.needs.data, seed=work.recipe.training.seed, costly=work.frozen is None)
 
 
 def measured(work: Work) -> dict[str, np.ndarray]:
-    """Return the positions that the final figures are of, by part."""
-    return score.measured(work.needs.data, seed=work.recipe.training.seed, costly=work.frozen is None)
+    """Return the positions that the final figures are of, by split: where the time does not allow all, a random sample."""
+    found, count = _all_measured(work), work.around.decisions.made(_MEASURED)
+    if count is None or sum(len(positions) for positions in found.values()) <= count:
+        return found
+    data = work.needs.data
+    few = score.sampled(found, data.score, count, work.recipe.training.seed)
+    if len(few[data.score]) == len(found[data.score]):
+        return few
+    work.needs.reporter.warn(
+        f"{data.score} figures are those of {len(few[data.score]):,} of {len(found[data.score]):,} examples, a random sample: "
+        f"time={work.deadline.total:g}s allows no more. pretune evaluate measures all of them"
+    )
+    return few
 
 
 def _evaluation(work: Work) -> Evaluation:

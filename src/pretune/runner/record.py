@@ -53,12 +53,12 @@ def record(done: Outcome) -> dict[str, Any]:
     clock = time.perf_counter()
     parts = measured(done.work)
     raw = {part: _outputs(done, positions) for part, positions in parts.items()}
-    choose_thresholds(done, raw)
+    choose_thresholds(done, raw, parts)
     done.timing["evaluation_s"] = time.perf_counter() - clock
     if not done.device.first:
         return {}
     metrics = assemble(done, raw, parts)
-    write_predictions(done, raw)
+    write_predictions(done, raw, parts)
     done.folder.write_json("metrics.json", metrics)
     return metrics
 
@@ -94,7 +94,7 @@ def save_model(done: Outcome) -> None:
     )
 
 
-def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor]) -> None:
+def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> None:
     """Choose what the task chooses after training, on a part that is not the score's, and save it; every rank takes part."""
     data, task = done.data, done.data.task
     if not isinstance(task, ChoosesThresholds) or task.fixed:
@@ -106,8 +106,9 @@ def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor]) -> None:
             "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
         )
         return
-    out = raw[part] if part in raw else _outputs(done, data.parts[part])
-    data.targets, said = task.thresholded(data.task.decode(out, data.targets), _encoded(data, part).numpy(), data.targets)
+    positions = parts.get(part, data.parts[part])
+    out, encoded = raw[part] if part in raw else _outputs(done, positions), data.encoded[torch.from_numpy(positions)]
+    data.targets, said = task.thresholded(data.task.decode(out, data.targets), encoded.numpy(), data.targets)
     done.reporter.say(f"{said}; chosen on the {len(out)} items of {part}")
     if done.device.first:
         save_model(done)
@@ -124,9 +125,10 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.nd
     figures = {part: score.measure(out, encoded[part], task, data.targets) for part, out in raw.items()}
     part = data.score
     clock = time.perf_counter()
-    floors = done.floors or score.compute_floors(data, part, done.recipe.training.seed)
+    whole = len(parts[part]) == len(data.parts[part])
+    floors = (done.floors if whole else None) or score.compute_floors(data, part, done.recipe.training.seed, parts[part])
     done.timing["floors_s"] = time.perf_counter() - clock
-    figures[part]["interval"] = score.interval(raw[part], encoded[part], data, part)
+    figures[part]["interval"] = score.interval(raw[part], encoded[part], data, part, parts[part])
     history = done.folder.events()
     done.timing["total_s"] = time.monotonic() - done.started
     parameters = list(done.work.model.parameters())
@@ -169,17 +171,15 @@ def _encoded(data: Prepared, part: str) -> torch.Tensor:
     return data.encoded[torch.from_numpy(data.parts[part])]
 
 
-def write_predictions(done: Outcome, raw: dict[str, torch.Tensor]) -> None:
-    """Write one row per held-out item, in the data's order."""
+def write_predictions(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> None:
+    """Write one row per held-out example that was measured, in the data's order."""
     data = done.data
     rows: list[dict[str, Any]] = []
     for part, out in raw.items():
         if part == "train":
             continue
         described = data.task.describe(data.task.decode(out, data.targets), data.targets)
-        rows += [
-            prediction_row(data.rows[i].id, part, data.rows[i].target, told) for i, told in zip(data.parts[part], described, strict=True)
-        ]
+        rows += [prediction_row(data.rows[i].id, part, data.rows[i].target, told) for i, told in zip(parts[part], described, strict=True)]
     columns = ["id", "split", "target", "prediction", "confidence", *(f"p_{name}" for name in data.targets.classes)]
     done.folder.write_csv("predictions.csv", columns if data.targets.classes else columns[:4], rows)
 

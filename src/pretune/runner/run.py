@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,8 +24,9 @@ from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
-from pretune.runner import fingerprint, phases, refusals, score
+from pretune.runner import fingerprint, interrupt, phases, refusals, score
 from pretune.runner.commands import resume_line
+from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
 from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, position, same_threads, seconds_before
@@ -90,6 +90,7 @@ class _Run:
     def __init__(self, recipe: Recipe, device: Device, reporter: Reporter, offline: bool, started: float, given: Given) -> None:
         self.given = given
         self.recipe, self.device, self.offline, self.started = recipe, device, offline, started
+        self.deadline = Deadline(recipe.training.time, started)
         self.reporter = Noted(reporter)
         self.cache: Cache = open_cache(recipe, self.reporter)
         self.timing: dict[str, float] = {}
@@ -108,7 +109,7 @@ class _Run:
             same_threads(folder, self.reporter)
         clock = time.perf_counter()
         self._fit_preprocessing(backbone, table)
-        data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter)
+        data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter, self.deadline)
         backbone.modality = data.modality
         self.timing["data_s"] = time.perf_counter() - clock
         self._say_plan(data, backbone, strategy)
@@ -259,6 +260,8 @@ class _Run:
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl", self.device, self.reporter.warn),
+            clock=self.deadline.clock,
+            stop=interrupt.is_asked,
         )
         needs = FeatureCache(
             data=data,
@@ -267,6 +270,7 @@ class _Run:
             threads=threads(self.recipe),
             reporter=self.reporter,
             builder=backbone.builder,
+            now=lambda: self.deadline.clock.seconds,
             measure=lambda: self._forward_precision(model, data, around),
         )
         if (made := around.decisions.made(_FEATURES)) is not None:
@@ -281,7 +285,7 @@ class _Run:
             around=around,
             parts=self._augmentations(strategy, registry.name_of(data.modality)),
             precision=lambda ln, ld: self._step_precision(ln, ld, around),
-            remaining=self._remaining,
+            deadline=self.deadline,
         )
 
     def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
@@ -302,10 +306,6 @@ class _Run:
         chosen = Precision(**made)
         self.reporter.say(sentence("training", chosen))
         return chosen
-
-    def _remaining(self) -> float:
-        total = self.recipe.training.time
-        return math.inf if total is None else total - (time.monotonic() - self.started)
 
     def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
         checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else None

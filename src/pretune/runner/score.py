@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pretune.data.loader import Loader
 from pretune.evaluation import floors, intervals
 from pretune.modalities import DescribesItems, FitsFloor
 from pretune.models.learner import Learner
+from pretune.runner.interrupt import check
 from pretune.runner.prepare import Prepared, task_name
 from pretune.tasks import Targets, Task
 from pretune.training.device import Device
@@ -24,6 +26,8 @@ FLOOR_ITEMS = 5_000
 """Training items the classical floor is fitted on at most: more would cost more than the floor tells."""
 TRAIN_ITEMS = 1_000
 """Training items that are measured at most where each costs a pass through the network: enough to tell over- from underfitting."""
+SCORED = 0.6
+"""Share of the examples that can be measured in a limited time which goes to the score's split."""
 _TIMED = 2
 """Batches by which the time of measuring is told, after one that warms up."""
 
@@ -34,6 +38,7 @@ def outputs(learner: Learner, view: View, device: Device, precision: Precision, 
     learner.eval()
     index, out = [], []
     for batch in _loader(view, device, batch_size).iterate(0):
+        check()
         with autocast(precision, device.device):
             out.append(learner.predict(to_device(batch, device.device)).float().cpu())
         index.append(batch.index)
@@ -51,17 +56,24 @@ def _loader(view: View, device: Device, batch_size: int) -> Loader:
 
 
 @torch.inference_mode()
-def seconds_per_item(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> float:
+def seconds_per_item(
+    learner: Learner,
+    view: View,
+    device: Device,
+    precision: Precision,
+    batch_size: int = 64,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return about how long `outputs` takes for each item of a view, by its middle batches: their items are neither long nor short."""
     learner.eval()
     loader = _loader(view, device, batch_size)
     steps = loader.steps(0)
     batches = loader.iterate(0, start=max(0, min(steps // 2, steps - _TIMED - 1)))
-    ends = [time.perf_counter()]
+    ends = [now()]
     for _, batch in zip(range(_TIMED + 1), batches, strict=False):
         with autocast(precision, device.device):
             learner.predict(to_device(batch, device.device))
-        ends.append(time.perf_counter())
+        ends.append(now())
     batches.close()
     timed = ends[1:] if len(ends) > 2 else ends
     return steps * (timed[-1] - timed[0]) / max(1, len(timed) - 1) / len(view)
@@ -75,16 +87,39 @@ def measured(data: Prepared, *, seed: int, costly: bool) -> dict[str, np.ndarray
     return found
 
 
+def sampled(found: dict[str, np.ndarray], part: str, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Return a random sample of the positions of each split, about `count` in all; `part`, the score's, gets the most.
+
+    Args:
+        found: positions by split, each sorted.
+        part: whose figures are the score.
+        count: examples that can be measured in the time there is; one of each split at least is.
+        seed: of the sample.
+    """
+    rng = np.random.default_rng(seed)
+    others = [name for name in found if name != part]
+    shares = {name: min(len(found[name]), max(1, int((1 - SCORED) * count / len(others)))) for name in others}
+    shares[part] = min(len(found[part]), max(1, count - sum(shares.values())))
+    return {name: np.sort(rng.choice(positions, shares[name], replace=False)) for name, positions in found.items()}
+
+
 def measure(raw: torch.Tensor, encoded: torch.Tensor, task: Task, targets: Targets) -> dict[str, Any]:
     """Return all metrics of raw outputs against encoded targets."""
     return task.metrics(task.decode(raw, targets), encoded.numpy(), targets)
 
 
-def interval(raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str) -> dict[str, list[float]]:
+def interval(
+    raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str, positions: np.ndarray | None = None
+) -> dict[str, list[float]]:
     """Return 95 % confidence intervals by metric; whole groups are resampled where there are groups."""
     decoded = data.task.decode(raw, data.targets)
     truth = data.targets.restore(encoded.numpy())
-    found = intervals.intervals(decoded, truth, groups=groups_of(data, data.parts[part]), thresholds=data.targets.threshold_array())
+    found = intervals.intervals(
+        decoded,
+        truth,
+        groups=groups_of(data, data.parts[part] if positions is None else positions),
+        thresholds=data.targets.threshold_array(),
+    )
     return {name: list(ends) for name, ends in found.items()}
 
 
@@ -94,9 +129,9 @@ def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:
     return np.array(groups) if all(group is not None for group in groups) else None
 
 
-def compute_floors(data: Prepared, part: str, seed: int) -> dict[str, Any]:
-    """Return the baselines fitted on the training split and measured on `part`: the very examples of the score."""
-    train, held = data.parts["train"], data.parts[part]
+def compute_floors(data: Prepared, part: str, seed: int, positions: np.ndarray | None = None) -> dict[str, Any]:
+    """Return the baselines fitted on the training split and measured on `part`, or these positions of it: the score's own examples."""
+    train, held = data.parts["train"], data.parts[part] if positions is None else positions
     targets = [data.targets.restore(data.encoded[torch.from_numpy(positions)].numpy()) for positions in (train, held)]
     described = _described(data, train, held, seed)
     return floors.floors(task_name(data.task), described, targets[0], targets[1], list(data.targets.classes), groups=data.units[train])

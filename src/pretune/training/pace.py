@@ -77,6 +77,10 @@ class Pace:
         """Tell whether the time is over."""
         return self.budget is not None and progress.spent >= self.budget
 
+    def is_late(self, progress: Progress) -> bool:
+        """Tell whether so much more than the time is spent that nothing should be done that can be left out."""
+        return self.budget is not None and progress.spent > (1 + UNUSED) * self.budget
+
     def is_due(self, progress: Progress) -> bool:
         """Tell whether the plan is made again after this step."""
         if self.budget is None:
