@@ -149,7 +149,7 @@ def test_regression_shows_numbers_not_classes(tmp_path: Path) -> None:
     assert "Largest errors" in reader.text
     assert "mean absolute error" in reader.text
     assert "Shorter bars are better." in reader.text
-    assert "does not beat the classical floor" in reader.text
+    assert "does not beat the classical baseline" in reader.text
     assert "Confusion" not in reader.text
     assert "Class by class" not in reader.text
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from pretune.deploy import _charts
 from pretune.deploy._charts import Line, Span
-from pretune.evaluation.diagnosis import words
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.evaluation.wording import words
 
 Event = Mapping[str, Any]
 Points = list[tuple[float, float]]

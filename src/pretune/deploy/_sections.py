@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pretune import saved
 from pretune.deploy import _charts, _curves, _predictions
 from pretune.evaluation import calibration
-from pretune.evaluation.diagnosis import show, span, verdict, words
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.evaluation.verdict import verdict
+from pretune.evaluation.wording import show, span, words
 from pretune.printable import path_word, printable
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def build(files: Files) -> dict[str, Any]:
 
 
 def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the score beside its floors."""
+    """Return the score beside its baselines."""
     primary, floors = metrics["primary"], metrics.get("floors") or {}
     name, value = primary["name"], primary["value"]
     found = verdict(name, held, floors)
@@ -79,8 +80,8 @@ def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, A
         "split": primary["split"],
         "items": (metrics.get("counts") or {}).get(primary["split"]),
         "interval": span(name, ends) if ends else "",
-        "clears": found[0] if found else None,
-        "verdict": found[1] if found else "",
+        "outcome": found.outcome if found else "",
+        "verdict": found.sentence if found else "",
         "bars": _bars(name, value, ends, metrics, floors),
         "lower": name in LOWER_IS_BETTER,
     }
@@ -101,18 +102,20 @@ def _bars(
     model = bar("this model", f"{metrics.get('backbone', '')}, {metrics.get('strategy', '')}", value, "model")
     if ends:
         model["range"] = (width(ends[0]), round(width(ends[1]) - width(ends[0]), 1))
-    return [model, *(bar(f"floor: {label}", floor["what"], floor.get("value"), "") for label, floor in reversed(list(floors.items())))]
+    return [model, *(bar(f"baseline: {label}", floor["what"], floor.get("value"), "") for label, floor in reversed(list(floors.items())))]
 
 
 def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the other metrics of the score's part, with intervals, and the primary one on train."""
-    primary = metrics["primary"]["name"]
+    """Return the other metrics of the score's part, with intervals and what baselines reach, and the primary one on train."""
+    primary, floors = metrics["primary"]["name"], metrics.get("floors") or {}
     intervals = held.get("interval") or {}
     out = []
     for name, value in held.items():
         if isinstance(value, int | float) and name not in (primary, "mean_confidence"):
             ends = intervals.get(name)
-            out.append({"words": words(name), "value": show(name, value), "range": span(name, ends) if ends else ""})
+            beside = [f"{label} {show(name, floor[name])}" for label, floor in floors.items() if floor.get(name) is not None]
+            told = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
+            out.append({"words": words(name), "value": show(name, value), "range": told})
     seen = (metrics.get("train") or {}).get(primary)
     if seen is not None:
         out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics)})

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pretune.evaluation.advice import Context, cures, listed
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER, better
+from pretune.evaluation.verdict import best_floor, collapsed, verdict
+from pretune.evaluation.wording import show, span, words
 
 Tree = Mapping[str, Any]
 
@@ -20,19 +23,25 @@ _IMBALANCED = 10
 _FEW = 10
 """Fewer training items of a class than this are too few."""
 _ECE = 0.1
+_FEWEST_LOSSES = 20
+"""Fewer losses of a phase do not show that it diverged: single batches differ by more."""
+_SHORT = 20
+"""After fewer steps than this a network was not trained, whatever it can express."""
+_NOTHING = Context()
 _ECE_ITEMS = 100
 """Fewer items make the expected calibration error itself unreliable."""
 
 
-def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree], counts: Tree) -> list[str]:
+def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree], counts: Tree, context: Context = _NOTHING) -> list[str]:
     """Return what a person should know about a run, as sentences; empty where there is nothing to say.
 
     Args:
-        history: events of the run in order, as `events.jsonl` has them; stepped and evaluated are read. What is said of the course of
-            training is of the last phase, and names it where there are several: only its weights are the model's.
-        metrics: primary {name, value, split}, strategy, and for each split {metric: value, interval: {metric: [low, high]}, per_class}.
-        floors: name -> {what, value}.
+        history: events of the run in order, as `events.jsonl` has them; stepped and evaluated are read. Messages on the course of
+            training describe the last phase, and name it where there are several: only its weights are the model's.
+        metrics: primary {name, value, split}, and for each split {metric: value, interval: {metric: [low, high]}, per_class}.
+        floors: name -> {what, value, metric: value}.
         counts: train, val, test: items; per_class {class: {split: items}}.
+        context: what the run was, so that no advice is given that was followed already or cannot apply.
     """
     primary = metrics.get("primary") or {}
     name, split = primary.get("name", ""), primary.get("split", "val")
@@ -42,98 +51,63 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     phase = f"phase {list(phases)[-1]!r}" if len(phases) > 1 else ""
     losses = _losses(course)
     start = next((loss for events in phases.values() for loss in _losses(events)), math.nan)
-    diverged = _diverging(losses, start, course, phase)
+    diverged = _diverging(losses, start, course, phase, improved=_improved(name, held, phases, split))
     losses = [loss for loss in losses if math.isfinite(loss)]
+    same = _collapsed(held, split, context)
     sentences = [
+        _unknown_tokens(context),
         diverged,
-        _below_floor(name, held, floors),
-        _overfitting(name, train, held, split, metrics.get("strategy", "")),
-        "" if diverged else _underfitting(name, train, held, losses, phase),
-        _past_its_best(course, name, phase),
+        same or _below_floor(name, held, floors, split, context),
+        _undefined(held, split),
+        _overfitting(name, train, held, split, context),
+        "" if diverged or same else _underfitting(name, train, held, losses, phase, context),
+        _past_its_best(course, name, phase, context),
         _uncertain(name, held, split, counts),
         _few_per_class(counts),
-        _imbalance(held, counts),
-        _never_predicted(held, split),
-        _miscalibrated(held, split, counts),
+        _imbalance(held, counts, context),
+        "" if same else _never_predicted(held, split, context),
+        _miscalibrated(held, split, counts, context),
     ]
     return [sentence for sentence in sentences if sentence]
 
 
-def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> tuple[bool, str] | None:
-    """Return whether the score clears its highest floor, and the sentence that says so; None without a floor."""
-    value, best = held.get(name), _best_floor(name, floors)
-    if value is None or best is None:
-        return None
-    label, floor = best
-    figures = f"{words(name)} {show(name, value)} against {show(name, floor['value'])}"
-    if value == floor["value"]:
-        return False, f"It only equals the {label} floor: {figures}."
-    if not better(name, value, floor["value"]):
-        return False, f"It does not beat the {label} floor: {figures}."
-    low, high = (held.get("interval") or {}).get(name) or (value, value)
-    if low <= floor["value"] <= high:
-        return True, f"It beats the {label} floor, but by less than the score is uncertain: {figures}."
-    return True, f"It beats the {label} floor: {figures}."
-
-
-def words(name: str) -> str:
-    """Return a metric's name as people write it."""
-    known = {
-        "mae": "mean absolute error",
-        "rmse": "root mean squared error",
-        "median_ae": "median absolute error",
-        "r2": "R²",
-        "ece": "calibration error",
-        "auroc": "AUROC",
-        "macro_f1": "macro-F1",
-        "micro_f1": "micro-F1",
-        "f1": "F1",
-        "top5": "top-5 accuracy",
-        "spearman": "rank correlation (Spearman)",
-    }
-    return known.get(name, name.replace("_", " "))
-
-
-def show(name: str, value: float | None) -> str:
-    """Return a metric's value as people write it: accuracies in percent, other shares with three decimals, errors with four digits."""
-    if value is None:
-        return "–"
-    if "accuracy" in name:
-        return f"{100 * value:.1f} %"
-    if name in LOWER_IS_BETTER - {"ece"} or abs(value) >= 10:
-        return f"{value:.4g}"
-    return f"{value:.3f}"
-
-
-def span(name: str, ends: Sequence[float]) -> str:
-    """Return an interval as people write it."""
-    low, high = (show(name, end) for end in ends)
-    joint = " to " if ends[0] < 0 else "–"
-    return f"{low.removesuffix(' %')}{joint}{high}"
-
-
-def _best_floor(name: str, floors: Mapping[str, Tree]) -> tuple[str, Tree] | None:
-    best: tuple[str, Tree] | None = None
-    for label, floor in floors.items():
-        value = floor.get("value")
-        if value is not None and (best is None or better(name, value, best[1]["value"])):
-            best = (label, floor)
-    return best
-
-
-def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree]) -> str:
-    found, best = verdict(name, held, floors), _best_floor(name, floors)
-    if found is None or found[0] or best is None:
+def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree], split: str, context: Context) -> str:
+    found, best = verdict(name, held, floors), best_floor(name, floors)
+    if found is None or best is None or found.outcome == "better":
         return ""
-    if held[name] == best[1]["value"]:
-        return f"{found[1]} The floor is {best[1]['what']}: on these items the network gains nothing over it."
-    return (
-        f"{found[1]} The floor is {best[1]['what']}. Do not use this model yet: try strategy=full or partial, another backbone, "
-        "or more training items; if items come in groups (one person, one object, one recording), check that group= keeps them together."
-    )
+    said = f"{found.sentence} The baseline is {best[1]['what']}."
+    if found.primary == "better":
+        return said
+    if found.primary == "uncertain":
+        return f"{said} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}."
+    groups = "if examples come in groups (one person, one object, one recording), check that group= keeps them together"
+    return f"{said} Do not use this model yet: try {listed(cures('baseline', context))}; {groups}."
 
 
-def _overfitting(name: str, train: Tree, held: Tree, split: str, strategy: str) -> str:
+def _collapsed(held: Tree, split: str, context: Context) -> str:
+    """Say where all predictions are the same."""
+    found = collapsed(held)
+    if not found:
+        return ""
+    lower = "a lower lr, " if context.trains and context.strategy != "linear_probe" else ""
+    possible = listed(cures("baseline", context))
+    return f"{found} Do not use this model: its features or its head have collapsed ({split}). Try {lower}{possible}."
+
+
+def _unknown_tokens(context: Context) -> str:
+    if not context.unknown_tokens:
+        return ""
+    return f"{context.unknown_tokens} Words that are unknown are not seen by the model: all figures here are first of all the tokenizer's."
+
+
+def _undefined(held: Tree, split: str) -> str:
+    """Say where R² does not exist."""
+    if "r2" not in held or held["r2"] is not None or held.get("mae") is None:
+        return ""
+    return f"R² is undefined on {split}: all targets there are the same number. Use examples whose targets differ."
+
+
+def _overfitting(name: str, train: Tree, held: Tree, split: str, context: Context) -> str:
     seen, score = train.get(name), held.get(name)
     if seen is None or score is None:
         return ""
@@ -141,31 +115,31 @@ def _overfitting(name: str, train: Tree, held: Tree, split: str, strategy: str) 
     is_error = name in LOWER_IS_BETTER
     if not (score > 2 * seen and seen < low if is_error else seen - score > _GAP and seen > high):
         return ""
-    cures = "a larger weight_decay or fewer epochs"
-    if strategy != "linear_probe":
-        cures = "stronger augmentation, a larger weight_decay, fewer epochs, or strategy=linear_probe"
     figures = f"{words(name)} is {show(name, seen)} on train and {show(name, score)} on {split}"
-    return f"Over-fitting: {figures}. More data helps most; then {cures}."
+    possible = cures("gap", context)
+    return f"Overfitting: {figures}. More data helps most{f'; then {listed(possible)}' if possible else ''}."
 
 
 def _losses(events: Sequence[Tree]) -> list[float]:
     return [math.nan if event["loss"] is None else event["loss"] for event in events if event["event"] == "stepped"]
 
 
-def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float], phase: str) -> str:
+def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float], phase: str, context: Context) -> str:
     seen = train.get(name)
     still = _still_falling(losses)
     is_high = seen is not None and (train.get("r2", 1.0) or 0.0) > 0.9 if name in LOWER_IS_BETTER else (seen or 0.0) > 0.9
     if still and not is_high:
         end = f"the end of {phase}" if phase else "the end"
-        return f"Under-fitting: the training loss was still falling at {end} ({still}). Train longer: raise epochs or time."
+        return (
+            f"Underfitting: the training loss was still falling at {end} ({still}). Train longer: {listed(cures('unfinished', context))}."
+        )
     score = held.get(name)
     if name in LOWER_IS_BETTER or seen is None or score is None or seen >= 0.75 or seen > score + _GAP:
         return ""
-    return (
-        f"Under-fitting: {words(name)} is only {show(name, seen)} on the training items themselves. "
-        "The model cannot express the task: try strategy=partial or full, a larger backbone, or a higher lr; check the labels."
-    )
+    figures = f"{words(name)} is only {show(name, seen)} on the training examples themselves"
+    if 0 < len(losses) < _SHORT:
+        return f"Underfitting: {figures}, after {len(losses)} training steps. Train longer: {listed(cures('unfinished', context))}."
+    return f"Underfitting: {figures}. Try {listed(cures('capacity', context))}."
 
 
 def _still_falling(losses: Sequence[float]) -> str:
@@ -179,23 +153,51 @@ def _still_falling(losses: Sequence[float]) -> str:
     return f"{late:.3g} → {last:.3g} over the last quarter"
 
 
-def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], phase: str) -> str:
-    """Say where the loss of a phase rose or was lost; `start` is the first loss of the run, beside which a rise has to be seen."""
+def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], phase: str, *, improved: bool) -> str:
+    """Say where the loss of a phase rose or was lost.
+
+    Args:
+        losses: of the phase, in order.
+        start: the first loss of the run, beside which a rise has to be seen.
+        course: the phase's events.
+        phase: its name, for the sentence.
+        improved: whether the held-out score got better in the phase: then no rise of the loss is a divergence.
+    """
     lr = max((event.get("lr") or 0.0 for event in course if event["event"] == "stepped"), default=0.0)
     cure = f"Lower lr (it was {lr:.2g}; try {lr / 10:.2g})." if lr else "Lower lr tenfold."
     what = f"Training diverged in {phase}" if phase else "Training diverged"
     part = max(len(losses) // 10, 1)
     if any(not math.isfinite(loss) for loss in losses[-part:]):
         return f"{what}: the loss became infinite or not a number. {cure}"
-    if len(losses) < 10:
+    if len(losses) < _FEWEST_LOSSES or improved:
         return ""
     first, last = _mean(losses[:part]), _mean(losses[-part:])
-    if first > 0 and last > 1.5 * first and not last - first < 0.1 * start:  # after a probe that fits, the loss begins near zero
-        return f"{what}: the loss rose from {first:.3g} to {last:.3g}. {cure}"
+    noise = _deviation(losses[-2 * part :]) / part**0.5
+    if first > 0 and last > 1.5 * first and last - first > 3 * noise and not last - first < 0.1 * start:
+        return f"{what}: the loss rose from {first:.3g} to {last:.3g}. {cure}"  # after a probe that fits, the loss begins near zero
     return ""
 
 
-def _past_its_best(course: Sequence[Tree], name: str, phase: str) -> str:
+def _improved(name: str, held: Tree, phases: Mapping[str, Sequence[Tree]], split: str) -> bool:
+    """Tell whether the score is better than when the last phase began: at its first evaluation, or at the last one before it."""
+    course = [list(events) for events in phases.values()]
+    seen = [[e["metrics"][name] for e in events if _measures(e, name, split)] for events in course]
+    before = seen[-1][0] if seen and seen[-1] else next((values[-1] for values in reversed(seen[:-1]) if values), None)
+    return before is not None and held.get(name) is not None and better(name, held[name], before)
+
+
+def _measures(event: Tree, name: str, split: str) -> bool:
+    return event["event"] == "evaluated" and event["part"] == split and event["metrics"].get(name) is not None
+
+
+def probe_was_better(history: Sequence[Tree], name: str, score: float | None, split: str) -> bool | None:
+    """Tell whether the last phase but one, a probe, scored better than the model; None where it was not measured."""
+    phases = list(by_phase(history).values())[:-1]
+    values = [e["metrics"][name] for events in phases for e in events if _measures(e, name, split)]
+    return None if not values or score is None else better(name, values[-1], score)
+
+
+def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
     """Say where the metric of a held-out part peaked early in a phase and then fell."""
     seen = [event for event in course if event["event"] == "evaluated" and event["metrics"].get(name) is not None]
     part = min((event["part"] for event in seen), key=lambda p: p != "select", default="")
@@ -208,11 +210,9 @@ def _past_its_best(course: Sequence[Tree], name: str, phase: str) -> str:
     if at >= len(values) * 0.6 or fall < (0.1 * abs(values[at]) if name in LOWER_IS_BETTER else 0.03):
         return ""
     is_kept = any(event.get("best") for event in points)
-    cure = (
-        "The best weights were kept; fewer epochs would have done."
-        if is_kept
-        else "Set patience=3 to stop there and keep the best weights."
-    )
+    cure = "The best weights were kept; fewer epochs would have been enough."
+    if not is_kept:
+        cure = f"To stop near there, {listed(cures('passed', context))}."
     return (
         f"Epoch {points[at]['epoch']}{f' of {phase}' if phase else ''} was the best on {part} ({words(name)} {show(name, values[at])}); "
         f"at the end it was {show(name, values[-1])}. {cure}"
@@ -224,10 +224,10 @@ def _uncertain(name: str, held: Tree, split: str, counts: Tree) -> str:
     if ends is None or name in LOWER_IS_BETTER or ends[1] - ends[0] <= _WIDE:
         return ""
     size = counts.get(split)
-    items = f" on {size} items" if size else ""
+    items = f" on {size} examples" if size else ""
     return (
         f"The score is uncertain: the 95 % interval of {words(name)} is {span(name, ends)}{items}. "
-        f"Differences smaller than that are noise; a larger {split} part would tell more."
+        f"Differences smaller than that are noise; use a larger {split} set."
     )
 
 
@@ -238,10 +238,10 @@ def _few_per_class(counts: Tree) -> str:
         return ""
     shown = ", ".join(f"{name} ({size})" for size, name in few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
     plural = "class has" if len(few) == 1 else "classes have"
-    return f"Too little data: {len(few)} {plural} fewer than {_FEW} training items: {shown}. Add items there first."
+    return f"Too little data: {len(few)} {plural} fewer than {_FEW} training examples: {shown}. Add examples there first."
 
 
-def _imbalance(held: Tree, counts: Tree) -> str:
+def _imbalance(held: Tree, counts: Tree, context: Context) -> str:
     sizes = {name: size for name, size in _train_sizes(counts).items() if size}
     if len(sizes) < 2:
         return ""
@@ -251,30 +251,32 @@ def _imbalance(held: Tree, counts: Tree) -> str:
     flattered = ""
     accuracy, balanced = held.get("accuracy"), held.get("balanced_accuracy")
     if accuracy is not None and balanced is not None and accuracy - balanced > 0.05:
-        flattered = f" Accuracy ({show('accuracy', accuracy)}) flatters: read balanced accuracy ({show('accuracy', balanced)})."
-    figures = f"{large} has {sizes[large]} training items, {small} {sizes[small]}"
-    return f"Imbalance: {figures}.{flattered} Try class_weights=true, or add to the small classes."
+        flattered = f" Accuracy ({show('accuracy', accuracy)}) is misleading here: use balanced accuracy ({show('accuracy', balanced)})."
+    figures = f"{large} has {sizes[large]} training examples, {small} {sizes[small]}"
+    return f"Imbalance: {figures}.{flattered} Try {listed(cures('imbalance', context))}."
 
 
-def _never_predicted(held: Tree, split: str) -> str:
+def _never_predicted(held: Tree, split: str, context: Context) -> str:
     per_class = held.get("per_class") or {}
     never = [name for name, row in per_class.items() if row.get("support") and row.get("precision") is None]
     if not never:
         return ""
     shown = ", ".join(never[:5]) + (f" and {len(never) - 5} more" if len(never) > 5 else "")
-    return f"Never predicted on {split}, though present: {shown}. Look at their training items and labels; class_weights=true may help."
+    possible = listed(cures("imbalance", context))
+    return f"Never predicted on {split}, though present: {shown}. Check their training examples and labels, or try {possible}."
 
 
-def _miscalibrated(held: Tree, split: str, counts: Tree) -> str:
+def _miscalibrated(held: Tree, split: str, counts: Tree, context: Context) -> str:
     ece, accuracy, confidence = held.get("ece"), held.get("accuracy"), held.get("mean_confidence")
     if ece is None or accuracy is None or confidence is None or ece <= _ECE or (counts.get(split) or 0) < _ECE_ITEMS:
         return ""
-    how, cure = (
-        ("over-confident", "label_smoothing or fewer epochs help") if confidence > accuracy else ("under-confident", "more epochs help")
-    )
+    how, possible = "overconfident", cures("overconfident", context)
+    if confidence < accuracy:
+        how, possible = "underconfident", cures("underconfident", context)
+    cure = f"; try {listed(possible)}" if possible else ""
     return (
-        f"Its probabilities are {how}: {100 * confidence:.0f} % sure on average, right {100 * accuracy:.0f} % of the time (ECE {ece:.2f}). "
-        f"Rank by them, but do not read them as chances; {cure}."
+        f"Its probabilities are {how}: on average {100 * confidence:.0f} % confident and {100 * accuracy:.0f} % accurate (ECE {ece:.2f}). "
+        f"Use them for ranking, not as calibrated probabilities{cure}."
     )
 
 
@@ -284,3 +286,7 @@ def _train_sizes(counts: Tree) -> dict[str, int]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return (sum((value - _mean(values)) ** 2 for value in values) / len(values)) ** 0.5

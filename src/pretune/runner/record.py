@@ -15,17 +15,20 @@ from safetensors.torch import save
 from pretune import backbones, config, registry
 from pretune.backbones import Backbone
 from pretune.evaluation import diagnosis
+from pretune.evaluation.advice import Context
 from pretune.models.model import HEAD
 from pretune.recipe import Recipe
 from pretune.runner import score
+from pretune.runner.inputs import is_fresh
 from pretune.runner.phases import Work, measured, view_of
 from pretune.runner.prepare import Prepared, ledger_lines, task_name
 from pretune.runner.reporter import Noted
-from pretune.strategies import Strategy
+from pretune.strategies import Strategy, suggested
 from pretune.tasks import ChoosesThresholds
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
+from pretune.unread import given
 
 
 @dataclass(kw_only=True)
@@ -149,10 +152,26 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.nd
         **({"features_precision": asdict(done.work.needs.chosen)} if done.work.needs.chosen else {}),
     }
     metrics["notes"] = notes(done)
-    metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts)
+    metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts, _context(done, metrics, history))
     for line in metrics["diagnosis"]:
         done.reporter.say(line)
     return metrics
+
+
+def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any]]) -> Context:
+    """Return what the diagnosis needs to know of the run, so that it advises nothing that was done."""
+    strategy, modality, primary = done.strategy, registry.name_of(done.data.modality), metrics["primary"]
+    named = bool(done.recipe.augmentations)
+    return Context(
+        strategy=metrics["strategy"],
+        fresh=getattr(strategy, "fresh", False) or is_fresh(done.backbone),
+        task=metrics["task"],
+        modality=modality,
+        given=frozenset(given(done.recipe)),
+        augment="named" if named else done.recipe.augment or suggested(strategy, modality).augment,
+        probe_was_better=diagnosis.probe_was_better(history, primary["name"], primary["value"], primary["split"]),
+        unknown_tokens=next((finding.message for finding in done.data.findings if finding.kind == "unknown_tokens"), ""),
+    )
 
 
 def notes(done: Outcome) -> list[str]:

@@ -1,0 +1,43 @@
+"""Metrics as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pretune.evaluation.metrics import LOWER_IS_BETTER
+
+
+def words(name: str) -> str:
+    """Return a metric's name as people write it."""
+    known = {
+        "mae": "mean absolute error",
+        "rmse": "root mean squared error",
+        "median_ae": "median absolute error",
+        "r2": "R²",
+        "ece": "calibration error",
+        "auroc": "AUROC",
+        "macro_f1": "macro-F1",
+        "micro_f1": "micro-F1",
+        "f1": "F1",
+        "top5": "top-5 accuracy",
+        "spearman": "rank correlation (Spearman)",
+    }
+    return known.get(name, name.replace("_", " "))
+
+
+def show(name: str, value: float | None) -> str:
+    """Return a metric's value as people write it: accuracies in percent, other shares with three decimals, errors with four digits."""
+    if value is None:
+        return "–"
+    if "accuracy" in name:
+        return f"{100 * value:.1f} %"
+    if name in LOWER_IS_BETTER - {"ece"} or abs(value) >= 10:
+        return f"{value:.4g}"
+    return f"{value:.3f}"
+
+
+def span(name: str, ends: Sequence[float]) -> str:
+    """Return an interval as people write it."""
+    low, high = (show(name, end) for end in ends)
+    joint = " to " if ends[0] < 0 else "–"
+    return f"{low.removesuffix(' %')}{joint}{high}"
