@@ -134,6 +134,9 @@ def test_one_damaged_run_hides_no_other(runs: Path, tmp_path: Path, capsys: pyte
     shutil.copytree(runs / "classifier", tmp_path / "whole")
     shutil.copytree(runs / "painter", tmp_path / "pretraining")
     damaged = [what for what, _ in _copies(runs / "classifier", ("metrics.json", "recipe.json"), tmp_path)]
+    shutil.copytree(runs / "classifier", tmp_path / "huge")
+    saved_runs.edit(tmp_path / "huge" / "metrics.json", lambda told: told["primary"].update(value=10**400))
+    damaged.append("huge")
     hidden = ["metrics.json: missing", "recipe.json: missing", "recipe.json: an empty object"]  # unfinished, no run, nothing is asked of it
     assert main(["runs", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
@@ -161,7 +164,7 @@ def test_a_damaged_recipe_does_not_stop_resuming_others(home: Path) -> None:
 
 # --- content ------------------------------------------------------------------------------------------
 
-VALUES: tuple[Any, ...] = (None, True, -1, 0, 7, 1e30, "", "x", "../x", "/dev/zero", [], ["x"], {}, {"name": "x"})
+VALUES: tuple[Any, ...] = (None, True, -1, 0, 7, 1e30, 10**400, "", "x", "../x", "/dev/zero", [], ["x"], {}, {"name": "x"})
 
 
 def _variants(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_predictions_show_hostile_names_and_json_keeps_them(home: Path, capsys: 
     out = capsys.readouterr().out
     assert printable(out, keep="\n") == out
     assert {row["id"] for row in json.loads(out)["predictions"]} == {"x/\x1b[31m\u202egnp.png", "x/\\xff.png"}
+
+
+def test_a_terminal_without_a_letter_shows_its_number(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = saved_runs.classifier(home / "run", names=["Ameise", "東京"])
+    photos = saved_runs.photos(home / "photos", names=["é"], each=1)
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["predict", str(run), str(photos)]) == 0
+    text = out.buffer.getvalue()
+    assert b"p_\\u6771\\u4eac" in text
+    assert b"\\xe9/0.png" in text
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -19,6 +19,9 @@ from pretune.cli import main
 from pretune.deploy import report
 from pretune.errors import RequestError, SettingError, WeightsError
 from pretune.recipe import read as read_recipe
+from pretune.runner import Silent
+from pretune.runner.folder import open_folder
+from pretune.training.device import Device
 from tests import fake_run, saved_runs
 
 MODULE = """
@@ -167,6 +170,36 @@ def test_a_transformers_folder_with_code_is_refused_without_a_question(here: Pat
     with pytest.raises(WeightsError, match="never run"):
         list(pt.predict(run, here / "photos"))
     assert traces(here) == set()
+
+
+HIDDEN = {
+    "of a part": {"text_config": {"model_type": "gpt2", "auto_map": {"AutoModel": "x--evil.Model"}}},
+    "of the hub": {"text_config": {"_attn_implementation_internal": "somebody/kernel"}},
+    "another network": {"parts": [{"backbone": "somebody/else", "use_pretrained_backbone": True}]},
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_a_config_hides_no_code_in_its_parts(here: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    config = {"model_type": "gpt2", **HIDDEN[what]}
+    run = run_naming(here / "run", "transformers:x", {"config": config})
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_text(json.dumps(config))
+    for use in (lambda: list(pt.predict(run, here / "photos")), lambda: backbones.load(f"transformers:{here / 'model'}", offline=True)):
+        with pytest.raises(WeightsError, match=r"never run|never fetched|to be downloaded"):
+            use()
+
+
+def test_a_run_that_is_resumed_writes_through_no_link(here: Path) -> None:
+    recipe = pt.Recipe.from_settings("photos", resume=True, out="theirs")
+    (here / "theirs").mkdir()
+    (here / "theirs" / "recipe.json").write_text(json.dumps({"identity": recipe.identity()}))
+    (here / "mine.txt").write_text("mine")
+    (here / "theirs" / "events.jsonl").symlink_to(here / "mine.txt")
+    with pytest.raises(RequestError, match=r"events\.jsonl is a link to"):
+        open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent())
+    assert (here / "mine.txt").read_text() == "mine"
 
 
 def test_a_run_folder_names_no_other_file(here: Path) -> None:

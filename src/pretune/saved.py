@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +82,8 @@ def _of_kind(value: Any, kind: type, what: str, path: Path, error: type[RequestE
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         subject = "it" if what == str(path) else what
         raise damaged(path, f"{subject} is {_KINDS.get(type(value), 'null')}, not {_KINDS[kind]}", error)
+    if kind is float and abs(value) > sys.float_info.max:  # JSON's whole numbers have no limit
+        raise damaged(path, f"{what} is no finite number", error)
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +22,8 @@ _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
 _UNWANTED = ("*/*",)
 _WHOLE = "model.safetensors"
 _SHARDS = "model.safetensors.index.json"
+_FETCHES = frozenset(("use_pretrained_backbone", "use_timm_backbone"))
+"""Entries of a config by which `transformers` fetches a second network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +155,28 @@ def _refuse_code(config: Mapping[str, Any], where: Path | str) -> None:
             f"transformers:{where}: the network {kind!r} is Python code that comes with the weights ({named}). Such code is never run. "
             "Take a network that transformers itself has, or write it as a module of your own: backbone=file:WEIGHTS@my_module:make_model."
         )
-    if config.get("use_pretrained_backbone") or config.get("use_timm_backbone"):
-        raise WeightsError(f"transformers:{where}: its config.json asks for another network to be downloaded. Name that network yourself.")
+    for key, value in _entries(config):
+        if key in _FETCHES and value:
+            raise WeightsError(
+                f"transformers:{where}: its config asks for another network to be downloaded ({key}). Name that one yourself."
+            )
+        if "attn_implementation" in key and "/" in str(value):
+            raise WeightsError(f"transformers:{where}: its config asks for {value}, code of the hub, which is never fetched or run.")
+    if any(key == "auto_map" for part in config.values() for key, _ in _entries(part)):
+        raise WeightsError(
+            f"transformers:{where}: a part of the network is Python code that comes with the weights. Such code is never run."
+        )
+
+
+def _entries(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of all tables in a config."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield str(key), value
+            yield from _entries(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _entries(value)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

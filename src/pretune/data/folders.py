@@ -14,6 +14,7 @@ from pretune.data.table import Table
 from pretune.data.tree import File, Parts, Tree, readable
 from pretune.errors import DataError
 from pretune.modalities._formats import ending, kinds
+from pretune.printable import path_word
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 _UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled"))
@@ -220,7 +221,7 @@ def _mention_flat(table: Table, tree: Tree, flat: list[tuple[Split | None, Parts
         if count:
             table.said.append(
                 f"{readable(prefix)}/ holds {count} {unit}{'s' * (count != 1)} in no class folder: without labels they cannot be the "
-                f"{part or 'next'} split; `pretune predict RUN {tree.root.joinpath(*prefix)}` answers them."
+                f"{part or 'next'} split; `pretune predict RUN {path_word(str(tree.root.joinpath(*prefix)))}` answers them."
             )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import stat
 from pathlib import Path
 
 from pretune.errors import DataError
 from pretune.modalities._formats import ending
+from pretune.printable import path_word
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe (FIFO)"),
@@ -89,4 +89,4 @@ def unpacking(path: Path, archive: str) -> str:
     stem = path.name[: name.index(".tar")] if ".tar" in name else path.name.removesuffix(path.suffix)
     folder = path.with_name(stem if stem != path.name else f"{stem}_unpacked")
     template = _UNPACK[".tar" if is_tar else archive]
-    return template.format(file=shlex.quote(str(path)), folder=shlex.quote(str(folder)))
+    return template.format(file=path_word(str(path)), folder=path_word(str(folder)))

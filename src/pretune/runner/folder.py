@@ -95,6 +95,7 @@ def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bo
     if place.resume:
         found = _named(recipe, place.out) if place.out is not None else _unfinished(recipe, reporter)
         if found is not None:
+            _require_no_links(found)
             reporter.say(f"resuming {found}")
             return found, True
         reporter.say("nothing to resume: no unfinished run of this recipe; starting it")
@@ -121,6 +122,19 @@ def _named(recipe: Repeatable, path: Path) -> Path | None:
         close(path)  # it may have been killed before it did
         raise RequestError(f"{path} is finished; there is nothing to resume. Its report: {path / 'report.html'}")
     return path
+
+
+def _require_no_links(path: Path) -> None:
+    """Refuse to go on with a run whose folder holds links: what is written there would be written elsewhere.
+
+    Raises:
+        RequestError: names the first.
+    """
+    link = next((inside for inside in sorted(path.rglob("*")) if inside.is_symlink()), None)
+    if link is not None:
+        raise RequestError(
+            f"{link} is a link to {os.readlink(link)}; a run that is resumed has its files inside. Put the file in its place."
+        )
 
 
 def _unfinished(recipe: Repeatable, reporter: Reporter) -> Path | None:
