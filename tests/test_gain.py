@@ -209,3 +209,45 @@ def test_gains_of_errors_are_what_falls() -> None:
     assert "mae +1.0500" in told["said"][0]
     assert "mae +0.4500" in told["said"][1]
     assert {row["kind"]: row["mean"] for row in told["table"]} == pytest.approx({PRETRAINED: 1.05, SCRATCH: 2.1, LONGER: 1.5})
+
+
+def summed(pretrained: list[float], scratch: list[float], baseline: float | None = None, *, higher: bool = True) -> dict[str, Any]:
+    shared = {"labels": 9, "metric": "accuracy" if higher else "mae", "higher_is_better": higher}
+    floor = {} if baseline is None else {"baseline": {"name": "majority", "value": baseline}}
+    arms = {PRETRAINED: pretrained, SCRATCH: scratch, LONGER: scratch}
+    return gain._summary([{**shared, **floor, "kind": kind, "value": value} for kind, found in arms.items() for value in found])
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "scratch", "told"),
+    [
+        ([0.90, 0.91, 0.92], [0.80, 0.80, 0.81], "Pretraining helped."),
+        ([0.80, 0.80, 0.81], [0.90, 0.91, 0.92], "Pretraining did not help: the score is worse with it."),
+        ([0.9, 0.7, 0.8], [0.8, 0.75, 0.7], "Inconclusive: the interval includes 0."),
+        ([0.8, 0.75, 0.7], [0.9, 0.7, 0.8], "Inconclusive: the interval includes 0."),
+        ([0.8, 0.8, 0.8], [0.8, 0.8, 0.8], "Inconclusive: the interval includes 0."),
+        ([0.9], [0.5], "One seed cannot tell whether pretraining helped"),
+        ([0.5], [0.9], "One seed cannot tell whether pretraining helped"),
+    ],
+)
+def test_a_gain_is_claimed_only_by_an_interval_that_leaves_0_out(pretrained: list[float], scratch: list[float], told: str) -> None:
+    for sentence in summed(pretrained, scratch)["said"]:
+        assert told in sentence
+    inverted = summed([-v for v in pretrained], [-v for v in scratch], higher=False)["said"]
+    assert all(told in sentence for sentence in inverted), "errors are better where they are smaller"
+
+
+def test_networks_that_are_no_better_than_the_majority_show_nothing() -> None:
+    told = summed([0.48, 0.48, 0.487], [0.40, 0.41, 0.41], 0.4878)
+    assert all("Neither network is better than the majority baseline" in line for line in told["said"])
+    assert told["table"][-1] == {
+        **{"labels": 9, "metric": "accuracy", "half_width": None, "kind": "majority baseline, no network"},
+        **{"mean": pytest.approx(0.4878), "values": [0.4878]},
+    }
+    assert "helped." in summed([0.9, 0.91, 0.92], [0.40, 0.41, 0.41], 0.4878)["said"][0]
+
+
+def test_the_baseline_of_the_runs_is_the_best_that_looks_at_no_example() -> None:
+    floors = {"mean": {"value": 2.0}, "median": {"value": 1.5}, "classical": {"value": 1.0}}
+    assert gain._trivial({"floors": floors}, False) == {"name": "median", "value": 1.5}
+    assert gain._trivial({}, True) is None

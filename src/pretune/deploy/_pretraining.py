@@ -79,7 +79,7 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
             "labels": f"{row['labels']:,}",
             "kind": row["kind"],
             "mean": f"{row['mean']:.4f}",
-            "around": "one seed" if row["half_width"] is None else f"± {row['half_width']:.4f}",
+            "around": ("" if "baseline" in row["kind"] else "one seed") if row["half_width"] is None else f"± {row['half_width']:.4f}",
             "values": ", ".join(f"{value:.4f}" for value in row["values"]),
         }
         for row in gain["table"]

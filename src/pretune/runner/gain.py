@@ -24,6 +24,8 @@ from pretune.data.ingest import ingest
 from pretune.data.resemblance import Excluded, HeldTexts
 from pretune.data.table import Columns
 from pretune.errors import DataError, RequestError, SettingError
+from pretune.evaluation.student import student
+from pretune.evaluation.verdict import TRIVIAL
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner.folder import close
@@ -40,9 +42,6 @@ from pretune.types import LedgerEntry, Row, Split
 PRETRAINED, SCRATCH, LONGER = "pretrained", "from scratch, same fine-tuning budget", "from scratch, same total budget"
 MOST_EPOCHS = 2_000
 """Epochs at most of the run from scratch that may take as long as pretraining and fine-tuning together."""
-
-# Two-sided 95 % quantiles of Student's t by degrees of freedom: there are few seeds, and no need of scipy for nineteen numbers.
-_T = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.16, 2.145, 2.131, 2.12, 2.11, 2.101, 2.093)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +204,7 @@ class _Trial:
             "value": primary["value"],
             "higher_is_better": primary["higher_is_better"],
             "macro_f1": held.get("macro_f1"),
+            "baseline": _trivial(metrics, primary["higher_is_better"]),
             "seconds": took,
             "epochs": epochs,
             "run": str(folder),
@@ -216,6 +216,17 @@ class _Trial:
             run(recipe, offline=self.offline, given=Given(parts=self.parts))
         close(folder.path)
         return folder.read_json("metrics.json")
+
+
+def _trivial(metrics: dict[str, Any], higher_is_better: bool) -> dict[str, Any] | None:
+    """Return the best of the baselines that look at no example, by the leading metric."""
+    known = {
+        name: floor["value"] for name, floor in (metrics.get("floors") or {}).items() if name in TRIVIAL and floor.get("value") is not None
+    }
+    if not known:
+        return None
+    name = (max if higher_is_better else min)(known, key=lambda key: known[key])
+    return {"name": name, "value": known[name]}
 
 
 def _like(scratch: Defaults) -> dict[str, Any]:
@@ -248,10 +259,24 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for kind, found in values.items():
             mean, half = interval(found)
             table.append({"labels": labels, "kind": kind, "metric": metric, "mean": mean, "half_width": half, "values": found})
+        baseline = _baseline(here)
+        if baseline is not None:
+            table.append({"labels": labels, "metric": metric, "half_width": None, **baseline})
         for kind in (SCRATCH, LONGER):
             gained = [sign * (a - b) for a, b in zip(values[PRETRAINED], values[kind], strict=True)]
-            said.append(_sentence(labels, metric, kind, *interval(gained)))
+            best = max(sign * statistics.fmean(values[arm]) for arm in (PRETRAINED, kind))
+            below = baseline is not None and best <= sign * baseline["mean"]
+            said.append(_sentence(f"with {labels} labels, against {kind}: {metric}", *interval(gained), baseline if below else None))
     return {"table": table, "said": said, "runs": rows}
+
+
+def _baseline(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return what a baseline that looks at no example reaches on the held-out examples, as a row beside the arms."""
+    known = [row["baseline"] for row in rows if row.get("baseline")]
+    if not known:
+        return None
+    values = [one["value"] for one in known]
+    return {"kind": f"{known[0]['name']} baseline, no network", "mean": statistics.fmean(values), "values": sorted(set(values))}
 
 
 def interval(values: list[float]) -> tuple[float, float | None]:
@@ -259,14 +284,24 @@ def interval(values: list[float]) -> tuple[float, float | None]:
     if len(values) < 2:
         return values[0], None
     deviation = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values), _T[len(values) - 2] * deviation
+    return statistics.fmean(values), student(len(values) - 1) * deviation
 
 
-def _sentence(labels: int, metric: str, kind: str, gain: float, half: float | None) -> str:
+def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] | None) -> str:
+    """Return what the runs show of a gain.
+
+    Args:
+        head: what is compared.
+        gain: mean over seeds, above 0 where the pretrained network is better.
+        half: half the width of its interval; None of one seed, which shows nothing.
+        below: the baseline that neither network is better than, if so.
+    """
     around = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
-    head = f"with {labels} labels, against {kind}: {metric} {gain:+.4f} ({around})"
-    if gain <= 0:
-        return f"{head}. Pretraining did not help."
-    if half is not None and gain - half <= 0:
-        return f"{head}. Pretraining may have helped: the interval holds 0."
-    return f"{head}. Pretraining helped."
+    said = f"{head} {gain:+.4f} ({around})."
+    if below is not None:
+        return f"{said} Neither network is better than the {below['kind']} ({below['mean']:.4g}): this comparison says nothing yet."
+    if half is None:
+        return f"{said} One seed cannot tell whether pretraining helped: set seeds=3 or more."
+    if gain - half <= 0 <= gain + half:
+        return f"{said} Inconclusive: the interval includes 0. More seeds or more held-out examples would narrow it."
+    return f"{said} Pretraining helped." if gain > 0 else f"{said} Pretraining did not help: the score is worse with it."
