@@ -14,6 +14,7 @@ _UNITS = {"nats_per_character": "nats a character", "bits_per_sample": "bits a s
 """Held-out figures that say more than the loss, where a run has them."""
 _FIGURES = {
     "unigram_per_character": "nats_per_character",
+    "trigram_per_character": "nats_per_character",
     "first_order_bits": "bits_per_sample",
     "mean_error": "error",
     "majority": "accuracy",
@@ -33,6 +34,7 @@ def build(files: Files) -> dict[str, Any]:
         "value": f"{metrics['held'][leading]:.4g}",
         "words": _UNITS.get(leading, "loss"),
         "bars": _bars(metrics, leading),
+        "verdict": _verdict(metrics, leading),
         "tiles": [
             {"words": name.replace("_", " ") + _beside(metrics["floors"], name), "value": f"{value:.4g}"}
             for name, value in {**metrics["held"], **metrics.get("throughput", {})}.items()
@@ -55,9 +57,23 @@ def build(files: Files) -> dict[str, Any]:
 def _bars(metrics: dict[str, Any], leading: str) -> list[dict[str, Any]]:
     """Return the held-out figure beside the floors of its unit, shorter being better."""
     floors = _floors_of(metrics["floors"], leading)
-    rows = [("this model", metrics["held"][leading], "model"), *((f"floor: {k.replace('_', ' ')}", v, "") for k, v in floors.items())]
+    rows = [("this model", metrics["held"][leading], "model"), *((f"baseline: {k.replace('_', ' ')}", v, "") for k, v in floors.items())]
     top = max(value for _, value, _ in rows) or 1.0
     return [{"label": label, "value": f"{value:.4g}", "width": round(100 * value / top, 1), "kind": kind} for label, value, kind in rows]
+
+
+def _verdict(metrics: dict[str, Any], leading: str) -> dict[str, str] | None:
+    """Return whether the figure is better than its baselines, None where it has none; what the diagnosis says is not green."""
+    floors, value = _floors_of(metrics["floors"], leading), metrics["held"][leading]
+    if not floors:
+        return None
+    name = min(floors, key=lambda key: floors[key])
+    figures = f"{value:.4g} against {floors[name]:.4g} of {name.replace('_', ' ')}"
+    if value >= floors[name]:
+        return {"outcome": "worse", "sentence": f"It is no better than its baselines: {figures}."}
+    if metrics.get("diagnosis"):
+        return {"outcome": "uncertain", "sentence": f"It is better than its baselines ({figures}), but read the diagnosis first."}
+    return {"outcome": "better", "sentence": f"It is better than its baselines: {figures}."}
 
 
 def _floors_of(floors: dict[str, float], figure: str) -> dict[str, float]:

@@ -68,8 +68,19 @@ def above_unigram(loss: float, floors: dict[str, float], what: str) -> list[str]
     if "unigram" not in floors or loss < 0.97 * floors["unigram"]:
         return []
     return [
-        f"the loss on {what}, {loss:.3f} nats, is at the floor of token frequencies alone ({floors['unigram']:.3f}): "
+        f"the loss on {what}, {loss:.3f} nats, is no better than token frequencies alone ({floors['unigram']:.3f}): "
         "the network has not yet learned to look at the other tokens. Train longer (epochs=…, time=…), on more text, or at another lr."
+    ]
+
+
+def above_trigram(loss: float, floors: dict[str, float]) -> list[str]:
+    """Return a sentence where a loss on the next token is no better than what counting gives: frequencies, or three tokens in a row."""
+    said = above_unigram(loss, floors, "the next token")
+    if said or "trigram" not in floors or loss < floors["trigram"]:
+        return said
+    return [
+        f"the loss on the next token, {loss:.3f} nats, is no better than that of a trigram model ({floors['trigram']:.3f}), which only "
+        "counts which token follows which two. Train longer (epochs=…, time=…), on more text, or at another lr."
     ]
 
 

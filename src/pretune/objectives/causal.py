@@ -22,7 +22,7 @@ from pretune.modalities.text import Text
 from pretune.objectives import _causal_sounds
 from pretune.objectives._base import PretextLearner, Suggested
 from pretune.objectives._sampling import Sample, Wanted, drawn
-from pretune.objectives._vocabulary import TokenHead
+from pretune.objectives._vocabulary import TokenHead, above_trigram
 from pretune.types import Batch, Features, StepOutput
 
 Ids = NDArray[np.int32]
@@ -67,6 +67,10 @@ class CausalLearner(PretextLearner):
         ids_BT = batch.inputs.tensor
         x_BTD = self.backbone(batch.inputs.with_tensor(ids_BT[:, :-1])).tensor
         return StepOutput(loss=self.head.loss(x_BTD.flatten(0, 1), ids_BT[:, 1:].flatten()), size=batch.size)
+
+    def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
+        """Say it where counting is as good."""
+        return above_trigram(metrics["loss"], floors)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the logits (B, V) of what follows the last id."""

@@ -27,6 +27,7 @@ from pretune.data.table import Table
 from pretune.data.tokens import BlockView, kept, made_by, tokenized
 from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
+from pretune.evaluation import ngram
 from pretune.modalities import FitsLengths, FitsRows
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
@@ -56,6 +57,8 @@ class Material:
     """Losses, in the units of the objective's, that need no network."""
     per_character: float | None = None
     """Of what writes texts: tokens a character of the held part, which turns nats per token into nats per character."""
+    unknown: float = 0.0
+    """Share of the held-out tokens that the tokenizer does not know."""
     classes: tuple[str, ...] = ()
     """Names of the labels that the views carry."""
 
@@ -82,6 +85,9 @@ def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache
         part: {"blocks": len(views[part]), "tokens": len(s), "characters": s.characters, "documents": s.documents}
         for part, s in streams.items()
     }
+    floors = {"unigram": unigram(streams["train"].counts, held.counts, () if writes else text.special)}
+    if writes:
+        floors["trigram"] = ngram.trigram(streams["train"].ids, held.ids, text.size)
     return Material(
         backbone=backbone,
         fingerprint={
@@ -93,7 +99,8 @@ def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache
         held=views["held"],
         ledger=ledger,
         counts=counts,
-        floors={"unigram": unigram(streams["train"].counts, held.counts, () if writes else text.special)},
+        floors=floors,
+        unknown=held.unknown / max(1, len(held)),
         per_character=len(held) / max(1, held.characters) if writes else None,
     )
 

@@ -364,7 +364,7 @@ class _Pretraining:
         if not self.device.first:
             return {}
         floors = pretrained.settle_floors(work.material, held)
-        verdict = work.learner.verdict(held, floors)
+        verdict = [*pretrained.unknown_tokens(work.material), *work.learner.verdict(held, floors)]
         for line in verdict:
             self.reporter.warn(line)
         self.timing["total_s"] = self.deadline.clock.seconds

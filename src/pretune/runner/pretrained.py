@@ -62,12 +62,28 @@ def objective_of(run: Path) -> Objective:
         return config.component("objectives", objective, "objective")
 
 
+UNKNOWN = 0.1
+"""Share of unknown tokens from which a loss is first of all the tokenizer's."""
+
+
+def unknown_tokens(material: Material) -> list[str]:
+    """Return a sentence where the tokenizer does not know much of the held-out text."""
+    if material.unknown <= UNKNOWN:
+        return []
+    return [
+        f"{100 * material.unknown:.0f} % of the held-out tokens are unknown to the tokenizer: the loss is mostly that of predicting "
+        "'unknown', and says little of the text. Use a network whose tokenizer knows this language, or train one: backbone=scratch:…"
+    ]
+
+
 def settle_floors(material: Material, held: dict[str, float]) -> dict[str, float]:
     """Return the floors by name: those the learner measured move there from `held`, and texts get theirs by the character."""
     floors = material.floors
     if material.per_character is not None:
         held["nats_per_character"] = held["loss"] * material.per_character
-        floors["unigram_per_character"] = floors["unigram"] * material.per_character
+        for name in ("unigram", "trigram"):
+            if name in floors:
+                floors[f"{name}_per_character"] = floors[name] * material.per_character
     for name in [name for name in held if name.startswith(FLOOR)]:
         floors[name.removeprefix(FLOOR)] = held.pop(name)
     return floors
