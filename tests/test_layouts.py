@@ -69,6 +69,15 @@ def test_a_split_without_class_folders_has_no_labels(tmp_path: Path) -> None:
     assert reasons(table) == {"no_class_folder": 4}
 
 
+def test_numbers_are_classes_and_images_is_none(tmp_path: Path) -> None:
+    put(tmp_path, *files(*(f"{part}/{k}" for part in ("train", "test") for k in range(3))))
+    assert sources.read(tmp_path).classes == ("0", "1", "2")
+    put(tmp_path / "tiny", *files("train/n1/images", "train/n2/images", "val/images"))
+    tiny = sources.read(tmp_path / "tiny")
+    assert (tiny.classes, tiny.counts(), reasons(tiny)) == (("n1", "n2"), {"train": 8}, {"no_class_folder": 4})
+    assert "val/ holds 4 images in no class folder" in said(tiny)
+
+
 @pytest.mark.parametrize("folders", [("train", "test1"), ("train2017", "val2017"), ("train",), ("fold1", "fold2", "fold3")])
 def test_splits_and_folds_with_files_in_them_are_no_classes(tmp_path: Path, folders: tuple[str, ...]) -> None:
     put(tmp_path, *files(*folders))
@@ -90,6 +99,14 @@ def test_the_cures_of_a_flat_folder_work(tmp_path: Path) -> None:
     rows += [[f"train/{CLASSES[i % 2]}.{i}.jpg", CLASSES[i % 2]] for i in range(12)]
     table_of(tmp_path / "labels.csv", columns[1].split(","), rows)
     assert sources.read(tmp_path).classes == CLASSES
+
+
+def test_one_folder_whose_names_hold_the_classes_is_asked_about(tmp_path: Path) -> None:
+    put(tmp_path, *(f"recordings/{digit}_{who}_{i}.wav" for digit in range(3) for who in ("ann", "bob") for i in range(3)))
+    with pytest.raises(DataError, match="may hold the classes") as refused:
+        sources.read(tmp_path)
+    found = [sources.read(tmp_path, Columns(label=label)).classes for label in re.findall(r"label='(.*?)' takes", str(refused.value))]
+    assert found == [("ann", "bob"), ("0", "1", "2")]
 
 
 def test_a_class_that_is_called_like_a_split_is_warned_of(tmp_path: Path) -> None:

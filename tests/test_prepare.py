@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,12 @@ def test_which_look_alikes_are_merged(counts: dict[str, int], merge: bool | None
     assert {row.target for row in table.rows} == left
     assert len(table.rows) == sum(counts.values())
     assert [finding.kind for finding in table.findings] == ["merged_classes"] * (len(left) < len(counts))
+    parted = named(**{"Cat": 9, "dog": 9})
+    parted.rows = [replace(row, split="train") for row in parted.rows] + [
+        Row(id=f"t{name}", target=name, split="test") for name in ("cat", "DOG", "Dog", "owl")
+    ]
+    merged(parted, None)
+    assert [row.target for row in parted.rows if row.split == "test"] == ["Cat", "dog", "dog", "owl"], "train has one spelling of each"
     both = Table(rows=[Row(id="1", target=("Good", "good"))], modality="text", task="multilabel", root=Path(), layout="table")
     merged(both, True)
     assert both.rows[0].target in (("good",), ("Good",))

@@ -181,14 +181,14 @@ def _some(names: Iterable[str]) -> str:
 
 def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     """Return one row per file below a class folder; what lies elsewhere goes to the ledger."""
-    labelled = [
-        (part, prefix) for part, prefix in layout.parts if any(len(file.parts) > len(prefix) + 1 for file in tree.media(modality, prefix))
-    ]
+    named = {entry: _class_folders(tree, modality, entry[1]) for entry in layout.parts}
+    known = {name for (part, _), names in named.items() if part in (None, "train") for name in names}
+    labelled = [entry for entry, names in named.items() if any(name in known or not is_filler(name) for name in names)]
     table = Table(rows=[], modality=modality, task="classification", root=tree.root, layout=_describe(layout, labelled))
     table.ledger += tree.ledger(modality)
     for part, prefix in layout.parts:
         for file in tree.media(modality, prefix):
-            _place(table, tree, file, part, prefix, layout)
+            _place(table, tree, file, part, prefix, layout, flat=(part, prefix) not in labelled)
     table.rows = _without_repeated_links(table, tree)
     _mention_flat(table, tree, [entry for entry in layout.parts if entry not in labelled])
     _mention_outside(table, tree, layout)
@@ -201,9 +201,13 @@ def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     return table
 
 
-def _place(table: Table, tree: Tree, file: File, part: Split | None, prefix: Parts, layout: Layout) -> None:
+def _class_folders(tree: Tree, modality: str, prefix: Parts) -> set[str]:
+    return {file.parts[len(prefix)] for file in tree.media(modality, prefix) if len(file.parts) > len(prefix) + 1}
+
+
+def _place(table: Table, tree: Tree, file: File, part: Split | None, prefix: Parts, layout: Layout, *, flat: bool) -> None:
     inner = file.parts[len(prefix) :]
-    if len(inner) == 1 or inner[0].casefold() in _UNLABELLED:
+    if flat or len(inner) == 1 or inner[0].casefold() in _UNLABELLED:
         where = "lies beside the class folders, in none of them" if len(inner) == 1 else f"lies in {inner[0]!r}, which is no class"
         table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="no_class_folder", detail=where))
         table.unlabelled.append(Row(id=file.id, path=tree.path(file), split=part))
@@ -340,7 +344,7 @@ def flat_error(tree: Tree, modality: str) -> DataError:
     files = tree.media(modality)
     example, root = files[0].id, tree.root
     cat, columns = f"{root}/cat/{files[0].parts[-1]}", f"path,label / {example},cat"
-    named = _label_in_names(files)
+    named = label_in_names(files)
     return DataError(
         f"{root} holds {len(files)} {kinds()[modality].unit}s but neither class folders nor a manifest: that is one class at most "
         f"({root.name!r}), and training needs two. {named}Either sort them into one folder per class ({cat}, {root}/dog/…) "
@@ -348,12 +352,13 @@ def flat_error(tree: Tree, modality: str) -> DataError:
     )
 
 
-def _label_in_names(files: list[File]) -> str:
-    """Return a sentence with the setting that takes the classes from the names of files, '' where these hold none."""
-    for pattern in (r"([A-Za-z]+)[^/]*\.\w+$", r"[_-]([A-Za-z]+)\.\w+$"):
+def label_in_names(files: list[File]) -> str:
+    """Return a sentence with settings that take the classes from the names of files, '' where these hold none."""
+    fitting = []
+    for pattern in (r"([A-Za-z]+)[^/]*\.\w+$", r"[_-]([A-Za-z]+)\.\w+$", r"(?:^|/)(\d+)[_-][^/]*$"):
         found = Counter(match[1] for file in files if (match := re.search(pattern, file.parts[-1])))
         usual = Counter({name: count for name, count in found.items() if count > 1})
         if len(usual) > 1 and usual.total() >= len(files) / 2:
             shown = ", ".join(f"{name} ({count})" for name, count in usual.most_common(4))
-            return f"The names of the files may hold the classes: label='{pattern}' takes {shown}. "
-    return ""
+            fitting.append(f"label='{pattern}' takes {shown}")
+    return f"The names of the files may hold the classes: {'; '.join(fitting)}. " if fitting else ""

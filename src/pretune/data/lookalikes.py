@@ -45,7 +45,8 @@ def merged(table: Table, merge: bool | None) -> None:
     Args:
         table: its rows, findings and ledger are changed.
         merge: True merges names that differ only in letter case, spaces or signs; False none; None only rare spellings, which are
-            slips, that differ in letter case or spaces: 'a' and 'A', or 'C' and 'C++', may be different classes.
+            slips, and spellings that train does not have, that differ in letter case or spaces: 'a' and 'A', or 'C' and 'C++', may be
+            different classes.
     """
     if merge is False or table.task not in ("classification", "multilabel"):
         return
@@ -53,11 +54,17 @@ def merged(table: Table, merge: bool | None) -> None:
     alike: dict[str, list[str]] = defaultdict(list)
     for name in counts:
         alike[fold(name) if merge else loose(name)].append(name)
+    trained = {name for row in table.rows if row.split in (None, "train") for name in names_of(row)}
     renamed: dict[str, str] = {}
     for names in alike.values():
-        usual = max(names, key=lambda name: (counts[name], name))
+        known = [name for name in names if name in trained]
+        if not known:
+            continue
+        usual = max(known, key=lambda name: (counts[name], name))
         rare = max(_RARE, _RARE_SHARE * counts[usual])
-        renamed |= {name: usual for name in names if name != usual and (merge or (counts[name] <= rare < counts[usual] and len(name) > 2))}
+        slips = [name for name in known if name != usual and (merge or (counts[name] <= rare < counts[usual] and len(name) > 2))]
+        unscored = [name for name in names if name not in trained] if len(known) == len(slips) + 1 else []
+        renamed |= dict.fromkeys([*slips, *unscored], usual)
     if not renamed:
         return
     table.rows = [_renamed(row, renamed) for row in table.rows]

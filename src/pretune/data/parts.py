@@ -53,8 +53,9 @@ def _together(found: dict[str, Split]) -> dict[str, Split]:
 
 
 def is_filler(name: str) -> bool:
-    """Tell whether a folder name says nothing: 'images', 'data files', '256x256'."""
-    return all(_FILLERS.fullmatch(token) for token in _tokens(name))
+    """Tell whether a folder name says nothing: 'images', 'data files', 'images_256x256'."""
+    tokens = _tokens(name)
+    return bool(tokens) and all(_FILLERS.fullmatch(token) for token in tokens)
 
 
 def is_fold(name: str) -> bool:

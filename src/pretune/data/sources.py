@@ -223,7 +223,8 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
         return _read_manifests(tree, found, columns, task, modality)
     if kind != "text" and (listed := lists.labelled(tree, kind)):
         return _build(listed, tree, columns, task, kind)
-    if layout and len(names) == 1 and kind != "text" and not any(map(part_of_folder, names)):
+    one_class = layout is not None and len(names) == 1 and not any(map(part_of_folder, names))
+    if layout and one_class and kind != "text" and not folders.label_in_names(tree.media(kind)):
         return folders.read_folders(tree, kind, layout)
     if tree.media(kind) and kind != "text":
         raise folders.flat_error(tree, kind)
@@ -308,7 +309,10 @@ def _build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str 
         try:
             return _with_folders_splits(build(modality=lists_files))
         except DataError as error:
-            table = build(modality=None)
+            try:
+                table = build(modality=None)
+            except DataError:
+                raise error from None
             table.said.append(f"the {lists_files} files in the folder are not used ({error})")
             return table
     return _with_folders_splits(build(modality=modality))
