@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -162,9 +164,8 @@ def test_one_absurd_number_does_not_rule_the_scale() -> None:
 
 def test_a_saved_space_comes_back_whole() -> None:
     space = Targets(classes=("a",), mean=2.0, deviation=3.0, thresholds=(0.4,))
-    from dataclasses import asdict
 
-    assert Targets.from_json(asdict(space)) == space
+    assert Targets.from_json(json.loads(json.dumps(asdict(space)))) == space
     assert space.threshold_array() == np.array([0.4])
     assert Targets().threshold_array() == 0.5
     assert isinstance(infer("regression"), Regression)

@@ -380,3 +380,7 @@ def test_a_probe_learns_at_its_own_rate(plan: Any) -> None:
     probe, full = plan("strategy=full", "lr=0.5", "epochs=3", backbone=SEQUENCE).phases
     assert (probe.plan.lr, probe.plan.epochs) == (1e-3, 30)
     assert (full.plan.lr, full.plan.epochs) == (0.5, 3)
+
+
+def test_the_cache_grows_as_large_as_asked(plan: Any) -> None:
+    assert plan("cache_size=3GB").outcome.work.needs.cache.limit == 3 << 30
