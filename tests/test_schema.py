@@ -80,6 +80,8 @@ def test_pairs_are_read_as_pairs_or_not_at_all(tmp_path: Path, titles: Schema, p
             predicted(path, pairs)
     with pytest.raises(DataError, match="reads one text per example"):
         predicted(tmp_path / "new.csv", titles, text="premise,hypothesis")
+    with pytest.raises(SettingError, match=r"holds no file names\. For text in the table itself: text=premise"):
+        predicted(tmp_path / "new.csv", titles, path="premise")
 
 
 def test_lines_with_commas_are_texts_and_not_a_table(tmp_path: Path, titles: Schema) -> None:

@@ -7,6 +7,7 @@ import math
 
 from pretune.data import vocabulary
 from pretune.data.cells import TableCell
+from pretune.data.encoded import InlineCell
 from pretune.data.notation import notation_of
 from pretune.data.numbers import number
 from pretune.data.records import Value
@@ -68,7 +69,7 @@ def as_text(value: Value) -> str:
     """Return a scalar as stripped text, '' for None, NaN, lists and files."""
     if isinstance(value, str):
         return value.strip()
-    if value is None or isinstance(value, list | tuple | dict | TableCell) or (isinstance(value, float) and math.isnan(value)):
+    if value is None or isinstance(value, list | tuple | dict | TableCell | InlineCell) or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePosixPath
 
 from pretune.data import vocabulary
 from pretune.data.as_trained import as_trained
@@ -10,7 +11,7 @@ from pretune.data.column import Column, as_text, is_label_name, is_text_name
 from pretune.data.labels import find_label, refusal
 from pretune.data.parts import part_of
 from pretune.data.records import Records
-from pretune.data.roles import Roles
+from pretune.data.roles import Roles, Unclear
 from pretune.data.table import Columns, RunColumns
 from pretune.errors import DataError, SettingError, did_you_mean
 from pretune.modalities._formats import file_kinds, kinds
@@ -46,16 +47,15 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
             named(records, wanted.path, "path")
             or roles.path
             or _find_files(records, roles, modality, wanted)
-            or _find_path(columns, modality, wanted)
+            or _find_path(records, columns, modality, wanted)
         )
+    if modality == "text" and wanted.path and roles.path and columns[roles.path].media < 0.5 and not records.files:
+        raise SettingError(f"path={wanted.path}: the column holds no file names. For text in the table itself: text={wanted.path}.")
     if roles.path is None:
         taken = {roles.split, roles.flag, roles.group, group, *named_labels, *roles.label}
         roles.text = _named_several(records, wanted.text, "text") or roles.text or _guess_text(roles, records, columns, taken, wanted)
     if roles.path is None and (not roles.text or _are_labels(records, roles, wanted)):
-        raise DataError(
-            f"{records.path} has no column with file names or texts (columns: {', '.join(records.columns)}).{unfit(records)} "
-            "Name it: path=COLUMN or text=COLUMN."
-        )
+        raise _no_content(records, columns)
     if roles.path in records.opaque:
         raise DataError(f"{records.path}: column {roles.path!r} {records.opaque[roles.path]}.")
     if labelled:
@@ -65,6 +65,15 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
     if wanted.group is None and roles.group is None and not _find_folds(roles, columns):
         _suggest_group(roles, records, columns)
     return roles
+
+
+def _no_content(records: Records, columns: dict[str, Column]) -> DataError:
+    """Return the error for a table of which no column is the content, with a cure where there is one."""
+    found = f"{records.path} has no column with file names or texts (columns: {listed(records.columns)}).{unfit(records)}"
+    if records.files or records.opaque or all(column.numeric >= 0.9 for column in columns.values() if column.texts):
+        numbers = "" if records.files or records.opaque else " Its columns hold only numbers. pretune learns from images, audio and text."
+        return DataError(f"{found}{numbers}")
+    return DataError(f"{found} Name it: path=COLUMN or text=COLUMN.")
 
 
 def _find_labels(roles: Roles, records: Records, columns: dict[str, Column], named_labels: tuple[str, ...], group: str | None) -> None:
@@ -104,13 +113,18 @@ def _example(records: Records, name: str) -> str:
     return ", ".join(values[:3]) + (" …" if len(values) > 3 else "")
 
 
+def listed(names: list[str]) -> str:
+    """Return the names of columns for a message; of very many the first."""
+    return ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
+
+
 def no_label(records: Records, roles: Roles) -> DataError:
     """Return the error for a table of which no column, or more than one, may be the label."""
     if roles.rivals:
         return refusal(records, roles, {name: _example(records, name) for name in roles.rivals})
     taken = (roles.path, *roles.text, roles.split, roles.flag, roles.group)
     free = [name for name in records.columns if name not in taken]
-    rest = f"the others are {', '.join(free)}" if free else "there is no other column"
+    rest = f"the others are {listed(free)}" if free else "there is no other column"
     content = roles.path or ", ".join(roles.text)
     return DataError(f"{records.path} has no column that can be the label (content is {content!r}; {rest}). Name it: label=COLUMN.")
 
@@ -179,12 +193,23 @@ def _find_files(records: Records, roles: Roles, modality: str | None, wanted: Co
     return fitting[0] if fitting else None
 
 
-def _find_path(columns: dict[str, Column], modality: str | None, wanted: Columns) -> str | None:
+def _find_path(records: Records, columns: dict[str, Column], modality: str | None, wanted: Columns) -> str | None:
     if modality in (None, "text") and wanted.text:
         return None
     files = [column for column in columns.values() if column.texts and column.media >= 0.5]
     files.sort(key=lambda column: (column.plain not in vocabulary.PATH, -column.media))
-    return files[0].name if files else None
+    equals = [column for column in files if (column.plain in vocabulary.PATH) == (files[0].plain in vocabulary.PATH)]
+    different = [column for column in equals[1:] if not _name_the_same(equals[0], column)]
+    if different:
+        shown = " or ".join(f"path={column.name} ({column.texts[0]} …)" for column in (equals[0], *different))
+        raise Unclear(f"{records.path}: several columns hold file names, and an example is one file. Name the one to read: {shown}.")
+    return max(equals, key=lambda column: column.length).name if files else None
+
+
+def _name_the_same(first: Column, second: Column) -> bool:
+    """Tell whether two columns name the same files, one of them with folders."""
+    pairs = zip(first.texts, second.texts, strict=False)
+    return all(PurePosixPath(one).name == PurePosixPath(other).name for one, other in pairs)
 
 
 def find_stems(records: Records, known: Callable[[str], bool]) -> str | None:

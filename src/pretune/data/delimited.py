@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from pathlib import Path
 
+from pretune.data import spaced
 from pretune.data.header import below_comments, common_width, take_comments, take_header, take_sep_line
 from pretune.data.quoting import Line, Quoting, choose, split, unlimited_fields
 from pretune.data.records import Records
@@ -29,6 +30,9 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     lines = io.StringIO(text if "\n" in text else text.replace("\r", "\n"), newline="\n").readlines()
     named = take_sep_line(lines)
     delimiter = named or sniff(below_comments(lines)[:_SAMPLE], path.suffix.lower())
+    listed = spaced.split(lines) if not named else None
+    if listed is not None:
+        return _listed(path, listed, said)
     comments = take_comments(lines, delimiter, wanted)
     found = _split(path, lines, delimiter, said)
     if not found:
@@ -43,6 +47,19 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     records.headerless = len(body) == len(found)
     _fill(records, found, body, suspect="\0" in text or _encodings.damaged(text))
     _settle_twins(records)
+    return records
+
+
+def _listed(path: Path, listed: tuple[list[str] | None, list[Line], str], said: list[str]) -> Records:
+    """Return the records of a list whose columns are separated by spaces."""
+    header, body, words = listed
+    width = common_width(body)
+    said.append(f"{path.name} {words}.")
+    columns = header or [f"column{number}" for number in range(1, width + 1)]
+    records = Records(path=path, columns=columns, values=[], numbers=[], word="row", delimiter=" ", said=said)
+    records.headerless = header is None
+    for row, line in enumerate(body, start=1):
+        _add(records, line, row, suspect=True)
     return records
 
 

@@ -88,7 +88,8 @@ def take_header(
     width = common_width(body or records)
     if not has_header(first, [line.fields for line in body[:_SAMPLE]], wanted):
         names = [f"column{i}" for i in range(1, width + 1)]
-        said.append(f"{path.name} has no header line (the first line looks like data); its columns are called {', '.join(names)}.")
+        shown = ", ".join(names) if width <= _ABOVE else f"{names[0]} … {names[-1]}"
+        said.append(f"{path.name} has no header line (the first line looks like data); its columns are called {shown}.")
         return names, records, {}
     if at:
         shown = " ".join(filter(None, (cell.strip() for cell in records[0].fields)))

@@ -13,6 +13,7 @@ from pretune.data.records import Value
 from pretune.errors import DataError
 
 SEPARATORS = {"|": "vertical bars", ";": "semicolons", ",": "commas", " ": "spaces"}
+ONES, _ZEROS = frozenset(("1", "1.0", "True", "true")), frozenset(("0", "0.0", "False", "false"))
 _INTEGERS = re.compile(r"\d+(\s*,\s*\d+)*")
 _GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _STEPS = frozenset(("0", "5", "25", "50", "75"))
@@ -33,6 +34,23 @@ def as_lists(values: list[Value]) -> list[list[str] | None] | None:
         items = _literal_list(value) if isinstance(value, str) and value.strip() else value
         out.append([str(item) for item in items] if isinstance(items, list | tuple) else None)
     return out
+
+
+def are_multi_hot(lists: list[list[str] | None]) -> bool:
+    """Tell whether lists hold nothing but 0 and 1, are of one length, and repeat them: a place for each class, no labels called 0 and 1."""
+    found = [names for names in lists if names is not None]
+    same = len({len(names) for names in found}) == 1 and len(found[0]) > 1
+    return same and all(name in ONES | _ZEROS for names in found for name in names) and any(len(set(n)) < len(n) for n in found)
+
+
+def joined_flags(texts: list[str]) -> list[list[str] | None] | None:
+    """Return the 0 and 1 of cells that join one for each class: '1,0,0' or '1 0 0'; None where cells are something else."""
+    present = [text for text in texts if text]
+    for mark in (",", " ", ";", "|"):
+        if present and all(mark in text for text in present):
+            lists = [[part.strip() for part in text.split(mark)] if text else None for text in texts]
+            return lists if are_multi_hot(lists) and len(present[0]) > 4 else None
+    return None
 
 
 def _literal_list(text: str) -> list[object] | None:

@@ -50,7 +50,7 @@ def find_label(records: Records, roles: Roles, columns: dict[str, Column], taken
     if hinted:
         return _chosen(roles, [*hinted, *(column for column in rivals if _tokens(column) & _RATED and column not in hinted)])
     if len(rivals) > 1 and all(column.binary for column in rivals):
-        return tuple(column.name for column in rivals)
+        return tuple(column.name for column in free if column.binary)
     if rivals:
         return _chosen(roles, rivals)
     return _of_numbers(roles, free)
@@ -100,7 +100,7 @@ def _rivals(free: list[Column]) -> list[Column]:
 
 
 def _may_be_classes(column: Column) -> bool:
-    if column.lists:
+    if column.lists or (column.binary and column.distinct == 2):
         return True
     if not 2 <= column.distinct <= max(2, len(column.texts) / 2) or _are_dates(column):
         return False

@@ -13,12 +13,13 @@ from pretune.data import targets as target_parser
 from pretune.data import vocabulary
 from pretune.data.cells import TableCell
 from pretune.data.column import as_text
+from pretune.data.encoded import InlineCell
 from pretune.data.names import folded
 from pretune.data.parts import part_of, parts_of_words
 from pretune.data.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.data.reading import FOUND, Reading, reading_of
 from pretune.data.records import Records, Value
-from pretune.data.roles import Roles, sentence
+from pretune.data.roles import Roles, Unclear, sentence
 from pretune.data.table import Columns, RunColumns, Table
 from pretune.data.targets import Problem, Targets
 from pretune.data.tree import Tree
@@ -119,6 +120,8 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
     refusal = None
     try:
         roles = finder.find(lead, columns, modality=modality, labelled=labelled)
+    except Unclear:
+        raise
     except DataError as error:
         roles, refusal = None, error
     if modality in file_kinds() and (roles is None or roles.path is None):
@@ -126,7 +129,7 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
         if stem is None and refusal is not None and isinstance(columns, RunColumns):
             raise refusal
         if stem is None:
-            names = ", ".join(lead.columns)
+            names = finder.listed(lead.columns)
             raise DataError(
                 f"{lead.path}: no column names {modality} files below {locator.root} (columns: {names}).{finder.unfit(lead)} "
                 "Name it: path=COLUMN."
@@ -174,7 +177,7 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
     target_column = _targets(parts, roles, task, draft.reading) if labelled else None
     if roles.path:
         values = [value for _, records in parts for value in records.column(roles.path)]
-        names = Counter(value.name for value in values if isinstance(value, TableCell) and value.name)
+        names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
         draft.tells = not names or names.most_common(1)[0][1] == 1
         table.said += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
         table.root = draft.locator.root
@@ -251,7 +254,7 @@ def _add(
     """Add one record as a row, or say why not."""
     record, where, roles = records.values[at], records.where(at), draft.roles
     cell = record[index[roles.path]] if roles.path else None
-    cell = cell if isinstance(cell, TableCell) else None
+    cell = cell if isinstance(cell, TableCell | InlineCell) else None
     split, strange = _part(record, index, roles, draft.splits, part)
     located = _locate(draft, order, split, record, index) if roles.path and cell is None else None
     text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None

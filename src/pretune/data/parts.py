@@ -9,8 +9,8 @@ from pretune.types import Split
 
 _WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training", "trainset", "trainval", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devel", "devset", "eval", "evaluation"), "val"),
-    **dict.fromkeys(("test", "testing", "testset", "tst", "holdout", "heldout"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devel", "devset", "eval", "evaluation", "publictest"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "tst", "holdout", "heldout", "privatetest"), "test"),
 }
 _EVALUATION = frozenset(("eval", "evaluation"))
 """Words for validation that stand for the test split where another word stands for validation."""

@@ -89,13 +89,14 @@ def read_records(path: Path, wanted: tuple[str, ...] = ()) -> Records:
         DataError: the file is empty, has no rows, or is not a manifest.
         MissingExtra: Parquet without pyarrow.
     """
-    from pretune.data import arrow, delimited, json_records
+    from pretune.data import arrow, delimited, encoded, json_records
 
     if ending(path.name) in ARROW:
         records = arrow.read_arrow(path)
     else:
         raw = read_bytes(path)
         records = json_records.parse(path, raw) if ending(path.name) in JSON else delimited.parse(path, raw, wanted)
+        encoded.unpack(records, wanted)
     if not records.values:
         lost = f"; all {len(records.ledger)} were unusable, the first: {records.ledger[0].detail}" if records.ledger else ""
         raise DataError(f"{path} has no rows{lost}. It needs a line per item below the header.")

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 
 from pretune.data.records import Records
 from pretune.data.schema import Schema
+from pretune.errors import DataError
 from pretune.modalities._formats import kinds
+
+
+class Unclear(DataError):
+    """Several columns may have a role; the message names each and the setting that chooses."""
 
 
 @dataclass(kw_only=True)

@@ -112,7 +112,7 @@ class Schema:
             return False
 
     def _missing(self, records: Records, names: tuple[str, ...], role: str, what: str) -> DataError:
-        noun = f"its {role} from column{'s' if len(names) > 1 else ''} {_listed(names)}"
+        noun = f"its {'files' if role == 'path' else role} from column{'s' if len(names) > 1 else ''} {_listed(names)}"
         example = ",".join(["FIRST", "SECOND", "THIRD"][: len(names)]) if 1 < len(names) < 4 else "COLUMN"
         shown = ", ".join(records.columns[:20]) + (f", … ({len(records.columns)} in all)" if len(records.columns) > 20 else "")
         return DataError(

@@ -108,9 +108,13 @@ def parse(
         known = parse([None if _unnamed(value) else value for value in values], column, task=task, reading=reading)
         return _with_names(values, names, known, column)
     lists = label_lists.as_lists(values)
+    if lists is not None and task != "regression" and label_lists.are_multi_hot(lists):
+        return _from_places(lists, column)
     if lists is not None and task != "regression":
         return _from_lists([None if names is None else [clean(name) for name in names] for names in lists], column)
     texts = _texts(values)
+    if task != "regression" and (flags := label_lists.joined_flags(texts)) is not None:
+        return _from_places(flags, column)
     sure = [text for text in texts if text and not may_be_missing(text) and text not in ("-", "?")]
     kind = label_lists.integers(sure, column) if task is None else None
     if task == "regression" or (task is None and kind != "lists" and _are_measured(sure, column)):
@@ -223,6 +227,17 @@ def _from_lists(lists: list[list[str] | None], column: str) -> Targets:
         if names is None:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
     out.said.append(f"{column!r} holds lists: several labels per item (multilabel).")
+    return out
+
+
+def _from_places(lists: list[list[str] | None], column: str) -> Targets:
+    """Read lists of 0 and 1, one place for each class; the classes are called by the number of their place."""
+    out = Targets(task="multilabel", values=[])
+    for index, flags in enumerate(lists):
+        out.values.append(None if flags is None else tuple(str(place) for place, flag in enumerate(flags) if flag in label_lists.ONES))
+        if flags is None:
+            out.problems[index] = Problem("dropped", "blank_label", "has no label")
+    out.said.append(f"{column!r} holds lists of 0 and 1, one place for each class (multilabel); the classes are called 0, 1, 2 … by place.")
     return out
 
 
