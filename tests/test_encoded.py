@@ -147,7 +147,7 @@ def test_lists_separated_by_spaces(tmp_path: Path, line: Callable[[int], str], t
     table = sources.read(tmp_path / name)
     assert len(table.rows) == COUNT
     assert table.rows[1].target == target
-    assert "is separated by spaces" in said(table)
+    assert "separated by spaces" in said(table)
 
 
 def test_a_list_with_a_header(tmp_path: Path) -> None:

@@ -30,9 +30,8 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     lines = io.StringIO(text if "\n" in text else text.replace("\r", "\n"), newline="\n").readlines()
     named = take_sep_line(lines)
     delimiter = named or sniff(below_comments(lines)[:_SAMPLE], path.suffix.lower())
-    listed = spaced.split(lines) if not named else None
-    if listed is not None:
-        return _listed(path, listed, said)
+    if delimiter != "\t" and not named and (listed := spaced.parse(path, _filled(lines), said)) is not None:
+        return listed
     comments = take_comments(lines, delimiter, wanted)
     found = _split(path, lines, delimiter, said)
     if not found:
@@ -50,17 +49,8 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     return records
 
 
-def _listed(path: Path, listed: tuple[list[str] | None, list[Line], str], said: list[str]) -> Records:
-    """Return the records of a list whose columns are separated by spaces."""
-    header, body, words = listed
-    width = common_width(body)
-    said.append(f"{path.name} {words}.")
-    columns = header or [f"column{number}" for number in range(1, width + 1)]
-    records = Records(path=path, columns=columns, values=[], numbers=[], word="row", delimiter=" ", said=said)
-    records.headerless = header is None
-    for row, line in enumerate(body, start=1):
-        _add(records, line, row, suspect=True)
-    return records
+def _filled(lines: list[str]) -> dict[int, str]:
+    return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
 def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> list[Line]:

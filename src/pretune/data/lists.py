@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from pretune.data import spaced
 from pretune.data.parts import part_of_file
 from pretune.data.records import Records, read_bytes
 from pretune.data.tree import File, Tree
@@ -14,9 +14,6 @@ from pretune.types import Split
 
 _ENDINGS = frozenset((".txt", ".lst", ".list", ".text", ""))
 _MOST_BYTES = 64 << 20
-_NEARLY_ALL = 0.9
-_LINE = re.compile(r"(?P<file>.*?\.[A-Za-z0-9]{2,5})[ ]+(?P<rest>[^/]*?)\s*")
-_TURNED = re.compile(r"(?P<rest>[^\s/]+)[ ]+(?P<file>.*?\.[A-Za-z0-9]{2,5})\s*")
 
 
 def read_list(path: Path) -> Records | None:
@@ -24,30 +21,8 @@ def read_list(path: Path) -> Records | None:
 
     Several values after the name become several columns.
     """
-    lines = lines_of(path)
-    for form in (_LINE, _TURNED):
-        records = _parsed(path, lines, form)
-        if records is not None:
-            return records
-    return None
-
-
-def _parsed(path: Path, lines: dict[int, str], form: re.Pattern[str]) -> Records | None:
-    found = {number: match for number, line in lines.items() if (match := form.fullmatch(line)) and modality_of(match["file"])}
-    if not found or len(found) < _NEARLY_ALL * len(lines) or "," in next(iter(found.values()))["rest"]:
-        return None
-    rests = {number: match["rest"].split() for number, match in found.items()}
-    widths = {len(rest) for rest in rests.values()}
-    if widths == {1} or len(widths) > 1:
-        values: list[list[object]] = [[found[number]["file"], " ".join(rests[number])] for number in found]
-        columns = ["path", "label"]
-    else:
-        values = [[found[number]["file"], *rests[number]] for number in found]
-        columns = ["path", *(f"column{at}" for at in range(2, widths.pop() + 2))]
-    said = [f"{path.name} lists files and their labels, separated by spaces; it has no header line."]
-    if lost := len(lines) - len(found):
-        said.append(f"{lost} line(s) of {path.name} are of another form and were ignored.")
-    return Records(path=path, columns=columns, values=values, numbers=list(found), word="line", said=said, headerless=True)
+    records = spaced.parse(path, lines_of(path), [])
+    return records if records is not None and records.columns[0] != "label" else None
 
 
 def lines_of(path: Path) -> dict[int, str]:

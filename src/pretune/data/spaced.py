@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
-from pretune.data.quoting import Line
+from collections import Counter
+from pathlib import Path
+
+from pretune.data.records import Records
 from pretune.modalities._formats import modality_of
+from pretune.types import LedgerEntry
 
 _MARK = "__label__"
 _SIGNS = ",;|\t"
+_NEARLY_ALL = 0.9
 
 
-def split(lines: list[str]) -> tuple[list[str] | None, list[Line], str] | None:
-    """Return column names (None: by number), records and a sentence where lines are such a list; None where they are not."""
-    filled = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not filled:
+def parse(path: Path, lines: dict[int, str], said: list[str]) -> Records | None:
+    """Return the records of lines that are such a list; None where they are not.
+
+    Args:
+        path: of the file.
+        lines: those that are not blank, by their number, without line ends.
+        said: what was reported about the file before.
+    """
+    if not lines:
         return None
-    if sum(line.startswith(_MARK) for _, line in filled) >= 0.9 * len(filled):
-        return ["label", "text"], [Line(number, _fasttext(line)) for number, line in filled], "has fastText labels (__label__)"
-    first = sum(_begins_with_file(line) for _, line in filled)
-    last = sum(_begins_with_file(" ".join(reversed(line.split(" ")))) and line.count(" ") == 1 for _, line in filled)
-    if max(first, last) < 0.8 * len(filled):
+    if sum(line.startswith(_MARK) for line in lines.values()) >= _NEARLY_ALL * len(lines):
+        rows = {number: _fasttext(line) for number, line in lines.items()}
+        return _records(path, ["label", "text"], rows, [*said, f"{path.name} has fastText labels (__label__)."])
+    turned = {number: " ".join(reversed(line.split(" "))) for number, line in lines.items() if line.count(" ") == 1}
+    if sum(map(_begins_with_file, lines.values())) >= _NEARLY_ALL * len(lines):
+        rows = {number: _parts(line) for number, line in lines.items()}
+    elif sum(map(_begins_with_file, turned.values())) >= _NEARLY_ALL * len(lines):
+        rows = {number: _parts(turned.get(number, line)) for number, line in lines.items()}
+    else:
         return None
-    rows = [(number, _parts(line) if first >= last else line.split(" ")) for number, line in filled]
-    rests = [row[1].split() for _, row in rows if len(row) > 1]
-    if rests and len({len(rest) for rest in rests}) == 1 and len(rests[0]) > 1 and _are_columns(rests):
-        rows = [(number, [row[0], *row[1].split()] if len(row) > 1 else row) for number, row in rows]
-    header = None
-    if not _begins_with_file(filled[0][1]) and first >= last and len(filled[0][1].split()) == len(rows[1][1]):
-        header, rows = filled[0][1].split(), rows[1:]
-    return header, [Line(number, row) for number, row in rows], "is separated by spaces"
+    header = _header(rows)
+    rests = [row[1].split() for row in rows.values() if len(row) > 1]
+    if len({len(rest) for rest in rests}) == 1 and len(rests[0]) > 1 and _are_columns(rests):
+        rows = {number: [row[0], *row[1].split()] if len(row) > 1 else row for number, row in rows.items()}
+    width = Counter(map(len, rows.values())).most_common(1)[0][0]
+    pairs = any(modality_of(part) for rest in rests for part in rest)
+    names = header or ["column1" if pairs else "path", *(f"column{at}" if width > 2 else "label" for at in range(2, width + 1))]
+    rest = "" if header else "; it has no header line"
+    said = [*said, f"{path.name} lists files and their labels, separated by spaces{rest}."]
+    records = _records(path, names, rows, said)
+    records.headerless = header is None
+    return records
+
+
+def _header(rows: dict[int, list[str]]) -> list[str] | None:
+    """Take the first line away and return its words where it names the columns of a list."""
+    first = next(iter(rows))
+    words = rows[first][0].split()
+    if len(rows[first]) > 1 or len(rows) < 2 or len(words) != 2:
+        return None
+    del rows[first]
+    return words
+
+
+def _records(path: Path, names: list[str], rows: dict[int, list[str]], said: list[str]) -> Records:
+    records = Records(path=path, columns=names, values=[], numbers=[], word="line", delimiter=" ", said=said)
+    for number, row in rows.items():
+        if len(row) == len(names):
+            records.values.append([*row])
+            records.numbers.append(number)
+        else:
+            detail = f"{path.name} line {number} has {len(row)} field{'s' * (len(row) != 1)} instead of {len(names)}"
+            records.ledger.append(LedgerEntry(item=f"{path.name}:{number}", action="dropped", reason="ragged", detail=detail))
+    return records
 
 
 def _are_columns(rests: list[list[str]]) -> bool:
