@@ -85,3 +85,9 @@ def test_two_runs_never_share_a_folder(home: Path) -> None:
         assert [open_folder(unnamed, "photos", alone, Silent())[0].path.name for _ in range(2)] == ["photos-001", "photos-002"]
     with folders_let_go():
         assert open_folder(recipe, "photos", alone, Silent())[0].path == home / "mine"
+
+
+def test_a_run_of_several_processes_is_resumed_by_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    line = resume_line(Recipe.from_settings("photos/", "strategy=full"), Path("run"))
+    assert line == "torchrun --nproc-per-node 2 -m pretune finetune photos/ strategy=full out=run resume=true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -67,9 +68,11 @@ def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
     """Return the command that goes on with this run, exactly as it can be pasted; of what only Python has, what to change in the call."""
     if unnamed := [type(value).__name__ for value in _components(recipe) if registry.published_name(type(value)) is None]:
         return f"the same Python call (it gives {', '.join(unnamed)}) with out={str(folder)!r}, resume=True"
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    start = "pretune" if processes == 1 else f"torchrun --nproc-per-node {processes} -m pretune"
     return " ".join(
         [
-            f"pretune {recipe.verb}",
+            f"{start} {recipe.verb}",
             path_word(recipe.data),
             *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
         ]

@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
-from pretune.errors import PretuneError, TrainingError
+from pretune.errors import Interrupted, PretuneError, TrainingError
 from pretune.types import Share
 
 T = TypeVar("T")
@@ -118,6 +118,8 @@ def open_device() -> Generator[Device]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield Device(device=device, rank=rank, world=world)
+    except Interrupted:  # all processes have agreed on it
+        raise
     except Exception as error:
         _pass_on(error, distributed.PrefixStore("pretune", store), rank)
         raise
