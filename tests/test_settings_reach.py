@@ -232,6 +232,10 @@ def test_pictures_are_as_large_as_asked(plan: Any, pictures: Path) -> None:
     assert next(seen.last.loader.iterate(0)).inputs.tensor.shape[2:] == (24, 24)
 
 
+def test_pictures_become_squares_as_asked(plan: Any, pictures: Path) -> None:
+    assert plan("fit=pad", "strategy=scratch", "epochs=1", source=pictures, image_size=24).outcome.data.modality.fit == "pad"
+
+
 def updates(learner: SupervisedLearner) -> set[tuple[int, float, float]]:
     """Return rank, scale and dropout of the low-rank updates."""
     found = set()

@@ -17,6 +17,7 @@ from pretune.backbones._imagenet import imagenet_classes
 from pretune.backbones._prefixes import fit
 from pretune.backbones._states import State, read_state
 from pretune.errors import SettingError, WeightsError, did_you_mean
+from pretune.modalities._image_geometry import Fit
 from pretune.modalities.image import Image
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -24,6 +25,10 @@ _NO_LICENCE = "not stated by timm"
 _SIZE = "its size is told while it is fetched"
 _LEAST = 64
 """Pixels of the picture with which a cut of a network that takes any size is checked."""
+
+
+_FITS: dict[str, Fit] = {"squash": "squash", "border": "pad"}
+"""timm's words for how a picture becomes a square -> ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +178,8 @@ def _make(
 
 
 def _image(name: str, facts: Any, image_size: int | None) -> Image:
-    if facts.crop_mode == "border" or facts.input_size[0] != 3:
-        raise SettingError(f"timm:{name} wants pictures padded to a square, or not in colour, which is not done here. Take another.")
+    if facts.input_size[0] != 3:
+        raise SettingError(f"timm:{name} takes pictures of {facts.input_size[0]} channels, and only RGB is read here. Take another.")
     size = image_size or facts.input_size[-1]
     return Image(
         size=size,
@@ -182,7 +187,7 @@ def _image(name: str, facts: Any, image_size: int | None) -> Image:
         mean=tuple(facts.mean),
         std=tuple(facts.std),
         interpolation=facts.interpolation if facts.interpolation in ("bicubic", "bilinear", "nearest") else "bicubic",
-        fit="squash" if facts.crop_mode == "squash" else "crop",
+        fit=_FITS.get(facts.crop_mode, "crop"),
     )
 
 

@@ -11,10 +11,8 @@ from PIL import ExifTags, Image
 
 from pretune.errors import BadItem
 from pretune.modalities._image_formats import open_raster
-from pretune.modalities._image_resize import Interpolation, resize, resize_image
-
-MAX_ASPECT = 2
-"""A picture longer than this many times its short side is cut at the centre before it is scaled."""
+from pretune.modalities._image_geometry import Fit, Size, stored
+from pretune.modalities._image_resize import Interpolation, resize, resize_part
 
 _BIG = 32_000_000
 _one_at_a_time = threading.Lock()
@@ -33,21 +31,20 @@ _TURNS = {
 Info = dict[str, int | float | str]
 
 
-def decode(raw: bytes, short: int, interpolation: Interpolation, *, squash: bool) -> tuple[NDArray[np.uint8], Info]:
-    """Return (H, W, 3) pixels whose short side is at most `short`, and the facts of the file.
+def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tuple[NDArray[np.uint8], Info]:
+    """Return (H, W, 3) pixels, scaled down to `side` as `fit` says, and the facts of the file.
 
-    Smaller pictures keep their size (the view scales them up), so that a store of 32x32 pictures stays
-    small. With `squash` the whole picture is scaled to a square, whatever its aspect.
+    Smaller pictures keep their size (the view scales them up), so that a store of 32x32 pictures stays small.
 
     Raises:
         BadItem: the bytes are no picture that can be decoded whole.
     """
     image = open_raster(raw)
     info: Info = {"format": image.format or "", "mode": image.mode, "width": image.width, "height": image.height}
-    target = _working_size(image.size, short, squash=squash)
-    image.draft(None, target)  # JPEG: decode at 1/2, 1/4 or 1/8, not below the target
+    size, target = image.size, stored(image.size, side, fit)
+    image.draft(None, target.size)  # JPEG: decode at 1/2, 1/4 or 1/8, not below the target
     with _one_at_a_time if image.width * image.height > _BIG else nullcontext():
-        pixels = _scaled(_load(image), target, interpolation, squash=squash)
+        pixels = resize_part(_load(image), target, interpolation, _drafted(size, image.size))
     orientation = _orientation(image)
     if orientation in _TURNS:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation]))
@@ -57,12 +54,10 @@ def decode(raw: bytes, short: int, interpolation: Interpolation, *, squash: bool
     return pixels, info
 
 
-def _working_size(size: tuple[int, int], short: int, *, squash: bool) -> tuple[int, int]:
-    """Return the (width, height) that the whole picture is scaled to."""
-    if squash:
-        return min(short, size[0]), min(short, size[1])
-    scale = min(1.0, short / min(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def _drafted(size: Size, decoded: Size) -> tuple[float, float]:
+    """Return how many decoded pixels stand for the whole picture: libjpeg fills the last ones up where its size is no multiple."""
+    scale = next((s for s in (1, 2, 4, 8) if (-(-size[0] // s), -(-size[1] // s)) == decoded), 1)
+    return size[0] / scale, size[1] / scale
 
 
 def _load(image: Image.Image) -> Image.Image:
@@ -136,23 +131,6 @@ def eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     scaled -= low
     scaled *= 255 / max(high - low, 1e-12)
     return np.rint(scaled, out=scaled).astype(np.uint8)
-
-
-def _scaled(image: Image.Image, target: tuple[int, int], interpolation: Interpolation, *, squash: bool) -> NDArray[np.uint8]:
-    """Return the pixels of the picture's central part (aspect at most `MAX_ASPECT`) at its target size."""
-    (width, height), (to_width, to_height) = image.size, target
-    if not squash:
-        keep_width, keep_height = min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width)
-        to_width, to_height = min(to_width, MAX_ASPECT * to_height), min(to_height, MAX_ASPECT * to_width)
-        left, top = (width - keep_width) // 2, (height - keep_height) // 2
-        width, height = keep_width, keep_height
-        box = (left, top, left + width, top + height)
-    else:
-        box = (0, 0, width, height)
-    factor = min(width // to_width, height // to_height) // 2  # a box filter down to twice the target, then the real filter
-    if factor > 1 or (width, height) != image.size:
-        image = image.reduce(max(1, factor), box)
-    return resize_image(image, to_height, to_width, interpolation)
 
 
 def difference_hash(pixels: NDArray[np.uint8]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import numpy as np
-import PIL
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -14,16 +15,17 @@ from torch import nn
 from pretune.config import Within
 from pretune.errors import BadItem, SettingError
 from pretune.modalities import _formats
-from pretune.modalities._image_decode import MAX_ASPECT, decode
+from pretune.modalities._image_decode import decode
 from pretune.modalities._image_floor import describe
 from pretune.modalities._image_formats import open_raster
-from pretune.modalities._image_resize import Interpolation, resize
-from pretune.types import Decoded, Features
+from pretune.modalities._image_geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, visible
+from pretune.modalities._image_resize import Interpolation, resize, resize_part
+from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
     from pretune.augmentations import Augmentation, ViewAugmentation
 
-_FORMAT = 1
+_FORMAT = 2
 """Version of what `decode` returns; raised whenever stored pictures would come out differently."""
 
 _SERIAL = 32_768
@@ -31,12 +33,20 @@ _SERIAL = 32_768
 three times as fast, and meet no barrier, at which threads wait long on a busy machine."""
 
 
+_LONG = 1.6
+"""Long side over short side from which a picture is far from square; photographs have 1.33 or 1.5."""
+_MANY = 0.1
+"""Share of such pictures from which they are worth a sentence."""
+_LITTLE = 0.4
+"""Share of a picture below which what is seen is little."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Image:
     """Preprocessing of pictures, as a set of weights carries it.
 
-    A file is decoded once to its working size (short side `resize`, never enlarged, the long side at
-    most twice the short one by cutting the ends); views are cut from that.
+    A file is decoded once to its working size (`resize`, never enlarged, the ends of very long pictures cut off); views are cut
+    from that. Sizes, offsets and filters are those of torchvision's and timm's evaluation transforms.
     """
 
     component: ClassVar[bool] = True
@@ -47,15 +57,15 @@ class Image:
     size: Annotated[int, Within(8, 4096)] = 224
     """Side of the square that the network sees, in pixels."""
     resize: Annotated[int, Within(8, 4096)] = 256
-    """Short side before the centre square is cut, in pixels; at least `size`."""
+    """Side that a picture is scaled to before the centre square is cut, in pixels; at least `size`."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Mean of red, green, blue in 0..1 that is subtracted."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     """Standard deviation of red, green, blue in 0..1 that is divided by."""
     interpolation: Interpolation = "bicubic"
     """Filter of every resize, always antialiased but for nearest."""
-    fit: Literal["crop", "squash"] = "crop"
-    """crop keeps the aspect and cuts the centre; squash scales the whole picture to a square first."""
+    fit: Fit = "crop"
+    """crop scales the short side to `resize` and cuts the ends off; squash scales both; pad the long side, and fills up with `mean`."""
 
     def __post_init__(self) -> None:
         if self.resize < self.size:
@@ -87,28 +97,67 @@ class Image:
         """
         if not isinstance(raw, bytes):
             raise BadItem("not_an_image", "is text, not an image file")
-        pixels, info = decode(raw, self.resize, self.interpolation, squash=self.fit == "squash")
+        pixels, info = decode(raw, self.resize, self.interpolation, self.fit)
         return Decoded(array=pixels, info=info)
 
     def view(self, array: NDArray[np.uint8], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.uint8]:
-        """Return uint8 (size, size, 3): the window that `crop` draws, or the centre square."""
+        """Return uint8 (size, size, 3): the window that `crop` samples, or the centre square."""
         if crop is not None and rng is not None:
+            array = self._padded(array, max(array.shape[:2])) if self.fit == "pad" else array
             top, left, height, width = cast("ViewAugmentation", crop).window(array.shape, rng)
             return resize(array[top : top + height, left : left + width], self.size, self.size, self.interpolation)
-        height, width = array.shape[:2]
-        if min(height, width) < self.resize:
-            array = self._enlarged(array)
-            height, width = array.shape[:2]
-        top, left = (height - self.size) // 2, (width - self.size) // 2
+        array = self._enlarged(array)
+        if self.fit == "pad":
+            array = self._padded(array, self.size)
+        top, left = (centre(length, self.size) for length in array.shape[:2])
         return array[top : top + self.size, left : left + self.size]
 
     def _enlarged(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Scale a picture that was stored below the working size up to it."""
+        """Scale a picture that was stored below the working size up to it; of a very long one only the middle."""
         height, width = array.shape[:2]
-        if self.fit == "squash":
-            return resize(array, self.resize, self.resize, self.interpolation)
-        scale = self.resize / min(height, width)
-        return resize(array, round(height * scale), round(width * scale), self.interpolation)
+        reached = max(height, width) if self.fit == "pad" else min(height, width)
+        if reached >= self.resize:
+            return array
+        size = scaled((width, height), self.resize, self.fit)
+        target = centre_part(size, self.resize) if self.fit == "crop" else Target(size=size, kept=size)
+        if target.is_whole:
+            return resize(array, size[1], size[0], self.interpolation)
+        return resize_part(PIL.Image.fromarray(array), target, self.interpolation, (width, height))
+
+    def _padded(self, array: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+        """Put what is smaller than `side` on a square, or a bar, of the mean colour; where an odd pixel is left it is below and right."""
+        height, width = (max(length, side) for length in array.shape[:2])
+        if (height, width) == array.shape[:2]:
+            return array
+        out = np.empty((height, width, 3), np.uint8)
+        out[:] = [round(255 * value) for value in self.mean]
+        top, left = (height - array.shape[0]) // 2, (width - array.shape[1]) // 2
+        out[top : top + array.shape[0], left : left + array.shape[1]] = array
+        return out
+
+    def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
+        """Return what the centre crop leaves out of pictures far from square."""
+        if self.fit != "crop" or not infos:
+            return []
+        sizes = [(int(info["width"]), int(info["height"])) for info in infos]
+        long = [size for size in sizes if max(size) > _LONG * min(size)]
+        if len(long) < _MANY * len(sizes):
+            return []
+        shown = float(np.median([self.shown(size) for size in long]))
+        aspect = max(max(size) / min(size) for size in long)
+        message = (
+            f"{len(long):,} of {len(sizes):,} images are far from square (up to {aspect:.1f}:1). "
+            f"The centre crop leaves out {1 - shown:.0%} of such an image. fit=squash or fit=pad shows all of it."
+        )
+        return [Finding(kind="cropped", severity="warning" if shown < _LITTLE else "note", message=message)]
+
+    def fitted(self, fit: Fit) -> Image:
+        """Return the same preprocessing with another fit; squash and pad then show all of a picture, without a margin to crop."""
+        return self if fit == self.fit else replace(self, fit=fit, resize=self.resize if fit == "crop" else self.size)
+
+    def shown(self, size: Size) -> float:
+        """Return the share of a picture of some width and height that the network sees, 0 to 1."""
+        return visible(size, self.resize, self.size, self.fit)
 
     def collate(self, views: list[NDArray[np.uint8]]) -> Features:
         """Stack views into raw uint8 (B, 3, size, size), channels last in memory."""
@@ -123,15 +172,15 @@ class Image:
         return describe(arrays)
 
 
-def shorter_side(raw: bytes | tuple[str, ...]) -> int:
-    """Return the shorter side of a picture in pixels, from its first bytes.
+def size_of(raw: bytes | tuple[str, ...]) -> Size:
+    """Return the width and height of a picture in pixels, from its first bytes.
 
     Raises:
         BadItem: the bytes are no picture.
     """
     if not isinstance(raw, bytes):
         raise BadItem("not_an_image", "is text, not an image file")
-    return min(open_raster(raw).size)
+    return open_raster(raw).size
 
 
 class Normaliser(nn.Module):

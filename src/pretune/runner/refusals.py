@@ -87,7 +87,7 @@ def _of_backbone(choices: Choices) -> Unread:
         out["pooling"] = NotUsed(f"{backbone.builder.id}, whose features are pooled already")
     if choices.own_backbone:
         own = NotUsed("a backbone of your own, which brings its preprocessing")
-        out |= dict.fromkeys(("image_size", "seconds", "max_tokens"), own)
+        out |= dict.fromkeys(("image_size", "fit", "seconds", "max_tokens"), own)
     return out
 
 

@@ -30,7 +30,7 @@ from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
 from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, position, same_threads, seconds_before
-from pretune.runner.inputs import fitted_to_small, is_fresh, set_inputs
+from pretune.runner.inputs import fitted_to_shape, fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, task_name, threads
@@ -157,6 +157,8 @@ class _Run:
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
         unpack(table.rows, self.cache)
         learned = [row for row in table.rows if row.split in (None, "train")]
+        if said := fitted_to_shape(backbone, learned, self.recipe.inputs):
+            self.reporter.say(said)
         backbone, said = fitted_to_small(backbone, learned, named=self.recipe.backbone, inputs=self.recipe.inputs, seed=seed)
         if said:
             self.reporter.say(said)
