@@ -116,7 +116,12 @@ def test_a_module_that_the_command_names_is_used(here: Path, capsys: pytest.Capt
     for trust in ("theirs_42", "other,theirs_42"):
         assert main(["predict", str(run), "photos", f"trust={trust}"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 1 + 6
-    assert pt.evaluate(run, here / "photos", trust="theirs_42")["counts"]["used"] == 6
+    assert main(["evaluate", str(run), "photos", "trust=theirs_42"]) == 0
+    assert "6 used" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "photos", "reporter=x"]) == 2
+    assert "evaluate has no setting 'reporter'" in capsys.readouterr().err
+    folder = pt.finetune(here / "photos", backbone=f"run:{run}", strategy="scratch", epochs=1, trust="theirs_42", out=here / "tuned").path
+    assert len(list(pt.predict(folder, here / "photos", trust=["theirs_42"]))) == 6
 
 
 def test_trusting_a_module_is_not_trusting_what_it_imports(here: Path) -> None:

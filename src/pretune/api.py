@@ -257,8 +257,8 @@ def _answers(predictor: Predictor, table: Table) -> Iterator[dict[str, Any]]:
         yield {"id": item, "error": refused[item]} if item in refused else next(told)
 
 
-EVALUATE_SETTINGS = ("part", "label", "text", "path", "split", "missing", "decimal")
-"""What `evaluate` accepts as key=value, besides trust."""
+EVALUATE_SETTINGS = ("part", "label", "text", "path", "split", "missing", "decimal", "trust")
+"""What `evaluate` accepts as key=value."""
 
 
 def evaluate(

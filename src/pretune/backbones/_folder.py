@@ -62,7 +62,7 @@ def read(folder: Path) -> Backbone:
         raise WeightsError(f"{path} names another run ({builder.id}). A run folder refers to its own files only.")
     with saved.reading(path, SettingError):
         require_trust(builder.id, path)
-    with saved.reading(path, WeightsError), bounded(folder / WEIGHTS):
+    with bounded(folder / WEIGHTS), saved.reading(path, WeightsError):
         backbone = build(builder)
         backbone.modality = _read_modality(folder, told)
         backbone.pooling = _entry(told, "pooling", str, path)

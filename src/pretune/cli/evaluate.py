@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pretune import config
 from pretune.cli.environment import prepare_environment
 from pretune.cli.main import Arguments
-from pretune.errors import SettingError
+from pretune.errors import SettingError, did_you_mean
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -17,10 +18,13 @@ def main(arguments: Arguments) -> dict[str, Any]:
     from pretune import api
     from pretune.cli.terminal import Terminal
 
-    settings = dict(word.split("=", 1) for word in arguments.settings)
+    settings = config.override({}, arguments.settings)
+    for key in settings:
+        if key not in api.EVALUATE_SETTINGS:
+            raise SettingError(f"evaluate has no setting {key!r}. {did_you_mean(key, api.EVALUATE_SETTINGS)}")
     terminal = Terminal(stdout=not arguments.json)
     run, data = arguments.words
-    result = api.evaluate(run, data, reporter=terminal, **settings)  # type: ignore[arg-type]
+    result = api.evaluate(run, data, reporter=terminal, **settings)
     primary = result["primary"]
     around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
     terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")

@@ -63,7 +63,7 @@ def read_learner(run: Path, objective: Objective | None = None) -> PretextLearne
         raise saved.damaged(path, "its classes are not names")
     backbone = backbones.load(f"run:{run}")
     inside = saved.inside(run, weights, path)
-    with saved.reading(path), backbones.bounded(inside):
+    with backbones.bounded(inside), saved.reading(path):
         learner: PretextLearner = objective.learner(backbone)
         tell_classes(learner, tuple(classes))
     beside = {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith("backbone.")}

@@ -56,7 +56,7 @@ class Predictor:
         self.task, self.targets = told.task, told.targets
         self.schema = told.schema
         path = run / _saved_model.MODEL
-        with saved.reading(path), backbones.bounded(told.weights):
+        with backbones.bounded(told.weights), saved.reading(path):
             model = Model(self.backbone, told.head, self.task.outputs(self.targets), told.pooling)
         if not 0 <= told.frozen < len(model.names):
             raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
