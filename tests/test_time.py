@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -364,3 +365,34 @@ def test_pretraining_fills_its_time_and_not_more(slow_network: Hand) -> None:
     lr = [event["lr"] for event in RunDir(run.path).events() if event["event"] == "stepped"]
     assert lr[-1] < 0.1 * max(lr)
     assert any("held-out examples" in note for note in run.metrics["notes"]) == (run.metrics["measured"]["held"] < 10)
+
+
+def test_the_seconds_of_a_run_are_those_of_the_whole_verb(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after the figures, the report and the runs of `then=`, is part of it."""
+    folder = RunDir(home / "run")
+    folder.path.mkdir()
+    folder.write_json("metrics.json", {"timing": {"total_s": 3.0}})
+    written: list[float] = []
+    monkeypatch.setattr(api.report, "write", lambda run: written.append(RunDir(run).read_json("metrics.json")["timing"]["total_s"]))
+    monkeypatch.setattr(api, "time", SimpleNamespace(monotonic=lambda: 130.0))
+    api._finish(folder.path, 100.0)
+    assert written == [30.0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_outside_training_ends_a_verb_with_one_message(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pretune.cli import main as cli
+
+    module = importlib.import_module("pretune.cli.main")
+
+    def pass_over_the_data(words: list[str]) -> int:
+        signal.raise_signal(number)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(module, "_dispatch", pass_over_the_data)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli(["predict", "run", "photos"]) == 130
+    assert capsys.readouterr().err == "pretune: stopped\n"
+    assert signal.getsignal(signal.SIGTERM) is before

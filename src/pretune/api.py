@@ -92,12 +92,13 @@ def run(
     recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None, given: Given | None = None
 ) -> Run:
     """Carry out a recipe: train, score, and write the run folder with its report."""
+    started = time.monotonic() if started is None else started
     with backbones.trusting(trusted(recipe)):
         outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started, given=given)
     if outcome.device.first:
         with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
             pictures.write(outcome.folder.path, outcome.work, outcome.data)
-            _finish(outcome.folder.path)
+            _finish(outcome.folder.path, started)
     return Run(path=outcome.folder.path)
 
 
@@ -123,6 +124,7 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
 
 
 def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, started: float | None) -> Run:
+    started = time.monotonic() if started is None else started
     task = gain.read_task(recipe) if recipe.gain.then else None
     held = NOTHING
     if task is not None:
@@ -139,12 +141,16 @@ def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, s
             seconds = done.metrics["timing"]["train_s"]
             told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
             done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
-        _finish(done.folder.path)
+        _finish(done.folder.path, started)
     return Run(path=done.folder.path)
 
 
-def _finish(run: Path) -> None:
-    """Write the report, which says that a run is finished, and only then remove what a resume would need."""
+def _finish(run: Path, started: float) -> None:
+    """Write the whole verb's seconds, then the report, which says that a run is finished; only then remove what a resume would need."""
+    folder = RunDir(run)
+    metrics = folder.read_json("metrics.json")
+    metrics["timing"]["total_s"] = time.monotonic() - started
+    folder.write_json("metrics.json", metrics)
     report.write(run)
     close(run)
 

@@ -37,7 +37,7 @@ class Gain:
     """Whether pretraining helped: the task it is measured by."""
 
     then: str | None = None
-    """Labelled data to fine-tune on afterwards, with and without the pretraining."""
+    """Labelled data to fine-tune on afterwards, with and without the pretraining; time= does not bound these runs."""
     seeds: Annotated[int, Within(1, 20)] = 3
     """Runs of each kind, with seeds of their own."""
     labels: tuple[float, ...] = ()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from pretune import STARTED
 
 if TYPE_CHECKING:
     from pretune.api import Run
@@ -30,5 +33,5 @@ def carried_out(train: Callable[[Terminal], Run], told: Callable[[Run], list[str
     metrics = done.metrics
     for line in told(done):
         terminal.say(line)
-    terminal.say(f"{metrics['timing']['total_s']:.1f} s in all; report: {done.report}")
+    terminal.say(f"{time.monotonic() - STARTED:.1f} s in all; report: {done.report}")
     return {**metrics, "run": str(done.path)}

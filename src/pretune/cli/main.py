@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from pretune.errors import REFUSALS, PretuneError, SettingError, did_you_mean
@@ -100,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a name shows its number
     as_json = "--json" in words
     try:
-        code = _dispatch(words)
+        with _terminable():
+            code = _dispatch(words)
         sys.stdout.flush()
         return code
     except PretuneError as error:
@@ -118,6 +123,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"{error.filename or 'the output'} cannot be written or read: {error.strerror}", 2, as_json)
         traceback.print_exc()
         return _fail("this is a fault of pretune's own, not yours; please report the lines above", 1, as_json)
+
+
+@contextmanager
+def _terminable() -> Generator[None]:
+    """Within this context SIGTERM ends a verb as Ctrl-C does: with a message, and nothing left half-written."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _give_up_stdout() -> None:

@@ -108,6 +108,8 @@ def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, 
     trials = max(1, len(gain.labels)) * gain.seeds
     seconds = _begun(task, pretrained, seconds)
     reporter.say(f"measuring the gain: {trials} times three runs, one of which may take as long as the pretraining did ({seconds:.0f} s)")
+    if task.recipe.training.time is not None:
+        reporter.say(f"these runs are not part of time={task.recipe.training.time:g}s, which bounds the pretraining")
     done: set[tuple[int, int]] = set()
     for labels in gain.labels or (None,):
         for seed in range(gain.seeds):
