@@ -106,7 +106,8 @@ def test_photos_to_probe_to_report_to_predictions(home: Path) -> None:
 @pytest.mark.parametrize("strategy", ["scratch", "full", "partial", "lora", "direct"])
 def test_every_strategy_trains_saves_and_predicts(home: Path, strategy: str) -> None:
     folder(home / "photos")
-    metrics = finetune("photos", f"strategy={strategy}", "epochs=2", *QUICK, *(["strategy.last=1"] if strategy == "partial" else []))
+    own = {"direct": [], "partial": ["epochs=2", "strategy.last=1"]}.get(strategy, ["epochs=2"])
+    metrics = finetune("photos", f"strategy={strategy}", *own, *QUICK)
     saved = list(csv.DictReader((home / metrics["run"] / "predictions.csv").open()))
     told = json.loads(pretune("predict", metrics["run"], "photos", "--json").stdout)["predictions"]
     by_id = {row["id"]: row for row in told}
