@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -59,6 +61,25 @@ def classifier(folder: Path, names: list[str] = NAMES) -> Path:
             "frozen": 0,
         },
     )
+    return folder
+
+
+def listener(folder: Path) -> Path:
+    """Write a finished fine-tuning of a tiny network for sounds of a second."""
+    classifier(folder)
+    backbone = backbones.load("scratch:audiocnn,width=8")
+    modality: Any = backbone.modality
+    backbone.modality = replace(modality, seconds=1.0)
+    backbones.save(backbone, folder / "backbone")
+    save_head(backbone, folder / "weights" / "last.safetensors")
+    edit(folder / "model.json", lambda told: told.update(pooling=backbone.pooling))
+    return folder
+
+
+def clips(folder: Path) -> Path:
+    """Write one sound of a second."""
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", 0.3 * np.sin(np.arange(16_000) / 20), 16_000)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -258,6 +259,16 @@ def test_a_pretraining_run_has_nothing_to_predict(runs: Path) -> None:
             use(runs / "painter")
     with pytest.raises(RequestError, match="not a finished pretraining run"):
         pt.generate(runs / "classifier")
+
+
+@pytest.mark.parametrize("change", [{"mels": 7}, {"seconds": None}])
+def test_preprocessing_of_another_network_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = saved_runs.listener(tmp_path / "run")
+    clips = saved_runs.clips(tmp_path / "clips")
+    assert [row["prediction"] in saved_runs.NAMES for row in pt.predict(run, clips)] == [True]
+    saved_runs.edit(run / "backbone" / "builder.json", lambda told: told["modality"].update(change))
+    with pytest.raises(RequestError, match=re.escape(str(run))):
+        list(pt.predict(run, clips))
 
 
 SIZES: dict[str, tuple[str, str, Callable[[Any], None]]] = {

@@ -20,6 +20,7 @@ from pretune.deploy import _saved_model
 from pretune.errors import BadItem, DataError, WeightsError
 from pretune.kernels import processor
 from pretune.modalities import Modality
+from pretune.modalities.audio import Audio
 from pretune.models import Model
 from pretune.models.model import HEAD
 from pretune.training.device import Device
@@ -53,6 +54,8 @@ class Predictor:
         with backbones.trusting(trust):
             self.backbone = backbones.read(run / "backbone")
         self.modality: Modality = self.backbone.modality
+        if isinstance(self.modality, Audio) and self.modality.seconds is None:
+            raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
         self.task, self.targets = told.task, told.targets
         self.schema = told.schema
         path = run / _saved_model.MODEL
@@ -73,15 +76,16 @@ class Predictor:
         """Return raw outputs (B, …) of a collated batch, computed as they were when the run was scored.
 
         Raises:
-            WeightsError: the preprocessing gives what the network has no place for.
+            WeightsError: the preprocessing gives what the network cannot take.
         """
         try:
             if self._prefix is not None:
                 features = self._prefix(features)
             with autocast(self._rest, self.device):
                 return self.model(features, self._start).float().cpu()
-        except IndexError:
-            raise WeightsError(f"{self.run} is damaged: its tokenizer and its weights do not belong together.") from None
+        except (IndexError, RuntimeError) as error:
+            first = (str(error).splitlines() or [""])[0][:160]
+            raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
 
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
         """Yield one dictionary per row, in order: id, prediction, confidence, probabilities; or id and error.
