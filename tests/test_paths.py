@@ -138,6 +138,10 @@ def test_a_single_path_that_leaves_the_data_folder_is_dropped(tmp_path: Path) ->
     table = sources.read(labelled(tmp_path / "d" / "l.csv", NAMES, *strays))
     assert ids(table) == NAMES
     assert reasons(table) == {"outside_root": 4}
+    put(tmp_path, "x/q1.jpg", "x/q2.jpg")
+    together: list[list[object]] = [[str(tmp_path / "x" / "q1.jpg"), "a"], ["../x/q2.jpg", "b"]]
+    table = sources.read(labelled(tmp_path / "d" / "l.csv", NAMES, *together))
+    assert (ids(table), reasons(table)) == (NAMES, {"outside_root": 2})
 
 
 def test_where_most_paths_leave_they_are_followed_to_one_folder_and_no_further(tmp_path: Path) -> None:

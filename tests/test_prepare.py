@@ -101,6 +101,11 @@ def test_a_baseline_that_is_fitted_on_a_sample_says_so(copied: Path, monkeypatch
     part = score.compute_floors(data, "val", 0)
     assert f"fitted on 20 of {total} training examples" in part["classical"]["what"]
     assert part["majority"] == whole["majority"], "the trivial baseline needs no sample"
+    described = score._described(data, data.parts["train"], data.parts["val"], 0)
+    assert described is not None
+    assert described.rows is not None
+    features = data.modality.floor_features([data.ingested.store[place] for place in data.parts["train"][described.rows]])  # type: ignore[attr-defined]
+    assert np.array_equal(described.train, features), "features of the very examples whose targets are taken"
 
 
 @pytest.fixture
@@ -234,3 +239,23 @@ def test_labels_are_aligned_with_the_classes_of_a_run_by_their_looks_where_only_
     align(table, ("good", "café", "bad", "X", "x", "Odd", "ODD"))
     assert [row.target for row in table.rows] == ["good", "good", "café", "bad", "x", "odd"]
     assert "'GOOD ' (2) as 'good'" in table.said[0]
+
+
+def test_what_pretraining_holds_out_has_no_near_duplicate_in_train(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The split of the pretraining run itself, which is stopped before it trains."""
+    from pretune.runner import material
+
+    splits: list[dict[str, set[str]]] = []
+    drawn = material._drawn
+
+    def watched(positions: Any, rows: list[Row], *rest: Any, **more: Any) -> dict[str, Any]:
+        parts = drawn(positions, rows, *rest, **more)
+        splits.append({part: {rows[place].id.split("/")[1] for place in places} for part, places in parts.items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(material, "_drawn", watched)
+    with pytest.raises(KeyboardInterrupt):
+        api.pretrain(copied, backbone="scratch:cnn,width=8,stages=2,depth=1", objective="contrastive", held=0.5, image_size=32)
+    again = [(f"{i}.png", f"again_{i}.jpg") for i in range(12, 20)]
+    assert [pair for pair in again if sum(name in splits[0]["held"] for name in pair) == 1] == []
+    assert splits[0]["train"]
