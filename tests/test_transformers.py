@@ -1,6 +1,7 @@
 """Networks of transformers: cut stages give the very features of the whole, saved ones come back, absent ones are told."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file, save_file
 
 from pretune import backbones, registry
 from pretune.errors import SettingError, WeightsError
@@ -148,6 +150,41 @@ def test_weights_that_do_not_fit_are_refused(folders: dict[str, Path], tmp_path:
         (copy / "config.json").write_text(json.dumps({**config, key: 3}))
         with pytest.raises(WeightsError, match="missing"):
             backbones.load(f"transformers:{copy}", offline=True)
+
+
+def _copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_numbers_that_are_none_are_refused_with_the_tensor(family: str, folders: dict[str, Path], tmp_path: Path):
+    copy = _copied(folders[family], tmp_path / "copy")
+    state = load_file(copy / "model.safetensors")
+    name = next(name for name, tensor in state.items() if name.endswith("weight") and tensor.ndim == 2)
+    for wrong, said in ((state[name].to(torch.int8), "is int8"), (torch.full_like(state[name], float("nan")), "are NaN or infinite")):
+        save_file(state | {name: wrong}, copy / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(WeightsError, match=said):
+            backbones.load(f"transformers:{copy}", offline=True)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_damaged_folders_get_one_sentence(file: str, family: str, folders: dict[str, Path], tmp_path: Path):
+    copy = _copied(folders[family], tmp_path / "copy")
+    raw = (copy / file).read_bytes()
+    for damaged in (raw[: len(raw) // 2], b"", b"[1, 2]", b"{}", bytes(64)):
+        (copy / file).write_bytes(damaged)
+        with pytest.raises((WeightsError, SettingError), match=rf"{copy}|tokenizer\.json is no tokenizer"):
+            backbones.load(f"transformers:{copy}", offline=True)
+
+
+def test_shards_are_read_from_the_folder_only(folders: dict[str, Path], tmp_path: Path):
+    copy = _copied(folders["bert"], tmp_path / "copy")
+    (copy / "config.json").write_text(json.dumps({**json.loads((copy / "config.json").read_text()), "model_type": "wav2vec2"}))
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    with pytest.raises(WeightsError, match="names a file outside its folder"):
+        backbones.load(f"transformers:{copy}", offline=True)
 
 
 def test_what_is_not_here_is_told_before_any_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -110,12 +110,12 @@ def _safetensors(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except Exception as error:  # noqa: BLE001 - whatever a header's lies lead to: SafetensorError, KeyError, MemoryError …
-        why = _lie(path) or " ".join(str(error).split())[:160] or type(error).__name__
+        why = header_fault(path) or " ".join(str(error).split())[:160] or type(error).__name__
         raise WeightsError(f"{path} is not a whole safetensors file ({why}). Fetch it again.") from None
 
 
-def _lie(path: Path) -> str:
-    """Return what is wrong with the header, and with which tensor; empty where nothing is found."""
+def header_fault(path: Path) -> str:
+    """Return what is wrong with the header of a safetensors file, and with which tensor; empty where nothing is found."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)

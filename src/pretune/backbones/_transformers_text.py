@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pretune.backbones import _bert
-from pretune.backbones._base import Backbone, Builder, LoadReport
+from pretune.backbones._base import Backbone, Builder, LoadReport, require_finite, require_floats
+from pretune.backbones._states import header_fault, read_state
 from pretune.errors import WeightsError
 from pretune.modalities import _tokenizer
 from pretune.modalities.text import TOKENIZER_FILE, Text
@@ -173,8 +174,9 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
             attn_implementation="sdpa",
             dtype=torch.float32,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        why = _reason(error)
+    except Exception as error:  # noqa: BLE001 - whatever a damaged folder leads that library to
+        damaged = (f"{path.name}: {why}" for path in sorted(where.glob("*.safetensors")) if (why := header_fault(path)))
+        why = next(damaged, "") or _reason(error)
         raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a language model?") from None
     missing = tuple(name for name in told["missing_keys"] if not name.startswith(_UNUSED))
     wrong = tuple(str(item) for item in told.get("mismatched_keys", ()))
@@ -183,8 +185,26 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
         raise WeightsError(
             f"{where} does not fit its own config.json: {len(missing)} tensors missing, {len(wrong)} of another shape ({shown})."
         )
-    matched = len(network.state_dict())
-    return network, LoadReport(source=str(where), matched=matched, unexpected=tuple(_unplaced(told["unexpected_keys"], network)))
+    own = network.state_dict()
+    require_floats(own, _of_files(where, f"{network.base_model_prefix}."), str(where))
+    require_finite(network, own, str(where))
+    return network, LoadReport(source=str(where), matched=len(own), unexpected=tuple(_unplaced(told["unexpected_keys"], network)))
+
+
+def _of_files(where: Path, prefix: str) -> dict[str, Any]:
+    """Return what a folder's files hold by the network's names: only the types are looked at, which the library would change."""
+    from safetensors import safe_open
+
+    out: dict[str, Any] = {}
+    for path in sorted(where.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dictionary
+                empty = file.get_slice(name)
+                out[name.removeprefix(prefix)] = empty[:0] if empty.get_shape() else file.get_tensor(name)
+    if not out:
+        for path in sorted(where.glob("pytorch_model*.bin")):
+            out |= {name.removeprefix(prefix): tensor for name, tensor in read_state(path).tensors.items()}
+    return out
 
 
 def _unplaced(names: Any, network: Any) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from pretune.backbones._base import Backbone, Builder
 from pretune.backbones._fetch import absent, fetch, network_errors
 from pretune.backbones._packages import folder as weights_folder
 from pretune.backbones._states import read_state
-from pretune.errors import SettingError, WeightsError, did_you_mean
+from pretune.errors import PretuneError, SettingError, WeightsError, did_you_mean
 
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -43,10 +44,11 @@ class Transformers:
         where, licence = _find(name, offline)
         config = _read_json(where / _CONFIG)
         _refuse_code(config, where)
-        if config.get("model_type") in _transformers_audio.FAMILIES:
-            backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
-        else:
-            backbone = _transformers_text.load(config, where)
+        with _understood(where):
+            if config.get("model_type") in _transformers_audio.FAMILIES:
+                backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
+            else:
+                backbone = _transformers_text.load(config, where)
         assert backbone.report is not None
         backbone.report = replace(backbone.report, licence=licence)
         backbone.builder = Builder(id=f"transformers:{name}", settings=backbone.builder.settings)
@@ -60,10 +62,11 @@ class Transformers:
             where, _ = _find(name, offline=True)
             config = _read_json(where / _CONFIG)
             _refuse_code(config, where)
-            if config.get("model_type") in _transformers_audio.FAMILIES:
-                backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
-            else:
-                backbone = _transformers_text.fresh(config, where)
+            with _understood(where):
+                if config.get("model_type") in _transformers_audio.FAMILIES:
+                    backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
+                else:
+                    backbone = _transformers_text.fresh(config, where)
         elif config.get("model_type") in _transformers_audio.FAMILIES:
             backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
         else:
@@ -179,11 +182,29 @@ def _entries(tree: Any) -> Iterator[tuple[str, Any]]:
             yield from _entries(value)
 
 
+@contextmanager
+def _understood(where: Path) -> Generator[None]:
+    """Turn what a folder's wrong or missing settings lead to into one sentence."""
+    try:
+        yield
+    except PretuneError:
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split())[:160]
+        raise WeightsError(
+            f"{where} describes no network that can be built here ({type(error).__name__}: {why}). Is {_CONFIG} whole, and written by a "
+            "version of transformers that is installed?"
+        ) from error
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read ({error}). Fetch the model again.") from None
+    if not isinstance(told, dict):
+        raise WeightsError(f"{path} holds no settings by name. Fetch the model again.")
+    return told
 
 
 def _preprocessor(where: Path) -> dict[str, Any]:
@@ -201,5 +222,7 @@ def _tensors(where: Path) -> dict[str, Tensor]:
     """Return all tensors of a model's folder, in one file or in several."""
     if (where / _SHARDS).exists():
         shards = sorted(set(_read_json(where / _SHARDS)["weight_map"].values()))
+        if strange := [shard for shard in shards if Path(shard).name != shard]:
+            raise WeightsError(f"{where / _SHARDS} names a file outside its folder ({strange[0]}). Fetch the model again.")
         return {name: tensor for shard in shards for name, tensor in read_state(where / shard).tensors.items()}
     return read_state(where / (_WHOLE if (where / _WHOLE).exists() else "pytorch_model.bin")).tensors
