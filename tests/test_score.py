@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pretune import api
+from pretune.data.schema import Schema
 from pretune.evaluation import intervals
 from pretune.models.learner import Learner
 from pretune.runner import score
@@ -171,3 +174,26 @@ def test_an_interval_of_many_items_is_that_of_the_normal_distribution() -> None:
     deviation = np.abs(error).std() / np.sqrt(600)
     assert (high - low) / (2 * 1.96 * deviation) == pytest.approx(1.0, abs=0.08)
     assert (low + high) / 2 == pytest.approx(np.abs(error).mean(), abs=0.2 * deviation)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
+    rng = np.random.default_rng(0)
+    error = np.repeat(rng.random(15) < 0.3, 4)
+    lines = [f"text number {i},{'ab'[i % 2]}{f',p{i // 4:02d}' if grouped else ''}" for i in range(60)]
+    (tmp_path / "d.csv").write_text("\n".join([f"text,label{',person_group' if grouped else ''}", *lines]))
+
+    class Predictor:
+        name, task, targets, schema = "text", Classification(), Targets(classes=("a", "b")), Schema()
+
+        def __init__(self, run: Path, **named: Any) -> None: ...
+
+        def decoded(self, rows: list[Row]) -> Any:
+            chosen = np.array([["a", "b"].index(str(row.target)) for row in rows]) ^ error
+            return list(range(len(rows))), np.eye(2)[chosen] * 0.8 + 0.1, []
+
+    monkeypatch.setattr(api, "Predictor", Predictor)
+    told = api.evaluate(tmp_path, tmp_path / "d.csv")
+    truth, names = np.arange(60) % 2, np.arange(60) // 4
+    expected = intervals.interval("accuracy", np.eye(2)[truth ^ error] * 0.8 + 0.1, truth, groups=names if grouped else None)
+    assert tuple(told["primary"]["interval"]) == pytest.approx(expected)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pretune import backbones, config
 from pretune.backbones import Backbone
 from pretune.data import audit as auditing
@@ -305,7 +307,13 @@ def evaluate(
     encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
     figures = predictor.task.metrics(decoded, encoded, predictor.targets)
     primary = predictor.task.primary
-    ends = intervals.interval(primary, decoded, predictor.targets.restore(encoded), thresholds=predictor.targets.threshold_array())
+    ends = intervals.interval(
+        primary,
+        decoded,
+        predictor.targets.restore(encoded),
+        groups=_groups([rows[i] for i in good]),
+        thresholds=predictor.targets.threshold_array(),
+    )
     dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
     dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
     dropped += [{"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {row.target!r}"} for row in unknown]
@@ -319,6 +327,12 @@ def evaluate(
         "dropped": dropped,
         "timing": {"total_s": time.monotonic() - started},
     }
+
+
+def _groups(rows: list[Row]) -> np.ndarray | None:
+    """Return the group of each row, or None where some have none: examples of one group are no evidence of their own."""
+    groups = [row.group for row in rows]
+    return np.array(groups) if all(group is not None for group in groups) else None
 
 
 def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
