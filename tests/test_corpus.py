@@ -307,6 +307,23 @@ def test_a_corpus_that_changes_while_it_is_read_spoils_no_entry(tmp_path: Path, 
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []
 
 
+def test_tokenizing_tells_how_far_it_is_and_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "PIECE", 100)
+    text = replace(Text(), units="character", verbatim=True).learned_from(iter(["some words of a text"]))
+    corpus = read(write(tmp_path / "a.txt", "some words of a text " * 50), held=0.2)
+    told: list[tuple[int, int]] = []
+
+    def look(done: int, characters: int) -> None:
+        told.append((done, characters))
+        if done > 500:
+            raise DataError("no time is left")
+
+    with pytest.raises(DataError, match="no time is left"):
+        tokenized([corpus], "train", text, Cache(tmp_path / "cache"), look)
+    assert told[:2] == [(100, 1050), (200, 1050)]
+    assert list((tmp_path / "cache" / "tokens").iterdir()) == []
+
+
 def test_tokens_that_find_no_room_are_one_message(tmp_path: Path) -> None:
     corpus = read(write(tmp_path / "a.txt", "some words of a text " * 50))
     text = replace(Text(), units="character", verbatim=True).learned_from(piece for piece, _ in corpus.read())

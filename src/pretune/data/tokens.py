@@ -77,8 +77,17 @@ def made_by() -> list[object]:
     return [_FORMAT, code_of_package("modalities", "data/corpus.py", "data/documents.py"), versions("numpy", "tokenizers")]
 
 
-def tokenized(corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache: Cache) -> TokenStream:
+def tokenized(
+    corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache: Cache, progress: Callable[[int, int], None] | None = None
+) -> TokenStream:
     """Return the ids of `train` or `held` of all corpora in a row, from the cache where they are known.
+
+    Args:
+        corpora: in their order.
+        part: 'train' or 'held'.
+        tokenizer: makes the ids.
+        cache: keeps them.
+        progress: called with (characters done, characters of all corpora) as tokenizing goes on; may raise to end it.
 
     Raises:
         DataError: there is no room for them, or the corpus has changed since it was read.
@@ -92,11 +101,19 @@ def tokenized(corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache:
 
     def write(path: Path) -> None:
         pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.held()))
-        _write(path, pieces, tokenizer, cache)
+        _write(path, pieces if progress is None else _told(pieces, progress, sum(c.characters for c in corpora)), tokenizer, cache)
 
     store = kept(cache, "tokens", config.digest(key), write)
     facts = dict(store.meta)
     return TokenStream(ids=store.flat, counts=np.array(facts.pop("counts"), np.int64), **facts)
+
+
+def _told(pieces: Iterator[Piece], progress: Callable[[int, int], None], characters: int) -> Iterator[Piece]:
+    done = 0
+    for text, ends in pieces:
+        yield text, ends
+        done += len(text)
+        progress(done, characters)
 
 
 def kept(cache: Cache, kind: str, key: str, write: Callable[[Path], None]) -> Store:

@@ -46,8 +46,10 @@ class Held:
 
         Args:
             most: batches at most; None for all.
-            keep: seconds that must be left when this returns: where they would not, later batches are left out, but for the first.
+            keep: seconds that must be left when this returns: where they would not, later batches are left out, but for the first. Several
+                processes measure all: they would have to agree on each batch.
         """
+        keep = keep if self.device.world == 1 else None
         work, sums, items = self.work, dict[str, float](), dict[str, int]()
         work.learner.eval()
         with torch.random.fork_rng():

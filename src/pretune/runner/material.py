@@ -63,7 +63,15 @@ class Material:
     """Names of the labels that the views carry."""
 
 
-def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache: Cache, reporter: Reporter, exclude: Excluded) -> Material:
+def text_material(
+    recipe: Pretraining,
+    objective: Any,
+    backbone: Backbone,
+    cache: Cache,
+    reporter: Reporter,
+    exclude: Excluded,
+    deadline: Deadline | None = None,
+) -> Material:
     """Return blocks of a corpus of texts; a fresh network gets a tokenizer made from it, and a table of its size."""
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
     _refuse_unread(recipe, paths)
@@ -75,7 +83,8 @@ def text_material(recipe: Pretraining, objective: Any, backbone: Backbone, cache
     backbone = _with_tokenizer(recipe, objective, backbone, parts, cache, reporter)
     text = backbone.modality
     assert isinstance(text, Text)
-    streams = {part: tokenized(parts, part, text, cache) for part in ("train", "held")}
+    told = reading("character", reporter, deadline)
+    streams = {part: tokenized(parts, part, text, cache, told) for part in ("train", "held")}
     length, stride = objective.block(text)
     views = {part: BlockView(stream, length, stride, moving=part == "train", seed=seed, name=part) for part, stream in streams.items()}
     held, writes = streams["held"], _writes(objective)

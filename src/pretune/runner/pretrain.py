@@ -181,7 +181,7 @@ class _Pretraining:
 
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
         if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
-            return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude)
+            return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude, self.deadline)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude, self.deadline)
 
     def _tell_of_slow_data(self) -> None:
