@@ -141,7 +141,9 @@ def test_a_refusal_shows_hostile_names(home: Path, capsys: pytest.CaptureFixture
     assert printable(out + err, keep="\n") == out + err
 
 
-def test_generated_files_stay_in_their_folder_and_keep_earlier_ones(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_files_stay_in_their_folder_and_keep_earlier_ones(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside = home / "a" / "b" / "c"
     inside.mkdir(parents=True)
     os.chdir(inside)
@@ -156,6 +158,10 @@ def test_generated_files_stay_in_their_folder_and_keep_earlier_ones(home: Path, 
     assert main(["generate", str(run), "count=3", "seed=1", "out=made"]) == 0
     assert {path: path.read_bytes() for path in first} == first
     assert len(list((inside / "made").iterdir())) == 7
+    monkeypatch.setattr("pretune.cli.generate._first_number", lambda _: 0)  # as where two processes begin at once
+    assert main(["generate", str(run), "count=3", "seed=2", "out=made"]) == 0
+    assert {path: path.read_bytes() for path in first} == first
+    assert len(list((inside / "made").iterdir())) == 10
     assert not (home / "elsewhere").exists()
     capsys.readouterr()
     (inside / "file").touch()
