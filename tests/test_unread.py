@@ -22,6 +22,7 @@ from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe, unread_of
+from pretune.runner.pretrain import pretrain
 from pretune.runner.run import Given
 from pretune.tasks._base import LossSettings
 from pretune.training.optim import Name, Optim
@@ -239,10 +240,11 @@ def test_what_direct_reads_is_accepted() -> None:
 @pytest.mark.parametrize("key", sorted(set(keys_of(Pretraining)) - {"data", "extend", "objective", "then"}))
 def test_every_key_of_pretraining_is_read_or_refused_by_name(key: str) -> None:
     gain = key in ("seeds", "labels") or key.startswith("then_")
-    if gain or key in ("patience", "label_smoothing", "class_weights", "pooling"):
+    finetuning = ("patience", "label_smoothing", "class_weights", "pooling", "decimal")
+    if gain or key in finetuning:
         with pytest.raises(SettingError, match=f"{key} is not used by pretraining"):
             Pretraining.from_settings("data", f"{key}={value_of(key)}")
-    if not key.startswith(("patience", "label_smoothing", "class_weights", "pooling")):
+    if key not in finetuning:
         recipe = Pretraining.from_settings("data", f"{key}={value_of(key)}", *(["then=labelled"] if gain else []))
         assert key in given(recipe)
 
@@ -304,7 +306,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-IGNORED = ("pretune.config", "pretune.unread", "pretune.recipe", "pretune.pretraining", "pretune.runner.refusals", "dataclasses", __name__)
+IGNORED = (
+    "pretune.config",
+    "pretune.unread",
+    "pretune.recipe",
+    "pretune.pretraining",
+    "pretune.runner.refusals",
+    "pretune.runner.commands",
+    "dataclasses",
+    __name__,
+)
 """Modules that look at settings without using them."""
 LOOKING = ("unread", "__post_init__", "__eq__", "__repr__", "__hash__", "decays")
 
@@ -371,6 +382,35 @@ def test_every_key_that_is_not_refused_is_read_by_a_run(
     for key in {key for name, key in everything.items() if name not in read} - skipped - elsewhere:
         with pytest.raises(SettingError, match=f"{key} .*not used by"):
             run(recipe_of(texts, tmp_path / "other", cache, *words, f"{key}={OTHERWISE[key]}", **epochs, **backbone), monkeypatch)
+
+
+def run_pretraining(data: str, words: list[str]) -> None:
+    pretrain(Pretraining.from_settings(data, *words))
+
+
+@pytest.mark.parametrize("objective", ["causal", "contrastive", "supervised"])
+def test_every_key_that_pretraining_does_not_refuse_is_read(
+    photos: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    """A key that no code reads has to be refused with this objective."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n\n".join(f"the cat of number {i} sat on {i * 7 % 13} mats" for i in range(200)))
+    tiny = ["epochs=1", "batch_size=4", "threads=1", "precision=float32", f"cache={cache}"]
+    tiny += ["backbone=scratch:gpt,width=16,layers=1,heads=2", "max_tokens=16"] if objective == "causal" else ["image_size=16"]
+    data = str(corpus if objective == "causal" else photos)
+    recipe = Pretraining.from_settings(data, f"objective={objective}", *tiny, f"out={tmp_path / 'run'}")
+    component = registry.load("objectives", objective)
+    with monkeypatch.context() as patch:
+        read = watched(patch, *sections(Pretraining), component)
+        pretrain(recipe)
+    everything = {f"{cls}.{key}": key for key, cls in keys_of(Pretraining).items()}
+    everything |= {f"{component.__name__}.{f.name}": f"objective.{f.name}" for f in dataclasses.fields(component)}
+    elsewhere = {"trust", "then"}  # read by the verb, around the run
+    for key in {key for name, key in everything.items() if name not in read} - elsewhere:
+        with pytest.raises(SettingError, match=key):
+            pretrain(
+                Pretraining.from_settings(data, f"objective={objective}", *tiny, f"{key}={value_of(key)}", f"out={tmp_path / 'other'}")
+            )
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) ->
     return Pretraining.from_settings(where, base=tree)
 
 
-_UNUSED = ("patience", "label_smoothing", "class_weights", "pooling")
+_UNUSED = ("patience", "label_smoothing", "class_weights", "pooling", "decimal")
 """Settings that only fine-tuning reads."""
 
 

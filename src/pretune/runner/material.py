@@ -38,7 +38,8 @@ from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
 from pretune.runner.prepare import reading, report_ledger, threads
 from pretune.runner.reporter import Reporter
-from pretune.types import LedgerEntry, Row
+from pretune.types import LedgerEntry, NotUsed, Row
+from pretune.unread import given, refuse
 
 
 @dataclass(kw_only=True)
@@ -116,9 +117,8 @@ def text_material(
 
 def _refuse_unread(recipe: Pretraining, paths: Sequence[Path]) -> None:
     """Refuse settings that a corpus of texts has no use for, and a corpus that is named twice."""
-    unread = [key for key in ("label", "path", "group") if getattr(recipe.columns, key) is not None]
-    if unread:
-        raise SettingError(f"{', '.join(unread)} would not be read: of a corpus of texts only text= and split= are columns. Leave it out.")
+    stream = NotUsed("a corpus of texts, of which only text= and split= are columns")
+    refuse(given(recipe), dict.fromkeys(("label", "path", "group", "missing", "merge_classes"), stream))
     named = [key for key in ("text", "split") if getattr(recipe.columns, key) is not None]
     if named and not any(corpora.has_columns(path) for path in paths):
         raise SettingError(f"{', '.join(named)} would not be read: {', '.join(map(str, paths))} has no columns. Leave it out.")
@@ -209,10 +209,17 @@ def item_material(
         RequestError: reading them takes longer than the run may.
     """
     kind = registry.name_of(backbone.modality)
-    unread = [key for key in ("units", "vocabulary") if getattr(recipe.corpus, key) is not None]
-    if unread:
-        raise SettingError(f"{', '.join(unread)} would not be read: a tokenizer is made by objectives that predict tokens. Leave it out.")
+    name = registry.name_of(objective)
+    whole = NotUsed(f"objective={name}: a tokenizer is trained by objectives that predict tokens")
+    unread = dict.fromkeys(("units", "vocabulary"), whole)
+    if not getattr(objective, "wants_targets", False):
+        unread |= dict.fromkeys(("missing", "merge_classes"), NotUsed(f"objective={name}, which reads no labels"))
+    if recipe.augment not in (None, "none", "views") and not preset(recipe.augment, kind):
+        unread["augment"] = NotUsed(f"the modality {kind}: this preset is empty there", "set augment=none")
+    refuse(given(recipe), unread)
     tables = [_table(Path(path), kind, recipe, objective) for path in (recipe.data, *recipe.corpus.also)]
+    absent = [key for key in ("text", "path") if not any(key in table.columns for table in tables)]
+    refuse(given(recipe), dict.fromkeys(absent, NotUsed(f"{recipe.data}, whose examples have no such column ({tables[0].layout})")))
     rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
     said = [line for table in tables for line in table.said] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
