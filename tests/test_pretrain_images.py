@@ -509,7 +509,7 @@ def test_copies_of_one_picture_are_too_few(home: Path) -> None:
     folder(home / "photos", 6)
     with pytest.raises(SettingError, match="augment=none makes them the same"):
         pt.pretrain(home / "photos", augment="none", **QUICK)
-    with pytest.raises(SettingError, match="units would not be read"):
+    with pytest.raises(SettingError, match="units is not used by objective=contrastive"):
         pt.pretrain(home / "copies", units="word", **QUICK)
 
 
@@ -550,7 +550,7 @@ class Noted(Silent):
 
 def test_floors_stand_beside_the_figure_they_are_floors_of() -> None:
     metrics = {"held": {"loss": 4.5, "error": 0.2}, "floors": {"mean_error": 0.3, "unigram": 5.3}}
-    assert [row["label"] for row in _bars(metrics, "loss")] == ["this model", "floor: unigram"]
+    assert [row["label"] for row in _bars(metrics, "loss")] == ["this model", "baseline: unigram"]
     assert _beside(metrics["floors"], "error") == " (floor: mean error 0.3)"
     assert _beside(metrics["floors"], "codes_in_use") == ""
 
