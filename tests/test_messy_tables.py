@@ -72,6 +72,19 @@ def test_a_sep_line_names_any_delimiter(tmp_path: Path, sep: str) -> None:
     assert table.columns == {"text": "Kommentar", "label": "Bewertung"}
 
 
+@pytest.mark.parametrize("sign", ["::", "||", " ||| ", "~", "^", "\x01"])
+def test_rare_delimiters(tmp_path: Path, sign: str) -> None:
+    table = read(tmp_path, f"text{sign}label\n" + body(lambda i: f"{sentence(i)}{sign}{LABELS[i % 2]}\n"))
+    check(table)
+
+
+def test_a_sign_that_nobody_knows_can_be_named(tmp_path: Path) -> None:
+    content = "text!label\n" + body(lambda i: f"{sentence(i)}!{LABELS[i % 2]}\n")
+    with pytest.raises(DataError, match="in a first line: sep=X"):
+        read(tmp_path, content)
+    check(read(tmp_path, "sep=!\n" + content))
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_texts_that_begin_with_a_hash_are_no_comments(tmp_path: Path, every: int) -> None:
     table = read(tmp_path, body(lambda i: f"{'#' * (i % every == 0)}{sentence(i)},{LABELS[i % 2]}\n"))
@@ -79,7 +92,7 @@ def test_texts_that_begin_with_a_hash_are_no_comments(tmp_path: Path, every: int
 
 
 def test_a_header_between_the_data_is_left_out_and_said(tmp_path: Path) -> None:
-    table = read(tmp_path, "text,label\n" + body(count=10) + "text,label\n" + body(lambda i: f"{sentence(i + 10)},{LABELS[i % 2]}\n", 10))
+    table = read(tmp_path, "text,label\n" + body(count=10) + "Text , Label\n" + body(lambda i: f"{sentence(i + 10)},{LABELS[i % 2]}\n", 10))
     check(table)
     assert reasons(table) == {"repeated_header": 1}
     assert "repeated header line" in said(table)

@@ -87,6 +87,8 @@ def test_pairs_are_read_as_pairs_or_not_at_all(tmp_path: Path, titles: Schema, p
 def test_lines_with_commas_are_texts_and_not_a_table(tmp_path: Path, titles: Schema) -> None:
     (tmp_path / "lines.txt").write_text("a nice meal, really\na cold meal, sadly\n" * 5)
     assert predicted(tmp_path / "lines.txt", titles).rows[0].text == ("a nice meal, really",)
+    (tmp_path / "single.txt").write_text("a nice meal")
+    assert predicted(tmp_path / "single.txt", titles).rows[0].text == ("a nice meal",)
     (tmp_path / "table.txt").write_text("title,body\n" + f"a nice meal,{LONG.replace(',', '')}\n" * 5)
     assert predicted(tmp_path / "table.txt", titles).rows[0].text == ("a nice meal",)
 

@@ -15,6 +15,9 @@ from pretune.modalities import _encodings
 from pretune.types import LedgerEntry
 
 _DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
+_RARE = ("|||", "||", "::", "~", "^", "\x01", "\x1f")
+_STAND_IN = "\x1f"
+"""What stands in for a delimiter of several signs while a file is split."""
 _SAMPLE = 200
 _TITLES = 20
 """Lines at most above the header."""
@@ -30,6 +33,9 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     lines = io.StringIO(text if "\n" in text else text.replace("\r", "\n"), newline="\n").readlines()
     named = take_sep_line(lines)
     delimiter = named or sniff(below_comments(lines)[:_SAMPLE], path.suffix.lower())
+    rare = "" if delimiter else _rare_sign(lines)
+    if rare:
+        lines, delimiter = [line.replace(rare, _STAND_IN) for line in lines], _STAND_IN
     if delimiter != "\t" and not named and (listed := spaced.parse(path, _filled(lines), said)) is not None:
         return listed
     comments = take_comments(lines, delimiter, wanted)
@@ -37,7 +43,7 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     if not found:
         raise DataError(f"{path} has no rows. It needs a line per item below the header.")
     if named or delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
-        words = _DELIMITERS.get(delimiter, repr(delimiter))
+        words = _DELIMITERS.get(delimiter, repr(rare or delimiter))
         said.append(f"{path.name} is separated by {words}{' (sep=)' if named else ''}." if delimiter else f"{path.name} has one column.")
     if comments:
         said.append(f"{path.name}: {len(comments)} line{'s' * (len(comments) > 1)} above the header ignored ({comments[0][:60]!r}).")
@@ -47,6 +53,17 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     _fill(records, found, body, suspect="\0" in text or _encodings.damaged(text))
     _settle_twins(records)
     return records
+
+
+def _rare_sign(lines: list[str]) -> str:
+    """Return a sign that hardly any text holds and that every line has as often, '' where there is none."""
+    filled = [line for line in lines if line.strip()]
+    for sign in _RARE:
+        counts = Counter(line.count(sign) for line in filled)
+        count, often = counts.most_common(1)[0]
+        if count and often >= 0.95 * len(filled):
+            return sign
+    return ""
 
 
 def _filled(lines: list[str]) -> dict[int, str]:
@@ -68,15 +85,19 @@ def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> lis
 
 def _fill(records: Records, found: list[Line], body: list[Line], *, suspect: bool) -> None:
     """Take the records below the header; one that says the header again is named in the ledger."""
-    again = [] if records.headerless else found[len(found) - len(body) - 1].fields
+    again = [] if records.headerless else _plainly(found[len(found) - len(body) - 1].fields)
     for row, line in enumerate(body, start=1):
-        if line.fields == again:
+        if again and _plainly(line.fields) == again:
             _drop(records, line, "repeated_header", "says the header again")
         else:
             _add(records, line, row, suspect=suspect)
     repeats = sum(entry.reason == "repeated_header" for entry in records.ledger)
     if repeats:
         records.said.append(f"{records.name}: {repeats} repeated header line{'s' * (repeats > 1)} ignored.")
+
+
+def _plainly(fields: list[str]) -> list[str]:
+    return [field.strip().casefold() for field in fields]
 
 
 def _settle_twins(records: Records) -> None:

@@ -165,7 +165,8 @@ def _read_file(path: Path, columns: Columns, task: str | None, modality: str | N
     records = lists.read_list(path) or read_records(path, named_columns(columns))
     if len(records.columns) == 1 and not columns.label:
         raise DataError(
-            f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column."
+            f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column. "
+            "If a sign that was not recognised separates its columns, name it in a first line: sep=X."
         )
     table = manifests.build([(None, records)], path.parent, functools.partial(walk, path.parent), columns, task=task, modality=modality)
     return _with_folders_splits(table)
@@ -173,8 +174,11 @@ def _read_file(path: Path, columns: Columns, task: str | None, modality: str | N
 
 def _lines_of(path: Path, columns: Columns) -> Table:
     """Read a .txt file to predict: a table where it has the columns that are read, else one text per line."""
-    records = read_records(path, named_columns(columns))
-    if len(records.columns) > 1 and _is_table(records, columns):
+    try:
+        records = read_records(path, named_columns(columns))
+    except DataError:
+        records = None  # a single line, or lines of no common form; what is no text is refused below
+    if records is not None and len(records.columns) > 1 and _is_table(records, columns):
         return _build_unlabelled(path, records, "text", columns)
     from pretune.data.delimited import decode
 
