@@ -228,6 +228,16 @@ def test_decompression_bombs_are_refused_quietly() -> None:
     assert before == Pillow.MAX_IMAGE_PIXELS
 
 
+def test_a_jpeg_of_a_size_that_its_bytes_cannot_hold_is_refused() -> None:
+    raw = bytearray(encoded(photo(64, 64), "JPEG"))
+    struct.pack_into(">HH", raw, raw.index(b"\xff\xc0") + 5, 12_000, 12_000)
+    with pytest.raises(BadItem, match="12000x12000 pixels, which its"):
+        IMAGE.decode(bytes(raw))
+    flat = encoded(Pillow.new("RGB", (2000, 2000)), "JPEG", optimize=True)
+    assert IMAGE.decode(flat).array.shape == (256, 256, 3), "the smallest that there is"
+    assert IMAGE.decode(encoded(Pillow.new("RGB", (3000, 3000)), "JPEG", progressive=True)).array.shape == (256, 256, 3)
+
+
 def test_memory_errors_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = encoded(photo(), "PNG")
 

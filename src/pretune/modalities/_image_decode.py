@@ -40,6 +40,7 @@ def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tup
         BadItem: the bytes are no picture that can be decoded whole.
     """
     image = open_raster(raw)
+    _require_data(image, len(raw))
     info: Info = {"format": image.format or "", "mode": image.mode, "width": image.width, "height": image.height}
     size, target = image.size, stored(image.size, side, fit)
     image.draft(None, target.size)  # JPEG: decode at 1/2, 1/4 or 1/8, not below the target
@@ -52,6 +53,15 @@ def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tup
             info["width"], info["height"] = info["height"], info["width"]
     info["dhash"] = difference_hash(pixels)
     return pixels, info
+
+
+def _require_data(image: Image.Image, size: int) -> None:
+    """Refuse a JPEG too small for the size its header gives: libjpeg would fill the rest with grey and say nothing.
+
+    A block of 8x8 pixels takes two bits at least, where the picture is not progressive.
+    """
+    if image.format == "JPEG" and not image.info.get("progressive") and size < image.width * image.height // 256:
+        raise BadItem("corrupt", f"says that it is {image.width}x{image.height} pixels, which its {size:,} bytes cannot hold")
 
 
 def _drafted(size: Size, decoded: Size) -> tuple[float, float]:
