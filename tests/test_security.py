@@ -210,14 +210,17 @@ def test_a_run_that_is_resumed_writes_through_no_link(here: Path) -> None:
 def test_a_run_folder_names_no_other_file(here: Path) -> None:
     secret = here / "secret.json"
     secret.write_text("{}")
-    for id, settings in (
+    (here / "config.json").write_text('{"model_type": "bert"}')
+    named: list[tuple[str, dict[str, Any]]] = [
         ("timm:test_resnet", {"checkpoint_path": str(secret)}),
         ("package:efficientnet_lite0", {"checkpoint_path": str(secret)}),
         ("scratch:timm:test_resnet", {"pretrained_cfg": {"file": str(secret)}}),
         (f"run:{here / 'other'}", {}),
         (f"transformers:{here}", {}),
-    ):
-        run = run_naming(here / f"run-{id.partition(':')[0]}", id, settings)
+        (f"transformers:{here}", {"config": str(secret)}),
+    ]
+    for number, (id, settings) in enumerate(named):
+        run = run_naming(here / f"run-{number}", id, settings)
         with pytest.raises(RequestError) as caught:
             list(pt.predict(run, here / "photos"))
         assert "builder.json" in str(caught.value), id

@@ -60,6 +60,8 @@ def read(folder: Path) -> Backbone:
     builder = Builder(id=_entry(told, "id", str, path), settings=_entry(told, "settings", dict, path))
     if builder.id.startswith("run:"):
         raise WeightsError(f"{path} names another run ({builder.id}). A run folder refers to its own files only.")
+    if builder.id.startswith("transformers:") and not isinstance(builder.settings.get("config"), dict):
+        raise saved.damaged(path, "it has no config of its network", WeightsError)  # that of a folder elsewhere would be read
     with saved.reading(path, SettingError):
         require_trust(builder.id, path)
     with bounded(folder / WEIGHTS), saved.reading(path, WeightsError):
