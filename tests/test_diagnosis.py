@@ -36,7 +36,7 @@ def held(value: float, low: float, high: float, **others: Any) -> dict[str, Any]
         (held(0.7, 0.6, 0.8), "uncertain", "cannot be told apart from the classical baseline"),
         (held(0.6, 0.5, 0.7), "uncertain", "cannot be told apart from the classical baseline"),
         (held(0.5, 0.45, 0.55), "worse", "does not beat the classical baseline"),
-        (held(0.65, 0.55, 0.75), "worse", "It only equals the classical baseline"),
+        (held(0.65, 0.55, 0.75), "uncertain", "It only equals the classical baseline"),
         (
             held(0.9, 0.85, 0.95, log_loss=0.8),
             "uncertain",
@@ -78,7 +78,11 @@ def told(history: Any = (), held: Any = None, train: Any = None, floors: Any = N
 
 def test_a_model_that_predicts_one_class_is_said_to_have_collapsed() -> None:
     rows = {"ant": {"support": 25, "precision": 0.5}, "bee": {"support": 25, "precision": None}}
-    said = told(held={"accuracy": 0.5, "per_class": rows}, floors=FLOORS)
+    score = {"accuracy": 0.5, "interval": {"accuracy": [0.4, 0.7]}, "per_class": rows}
+    found = verdict("accuracy", score, FLOORS)
+    assert found is not None
+    assert (found.outcome, found.primary) == ("worse", "uncertain")
+    said = told(held=score, floors=FLOORS)
     assert "Every example is predicted as 'ant'" in said
     assert "Do not use this model" in said
     assert "Never predicted" not in said, "it is said once"

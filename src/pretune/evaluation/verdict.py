@@ -21,7 +21,8 @@ class Verdict:
     """What a score is worth beside its baselines."""
 
     outcome: Outcome
-    """'better' only where the leading metric is clearly better and no other metric is worse than that of a trivial baseline."""
+    """'better' only where the leading metric is clearly better and no other metric is worse than that of a trivial baseline;
+    'worse' where all predictions are the same."""
     primary: Outcome
     """Of the leading metric alone."""
     sentence: str
@@ -48,16 +49,14 @@ def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> Verdict | None
     }[primary]
     if value == floor["value"]:
         said = f"It only equals the {label} baseline: {figures}."
-    belied = _belied(name, held, floors)
-    outcome: Outcome = "uncertain" if primary == "better" and belied else primary
-    return Verdict(outcome=outcome, primary=primary, sentence=" ".join([said, *belied]))
+    belied, same = _belied(name, held, floors), collapsed(held)
+    outcome: Outcome = "worse" if same else "uncertain" if primary == "better" and belied else primary
+    return Verdict(outcome=outcome, primary=primary, sentence=" ".join([said, *([same] if same else belied)]))
 
 
 def compared(name: str, held: Tree, floor: float) -> Outcome:
-    """Return how a metric's value and its interval lie to a baseline's value; to equal it is not to be better."""
+    """Return how a metric's value and its interval lie to a baseline's value."""
     value = held[name]
-    if value == floor:
-        return "worse"
     low, high = (held.get("interval") or {}).get(name) or (value, value)
     if low <= floor <= high:
         return "uncertain"
