@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from pretune import config, registry
+from pretune.augmentations import preset
 from pretune.data import corpus as corpora
 from pretune.data import duplicates, sources, splits
 from pretune.data.ingest import ingest
@@ -177,7 +178,9 @@ class _Trial:
         epochs = gain.then_epochs or scratch.epochs_over(math.ceil(self._labels / BATCH))
         fresh = self.pretrained.read_json("recipe.json")["resolved"]["fresh"]
         same = fresh and gain.then_strategy == "full"
-        first = self._run(PRETRAINED, _like(scratch) if same else {"strategy": gain.then_strategy}, epochs, "pretrained")
+        first = self._run(
+            PRETRAINED, _like(scratch, self.task.modality) if same else {"strategy": gain.then_strategy}, epochs, "pretrained"
+        )
         second = self._run(SCRATCH, {"strategy": "scratch"}, epochs, "scratch")
         longer = math.ceil(epochs * (seconds + second["seconds"]) / max(1e-3, second["seconds"]))
         return [first, second, self._run(LONGER, {"strategy": "scratch"}, min(MOST_EPOCHS, longer), "longer")]
@@ -231,13 +234,14 @@ def _trivial(metrics: dict[str, Any], higher_is_better: bool) -> dict[str, Any] 
     return {"name": name, "value": known[name]}
 
 
-def _like(scratch: Defaults) -> dict[str, Any]:
+def _like(scratch: Defaults, modality: str) -> dict[str, Any]:
     """Return the settings of a full fine-tuning that differs from training from scratch in where it begins only.
 
     The strategy's own are for networks that learned from millions of items: slow, slower towards the input, norms frozen.
     """
+    augment = scratch.augment if preset(scratch.augment, modality) else "none"  # a modality may have no parts for a preset
     how = {"name": "full", "lr_decay": 1.0, "probe_first": False, "freeze_norms": False}
-    return {"strategy": how, "lr": scratch.lr, "weight_decay": scratch.weight_decay, "augment": scratch.augment}
+    return {"strategy": how, "lr": scratch.lr, "weight_decay": scratch.weight_decay, "augment": augment}
 
 
 def _settings(recipe: Pretraining) -> dict[str, Any]:
