@@ -2,8 +2,7 @@
 
 A manifest's paths follow a rule, found from a sample: they are relative to some folder, or some leading folders have to be
 cut or exchanged, or the files lie in several folders and are known by their names. Letter case, Unicode form, Windows
-separators and percent-encoding are looked through. A path may lead out of the data folder only where that is the rule:
-see `outside`.
+separators and percent-encoding are looked through. A path may lead out of the data folder only as the rule: see `outside`.
 """
 
 from __future__ import annotations
