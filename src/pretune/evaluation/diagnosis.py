@@ -78,6 +78,8 @@ def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree], split: str, 
     said = f"{found.sentence} The baseline is {best[1]['what']}."
     if found.primary == "better":
         return said
+    if held[name] == best[1]["value"]:
+        return f"{said} On these examples the network gains nothing over it; more {split} examples would decide it."
     if found.primary == "uncertain":
         return f"{said} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}."
     groups = "if examples come in groups (one person, one object, one recording), check that group= keeps them together"
