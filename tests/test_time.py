@@ -151,6 +151,13 @@ def test_one_step_that_takes_the_whole_time_is_the_only_one(tmp_path: Path, cost
     assert run.hand.seconds == cost
 
 
+def test_a_step_that_suddenly_takes_long_is_the_last_one(tmp_path: Path) -> None:
+    """The plan is made anew every fifth step here: the time is looked at after each."""
+    run = Run(tmp_path, lambda step: 1.0 if step < 91 else 20.0)
+    assert steps_of(limited(run, 100.0)) == 92
+    assert run.hand.seconds == 111.0
+
+
 def test_a_first_guess_is_what_is_announced(tmp_path: Path) -> None:
     events = limited(Run(tmp_path, 2.0), 20.0, steps=12)
     started = events[0]
@@ -392,7 +399,11 @@ def test_a_signal_outside_training_ends_a_verb_with_one_message(
         raise AssertionError("went on")
 
     monkeypatch.setattr(module, "_dispatch", pass_over_the_data)
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     before = signal.getsignal(signal.SIGTERM)
-    assert cli(["predict", "run", "photos"]) == 130
+    try:
+        assert cli(["predict", "run", "photos"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     assert capsys.readouterr().err == "pretune: stopped\n"
     assert signal.getsignal(signal.SIGTERM) is before
