@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from pretune import config
 from pretune.data import corpus, sources
 from pretune.data.cache import Cache
 from pretune.data.ingest import ingest
 from pretune.data.special import archive_of, unpacking
 from pretune.data.table import Columns
 from pretune.data.tree import walk
-from pretune.errors import DataError
+from pretune.errors import DataError, SettingError
 from pretune.modalities.image import Image
 from pretune.types import Row
 from tests.data_files import put
@@ -44,6 +45,12 @@ def test_a_pipe_given_as_data_is_refused_and_not_opened(reader: str, name: str, 
     os.mkfifo(tmp_path / name)  # opening it would wait for ever
     with pytest.raises(DataError, match=r"named pipe.*into a file and name that"):
         READERS[reader](tmp_path / name)
+
+
+def test_a_pipe_given_as_a_recipe_is_refused_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "recipe.toml")
+    with pytest.raises(SettingError, match="is not a regular file"):
+        config.read_toml(tmp_path / "recipe.toml")
 
 
 @pytest.mark.parametrize("reader", READERS)

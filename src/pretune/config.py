@@ -66,6 +66,8 @@ def read_toml(path: Path) -> Tree:
         SettingError: the file is missing or is not TOML; the message has the line.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+            raise SettingError(f"{path}: is not a regular file.")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(f"{path}: cannot be read ({error.strerror}).") from None
