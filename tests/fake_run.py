@@ -189,7 +189,7 @@ def _write(
     run.write_json(
         "audit.json",
         {
-            "layout": "class folders with train and val parts",
+            "layout": "class folders with train and val splits",
             "root": "/data/photos",
             "said": ["task classification: 2 folders of pictures"],
             "findings": findings,

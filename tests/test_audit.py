@@ -212,14 +212,14 @@ def test_contradictory_texts_are_said_and_stay() -> None:
 def test_groups_torn_by_given_parts() -> None:
     table, done = texts([(f"text {i} of many", "ab"[i % 2]) for i in range(40)], ["train", "test"] * 20)
     done.rows = [Row(id=r.id, text=r.text, target=r.target, split=r.split, group=f"g{i // 4}") for i, r in enumerate(done.rows)]
-    assert "10 of 10 groups have items in train and in another part" in message(audit.audit(table, done, TEXT), "group_leak")
+    assert "10 of 10 groups have examples in train and in another split" in message(audit.audit(table, done, TEXT), "group_leak")
 
 
 def test_balance_and_size() -> None:
     table, done = texts([(f"{label} text {i}", label) for label, n in (("circle", 100), ("square", 12), ("cross", 3)) for i in range(n)])
     findings = audit.audit(table, done, TEXT)
     assert "circle 100, square 12, cross 3" in message(findings, "imbalance")
-    assert "too few to trust: 'cross' (3)" in message(findings, "tiny_class")
+    assert "very small classes: 'cross' (3)" in message(findings, "tiny_class")
     table, done = texts([("a text", "a"), ("b text", "b"), ("c text", "a"), ("d text", "b")])
     assert "4 texts cannot give a meaningful score" in message(audit.audit(table, done, TEXT), "too_few")
 

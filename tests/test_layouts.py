@@ -64,7 +64,7 @@ def test_a_split_without_class_folders_has_no_labels(tmp_path: Path) -> None:
     put(tmp_path, *files("train/cat", "train/dog", "test1"))
     table = sources.read(tmp_path)
     assert (table.classes, dict(table.counts())) == (CLASSES, {"train": 8})
-    assert table.layout == "class folders with train parts"
+    assert table.layout == "class folders with train splits"
     assert "test1/ holds 4 images in no class folder" in said(table)
     assert reasons(table) == {"no_class_folder": 4}
 
@@ -298,6 +298,8 @@ def test_forms_of_lists(tmp_path: Path) -> None:
     words = lists.read_list(path)
     assert words is not None
     assert words.values == [["x/1.jpg", "red fox"], ["x/2.jpg", "cat"]]
+    path.write_text("a.bc d/ " * 400_000)
+    assert lists.read_list(path) is None, "and that took no time"
     for text in ("a text without files\nand another\n", "x/1.jpg,0\nx/2.jpg,1\n", "x/1.jpg\nx/2.jpg\n", ""):
         path.write_text(text)
         assert lists.read_list(path) is None

@@ -42,7 +42,7 @@ def test_paths_of_a_manifest(tmp_path: Path) -> None:
     assert "labels.csv row 9 (line 10) names imgs/gone.jpg" in details["missing_file"]
     assert len(table.inputs) == 14
     assert left_out(table.ledger) == [
-        "left out: 2 rows with a path that leads outside the folder; 2 rows with a file that was named before; "
+        "dropped: 2 rows with a path that leads outside the folder; 2 rows with a file that was named before; "
         "1 row with a file that does not exist; 1 row without label."
     ]
 

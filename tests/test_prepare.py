@@ -145,7 +145,7 @@ def test_there_is_one_number_of_usable_examples(damaged: Path) -> None:
 def test_counts_of_a_drawn_split_leave_contradictory_pairs_out(damaged: Path) -> None:
     data = prepared(damaged, "split=new")
     held = next(finding.message for finding in data.findings if finding.kind == "split")
-    assert f"{data.counts['val']} of {data.counts['used']} items" in held
+    assert f"{data.counts['val']} of {data.counts['used']} examples" in held
 
 
 # --- classes of one, and look-alikes -------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_given_parts_are_kept() -> None:
     half = [replace(row, split=None if row.split == "train" else row.split) for row in given]
     out, findings = assign(half, task="classification", fraction=0.2, seed=0)
     assert out == given
-    assert "taken for train" in findings[0].message
+    assert "are used as train" in findings[0].message
 
 
 def test_a_lone_train_part_is_split() -> None:
@@ -105,7 +105,7 @@ def test_a_lone_train_part_is_split() -> None:
 
 
 def test_what_cannot_be_split_is_refused() -> None:
-    with pytest.raises(DataError, match="single item"):
+    with pytest.raises(DataError, match="single example"):
         assign(rows_of({"a": 1, "b": 1}), task="classification", fraction=0.2, seed=0)
     with pytest.raises(DataError, match="one group"):
         assign([replace(row, group="g") for row in rows_of({"a": 5, "b": 5})], task="classification", fraction=0.2, seed=0)

@@ -337,7 +337,7 @@ def test_pictures_beside_tables_of_pictures_are_not_guessed(home: Path) -> None:
 def test_no_table_is_left_out_of_what_is_predicted(home: Path) -> None:
     for name in ("train", "test", "extra"):
         write(home / f"{name}.parquet", cells(6, names=""), ["a", "b"] * 3)
-    assert "not used, as their names say no part: extra.parquet." in said(sources.read(home))
+    assert "not used, as their names say no split: extra.parquet." in said(sources.read(home))
     with pytest.raises(DataError, match=r"say no part \(extra.parquet\)"):
         sources.read_unlabelled(home, "image")
     (home / "extra.parquet").unlink()

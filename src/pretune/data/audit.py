@@ -101,7 +101,7 @@ def _contradictions(rows: list[Row], same: Duplicates, table: Table, units: str)
     inside = {position for group in exact for position in group}
     near = [group for group in same.near if _disagree(rows, group, spread) and not inside & set(group)]
     what = "targets" if table.task == "regression" else "labels"
-    fate = " They are left out: one of the labels is wrong." if table.modality != "text" and table.task == "classification" else ""
+    fate = " They are dropped: one of the labels is wrong." if table.modality != "text" and table.task == "classification" else ""
     equal = "the same words" if table.modality == "text" else "the same bytes"
     alike = "words that differ in case or spaces only" if table.modality == "text" else "near-duplicates"
     findings = []
@@ -173,8 +173,8 @@ def _groups_on_two_sides(rows: list[Row]) -> list[Finding]:
         return []
     shown = ", ".join(torn[:5]) + (" …" if len(torn) > 5 else "")
     message = (
-        f"{len(torn)} of {len(sides)} groups have items in train and in another part ({shown}): "
-        "the score says little about new groups. split=new draws parts that keep groups whole."
+        f"{len(torn)} of {len(sides)} groups have examples in train and in another split ({shown}): "
+        "the score says little about new groups. split=new makes splits that keep groups whole."
     )
     return [Finding(kind="group_leak", severity="warning", message=message, items=tuple(torn[:_ITEMS]))]
 
@@ -246,7 +246,7 @@ def _balance(rows: list[Row], units: str) -> list[Finding]:
     tiny = sorted((n, name) for name, n in total.items() if n < _FEW_IN_CLASS)
     if tiny:
         shown = ", ".join(f"{name!r} ({n})" for n, name in tiny[:10]) + (" …" if len(tiny) > 10 else "")
-        message = f"too few to trust: {shown}. What is said about a class of fewer than {_FEW_IN_CLASS} {units} is mostly chance."
+        message = f"very small classes: {shown}. Metrics of a class of fewer than {_FEW_IN_CLASS} {units} are mostly chance."
         findings.append(Finding(kind="tiny_class", severity="warning", message=message, items=tuple(name for _, name in tiny[:_ITEMS])))
     return findings
 
@@ -262,7 +262,7 @@ def _too_few(rows: list[Row], units: str) -> list[Finding]:
         )
         return [Finding(kind="too_few", severity="warning", message=message)]
     if 0 < scored < _FEW_TO_SCORE:
-        message = f"the {part} part has only {scored} {units}: one more or less right moves the score by {1 / scored:.0%}."
+        message = f"the {part} split has only {scored} {units}: one more or less right moves the score by {1 / scored:.0%}."
         return [Finding(kind="too_few", severity="note", message=message)]
     return []
 

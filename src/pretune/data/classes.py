@@ -122,7 +122,7 @@ def _drop_unknown(table: Table) -> None:
         unknown = Counter(name for row in table.rows if row.split == part for name in names_of(row) if name not in train)
         if unknown:
             shown = ", ".join(f"{name!r} ({n})" for name, n in unknown.most_common(8))
-            message = f"train does not have {len(unknown)} class(es) of {part}, whose items are left out of the score: {shown}."
+            message = f"train does not have {len(unknown)} class(es) of {part}, whose examples are not scored: {shown}."
             table.findings.append(Finding(kind="unknown_class", severity="warning", message=message, items=tuple(sorted(unknown))[:300]))
     kept = []
     for row in table.rows:
@@ -142,7 +142,7 @@ def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
         return []
     words = {reason: _WORDS.get(reason, f"item* ({reason.replace('_', ' ')})") for reason in reasons}
     shown = "; ".join(f"{n} {words[reason].replace('*', 's' if n > 1 else '')}" for reason, n in reasons.most_common())
-    return [f"left out: {shown}."]
+    return [f"dropped: {shown}."]
 
 
 def _refuse(table: Table, path: Path) -> None:

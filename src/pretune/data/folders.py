@@ -297,8 +297,8 @@ def _without_repeated_links(table: Table, tree: Tree) -> list[Row]:
 
 def _describe(layout: Layout, labelled: list[tuple[Split | None, Parts]]) -> str:
     names = [part for part in ("train", "val", "test") if any(part == p for p, _ in labelled)]
-    parts = f" with {' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} parts" if names else ""
-    parts = " with parts inside each class" if layout.inside_out else parts
+    parts = f" with {' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} splits" if names else ""
+    parts = " with splits inside each class" if layout.inside_out else parts
     parts = f" in {len(layout.parts)} folds, each kept whole in a split" if layout.folds else parts
     wrapper = f", under {readable(layout.base)}" if layout.base else ""
     return f"class folders{parts}{wrapper}"
@@ -311,7 +311,7 @@ def _mention_outside(table: Table, tree: Tree, layout: Layout) -> None:
     prefixes = [prefix for _, prefix in layout.parts]
     for file in tree.media(table.modality):
         if not any(file.parts[: len(prefix)] == prefix for prefix in prefixes):
-            detail = f"lies outside the parts ({', '.join(readable(prefix) for prefix in prefixes)})"
+            detail = f"lies outside the splits ({', '.join(readable(prefix) for prefix in prefixes)})"
             table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="outside_parts", detail=detail))
             if any(name.casefold() in _UNLABELLED for name in file.parts[:-1]):
                 table.unlabelled.append(Row(id=file.id, path=tree.path(file), split="train"))
@@ -324,7 +324,7 @@ def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
         own = {folder[-1] for folder in tree.folders if folder[:-1] == prefix and len(folder) == len(prefix) + 1}
         for name in sorted(own - holding):
             where = f"{part}/{name}" if part else name
-            message = f"the class folder {where!r} is empty (no {kinds()[table.modality].unit} in it) and is left out."
+            message = f"the class folder {where!r} is empty (no {kinds()[table.modality].unit} in it) and is not used."
             table.findings.append(Finding(kind="empty_class", severity="warning", message=message, items=(readable((name,)),)))
 
 

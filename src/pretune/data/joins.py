@@ -99,7 +99,7 @@ def _take_text_lists(table: Table, tree: Tree) -> None:
 
 def _first_name(line: str) -> str:
     """Return the file that a line of a list names, without a label after it."""
-    match = re.fullmatch(r"(.*\.[A-Za-z0-9]{2,5})[ \t,;]+\S+", line)
+    match = re.fullmatch(r"(.*\.[A-Za-z0-9]{2,5})[ \t,;]+\S+", line) if len(line) < 4096 else None  # the square of its length
     return match[1] if match and modality_of(match[1]) else line
 
 
@@ -123,14 +123,14 @@ def _take_lists(table: Table, lists: list[tuple[Split, str, set[str]]]) -> None:
     for row in table.rows:
         if row.id not in parts and rest is None:
             table.ledger.append(
-                LedgerEntry(item=row.id, action="dropped", reason="not_in_manifest", detail="is in none of the lists of parts")
+                LedgerEntry(item=row.id, action="dropped", reason="not_in_manifest", detail="is in none of the lists of splits")
             )
     table.rows = [replace(row, split=parts.get(row.id, rest)) for row in table.rows if row.id in parts or rest]
     others = "" if rest is None else "; all other files are train"
-    table.said.append(f"{', '.join(name for _, name, _ in lists)} list the files of each part{others}; folders give the labels.")
+    table.said.append(f"{', '.join(name for _, name, _ in lists)} list the files of each split{others}; folders give the labels.")
     if several:
         shown = ", ".join(sorted(several)[:3])
-        message = f"{len(several)} file(s) are listed in several parts and were taken for the first of train, val, test: {shown}."
+        message = f"{len(several)} file(s) are listed in several splits and are used in the first of train, val, test: {shown}."
         table.findings.append(Finding(kind="leak", severity="warning", message=message, items=tuple(sorted(several)[:300])))
 
 
@@ -177,9 +177,7 @@ def _compare_parts(table: Table, records: Records, column: str, at: dict[str, in
     parts = records.column(column)
     differing = sum(row.id in at and part_of(parts[at[row.id]]) not in (None, row.split) for row in table.rows)
     if differing:
-        table.said.append(
-            f"the folders give the parts; {column!r} of {records.name} puts {differing} file(s) elsewhere and was not believed."
-        )
+        table.said.append(f"the folders give the splits; {column!r} of {records.name} puts {differing} file(s) elsewhere and is not used.")
     del table.columns["split"]
 
 
@@ -188,7 +186,7 @@ def _with_parts(table: Table, records: Records, column: str, at: dict[str, int])
     out = [replace(row, split=part_of(parts[at[row.id]])) if row.id in at else row for row in table.rows]
     unknown = sum(row.split is None for row in out)
     if unknown and unknown < len(out):
-        table.said.append(f"{unknown} file(s) that {records.name} gives no part were taken for train.")
+        table.said.append(f"{unknown} file(s) without a split in {records.name} are used as train.")
         out = [replace(row, split=row.split or "train") for row in out]
     return out
 

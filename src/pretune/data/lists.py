@@ -22,7 +22,7 @@ def read_list(path: Path) -> Records | None:
     Several values after the name become several columns.
     """
     records = spaced.parse(path, lines_of(path), [])
-    return records if records is not None and records.columns[0] != "label" else None
+    return records if records is not None and records.values and records.columns[0] != "label" else None
 
 
 def lines_of(path: Path) -> dict[int, str]:

@@ -153,7 +153,7 @@ def _fits(table: Table, part: Split | None, records: Records, lead: Records, rol
         raise DataError(f"{records.path} has no column {missing[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
     unlabelled = labelled and any(name not in records.columns for name in roles.label)
     if unlabelled and part != "train":
-        table.said.append(f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} part and was left out.")
+        table.said.append(f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} split and is not used.")
         return False
     if unlabelled:
         raise DataError(f"{records.path} has no column {roles.label[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")

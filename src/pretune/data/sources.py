@@ -282,7 +282,7 @@ def _read_manifests(tree: Tree, found: list[File], columns: Columns, task: str |
         table = _build(parts, tree, columns, task, modality)
         left = [file.id for file in found if file not in shards.meant(found)]
         table.said += tree.said()
-        table.said += [f"not used, as their names say no part: {', '.join(left)}."] if left else []
+        table.said += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
     usable = [table for file in found for table in [_try(tree, file, columns, task, modality)] if table]
@@ -362,7 +362,7 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
     left = [file.id for file in found if file not in shards.meant(found)] if len(parts) < len(found) else []
     if left:
         raise DataError(
-            f"{path} holds tables of parts and others whose names say no part ({', '.join(left[:5])}). Give the file that is meant."
+            f"{path} holds tables of splits and others whose names say no split ({', '.join(left[:5])}). Give the file that is meant."
         )
     table = manifests.build(parts, path, lambda: tree, columns, modality=modality, labelled=False)
     table.findings += shards.missing(found)
@@ -396,4 +396,4 @@ def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
 def _ignore_parts(table: Table, columns: Columns) -> None:
     if columns.split == "new" and any(row.split for row in table.rows):
         table.rows = [replace(row, split=None) for row in table.rows]
-        table.said.append("the parts in the data are ignored (split=new); fresh ones are drawn.")
+        table.said.append("the splits in the data are ignored (split=new); new ones are made.")

@@ -50,16 +50,16 @@ def assign(
     if given & {"val", "test"}:
         if "train" not in given and None not in given:
             names = " and ".join(sorted(map(str, given)))
-            raise DataError(f"the data have only {names} parts and none to train on. Add a train part, or give split=new.")
+            raise DataError(f"the data have only {names} splits and none to train on. Add a train split, or give split=new.")
         return [replace(row, split=row.split or "train") for row in rows], _parts_left_open(rows)
     held = set(_hold_out(rows, list(range(len(rows))), task, fraction, seed, twins))
     if not held or len(held) == len(rows):
         why = (
             "they are all of one group"
             if len({row.group for row in rows}) == 1 and rows[0].group
-            else "each class has a single item or group"
+            else "each class has a single example or group"
         )
-        raise DataError(f"no val part can be held out of {len(rows)} rows: {why}. Add data, or give a val part.")
+        raise DataError(f"no val split can be held out of {len(rows)} rows: {why}. Add data, or give a val split.")
     out = [replace(row, split="val" if index in held else "train") for index, row in enumerate(rows)]
     return out, _describe(out, task, fraction, seed)
 
@@ -201,7 +201,7 @@ def _parts_left_open(rows: list[Row]) -> list[Finding]:
     open_rows = sum(row.split is None for row in rows)
     if not open_rows:
         return []
-    return [Finding(kind="split", severity="note", message=f"{open_rows} item(s) that the data give no part were taken for train.")]
+    return [Finding(kind="split", severity="note", message=f"{open_rows} example(s) without a split are used as train.")]
 
 
 def _describe(rows: list[Row], task: str, fraction: float, seed: int) -> list[Finding]:
@@ -210,11 +210,14 @@ def _describe(rows: list[Row], task: str, fraction: float, seed: int) -> list[Fi
     how = "" if task == "regression" else "stratified by class, "
     groups = len({row.group for row in rows if row.group is not None})
     how += f"whole groups ({groups}), " if groups else ""
-    message = f"the data have no val or test part: {held} of {len(rows)} items were held out as val ({how}seed {seed}); val is the score."
+    message = (
+        f"the data have no val or test split: {held} of {len(rows)} examples are held out as val ({how}seed {seed}); "
+        "the score is measured on val."
+    )
     findings = [Finding(kind="split", severity="note", message=message)]
     share = held / len(rows)
     if groups and abs(share - fraction) > 0.5 * fraction:
-        message = f"groups are so uneven that val has {share:.0%} of the items instead of {fraction:.0%}."
+        message = f"groups are so uneven that val has {share:.0%} of the examples instead of {fraction:.0%}."
         findings.append(Finding(kind="uneven_groups", severity="warning", message=message))
     return findings + _unseen(rows)
 
@@ -226,10 +229,10 @@ def _unseen(rows: list[Row]) -> list[Finding]:
     grouped = sorted(name for name, n in total.items() if n > 1 and not held[name])
     findings = []
     if single:
-        message = f"a single item: {_quoted(single)}. It stays in train, so the validation score of that class is unknown."
+        message = f"a single example: {_quoted(single)}. It stays in train, so that class has no validation score."
         findings.append(Finding(kind="single_item_class", severity="warning", message=message, items=tuple(single)))
     if grouped:
-        message = f"all items of {_quoted(grouped)} belong together, so they stay in train; the validation score of that class is unknown."
+        message = f"all examples of {_quoted(grouped)} belong together, so they stay in train; that class has no validation score."
         findings.append(Finding(kind="single_group_class", severity="warning", message=message, items=tuple(grouped)))
     return findings
 

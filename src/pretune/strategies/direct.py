@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -72,7 +73,7 @@ def _knows(backbone: Backbone, classes: tuple[str, ...]) -> bool:
 
 
 def _plain(name: str) -> str:
-    return name.casefold().replace("_", " ").strip()
+    return unicodedata.normalize("NFC", name).casefold().replace("_", " ").strip()
 
 
 def _take_rows(model: Model, layer: nn.Linear, backbone: Backbone, classes: tuple[str, ...]) -> None:
