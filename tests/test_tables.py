@@ -338,7 +338,7 @@ def test_no_table_is_left_out_of_what_is_predicted(home: Path) -> None:
     for name in ("train", "test", "extra"):
         write(home / f"{name}.parquet", cells(6, names=""), ["a", "b"] * 3)
     assert "not used, as their names say no split: extra.parquet." in said(sources.read(home))
-    with pytest.raises(DataError, match=r"say no part \(extra.parquet\)"):
+    with pytest.raises(DataError, match=r"say no split \(extra.parquet\)"):
         sources.read_unlabelled(home, "image")
     (home / "extra.parquet").unlink()
     assert len(sources.read_unlabelled(home, "image").inputs) == 12
