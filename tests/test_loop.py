@@ -322,14 +322,16 @@ def test_a_phase_that_began_again_is_resumed_there(tmp_path: Path) -> None:
 
 
 def test_what_a_checkpoint_holds_is_announced_before_it_is_written(tmp_path: Path) -> None:
-    written: set[int] = set()
+    written, saved = [], []
     for event in fit((learner := Toy()), ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path)):
         there = {int(path.stem[3:]) for path in (tmp_path / "checkpoints").iterdir()}
         if isinstance(event, Saving):
             assert event.step == 20 or event.step not in there, "the last step has one of its own before it"
-            written.add(event.step)
+            written.append(event.step)
         if isinstance(event, Saved):
-            assert event.step in there & written
+            assert event.step in there
+            saved.append(event.step)
+            assert saved == written
     assert 20 in written
 
 

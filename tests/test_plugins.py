@@ -57,7 +57,7 @@ class Plain:
 '''
 POINTS = """
 [pretune.strategies]
-cautious = extras:Cautious
+careful = extras:Cautious
 plain = extras:Plain
 gone = extras.nowhere:Gone
 lora = extras:Cautious
@@ -96,18 +96,18 @@ def extras(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     registry._plugins.cache_clear()
 
 
-WORDS = "strategy=cautious strategy.care=3 augmentations=negative,flip augmentations.negative.every=3 task=ordinal backbone=lab:first"
+WORDS = "strategy=careful strategy.care=3 augmentations=negative,flip augmentations.negative.every=3 task=ordinal backbone=lab:first"
 
 
 def test_a_recipe_with_components_of_another_package_comes_back(extras: Path) -> None:
     made = Recipe.from_settings("photos/", *WORDS.split())
     tree = json.loads(json.dumps(config.to_tree(made)))
-    assert (tree["strategy"]["name"], tree["strategy"]["care"], tree["task"]["name"]) == ("cautious", 3, "ordinal")
+    assert (tree["strategy"]["name"], tree["strategy"]["care"], tree["task"]["name"]) == ("careful", 3, "ordinal")
     assert [part["name"] for part in tree["augmentations"]] == ["negative", "flip"]
     assert config.build(Recipe, tree) == made
     assert made.identity() != Recipe.from_settings("photos/", *WORDS.replace("care=3", "care=4").split()).identity()
     assert Recipe.from_settings("photos/", *shlex.split(" ".join(as_assignments(made)))) == made
-    assert "strategy=cautious" in resume_line(made, Path("run"))
+    assert "strategy=careful" in resume_line(made, Path("run"))
     pretraining = Pretraining.from_settings("photos/", "objective=rotation")
     assert config.build(Pretraining, json.loads(json.dumps(config.to_tree(pretraining)))) == pretraining
 
@@ -120,7 +120,7 @@ def test_it_trains_predicts_and_resumes_with_them(extras: Path, home: Path) -> N
     settings = {"epochs": 1, "precision": "float32", "threads": 1, "image_size": 16}
     run = pt.run(Recipe.from_settings("photos", *WORDS.split(), *(f"{k}={v}" for k, v in settings.items()), "out=run"))
     metrics = run.metrics
-    assert (metrics["strategy"], metrics["task"], metrics["backbone"]) == ("cautious", "classification", "lab:first")
+    assert (metrics["strategy"], metrics["task"], metrics["backbone"]) == ("careful", "classification", "lab:first")
     told = run.predict("photos")
     assert len(told) == 16
     assert {row["prediction"] for row in told} <= {"disc", "square"}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -290,3 +293,42 @@ def test_killed_while_the_gain_is_measured_the_remaining_arms_are_run(home: Path
     assert [row["kind"] for row in done.metrics["gain"]["runs"]] == [gain.PRETRAINED, gain.SCRATCH, gain.LONGER]
     assert decided == [line for line in (home / "run" / "decisions.jsonl").read_text().splitlines() if "gain/seconds" in line]
     assert not list(home.glob("run/then/*/*/checkpoints"))
+
+
+class Noisy(torch.utils.data.Dataset[Any]):
+    """A dataset with random transforms from all three streams."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, float]:
+        x = torch.randn(4) + random.random() + float(np.random.rand())
+        return x, float(place % 3)
+
+
+@pytest.mark.parametrize("stop", [None, 5])
+def test_a_dataset_of_ones_own_draws_the_same_in_every_run_and_after_a_resume(tmp_path: Path, stop: int | None) -> None:
+    def trained(folder: str, *, stop: int | None = None, resume: bool = False) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        module = torch.nn.Linear(4, 1)
+        own = pt.Own(
+            module=module,
+            loss=lambda out, target: (out.squeeze(1) - target).square().mean(),
+            train=Noisy(),
+            out=tmp_path / folder,
+            plan=pt.Plan(number=0, phase="train", epochs=4, lr=0.05),
+            batch_size=6,
+        )
+        events = pt.train(own, resume=resume)
+        for event in events:
+            torch.manual_seed(torch.seed()), random.seed(), np.random.seed()  # whatever the program does besides
+            time.sleep(0.002)
+            if stop is not None and event.step == stop:
+                events.close()
+                break
+        return list(module.state_dict().values())
+
+    whole = trained("whole")
+    trained("again", stop=stop)
+    again = trained("again", resume=stop is not None)
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))

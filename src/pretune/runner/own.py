@@ -87,7 +87,8 @@ def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[E
     elif device.first and checkpoint is not None:
         folder.rewind_events(position([own.plan.phase], checkpoint))
     batching = Batching(size=max(1, own.batch_size // device.world), shuffle=True, seed=own.plan.seed)
-    loader = Loader(DatasetView(own.train), batching, share=device.share, workers=1)
+    # Not ahead in a thread: what a dataset draws at random comes from the loop's streams, so that a resumed run draws the same.
+    loader = Loader(DatasetView(own.train), batching, share=device.share, workers=0)
     evaluation = None if own.held is None else _evaluation(learner, own, around)
     for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, around, evaluation, checkpoint):
         if device.first and not isinstance(event, Saving):
