@@ -209,14 +209,7 @@ def item_material(
         RequestError: reading them takes longer than the run may.
     """
     kind = registry.name_of(backbone.modality)
-    name = registry.name_of(objective)
-    whole = NotUsed(f"objective={name}: a tokenizer is trained by objectives that predict tokens")
-    unread = dict.fromkeys(("units", "vocabulary"), whole)
-    if not getattr(objective, "wants_targets", False):
-        unread |= dict.fromkeys(("missing", "merge_classes"), NotUsed(f"objective={name}, which reads no labels"))
-    if recipe.augment not in (None, "none", "views") and not preset(recipe.augment, kind):
-        unread["augment"] = NotUsed(f"the modality {kind}: this preset is empty there", "set augment=none")
-    refuse(given(recipe), unread)
+    _refuse_unread_of_items(recipe, objective, kind)
     tables = [_table(Path(path), kind, recipe, objective) for path in (recipe.data, *recipe.corpus.also)]
     absent = [key for key in ("text", "path") if not any(key in table.columns for table in tables)]
     refuse(given(recipe), dict.fromkeys(absent, NotUsed(f"{recipe.data}, whose examples have no such column ({tables[0].layout})")))
@@ -247,20 +240,29 @@ def item_material(
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
+    labels = config.digest(None if targets is None else [targets.tolist(), classes])
     views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
     return Material(
         backbone=backbone,
-        fingerprint={
-            **of_rows(done.rows, done.hashes, parts),
-            "the labels": config.digest(None if targets is None else [targets.tolist(), classes]),
-            "the network's weights": of_network(backbone),
-        },
+        fingerprint=of_rows(done.rows, done.hashes, parts) | {"the labels": labels, "the network's weights": of_network(backbone)},
         train=views["train"],
         held=views["held"],
         ledger=ledger,
         counts={part: {"items": len(places)} for part, places in parts.items()},
         classes=classes,
     )
+
+
+def _refuse_unread_of_items(recipe: Pretraining, objective: Objective, kind: str) -> None:
+    """Refuse settings that an objective over single items has no use for."""
+    name = registry.name_of(objective)
+    whole = NotUsed(f"objective={name}: a tokenizer is trained by objectives that predict tokens")
+    unread = dict.fromkeys(("units", "vocabulary"), whole)
+    if not getattr(objective, "wants_targets", False):
+        unread |= dict.fromkeys(("missing", "merge_classes"), NotUsed(f"objective={name}, which reads no labels"))
+    if recipe.augment not in (None, "none", "views") and not preset(recipe.augment, kind):
+        unread["augment"] = NotUsed(f"the modality {kind}: this preset is empty there", "set augment=none")
+    refuse(given(recipe), unread)
 
 
 def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
