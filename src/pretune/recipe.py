@@ -29,7 +29,7 @@ class Inputs:
     image_size: Annotated[int | None, Within(8, 4096)] = None
     """Images: side of the square the model sees, in pixels."""
     fit: Literal["crop", "squash", "pad"] | None = None
-    """Images: how a picture becomes a square. crop cuts the ends off, squash scales both sides, pad fills up with the mean colour."""
+    """Images: how an image becomes a square. crop cuts the ends off, squash scales both sides, pad fills up with the mean colour."""
     seconds: Annotated[float | None, Within(0.02, 3600)] = None
     """Sounds: length of the window the model hears; auto holds 95 of 100 training clips whole, at most 10 s."""
     max_tokens: Annotated[int | None, Within(4)] = None

@@ -201,7 +201,7 @@ class _Sound:
             self.silent_range = 0.0 if file.subtype in _FLOAT else 2**-14
             self.info: Info = {"format": file.format, "subtype": file.subtype, "sample_rate": self.rate, "channels": self.channels}
         if not _RATES[0] <= self.rate <= _RATES[1]:
-            raise BadItem("bad_rate", f"says that it was recorded at {self.rate:,} Hz, at which no sound is")
+            raise BadItem("bad_rate", f"says that it was recorded at {self.rate:,} Hz, which is no sample rate of audio")
 
     def mono(self) -> tuple[Samples, list[str]]:
         """Return the mean of all channels at the working rate, or the loudest where they cancel, and what had to be done."""
