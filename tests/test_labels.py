@@ -36,7 +36,7 @@ def read(tmp_path: Path, header: list[str] | None, row: Callable[[int], list[Any
     ("header", "row", "label"),
     [
         (["text", "label", "label_confidence"], lambda i: ["ab"[i % 2], 0.5 + i / 200], "label"),
-        (["text", "airline_sentiment", "airline_sentiment_confidence", "airline"], lambda i: ["ab"[i % 2], (1, 0.8)[i % 2], "UA"], "airline_sentiment"),
+        (["text", "the_sentiment", "the_sentiment_confidence", "airline"], lambda i: ["ab"[i % 2], (1, 0.8)[i % 2], "UA"], "the_sentiment"),
         (["text", "mood", "mood:confidence"], lambda i: ["ab"[i % 2], (1, 0.8, 0.6)[i % 3]], "mood"),
         (["text", "label", "label_text"], lambda i: [i % 2, "ab"[i % 2]], "label"),
         (["text", "star_rating", "verified_purchase", "date"], lambda i: [i % 5 + 1, "YN"[i % 2], f"2015-0{i % 9 + 1}-11"], "star_rating"),
