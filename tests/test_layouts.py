@@ -327,6 +327,18 @@ def test_lists_without_file_extensions_in_a_folder_of_their_own(tmp_path: Path) 
     assert (table.counts(), reasons(table)) == ({"train": 8, "test": 4}, {"not_in_manifest": 4})
 
 
+def test_texts_beside_examples_and_examples_that_are_texts_are_no_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "texts", *(f"{c}/test_{i}.txt" for c in ("pos", "neg") for i in range(4)), content=b"pos/test_0.txt\n")
+    put(
+        tmp_path / "captions",
+        *(f"{c}/train_{i}.{end}" for c in CLASSES for i in range(30) for end in ("jpg", "txt")),
+        content=b"cat/train_0.jpg\n",
+    )
+    monkeypatch.setattr(lists, "lines_of", lambda path: pytest.fail(f"{path} was read"))
+    assert len(sources.read(tmp_path / "texts").rows) == 8
+    assert len(sources.read(tmp_path / "captions").rows) == 60
+
+
 def test_several_lists_of_one_split_are_not_used_and_said(tmp_path: Path) -> None:
     put(tmp_path, *files("a", "b"), *(f"splits/{name}.txt" for name in ("train1", "test1", "test2")), content=b"a/0.jpg\nb/1.jpg\n")
     table = sources.read(tmp_path)

@@ -80,7 +80,7 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
 def _take_text_lists(table: Table, tree: Tree) -> None:
     """Take the splits from text files that list the files of each: testing_list.txt; where none lists train, the others are it."""
     found = []
-    for file, part, lines in lists_of_files.of_splits(tree):
+    for file, part, lines in lists_of_files.of_splits(tree, {row.id for row in table.rows}):
         values = [_first_name(line) for line in lines.values()]
         items = _located(table, tree, file, values, None)
         if len(items) >= 0.5 * len(values):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from pretune.data import spaced
@@ -14,6 +16,8 @@ from pretune.types import Split
 
 _ENDINGS = frozenset((".txt", ".lst", ".list", ".text", ""))
 _MOST_BYTES = 64 << 20
+_MOST_LISTS = 20
+"""Text files that may be lists; more of them are one for each example."""
 
 
 def read_list(path: Path) -> Records | None:
@@ -59,12 +63,21 @@ def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
     return found if len(found) > 1 else [(None, records) for _, records in found]
 
 
-def of_splits(tree: Tree) -> list[tuple[File, Split, dict[int, str]]]:
-    """Return the text files whose names stand for a split, with their lines: testing_list.txt, meta/train.txt."""
-    named = [(file, part) for file in _candidates(tree) if (part := part_of_file(Path(file.parts[-1]).stem))]
+def of_splits(tree: Tree, examples: Collection[str] = ()) -> list[tuple[File, Split, dict[int, str]]]:
+    """Return the text files whose names stand for a split, with their lines: testing_list.txt, meta/train.txt.
+
+    Args:
+        tree: the folder.
+        examples: ids of files that are examples themselves.
+    """
+    named = [(file, part) for file in _candidates(tree) if file.id not in examples and (part := part_of_file(Path(file.parts[-1]).stem))]
+    if len(named) > _MOST_LISTS:
+        return []
     return [(file, part, lines) for file, part in named if (lines := lines_of(tree.path(file)))]
 
 
 def _candidates(tree: Tree) -> list[File]:
-    """Return the text files in the root, and in folders right below it."""
-    return [file for file in tree.files if len(file.parts) <= 2 and ending(file.parts[-1]) in _ENDINGS - {""}]
+    """Return the text files in the root, and in folders right below it that hold few of them."""
+    near = [file for file in tree.files if len(file.parts) <= 2 and ending(file.parts[-1]) in _ENDINGS - {""}]
+    often = Counter(file.parts[:-1] for file in near)
+    return [file for file in near if often[file.parts[:-1]] <= _MOST_LISTS]
