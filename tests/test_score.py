@@ -197,3 +197,12 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
     truth, names = np.arange(60) % 2, np.arange(60) // 4
     expected = intervals.interval("accuracy", np.eye(2)[truth ^ error] * 0.8 + 0.1, truth, groups=names if grouped else None)
     assert tuple(told["primary"]["interval"]) == pytest.approx(expected)
+
+
+def test_a_perfect_score_of_few_groups_is_still_uncertain() -> None:
+    truth, groups = np.arange(20) % 2, np.arange(20) // 2
+    low, high = intervals.intervals(np.eye(2)[truth], truth, groups=groups)["accuracy"]
+    assert low == pytest.approx(intervals.wilson(1.0, 10)[0])
+    assert high == 1.0
+    labels = np.stack([truth, 1 - truth], 1)
+    assert intervals.intervals(labels * 0.9, labels)["micro_f1"][0] < 0.95
