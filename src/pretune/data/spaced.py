@@ -12,6 +12,8 @@ from pretune.types import LedgerEntry
 _MARK = "__label__"
 _SIGNS = ",;|\t"
 _NEARLY_ALL = 0.9
+_LOOKED_AT = 50
+"""Lines that show whether a file may be such a list: most tables are none."""
 
 
 def parse(path: Path, lines: dict[int, str], said: list[str]) -> Records | None:
@@ -22,7 +24,7 @@ def parse(path: Path, lines: dict[int, str], said: list[str]) -> Records | None:
         lines: those that are not blank, by their number, without line ends.
         said: what was reported about the file before.
     """
-    if not lines:
+    if not lines or not _may_be(list(lines.values())[:_LOOKED_AT]):
         return None
     if sum(line.startswith(_MARK) for line in lines.values()) >= _NEARLY_ALL * len(lines):
         rows = {number: _fasttext(line) for number, line in lines.items()}
@@ -46,6 +48,11 @@ def parse(path: Path, lines: dict[int, str], said: list[str]) -> Records | None:
     records = _records(path, names, rows, said)
     records.headerless = header is None
     return records
+
+
+def _may_be(lines: list[str]) -> bool:
+    listing = sum(line.startswith(_MARK) or any(map(modality_of, line.split(" "))) for line in lines)
+    return listing >= len(lines) / 2
 
 
 def _header(rows: dict[int, list[str]]) -> list[str] | None:
