@@ -14,6 +14,7 @@ from torch import Tensor
 from pretune import api
 from pretune.data.schema import Schema
 from pretune.evaluation import intervals
+from pretune.modalities import _text_floor
 from pretune.models.learner import Learner
 from pretune.runner import score
 from pretune.tasks import Targets
@@ -206,3 +207,13 @@ def test_a_perfect_score_of_few_groups_is_still_uncertain() -> None:
     assert high == 1.0
     labels = np.stack([truth, 1 - truth], 1)
     assert intervals.intervals(labels * 0.9, labels)["micro_f1"][0] < 0.95
+
+
+def test_the_text_baseline_reads_words_and_characters_of_equal_weight() -> None:
+    train = ["the quick fox", "a lazy dog", "brown bears sleep"]
+    rows, held = _text_floor.features(train, ["the quick fox", "foxes", "zzz"])
+    np.testing.assert_allclose(np.sqrt(rows.multiply(rows).sum(1)), 1.0, atol=1e-5)
+    alike = (held @ rows.T).toarray()
+    assert alike[0] == pytest.approx([1.0, *alike[0, 1:]], abs=1e-5), "the same text is the same row"
+    assert 0.02 < alike[1, 0] < 0.5, "foxes shares characters with fox and no word"
+    assert alike[2].max() == 0.0
