@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pretune.training.checkpoint import Checkpoints
 from pretune.training.ema import MovingAverage
 from pretune.training.loop import Evaluation
+from tests.checkpoints import latest
 from tests.test_loop import Toy, events_of
 
 
@@ -99,6 +100,6 @@ def test_the_best_weights_are_the_best_average_and_checkpoints_hold_it(tmp_path:
 
     events_of(tmp_path, learner, Evaluation(parts={"select": measure}, selects="select"), epochs=3, ema=0.6)
     assert torch.equal(weight(learner, 2), measured[1])
-    saved = Checkpoints(tmp_path / "checkpoints", 2).latest()
+    saved = latest(Checkpoints(tmp_path / "checkpoints", 2))
     assert saved is not None
     assert torch.equal(saved.part("ema")["net.2.weight"], measured[2])

@@ -124,7 +124,7 @@ def losses(run: Path) -> dict[tuple[str, int], float]:
 
 def test_killed_and_resumed_it_is_bit_identical(home: Path) -> None:
     folder(home / "photos")
-    words = ["photos", "strategy=scratch", "epochs=12", "patience=12", "augment=light", *QUICK]
+    words = ["photos", "strategy=scratch", "epochs=8", "patience=8", "augment=light", *QUICK]
     finetune(*words, "out=whole")
     chance = random.Random(0)
     for _ in range(2):

@@ -26,6 +26,7 @@ from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.schedule import Schedule
 from pretune.types import Batch, Features, StepOutput
+from tests.checkpoints import latest
 
 CPU = Device(device=torch.device("cpu"))
 
@@ -160,7 +161,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str, e
             if event.step >= stop:
                 break
     loop.close()
-    checkpoint = around(tmp_path / "cut").checkpoints.latest()
+    checkpoint = latest(around(tmp_path / "cut").checkpoints)
     assert checkpoint is not None
     torch.manual_seed(99)  # whatever the new process did before
     fresh = Toy()
@@ -183,7 +184,7 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
         (tmp_path / "cut" / "checkpoints" / name).write_bytes(
             content if not name.endswith("08.safetensors") else content[: len(content) // 2]
         )
-    checkpoint = around(tmp_path / "cut").checkpoints.latest()
+    checkpoint = latest(around(tmp_path / "cut").checkpoints)
     assert checkpoint is not None
     assert checkpoint.state["progress"]["step"] == 7
     fresh = Toy()
@@ -312,7 +313,7 @@ def test_a_phase_that_began_again_is_resumed_there(tmp_path: Path) -> None:
     copy = first.read_bytes()
     loop.close()
     first.write_bytes(copy)
-    checkpoint = around(tmp_path / "cut").checkpoints.latest()
+    checkpoint = latest(around(tmp_path / "cut").checkpoints)
     assert checkpoint is not None
     assert checkpoint.state["progress"]["failures"] == 1
     fresh = Toy()

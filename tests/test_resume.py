@@ -25,6 +25,7 @@ from pretune.runner import gain, phases
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
 from pretune.training.device import Device
 from pretune.training.run_dir import Position, RunDir, append_lines, read_lines
+from tests.checkpoints import latest
 from tests.test_flows import folder
 
 CPU = Device(device=torch.device("cpu"))
@@ -115,7 +116,7 @@ def test_damaged_checkpoints_are_set_aside_with_a_word_each_and_the_one_before_i
     (checkpoints.folder / "00-00000011.safetensors").mkdir()
     (checkpoints.folder / "00-00000010.safetensors").write_bytes(b"")
     (checkpoints.folder / ".00-00000012.safetensors.123.tmp").write_bytes(b"half")
-    found = checkpoints.latest(said.append)
+    found = latest(checkpoints, said.append)
     assert found is not None
     assert found.state["value"] == 5.0
     assert [Path(line.split()[1]).stem for line in said] == ["00-00000011", "00-00000010", "00-00000009"]
@@ -123,7 +124,7 @@ def test_damaged_checkpoints_are_set_aside_with_a_word_each_and_the_one_before_i
     checkpoints.save(0, 9, checkpoint(9.0))
     assert [path.stem for path in sorted(checkpoints.folder.glob("*.safetensors"))] == ["00-00000000", "00-00000005", "00-00000009"]
     said.clear()
-    assert checkpoints.latest(said.append) is not None
+    assert latest(checkpoints, said.append) is not None
     assert not said, "told once"
     checkpoints.clear()
     assert [path.name for path in checkpoints.folder.iterdir()] == ["00-00000011.safetensors.damaged"], "a folder is nobody's to remove"
@@ -133,8 +134,8 @@ def test_without_a_whole_checkpoint_there_is_none(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    assert checkpoints.latest() is None
-    assert Checkpoints(tmp_path / "nothing", 2).latest() is None
+    assert latest(checkpoints) is None
+    assert latest(Checkpoints(tmp_path / "nothing", 2)) is None
 
 
 def test_a_checkpoint_of_another_network_is_refused_whole() -> None:

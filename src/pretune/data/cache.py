@@ -109,10 +109,6 @@ class Cache:
             raise_no_room(error, path)
         return store
 
-    def holds(self, kind: str, key: str) -> bool:
-        """Tell whether an entry is there, damaged or not."""
-        return is_store(self.root / kind / key)
-
     def admit(self, nbytes: int, written: int | None = None) -> None:
         """Make room for an entry of `nbytes`, evicting what nobody uses.
 

@@ -134,11 +134,6 @@ class Checkpoints:
             said(f"checkpoint {path} is damaged: it is cut short or its checksum is wrong. Using the one before it")
         return None
 
-    def latest(self, said: Said = nobody) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, or None; see `newest`."""
-        path = self.newest(said)
-        return None if path is None else read(path)
-
     def clear(self) -> None:
         """Remove all but the one that was marked: the run is finished and its weights are saved."""
         remove_temporary(self.folder)
