@@ -10,6 +10,7 @@ import pytest
 
 from pretune.data import sources
 from pretune.data.label_lists import integers, separator
+from pretune.data.lookalikes import lookalikes, loose, merged
 from pretune.data.notation import notation_of
 from pretune.data.schema import Schema
 from pretune.data.table import Columns, RunColumns, Table
@@ -232,3 +233,45 @@ def test_tags_joined_by_spaces() -> None:
     cells += ["haze primary water", "agriculture haze primary", "clear water", "haze water", "agriculture clear", "agriculture haze"]
     assert separator([*cells, "27 0", "3", "27"], forced=False) is None
     assert separator(["27 0", "3", "27", "3 18"], forced=False) == " "
+
+
+# --- ordinary tables -----------------------------------------------------------------------------
+
+
+def test_dates_with_the_names_of_months_are_no_classes(tmp_path: Path) -> None:
+    for write in ("December {}, 2017", "{} Dec 2017", "{}-Dec-17", "Dec. {}, 2017", "{} December 2017"):
+        days = [write.format(i % 28 + 1) for i in range(ROWS)]
+        table = read(tmp_path, ["text", "subject", "date"], lambda i, days=days: [sentence(i), ("politics", "world")[i % 2], days[i]])
+        assert table.columns["label"] == "subject", write
+    assert parse(["may", "march", "may", "march 3rd street"], "word").task == "classification"
+
+
+def test_a_table_of_numbers_and_classes_is_refused_with_what_pretune_reads(tmp_path: Path) -> None:
+    header = ["sepal_length", "sepal_width", "species"]
+    with pytest.raises(DataError, match=r"beside numbers it has only the classes of 'species'.*text=species"):
+        read(tmp_path, header, lambda i: [4 + i / 10, 2 + i / 20, ("setosa", "virginica")[i % 2]])
+    named = read(tmp_path, header, lambda i: [4 + i / 10, 2 + i / 20, ("setosa", "virginica")[i % 2]], text="species", label="sepal_width")
+    assert named.columns["text"] == "species"
+
+
+def test_column_names_in_camel_case_and_plurals_are_understood(tmp_path: Path) -> None:
+    table = read(tmp_path, ["ProductId", "Text", "FindingLabels"], lambda i: [f"B{i % 9}", sentence(i), ("mass", "none", "node")[i % 3]])
+    assert (table.columns["text"], table.columns["label"]) == ("Text", "FindingLabels")
+    table = read(tmp_path, ["text", "Finding Labels", "gender"], lambda i: [sentence(i), ("mass", "node")[i % 2], "mf"[i % 2]])
+    assert table.columns["label"] == "Finding Labels"
+
+
+def test_a_cure_quotes_names_with_spaces_and_names_the_score_first(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="label='overall score' or label='user name'"):
+        read(tmp_path, ["text", "user name", "overall score"], lambda i: [sentence(i), ("kim", "lee", "ann")[i % 3], i % 5])
+
+
+def test_signs_and_spaces_of_numbers_tell_classes_apart(tmp_path: Path) -> None:
+    for names in (("-1", "1"), ("1.5", "15")):
+        table = read(tmp_path, ["text", "category"], lambda i, names=names: [sentence(i), names[i % 2]], task="classification")
+        assert set(table.classes) == set(names)
+        assert not lookalikes(table.classes)
+        merged(table, merge=True)
+        assert {row.target for row in table.rows} == set(names)
+    assert loose("1 2") != loose("12")
+    assert loose("Big  Cat") == loose("bigcat")

@@ -294,6 +294,16 @@ def test_several_manifests_are_not_guessed(tmp_path: Path) -> None:
 # --- JSON and Arrow ------------------------------------------------------------------------------
 
 
+def test_json_objects_by_key(tmp_path: Path) -> None:
+    by_key = {f"n{i}": {"text": a, "label": b} for i, (a, b) in enumerate(sentences())}
+    (tmp_path / "keyed.json").write_text(json.dumps(by_key))
+    table = sources.read(tmp_path / "keyed.json")
+    assert (table.columns, len(table.rows)) == ({"text": "text", "label": "label"}, len(by_key))
+    columns = {name: {f"n{i}": pair[at] for i, pair in enumerate(sentences())} for at, name in enumerate(("text", "label"))}
+    (tmp_path / "columns.json").write_text(json.dumps(columns))  # as pandas writes it
+    assert [row.text for row in sources.read(tmp_path / "columns.json").rows] == [row.text for row in table.rows]
+
+
 def test_json_lines_with_broken_ones(tmp_path: Path) -> None:
     good = [json.dumps({"text": a, "label": b}) for a, b in sentences()]
     bad = ['{"text": "cut', "", "[1,2]", '{"text": "no label"}', '{"text": NaN, "label": "good"}']

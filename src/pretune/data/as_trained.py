@@ -8,6 +8,7 @@ from pretune.data.roles import Roles
 from pretune.data.schema import Schema
 from pretune.data.table import RunColumns
 from pretune.errors import DataError
+from pretune.printable import shell_word
 
 
 def as_trained(records: Records, columns: dict[str, Column], wanted: RunColumns, modality: str | None, labelled: bool) -> Roles:
@@ -67,6 +68,6 @@ def _label_by_classes(records: Records, columns: dict[str, Column], schema: Sche
     if len(fitting) > 1:
         raise DataError(
             f"{records.path}: columns {', '.join(map(repr, fitting))} all hold classes of the run, which was trained on class folders. "
-            f"Name the label: label={fitting[0]} or label={fitting[1]}."
+            f"Name the label: label={shell_word(fitting[0])} or label={shell_word(fitting[1])}."
         )
     return tuple(fitting)

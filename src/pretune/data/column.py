@@ -14,7 +14,7 @@ from pretune.data.records import Value
 from pretune.modalities._formats import modality_of
 
 _FLAG = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
-_HINTS = ("label", "class", "category", "target", "sentiment")
+_HINTS = ("label", "labels", "class", "classes", "category", "categories", "target", "targets", "sentiment")
 
 
 class Column:

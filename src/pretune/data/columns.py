@@ -15,6 +15,7 @@ from pretune.data.roles import Roles, Unclear
 from pretune.data.table import Columns, RunColumns
 from pretune.errors import DataError, SettingError, did_you_mean
 from pretune.modalities._formats import file_kinds, kinds
+from pretune.printable import shell_word
 
 _SAMPLE = 5000
 _FEW_GROUPS = 20
@@ -56,6 +57,12 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
         roles.text = _named_several(records, wanted.text, "text") or roles.text or _guess_text(roles, records, columns, taken, wanted)
     if roles.path is None and (not roles.text or _are_labels(records, roles, wanted)):
         raise _no_content(records, columns)
+    if labelled and roles.path is None and not wanted.text and "text" not in roles.trained and _are_classes_of_numbers(roles, columns):
+        raise DataError(
+            f"{records.path} has no column with file names or texts (columns: {listed(records.columns)}): beside numbers it has only "
+            f"the classes of {roles.text[0]!r}. pretune learns from images, audio and text. If {roles.text[0]!r} is the text: "
+            f"text={shell_word(roles.text[0])}."
+        )
     if roles.path in records.opaque:
         raise DataError(f"{records.path}: column {roles.path!r} {records.opaque[roles.path]}.")
     if labelled:
@@ -74,6 +81,15 @@ def _no_content(records: Records, columns: dict[str, Column]) -> DataError:
         numbers = "" if records.files or records.opaque else " Its columns hold only numbers. pretune learns from images, audio and text."
         return DataError(f"{found}{numbers}")
     return DataError(f"{found} Name it: path=COLUMN or text=COLUMN.")
+
+
+def _are_classes_of_numbers(roles: Roles, columns: dict[str, Column]) -> bool:
+    """Tell whether what was found as the text, for want of any other, is the class in a table of measured numbers."""
+    text, *more = (columns[name] for name in roles.text)
+    others = [column for column in columns.values() if column is not text and column.texts and not column.identifies]
+    if more or len(others) < 2 or any(column.numeric < 0.9 for column in others) or is_text_name(text.plain):
+        return False
+    return text.distinct <= min(_FEW_GROUPS, len(text.texts) / 3) and text.total >= 10
 
 
 def _find_labels(roles: Roles, records: Records, columns: dict[str, Column], named_labels: tuple[str, ...], group: str | None) -> None:
@@ -101,7 +117,9 @@ def refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
     for role, names in found.items():
         twins = next((columns for columns in records.twins.values() if set(columns) & set(names)), None)
         if twins and role not in roles.trained and getattr(wanted, role) is None:
-            places = " or ".join(f"{role}={name} (number {records.columns.index(name) + 1}: {_example(records, name)})" for name in twins)
+            places = " or ".join(
+                f"{role}={shell_word(name)} (number {records.columns.index(name) + 1}: {_example(records, name)})" for name in twins
+            )
             raise DataError(f"{records.path}: {len(twins)} columns are called {twins[0]!r} and differ. Name the one to read: {places}.")
 
 
@@ -201,7 +219,7 @@ def _find_path(records: Records, columns: dict[str, Column], modality: str | Non
     equals = [column for column in files if (column.plain in vocabulary.PATH) == (files[0].plain in vocabulary.PATH)]
     different = [column for column in equals[1:] if not _name_the_same(equals[0], column)]
     if different:
-        shown = " or ".join(f"path={column.name} ({column.texts[0]} …)" for column in (equals[0], *different))
+        shown = " or ".join(f"path={shell_word(column.name)} ({column.texts[0]} …)" for column in (equals[0], *different))
         raise Unclear(f"{records.path}: several columns hold file names, and an example is one file. Name the one to read: {shown}.")
     return max(equals, key=lambda column: column.length).name if files else None
 
@@ -237,7 +255,7 @@ def _guess_text(roles: Roles, records: Records, columns: dict[str, Column], take
     if rivals:
         raise DataError(
             f"{records.path}: the run does not record a text column, and several hold texts. "
-            f"Name the one to read: text={found[0]} or text={rivals[0]}."
+            f"Name the one to read: text={shell_word(found[0])} or text={shell_word(rivals[0])}."
         )
     roles.said.append(f"the run does not record a text column; {', '.join(found)} of {records.name} was read (text= reads another).")
     return found
@@ -319,6 +337,6 @@ def _suggest_group(roles: Roles, records: Records, columns: dict[str, Column]) -
     for column in columns.values():
         if column.plain in vocabulary.GROUPLIKE and column.name not in roles.label and 1 < column.distinct < len(column.texts):
             roles.said.append(
-                f"{records.name} has a column {column.name!r}; group={column.name} keeps each {column.name} on one side of a split."
+                f"{records.name} has a column {column.name!r}; group={shell_word(column.name)} keeps each {column.name} on one side of a split."
             )
             return

@@ -19,6 +19,7 @@ from pretune.data.table import Columns, Table
 from pretune.data.tree import File, Tree
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.modalities._formats import modality_of
+from pretune.printable import shell_word
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 
@@ -227,12 +228,14 @@ def _compare_labels(table: Table, records: Records, roles: Roles, at: dict[str, 
     values = [target_parser.clean(as_text(value)) for value in records.column(roles.label[0])]
     known = {row.target for row in table.rows}
     if sum(value in known for value in values) < 0.5 * len(values):
-        table.said.append(f"the column {roles.label[0]!r} of {records.name} holds other labels; label={roles.label[0]} takes them.")
+        table.said.append(
+            f"the column {roles.label[0]!r} of {records.name} holds other labels; label={shell_word(roles.label[0])} takes them."
+        )
         return
     differing = [row.id for row in table.rows if row.id in at and values[at[row.id]] and values[at[row.id]] != row.target]
     if differing:
         message = (
             f"{len(differing)} file(s) lie in another class folder than {records.name} says in {roles.label[0]!r}: "
-            f"{', '.join(differing[:3])}. The folders were believed; label={roles.label[0]} believes the manifest."
+            f"{', '.join(differing[:3])}. The folders were believed; label={shell_word(roles.label[0])} believes the manifest."
         )
         table.findings.append(Finding(kind="label_disagreement", severity="warning", message=message, items=tuple(differing[:300])))

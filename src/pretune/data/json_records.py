@@ -99,6 +99,8 @@ def _find_array(path: Path, whole: object) -> tuple[list[object], str]:
     if isinstance(whole, dict):
         if isinstance(whole.get("columns"), list) and isinstance(whole.get("data"), list):  # pandas, orient="split"
             return [dict(zip(map(str, whole["columns"]), row, strict=False)) for row in whole["data"] if isinstance(row, list)], "'data'"
+        if (keyed := _keyed(whole)) is not None:
+            return keyed, ""
         columns = _columns(whole)
         if columns is not None:
             return columns, ""
@@ -123,6 +125,17 @@ def _named(items: list[object]) -> list[object]:
     header = all(isinstance(value, str) for value in rows[0]) and has_header(texts[0], texts[1:])
     names = texts[0] if header else [f"column{number}" for number in range(1, len(rows[0]) + 1)]
     return [dict(zip(names, row, strict=True)) for row in rows[header:]]
+
+
+def _keyed(whole: dict[str, object]) -> list[object] | None:
+    """Read {"0": {"text": ..., "label": ...}, ...} as objects that know their key; None where the inner keys are those of rows."""
+    items = [value for value in whole.values() if isinstance(value, dict)]
+    fields = {key for item in items for key in item}
+    if not fields or len(items) < len(whole) or len(fields) >= len(whole) or all(key.isdecimal() for key in fields):
+        return None
+    if any(len(item) < len(fields) / 2 for item in items) or not fields - whole.keys():
+        return None
+    return [{"key": key, **item} for key, item in zip(whole, items, strict=True)]
 
 
 def _columns(whole: dict[str, object]) -> list[object] | None:

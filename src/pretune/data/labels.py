@@ -9,6 +9,7 @@ from pretune.data.column import Column, is_label_name
 from pretune.data.records import Records
 from pretune.data.roles import Roles
 from pretune.errors import DataError
+from pretune.printable import shell_word
 
 _STRONG = frozenset(("label", "labels", "class", "classes", "target", "targets", "y", "gold_label", "class_label"))
 """Names that mean a label in any table; others (topic, species, sentiment) may stand beside one another."""
@@ -22,7 +23,12 @@ _ABOUT = frozenset(
 )
 """Last words of columns that say something about another column: sentiment_confidence."""
 _YES_NO = frozenset(("y", "n", "yes", "no", "t", "f"))
-_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}|(mon|tue|wed|thu|fri|sat|sun)\w*,? ", re.I)
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}:\d{2}|(mon|tue|wed|thu|fri|sat|sun)\w*,? "
+    rf"|{_MONTH}[ -]\d{{1,2}}(st|nd|rd|th)?\b|\d{{1,2}}(st|nd|rd|th)?[ -]{_MONTH}([ ,-]|$)|{_MONTH},?[ -]\d{{2,4}}$",
+    re.I,
+)
 _CODE = re.compile(r"-?\d+(\s*,\s*\d+)*")
 _FEW = 20
 """Different whole numbers up to which these are codes of classes."""
@@ -96,7 +102,7 @@ def _rivals(free: list[Column]) -> list[Column]:
     if len(rated) == 1 and all(column is rated[0] or _says_yes_or_no(column) or column.numeric >= 0.8 for column in found):
         return rated
     measured = [c for c in free if c not in found and c.numeric >= 0.8 and c.distinct > _FEW and _tokens(c) & _MEASURED]
-    return [*found, *measured]
+    return sorted([*found, *measured], key=lambda column: not _tokens(column) & _RATED)
 
 
 def _may_be_classes(column: Column) -> bool:
@@ -167,7 +173,7 @@ def refusal(records: Records, roles: Roles, columns: dict[str, str]) -> DataErro
     """
     shown = [f"{name!r} ({columns[name]})" for name in roles.rivals[:4]]
     more = f" and {len(roles.rivals) - 4} more" if len(roles.rivals) > 4 else ""
-    first, second = roles.rivals[:2]
+    first, second = map(shell_word, roles.rivals[:2])
     return DataError(
         f"{records.path}: several columns may be the label: {', '.join(shown)}{more}. "
         f"Name the one to learn: label={first} or label={second}."

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pretune.data.names import names_of
+from pretune.data.numbers import is_number
 from pretune.data.splits import merge
 from pretune.types import Finding, Row
 
@@ -20,6 +21,8 @@ _RARE, _RARE_SHARE = 1, 0.1
 """Examples of a spelling, or its share of the usual one's, up to which it is taken for a slip."""
 _LONG = 6
 """Letters from which one wrong letter is more likely a slip than another word."""
+_SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+"""Spaces that mean nothing: '1 2' is not 12."""
 
 
 def lookalikes(classes: tuple[str, ...]) -> list[Finding]:
@@ -94,14 +97,14 @@ def align(table: Table, classes: Sequence[str]) -> None:
 
 
 def loose(name: str) -> str:
-    """Return a name without letter case, spaces and what Unicode writes in two ways; signs stay."""
-    return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """Return a name without letter case, spaces and what Unicode writes in two ways; signs stay, and so do spaces between digits."""
+    return _SPACES.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
 
 
 def fold(name: str) -> str:
-    """Return what is left of a name without case, accents' encoding, spaces and punctuation."""
-    plain = unicodedata.normalize("NFKC", name).casefold()
-    return re.sub(r"[\W_]+", "", plain) or plain.strip()
+    """Return what is left of a name without case, accents' encoding, spaces and punctuation; a number stays: -1 is not 1, 1.5 not 15."""
+    plain = unicodedata.normalize("NFKC", name).casefold().strip()
+    return plain if is_number(plain) else re.sub(r"[\W_]+", "", plain) or plain
 
 
 def shown(name: str) -> str:

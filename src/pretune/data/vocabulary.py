@@ -57,8 +57,8 @@ ID = _words("id ids idx index uid uuid guid no nr row row_id key sample_id item_
 
 
 def plain(name: str) -> str:
-    """Return a column name in the form of the lists above: 'Review Text' -> 'review_text'."""
-    return "_".join(re.findall(r"[^\W_]+", name.casefold()))
+    """Return a column name in the form of the lists above: 'Review Text' -> 'review_text', 'ProductId' -> 'product_id'."""
+    return "_".join(re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()))
 
 
 def known() -> frozenset[str]:
