@@ -337,6 +337,7 @@ def _suggest_group(roles: Roles, records: Records, columns: dict[str, Column]) -
     for column in columns.values():
         if column.plain in vocabulary.GROUPLIKE and column.name not in roles.label and 1 < column.distinct < len(column.texts):
             roles.said.append(
-                f"{records.name} has a column {column.name!r}; group={shell_word(column.name)} keeps each {column.name} on one side of a split."
+                f"{records.name} has a column {column.name!r}; "
+                f"group={shell_word(column.name)} keeps each {column.name} on one side of a split."
             )
             return
