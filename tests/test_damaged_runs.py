@@ -20,7 +20,7 @@ from pretune.deploy import report
 from pretune.errors import RequestError
 from pretune.recipe import Recipe
 from pretune.runner import Silent
-from pretune.runner.folder import open_folder
+from pretune.runner.folder import folders_let_go, open_folder
 from pretune.runner.reporter import Noted
 from pretune.training.device import Device
 from tests import saved_runs
@@ -161,6 +161,23 @@ def test_a_damaged_recipe_does_not_stop_resuming_others(home: Path) -> None:
     named = Recipe.from_settings("photos", resume=True, out=folder.path)
     with pytest.raises(RequestError, match="empty or damaged"):
         open_folder(named, "photos", Device(device=torch.device("cpu")), Silent())
+
+
+def test_no_hidden_file_but_an_unfinished_one_of_the_runs_own_is_removed(home: Path) -> None:
+    recipe = Recipe.from_settings("photos", resume=True, out="shared")
+    (home / "shared" / "notes").mkdir(parents=True)
+    theirs, half = home / "shared" / "notes" / ".draft.tmp", home / "shared" / "checkpoints" / ".00-00000012.safetensors.123.tmp"
+    half.parent.mkdir()
+    for path in (theirs, half):
+        path.write_text("written by another program")
+    with folders_let_go():
+        assert open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent())[1] is False
+    assert half.exists(), "a folder that holds no run yet is not looked through"
+    (home / "shared" / "recipe.json").write_text(json.dumps({"identity": recipe.identity()}))
+    with folders_let_go():
+        assert open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent())[1] is True
+    assert theirs.exists()
+    assert not half.exists()
 
 
 # --- content ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Generator, Iterator
@@ -25,6 +26,7 @@ from pretune.training.optim import Optim
 from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.schedule import Schedule
+from pretune.training.turn import Turn
 from pretune.types import Batch, Features, StepOutput
 from tests.checkpoints import latest
 
@@ -143,6 +145,22 @@ def test_a_spike_is_told_at_an_epochs_end_and_the_noise_of_few_steps_is_none(
     spiky = plan(epochs=11, log_every=10, spikes=True, ema=None, save_seconds=60.0)  # the last epoch's last span is its step 561 alone
     events = fit(learner, ToyLoader(51), groups("all", learner.net, "net"), spiky, around(tmp_path))
     assert [e.message.split(":")[0] for e in events if isinstance(e, Warned)] == told
+
+
+class Averaged(Device):
+    """One of many processes, all others of which have a loss of one."""
+
+    def mean(self, value: float, weight: float) -> tuple[float, float]:
+        return 1.0, weight
+
+
+def test_a_spike_is_one_of_all_processes_so_that_all_have_the_same_events(tmp_path: Path) -> None:
+    learner = Scripted(561, 40.0)
+    spiky = plan(epochs=11, log_every=10, spikes=True, ema=None, save_seconds=60.0)
+    alone = dataclasses.replace(around(tmp_path), device=Averaged(device=CPU.device))
+    events = list(fit(learner, ToyLoader(51), groups("all", learner.net, "net"), spiky, alone))
+    assert sum(isinstance(e, Stepped) for e in events) == 66
+    assert not [e for e in events if isinstance(e, Warned)], "a warning of one process alone is an event that the others do not have"
 
 
 @pytest.mark.parametrize("every", [1, 3])
@@ -264,6 +282,28 @@ class Breaking(Toy):
         if self.calls == 2:
             raise ValueError("broken")
         return super().forward(batch)
+
+
+class Elsewhere(nn.Dropout):
+    """Keeps its mode outside of Python as well, as a scripted module does."""
+
+    inner = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "training":
+            self.__dict__["inner"] = value
+
+
+def test_a_module_that_keeps_its_mode_elsewhere_is_told_of_it() -> None:
+    plain, elsewhere = nn.Dropout(), Elsewhere()
+    learner = nn.Sequential(plain, elsewhere).eval()
+    turn = Turn(learner, 0, CPU.device, None)
+    with turn.taken():
+        learner.train()
+    assert (plain.training, elsewhere.training, elsewhere.inner) == (False, False, False)
+    with turn.taken():
+        assert (plain.training, elsewhere.training, elsewhere.inner) == (True, True, True)
 
 
 def test_what_fails_inside_a_step_leaves_threads_mode_and_streams_as_they_were(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def _claimed(path: Path, resumed: bool) -> tuple[Path, bool]:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network folders have no locks
             raise
     _claims.append(claim)
-    remove_temporary(path)
+    if resumed:  # a new run may be given a folder that holds other things
+        remove_temporary(path)
     return path, resumed
 
 

@@ -186,10 +186,6 @@ def peak_rss_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def _encoded(data: Prepared, part: str) -> torch.Tensor:
-    return data.encoded[torch.from_numpy(data.parts[part])]
-
-
 def write_predictions(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> None:
     """Write one row per held-out example that was measured, in the data's order."""
     data = done.data

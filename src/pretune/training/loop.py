@@ -159,9 +159,9 @@ class _Loop:
                 self._mark_stable()
                 with self.turn.taken():  # once for several steps: swapping takes as long as half a step of a head
                     outs = self._steps(batches, ends)
-                loss = float(torch.stack([out.loss for out in outs]).mean())
+                loss, size = self.around.device.mean(float(torch.stack([out.loss for out in outs]).mean()), sum(out.size for out in outs))
                 spike = self._spike(loss, len(outs))
-                event, failed = self._report(loss, outs)
+                event, failed = self._report(loss, int(size), outs)
                 if failed:
                     return failed
                 yield event
@@ -198,7 +198,10 @@ class _Loop:
                 return outs
 
     def _spike(self, loss: float, steps: int) -> str:
-        """Return a sentence where the mean loss of the last steps stands out from the running mean; this rank's own."""
+        """Return a sentence where the mean loss of the last steps stands out from the running mean.
+
+        The loss is that of all processes: a warning is an event, and all must have the same events.
+        """
         now = self.progress
         if not self.plan.spikes or now.smooth is None or not math.isfinite(loss):
             return ""
@@ -208,11 +211,9 @@ class _Loop:
             return ""
         return f"loss spike at step {now.step}: {loss:.3g}, where the running mean is {now.smooth:.3g}; lower lr if they go on"
 
-    def _report(self, loss: float, outs: list[StepOutput]) -> tuple[Stepped, str]:
+    def _report(self, loss: float, size: int, outs: list[StepOutput]) -> tuple[Stepped, str]:
         """Return the event of the steps since the last one, and why they failed if they did."""
-        now, device = self.progress, self.around.device
-        loss, size = device.mean(loss, sum(out.size for out in outs))
-        failed = ""
+        now, failed = self.progress, ""
         if not math.isfinite(loss):
             failed = "the loss is not a number"
         elif now.smooth is not None and now.lowest is not None and now.step > 20 and now.smooth > 10 * now.lowest + 5:
@@ -227,7 +228,7 @@ class _Loop:
             epoch=now.epoch,
             loss=loss,
             lr=self.optimizer.param_groups[-1]["lr"],
-            size=int(size),
+            size=size,
             steps=now.steps,
             seconds=now.seconds,
             waited=now.waited,

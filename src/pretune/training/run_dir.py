@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from pretune.types import LedgerEntry
 
 LEDGER = ("item", "action", "reason", "detail")
 """Columns of ledger.csv."""
+_TEMPORARY = re.compile(r"\..+\.(json|jsonl|csv|html|safetensors)\.\d+\.tmp")
+"""Names that `write_atomic` gives to what is not finished."""
 
 
 def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -46,9 +49,9 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what `write_atomic` began and a killed process did not finish, in a folder and below it."""
+    """Remove what `write_atomic` began and a killed process did not finish, in a run's folder and below it; no other hidden files."""
     for path in folder.rglob(".*.tmp"):
-        if path.is_file():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
 
 

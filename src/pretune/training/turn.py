@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from pretune.training.streams import Streams
+
+_SETTER: Any = nn.Module.__setattr__
 
 
 @contextmanager
@@ -62,7 +65,11 @@ class Turn:
 
     def _set(self, modes: list[bool]) -> None:
         for module, mode in zip(self._modules, modes, strict=True):
-            if module.training != mode:
+            if module.training == mode:
+                continue
+            if type(module).__setattr__ is _SETTER:
+                object.__setattr__(module, "training", mode)  # what that ends in for a flag, after a search among parameters
+            else:  # such as TorchScript's, which keeps its flag elsewhere
                 module.training = mode
 
 
