@@ -254,6 +254,31 @@ def test_a_table_of_numbers_and_classes_is_refused_with_what_pretune_reads(tmp_p
     assert named.columns["text"] == "species"
 
 
+def test_a_class_is_no_text_for_want_of_another(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="beside numbers it has only the classes of 'label'"):
+        read(tmp_path, ["number", "label"], lambda i: [7 * i, "ab"[i % 2]])
+
+
+def test_decimal_commas_with_three_digits_are_measured(tmp_path: Path) -> None:
+    for named in ({}, {"decimal": "comma"}):
+        table = read(tmp_path, ["text", "weight"], lambda i: [sentence(i), f"{i},{100 + i}"], **named)
+        assert (table.task, table.rows[1].target) == ("regression", 1.101)
+
+
+def test_points_that_may_separate_thousands_are_reported_with_the_other_reading(tmp_path: Path) -> None:
+    table = read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{1 + i % 9}.{100 + i}"])
+    assert "'1.100' in 'price' was read as 1.1; decimal=comma reads it as 1100." in said(table)
+    assert read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{1 + i % 9}.{100 + i}"], decimal="comma").rows[0].target == 1100
+    assert "decimal=comma" not in said(read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{i % 9}.{100 + i}"]))
+
+
+def test_files_that_are_not_there_beside_a_text_name_the_text(tmp_path: Path) -> None:
+    header = ["path", "spoken words", "accent"]
+    with pytest.raises(DataError, match=r"none of the 60 files that column 'path' names is there .*text='spoken words'"):
+        read(tmp_path, header, lambda i: [f"c{i}.mp3", sentence(i), ("us", "uk")[i % 2]])
+    assert len(read(tmp_path, header, lambda i: [f"c{i}.mp3", sentence(i), ("us", "uk")[i % 2]], text="spoken words").rows) == ROWS
+
+
 def test_column_names_in_camel_case_and_plurals_are_understood(tmp_path: Path) -> None:
     table = read(tmp_path, ["ProductId", "Text", "FindingLabels"], lambda i: [f"B{i % 9}", sentence(i), ("mass", "none", "node")[i % 3]])
     assert (table.columns["text"], table.columns["label"]) == ("Text", "FindingLabels")

@@ -77,6 +77,8 @@ def find(records: Records, wanted: Columns, *, modality: str | None = None, labe
 def _no_content(records: Records, columns: dict[str, Column]) -> DataError:
     """Return the error for a table of which no column is the content, with a cure where there is one."""
     found = f"{records.path} has no column with file names or texts (columns: {listed(records.columns)}).{unfit(records)}"
+    if not columns:
+        return DataError(f"{records.path} has no columns. It needs one with file names or texts, and one with labels.")
     if records.files or records.opaque or all(column.numeric >= 0.9 for column in columns.values() if column.texts):
         numbers = "" if records.files or records.opaque else " Its columns hold only numbers. pretune learns from images, audio and text."
         return DataError(f"{found}{numbers}")
@@ -87,7 +89,7 @@ def _are_classes_of_numbers(roles: Roles, columns: dict[str, Column]) -> bool:
     """Tell whether what was found as the text, for want of any other, is the class in a table of measured numbers."""
     text, *more = (columns[name] for name in roles.text)
     others = [column for column in columns.values() if column is not text and column.texts and not column.identifies]
-    if more or len(others) < 2 or any(column.numeric < 0.9 for column in others) or is_text_name(text.plain):
+    if more or not others or any(column.numeric < 0.9 for column in others) or is_text_name(text.plain):
         return False
     return text.distinct <= min(_FEW_GROUPS, len(text.texts) / 3) and text.total >= 10
 
@@ -275,6 +277,13 @@ def _find_text(columns: dict[str, Column], taken: set[str | None]) -> tuple[str,
     unlabelled = [column for column in free if not is_label_name(column.plain)]
     scored = [(column.length * (3 if is_text_name(column.plain) else 1), column.name) for column in unlabelled or free]
     return (max(scored, key=lambda pair: pair[0])[1],) if scored else ()
+
+
+def other_text(records: Records, roles: Roles) -> str | None:
+    """Return a column that holds texts in a table whose column of files was read, None where there is none."""
+    columns = {name: Column(name, records.column(name)[:_SAMPLE]) for name in records.columns}
+    found = _find_text(columns, {roles.path, *roles.label, roles.split, roles.flag, roles.group})
+    return next((name for name in found if columns[name].reads_as_text), None)
 
 
 def _find_split(roles: Roles, records: Records, columns: dict[str, Column], wanted: Columns) -> None:

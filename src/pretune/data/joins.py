@@ -73,7 +73,8 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
     values = [as_text(value) for value in records.column(roles.path)]
     at = _located(table, tree, file, values, part_of_file(Path(file.parts[-1]).stem))
     if len(at) < 0.5 * min(len(table.rows), len(values)):
-        table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.")
+        cure = f" label={shell_word(roles.label[0])} reads the tables and not the folders." if len(roles.label) == 1 else ""
+        table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.{cure}")
         return None
     return records, at
 

@@ -25,6 +25,7 @@ from pretune.data.targets import Problem, Targets
 from pretune.data.tree import Tree
 from pretune.errors import DataError
 from pretune.modalities._formats import file_kinds, kinds, modality_of
+from pretune.printable import shell_word
 from pretune.types import Cell, LedgerEntry, Row, Split, Target
 
 Part = tuple[Split | None, Records]
@@ -101,6 +102,11 @@ def build(
     table.modality = modality or _modality_of(lead, roles)
     draft = _Draft(table=table, roles=roles, locator=locator, reading=reading_of(columns))
     _read(draft, parts, task, labelled)
+    if roles.path and table.ledger and not table.rows and (text := finder.other_text(lead, roles)) and modality in (None, "text"):
+        raise DataError(
+            f"{lead.path}: none of the {len(draft.inputs)} files that column {roles.path!r} names is there ({table.ledger[0].detail}). "
+            f"If the text in the table is meant: text={shell_word(text)}."
+        )
     table.columns = roles.used()
     table.schema = replace(roles.schema(lead), **draft.written)
     table.said += _sentences(parts) + roles.said

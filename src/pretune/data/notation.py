@@ -78,6 +78,11 @@ def notation_of(texts: list[str], decimal: Sign | None = None) -> Notation:
     return _of_threes(bare, unit)
 
 
+def may_be_grouped(texts: list[str]) -> bool:
+    """Tell whether every text reads as a number with a decimal point, and as thousands too: 1.250."""
+    return bool(texts) and all(_GROUPED["comma"].fullmatch(text) and is_number(text) for text in texts)
+
+
 def _is_sure(texts: list[str], sign: str) -> bool:
     """Tell whether a text can only be a number with this decimal sign: 1,234.5 or 1,234,567 or 1 234; the other sign's are none."""
     other = "comma" if sign == "point" else "point"

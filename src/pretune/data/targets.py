@@ -18,7 +18,7 @@ from pretune.data import label_lists
 from pretune.data.column import as_text
 from pretune.data.missing import may_be_missing, missing_words
 from pretune.data.names import composed
-from pretune.data.notation import Notation, notation_of
+from pretune.data.notation import Notation, may_be_grouped, notation_of
 from pretune.data.numbers import finite, is_measured, number, outliers
 from pretune.data.reading import FOUND, Reading
 from pretune.data.records import Value
@@ -117,7 +117,7 @@ def parse(
         return _from_places(flags, column)
     sure = [text for text in texts if text and not may_be_missing(text) and text not in ("-", "?")]
     kind = label_lists.integers(sure, column) if task is None else None
-    if task == "regression" or (task is None and kind != "lists" and _are_measured(sure, column)):
+    if task == "regression" or (task is None and kind != "lists" and _are_measured(sure, column, reading)):
         return _numbers(texts, column, reading, inferred=task is None)
     missing = missing_words(texts, column, reading.missing, reading.classes)
     present = [text for text in texts if text and text not in missing]
@@ -129,10 +129,10 @@ def parse(
     return _names(values, texts, column, missing, inferred=task is None)
 
 
-def _are_measured(texts: list[str], column: str) -> bool:
-    """Tell whether a column without a named task holds measured numbers; what is grouped by thousands or has a unit is measured."""
-    notation = notation_of(texts)
-    if not notation.unit and not notation.grouped:
+def _are_measured(texts: list[str], column: str, reading: Reading) -> bool:
+    """Tell whether a column without a named task holds measured numbers; what is grouped, has a unit or decimal commas is measured."""
+    notation = notation_of(texts, reading.decimal)
+    if notation == Notation():
         return is_measured(texts, quantity=plain(column) in QUANTITY)
     found = [value for text in texts if (value := notation.number(text)) is not None]
     return bool(found) and is_measured([f"{value:g}" for value in found], quantity=True) and len(found) >= 0.8 * len(texts)
@@ -338,6 +338,10 @@ def _notation_said(notation: Notation, texts: list[str], column: str, *, usual: 
     value = notation.number(example) if example else None
     said = [f"the numbers in {column!r} have thousands separators: {example!r} is {value:.10g}."] if value is not None else []
     said += [f"the commas in {column!r} were read as decimal points."] if usual and not notation.grouped else []
+    present = [text for text in texts if text]
+    if notation == Notation() and may_be_grouped(present):
+        whole = present[0].replace(".", "")
+        said.append(f"{present[0]!r} in {column!r} was read as {float(present[0]):g}; decimal=comma reads it as {whole}.")
     return said + ([f"{column!r} is in {notation.unit!r}; the unit was removed."] if notation.unit else [])
 
 
