@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -365,3 +366,17 @@ def test_labels_of_a_table_in_two_unicode_forms_are_one_class(tmp_path: Path) ->
     table = sources.read(table_of(tmp_path / "l.csv", ["text", "label"], rows))
     assert table.classes == ("café", "thé")
     assert ["Unicode form only are one" in finding.message for finding in table.findings] == [True]
+
+
+def test_text_files_that_are_tables(tmp_path: Path) -> None:
+    for split, count in (("train", 24), ("val", 12), ("test", 12)):
+        lines = [f"i felt number {i} of {split} today{', truly' * (i % 3)};{('joy', 'anger')[i % 2]}" for i in range(count)]
+        put(tmp_path, f"emotions/{split}.txt", content="\n".join(lines).encode())
+    table = sources.read(tmp_path / "emotions")
+    assert Counter(row.split for row in table.rows) == {"train": 24, "val": 12, "test": 12}
+    assert (table.task, table.classes) == ("classification", ("anger", "joy"))
+    put(tmp_path, "sms/SMSSpamCollection", content="\n".join(f"{('ham', 'spam')[i % 2]}\tsee you at {i}" for i in range(20)).encode())
+    assert sources.read(tmp_path / "sms").classes == ("ham", "spam")
+    put(tmp_path, "one/notes.txt", "one/more.txt", content="\n".join(f"a line, number {i}, of text" for i in range(20)).encode())
+    with pytest.raises(DataError, match="no texts"):
+        sources.read(tmp_path / "one")

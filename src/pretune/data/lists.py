@@ -1,4 +1,4 @@
-"""Plain text files that list other files, one a line: with labels after a space, or the files of one split."""
+"""Plain text files that list other files, one a line (with labels after a space, or the files of one split), or that are tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pretune.data import spaced
 from pretune.data.parts import part_of_file
-from pretune.data.records import Records, read_bytes
+from pretune.data.records import Records, read_bytes, read_records
 from pretune.data.tree import File, Tree
 from pretune.errors import BadItem, DataError
 from pretune.modalities._formats import ending, modality_of
@@ -16,6 +16,10 @@ from pretune.types import Split
 
 _ENDINGS = frozenset((".txt", ".lst", ".list", ".text", ""))
 _MOST_BYTES = 64 << 20
+_FEWEST_ROWS = 10
+"""Lines from which a text file may be a table by itself."""
+_SURE = frozenset(("\t", ";", "|"))
+"""Delimiters that no running text has equally often in every line."""
 _MOST_LISTS = 20
 """Text files that may be lists; more of them are one for each example."""
 
@@ -61,6 +65,24 @@ def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
             f"{tree.root} holds several lists of files ({names}) and it is not clear which is meant. Name one: {found[0][1].path}."
         )
     return found if len(found) > 1 else [(None, records) for _, records in found]
+
+
+def tables(tree: Tree) -> list[File]:
+    """Return the text files in the root of a folder that are tables of texts and labels: train.txt and test.txt with `a text;joy`."""
+    near = [file for file in tree.media("text") if len(file.parts) == 1]
+    return [file for file in near if _is_table(tree.path(file))] if len(near) <= _MOST_LISTS else []
+
+
+def _is_table(path: Path) -> bool:
+    """Tell whether nearly all lines of a text file have the same columns, by a sign that running text does not hold so evenly."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return False
+        records = read_records(path)
+    except (DataError, BadItem):
+        return False
+    even = len(records.columns) > 1 and len(records.values) >= max(_FEWEST_ROWS, 9 * len(records.ledger))
+    return even and (records.delimiter in _SURE or records.columns[0] == "label")
 
 
 def of_splits(tree: Tree, examples: Collection[str] = ()) -> list[tuple[File, Split, dict[int, str]]]:
