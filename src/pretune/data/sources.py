@@ -223,12 +223,10 @@ def _read_folder(path: Path, columns: Columns, task: str | None, modality: str |
         table = folders.read_folders(tree, kind, layout)
         joins.join(table, tree, found, columns, task)
         return table if columns.label else classes.retarget(table, task)
-    if found:
+    if found := found or (lists.tables(tree) if kind == "text" else []):
         return _read_manifests(tree, found, columns, task, modality)
     if kind != "text" and (listed := lists.labelled(tree, kind)):
         return _build(listed, tree, columns, task, kind)
-    if kind == "text" and (text_tables := lists.tables(tree)):
-        return _read_manifests(tree, text_tables, columns, task, modality)
     one_class = layout is not None and len(names) == 1 and not any(map(part_of_folder, names))
     if layout and one_class and kind != "text" and not folders.label_in_names(tree.media(kind)):
         return folders.read_folders(tree, kind, layout)
