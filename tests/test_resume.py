@@ -20,10 +20,14 @@ import torch
 import pretune as pt
 from pretune import backbones
 from pretune.deploy import report
-from pretune.errors import DataError, RequestError
+from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain, phases
+from pretune.runner.folder import same_threads
+from pretune.runner.opening import environment_changes
+from pretune.runner.reporter import Silent
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
 from pretune.training.device import Device
+from pretune.training.plan import Precision
 from pretune.training.run_dir import Position, RunDir, append_lines, read_lines
 from tests.checkpoints import latest
 from tests.test_flows import folder
@@ -65,6 +69,35 @@ def test_a_decision_after_a_half_line_is_kept_and_the_half_one_is_made_again(tmp
     assert [decisions.make("first", lambda: 10), decisions.make("second", lambda: 20)] == [1, 20]
     assert len(said) == 1
     assert Decisions(path, CPU).make("second", lambda: 30) == 20
+
+
+def test_a_decision_that_is_none_is_refused_with_the_name_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "decisions.jsonl").write_text('{"features/precision": 5}\n{"training/precision": {"speed": 1}}\n')
+    decisions = Decisions(tmp_path / "decisions.jsonl", CPU)
+    for key in ("features/precision", "training/precision"):
+        with pytest.raises(DataError, match=r"decisions\.jsonl is damaged"):
+            decisions.built(Precision, key, dict)
+    assert decisions.built(Precision, "another", lambda: {"bfloat16": True}).bfloat16 is True
+    assert Decisions(tmp_path / "decisions.jsonl", CPU).built(Precision, "another", dict).bfloat16 is True
+
+
+@pytest.mark.parametrize("packages", [None, 3, ["torch"]])
+def test_a_damaged_environment_is_compared_as_far_as_it_goes(packages: Any) -> None:
+    told = environment_changes({"cpu": "another", "packages": packages}, {"cpu": "this", "packages": {"torch": "2"}})
+    assert told.endswith("cpu was another and is this")
+    assert not environment_changes({"packages": packages}, {"cpu": "this", "packages": {"torch": "2"}})
+
+
+def test_more_threads_than_can_start_are_not_taken_from_a_run_folder(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    (tmp_path / "recipe.json").write_text(json.dumps({"resolved": {"threads": 10**9}}))
+    try:
+        same_threads(RunDir(tmp_path), Silent())
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(SettingError, match=r"threads must be a whole number in \[1, 1024\]"):
+        pt.Recipe.from_settings("photos", threads=10**6)
 
 
 def test_events_are_rewound_whatever_is_damaged_among_them(tmp_path: Path) -> None:

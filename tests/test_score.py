@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 
 from pretune import api
+from pretune.data.names import names_of
 from pretune.data.schema import Schema
+from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.modalities import _text_floor
 from pretune.models.learner import Learner
 from pretune.runner import score
+from pretune.runner.reporter import Noted, Silent
 from pretune.tasks import Targets
 from pretune.tasks.classification import Classification
+from pretune.tasks.multilabel import Multilabel
 from pretune.tasks.regression import Regression
 from pretune.training.device import Device
 from pretune.training.plan import Precision
@@ -198,6 +202,33 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
     truth, names = np.arange(60) % 2, np.arange(60) // 4
     expected = intervals.interval("accuracy", np.eye(2)[truth ^ error] * 0.8 + 0.1, truth, groups=names if grouped else None)
     assert tuple(told["primary"]["interval"]) == pytest.approx(expected)
+
+
+def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["one,a|new", "two,b|a", "three,new|other", "four,b", "five,a|b"]
+    (tmp_path / "d.csv").write_text("\n".join(["text,label", *lines]))
+
+    class Predictor:
+        name, task, targets, schema = "text", Multilabel(), Targets(classes=("a", "b"), thresholds=(0.5, 0.5)), Schema()
+
+        def __init__(self, run: Path, **named: Any) -> None: ...
+
+        def decoded(self, rows: list[Row]) -> Any:
+            return list(range(len(rows))), np.array([[name in names_of(row) for name in "ab"] for row in rows]) * 0.8 + 0.1, []
+
+    monkeypatch.setattr(api, "Predictor", Predictor)
+    noted = Noted(Silent())
+    told = api.evaluate(tmp_path, tmp_path / "d.csv", reporter=noted)
+    assert told["counts"] == {"used": 4, "dropped": 1}
+    assert "'new' or 'other'" in told["dropped"][0]["detail"]
+    assert told["unknown_labels"] == ["new"]
+    assert [note for note in noted.notes if "does not know the labels new:" in note]
+    assert told["metrics"]["micro_f1"] == 1.0
+    (tmp_path / "d.csv").write_text("text,label\none,c|d\ntwo,d\nthree,c|d")
+    with pytest.raises(DataError, match=r"none of its classes is one of the run's: c, d\. The run knows a, b"):
+        api.evaluate(tmp_path, tmp_path / "d.csv")
 
 
 def test_a_perfect_score_of_few_groups_is_still_uncertain() -> None:

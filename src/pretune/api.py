@@ -16,6 +16,7 @@ from pretune.data import audit as auditing
 from pretune.data import duplicates, sources, usable
 from pretune.data.ingest import ingest
 from pretune.data.lookalikes import align
+from pretune.data.names import names_of
 from pretune.data.resemblance import NOTHING
 from pretune.data.table import RunColumns, Table
 from pretune.deploy import pictures, report, samples
@@ -303,6 +304,10 @@ def evaluate(
     for line in table.said:
         (reporter or Silent()).say(line)
     rows, unknown = _scored(predictor, table, part, data)
+    if more := _unknown_labels(predictor, rows):
+        (reporter or Silent()).warn(
+            f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are."
+        )
     good, decoded, bad = predictor.decoded(rows)
     encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
     figures = predictor.task.metrics(decoded, encoded, predictor.targets)
@@ -316,7 +321,10 @@ def evaluate(
     )
     dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
     dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
-    dropped += [{"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {row.target!r}"} for row in unknown]
+    dropped += [
+        {"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {' or '.join(map(repr, names_of(row)))}"}
+        for row in unknown
+    ]
     return {
         "task": task_name(predictor.task),
         "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
@@ -325,6 +333,7 @@ def evaluate(
         "columns": table.columns,
         "counts": {"used": len(good), "dropped": len(dropped)},
         "dropped": dropped,
+        "unknown_labels": more,
         "timing": {"total_s": time.monotonic() - started},
     }
 
@@ -335,6 +344,11 @@ def _groups(rows: list[Row]) -> np.ndarray | None:
     return np.array(groups) if all(group is not None for group in groups) else None
 
 
+def _unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:
+    """Return the labels of multilabel rows that the run does not know; the others of these rows are scored."""
+    return sorted({name for row in rows for name in names_of(row)} - set(predictor.targets.classes))
+
+
 def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
     """Return the rows of a split that the run can be scored on, and those of classes that it does not know."""
     rows = [row for row in table.rows if part is None or row.split == part]
@@ -342,11 +356,11 @@ def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Pa
         there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
         raise DataError(f"{data} has no examples of part={part}. Splits there: {there}.")
     known = set(predictor.targets.classes)
-    unknown = [row for row in rows if isinstance(row.target, str) and known and row.target not in known]
+    unknown = [row for row in rows if known and names_of(row) and known.isdisjoint(names_of(row))]
     lost = {row.id for row in unknown}
     rows = [row for row in rows if row.id not in lost]
     if not rows:
-        there = ", ".join(sorted({str(r.target) for r in unknown})[:8])
+        there = ", ".join(sorted({name for row in unknown for name in names_of(row)})[:8])
         column = f" Read from column {table.columns['label']!r}; label= names another." if "label" in table.columns else ""
         raise DataError(
             f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.targets.classes[:8])}.{column}"

@@ -21,6 +21,9 @@ from pretune.training.optim import Optim
 from pretune.training.schedule import Schedule
 from pretune.types import NotUsed
 
+MOST_THREADS = 1024
+"""More would not start, or take all memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -84,7 +87,7 @@ class Place:
     """Folder of decoded data and features; auto is $PRETUNE_CACHE or ~/.cache/pretune."""
     cache_size: Annotated[int | None, Bytes()] = None
     """How large that folder may grow; auto is half of what is free on its disk."""
-    threads: Annotated[int | None, Within(1)] = None
+    threads: Annotated[int | None, Within(1, MOST_THREADS)] = None
     """CPU threads for computing and decoding together; auto is OMP_NUM_THREADS where it is set, else all this process may use."""
     trust: tuple[str, ...] = ()
     """Modules of your own that a run given as run:PATH may import to build its network; given in the command, never in a TOML file."""

@@ -187,13 +187,14 @@ def mpeg_frame(raw: bytes, at: int) -> int:
 def _mpeg(raw: bytes) -> Header:
     """Walk from frame to frame: bytes between them are damage, and the last one may be cut off."""
     place, strange, cut, begun = _after_tags(raw), 0, False, False
+    zeros = len(raw.rstrip(b"\0"))  # from here on there is padding only
     while place < len(raw):
         size = mpeg_frame(raw, place)
         if size and (not begun or place + size >= len(raw) or mpeg_frame(raw, place + size) or raw.startswith(_TAGS, place + size)):
             cut, begun = place + size > len(raw), True
             place += size
             continue
-        if begun and (raw.startswith(_TAGS, place) or not raw[place:].strip(b"\0")):
+        if begun and (raw.startswith(_TAGS, place) or place >= zeros):
             break
         following = _next_frame(raw, place + 1)
         strange += (following - place) * begun

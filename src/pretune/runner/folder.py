@@ -17,6 +17,7 @@ import torch
 from pretune import saved
 from pretune.errors import DataError, Interrupted, RequestError
 from pretune.printable import file_name
+from pretune.recipe import MOST_THREADS
 from pretune.runner.interrupt import Interruption
 from pretune.runner.prepare import Placed
 from pretune.runner.reporter import Reporter
@@ -257,7 +258,7 @@ def same_threads(folder: RunDir, reporter: Reporter) -> None:
     """Compute with as many threads as the run was started with: sums of other parts round otherwise."""
     told = folder.read_json("recipe.json").get("resolved")
     count = told.get("threads") if isinstance(told, dict) else None
-    if isinstance(count, int) and 0 < count != torch.get_num_threads():
+    if isinstance(count, int) and 0 < count <= MOST_THREADS and count != torch.get_num_threads():
         reporter.say(f"computing with {count} threads, as when this run was started; now there would be {torch.get_num_threads()}")
         torch.set_num_threads(count)
 

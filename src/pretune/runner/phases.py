@@ -134,7 +134,7 @@ def _features(work: Work, phase: Phase, views: int, number: int) -> FrozenFeatur
     """Return the frozen features; where one pass takes more than its share of the time, which is remembered, none."""
     decisions, key = work.around.decisions, f"{number}/too_long"
     if (known := decisions.made(key)) is not None:
-        return TooLong(**known)
+        return decisions.built(TooLong, key, lambda: known)
     remaining = work.deadline.remaining
     allowed = (remaining - _REPORT) * (_OF_A_PROBE if phase.epochs is not None else _OF_FEATURES)
     found = features.compute(work.model, work.needs, work.crop, views, work.recipe.training.seed, allowed)

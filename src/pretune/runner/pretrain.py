@@ -224,7 +224,7 @@ class _Pretraining:
         self.reporter.say(f"{parts}; {trainable:,} parameters{paced}")
         learner.begin(learner.phases[0])
         make = partial(step_choice, learner, self._loader(work), self.recipe.training, self.cache)
-        work.precision = Precision(**around.decisions.make("training/precision", make))
+        work.precision = around.decisions.built(Precision, "training/precision", make)
         self.reporter.say(sentence("training", work.precision))
         return work
 
@@ -326,7 +326,7 @@ class _Pretraining:
             )
             return asdict(timing)
 
-        return Timing(**work.around.decisions.make(f"{number}/time", decide))
+        return work.around.decisions.built(Timing, f"{number}/time", decide)
 
     def _held(self, work: Work) -> Held:
         loader = self._loader(work, training=False)

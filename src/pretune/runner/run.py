@@ -276,7 +276,9 @@ class _Run:
             measure=lambda: self._forward_precision(model, data, around),
         )
         if (made := around.decisions.made(_FEATURES)) is not None:
-            needs.chosen = Precision(**made)  # for the record, where the phase that took features is not run again
+            needs.chosen = around.decisions.built(
+                Precision, _FEATURES, lambda: made
+            )  # for the record, where the phase that took features is not run again
         return phases.Work(
             recipe=self.recipe,
             strategy=strategy,
@@ -299,13 +301,13 @@ class _Run:
             bfloat16 = wanted == "bfloat16"
             return asdict(Precision(bfloat16=bfloat16, reason=as_asked(bfloat16, self.device.device)))
 
-        chosen = Precision(**around.decisions.make(_FEATURES, decide))
+        chosen = around.decisions.built(Precision, _FEATURES, decide)
         self.reporter.say(sentence("features", chosen))
         return chosen
 
     def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
-        made = around.decisions.make("training/precision", lambda: step_choice(learner, loader, self.recipe.training, self.cache))
-        chosen = Precision(**made)
+        decide = lambda: step_choice(learner, loader, self.recipe.training, self.cache)  # noqa: E731
+        chosen = around.decisions.built(Precision, "training/precision", decide)
         self.reporter.say(sentence("training", chosen))
         return chosen
 

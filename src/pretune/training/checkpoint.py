@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from pretune import saved
 from pretune.errors import DataError
 from pretune.training.device import Device
 from pretune.training.run_dir import append_lines, read_lines, remove_temporary, write_atomic
 
+T = TypeVar("T")
 Said = Callable[[str], None]
 """Takes a sentence for the person."""
 
@@ -190,6 +193,16 @@ class Decisions:
         if key not in self._made:
             self._made[key] = self._device.decide(lambda: self._decided(key, decide))
         return self._made[key]
+
+    def built(self, build: Callable[..., T], key: str, decide: Callable[[], dict[str, Any]]) -> T:
+        """Return build(**decision); see `make`.
+
+        Raises:
+            DataError: what the file says of `key` is no such decision.
+        """
+        told = self.make(key, decide)
+        with nullcontext() if self._path is None else saved.reading(self._path):
+            return build(**told)
 
     def made(self, key: str) -> Any:
         """Return what was decided for `key` before; None where nothing was."""
