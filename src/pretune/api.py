@@ -22,7 +22,7 @@ from pretune.data.table import RunColumns, Table
 from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
-from pretune.errors import DataError, SettingError, did_you_mean
+from pretune.errors import BadItem, DataError, SettingError, did_you_mean
 from pretune.evaluation import intervals
 from pretune.modalities._encodings import replace_damage
 from pretune.models.learner import Loss
@@ -319,12 +319,7 @@ def evaluate(
         groups=_groups([rows[i] for i in good]),
         thresholds=predictor.targets.threshold_array(),
     )
-    dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
-    dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
-    dropped += [
-        {"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {' or '.join(map(repr, names_of(row)))}"}
-        for row in unknown
-    ]
+    dropped = _dropped(table, rows, bad, unknown)
     return {
         "task": task_name(predictor.task),
         "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
@@ -342,6 +337,17 @@ def _groups(rows: list[Row]) -> np.ndarray | None:
     """Return the group of each row, or None where some have none: examples of one group are no evidence of their own."""
     groups = [row.group for row in rows]
     return np.array(groups) if all(group is not None for group in groups) else None
+
+
+def _dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unknown: list[Row]) -> list[dict[str, str]]:
+    """Return what was not scored and why: refused while reading or decoding, or of no class that the run knows."""
+    dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
+    dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
+    dropped += [
+        {"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {' or '.join(map(repr, names_of(row)))}"}
+        for row in unknown
+    ]
+    return dropped
 
 
 def _unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:

@@ -198,10 +198,7 @@ class _Loop:
                 return outs
 
     def _spike(self, loss: float, steps: int) -> str:
-        """Return a sentence where the mean loss of the last steps stands out from the running mean.
-
-        The loss is that of all processes: a warning is an event, and all must have the same events.
-        """
+        """Return a sentence where the mean loss of the last steps of all processes stands out: all must have the same events."""
         now = self.progress
         if not self.plan.spikes or now.smooth is None or not math.isfinite(loss):
             return ""
