@@ -14,7 +14,7 @@ from pretune.data.lookalikes import lookalikes, loose, merged
 from pretune.data.notation import notation_of
 from pretune.data.schema import Schema
 from pretune.data.table import Columns, RunColumns, Table
-from pretune.data.targets import parse
+from pretune.data.targets import classes_of, parse
 from pretune.errors import DataError
 from tests.data_files import put, reasons, said, table_of
 
@@ -300,3 +300,19 @@ def test_signs_and_spaces_of_numbers_tell_classes_apart(tmp_path: Path) -> None:
         assert {row.target for row in table.rows} == set(names)
     assert loose("1 2") != loose("12")
     assert loose("Big  Cat") == loose("bigcat")
+
+
+def test_numbers_of_thousands_of_digits_are_names_like_others(tmp_path: Path) -> None:
+    many = "9" * 5000
+    rows = read(tmp_path, ["n", "text", "kind"], lambda i: [many if i == 3 else i, sentence(i), "ab"[i % 2]])
+    assert rows.columns["label"] == "kind"
+    names = ["7", "x", many, f"-{many}", "-2"]
+    assert classes_of([*names]) == (f"-{many}", "-2", "7", many, "x")
+
+
+def test_of_two_signs_that_cut_alike_the_one_without_spaces_separates(tmp_path: Path) -> None:
+    lines = [f"i felt number {i} today, truly;{('joy', 'anger')[i % 2]}" for i in range(ROWS)]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert sources.read(tmp_path / "t.csv").classes == ("anger", "joy")
+    (tmp_path / "t.csv").write_text("\n".join(line.replace(", ", "; ").replace("truly;", "truly,") for line in lines))
+    assert sources.read(tmp_path / "t.csv").classes == ("anger", "joy")

@@ -19,6 +19,8 @@ _RARE = ("|||", "||", "::", "~", "^", "\x01", "\x1f")
 _STAND_IN = "\x1f"
 """What stands in for a delimiter of several signs while a file is split."""
 _SAMPLE = 200
+_TIE = 0.005
+"""What decides between two signs that cut the lines equally well."""
 _TITLES = 20
 """Lines at most above the header."""
 
@@ -131,9 +133,16 @@ def sniff(lines: list[str], suffix: str = "") -> str:
     with unlimited_fields():
         for delimiter in _DELIMITERS:
             score = _evenness(sample, delimiter) * (1.2 if suffix == ".tsv" and delimiter == "\t" else 1.0)
+            score -= _TIE * _spaced(sample, delimiter)
             if score > best_score:
                 best, best_score = delimiter, score
     return best
+
+
+def _spaced(lines: list[str], delimiter: str) -> float:
+    """Return the share of a sign's places that a space follows, as it follows the commas of running text."""
+    count = sum(line.count(delimiter) for line in lines)
+    return sum(line.count(f"{delimiter} ") for line in lines) / count if count else 0.0
 
 
 def _evenness(lines: list[str], delimiter: str) -> float:

@@ -194,4 +194,4 @@ def _hold_grey(records: Records, places: list[int]) -> bool:
 
 def _whole(value: Value) -> int | None:
     text = str(value).strip().removesuffix(".0")
-    return int(text) if text.isdecimal() and int(text) <= 255 else None
+    return int(text) if text.isdecimal() and len(text) < 20 and int(text) <= 255 else None

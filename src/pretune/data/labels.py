@@ -30,6 +30,8 @@ _DATE = re.compile(
     re.I,
 )
 _CODE = re.compile(r"-?\d+(\s*,\s*\d+)*")
+_LONG = 20
+"""Digits that no number of a row has."""
 _FEW = 20
 """Different whole numbers up to which these are codes of classes."""
 
@@ -140,7 +142,7 @@ def _is_about(column: Column, free: list[Column]) -> bool:
 
 def _counts_rows(column: Column) -> bool:
     """Tell whether a column only numbers the rows."""
-    if column.distinct < column.total or column.total < 3 or not all(text.isdecimal() for text in column.texts):
+    if column.distinct < column.total or column.total < 3 or not all(text.isdecimal() and len(text) < _LONG for text in column.texts):
         return False
     steps = {int(second) - int(first) for first, second in zip(column.texts, column.texts[1:], strict=False)}
     return steps == {1}

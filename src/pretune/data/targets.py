@@ -7,6 +7,7 @@ and zero-width spaces included) never means anything, so it is cut, and said.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from pretune.types import Finding, Target
 TASKS = ("classification", "multilabel", "regression")
 _EDGE = re.compile(r"^[\s\u200b\u200c\u200d\u2060\ufeff]+|[\s\u200b\u200c\u200d\u2060\ufeff]+$")
 _INNER = re.compile(r"\s+")
+_DIGITS = 300
 _ABSURD = 1000.0
 _FAR = 20.0
 
@@ -67,8 +69,15 @@ def natural(name: str) -> tuple[object, ...]:
     """Return a sort key under which 2 comes before 10."""
     parts = re.split(r"(\d+)", name)
     if re.fullmatch(r"-\d+", name):
-        return ((0, int(name), ""),)
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
+        return (_place(name),)
+    return tuple(_place(part) if part.isdecimal() else (1, 0, part) for part in parts if part)
+
+
+def _place(digits: str) -> tuple[object, ...]:
+    """Return where a whole number stands among others; Python reads no more than some thousand digits."""
+    if len(digits) < _DIGITS:
+        return (0, int(digits), "")
+    return (0, math.copysign(math.inf, -digits.startswith("-")), digits)
 
 
 def classes_of(targets: list[Target]) -> tuple[str, ...]:
