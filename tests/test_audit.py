@@ -235,6 +235,8 @@ def test_balance_and_size() -> None:
         (("cat", "bat", "rat", "cats"), []),
         (("+", "-", "*"), []),
         (("kitchen", "kitchens"), []),
+        (("cats", "dogs", "dosg"), [("dogs", "dosg")]),
+        (("act", "cat", "ab12", "ab21"), []),
     ],
 )
 def test_lookalike_names(names: tuple[str, ...], found: list[tuple[str, ...]]) -> None:

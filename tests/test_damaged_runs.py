@@ -304,3 +304,17 @@ def test_sizes_that_lie_take_no_memory(runs: Path, tmp_path: Path, what: str) ->
     use = {"writer": lambda: pt.generate(run), "classifier": lambda: list(pt.predict(run, runs / "photos"))}[kind]
     with pytest.raises(RequestError, match="far fewer than the network that is built for them"):
         use()
+
+
+def test_a_run_that_does_not_exist_is_told_from_one_that_is_not_finished(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs / "classifier", tmp_path / "runs" / "bees-001")
+    with pytest.raises(RequestError, match=r"^bees-001 does not exist\. Did you mean runs/bees-001\? Known runs: pretune runs\.$"):
+        list(pt.predict("bees-001", runs / "photos"))
+    for use in (pt.generate, lambda run: pt.evaluate(run, runs / "photos")):
+        with pytest.raises(RequestError, match=r"^nowhere does not exist\. Known runs"):
+            use("nowhere")
+    with pytest.raises(RequestError, match=r"^runs is not a finished run: it has no model.json\. Known runs"):
+        list(pt.predict("runs", runs / "photos"))

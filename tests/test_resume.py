@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -22,13 +23,14 @@ from pretune import backbones
 from pretune.deploy import report
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain, phases
+from pretune.runner.disk import refusals_told
 from pretune.runner.folder import same_threads
 from pretune.runner.opening import environment_changes
 from pretune.runner.reporter import Silent
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.training.run_dir import Position, RunDir, append_lines, read_lines
+from pretune.training.run_dir import Position, RunDir, append_lines, read_lines, write_atomic
 from tests.checkpoints import latest
 from tests.test_flows import folder
 
@@ -366,3 +368,20 @@ def test_a_dataset_of_ones_own_draws_the_same_in_every_run_and_after_a_resume(tm
     trained("again", stop=stop)
     again = trained("again", resume=stop is not None)
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [(errno.ENOSPC, "Free some space"), (errno.EDQUOT, "Free some space"), (errno.EROFS, "Check its permissions"), (errno.EACCES, "Check")],
+)
+def test_what_a_disk_that_cannot_be_written_to_needs(tmp_path: Path, number: int, cure: str) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(number, os.strerror(number), "runs")
+
+    with pytest.raises(DataError, match=rf"cannot be written: .*\. {cure}.* or choose another folder \(out=…\)\.$"):
+        write_atomic(tmp_path / "a.json", refuse)
+    with (
+        pytest.raises(RequestError, match=rf"^runs: .*\. {cure}.* or choose another folder \(out=…\)\. Resume it\.$"),
+        refusals_told("Resume it."),
+    ):
+        refuse(tmp_path)

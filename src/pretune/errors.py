@@ -21,6 +21,12 @@ REFUSALS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, err
 """Numbers of an OSError that say no more than that the disk is full or closed to us: nobody's fault."""
 
 
+def disk_remedy(error: Exception) -> str:
+    """Return what to do about a file that could not be written: room does not help where writing is forbidden."""
+    forbidden = isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+    return f"{'Check its permissions' if forbidden else 'Free some space'} or choose another folder (out=…)."
+
+
 class PretuneError(Exception):
     """Base of everything pretune raises on purpose."""
 

@@ -35,6 +35,13 @@ def damaged(path: Path, why: str, error: type[RequestError] = DataError) -> Requ
     return error(f"{path} is damaged: {why}. {_CURE}")
 
 
+def unfinished(run: Path, lacks: str, kind: str = "a finished run") -> str:
+    """Return the sentence on a folder that is not a run of this kind, or does not exist, with the run that was probably meant."""
+    meant = "" if "/" in str(run) or not (Path("runs") / run / lacks).exists() else f" Did you mean {Path('runs') / run}?"
+    why = f"is not {kind}: it has no {lacks}" if run.exists() else "does not exist"
+    return f"{run} {why}.{meant} Known runs: pretune runs."
+
+
 def text_of(path: Path, error: type[RequestError] = DataError) -> str:
     """Return the text of a regular file; devices and pipes, which may never end, are not opened.
 

@@ -90,11 +90,18 @@ def _parse(id: str) -> tuple[str, BackboneSource, dict[str, Any]]:
     kind, colon, name = id.partition(":")
     known = registry.names("backbones")
     if kind not in known or not colon or not name:
-        as_name = f" For a network of that name write {known[0]}:{id}." if not colon else ""
-        raise SettingError(f"backbone={id} is not SOURCE:NAME. {did_you_mean(kind, known)}{as_name}")
+        having = _sources_of(id, known) if not colon else []
+        as_name = f" Networks of that name: {', '.join(f'{source}:{id}' for source in having)}." if having else ""
+        raise SettingError(f"backbone={id} is not SOURCE:NAME.{as_name} {did_you_mean(kind, known)}")
     name, settings = split_settings(name)
     source: BackboneSource = registry.load("backbones", kind)()
     return name, source, settings
+
+
+def _sources_of(name: str, known: list[str]) -> list[str]:
+    """Return the sources that offer a network of exactly that name, a tag of its weights aside; nothing is downloaded."""
+    offers = {kind: registry.load("backbones", kind)().names(name) for kind in known}
+    return [kind for kind, names in offers.items() if any(name in (offered, offered.partition(".")[0]) for offered in names)]
 
 
 def split_settings(name: str) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         raise SettingError("name one run and nothing else, for example: pretune inspect runs/photos-linear_probe-001")
     run = Path(arguments.words[0])
     if not (run / "recipe.json").exists():
-        raise DataError(f"{run} is not a run folder: it has no recipe.json. Known runs: pretune runs")
+        raise DataError(saved.unfinished(run, "recipe.json", "a run folder"))
     recipe = saved.json_of(run / "recipe.json")
     path = run / "metrics.json"
     metrics = saved.json_of(path) if path.exists() else {}

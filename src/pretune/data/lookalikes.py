@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _RARE, _RARE_SHARE = 1, 0.1
 """Examples of a spelling, or its share of the usual one's, up to which it is taken for a slip."""
-_LONG = 6
-"""Letters from which one wrong letter is more likely a slip than another word."""
+_LONG, _LONG_SWAP = 6, 4
+"""Letters from which one wrong letter, or two neighbours that changed places, is more likely a slip than another word."""
 _SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 """Spaces that mean nothing: '1 2' is not 12."""
 
@@ -114,16 +114,17 @@ def shown(name: str) -> str:
 
 
 def _slip(names: list[str]) -> Finding:
-    message = f"the class names {' and '.join(map(shown, names))} differ in one letter; if that is a slip, give them one name."
+    differ = f"the class names {' and '.join(map(shown, names))} differ in one letter or in the order of two"
+    message = f"{differ}; if that is a slip, give them one name."
     return Finding(kind="lookalike_classes", severity="note", message=message, items=tuple(names))
 
 
 def _one_letter_apart(classes: tuple[str, ...]) -> list[list[int]]:
-    """Return sets of long names one edit apart, by shared deletions (Mor & Fraenkel 1982): linear in their number."""
+    """Return sets of names one slip apart, by shared deletions (Mor & Fraenkel 1982): linear in their number."""
     keys: dict[str, set[int]] = defaultdict(set)
     folded = [fold(name) for name in classes]
     for index, name in enumerate(folded):
-        if len(name) >= _LONG:
+        if len(name) >= _LONG_SWAP:
             for variant in {name} | {name[:at] + name[at + 1 :] for at in range(len(name))}:
                 keys[variant].add(index)
     pairs = {(a, b) for near in keys.values() for a in near for b in near if a < b and _is_slip(folded[a], folded[b])}
@@ -131,11 +132,15 @@ def _one_letter_apart(classes: tuple[str, ...]) -> list[list[int]]:
 
 
 def _is_slip(a: str, b: str) -> bool:
-    """Tell whether two folded names differ by exactly one inserted, missing or other letter, which is no digit."""
+    """Tell whether two folded names differ by two swapped neighbours or, if long, by one inserted, missing or other letter; no digits."""
     if a == b or abs(len(a) - len(b)) > 1:
         return False
     start = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     tail_a, tail_b = a[start:], b[start:]
+    if len(a) == len(b) and tail_a[:2] == tail_b[1::-1] and tail_a[2:] == tail_b[2:]:
+        return tail_a[:2].isalpha()
+    if min(len(a), len(b)) < _LONG:
+        return False
     if len(a) == len(b):
         return tail_a[1:] == tail_b[1:] and not (tail_a[0].isdigit() or tail_b[0].isdigit())
     longer, shorter = (tail_a, tail_b) if len(a) > len(b) else (tail_b, tail_a)

@@ -44,7 +44,7 @@ def read(run: Path) -> SavedModel:
     """
     path = run / MODEL
     if not path.exists():
-        raise DataError(f"{run} is not a finished run: it has no {MODEL}. Known runs: pretune runs.")
+        raise DataError(saved.unfinished(run, MODEL))
     told = saved.json_of(path)
     if "objective" in told and "task" not in told:
         raise DataError(

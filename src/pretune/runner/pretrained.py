@@ -53,9 +53,11 @@ def objective_of(run: Path) -> Objective:
         SettingError: it learned from a network that is built by a module which is not trusted.
     """
     path = run / MODEL
-    told = saved.json_of(path) if path.exists() else {}
+    if not path.exists():
+        raise RequestError(saved.unfinished(run, MODEL))
+    told = saved.json_of(path)
     if "objective" not in told:
-        raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs")
+        raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs.")
     objective = saved.field(told, "objective", dict, path)
     backbones.require_trust(objective, path)  # a teacher is a network too
     with saved.reading(path):

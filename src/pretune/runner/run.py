@@ -48,7 +48,7 @@ from pretune.training.turn import computing_threads
 from pretune.types import Split
 
 _FEATURES = "features/precision"
-_GO_ON = "Free some space or choose another folder (out=…); where training had begun, the same command with resume=true goes on."
+_GO_ON = "Where training had begun, the same command with resume=true goes on."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pretune import saved
-from pretune.errors import DataError
+from pretune.errors import DataError, disk_remedy
 from pretune.printable import json_text, printable
 from pretune.types import LedgerEntry
 
@@ -45,7 +45,7 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path} cannot be written: {reason}. Free some space or choose another folder with out=…") from error
+        raise DataError(f"{path} cannot be written: {reason}. {disk_remedy(error)}") from error
 
 
 def remove_temporary(folder: Path) -> None:
@@ -109,7 +109,7 @@ class RunDir:
             DataError: the file is missing: this is not a run folder, or the run did not get so far; or it is damaged.
         """
         if not (self.path / name).exists():
-            raise DataError(f"{self.path} is not a finished run: it has no {name}. Known runs: pretune runs.")
+            raise DataError(saved.unfinished(self.path, name))
         return saved.json_of(self.path / name)
 
     def write_csv(self, name: str, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
