@@ -316,3 +316,12 @@ def test_of_two_signs_that_cut_alike_the_one_without_spaces_separates(tmp_path: 
     assert sources.read(tmp_path / "t.csv").classes == ("anger", "joy")
     (tmp_path / "t.csv").write_text("\n".join(line.replace(", ", "; ").replace("truly;", "truly,") for line in lines))
     assert sources.read(tmp_path / "t.csv").classes == ("anger", "joy")
+
+
+def test_who_names_a_column_by_its_place_means_a_table_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("a first text\tjoy\na second text\tanger\n")
+    trained = Schema(text=("column1",), label=("column2",), texts=1, width=2, classes=("anger", "joy"))
+    assert len(sources.read(tmp_path / "t.tsv", RunColumns(schema=trained), learn=False).rows) == 2
+    assert len(sources.read(tmp_path / "t.tsv", Columns(label="column2"), learn=False).rows) == 2
+    (tmp_path / "t.tsv").write_text("text\tjoy\n" + "".join(f"{sentence(i)}\t{'ab'[i % 2]}\n" for i in range(8)))
+    assert len(sources.read(tmp_path / "t.tsv", Columns(label="joy"), learn=False).rows) == 8

@@ -16,6 +16,8 @@ from pretune.modalities._formats import modality_of
 _SAMPLE = 200
 _ABOVE = 20
 """Lines at most above the header."""
+_BY_PLACE = re.compile(r"column\d+")
+"""What the columns of a table without a header line are called; whoever names one means such a table."""
 _SEP = re.compile(r'\s*"?sep=(.)"?[;,\t|]*\s*', re.IGNORECASE)
 
 
@@ -129,6 +131,8 @@ def has_header(first: list[str], rest: list[list[str]], wanted: tuple[str, ...] 
     cells = [cell.strip() for cell in first]
     if any(cell in wanted or vocabulary.plain(cell) in vocabulary.known() for cell in cells):
         return True
+    if all(cells) and any(_BY_PLACE.fullmatch(name) for name in wanted):
+        return False
     if cells == [str(i) for i in range(len(cells))]:
         return True
     if len(cells) == 1 and len(cells[0].split()) > 2:
