@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _give_up_stdout()
             return _fail(f"{error.filename or 'the output'} cannot be written or read: {error.strerror}", 2, as_json)
         traceback.print_exc()
-        return _fail("this is a fault of pretune's own, not yours; please report the lines above", 1, as_json)
+        return _fail("internal error, not a mistake of yours; please report the lines above", 1, as_json)
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def _named(recipe: Repeatable, path: Path) -> Path | None:
     identity = _identity(path)
     if identity is None:
         raise RequestError(
-            f"{path} cannot be resumed: its recipe.json is empty or damaged, so nobody can tell which run it is. "
+            f"{path} cannot be resumed: its recipe.json is empty or damaged, so its settings are unknown. "
             "Start again with another out=…, or delete the folder."
         )
     if identity != recipe.identity():
@@ -146,7 +146,7 @@ def _unfinished(recipe: Repeatable, reporter: Reporter) -> Path | None:
     for folder in sorted(folders, key=lambda folder: os.lstat(folder / _RECIPE).st_mtime, reverse=True):
         identity = _identity(folder)
         if identity is None:
-            reporter.warn(f"{folder / _RECIPE} is empty or damaged: nobody can tell which run it is, and it was passed over.")
+            reporter.warn(f"{folder / _RECIPE} is empty or damaged: its settings are unknown, and the folder was ignored.")
         if identity == mine:
             return folder
     return None

@@ -166,7 +166,7 @@ def _with_tokenizer(
     writes, own = _writes(objective), "units" in backbone.builder.settings
     wanted = wanted if own else {"units": "piece"} | wanted
     made = _learned(replace(text, **wanted, verbatim=writes), parts, cache, masked=not writes)
-    reporter.say(f"tokenizer made from the training part: {made.size:,} {made.units}s")
+    reporter.say(f"tokenizer trained on the training split: {made.size:,} {made.units}s")
     told = {"vocabulary": made.size, "units": made.units, "separator": made.separator}
     settings = {key: told.get(key, value) for key, value in backbone.builder.settings.items()}
     torch.manual_seed(recipe.training.seed)

@@ -172,7 +172,7 @@ class _Pretraining:
         backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
         set_inputs(backbone, self.recipe.inputs)
         chosen = "" if self.recipe.backbone or extended else " (suggested by the objective)"
-        self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'fresh weights'}")
+        self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
         return backbone
 
     def _is_fresh(self, backbone: Backbone) -> bool:

@@ -197,7 +197,7 @@ class _Run:
         if self.recipe.strategy is not None:
             return self.recipe.strategy
         name = "scratch" if is_fresh(backbone) else "linear_probe"
-        why = "fresh weights must all learn" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
+        why = "no weights are pretrained" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
         self.reporter.say(f"strategy {name} (the default here: {why})")
         return registry.load("strategies", name)()
 
