@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pretune.evaluation import floors as baselines
-from pretune.evaluation import linear
+from pretune.evaluation import linear, solver
 from pretune.evaluation.floors import Described
 
 NAMES = ["ant", "bee", "cat"]
@@ -46,8 +46,8 @@ def test_the_logistic_solver_converges_to_what_scikit_learn_finds(form: str, str
     plain, _ = standardised(x, x)
     with torch.no_grad():
         rows = linear._Sparse(sparse.csr_matrix(plain)) if form == "sparse" else linear._dense(x, x)[0]
-        weight = linear._fit(linear._softmax_link, rows, torch.from_numpy(np.eye(4)[y]), strength)
-        ours = linear._scores(rows, weight).softmax(1).numpy()
+        weight = solver.fit(solver.softmax, rows, torch.from_numpy(np.eye(4)[y]), strength)
+        ours = solver.outputs(rows, weight).softmax(1).numpy()
     theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=20_000).fit(plain, y).predict_proba(plain)
     assert np.abs(ours - theirs).max() < 1e-3
 
@@ -60,9 +60,9 @@ def test_the_models_of_labels_and_numbers_are_scikit_learns_too() -> None:
     labels = np.stack([y == 0, y > 0, x[:, 1] > 0], 1).astype(float)
     with torch.no_grad():
         rows, _ = linear._dense(x, x)
-        weight = linear._fit(linear._sigmoid_link, rows, torch.from_numpy(labels), 300.0)
-        ours = linear._scores(rows, weight).sigmoid().numpy()
-        numbers = linear._scores(rows, linear._fit(linear._squared_link, rows, torch.from_numpy(x[:, 1:2].astype(float)), 30.0)).numpy()
+        weight = solver.fit(solver.sigmoid, rows, torch.from_numpy(labels), 300.0)
+        ours = solver.outputs(rows, weight).sigmoid().numpy()
+        numbers = solver.outputs(rows, solver.fit(solver.squared, rows, torch.from_numpy(x[:, 1:2].astype(float)), 30.0)).numpy()
     for c in range(3):
         theirs = LogisticRegression(C=300.0, tol=1e-8, max_iter=20_000).fit(plain, labels[:, c]).predict_proba(plain)[:, 1]
         assert np.abs(ours[:, c] - theirs).max() < 2e-3
@@ -80,12 +80,12 @@ def test_few_rows_are_rotated_without_changing_the_model() -> None:
     x, y = blobs(60, 300, 3)
     held, _ = blobs(40, 300, 3, seed=1)
     goal = torch.from_numpy(np.eye(3)[y])
-    plain, plain_held = (linear._Dense(torch.from_numpy(part)) for part in standardised(x, held))
+    plain, plain_held = (solver.Dense(torch.from_numpy(part)) for part in standardised(x, held))
     with torch.no_grad():
         rows, rows_held = linear._dense(x, held)
         assert rows.shape[1] < 60
-        small, full = (linear._fit(linear._softmax_link, part, goal, 3.0) for part in (rows, plain))
-        a, b = linear._scores(rows_held, small).softmax(1), linear._scores(plain_held, full).softmax(1)
+        small, full = (solver.fit(solver.softmax, part, goal, 3.0) for part in (rows, plain))
+        a, b = solver.outputs(rows_held, small).softmax(1), solver.outputs(plain_held, full).softmax(1)
     assert (a - b).abs().max() < 1e-3
 
 
@@ -152,9 +152,9 @@ def test_groups_stay_whole_in_the_inner_folds() -> None:
     tile = np.repeat(np.arange(tiles), 6)
     x = (look[tile] + 0.1 * rng.normal(size=(len(tile), 200))).astype(np.float32)
     goal = np.eye(3)[classes[tile]]
-    from pretune.evaluation.floors import _group_folds
+    from pretune.evaluation.folds import of_groups
 
-    folds = _group_folds(tile, goal, linear.FOLDS)
+    folds = of_groups(tile, goal, linear.FOLDS)
     assert all(len(set(folds[tile == t])) == 1 for t in range(tiles))
     assert len(set(folds)) == linear.FOLDS
     index, held_out = linear.fit_predict("classification", x, goal, x[:1], folds).held_out

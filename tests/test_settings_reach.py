@@ -106,6 +106,8 @@ def plan(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(phases, "fit", fit)
         monkeypatch.setattr(runner, "record", lambda outcome: None)
         base: dict[str, Any] = {"strategy": "linear_probe", "precision": "float32", "threads": 1}
+        if not any(word.startswith("head") for word in words) and settings.get("strategy") != "direct":
+            base["head"] = {"name": "linear", "solver": "steps"}  # what is looked at here is what the loop is given
         base |= {"backbone": TEXTS, "label": "label"} if source == data else {"backbone": IMAGES, "image_size": 16, "augment": "none"}
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         recipe = Recipe.from_settings(str(source), *words, f"out={folder}", f"cache={cache}", base=base | settings)

@@ -59,8 +59,9 @@ class Terminal:
             self.say(f"{event.phase}, epoch {event.epoch}: {event.part} {figures}{'  (best so far)' if event.best else ''}")
         elif isinstance(event, Finished):
             self._end()
-            why = {"completed": "", "early_stopped": "; stopped early, the best is restored", "time": "; the time is up"}[event.reason]
-            self.say(f"{event.phase}: {event.step} steps in {event.seconds:.1f} s{why}")
+            why = {"early_stopped": "; stopped early, the best is restored", "time": "; the time is up"}.get(event.reason, "")
+            what = "solved" if event.reason == "solved" else f"{event.step} steps"
+            self.say(f"{event.phase}: {what} in {event.seconds:.1f} s{why}")
 
     def _begin(self, label: str, total: int) -> None:
         if label == self._label:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretune.evaluation import metrics, thresholds
+from pretune.evaluation.folds import of_groups
 
 _MOST_ROWS = 10_000
 _FEWEST_ROWS = 2_000
@@ -90,7 +91,7 @@ def _classical(
     chosen = _sample(x, max(len(classes), 1))
     rows = there[chosen]
     goal = _goal(task, targets[rows], len(classes))
-    folds = None if groups is None else _group_folds(groups[rows], goal, linear.FOLDS)
+    folds = None if groups is None else of_groups(groups[rows], goal, linear.FOLDS)
     fitted = linear.fit_predict(task, x[chosen], goal, described.held, folds)
     outputs = fitted.outputs[:, 0] if task == "regression" else fitted.outputs
     cut = None
@@ -125,13 +126,3 @@ def _sample(x: Any, classes: int) -> NDArray[np.int64]:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
-
-
-def _group_folds(groups: NDArray[Any], goal: NDArray[np.float64], folds: int) -> NDArray[np.int64]:
-    """Give whole groups to folds, the largest first and those of like targets in turn, each to the fold that is smallest so far."""
-    _, first, group, size = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    fold_of, filled = np.zeros(len(size), dtype=np.int64), np.zeros(folds)
-    for g in np.lexsort((*goal[first].T, -size)):
-        fold_of[g] = filled.argmin()
-        filled[fold_of[g]] += size[g]
-    return fold_of[group]

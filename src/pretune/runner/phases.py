@@ -19,7 +19,7 @@ from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
-from pretune.runner import features, score
+from pretune.runner import features, score, solving
 from pretune.runner.deadline import Deadline
 from pretune.runner.features import FeatureCache, FrozenFeatures, TooLong
 from pretune.runner.interrupt import check
@@ -70,6 +70,8 @@ class Work:
     """Chooses how raw batches are computed, once."""
     deadline: Deadline
     """When the run has to be over, where a time was given."""
+    own_loss: bool = False
+    """Whether the caller brought a loss."""
     seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
     frozen: FrozenFeatures | None = None
     """Features of the current phase's boundary."""
@@ -95,6 +97,10 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
             continue
         groups = work.strategy.apply(work.model, phase)
         begin(work, phase, number)
+        if solving.obstacle(work, phase) is None:
+            yield from solving.solve(work, phase)
+            work.chosen = Precision(reason="the head is solved on cached features")
+            continue
         loader = _loader(work, phase)
         work.chosen = work.precision(work.learner, loader) if work.frozen is None else _cached(work)
         if resume is not None and number == first and resume.state["done"]:

@@ -290,6 +290,7 @@ class _Run:
             parts=self._augmentations(strategy, registry.name_of(data.modality)),
             precision=lambda ln, ld: self._step_precision(ln, ld, around),
             deadline=self.deadline,
+            own_loss=self.given.loss is not None,
         )
 
     def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:

@@ -87,5 +87,5 @@ class Finished(Event):
     """The phase is over."""
 
     reason: str
-    """completed | early_stopped | time"""
+    """completed | early_stopped | time | solved (no step was taken)"""
     seconds: float

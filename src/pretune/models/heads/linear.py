@@ -1,7 +1,7 @@
 """One linear layer on standardised features; starts at zero, so that it starts at the prior."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from torch import nn
 
@@ -16,6 +16,9 @@ class Linear:
     component: ClassVar[bool] = True
     dropout: Annotated[float, Within(0, 0.95)] = 0.0
     """Share of features dropped in training."""
+    solver: Literal["auto", "exact", "steps"] = "auto"
+    """exact: L2-regularised logistic or ridge regression, its strength by cross-validation; steps: the training loop; auto: exact
+    where the head alone learns, on cached features, and no setting of the training loop is given."""
 
     def build(self, width: int, outputs: int) -> HeadModule:
         """Return the head with zero weights."""

@@ -1,0 +1,154 @@
+"""Regularised linear models: one solver for three losses.
+
+L-BFGS (Liu & Nocedal 1989) for softmax (single labels) and sigmoid (several labels), a closed form for squares (numbers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Link = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(scores (N, C), targets (N, C)) -> mean loss, residual (N, C) whose product with the features is the gradient."""
+
+_MOST_STEPS = 3_000
+"""Steps of the solver at most; it has mostly converged after a hundred."""
+TOLERANCE = 1e-9
+"""It has converged when a step lowers its objective by less than this share: probabilities are then within 1e-3 of scikit-learn's."""
+
+
+class Rows(Protocol):
+    """Features (N, D) of examples: a dense or a sparse matrix."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and D."""
+        ...
+
+    def __matmul__(self, weight: Tensor) -> Tensor:
+        """Return (N, C) of a weight (D, C)."""
+        ...
+
+    def transposed_times(self, residual: Tensor) -> Tensor:
+        """Return (D, C) of a residual (N, C)."""
+        ...
+
+
+class Dense:
+    """A dense matrix (N, D)."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.shape = (tensor.shape[0], tensor.shape[1])
+
+    def __matmul__(self, weight: Tensor) -> Tensor:
+        return self.tensor @ weight
+
+    def transposed_times(self, residual: Tensor) -> Tensor:
+        """Return (D, C)."""
+        return self.tensor.T @ residual
+
+    def take(self, index: NDArray[np.int64]) -> Dense:
+        """Return some rows."""
+        return Dense(self.tensor[torch.from_numpy(index)])
+
+
+# --- losses --------------------------------------------------------------------------------------
+
+
+def softmax(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of one class out of several."""
+    log_p = scores.log_softmax(1)
+    return -(goal * log_p).sum(1).mean(), log_p.exp() - goal
+
+
+def sigmoid(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy, summed over classes."""
+    loss = torch.nn.functional.softplus(scores) - goal * scores
+    return loss.sum(1).mean(), scores.sigmoid() - goal
+
+
+def squared(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    """Half the squared error."""
+    residual = scores - goal
+    return 0.5 * residual.square().sum(1).mean(), residual
+
+
+LINKS: dict[str, Link] = {"classification": softmax, "multilabel": sigmoid, "regression": squared}
+"""By kind of target."""
+
+
+def outputs(rows: Rows, weight: Tensor) -> Tensor:
+    """Return scores (N, C) of a weight and bias (D + 1, C)."""
+    return rows @ weight[:-1] + weight[-1]
+
+
+def fit(link: Link, rows: Rows, goal: Tensor, strength: float, start: Tensor | None = None, tolerance: float = TOLERANCE) -> Tensor:
+    """Return weight and bias, (D + 1, C), that minimise mean loss + |weight|² / (2 · strength · N)."""
+    if link is squared and isinstance(rows, Dense):
+        return _ridge(rows.tensor, goal, 1 / strength)
+    count, width = rows.shape
+    penalty = 1 / (strength * count)
+
+    def objective(weight: Tensor) -> tuple[float, Tensor]:
+        loss, residual = link(outputs(rows, weight), goal)
+        residual /= count
+        slope = torch.cat([rows.transposed_times(residual) + penalty * weight[:-1], residual.sum(0, keepdim=True)])
+        return float(loss + 0.5 * penalty * weight[:-1].square().sum()), slope
+
+    return _minimise(objective, torch.zeros(width + 1, goal.shape[1], dtype=goal.dtype) if start is None else start, tolerance)
+
+
+def _ridge(x_ND: Tensor, y_NC: Tensor, penalty: float) -> Tensor:
+    """Return the minimum of the squared loss in closed form: descent is slow where columns resemble each other."""
+    middle_D, middle_C = x_ND.mean(0), y_NC.mean(0)
+    centred = x_ND - middle_D
+    normal = centred.T @ centred + penalty * torch.eye(x_ND.shape[1], dtype=x_ND.dtype)
+    weight = torch.cholesky_solve(centred.T @ (y_NC - middle_C), torch.linalg.cholesky(normal))
+    return torch.cat([weight, (middle_C - middle_D @ weight)[None]])
+
+
+def _minimise(objective: Callable[[Tensor], tuple[float, Tensor]], x: Tensor, tolerance: float) -> Tensor:
+    """Return the minimum of a smooth convex function by L-BFGS with backtracking.
+
+    Not `torch.optim.LBFGS`: constructing any torch optimizer imports torch's compiler, 1-3 s that a floor need not cost.
+    """
+    value, slope = objective(x)
+    memory: list[tuple[Tensor, Tensor]] = []
+    for _ in range(_MOST_STEPS):
+        if not slope.any():
+            break
+        direction = _descent(slope, memory)
+        gain = float((slope * direction).sum())
+        step = 1.0
+        new_value, new_slope = objective(x + direction)
+        while new_value > value + 1e-4 * step * gain and step > 1e-6:
+            step /= 2
+            new_value, new_slope = objective(x + step * direction)
+        change, bend = step * direction, new_slope - slope
+        if new_value > value or value - new_value < tolerance * max(abs(value), 1e-3):
+            return x + change if new_value <= value else x
+        if (change * bend).sum() > 0:
+            memory = [*memory[-9:], (change, bend)]
+        x, value, slope = x + change, new_value, new_slope
+    return x
+
+
+def _descent(slope: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return minus the slope times the inverse curvature that past steps have shown (the two-loop recursion)."""
+    if not memory:
+        return -slope / slope.norm()
+    direction, weights = -slope, []
+    for change, bend in reversed(memory):
+        weights.append((direction * change).sum() / (bend * change).sum())
+        direction = direction - weights[-1] * bend
+    change, bend = memory[-1]
+    direction = direction * ((change * bend).sum() / bend.square().sum())
+    for (change, bend), share in zip(memory, reversed(weights), strict=True):
+        direction = direction + change * (share - (bend * direction).sum() / (bend * change).sum())
+    return direction

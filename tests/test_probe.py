@@ -1,0 +1,143 @@
+"""The head that is solved: the optimum that scikit-learn finds, at a strength that held-out examples chose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from pretune import api
+from pretune.evaluation import probe
+from pretune.evaluation.probe import STRENGTHS, Solution, solve
+from pretune.runner.solving import sentence
+from tests.command_line import pretune
+from tests.test_flows import QUICK, folder
+
+
+def blobs(count: int = 90, classes: int = 3, width: int = 12, spread: float = 3.0, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
+    """Return overlapping clouds whose columns differ by orders of magnitude, and their classes."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(count) % classes
+    x = rng.normal(size=(classes, width))[y] + spread * rng.normal(size=(count, width))
+    return torch.from_numpy(x * np.logspace(-1, 1, width) + 5), y
+
+
+def outputs(found: Solution, x: torch.Tensor) -> torch.Tensor:
+    return ((x.float() - found.mean) * found.scale) @ found.weight.T + found.bias
+
+
+def one_hot(y: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.eye(y.max() + 1)[y])
+
+
+@pytest.mark.parametrize(("count", "width"), [(90, 12), (24, 40)], ids=["more rows", "more columns"])
+def test_it_is_the_optimum_of_logistic_regression(count: int, width: int) -> None:
+    x, y = blobs(count, width=width)
+    found = solve("classification", x, one_hot(y))
+    rows = ((x.float() - found.mean) * found.scale).double().numpy()
+    theirs = LogisticRegression(C=found.strength, tol=1e-10, max_iter=20_000).fit(rows, y)
+    np.testing.assert_allclose(outputs(found, x).softmax(1), theirs.predict_proba(rows), atol=5e-3)
+
+
+def test_rows_are_centred_and_have_a_length_of_about_one() -> None:
+    x, y = blobs()
+    found = solve("classification", x, one_hot(y))
+    rows = (x.float() - found.mean) * found.scale
+    torch.testing.assert_close(rows.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+    assert float(rows.square().sum(1).mean()) == pytest.approx(1.0, abs=1e-5)
+    wide, narrow = rows.std(0).max(), rows.std(0).min()
+    assert wide > 50 * narrow, "columns keep their proportions"
+
+
+def test_numbers_are_fitted_by_ridge_regression() -> None:
+    x, _ = blobs()
+    y = (x[:, :1] - x[:, :1].mean()) / x[:, :1].std() + 0.1 * torch.randn(90, 1, generator=torch.Generator().manual_seed(0))
+    found = solve("regression", x, y)
+    rows = ((x.float() - found.mean) * found.scale).double().numpy()
+    theirs = Ridge(alpha=1 / found.strength).fit(rows, y.numpy())
+    np.testing.assert_allclose(outputs(found, x).numpy(), theirs.predict(rows).reshape(-1, 1), atol=1e-3)
+
+
+def test_several_labels_are_fitted_one_by_one() -> None:
+    x, y = blobs()
+    labels = torch.stack([torch.from_numpy(y == 0), torch.from_numpy(y != 2)], 1).double()
+    found = solve("multilabel", x, labels)
+    rows = ((x.float() - found.mean) * found.scale).double().numpy()
+    for column in range(2):
+        theirs = LogisticRegression(C=found.strength, tol=1e-10, max_iter=20_000).fit(rows, labels[:, column].numpy())
+        np.testing.assert_allclose(outputs(found, x)[:, column].sigmoid(), theirs.predict_proba(rows)[:, 1], atol=5e-3)
+
+
+def test_noise_is_regularised_and_what_separates_is_not() -> None:
+    x, y = blobs(120, spread=0.05)
+    noise = solve("classification", torch.randn(120, 12, generator=torch.Generator().manual_seed(1)), one_hot(y))
+    clear = solve("classification", x, one_hot(y))
+    assert noise.strength <= 1 < 100 <= clear.strength
+    assert noise.loss == pytest.approx(np.log(3), abs=0.05)
+    assert clear.loss < 0.05
+
+
+def test_the_loss_is_that_of_examples_that_were_held_out_with_their_group() -> None:
+    """Twins in two folds would make any strength look perfect: noise is learned by heart."""
+    half = torch.randn(60, 30, generator=torch.Generator().manual_seed(0))
+    x, y = torch.cat([half, half + 1e-4]), np.tile(np.arange(60) % 3, 2)
+    apart = solve("classification", x, one_hot(y), np.tile(np.arange(60) % 5, 2))
+    together = solve("classification", x, one_hot(y), np.r_[np.zeros(60, int), np.ones(60, int)])
+    assert apart.loss > 1.0 > 0.5 > together.loss
+    assert (apart.held_out, apart.folds) == (120, 5)
+
+
+def test_of_many_examples_some_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_MOST_ROWS", 40)
+    monkeypatch.setattr(probe, "_FOLD_ROWS", 80)
+    x, y = blobs()
+    found = solve("classification", x, one_hot(y))
+    assert found.folds == 2
+    assert 10 <= found.held_out <= 20
+    assert found.strength in STRENGTHS
+
+
+def test_without_folds_a_middle_strength_is_taken_and_said() -> None:
+    x, y = blobs(2, classes=2)
+    found = solve("classification", x, one_hot(y), np.zeros(2, dtype=np.int64))
+    assert found.held_out == 0
+    assert outputs(found, x).argmax(1).tolist() == y.tolist()
+    assert sentence("classification", found).endswith("(too few examples for cross-validation)")
+
+
+def test_a_run_says_what_was_chosen_and_by_what(home: Path) -> None:
+    folder(home / "photos")
+    done = pretune("finetune", "photos", "strategy=linear_probe", *QUICK, "out=run", "--offline")
+    assert "head: L2-regularised logistic regression on the features, C = " in done.stderr
+    assert "5-fold cross-validation (log loss " in done.stderr
+    assert "probe: solved in " in done.stderr
+    events = [json.loads(line)["event"] for line in (home / "run" / "events.jsonl").read_text().splitlines()]
+    assert events == ["started", "finished"]
+    told = json.loads((home / "run" / "metrics.json").read_text())
+    assert api.evaluate(home / "run", home / "photos")["primary"]["value"] > told["floors"]["majority"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("epochs=2",), "epochs is set"),
+        (("lr=0.01", "optim=sgd"), "lr, optim are set"),
+        (("head.dropout=0.1",), "its input is varied at random"),
+        (("augment=light",), "its features are not cached"),
+    ],
+)
+def test_exact_is_refused_where_steps_are_needed(home: Path, words: tuple[str, ...], why: str) -> None:
+    folder(home / "photos", 6)
+    done = pretune("finetune", "photos", "strategy=linear_probe", "head=linear", "head.solver=exact", *words, *QUICK, "--offline", code=2)
+    assert f"head.solver=exact does not apply: {why}" in done.stderr.replace("the head is not all that learns, or ", "")
+
+
+@pytest.mark.parametrize("words", [("epochs=2",), ("head=linear", "head.solver=steps"), ("head=mlp",)])
+def test_steps_are_taken_where_they_are_asked_for(home: Path, words: tuple[str, ...]) -> None:
+    folder(home / "photos", 6)
+    pretune("finetune", "photos", "strategy=linear_probe", *words, *QUICK, "out=run", "--offline")
+    assert '"event": "stepped"' in (home / "run" / "events.jsonl").read_text()
