@@ -8,8 +8,6 @@ sparse ones (TF-IDF rows) are taken as they are. All is computed in float64, in 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.evaluation.folds import by_turns
-from pretune.evaluation.solver import LINKS, Dense, Link, fit, outputs, softmax
+from pretune.evaluation.solver import LINKS, Dense, Link, fit, one_thread, outputs, softmax
 
 STRENGTHS = (0.3, 3.0, 30.0, 300.0)
 """Inverse penalties C that are tried, strongest penalty first; rows of features have a length of about 1."""
@@ -54,7 +52,7 @@ def fit_predict(kind: str, x: Any, y: NDArray[Any], x_eval: Any, folds: NDArray[
     """
     link = LINKS[kind]
     centre, scale = (y.mean(0), y.std(0) + 1e-12) if kind == "regression" else (0.0, 1.0)
-    with warnings.catch_warnings(), torch.no_grad(), _one_thread():
+    with warnings.catch_warnings(), torch.no_grad(), one_thread():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         rows, rows_eval = _dense(x, x_eval) if isinstance(x, np.ndarray) else (_Sparse(x), _Sparse(x_eval))
         goal = torch.from_numpy(np.ascontiguousarray((y - centre) / scale, dtype=np.float64))
@@ -62,17 +60,6 @@ def fit_predict(kind: str, x: Any, y: NDArray[Any], x_eval: Any, folds: NDArray[
         weight = fit(link, rows, goal, strength)
         finish = lambda scores: _finish(kind, scores).numpy().astype(float) * scale + centre  # noqa: E731
         return Fitted(outputs=finish(outputs(rows_eval, weight)), held_out=(index, finish(held_out)), strength=strength)
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """Compute on one thread: the products are small, and on a busy machine waiting for a second thread took ten times longer."""
-    many = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(many)
 
 
 def _finish(kind: str, scores: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ L-BFGS (Liu & Nocedal 1989) for softmax (single labels) and sigmoid (several lab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -56,6 +57,17 @@ class Dense:
     def take(self, index: NDArray[np.int64]) -> Dense:
         """Return some rows."""
         return Dense(self.tensor[torch.from_numpy(index)])
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Compute on one thread: the products are small, and on a busy machine waiting for a second thread took ten times longer."""
+    many = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(many)
 
 
 # --- losses --------------------------------------------------------------------------------------
