@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from pretune import api
 from pretune.evaluation import probe
+from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
 from pretune.runner.solving import sentence
 from tests.command_line import pretune
@@ -141,3 +142,11 @@ def test_steps_are_taken_where_they_are_asked_for(home: Path, words: tuple[str, 
     folder(home / "photos", 6)
     pretune("finetune", "photos", "strategy=linear_probe", *words, *QUICK, "out=run", "--offline")
     assert '"event": "stepped"' in (home / "run" / "events.jsonl").read_text()
+
+
+def test_a_solved_head_is_not_told_to_take_fewer_epochs() -> None:
+    solved = Context(strategy="linear_probe", task="classification", modality="text", solved=True)
+    assert not [
+        cure for trouble in _TABLE for cure in cures(trouble, solved) if "epochs" in cure or "weight_decay" in cure or " lr" in cure
+    ]
+    assert cures("imbalance", solved)[0] == "class_weights=true"

@@ -28,10 +28,13 @@ class Context:
     unknown_tokens: str = ""
     """What was found of tokens that the tokenizer does not know, where they are many."""
 
+    solved: bool = False
+    """Whether the head was solved, which takes no epochs and has no weight decay of the person's."""
+
     @property
     def trains(self) -> bool:
-        """Whether anything was descended."""
-        return self.strategy != "direct"
+        """Whether training steps were taken."""
+        return self.strategy != "direct" and not self.solved
 
     @property
     def has_classes(self) -> bool:
@@ -105,11 +108,11 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
         ("use fewer epochs", _trains),
     ),
     "imbalance": (
-        ("class_weights=true", lambda c: c.trains and c.has_classes and "class_weights" not in c.given),
+        ("class_weights=true", lambda c: c.strategy != "direct" and c.has_classes and "class_weights" not in c.given),
         ("more examples of the small classes", _always),
     ),
     "overconfident": (
-        ("label_smoothing=0.1", lambda c: c.trains and c.has_classes and "label_smoothing" not in c.given),
+        ("label_smoothing=0.1", lambda c: c.strategy != "direct" and c.has_classes and "label_smoothing" not in c.given),
         ("fewer epochs", lambda c: c.trains and "patience" not in c.given),
     ),
     "underconfident": (

@@ -72,6 +72,8 @@ class Work:
     """When the run has to be over, where a time was given."""
     own_loss: bool = False
     """Whether the caller brought a loss."""
+    solved: bool = False
+    """Whether the head was solved, not trained in steps."""
     seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
     frozen: FrozenFeatures | None = None
     """Features of the current phase's boundary."""
@@ -99,6 +101,7 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
         begin(work, phase, number)
         if solving.obstacle(work, phase) is None:
             yield from solving.solve(work, phase)
+            work.solved = True
             work.chosen = Precision(reason="the head is solved on cached features")
             continue
         loader = _loader(work, phase)

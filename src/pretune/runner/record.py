@@ -170,6 +170,7 @@ def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any
         given=frozenset(given(done.recipe)),
         augment="named" if named else done.recipe.augment or suggested(strategy, modality).augment,
         probe_was_better=diagnosis.probe_was_better(history, primary["name"], primary["value"], primary["split"]),
+        solved=done.work.solved,
         unknown_tokens=next((finding.message for finding in done.data.findings if finding.kind == "unknown_tokens"), ""),
     )
 
