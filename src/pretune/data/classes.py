@@ -65,7 +65,7 @@ def retarget(table: Table, task: str | None) -> Table:
                 f"task=regression needs numbers, and the class folders have names ({', '.join(strange[:3])}). Name a column: label=COLUMN."
             )
         table.rows = [replace(row, target=number(str(row.target))) for row in table.rows]
-        table.said.append("the names of the class folders were taken for numbers.")
+        table.said.append("the names of the class folders are read as numbers.")
     table.task = task or table.task
     return table
 

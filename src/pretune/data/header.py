@@ -100,7 +100,7 @@ def take_header(
         first.pop()
     first, body = _fitted(path, first, body, width, said)
     if not any(vocabulary.plain(cell) in vocabulary.known() or cell in wanted for cell in first):
-        said.append(f"{path.name}: the first line was taken for the header ({', '.join(first)}).")
+        said.append(f"{path.name}: the first line was read as the header ({', '.join(first)}).")
     return _unique(first), body, _twins(first)
 
 

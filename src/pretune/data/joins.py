@@ -237,6 +237,6 @@ def _compare_labels(table: Table, records: Records, roles: Roles, at: dict[str, 
     if differing:
         message = (
             f"{len(differing)} file(s) lie in another class folder than {records.name} says in {roles.label[0]!r}: "
-            f"{', '.join(differing[:3])}. The folders were believed; label={shell_word(roles.label[0])} believes the manifest."
+            f"{', '.join(differing[:3])}. The folders are used; label={shell_word(roles.label[0])} uses the manifest."
         )
         table.findings.append(Finding(kind="label_disagreement", severity="warning", message=message, items=tuple(differing[:300])))

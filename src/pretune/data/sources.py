@@ -334,9 +334,7 @@ def _with_folders_splits(table: Table) -> Table:
         return table
     apart = [row.id for row, split in zip(table.rows, splits, strict=True) if split and row.split and split != row.split]
     if apart:
-        message = (
-            f"{len(apart)} file(s) lie in the folder of another split than the table says: {', '.join(apart[:3])}. The table was believed."
-        )
+        message = f"{len(apart)} file(s) lie in the folder of another split than the table says: {', '.join(apart[:3])}. The table is used."
         table.findings.append(Finding(kind="split_disagreement", severity="warning", message=message, items=tuple(apart[:300])))
     return table
 

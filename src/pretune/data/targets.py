@@ -201,9 +201,9 @@ def _names(values: list[Value], texts: list[str], column: str, missing: frozense
     _mention_spaces(out, values, texts)
     if all(re.fullmatch(r"[+-]?\d+\.0+", text) for text in present) and present:
         out.values = [text.partition(".")[0] if isinstance(text, str) else None for text in out.values]
-        out.said.append(f"the numbers in {column!r} are whole and were taken for classes without their '.0'.")
+        out.said.append(f"the numbers in {column!r} are whole and are read as classes, without their '.0'.")
     elif inferred and all(re.fullmatch(r"[+-]?\d+", text) for text in present):
-        out.said.append(f"the integers in {column!r} were taken for classes; task=regression takes them for numbers.")
+        out.said.append(f"the integers in {column!r} are read as classes; task=regression reads them as numbers.")
     return out
 
 
@@ -321,7 +321,7 @@ def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool)
     out.said += _notation_said(notation, texts, column, usual=usual)
     _judge_outliers(out, texts, column)
     if inferred:
-        out.said.append(f"{column!r} holds measured numbers: regression. task=classification takes them for classes.")
+        out.said.append(f"{column!r} holds measured numbers: regression. task=classification reads them as classes.")
     return out
 
 

@@ -80,7 +80,7 @@ def _rare(table: Table, rows: Sequence[Row], least: int) -> tuple[list[LedgerEnt
     ]
     names = sorted(rare, key=lambda name: (rare[name], name))
     shown = ", ".join(f"{name!r} ({rare[name]})" for name in names[:8]) + (" …" if len(names) > 8 else "")
-    why = "A class of one can be trained but never scored" if least == 2 else f"min_examples={least} asks for more"
+    why = "A class of one can be trained but never scored" if least == 2 else f"min_examples={least} requires more"
     message = (
         f"{len(rare)} class(es) have fewer than {least} usable examples and are not used: {shown}. {why}; "
         "add examples, give them the name of another class, or keep them with min_examples=1."
