@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretune.deploy import _charts, _curves, _predictions, _sections, report
+from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sections, report
 from pretune.deploy._sheets import sheet, thumbnail
 from pretune.errors import DataError
 from pretune.training.run_dir import RunDir
@@ -308,3 +308,10 @@ def test_sheets_hold_every_picture_with_its_caption() -> None:
     assert sum(count for count, colour in colours if colour == (200, 0, 0)) > 3 * 45 * 22
     assert thumbnail(np.zeros((1, 500, 3), dtype=np.uint8), 100).size == (100, 1)
     assert isinstance(paper, Image.Image)
+
+
+def test_written_texts_keep_their_lines_and_nothing_else_that_hides(tmp_path: Path) -> None:
+    RunDir(tmp_path).write_json("samples.json", ["MENENIUS:\n\tHe had it;\x1b[2J<b>\u202e"])
+    files = report.Files(run=tmp_path, metrics={}, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=[])
+    (text,) = _pretraining._texts(files)
+    assert str(report.visible(text)) == "MENENIUS:\n\tHe had it;\\x1b[2J&lt;b&gt;\\u202e"

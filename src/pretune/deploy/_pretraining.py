@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from pretune.deploy import _curves, _sections
-from pretune.printable import path_word, shell_word
+from pretune.printable import path_word, printable, shell_word
 
 if TYPE_CHECKING:
     from pretune.deploy.report import Files
@@ -103,8 +105,9 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"metric": gain["table"][0]["metric"].replace("_", " "), "rows": rows, "said": gain["said"]}
 
 
-def _texts(files: Files) -> list[str]:
-    return _sections.listed(files.run / "samples.json")
+def _texts(files: Files) -> list[Markup]:
+    """Return the written texts: lines stay lines, all else that cannot be seen is written out."""
+    return [escape(printable(str(text), keep="\n\t")) for text in _sections.listed(files.run / "samples.json")]
 
 
 def _filled(files: Files) -> list[dict[str, str]]:
