@@ -69,6 +69,14 @@ def test_a_score_that_equals_its_baseline_needs_a_larger_set_not_another_strateg
     assert "strategy=" not in said
 
 
+@pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
+def test_one_example_decides_nothing(value: float) -> None:
+    found = verdict("accuracy", {"accuracy": value, "interval": {}}, FLOORS)
+    assert found is not None
+    assert (found.outcome, found.primary) == ("uncertain", "uncertain")
+    assert "too few examples" in found.sentence
+
+
 def test_there_is_no_verdict_without_a_baseline() -> None:
     assert verdict("accuracy", {"accuracy": 0.9}, {}) is None
     assert verdict("accuracy", {}, FLOORS) is None

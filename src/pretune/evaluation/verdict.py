@@ -47,7 +47,9 @@ def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> Verdict | None
         "uncertain": f"It cannot be told apart from the {label} baseline, which lies within the score's interval: {figures}.",
         "worse": f"It does not beat the {label} baseline: {figures}.",
     }[primary]
-    if value == floor["value"]:
+    if _too_few(held):
+        said = f"It was measured on too few examples to be told apart from the {label} baseline: {figures}."
+    elif value == floor["value"]:
         said = f"It only equals the {label} baseline: {figures}."
     belied, same = _belied(name, held, floors), collapsed(held)
     outcome: Outcome = "worse" if same else "uncertain" if primary == "better" and belied else primary
@@ -56,11 +58,18 @@ def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> Verdict | None
 
 def compared(name: str, held: Tree, floor: float) -> Outcome:
     """Return how a metric's value and its interval lie to a baseline's value."""
+    if _too_few(held):
+        return "uncertain"
     value = held[name]
     low, high = (held.get("interval") or {}).get(name) or (value, value)
     if low <= floor <= high:
         return "uncertain"
     return "better" if better(name, value, floor) else "worse"
+
+
+def _too_few(held: Tree) -> bool:
+    """Tell whether intervals were computed and none could be: one example, or one group, which decides nothing."""
+    return held.get("interval") == {}
 
 
 def best_floor(name: str, floors: Mapping[str, Tree]) -> tuple[str, Tree] | None:
