@@ -12,6 +12,7 @@ from torch import nn
 
 from pretune.data.cache import Cache
 from pretune.data.store import NoRoom
+from pretune.deploy.predictor import _here
 from pretune.runner import precision
 from pretune.runner.precision import remembered, sentence
 from pretune.training import timing
@@ -127,3 +128,16 @@ def test_another_network_input_or_machine_is_another_memory(monkeypatch: pytest.
 
 def test_the_setting_that_repeats_a_choice_is_printed() -> None:
     assert sentence("features", Precision(bfloat16=True, reason="20 images/s")) == "features: precision=bfloat16 (20 images/s)"
+
+
+def test_a_run_in_bfloat16_predicts_in_float32_where_that_is_emulated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = [Precision(bfloat16=True, channels_last=True), Precision(bfloat16=True)]
+    monkeypatch.setattr("pretune.kernels.processor.has_native_bfloat16", lambda device: True)
+    assert _here(saved, CPU) == saved
+    monkeypatch.setattr("pretune.kernels.processor.has_native_bfloat16", lambda device: False)
+    assert [precision.bfloat16 for precision in _here(saved, CPU)] == [False, False]
+    assert len(caplog.records) == 1
+    assert "Predicting in float32" in caplog.text
+    assert _here([Precision()], CPU) == [Precision()]
