@@ -102,7 +102,7 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
     ),
     "passed": (
         (
-            "set patience=3, which sets a part of train aside to stop by, and keeps the best weights",
+            "set patience=3 (it sets a part of train aside to stop by, and keeps the best weights)",
             lambda c: c.trains and "patience" not in c.given,
         ),
         ("use fewer epochs", _trains),
