@@ -120,7 +120,9 @@ def test_another_network_input_or_machine_is_another_memory(monkeypatch: pytest.
         return network.requires_grad_(False)
 
     same = facts(nn.Linear(4, 2))
-    assert facts(nn.Linear(4, 2)) == same
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 7)  # all is timed on one thread: how many there are decides nothing
+        assert facts(nn.Linear(4, 2)) == same
     others = [facts(nn.Linear(4, 3)), facts(nn.Linear(4, 2), 5), facts(frozen(nn.Linear(4, 2)))]
     monkeypatch.setattr("pretune.kernels.processor.name", lambda device: "another processor")
     assert len({same, *others, facts(nn.Linear(4, 2))}) == 5

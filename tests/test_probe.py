@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
+from torch import nn
 
 from pretune import api
+from pretune.errors import Interrupted, TrainingError
 from pretune.evaluation import probe
 from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
+from pretune.runner import solving
 from pretune.runner.solving import sentence
+from pretune.strategies import Phase
 from tests.command_line import pretune
 from tests.test_flows import QUICK, folder
 
@@ -110,6 +116,20 @@ def test_without_folds_a_middle_strength_is_taken_and_said() -> None:
     assert sentence("classification", found).endswith("(too few examples for cross-validation)")
 
 
+def test_a_request_to_stop_is_obeyed_before_the_next_fit() -> None:
+    x, y = blobs()
+    asked = []
+
+    def pause() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        solve("classification", x, one_hot(y), pause=pause)
+    assert len(asked) == 3
+
+
 def test_a_run_says_what_was_chosen_and_by_what(home: Path) -> None:
     folder(home / "photos")
     done = pretune("finetune", "photos", "strategy=linear_probe", *QUICK, "out=run", "--offline")
@@ -150,3 +170,15 @@ def test_a_solved_head_is_not_told_to_take_fewer_epochs() -> None:
         cure for trouble in _TABLE for cure in cures(trouble, solved) if "epochs" in cure or "weight_decay" in cure or " lr" in cure
     ]
     assert cures("imbalance", solved)[0] == "class_weights=true"
+
+
+def test_the_first_process_solves_for_all_and_its_failure_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one process alone raises would leave the others waiting for its broadcast."""
+    work: Any = SimpleNamespace(
+        around=SimpleNamespace(device=SimpleNamespace(decide=lambda make: make())), model=SimpleNamespace(head=nn.Linear(2, 2))
+    )
+    monkeypatch.setattr(solving, "_solution", lambda work: (_ for _ in ()).throw(TrainingError("no memory")))
+    events = solving.solve(work, Phase(name="probe", open=0, share=1.0))
+    assert next(events).phase == "probe"
+    with pytest.raises(TrainingError, match="no memory"):
+        next(events)

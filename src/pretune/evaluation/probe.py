@@ -8,6 +8,7 @@ length of a row; dividing each column by its own deviation was worse on small da
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ class Solution:
     folds: int
 
 
-def solve(kind: str, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None = None) -> Solution:
+def solve(
+    kind: str, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None = None, pause: Callable[[], None] = lambda: None
+) -> Solution:
     """Return the regularised linear head.
 
     Args:
@@ -60,6 +63,7 @@ def solve(kind: str, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None
         x_ND: (N, D) pooled features of the training examples.
         y_NC: (N, C) one-hot or multi-hot targets, or (N, 1) numbers.
         folds: (N,) fold of each example; None deals them out class by class.
+        pause: called before each fit; may raise where the person asked to stop.
     """
     link = LINKS[kind]
     threads = one_thread() if x_ND.numel() < _SMALL else nullcontext()
@@ -71,7 +75,8 @@ def solve(kind: str, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None
         rows, basis = _rotated(centred * scale)
         goal = y_NC.to(rows.dtype)
         dealt = by_turns(y_NC.numpy(), FOLDS) if folds is None else folds
-        chosen = _choose(link, rows, goal, dealt)
+        chosen = _choose(link, rows, goal, dealt, pause)
+        pause()
         weight = fit(link, Dense(rows), goal, chosen.strength, chosen.start, _TOLERANCE)
         return Solution(
             mean=mean,
@@ -105,7 +110,7 @@ class _Choice:
     """The mean of the folds' weights at this strength: where the fit on all rows begins."""
 
 
-def _choose(link: Link, rows: Tensor, goal: Tensor, folds: NDArray[np.int64]) -> _Choice:
+def _choose(link: Link, rows: Tensor, goal: Tensor, folds: NDArray[np.int64], pause: Callable[[], None]) -> _Choice:
     """Follow the path of strengths until the held-out loss has risen twice."""
     pairs = _splits(folds)
     best = _Choice(strength=STRENGTHS[len(STRENGTHS) // 2])
@@ -117,6 +122,7 @@ def _choose(link: Link, rows: Tensor, goal: Tensor, folds: NDArray[np.int64]) ->
     for strength in STRENGTHS:
         total = 0.0
         for place, (train, held) in enumerate(pairs):
+            pause()
             weight = fit(link, Dense(rows[train]), goal[train], strength, weights[place], _TOLERANCE_OF_CHOICE)
             total += len(held) * float(link(outputs(Dense(rows[held]), weight), goal[held])[0])
             weights[place] = weight

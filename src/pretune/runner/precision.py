@@ -101,12 +101,14 @@ def remembered(cache: Cache, facts: dict[str, Any], make: Callable[[], Precision
 
 
 def _facts(what: str, network: nn.Module, inputs: Features, device: torch.device) -> dict[str, Any]:
-    """Return what the quickest dtype depends on: the machine, the versions, the network and the size of its input."""
+    """Return what the quickest dtype depends on: the machine, the versions, the network and the size of its input.
+
+    Not the number of threads: everything is timed on one.
+    """
     return {
         "format": _FORMAT,
         "what": what,
         "machine": processor.name(device),
-        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "kernels": kernels.enabled(),
         "onednn": bool(torch.backends.mkldnn.enabled),

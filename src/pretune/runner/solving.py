@@ -15,6 +15,7 @@ from pretune.evaluation import probe
 from pretune.evaluation.folds import of_groups
 from pretune.evaluation.probe import Solution
 from pretune.models.heads.linear import Linear
+from pretune.runner.interrupt import check
 from pretune.runner.prepare import task_name
 from pretune.strategies import Phase
 from pretune.training.events import Event, Finished, Started
@@ -68,9 +69,7 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
     """Put the solved head into the model, and say how it was found; the first rank solves for all."""
     yield Started(phase=phase.name, step=0, steps=0, trainable=sum(p.numel() for p in work.model.head.parameters()))
     started = time.perf_counter()
-    device = work.around.device
-    solution = device.agree(_solution(work) if device.first else None)
-    assert solution is not None
+    solution = work.around.device.decide(lambda: _solution(work))
     head = work.model.head
     layer = head.layers
     assert isinstance(layer, nn.Linear)
@@ -93,7 +92,7 @@ def _solution(work: Work) -> Solution:
     kind, goal = task_name(data.task), _goal(work, data.encoded[torch.from_numpy(train)])
     units = data.units[train]
     folds = of_groups(units, goal.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
-    return probe.solve(kind, view.batch(np.arange(len(view)), 0).inputs.tensor, goal, folds)
+    return probe.solve(kind, view.batch(np.arange(len(view)), 0).inputs.tensor, goal, folds, check)
 
 
 def _goal(work: Work, encoded: Tensor) -> Tensor:
