@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pretune.data import sources, splits
-from pretune.data.table import Columns
+from pretune.data import splits
 from pretune.recipe import Recipe
 from pretune.runner.run import Given, run
+from pretune.sources import sources
+from pretune.sources.table import Columns
 from pretune.types import Row, Split
 
 SOLVERS = ("steps", "exact")

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from pathlib import Path
 
-from pretune.data.table import Table
+from pretune.sources.table import Table
 
 
 def put(root: Path, *names: str, content: bytes = b"x") -> None:

@@ -16,12 +16,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pretune import backbones, config
-from pretune.data.schema import Schema
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
 from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.causal import Causal
 from pretune.runner.pretrained import save_learner
+from pretune.sources.schema import Schema
 from pretune.training.run_dir import RunDir
 from tests import fake_run
 

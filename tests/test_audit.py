@@ -13,13 +13,14 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageEnhance
 
-from pretune.data import audit, duplicates, sources
-from pretune.data.cache import Cache
-from pretune.data.confounds import confounds, correlates
-from pretune.data.ingest import Ingested, ingest
-from pretune.data.lookalikes import lookalikes
-from pretune.data.table import Table
+from pretune.auditing import audit, duplicates
+from pretune.auditing.confounds import confounds, correlates
+from pretune.auditing.lookalikes import lookalikes
 from pretune.modalities.image import Image
+from pretune.sources import sources
+from pretune.sources.table import Table
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import Ingested, ingest
 from pretune.types import Finding, Row
 
 IMAGE = Image()

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pretune.data.cache import Cache
-from pretune.data.ingest import Ingested, ingest
-from pretune.data.store import NoRoom, Store, StoreWriter
-from pretune.data.streaming import KeptStore, StreamingStore
 from pretune.errors import BadItem, DataError
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import Ingested, ingest
+from pretune.storage.store import NoRoom, Store, StoreWriter
+from pretune.storage.streaming import KeptStore, StreamingStore
 from pretune.types import Decoded, Row
 
 FORK = multiprocessing.get_context("fork")
@@ -111,7 +111,7 @@ def test_a_damaged_entry_is_made_again_with_a_word(tmp_path: Path, damage: str) 
 
 
 def test_a_large_entry_is_verified_as_it_is_read_where_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretune.data.cache.AT_ONCE", 1000)
+    monkeypatch.setattr("pretune.storage.cache.AT_ONCE", 1000)
     cache = Cache(tmp_path)
     said = hearing(cache)
     data = cache.build("kind", "key", store_of(2000)).path / "data.bin"
@@ -416,7 +416,7 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [20, 600])
 def test_data_beyond_the_budget_are_streamed_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr("pretune.data.store._ASK_EVERY", 100)
+    monkeypatch.setattr("pretune.storage.store._ASK_EVERY", 100)
     rows = rows_of(tmp_path / "data", [f"word {n}" if n != 7 else "bad" for n in range(count)])
     done, modality = run(rows, Cache(tmp_path / "cache", limit=300 if count == 20 else 10_000))
     assert isinstance(done.store, StreamingStore)
@@ -457,8 +457,8 @@ def test_a_root_that_cannot_be_written_streams_too(tmp_path: Path) -> None:
 
 
 def test_items_in_a_damaged_block_are_decoded_again_and_the_entry_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretune.data.cache.AT_ONCE", 0)
-    monkeypatch.setattr("pretune.data.store.BLOCK", 64)
+    monkeypatch.setattr("pretune.storage.cache.AT_ONCE", 0)
+    monkeypatch.setattr("pretune.storage.store.BLOCK", 64)
     rows = rows_of(tmp_path / "data", [f"word {n}" for n in range(40)])
     first, _ = run(rows, Cache(tmp_path / "cache"))
     assert isinstance(first.store, KeptStore)
@@ -491,7 +491,7 @@ def test_streamed_data_that_change_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("now", ["a longer text", "two"])
 def test_a_file_that_changes_between_hash_and_decode_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: str) -> None:
-    from pretune.data import ingest as module
+    from pretune.storage import ingest as module
 
     original = module._hash_all
 

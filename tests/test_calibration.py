@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pretune.data.confounds import confounds, correlates
+from pretune.auditing.confounds import confounds, correlates
 from pretune.evaluation.calibration import ece, log_loss, reliability
 
 

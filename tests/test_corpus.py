@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 from pretune import api, backbones
-from pretune.data import corpus as corpora
-from pretune.data import documents
-from pretune.data.cache import Cache
-from pretune.data.corpus import Corpus
-from pretune.data.documents import Piece
-from pretune.data.resemblance import HeldTexts
-from pretune.data.table import Columns
-from pretune.data.tokens import BlockView, tokenized
+from pretune.corpus import corpus as corpora
+from pretune.corpus import documents
+from pretune.corpus.corpus import Corpus
+from pretune.corpus.documents import Piece
+from pretune.corpus.resemblance import HeldTexts
+from pretune.corpus.tokens import BlockView, tokenized
 from pretune.errors import DataError
 from pretune.modalities import _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.pretraining import Pretraining
 from pretune.runner import material
+from pretune.sources.table import Columns
+from pretune.storage.cache import Cache
 
 ALL = Columns()
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretune.data import sources
-from pretune.data.schema import Schema
-from pretune.data.table import Columns, RunColumns, Table
 from pretune.errors import BadItem, DataError
 from pretune.modalities.image import Image as ImageModality
+from pretune.sources import sources
+from pretune.sources.schema import Schema
+from pretune.sources.table import Columns, RunColumns, Table
 from tests.data_files import put, said, table_of
 
 COUNT = 12

@@ -18,9 +18,6 @@ from torch import nn
 
 from pretune import backbones, kernels
 from pretune.backbones import Backbone, Builder, TensorStage
-from pretune.data import identity
-from pretune.data.cache import Cache
-from pretune.data.ingest import ingest
 from pretune.errors import TrainingError
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
@@ -29,6 +26,9 @@ from pretune.runner.features import FeatureCache, FrozenFeatures
 from pretune.runner.precision import remembered
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Noted, Silent
+from pretune.storage import identity
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import ingest
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.types import Row
@@ -146,6 +146,12 @@ def test_versions_code_and_precision_are_in_the_key(tmp_path: Path, monkeypatch:
     assert entries(tmp_path) == 2
 
 
+def test_a_key_over_code_that_is_not_there_is_refused() -> None:
+    assert identity.code_of_package("corpus/corpus.py") != identity.code_of_package("corpus/documents.py")
+    with pytest.raises(FileNotFoundError):
+        identity.code_of_package("corpus/corpus.py", "data/corpus.py")
+
+
 def test_heads_of_attention_are_in_the_key() -> None:
     """The weights of two and of four heads have the same names, shapes and, here, values."""
     made = [backbones.load(f"scratch:transformer,heads={heads}", offline=True) for heads in (2, 4, 2)]
@@ -233,7 +239,7 @@ def test_hidden_state_is_part_of_the_structure() -> None:
 def test_a_structure_is_the_same_in_every_process() -> None:
     names = ("scratch:transformer", "scratch:cnn", "scratch:torchvision:resnet18")
     code = (
-        "import sys; from pretune import backbones; from pretune.data.identity import structure; "
+        "import sys; from pretune import backbones; from pretune.storage.identity import structure; "
         "print(*[structure(*backbones.load(name, offline=True).stages.values()) for name in sys.argv[1:]])"
     )
     there = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True).stdout.split()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pretune.data.resemblance import EQUAL, NOTHING, Excluded
+from pretune.corpus.resemblance import EQUAL, NOTHING, Excluded
 from pretune.pretraining import Pretraining
 from pretune.runner import gain, material
 from pretune.runner.gain import LONGER, PRETRAINED, SCRATCH, Task, interval, read_task

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
-from pretune.data.cache import Cache
 from pretune.modalities.text import Text
 from pretune.runner import features
+from pretune.storage.cache import Cache
 from pretune.types import Row
 from tests.conftest import tiny_backbone
 from tests.test_features import entries, model_of, needs_of, prepared

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.label_lists import integers, separator
-from pretune.data.lookalikes import lookalikes, loose, merged
-from pretune.data.notation import notation_of
-from pretune.data.schema import Schema
-from pretune.data.table import Columns, RunColumns, Table
-from pretune.data.targets import classes_of, parse
+from pretune.auditing.lookalikes import lookalikes
 from pretune.errors import DataError
+from pretune.sources import sources
+from pretune.sources.label_lists import integers, separator
+from pretune.sources.notation import notation_of
+from pretune.sources.schema import Schema
+from pretune.sources.spellings import loose, merged
+from pretune.sources.table import Columns, RunColumns, Table
+from pretune.sources.targets import classes_of, parse
 from tests.data_files import put, reasons, said, table_of
 
 ROWS = 60
@@ -162,7 +163,7 @@ def test_numbers_as_people_write_them(texts: list[str], values: list[float | Non
 
 @pytest.mark.parametrize(("texts", "point", "comma"), [(["1,234", "5,678"], 1234, 1.234), (["1.234", "337"], 1.234, 1234)])
 def test_a_sign_that_may_be_either_is_asked_for(texts: list[str], point: float, comma: float) -> None:
-    from pretune.data.reading import Reading
+    from pretune.sources.reading import Reading
 
     with pytest.raises(DataError, match=r"decimal=point .* or decimal=comma"):
         parse(texts, "price", task="regression")

@@ -18,7 +18,7 @@ from pretune import api, backbones
 from pretune.architectures._attention import attend
 from pretune.architectures._memory import remembering
 from pretune.cli.main import main
-from pretune.data.resemblance import EQUAL
+from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import _vocabulary

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import lists, sources
-from pretune.data.parts import is_fold, part_of_file, part_of_folder, parts_of_folders, parts_of_words
-from pretune.data.table import Columns, Table
 from pretune.errors import DataError, SettingError
+from pretune.sources import lists, sources
+from pretune.sources.parts import is_fold, part_of_file, part_of_folder, parts_of_folders, parts_of_words
+from pretune.sources.table import Columns, Table
 from tests.data_files import put, reasons, said, table_of
 
 CLASSES = ("cat", "dog")

@@ -18,10 +18,10 @@ from pretune.augmentations.random_resized_crop import RandomResizedCrop
 from pretune.data.batching import Batching
 from pretune.data.dataset import DatasetView, FeatureView, StoreView, View
 from pretune.data.loader import Loader
-from pretune.data.prefetch import prefetch
-from pretune.data.store import Store, StoreWriter
 from pretune.errors import DataError
 from pretune.modalities.image import Image
+from pretune.storage.prefetch import prefetch
+from pretune.storage.store import Store, StoreWriter
 from pretune.types import Batch, Features, Share
 
 IMAGE = Image(size=16, resize=20)

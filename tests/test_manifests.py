@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.classes import left_out
-from pretune.data.delimited import sniff
-from pretune.data.header import has_header
-from pretune.data.table import Columns
-from pretune.data.targets import classes_of, parse
 from pretune.errors import BadItem, DataError, SettingError
 from pretune.modalities import _encodings
+from pretune.sources import sources
+from pretune.sources.classes import left_out
+from pretune.sources.readers.delimited import sniff
+from pretune.sources.readers.header import has_header
+from pretune.sources.table import Columns
+from pretune.sources.targets import classes_of, parse
 from tests.data_files import put, reasons, said, sentences, table_of
 
 # --- manifests of files --------------------------------------------------------------------------

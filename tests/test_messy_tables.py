@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.quoting import Quoting, divide
-from pretune.data.table import Columns, Table
 from pretune.errors import DataError
+from pretune.sources import sources
+from pretune.sources.readers.quoting import Quoting, divide
+from pretune.sources.table import Columns, Table
 from tests.data_files import reasons, said
 
 LABELS = ("bad", "good")

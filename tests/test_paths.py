@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.names import variants
-from pretune.data.table import Table
 from pretune.errors import DataError
+from pretune.sources import sources
+from pretune.sources.names import variants
+from pretune.sources.table import Table
 from tests.data_files import put, reasons, said, table_of
 
 NAMES = [f"p{i}.jpg" for i in range(8)]
@@ -156,7 +156,7 @@ def test_where_most_paths_leave_they_are_followed_to_one_folder_and_no_further(t
 
 @pytest.mark.parametrize("folder", ["/etc", "/proc/self", os.path.expanduser("~")])
 def test_folders_of_the_system_are_never_followed(tmp_path: Path, folder: str) -> None:
-    from pretune.data.outside import above, common_folder
+    from pretune.sources.outside import above, common_folder
 
     assert common_folder([f"{folder}/{name}" for name in NAMES]) is None
     assert above(Path(folder) / "x") is None

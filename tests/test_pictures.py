@@ -13,13 +13,13 @@ from PIL import Image as Pillow
 
 from pretune import registry
 from pretune.augmentations import Augmentation
-from pretune.data.ingest import Ingested
 from pretune.deploy import pictures
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.recipe import Recipe
 from pretune.runner.phases import Work
 from pretune.runner.prepare import Prepared
+from pretune.storage.ingest import Ingested
 from pretune.tasks import Targets
 from pretune.training.run_dir import RunDir
 from pretune.types import Row

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from pretune.data.cache import Cache
-from pretune.data.store import NoRoom
 from pretune.deploy.predictor import _here
 from pretune.runner import precision
 from pretune.runner.precision import remembered, sentence
+from pretune.storage.cache import Cache
+from pretune.storage.store import NoRoom
 from pretune.training import timing
 from pretune.training.plan import Precision
 from pretune.training.timing import race

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from pretune import api
-from pretune.data import sources
-from pretune.data.lookalikes import align, merged
-from pretune.data.table import Table
 from pretune.errors import DataError
 from pretune.recipe import Recipe
 from pretune.runner.prepare import Prepared, open_cache, plain_modality, prepare
 from pretune.runner.reporter import Silent
+from pretune.sources import sources
+from pretune.sources.spellings import align, merged
+from pretune.sources.table import Table
 from pretune.types import Row
 
 

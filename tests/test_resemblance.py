@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import corpus as corpora
-from pretune.data import documents, sifting
-from pretune.data.corpus import Corpus
-from pretune.data.documents import Piece
-from pretune.data.resemblance import EQUAL, KEPT, NEAR, HeldTexts
-from pretune.data.table import Columns
+from pretune.corpus import corpus as corpora
+from pretune.corpus import documents, sifting
+from pretune.corpus.corpus import Corpus
+from pretune.corpus.documents import Piece
+from pretune.corpus.resemblance import EQUAL, KEPT, NEAR, HeldTexts
 from pretune.errors import DataError
+from pretune.sources.table import Columns
 
 REVIEW = "The soup was cold, the waiter rude, and we waited for an hour before anybody took our order at all."
 CHINESE = "送餐速度很快，味道也不错，就是份量有点少，下次还会再来这家店的"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.schema import Schema
-from pretune.data.table import Columns, RunColumns, Table
 from pretune.errors import DataError, PretuneError, SettingError
+from pretune.sources import sources
+from pretune.sources.schema import Schema
+from pretune.sources.table import Columns, RunColumns, Table
 from pretune.training.run_dir import RunDir
 from tests.data_files import put, said, sentences, table_of
 

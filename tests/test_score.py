@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from pretune import api
-from pretune.data.names import names_of
-from pretune.data.schema import Schema
 from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.modalities import _text_floor
 from pretune.models.learner import Learner
 from pretune.runner import score
 from pretune.runner.reporter import Noted, Silent
+from pretune.sources.names import names_of
+from pretune.sources.schema import Schema
 from pretune.tasks import Targets
 from pretune.tasks.classification import Classification
 from pretune.tasks.multilabel import Multilabel

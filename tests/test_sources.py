@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.table import Columns
-from pretune.data.targets import natural
 from pretune.errors import DataError, SettingError
+from pretune.sources import sources
+from pretune.sources.table import Columns
+from pretune.sources.targets import natural
 from tests.data_files import put, reasons, said, table_of
 
 # --- class folders -------------------------------------------------------------------------------

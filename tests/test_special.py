@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from pretune import config
-from pretune.data import corpus, sources
-from pretune.data.cache import Cache
-from pretune.data.ingest import ingest
-from pretune.data.special import archive_of, unpacking
-from pretune.data.table import Columns
-from pretune.data.tree import walk
+from pretune.corpus import corpus
 from pretune.errors import DataError, SettingError
 from pretune.modalities.image import Image
+from pretune.sources import sources
+from pretune.sources.special import archive_of, unpacking
+from pretune.sources.table import Columns
+from pretune.sources.tree import walk
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import ingest
 from pretune.types import Row
 from tests.data_files import put
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pretune.data.classes import count
 from pretune.data.splits import assign, carve, merge
 from pretune.errors import DataError
+from pretune.sources.classes import count
 from pretune.types import Row
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretune.data.store import BrokenStore, NoRoom, Store, StoreWriter
+from pretune.storage.store import BrokenStore, NoRoom, Store, StoreWriter
 
 
 def write(path: Path, arrays: list[np.ndarray], **options: str) -> Store:
@@ -112,7 +112,7 @@ def test_a_store_cut_off_is_recognised(tmp_path: Path, name: str, share: float |
 
 @pytest.mark.parametrize("byte", [0, 99, 100, 250, -1])
 def test_a_flipped_byte_is_never_returned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, byte: int) -> None:
-    monkeypatch.setattr("pretune.data.store.BLOCK", 100)
+    monkeypatch.setattr("pretune.storage.store.BLOCK", 100)
     arrays = [np.arange(30, dtype=np.int32) + n for n in range(20)]
     write(tmp_path / "s", arrays)
     file = tmp_path / "s" / "data.bin"
@@ -140,7 +140,7 @@ def test_each_block_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         hashed.append(len(raw))
         return zlib.crc32(raw, *start)
 
-    monkeypatch.setattr("pretune.data.store.zlib", SimpleNamespace(crc32=counted))
+    monkeypatch.setattr("pretune.storage.store.zlib", SimpleNamespace(crc32=counted))
     store = Store.open(tmp_path / "s")
     hashed.clear()
     store[1]
@@ -201,7 +201,7 @@ def test_a_full_disk_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_writer_asks_for_room_as_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretune.data.store._ASK_EVERY", 100)
+    monkeypatch.setattr("pretune.storage.store._ASK_EVERY", 100)
     asked: list[int] = []
 
     def admit(nbytes: int) -> None:

@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 
 from pretune import api
-from pretune.data import sources
-from pretune.data.arrow_file import ArrowFile
-from pretune.data.cache import Cache
-from pretune.data.cells import TableCell
-from pretune.data.ingest import Ingested, ingest
-from pretune.data.streaming import StreamingStore
-from pretune.data.table import Columns, Table
 from pretune.errors import DataError, MissingExtra, SettingError
 from pretune.modalities import _formats
 from pretune.modalities.image import Image as ImageModality
+from pretune.sources import sources
+from pretune.sources.readers.arrow_file import ArrowFile
+from pretune.sources.table import Columns, Table
+from pretune.storage.cache import Cache
+from pretune.storage.cells import TableCell
+from pretune.storage.ingest import Ingested, ingest
+from pretune.storage.streaming import StreamingStore
 from tests.data_files import reasons, said, table_of
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -403,7 +403,7 @@ def test_a_full_disk_is_one_plain_message(home: Path, monkeypatch: pytest.Monkey
 
 
 def test_room_for_the_files_but_not_for_what_they_decode_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pretune.data.store._ASK_EVERY", 1000)
+    monkeypatch.setattr("pretune.storage.store._ASK_EVERY", 1000)
     pictures = [{"bytes": flat(i), "path": f"{i}.png"} for i in range(12)]
     data = sources.read(write(home / "a.parquet", pictures, ["a", "b"] * 6))
     done = taken(data, home / "cache", limit=60_000)

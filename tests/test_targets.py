@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pretune.data import sources
-from pretune.data.numbers import is_measured, number
-from pretune.data.table import Columns
-from pretune.data.targets import classes_of, parse
 from pretune.errors import DataError, SettingError
+from pretune.sources import sources
+from pretune.sources.numbers import is_measured, number
+from pretune.sources.table import Columns
+from pretune.sources.targets import classes_of, parse
 from tests.data_files import put, reasons, sentences, table_of
 
 # --- targets -------------------------------------------------------------------------------------

@@ -13,9 +13,7 @@ from torch.nn import functional as F
 from pretune import backbones
 from pretune.architectures._attention import attend
 from pretune.data.batching import Batching, token_budget
-from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
-from pretune.data.ingest import ingest
 from pretune.data.loader import Loader
 from pretune.errors import BadItem, SettingError, WeightsError
 from pretune.kernels.dropout import DropAdd, keep_mask
@@ -23,6 +21,8 @@ from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import ingest
 from pretune.types import Features, Row
 
 TEXTS = ["the quick brown fox", "jumps over the lazy dog", "and runs away, quickly!", "the dog sleeps"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pretune.data import duplicates
+from pretune.auditing import duplicates
 from pretune.data.splits import assign, merge
 from pretune.types import Row
 from tests.test_audit import Arrays

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pretune.data import usable
-from pretune.data.duplicates import Duplicates
-from pretune.data.table import Table
+from pretune.auditing import usable
+from pretune.auditing.duplicates import Duplicates
+from pretune.sources.table import Table
 from pretune.types import LedgerEntry, Row, Split
 
 

@@ -20,12 +20,12 @@ from pretune import backbones
 from pretune.backbones import Builder, _ctranslate2, _gguf, load_matching
 from pretune.backbones._prefixes import fit
 from pretune.backbones._states import State, read_state
-from pretune.data.table import Table
 from pretune.errors import RequestError, SettingError, WeightsError
 from pretune.modalities.image import Image
 from pretune.recipe import Recipe
 from pretune.runner.reporter import Silent
 from pretune.runner.run import Given, _Run
+from pretune.sources.table import Table
 from pretune.training.device import Device
 
 

@@ -17,10 +17,10 @@ from pretune.architectures.whisper_encoder import WhisperEncoder
 from pretune.backbones import Backbone, _ctranslate2, _whisper
 from pretune.backbones._transformers_audio import assemble
 from pretune.data.dataset import FeatureView
-from pretune.data.store import StoreWriter
 from pretune.errors import SettingError, WeightsError
 from pretune.modalities.audio import Audio
 from pretune.models.pooling import Pool
+from pretune.storage.store import StoreWriter
 from pretune.types import Features
 from tests.sounds import RATE, tone, write_tones
 

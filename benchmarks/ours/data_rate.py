@@ -14,12 +14,12 @@ import numpy as np
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
 from pretune.data.batching import Batching
-from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
-from pretune.data.ingest import Ingested, ingest
 from pretune.data.loader import Loader
-from pretune.data.sources import read
 from pretune.modalities.image import Image
+from pretune.sources.sources import read
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import Ingested, ingest
 
 
 def epoch_seconds(loader: Loader, image: Image, epoch: int) -> float:

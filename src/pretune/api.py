@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 
 from pretune import backbones, config
+from pretune.auditing import audit as auditing
+from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
-from pretune.data import audit as auditing
-from pretune.data import duplicates, sources, usable
-from pretune.data.ingest import ingest
-from pretune.data.lookalikes import align
-from pretune.data.names import names_of
-from pretune.data.resemblance import NOTHING
-from pretune.data.table import RunColumns, Table
+from pretune.corpus.resemblance import NOTHING
 from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
@@ -35,6 +31,11 @@ from pretune.runner.disk import refusals_told
 from pretune.runner.folder import close
 from pretune.runner.prepare import open_cache, plain_modality, report_ledger, task_name, threads
 from pretune.runner.pretrain import pretrain as carry_out_pretraining
+from pretune.sources import sources
+from pretune.sources.names import names_of
+from pretune.sources.spellings import align
+from pretune.sources.table import RunColumns, Table
+from pretune.storage.ingest import ingest
 from pretune.training.run_dir import RunDir, to_csv
 from pretune.types import Finding, LedgerEntry, Row
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pretune import config
 from pretune.config import Flat, Member, Within
-from pretune.data.table import Columns
 from pretune.errors import SettingError
 from pretune.objectives import Objective
 from pretune.recipe import Inputs, Place, Training, assembled, identity_of, unread_steps
+from pretune.sources.table import Columns
 from pretune.training.optim import Optim
 from pretune.training.schedule import Schedule
 from pretune.types import NotUsed

@@ -11,10 +11,10 @@ from pretune import config, registry, strategies, unread
 from pretune.augmentations import Augmentation
 from pretune.backbones import modules_in, modules_of
 from pretune.config import Bytes, Duration, Flat, Member, Within
-from pretune.data.table import Columns
 from pretune.errors import SettingError
 from pretune.models.heads import Head
 from pretune.models.heads.linear import Linear
+from pretune.sources.table import Columns
 from pretune.strategies import Strategy
 from pretune.tasks import ChoosesThresholds, Task
 from pretune.training.optim import Optim

@@ -11,7 +11,7 @@ from pretune.errors import RequestError, SettingError, did_you_mean
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print the entries, damaged and half-built ones marked, or remove them all."""
-    from pretune.data.cache import Cache
+    from pretune.storage.cache import Cache
 
     cache = Cache(_root(arguments.settings))
     if arguments.words and arguments.words[0] != "clear":

@@ -1,1 +1,1 @@
-"""From disk to batches; knows no model."""
+"""From stored examples to batches: splits, views, batching, loading; knows no model."""

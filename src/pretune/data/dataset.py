@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.augmentations import Augmentation
-from pretune.data.store import Arrays, Store
 from pretune.errors import DataError
 from pretune.modalities import Modality
+from pretune.storage.store import Arrays, Store
 from pretune.types import Batch, Features, Layout
 
 Index = NDArray[np.int64]

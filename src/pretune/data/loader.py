@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator
 
 from pretune.data.batching import Batching
 from pretune.data.dataset import Index, View
-from pretune.data.prefetch import prefetch
 from pretune.errors import DataError
+from pretune.storage.prefetch import prefetch
 from pretune.types import Batch, Share
 
 _WHOLE = Share()

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.data.names import names_of
 from pretune.errors import DataError
+from pretune.sources.names import names_of
 from pretune.types import Finding, Row
 
 _BINS = 10

@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretune.data.quoting import unlimited_fields
+from pretune.sources.readers.quoting import unlimited_fields
 
 _NEEDED = ("id", "split", "target", "prediction")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pretune import config, saved
-from pretune.data.schema import Schema
 from pretune.errors import DataError
 from pretune.models.heads import Head
 from pretune.printable import shell_word
+from pretune.sources.schema import Schema
 from pretune.tasks import Targets, Task
 from pretune.training.plan import Precision
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pretune import backbones, registry, saved
 from pretune.backbones import inference_copy
-from pretune.data.streaming import bytes_of
 from pretune.deploy import _saved_model
 from pretune.errors import BadItem, DataError, WeightsError
 from pretune.kernels import processor
@@ -23,6 +22,7 @@ from pretune.modalities import Modality
 from pretune.modalities.audio import Audio
 from pretune.models import Model
 from pretune.models.model import HEAD
+from pretune.storage.streaming import bytes_of
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast

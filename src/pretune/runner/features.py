@@ -20,16 +20,16 @@ from pretune import config, kernels
 from pretune.augmentations import Augmentation
 from pretune.backbones import Builder, inference_copy
 from pretune.data.batching import Batching, token_budget
-from pretune.data.cache import Cache
 from pretune.data.dataset import FeatureView, StoreView, View
-from pretune.data.identity import code_of, code_of_package, structure, versions
 from pretune.data.loader import Loader
-from pretune.data.store import NoRoom, Store, StoreWriter
 from pretune.errors import TrainingError
 from pretune.models import Model
 from pretune.runner.interrupt import check
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
+from pretune.storage.cache import Cache
+from pretune.storage.identity import code_of, code_of_package, structure, versions
+from pretune.storage.store import NoRoom, Store, StoreWriter
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import to_device

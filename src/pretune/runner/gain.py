@@ -18,12 +18,11 @@ import numpy as np
 import torch
 
 from pretune import config, registry
+from pretune.auditing import duplicates
 from pretune.augmentations import preset
-from pretune.data import corpus as corpora
-from pretune.data import duplicates, sources, splits
-from pretune.data.ingest import ingest
-from pretune.data.resemblance import Excluded, HeldTexts
-from pretune.data.table import Columns
+from pretune.corpus import corpus as corpora
+from pretune.corpus.resemblance import Excluded, HeldTexts
+from pretune.data import splits
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.evaluation.student import student
 from pretune.evaluation.verdict import TRIVIAL
@@ -34,6 +33,9 @@ from pretune.runner.phases import BATCH
 from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
 from pretune.runner.reporter import Reporter
 from pretune.runner.run import Given, run
+from pretune.sources import sources
+from pretune.sources.table import Columns
+from pretune.storage.ingest import ingest
 from pretune.strategies import Defaults, suggested
 from pretune.training.checkpoint import Decisions
 from pretune.training.device import Device

@@ -12,10 +12,10 @@ import torch
 
 from pretune import backbones
 from pretune.backbones import Backbone
-from pretune.data.streaming import read
 from pretune.errors import BadItem, SettingError
 from pretune.modalities.image import Image, size_of
 from pretune.recipe import Inputs
+from pretune.storage.streaming import read
 from pretune.types import Row
 
 _LOOKED_AT = 200

@@ -11,20 +11,16 @@ import numpy as np
 import torch
 
 from pretune import backbones, config, registry
+from pretune.auditing import duplicates
 from pretune.augmentations import BatchAugmentation, preset
 from pretune.backbones import Backbone, Builder
-from pretune.data import corpus as corpora
-from pretune.data import duplicates, sources, splits
+from pretune.corpus import corpus as corpora
+from pretune.corpus.corpus import Corpus
+from pretune.corpus.resemblance import Excluded
+from pretune.corpus.tokens import BlockView, kept, made_by, tokenized
+from pretune.data import splits
 from pretune.data.augmented import AugmentedView
-from pretune.data.cache import Cache
-from pretune.data.cells import unpack
-from pretune.data.corpus import Corpus
 from pretune.data.dataset import StoreView, View
-from pretune.data.ingest import Ingested, ingest
-from pretune.data.resemblance import Excluded
-from pretune.data.store import StoreWriter
-from pretune.data.table import Table
-from pretune.data.tokens import BlockView, kept, made_by, tokenized
 from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import ngram
@@ -38,6 +34,12 @@ from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
 from pretune.runner.prepare import reading, report_ledger, threads
 from pretune.runner.reporter import Reporter
+from pretune.sources import sources
+from pretune.sources.table import Table
+from pretune.storage.cache import Cache
+from pretune.storage.cells import unpack
+from pretune.storage.ingest import Ingested, ingest
+from pretune.storage.store import StoreWriter
 from pretune.types import LedgerEntry, NotUsed, Row
 from pretune.unread import given, refuse
 

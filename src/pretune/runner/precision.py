@@ -14,14 +14,14 @@ from torch import nn
 
 from pretune import config, kernels
 from pretune.backbones import inference_copy
-from pretune.data.cache import Cache
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
-from pretune.data.store import NoRoom, StoreWriter
 from pretune.kernels import processor
 from pretune.models import Learner, Model
 from pretune.recipe import Training
 from pretune.runner.prepare import Prepared
+from pretune.storage.cache import Cache
+from pretune.storage.store import NoRoom, StoreWriter
 from pretune.training.acceleration import EMULATED, GAIN, choose
 from pretune.training.plan import Precision
 from pretune.training.step import take, to_device

@@ -12,17 +12,18 @@ import numpy as np
 import torch
 
 from pretune import registry
-from pretune.data import audit, duplicates, splits, usable
-from pretune.data.cache import Cache
-from pretune.data.ingest import Ingested, Progress, ingest
-from pretune.data.names import names_of
-from pretune.data.table import Table
+from pretune.auditing import audit, duplicates, usable
+from pretune.data import splits
 from pretune.errors import DataError, SettingError
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
 from pretune.recipe import Place, Recipe
 from pretune.runner.deadline import Deadline
 from pretune.runner.interrupt import check
 from pretune.runner.reporter import Reporter
+from pretune.sources.names import names_of
+from pretune.sources.table import Table
+from pretune.storage.cache import Cache
+from pretune.storage.ingest import Ingested, Progress, ingest
 from pretune.tasks import Targets, Task, infer
 from pretune.types import Finding, LedgerEntry, Row
 

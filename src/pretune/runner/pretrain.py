@@ -14,11 +14,10 @@ import torch
 
 from pretune import backbones, config, registry
 from pretune.backbones import Backbone
-from pretune.data import sources
+from pretune.corpus.resemblance import NOTHING, Excluded
+from pretune.corpus.tokens import BlockView
 from pretune.data.batching import Batching
 from pretune.data.loader import Loader
-from pretune.data.resemblance import NOTHING, Excluded
-from pretune.data.tokens import BlockView
 from pretune.errors import RequestError, SettingError
 from pretune.kernels.memory import kept_memory
 from pretune.modalities.text import Text
@@ -47,6 +46,7 @@ from pretune.runner.precision import sentence, step_choice
 from pretune.runner.prepare import open_cache, threads
 from pretune.runner.pretrained import Work
 from pretune.runner.reporter import Noted, Reporter, Silent
+from pretune.sources import sources
 from pretune.training.checkpoint import STABLE, Checkpoint, Checkpoints, Decisions, load_by_name
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event

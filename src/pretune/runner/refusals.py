@@ -10,9 +10,9 @@ from torch import nn
 from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.backbones import Backbone
-from pretune.data.table import Table
 from pretune.models.pooling import LAYERS
 from pretune.recipe import Recipe, unread_of
+from pretune.sources.table import Table
 from pretune.strategies import Phase, Strategy
 from pretune.tasks import Task
 from pretune.types import NotUsed

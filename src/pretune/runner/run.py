@@ -13,11 +13,7 @@ import torch
 from pretune import backbones, config, registry
 from pretune.augmentations import Augmentation, preset
 from pretune.backbones import Backbone
-from pretune.data import sources
-from pretune.data.cache import Cache
-from pretune.data.cells import unpack
 from pretune.data.loader import Loader
-from pretune.data.table import Table
 from pretune.errors import SettingError
 from pretune.kernels.memory import kept_memory
 from pretune.modalities import FitsRows
@@ -36,6 +32,10 @@ from pretune.runner.precision import forward_choice, sentence, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, task_name, threads
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Noted, Reporter, Silent
+from pretune.sources import sources
+from pretune.sources.table import Table
+from pretune.storage.cache import Cache
+from pretune.storage.cells import unpack
 from pretune.strategies import Strategy, suggested
 from pretune.tasks import infer
 from pretune.training.acceleration import as_asked

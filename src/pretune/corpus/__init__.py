@@ -1,0 +1,1 @@
+"""Text corpora as streams of documents and tokens."""

@@ -1,0 +1,165 @@
+"""The one class list of a table, and what must be true of it before anything can be learned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pretune.errors import DataError, SettingError
+from pretune.modalities._formats import kinds
+from pretune.sources import spellings
+from pretune.sources.names import names_of
+from pretune.sources.numbers import number
+from pretune.sources.table import Table
+from pretune.sources.targets import classes_of
+from pretune.types import Finding, LedgerEntry, Row
+
+_WORDS = {
+    "blank_label": "row* without label",
+    "na_label": "row* with a label that was taken for a missing one",
+    "blank_row": "blank row*",
+    "empty_text": "row* with an empty text",
+    "no_finite_number": "row* without a finite number",
+    "absurd_outlier": "absurd outlier*",
+    "missing_file": "row* with a file that does not exist",
+    "outside_root": "row* with a path that leads outside the folder",
+    "repeated_row": "row* with a file that was named before",
+    "contradictory_label": "row* with contradictory labels",
+    "repeated_header": "line* that only repeat the header",
+    "ragged": "row* with too few or too many fields",
+    "unclosed_quote": "row* with a quote that never closes",
+    "nul_bytes": "row* with NUL bytes",
+    "bad_bytes": "row* with bytes that are no text",
+    "bad_json": "broken JSON line*",
+    "not_an_object": "JSON line* without an object",
+    "broken_link": "broken link*",
+    "repeated_link": "link* to files that are used already",
+    "unknown_class": "item* of a class that train does not have",
+    "rare_class": "example* of a class with too few",
+    "no_label": "file* without label",
+    "ambiguous_path": "row* whose name stands for several files",
+    "no_class_folder": "file* outside the class folders",
+}
+"""What was left out for each reason; * is the plural."""
+
+
+def count(rows: list[Row]) -> Counter[str]:
+    """Return the number of rows of each class."""
+    return Counter(name for row in rows for name in names_of(row))
+
+
+def retarget(table: Table, task: str | None) -> Table:
+    """Turn the folder names of a table into what `task` asks for: numbers or sets of one.
+
+    Raises:
+        SettingError: regression, and a folder's name is no number.
+    """
+    if task == "multilabel":
+        table.rows = [replace(row, target=(str(row.target),)) for row in table.rows]
+    if task == "regression":
+        strange = sorted({str(row.target) for row in table.rows if number(str(row.target)) is None})
+        if strange:
+            raise SettingError(
+                f"task=regression needs numbers, and the class folders have names ({', '.join(strange[:3])}). Name a column: label=COLUMN."
+            )
+        table.rows = [replace(row, target=number(str(row.target))) for row in table.rows]
+        table.said.append("the names of the class folders are read as numbers.")
+    table.task = task or table.task
+    return table
+
+
+def settle(table: Table, path: Path, *, learn: bool, merge: bool | None = None) -> Table:
+    """Fix the class list, drop what train does not know, and refuse what nothing can be learned from.
+
+    Args:
+        table: what was read.
+        path: where, for messages.
+        learn: whether a model is trained on it: look-alike classes are merged, and what nothing can be learned from is refused.
+        merge: see `spellings.merged`.
+
+    Raises:
+        DataError: no rows, one class, or a constant target.
+    """
+    if not table.rows:
+        first = f" The first: {table.ledger[0].item}: {table.ledger[0].detail}." if table.ledger else ""
+        raise DataError(f"{path}: none of the {len(table.ledger)} items can be used.{first}")
+    if learn:
+        _refuse_free_text(table, path)
+        spellings.merged(table, merge)
+    _drop_unknown(table)
+    table.classes = classes_of([row.target for row in table.rows])
+    table.inputs = table.inputs or [row.id for row in table.rows]
+    if learn:
+        _refuse(table, path)
+    return table
+
+
+def _refuse_free_text(table: Table, path: Path) -> None:
+    """Refuse a label column in which hardly any value repeats.
+
+    Raises:
+        DataError: more than half as many classes as rows.
+    """
+    classes = count(table.rows)
+    if len(table.rows) < 20 or len(classes) <= len(table.rows) / 2:
+        return
+    column = repr(table.columns.get("label", "the folders"))
+    example = f" (one is {min(classes, key=len)!r})" if classes else ""
+    raise DataError(
+        f"{path}: {column} has {len(classes)} different values in {len(table.rows)} rows{example}: "
+        "too many to be classes. Name another: label=COLUMN."
+    )
+
+
+def _drop_unknown(table: Table) -> None:
+    """Leave items of val and test out whose class train does not have."""
+    train = set(count([row for row in table.rows if row.split == "train"]))
+    if not train:
+        return
+    for part in ("val", "test"):
+        unknown = Counter(name for row in table.rows if row.split == part for name in names_of(row) if name not in train)
+        if unknown:
+            shown = ", ".join(f"{name!r} ({n})" for name, n in unknown.most_common(8))
+            message = f"train does not have {len(unknown)} class(es) of {part}, whose examples are not scored: {shown}."
+            table.findings.append(Finding(kind="unknown_class", severity="warning", message=message, items=tuple(sorted(unknown))[:300]))
+    kept = []
+    for row in table.rows:
+        strange = [name for name in names_of(row) if name not in train]
+        if strange and row.split != "train":
+            detail = f"is of class {strange[0]!r}, which train does not have"
+            table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason="unknown_class", detail=detail))
+        else:
+            kept.append(row)
+    table.rows = kept
+
+
+def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
+    """Return one sentence with the number of items left out for each reason."""
+    reasons = Counter(entry.reason for entry in ledger if entry.action == "dropped")
+    if not reasons:
+        return []
+    words = {reason: _WORDS.get(reason, f"item* ({reason.replace('_', ' ')})") for reason in reasons}
+    shown = "; ".join(f"{n} {words[reason].replace('*', 's' if n > 1 else '')}" for reason, n in reasons.most_common())
+    return [f"dropped: {shown}."]
+
+
+def _refuse(table: Table, path: Path) -> None:
+    if table.task == "regression":
+        values = {row.target for row in table.rows}
+        if len(values) == 1:
+            column = f" in column {table.columns['label']!r}" if "label" in table.columns else ""
+            raise DataError(
+                f"{path}: every target{column} is {values.pop()}: a constant target, so there is nothing to learn. "
+                "Name another: label=COLUMN."
+            )
+    elif len(table.classes) < 2 and not (table.task == "multilabel" and any(not row.target for row in table.rows)):
+        name = table.classes[0] if table.classes else "none"
+        where = f"column {table.columns['label']!r}" if "label" in table.columns else "the class folders"
+        empty = [finding.items[0] for finding in table.findings if finding.kind == "empty_class"]
+        also = f" ({', '.join(map(repr, empty))} is empty.)" if empty else ""
+        raise DataError(
+            f"{path}: only one class: {name} ({len(table.rows)} {kinds()[table.modality].unit}s, from {where}, under {table.root}).{also} "
+            "Training needs at least two classes; give each its own folder or label."
+        )

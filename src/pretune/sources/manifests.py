@@ -1,0 +1,387 @@
+"""From the records of one or several manifests to a table: content, target, part and group of each row."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pretune.errors import DataError
+from pretune.modalities._formats import file_kinds, kinds, modality_of
+from pretune.printable import shell_word
+from pretune.sources import columns as finder
+from pretune.sources import targets as target_parser
+from pretune.sources import vocabulary
+from pretune.sources.column import as_text
+from pretune.sources.names import folded
+from pretune.sources.parts import part_of, parts_of_words
+from pretune.sources.paths import Listed, Located, Locator, refuse_ambiguous
+from pretune.sources.readers.encoded import InlineCell
+from pretune.sources.readers.records import Records, Value
+from pretune.sources.reading import FOUND, Reading, reading_of
+from pretune.sources.roles import Roles, Unclear, sentence
+from pretune.sources.table import Columns, RunColumns, Table
+from pretune.sources.targets import Problem, Targets
+from pretune.sources.tree import Tree
+from pretune.storage.cells import TableCell
+from pretune.types import Cell, LedgerEntry, Row, Split, Target
+
+Part = tuple[Split | None, Records]
+_INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
+_LONG_FORMAT = 0.2
+
+
+@dataclass(kw_only=True)
+class _Draft:
+    """A table in the making."""
+
+    table: Table
+    roles: Roles
+    locator: Locator
+    entries: list[tuple[Row, str]] = field(default_factory=list)
+    """Each usable row, and where it stands."""
+    inputs: list[tuple[int, int, str]] = field(default_factory=list)
+    """Part, line and id of every record, usable or not."""
+    taken: set[str] = field(default_factory=set)
+    tells: bool = True
+    """Whether the names of files inside tables tell them apart."""
+    repairs: list[LedgerEntry] = field(default_factory=list)
+    reading: Reading = FOUND
+    """What is known of the way the label is written."""
+    written: dict[str, Any] = field(default_factory=dict)
+    """What was found of it, for the run to remember."""
+    splits: dict[str, Split] = field(default_factory=dict)
+    """What the words of the split column stand for."""
+    located: list[Located] = field(default_factory=list)
+    """Where the file of each row is that names one."""
+
+    def drop(self, item: str, reason: str, detail: str) -> None:
+        self.table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=detail))
+
+    def keep_repairs(self) -> None:
+        """Put the repairs of rows that stayed into the ledger."""
+        kept = {row.id for row in self.table.rows}
+        self.table.ledger += [entry for entry in self.repairs if entry.item in kept]
+
+
+def build(
+    parts: list[Part],
+    root: Path,
+    walk: Callable[[], Tree],
+    columns: Columns,
+    *,
+    task: str | None = None,
+    modality: str | None = None,
+    labelled: bool = True,
+) -> Table:
+    """Return the table of one or several manifests.
+
+    Args:
+        parts: each manifest with the part it stands for, None where a column may say.
+        root: the folder that paths are relative to.
+        walk: gives the tree below `root`, when it is needed.
+        columns: the columns that the person named.
+        task: classification, multilabel or regression; None infers it.
+        modality: image, audio or text; None infers it.
+        labelled: whether rows without a target are dropped; False ignores labels.
+
+    Raises:
+        DataError: no column holds the content or the label.
+        SettingError: a named column does not exist.
+    """
+    lead = next((records for part, records in parts if part == "train"), parts[0][1])
+    locator = Locator(root=root, walk=walk)
+    roles = _find_roles(lead, locator, columns, modality, labelled)
+    if labelled and not roles.label:
+        raise finder.no_label(lead, roles)
+    finder.refuse_twins(lead, roles, columns)
+    table = Table(rows=[], modality="", task=None, root=root, layout=_layout(parts))
+    parts = [(part, records) for part, records in parts if _fits(table, part, records, lead, roles, labelled)]
+    table.modality = modality or _modality_of(lead, roles)
+    draft = _Draft(table=table, roles=roles, locator=locator, reading=reading_of(columns))
+    _read(draft, parts, task, labelled)
+    if roles.path and table.ledger and not table.rows and (text := finder.other_text(lead, roles)) and modality in (None, "text"):
+        raise DataError(
+            f"{lead.path}: none of the {len(draft.inputs)} files that column {roles.path!r} names is there ({table.ledger[0].detail}). "
+            f"If the text in the table is meant: text={shell_word(text)}."
+        )
+    table.columns = roles.used()
+    table.schema = replace(roles.schema(lead), **draft.written)
+    table.said += _sentences(parts) + roles.said
+    table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
+    table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
+    return table
+
+
+def _sentences(parts: list[Part]) -> list[str]:
+    """Return what was said while reading, what holds for all files once."""
+    first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(parts) for sentence in reversed(records.said)}
+    return list(reversed(first.values()))
+
+
+def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str | None, labelled: bool) -> Roles:
+    """Find the columns; where files are wanted and none are named with an ending, look for names without."""
+    refusal = None
+    try:
+        roles = finder.find(lead, columns, modality=modality, labelled=labelled)
+    except Unclear:
+        raise
+    except DataError as error:
+        roles, refusal = None, error
+    if modality in file_kinds() and (roles is None or roles.path is None):
+        stem = finder.find_stems(lead, locator.knows)
+        if stem is None and refusal is not None and isinstance(columns, RunColumns):
+            raise refusal
+        if stem is None:
+            names = finder.listed(lead.columns)
+            raise DataError(
+                f"{lead.path}: no column names {modality} files below {locator.root} (columns: {names}).{finder.unfit(lead)} "
+                "Name it: path=COLUMN."
+            )
+        return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
+    return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
+
+
+def _layout(parts: list[Part]) -> str:
+    names = [records.name for _, records in parts]
+    return f"manifest {names[0]}" if len(names) == 1 else f"manifests {', '.join(names[:6])}" + (" …" if len(names) > 6 else "")
+
+
+def _fits(table: Table, part: Split | None, records: Records, lead: Records, roles: Roles, labelled: bool) -> bool:
+    """Tell whether a manifest has the columns of the leading one; a val or test part without labels is left out."""
+    if records is lead:
+        return True
+    content = [name for name in (roles.path, *roles.text) if name]
+    missing = [name for name in content if name not in records.columns]
+    if missing:
+        raise DataError(f"{records.path} has no column {missing[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
+    unlabelled = labelled and any(name not in records.columns for name in roles.label)
+    if unlabelled and part != "train":
+        table.said.append(f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} split and is not used.")
+        return False
+    if unlabelled:
+        raise DataError(f"{records.path} has no column {roles.label[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
+    return True
+
+
+def _modality_of(lead: Records, roles: Roles) -> str:
+    if roles.path is None:
+        return "text"
+    if roles.path in lead.files:
+        return lead.files[roles.path]
+    known = [kind for value in lead.column(roles.path) if (kind := modality_of(as_text(value)))]
+    return max(kinds(), key=known.count) if known else "image"
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) -> None:
+    table, roles = draft.table, draft.roles
+    target_column = _targets(parts, roles, task, draft.reading) if labelled else None
+    if roles.path:
+        values = [value for _, records in parts for value in records.column(roles.path)]
+        names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
+        draft.tells = not names or names.most_common(1)[0][1] == 1
+        table.said += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
+        table.root = draft.locator.root
+    if roles.split:
+        words = (as_text(value) for _, records in parts if roles.split in records.columns for value in records.column(roles.split))
+        draft.splits = parts_of_words(words)
+    position = 0
+    for order, (part, records) in enumerate(parts):
+        index = {name: at for at, name in enumerate(records.columns)}
+        for at in range(len(records.values)):
+            target, problem = (target_column.values[position], target_column.problems.get(position)) if target_column else (None, None)
+            _add(draft, order, part, records, at, index, target, problem)
+            position += 1
+    refuse_ambiguous(parts[0][1].name, draft.located)
+    if target_column:
+        table.task = target_column.task
+        draft.written = target_column.written()
+        table.findings += target_column.findings
+    table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
+    draft.keep_repairs()
+    lead = next((records for part, records in parts if part == "train"), parts[0][1])
+    table.said[:0] = [sentence(lead, roles, _distinct(target_column, roles))] + (target_column.said if target_column else [])
+
+
+def _listed(part: Split | None, records: Records, column: str, root: Path) -> Listed:
+    """Return the paths of one manifest, and where it lies."""
+    folder = records.path.parent
+    start = folder.relative_to(root).as_posix() if folder.is_relative_to(root) and folder != root else ""
+    return Listed(
+        values=[as_text(value) for value in records.column(column)], name=records.name, start=f"{start}/" if start else "", part=part
+    )
+
+
+def _targets(parts: list[Part], roles: Roles, task: str | None, reading: Reading) -> Targets:
+    """Parse the targets of all parts together, so that one column is one kind of thing."""
+    labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
+    if len(labels) > 1:
+        return target_parser.parse_flags(labels, task=task)
+    values, names, said = _by_name(parts, roles.label[0])
+    found = target_parser.parse(values, roles.label[0], task=task, names=names, reading=reading)
+    found.said += said
+    return found
+
+
+def _by_name(parts: list[Part], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
+    """Return the labels of all parts, the class names that integers among them stand for, and what is to be said of that.
+
+    Each table numbers its classes itself: two that do it differently are matched by name.
+    """
+    lists = [records.names[label] for _, records in parts if label in records.names]
+    if not lists:
+        return [value for _, records in parts for value in records.column(label)], None, []
+    values: list[Value] = []
+    said = []
+    for _, records in parts:
+        own = records.names.get(label)
+        if own is None:
+            said.append(f"{records.name} does not name its classes; its numbers were taken for those of the others.")
+        elif own != lists[0]:
+            said.append(f"{records.name} numbers its classes otherwise; they were matched by name.")
+        values += [target_parser.named(value, own or lists[0]) for value in records.column(label)]
+    return values, list(dict.fromkeys(name for one in lists for name in one)), said
+
+
+def _distinct(targets: Targets | None, roles: Roles) -> dict[str, int]:
+    if targets is None or len(roles.label) != 1:
+        return {}
+    return {roles.label[0]: len({value for value in targets.values if value is not None})}
+
+
+def _add(
+    draft: _Draft, order: int, part: Split | None, records: Records, at: int, index: dict[str, int], target: Target, problem: Problem | None
+) -> None:
+    """Add one record as a row, or say why not."""
+    record, where, roles = records.values[at], records.where(at), draft.roles
+    cell = record[index[roles.path]] if roles.path else None
+    cell = cell if isinstance(cell, TableCell | InlineCell) else None
+    split, strange = _part(record, index, roles, draft.splits, part)
+    located = _locate(draft, order, split, record, index) if roles.path and cell is None else None
+    text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None
+    own = located.id if located else cell.name if cell and draft.tells else ""
+    item = _unique(draft, own or records.id(at), records, at)
+    draft.inputs.append((order, records.numbers[at], item))
+    if fault := _content_fault(located, text):
+        draft.drop(item, fault[0], f"{where} {fault[1]}")
+        return
+    group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
+    row = Row(id=item, path=located.path if located else cell, text=text, target=target, split=split, group=group)
+    if problem is not None and problem.action == "dropped":
+        draft.drop(item, problem.reason, f"{where} {problem.words}")
+        draft.table.unlabelled += [] if strange else [replace(row, target=None)]
+        return
+    for repaired in (located, problem):
+        if repaired and repaired.reason:
+            detail = f"{where} {repaired.words}"
+            draft.repairs.append(LedgerEntry(item=item, action="repaired", reason=repaired.reason, detail=detail))
+    if strange:
+        draft.drop(item, "unknown_part", f"{where} has {strange!r} for {roles.split}, which is none of train, val, test")
+        return
+    draft.entries.append((row, where))
+
+
+def _unique(draft: _Draft, item: str, records: Records, at: int) -> str:
+    if item in draft.taken:
+        item = f"{item} ({records.name}:{records.numbers[at]})"
+    draft.taken.add(item)
+    return item
+
+
+def _locate(draft: _Draft, order: int, split: Split | None, record: list[Value], index: dict[str, int]) -> Located:
+    value = as_text(record[index[draft.roles.path or ""]])
+    if not value:
+        return Located(id="", reason="blank_path", words="names no file")
+    found = draft.locator.find(value, order, part=split, hints=lambda: _words(record, index))
+    draft.located.append(found)
+    return found
+
+
+def _words(record: list[Value], index: dict[str, int]) -> set[str]:
+    """Return how folders may be called after a row's cells, folded: fold 3 is '3', 'fold3', 'fold_3', 'fold-3' or 'fold 3'."""
+    cells = {name: folded(text) for name, at in index.items() if 0 < len(text := as_text(record[at])) <= 32}
+    return {*cells.values(), *(f"{folded(name)}{mark}{text}" for name, text in cells.items() for mark in ("", "_", "-", " "))}
+
+
+def _content_fault(located: Located | None, text: tuple[str, ...] | None) -> tuple[str, str] | None:
+    if located is not None:
+        return (located.reason, located.words) if located.path is None else None
+    empty = text is not None and any(len(part) < 100 and not part.translate(_INVISIBLE).strip() for part in text)
+    return ("empty_text", "has an empty text") if empty else None
+
+
+def _part(
+    record: list[Value], index: dict[str, int], roles: Roles, splits: dict[str, Split], part: Split | None
+) -> tuple[Split | None, str]:
+    """Return the part of a row, and the word of the split column where it names none."""
+    if roles.split and roles.split in index:
+        word = as_text(record[index[roles.split]])
+        return (splits.get(word), "" if word in splits else word) if word else (part, "")
+    if roles.flag and roles.flag in index:
+        marked = as_text(record[index[roles.flag]]).casefold() in ("1", "1.0", "true")
+        flagged = part_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)])
+        return (flagged if marked else "test" if flagged == "train" else "train"), ""
+    return part, ""
+
+
+def _lost(parts: list[Part]) -> list[tuple[int, int, str]]:
+    """Return part, line and id of records that were dropped while the file was read."""
+    return [
+        (order, int(entry.item.rpartition(":")[2]), entry.item)
+        for order, (_, records) in enumerate(parts)
+        for entry in records.ledger
+        if entry.action == "dropped"
+    ]
+
+
+# --- the same file in several rows ---------------------------------------------------------------
+
+
+def _settle_repeats(draft: _Draft) -> list[Row]:
+    """Keep one row per file.
+
+    Rows that say the same are one. Rows that disagree about a class are all dropped (nobody knows which is right),
+    unless so many files have several labels that this is how the manifest writes multilabel data. Repeated
+    measurements of a number all stay; splits keep them together.
+    """
+    table = draft.table
+    by_path: dict[Path | Cell | None, list[tuple[Row, str]]] = defaultdict(list)
+    for row, where in draft.entries:
+        by_path[row.path].append((row, where))
+    if draft.roles.path is None or len(by_path) == len(draft.entries):
+        return [row for row, _ in draft.entries]
+    several = sum(len({row.target for row, _ in same}) > 1 for same in by_path.values())
+    if table.task == "classification" and several >= _LONG_FORMAT * len(by_path):
+        table.task = "multilabel"
+        table.said.append(
+            f"{several} of {len(by_path)} files have several rows with different labels: several labels per item (multilabel)."
+        )
+    if table.task == "multilabel":
+        return [_union([row for row, _ in same]) for same in by_path.values()]
+    return [row for same in by_path.values() for row in _one_of(draft, same)]
+
+
+def _union(rows: list[Row]) -> Row:
+    names = {name for row in rows for name in (row.target if isinstance(row.target, tuple) else (str(row.target),))}
+    return replace(rows[0], target=tuple(sorted(names, key=target_parser.natural)))
+
+
+def _one_of(draft: _Draft, same: list[tuple[Row, str]]) -> list[Row]:
+    rows, places = [row for row, _ in same], [where for _, where in same]
+    targets = list(dict.fromkeys(row.target for row in rows))
+    if len(targets) > 1 and draft.table.task == "classification":
+        for row, where in same:
+            labels = " and ".join(map(repr, targets))
+            draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)})")
+        draft.table.unlabelled.append(replace(rows[0], target=None))
+        return []
+    if len(targets) > 1:
+        return rows
+    for row, where in same[1:]:
+        draft.drop(row.id, "repeated_row", f"{where} names {rows[0].id} again (first in {places[0]})")
+    return rows[:1]

@@ -1,0 +1,1 @@
+"""Files of records: delimited text, JSON, Parquet and Arrow."""

@@ -1,0 +1,109 @@
+"""Tables that were cut into several files: which belong together, which part each is of, which are missing."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from itertools import islice
+from pathlib import PurePath
+
+from pretune.errors import DataError
+from pretune.modalities._formats import ending
+from pretune.sources.parts import part_of, part_of_file, part_of_folder
+from pretune.sources.readers import arrow
+from pretune.sources.readers.dispatch import read_records
+from pretune.sources.readers.records import ARROW, Records
+from pretune.sources.tree import File, Tree
+from pretune.types import Finding, Split
+
+_OF = re.compile(r"(.*?)(\d+)(-of-)(\d+)(\.\w+)")
+
+
+def is_arrow(file: File) -> bool:
+    """Tell whether a file is a Parquet or Arrow table."""
+    return ending(file.parts[-1]) in ARROW
+
+
+def part_of_table(file: File) -> Split | None:
+    """Return the part that a manifest's name stands for, else its folder's: 'test/0000.parquet', 'train/metadata.csv'."""
+    named = part_of_file(PurePath(file.parts[-1]).stem)
+    return part_of_folder(file.parts[-2]) if named is None and len(file.parts) > 1 else named
+
+
+def are_one(files: list[File]) -> bool:
+    """Tell whether tables are pieces of one: called alike but for numbers and the words for parts."""
+    return all(map(is_arrow, files)) and len({_pattern(file.parts[-1]) for file in files}) == 1
+
+
+def meant(files: list[File]) -> list[File]:
+    """Return those manifests of a folder that are read together: where some are called train, only those that say their part."""
+    parts = [part_of_table(file) for file in files]
+    return [file for file, part in zip(files, parts, strict=True) if part] if "train" in parts else files
+
+
+def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[Split | None, Records]] | None:
+    """Read the manifests of a folder that belong together: train and others, pieces of one table, or the only one.
+
+    Args:
+        tree: the folder.
+        files: its manifests.
+        wanted: column names that the person gave.
+
+    Returns:
+        Each with its part, None where its name says none or all say the same; None where it is not clear which file is meant.
+    """
+    chosen = meant(files)
+    parts = [part_of_table(file) for file in chosen]
+    if not files or ("train" not in parts and len(files) > 1 and not are_one(files)):
+        return None
+    if "train" not in parts and len(set(parts)) == 1:
+        parts = [None] * len(parts)
+    if len(chosen) == 1 or not all(map(is_arrow, chosen)):
+        read_ones = [read_records(tree.path(file), wanted) for file in chosen]
+        _tell_apart(read_ones, chosen)
+        return list(zip(parts, read_ones, strict=True))
+    pieces = _pieces(tree, chosen)
+    return [(part, records) for part, records in zip(parts, pieces, strict=True) if records.values]
+
+
+def _pieces(tree: Tree, files: list[File]) -> list[Records]:
+    """Read Arrow tables that belong together, of which some may have no rows."""
+    pieces = [arrow.read_arrow(tree.path(file)) for file in files]
+    _tell_apart(pieces, files)
+    filled = [records for records in pieces if records.values]
+    if not filled:
+        raise DataError(f"none of the {len(pieces)} tables under {tree.root} ({pieces[0].name} …) has rows.")
+    filled[0].said += [f"{records.name} has no rows." for records in pieces if not records.values]
+    return pieces
+
+
+def _tell_apart(tables: list[Records], files: list[File]) -> None:
+    """Call tables of one file name by their folders as well."""
+    if len({file.parts[-1] for file in files}) < len(files):
+        for records, file in zip(tables, files, strict=True):
+            records.called = file.id
+
+
+def missing(files: list[File]) -> list[Finding]:
+    """Return a warning where names count pieces ('train-00000-of-00002') that are not all there."""
+    there: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for file in files:
+        if match := _OF.fullmatch(file.id):
+            start, number, of, total, end = match.groups()
+            there[start, of, total, end, str(len(number))].add(int(number))
+    lost, count = [], 0
+    for (start, of, total, end, width), numbers in there.items():
+        first = int(0 not in numbers and int(total) in numbers)
+        absent = (number for number in range(first, first + int(total)) if number not in numbers)
+        lost += [f"{start}{number:0{int(width)}d}{of}{total}{end}" for number in islice(absent, 100)]
+        count += max(0, int(total) - len(numbers))
+    if not lost:
+        return []
+    shown = ", ".join(lost[:5]) + (" …" if count > 5 else "")
+    message = f"{count} piece(s) of the data that the file names count are not there: {shown}. What is there was used."
+    return [Finding(kind="missing_shards", severity="warning", message=message, items=tuple(lost))]
+
+
+def _pattern(name: str) -> tuple[str, ...]:
+    tokens = re.split(r"[\W_]+", name.casefold())
+    return tuple("0" if token.isdecimal() else token for token in tokens if part_of(token) is None)

@@ -1,0 +1,1 @@
+"""Bytes decoded once and kept: stores, the cache, ingestion, what results depend on."""
