@@ -1,0 +1,80 @@
+"""The tables of a folder: which of them are read together, which one is meant, and the splits of the files that they list."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+from pretune.errors import DataError, SettingError
+from pretune.modalities._formats import file_kinds
+from pretune.sources import manifests, patterns, shards
+from pretune.sources.contents import commonest, named_columns
+from pretune.sources.readers.dispatch import read_records
+from pretune.sources.table import Columns, Table
+from pretune.sources.tree import File, Tree
+from pretune.types import Finding
+
+
+def read_together(tree: Tree, found: list[File], columns: Columns, task: str | None, modality: str | None) -> Table:
+    """Read train and test manifests together, else the only manifest, else the only one that fits."""
+    parts = shards.read(tree, found, named_columns(columns))
+    if parts is not None:
+        table = build(parts, tree, columns, task, modality)
+        left = [file.id for file in found if file not in shards.meant(found)]
+        table.said += tree.said()
+        table.said += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
+        table.findings += shards.missing(found)
+        return table
+    usable = [table for file in found for table in [_try(tree, file, columns, task, modality)] if table]
+    if len(usable) != 1:
+        names = ", ".join(file.id for file in found[:8])
+        raise DataError(
+            f"{tree.root} holds several manifests ({names}) and it is not clear which is meant. "
+            f"Name one, for example {tree.path(found[0])}."
+        )
+    usable[0].said += tree.said()
+    return usable[0]
+
+
+def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
+    """Return the table of one manifest out of several, None where it is none."""
+    try:
+        table = build([(None, read_records(tree.path(file), named_columns(columns)))], tree, columns, task, modality)
+    except (DataError, SettingError):
+        return None
+    return table if table.rows else None
+
+
+def build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
+    """Build the table of manifests inside a folder; files that the folder holds are what they list."""
+    lists_files = commonest(tree) if modality is None and not columns.text else modality
+    rows_of = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)
+    if modality is None and lists_files in file_kinds():
+        try:
+            return with_folders_splits(rows_of(modality=lists_files))
+        except DataError as error:
+            try:
+                table = rows_of(modality=None)
+            except DataError:
+                raise error from None
+            table.said.append(f"the {lists_files} files in the folder are not used ({error})")
+            return table
+    return with_folders_splits(rows_of(modality=modality))
+
+
+def with_folders_splits(table: Table) -> Table:
+    """Take the splits of files that a table lists from their folders, train/ and test/, where the table itself has none."""
+    folders_of = [tuple(row.id.split("/")[:-1]) if isinstance(row.path, Path) else () for row in table.rows]
+    splits = patterns.splits_of(folders_of)
+    if not any(splits):
+        return table
+    if not any(row.split for row in table.rows):
+        table.rows = [replace(row, split=split) for row, split in zip(table.rows, splits, strict=True)]
+        table.said.append("the folders in which the files lie give the splits (train and others).")
+        return table
+    apart = [row.id for row, split in zip(table.rows, splits, strict=True) if split and row.split and split != row.split]
+    if apart:
+        message = f"{len(apart)} file(s) lie in the folder of another split than the table says: {', '.join(apart[:3])}. The table is used."
+        table.findings.append(Finding(kind="split_disagreement", severity="warning", message=message, items=tuple(apart[:300])))
+    return table

@@ -1,0 +1,90 @@
+"""What labelled data lie under a path is decided once, before a row is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretune.errors import DataError, SettingError
+from pretune.sources import manifests, sources
+from pretune.sources.place import ClassFolders, LabelsInPaths, Lists, OneTable, Place, Tables, place_of
+from pretune.sources.table import Columns
+from tests.data_files import put, sentences, table_of
+
+PICTURES = [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(4)]
+FLAT = [f"{name}_{i}.jpg" for name in ("cat", "dog") for i in range(4)]
+
+
+def listing(root: Path, name: str = "labels.csv") -> Path:
+    return table_of(root / name, ["file", "label"], [[file, file[:3]] for file in FLAT])
+
+
+def class_folders(root: Path) -> Path:
+    put(root, *PICTURES)
+    return root
+
+
+def folders_and_a_table(root: Path) -> Path:
+    table_of(class_folders(root) / "labels.csv", ["file", "age"], [[file, i] for i, file in enumerate(PICTURES)])
+    return root
+
+
+def one_class(root: Path) -> Path:
+    put(root, *(f"3.5/{i}.jpg" for i in range(4)))
+    return root
+
+
+def flat_files_and_a_table(root: Path) -> Path:
+    put(root, *FLAT)
+    listing(root)
+    return root
+
+
+def flat_files_and_a_list(root: Path) -> Path:
+    put(root, *FLAT)
+    (root / "all.txt").write_text("".join(f"{file} {file[:3]}\n" for file in FLAT))
+    return root
+
+
+def a_table(root: Path) -> Path:
+    return table_of(root / "texts.csv", ["text", "label"], sentences())
+
+
+@pytest.mark.parametrize(
+    ("make", "columns", "kind"),
+    [
+        (class_folders, Columns(), ClassFolders),
+        (folders_and_a_table, Columns(), ClassFolders),
+        (folders_and_a_table, Columns(label=r"^(\w+)/"), LabelsInPaths),
+        (one_class, Columns(), ClassFolders),
+        (flat_files_and_a_table, Columns(), Tables),
+        (flat_files_and_a_table, Columns(label=r"^(\w+)_"), LabelsInPaths),
+        (flat_files_and_a_list, Columns(), Lists),
+        (a_table, Columns(), OneTable),
+    ],
+)
+def test_what_lies_under_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], columns: Columns, kind: type[Place]
+) -> None:
+    path = make(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "build", None)  # no row is made before the place is known
+        place = place_of(path, columns, None)
+    assert type(place) is kind
+    assert len(place.read(None).rows) == (20 if make is a_table else 4 if make is one_class else 8)
+
+
+def test_what_holds_no_labels_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
+    put(tmp_path, "flat/a.jpg", "flat/b.jpg", "book.xlsx")
+    for path, words in (("flat", "neither class folders nor a manifest"), ("book.xlsx", "spreadsheet"), ("flat/a.jpg", "one file")):
+        with pytest.raises(DataError, match=words):
+            place_of(tmp_path / path, Columns(), None)
+
+
+def test_settings_hold_for_a_single_class_folder_as_for_several(tmp_path: Path) -> None:
+    root = one_class(tmp_path)
+    with pytest.raises(SettingError, match="no manifest"):
+        sources.read(root, Columns(label="price"), learn=False)
+    assert {row.target for row in sources.read(root, task="regression", learn=False).rows} == {3.5}
