@@ -149,7 +149,7 @@ def test_versions_code_and_precision_are_in_the_key(tmp_path: Path, monkeypatch:
 def test_a_key_over_code_that_is_not_there_is_refused() -> None:
     assert identity.code_of_package("corpus/corpus.py") != identity.code_of_package("corpus/documents.py")
     with pytest.raises(FileNotFoundError):
-        identity.code_of_package("corpus/corpus.py", "data/corpus.py")
+        identity.code_of_package("corpus/corpus.py", "corpus/gone.py")
 
 
 def test_heads_of_attention_are_in_the_key() -> None:

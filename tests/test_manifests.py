@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretune.errors import BadItem, DataError, SettingError
-from pretune.modalities import _encodings
+from pretune.formats import encodings
 from pretune.sources import sources
 from pretune.sources.classes import left_out
 from pretune.sources.readers.delimited import sniff
@@ -152,13 +152,13 @@ def test_encodings(tmp_path: Path, encoding: str, word: str) -> None:
 
 def test_chinese_and_what_cannot_be_told() -> None:
     chinese = "味道很好吃，服务热情。太难吃了，态度很差。" * 3
-    assert _encodings.decode(chinese.encode("gb18030")).text == chinese
-    assert _encodings.decode("一".encode() + b"\xff plain").encoding.startswith("UTF-8 with some bytes")
+    assert encodings.decode(chinese.encode("gb18030")).text == chinese
+    assert encodings.decode("一".encode() + b"\xff plain").encoding.startswith("UTF-8 with some bytes")
     for other, codec in (("Привет, как дела? Очень хорошо" * 3, "cp1251"), ("これはテストです" * 5, "shift_jis")):
         with pytest.raises(BadItem, match="cannot be told"):
-            _encodings.decode(other.encode(codec))
+            encodings.decode(other.encode(codec))
     with pytest.raises(BadItem, match="a PNG image"):
-        _encodings.decode(b"\x89PNG\r\n\x1a\n")
+        encodings.decode(b"\x89PNG\r\n\x1a\n")
 
 
 def test_quotes_and_newlines(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pretune import api
 from pretune.errors import DataError, MissingExtra, SettingError
-from pretune.modalities import _formats
+from pretune.formats import files
 from pretune.modalities.image import Image as ImageModality
 from pretune.sources import sources
 from pretune.sources.readers.arrow_file import ArrowFile
@@ -236,7 +236,7 @@ def test_a_column_whose_classes_are_named_is_the_label(home: Path) -> None:
     ],
 )
 def test_first_bytes_show_the_modality(raw: bytes, kind: str | None) -> None:
-    assert _formats.modality_of_bytes(raw) == kind
+    assert files.modality_of_bytes(raw) == kind
 
 
 def test_sounds(home: Path) -> None:

@@ -20,7 +20,7 @@ from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError, SettingError, did_you_mean
 from pretune.evaluation import intervals
-from pretune.modalities._encodings import replace_damage
+from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.pretraining import Pretraining

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pretune.auditing.audit import contradictions
 from pretune.auditing.duplicates import Duplicates
-from pretune.modalities._formats import kinds
+from pretune.formats.files import kinds
 from pretune.sources.classes import left_out
 from pretune.sources.names import names_of
 from pretune.types import Finding, LedgerEntry, Row

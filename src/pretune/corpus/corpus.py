@@ -22,8 +22,8 @@ from pretune.corpus.documents import Piece
 from pretune.corpus.resemblance import HeldTexts
 from pretune.corpus.sifting import Sifted, sifted
 from pretune.errors import BadItem, DataError
-from pretune.modalities import _encodings
-from pretune.modalities._formats import ending
+from pretune.formats import encodings
+from pretune.formats.files import ending
 from pretune.sources import sources
 from pretune.sources.contents import existing
 from pretune.sources.parts import part_of_file, part_of_folder
@@ -358,6 +358,6 @@ def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
 
 def _row(row: Row, corpus: Corpus) -> Iterator[Piece]:
     if not isinstance(row.path, Path):
-        yield _encodings.replace_damage("\n".join(row.text or ())), True
+        yield encodings.replace_damage("\n".join(row.text or ())), True
     elif (codec := documents.codec_or_note(row.path, corpus.note)) is not None:
         yield from documents.text_file(row.path, codec)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pretune.errors import BadItem, DataError
-from pretune.modalities import _encodings
+from pretune.formats import encodings
 from pretune.sources import vocabulary
 from pretune.sources.parts import part_of
 from pretune.sources.readers import arrow
@@ -43,7 +43,7 @@ def codec_of(path: Path) -> str:
     """
     with path.open("rb") as stream:
         head = stream.read(_PROBE)
-    found = _encodings.decode(_whole(head) if len(head) == _PROBE else head)
+    found = encodings.decode(_whole(head) if len(head) == _PROBE else head)
     codec = _CODECS.get(found.encoding, "utf-8")
     if codec == "utf-16" and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
@@ -146,7 +146,7 @@ def _documents(path: Path, records: Records, columns: Columns, note: Note) -> It
         if error:
             note(LedgerEntry(item=where, action="dropped", reason=error.reason, detail=error.detail))
         else:
-            yield _encodings.replace_damage(_cleaned(text)), True
+            yield encodings.replace_damage(_cleaned(text)), True
 
 
 def _refusal(record: object, names: Sequence[str]) -> BadItem | None:

@@ -74,7 +74,7 @@ class TokenStream:
 
 def made_by() -> list[object]:
     """Return what tokenizers and their ids depend on besides settings and texts: code and versions."""
-    return [_FORMAT, code_of_package("modalities", "corpus/corpus.py", "corpus/documents.py"), versions("numpy", "tokenizers")]
+    return [_FORMAT, code_of_package("formats", "modalities", "corpus/corpus.py", "corpus/documents.py"), versions("numpy", "tokenizers")]
 
 
 def tokenized(

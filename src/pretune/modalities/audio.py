@@ -14,7 +14,8 @@ from torch import nn
 from pretune import config, registry
 from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
-from pretune.modalities import _audio_floor, _formats
+from pretune.formats.files import AUDIO
+from pretune.modalities import _audio_floor
 from pretune.modalities._audio_decode import KEPT, decode
 from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
 from pretune.modalities._base import Modality
@@ -44,7 +45,7 @@ class Audio:
     """
 
     component: ClassVar[bool] = True
-    extensions: ClassVar[frozenset[str]] = _formats.AUDIO
+    extensions: ClassVar[frozenset[str]] = AUDIO
     unit: ClassVar[str] = "clip"
     floor_words: ClassVar[str] = "mean and deviation of log-mel bands"
 

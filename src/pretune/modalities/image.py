@@ -14,7 +14,7 @@ from torch import nn
 
 from pretune.config import Within
 from pretune.errors import BadItem, SettingError
-from pretune.modalities import _formats
+from pretune.formats.files import IMAGE
 from pretune.modalities._image_decode import decode
 from pretune.modalities._image_floor import describe
 from pretune.modalities._image_formats import open_raster
@@ -50,7 +50,7 @@ class Image:
     """
 
     component: ClassVar[bool] = True
-    extensions: ClassVar[frozenset[str]] = _formats.IMAGE
+    extensions: ClassVar[frozenset[str]] = IMAGE
     unit: ClassVar[str] = "image"
     floor_words: ClassVar[str] = "colours and gradient orientations (HOG)"
 

@@ -13,7 +13,9 @@ from torch import nn
 
 from pretune.config import Within
 from pretune.errors import BadItem, SettingError
-from pretune.modalities import _encodings, _formats, _text_floor, _tokenizer, _tokenizer_training, _word_starts
+from pretune.formats import encodings
+from pretune.formats.files import TEXT
+from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training, _word_starts
 from pretune.modalities._tokenizer_training import Units
 from pretune.types import Decoded, Features, Finding
 
@@ -37,7 +39,7 @@ class Text:
     """
 
     component: ClassVar[bool] = True
-    extensions: ClassVar[frozenset[str]] = _formats.TEXT
+    extensions: ClassVar[frozenset[str]] = TEXT
     unit: ClassVar[str] = "text"
     by_length: ClassVar[bool] = True
 
@@ -246,10 +248,10 @@ def _percent(part: int, whole: int) -> str:
 
 def _text(raw: bytes | tuple[str, ...]) -> tuple[str, ...]:
     """Return an item's text, one string or two."""
-    text = (_encodings.decode(raw).text,) if isinstance(raw, bytes) else raw
+    text = (encodings.decode(raw).text,) if isinstance(raw, bytes) else raw
     if not any(part.strip() for part in text):
         raise BadItem("empty", "the text is empty")
-    return tuple(_encodings.replace_damage(part) for part in text)
+    return tuple(encodings.replace_damage(part) for part in text)
 
 
 def _content(row: Row) -> str:

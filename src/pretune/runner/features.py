@@ -37,7 +37,7 @@ from pretune.types import Features, Layout
 
 KIND = "features"
 """The cache's folder of features."""
-CODE = ("architectures", "augmentations", "backbones", "kernels", "modalities", "models", "runner/features.py")
+CODE = ("architectures", "augmentations", "backbones", "formats", "kernels", "modalities", "models", "runner/features.py")
 """Pretune's own files that compute them."""
 LIBRARIES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 TOLD = 0.05

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.errors import DataError, SettingError
-from pretune.modalities._formats import kinds
+from pretune.formats.files import kinds
 from pretune.sources import spellings
 from pretune.sources.names import names_of
 from pretune.sources.numbers import number

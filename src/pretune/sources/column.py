@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
-from pretune.modalities._formats import modality_of
+from pretune.formats.files import modality_of
 from pretune.sources import vocabulary
 from pretune.sources.notation import notation_of
 from pretune.sources.numbers import number

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from pretune.errors import DataError, SettingError, did_you_mean
-from pretune.modalities._formats import file_kinds, kinds
+from pretune.formats.files import file_kinds, kinds
 from pretune.printable import shell_word
 from pretune.sources import vocabulary
 from pretune.sources.as_trained import as_trained

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
-from pretune.modalities._formats import ending, file_kinds, kinds
+from pretune.formats.files import ending, file_kinds, kinds
 from pretune.sources import shards
 from pretune.sources.columns import choose_files
 from pretune.sources.parts import part_of_folder

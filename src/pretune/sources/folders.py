@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending, kinds
+from pretune.formats.files import ending, kinds
 from pretune.printable import path_word
 from pretune.sources.names import composed
 from pretune.sources.parts import is_filler, is_fold, part_of, part_of_folder, parts_of_folders

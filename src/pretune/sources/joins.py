@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
-from pretune.modalities._formats import modality_of
+from pretune.formats.files import modality_of
 from pretune.printable import shell_word
 from pretune.sources import columns as finder
 from pretune.sources import lists as lists_of_files

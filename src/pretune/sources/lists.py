@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pretune.errors import BadItem, DataError
-from pretune.modalities._formats import ending, modality_of
+from pretune.formats.files import ending, modality_of
 from pretune.sources.parts import part_of_file
 from pretune.sources.readers import spaced
 from pretune.sources.readers.delimited import decode

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune.errors import DataError
-from pretune.modalities._formats import file_kinds, kinds, modality_of
+from pretune.formats.files import file_kinds, kinds, modality_of
 from pretune.printable import shell_word
 from pretune.sources import columns as finder
 from pretune.sources import targets as target_parser

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretune.modalities._formats import is_junk
+from pretune.formats.files import is_junk
 
 _MOST = 50_000
 """Files above a manifest's folder that are looked through at most."""

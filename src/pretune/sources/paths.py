@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending, modality_of
+from pretune.formats.files import ending, modality_of
 from pretune.sources.names import folded, variants
 from pretune.sources.outside import above, common_folder, files_below, holds_tables
 from pretune.sources.parts import is_filler, part_of_folder

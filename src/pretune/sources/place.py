@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending, file_kinds
+from pretune.formats.files import ending, file_kinds
 from pretune.sources import classes, folders, joins, lists, manifests, patterns, shards, tables
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import commonest, named_columns, nothing_found, tables_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pretune.errors import DataError
-from pretune.modalities._formats import kinds
+from pretune.formats.files import kinds
 from pretune.sources.readers.records import Records
 from pretune.sources.schema import Schema
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import PurePath
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending
+from pretune.formats.files import ending
 from pretune.sources.parts import part_of, part_of_file, part_of_folder
 from pretune.sources.readers import arrow
 from pretune.sources.readers.dispatch import read_records

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.errors import DataError, MissingExtra, SettingError
-from pretune.modalities._encodings import damaged
-from pretune.modalities._formats import ending, kinds
+from pretune.formats.encodings import damaged
+from pretune.formats.files import ending, kinds
 from pretune.sources import classes, folders, manifests, patterns, shards, vocabulary
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, existing, modality_inside, named_columns, nothing_found, tables_in

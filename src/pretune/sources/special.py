@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending
+from pretune.formats.files import ending
 from pretune.printable import path_word
 
 _KINDS = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.errors import DataError, SettingError
-from pretune.modalities._formats import file_kinds
+from pretune.formats.files import file_kinds
 from pretune.sources import manifests, patterns, shards
 from pretune.sources.contents import commonest, named_columns
 from pretune.sources.readers.dispatch import read_records

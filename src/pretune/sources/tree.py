@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pretune.modalities._formats import ending, is_junk, modality_of, modality_of_bytes
+from pretune.formats.files import ending, is_junk, modality_of, modality_of_bytes
 from pretune.sources.special import is_kernels, kind_of
 from pretune.types import LedgerEntry
 

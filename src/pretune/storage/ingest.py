@@ -27,7 +27,7 @@ from pretune.types import Decoded, LedgerEntry, Row
 KIND = "decoded"
 """The cache's folder of decoded data."""
 _FORMAT = 2
-_CODE = ("modalities",)
+_CODE = ("formats", "modalities")
 _LIBRARIES = ("numpy", "pillow", "soundfile", "tokenizers", "torch")
 _ESTIMATE_AFTER = 256
 """Items whose mean size tells what all will take."""

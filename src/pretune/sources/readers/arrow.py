@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune.errors import BadItem, DataError
-from pretune.modalities._formats import file_kinds, kinds, modality_of, modality_of_bytes
+from pretune.formats.files import file_kinds, kinds, modality_of, modality_of_bytes
 from pretune.sources.parts import part_of
 from pretune.sources.readers.arrow_file import ArrowFile
 from pretune.sources.readers.records import Records, Value

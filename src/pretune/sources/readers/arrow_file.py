@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pretune.errors import DataError, MissingExtra
-from pretune.modalities._formats import ending
+from pretune.formats.files import ending
 
 if TYPE_CHECKING:
     import pyarrow

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from pretune.errors import BadItem, DataError
-from pretune.modalities import _encodings
+from pretune.formats import encodings
 from pretune.sources.readers import spaced
 from pretune.sources.readers.header import below_comments, common_width, take_comments, take_header, take_sep_line
 from pretune.sources.readers.quoting import Line, Quoting, choose, split, unlimited_fields
@@ -52,7 +52,7 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     header, body, twins = take_header(path, found, wanted, said)
     records = Records(path=path, columns=header, values=[], numbers=[], word="row", delimiter=delimiter, twins=twins, said=said)
     records.headerless = len(body) == len(found)
-    _fill(records, found, body, suspect="\0" in text or _encodings.damaged(text))
+    _fill(records, found, body, suspect="\0" in text or encodings.damaged(text))
     _settle_twins(records)
     return records
 
@@ -119,7 +119,7 @@ def _settle_twins(records: Records) -> None:
 def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
     """Return the text of a file (what is no text in it as lone surrogates), and a sentence where it is not plain UTF-8."""
     try:
-        decoded = _encodings.decode(raw, keep_damage=True)
+        decoded = encodings.decode(raw, keep_damage=True)
     except BadItem as error:
         raise DataError(f"{path} {error.detail}.") from None
     said = [] if decoded.encoding == "UTF-8" else [f"{path.name} was read as {decoded.encoding}."]
@@ -201,7 +201,7 @@ def _drop(records: Records, line: Line, reason: str, words: str) -> None:
 def _damage(line: Line) -> tuple[str, str] | None:
     if any("\0" in field for field in line.fields):
         return "nul_bytes", "holds NUL bytes"
-    return ("bad_bytes", "holds bytes that are no text") if any(_encodings.damaged(field) for field in line.fields) else None
+    return ("bad_bytes", "holds bytes that are no text") if any(encodings.damaged(field) for field in line.fields) else None
 
 
 def _fault(line: Line, width: int) -> tuple[str, str] | None:

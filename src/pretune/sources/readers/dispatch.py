@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending
+from pretune.formats.files import ending
 from pretune.sources.readers import arrow, delimited, encoded, json_records
 from pretune.sources.readers.records import ARROW, JSON, Records, read_bytes
 

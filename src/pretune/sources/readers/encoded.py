@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pretune.errors import BadItem, DataError
-from pretune.modalities._formats import kinds, modality_of_bytes
+from pretune.formats.files import kinds, modality_of_bytes
 from pretune.sources.readers.records import Records, Value
 
 _LOOKED_AT = 32

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.errors import DataError
-from pretune.modalities._formats import modality_of
+from pretune.formats.files import modality_of
 from pretune.sources import vocabulary
 from pretune.sources.numbers import is_number
 from pretune.sources.readers.quoting import Line

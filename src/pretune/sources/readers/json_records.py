@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pretune.errors import DataError
-from pretune.modalities import _encodings
+from pretune.formats import encodings
 from pretune.sources.parts import part_of
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.header import has_header
@@ -28,7 +28,7 @@ def parse(path: Path, raw: bytes) -> Records:
     """
     text, said = decode(path, raw)
     try:
-        whole = _load(_encodings.replace_damage(text))
+        whole = _load(encodings.replace_damage(text))
     except (ValueError, RecursionError):
         several = _objects(text)
         if several is not None:
@@ -160,7 +160,7 @@ def _lines(path: Path, text: str, said: list[str]) -> Records:
         if not line.strip():
             continue
         try:
-            if _encodings.damaged(line):
+            if encodings.damaged(line):
                 raise ValueError("holds bytes that are no text")
             items.append((number, _load(line.strip().rstrip(","))))
         except (ValueError, RecursionError) as error:
@@ -188,7 +188,7 @@ def _records(
             detail = f"{path.name} {word} {number} is not an object but {_kind(item)}"
             ledger.append(LedgerEntry(item=f"{path.name}:{number}", action="dropped", reason="not_an_object", detail=detail))
             continue
-        if any(isinstance(value, str) and not value.isascii() and _encodings.damaged(value) for value in item.values()):
+        if any(isinstance(value, str) and not value.isascii() and encodings.damaged(value) for value in item.values()):
             detail = f"{path.name} {word} {number} holds half a character (a lone surrogate)"
             ledger.append(LedgerEntry(item=f"{path.name}:{number}", action="dropped", reason="bad_bytes", detail=detail))
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pretune.errors import DataError
-from pretune.modalities._formats import ending
+from pretune.formats.files import ending
 from pretune.types import LedgerEntry
 
 Value = object

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from pretune.modalities._formats import modality_of
+from pretune.formats.files import modality_of
 from pretune.sources.readers.records import Records
 from pretune.types import LedgerEntry
 
