@@ -17,7 +17,7 @@ from pretune.training.acceleration import choose
 from pretune.training.plan import Plan, Precision
 from pretune.training.step import Stepper
 from pretune.training.timing import Times
-from pretune.types import Batch, Features, StepOutput
+from pretune.types import Batch, Features, Labels, StepOutput
 
 
 class Pictures(Learner):
@@ -43,7 +43,7 @@ class Pictures(Learner):
     def forward(self, batch: Batch) -> StepOutput:
         if batch.size > self.most:
             raise torch.OutOfMemoryError("out of memory")
-        loss = (self.dropout(self.predict(batch)).sum(1) - batch.targets).square().mean()
+        loss = (self.dropout(self.predict(batch)).sum(1) - batch.target).square().mean()
         return StepOutput(loss=loss, size=batch.size)
 
     def predict(self, batch: Batch) -> Tensor:
@@ -58,7 +58,7 @@ class Comparing(Pictures):
 
 def pictures(size: int = 12, side: int = 16) -> Batch:
     x = torch.randint(256, (size, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    return Batch(inputs=Features(tensor=x, layout="raw"), targets=torch.linspace(0, 1, size), index=torch.arange(size))
+    return Batch(inputs=Features(tensor=x, layout="raw"), labels=Labels.of(torch.linspace(0, 1, size)), index=torch.arange(size))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_sequences_have_neither_layout_nor_micro_batch() -> None:
         def predict(self, batch: Batch) -> Tensor:
             return self.net(batch.inputs.tensor)
 
-    chosen = choose(Numbers(), Batch(inputs=Features(tensor=torch.randn(6, 4), layout="pooled"), targets=None, index=torch.arange(6)))
+    chosen = choose(Numbers(), Batch(inputs=Features(tensor=torch.randn(6, 4), layout="pooled"), labels=None, index=torch.arange(6)))
     assert (chosen.channels_last, chosen.micro_batch) == (False, None)
 
 

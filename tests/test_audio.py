@@ -25,7 +25,7 @@ from pretune.modalities._audio_spectrum import Bank
 from pretune.modalities.audio import Audio, loudest
 from pretune.modalities.image import Image
 from pretune.storage.store import StoreWriter
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Labels
 from tests.sounds import RATE, encoded, loudest_hertz, tone, write_tones
 
 AUDIO = Audio()
@@ -279,7 +279,9 @@ def test_spectrogram_picture() -> None:
 
 def batch_of(samples: torch.Tensor, mask: torch.Tensor | None = None) -> Batch:
     return Batch(
-        inputs=Features(tensor=samples, layout="raw", mask=mask), targets=torch.arange(len(samples)) % 2, index=torch.arange(len(samples))
+        inputs=Features(tensor=samples, layout="raw", mask=mask),
+        labels=Labels.of(torch.arange(len(samples)) % 2),
+        index=torch.arange(len(samples)),
     )
 
 
@@ -295,7 +297,7 @@ def test_speed_plays_the_same_sound_higher_and_shorter_or_lower_and_cut() -> Non
     sounds = torch.zeros(40, 8000)
     sounds[:, :4000] = samples
     batch = Batch(
-        inputs=Features(tensor=sounds, layout="raw", mask=torch.arange(8000).expand(40, -1) < 4000), targets=None, index=torch.arange(40)
+        inputs=Features(tensor=sounds, layout="raw", mask=torch.arange(8000).expand(40, -1) < 4000), labels=None, index=torch.arange(40)
     )
     out = Speed(most=1.5).apply(batch, torch.Generator().manual_seed(0), None).inputs
     assert out.mask is not None

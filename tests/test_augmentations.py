@@ -19,7 +19,7 @@ from pretune.augmentations.mixup import Mixup
 from pretune.augmentations.randaugment import OPERATIONS, RandAugment
 from pretune.augmentations.rotation import Rotation
 from pretune.errors import SettingError
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Labels
 
 PARTS: dict[str, BatchAugmentation] = {
     "flip": Flip(vertical=0.5),
@@ -51,7 +51,11 @@ def pictures(size: int = 6, height: int = 20, width: int = 28, seed: int = 0) ->
 
 
 def batch_of(images: Tensor, targets: Tensor | None = None) -> Batch:
-    return Batch(inputs=Features(tensor=images, layout="raw"), targets=targets, index=torch.arange(len(images)))
+    return Batch(
+        inputs=Features(tensor=images, layout="raw"),
+        labels=None if targets is None else Labels.of(targets),
+        index=torch.arange(len(images)),
+    )
 
 
 def applied(part: BatchAugmentation, images: Tensor, targets: Tensor | None = None, seed: int = 0, classes: int | None = None) -> Batch:
@@ -59,8 +63,8 @@ def applied(part: BatchAugmentation, images: Tensor, targets: Tensor | None = No
 
 
 def targets_of(batch: Batch) -> Tensor:
-    assert batch.targets is not None
-    return batch.targets
+    assert batch.target is not None
+    return batch.target
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -178,9 +182,9 @@ def test_soft_and_multihot_targets_and_numbers_mix_too() -> None:
     torch.testing.assert_close(two.inputs.tensor.float().mean((1, 2, 3)), targets_of(two), atol=0.51, rtol=0)
     assert targets_of(one).shape == (3, 3)
     assert targets_of(one).max() <= 1
-    twice = applied(CutMix(), one.inputs.tensor, one.targets)
+    twice = applied(CutMix(), one.inputs.tensor, one.target)
     assert targets_of(twice).shape == (3, 3)
-    assert applied(Mixup(), images).targets is None
+    assert applied(Mixup(), images).labels is None
 
 
 def test_mixing_says_what_it_cannot_do() -> None:

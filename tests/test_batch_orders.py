@@ -13,7 +13,7 @@ from pretune.augmentations.gain import Gain
 from pretune.data.augmented import AugmentedView
 from pretune.data.batching import Batching
 from pretune.data.views import Stacked
-from pretune.types import Batch, Features, Share
+from pretune.types import Batch, Features, Labels, Share
 
 
 class Noisy:
@@ -31,7 +31,7 @@ class Noisy:
         items = [np.random.default_rng([epoch, int(i)]).integers(0, 255, self.shape, dtype=np.uint8) for i in index]
         tensor = torch.from_numpy(np.stack(items))
         tensor.flatten(1)[:, 0] = torch.from_numpy(index)
-        return Batch(inputs=Features(tensor=tensor, layout="raw"), targets=torch.from_numpy(index), index=torch.from_numpy(index))
+        return Batch(inputs=Features(tensor=tensor, layout="raw"), labels=Labels.of(torch.from_numpy(index)), index=torch.from_numpy(index))
 
 
 class Still(Noisy):
@@ -78,7 +78,7 @@ def test_stacked_views_differ_and_belong_to_their_items() -> None:
 
 def test_gain_is_in_decibels_of_amplitude() -> None:
     sound = torch.ones(400, 10)
-    batch = Batch(inputs=Features(tensor=sound, layout="raw"), targets=None, index=torch.arange(400))
+    batch = Batch(inputs=Features(tensor=sound, layout="raw"), labels=None, index=torch.arange(400))
     out = Gain(decibels=6.0).apply(batch, torch.Generator().manual_seed(0), None).inputs.tensor[:, 0]
     decibels = 20 * out.log10()
     assert 5.8 < float(decibels.max()) <= 6.0

@@ -35,7 +35,7 @@ def learner_of(objective: Causal | Masked, network: str) -> Any:
 
 
 def batch_of(ids: Tensor) -> Batch:
-    return Batch(inputs=Features(tensor=ids, layout="raw"), targets=None, index=torch.arange(len(ids)))
+    return Batch(inputs=Features(tensor=ids, layout="raw"), labels=None, index=torch.arange(len(ids)))
 
 
 def test_each_token_is_predicted_from_those_before_it_in_nats() -> None:

@@ -22,7 +22,7 @@ from pretune.errors import DataError
 from pretune.modalities.image import Image
 from pretune.storage.prefetch import prefetch
 from pretune.storage.store import Store, StoreWriter
-from pretune.types import Batch, Features, Share
+from pretune.types import Batch, Features, Labels, Share
 
 IMAGE = Image(size=16, resize=20)
 
@@ -42,7 +42,9 @@ class Numbers:
         if self.fail_at is not None and self.fail_at in index:
             raise OSError("the disk is gone")
         places = torch.from_numpy(index)
-        return Batch(inputs=Features(tensor=places[:, None].float() + 1000 * epoch, layout="pooled"), targets=places, index=places)
+        return Batch(
+            inputs=Features(tensor=places[:, None].float() + 1000 * epoch, layout="pooled"), labels=Labels.of(places), index=places
+        )
 
 
 def loader_of(view: View, *, rank: int = 0, world: int = 1, workers: int = 0, **batching: Any) -> Loader:
@@ -233,11 +235,11 @@ def pictures(tmp_path: Path) -> Store:
 
 def test_stored_items_with_their_targets(pictures: Store) -> None:
     positions = np.array([3, 5, 7, 11])
-    view = StoreView(pictures, positions, IMAGE, torch.tensor([30, 50, 70, 110]))
+    view = StoreView(pictures, positions, IMAGE, Labels.of(torch.tensor([30, 50, 70, 110])))
     batch = view.batch(np.array([2, 0]), 0)
     assert batch.inputs.tensor.shape == (2, 3, 16, 16)
-    assert batch.targets is not None
-    assert batch.targets.tolist() == [70, 30]
+    assert batch.target is not None
+    assert batch.target.tolist() == [70, 30]
     assert batch.index.tolist() == [2, 0]
     expected = IMAGE.view(pictures[7], None, None)
     assert np.array_equal(batch.inputs.tensor[0].permute(1, 2, 0).numpy(), expected)
@@ -258,12 +260,12 @@ def test_crops_depend_on_seed_epoch_and_item_only(pictures: Store) -> None:
 
 def test_features_take_turns_by_epoch() -> None:
     features = torch.arange(5 * 3).reshape(15, 1).float()  # item-major: item i has rows 3i, 3i+1, 3i+2
-    view = FeatureView(features, np.array([0, 2, 4]), "pooled", torch.tensor([0, 2, 4]), views=3)
+    view = FeatureView(features, np.array([0, 2, 4]), "pooled", Labels.of(torch.tensor([0, 2, 4])), views=3)
     index = np.array([1, 2])
     assert [view.batch(index, epoch).inputs.tensor[:, 0].tolist() for epoch in range(4)] == [[6, 12], [7, 13], [8, 14], [6, 12]]
     fixed = FeatureView(features, np.array([0, 2, 4]), "pooled", None, views=1, stride=3)
     assert fixed.batch(index, 7).inputs.tensor[:, 0].tolist() == [6, 12]
-    assert fixed.batch(index, 7).targets is None
+    assert fixed.batch(index, 7).labels is None
 
 
 def test_stored_features_come_back_as_float32(tmp_path: Path) -> None:
@@ -301,11 +303,11 @@ def test_a_persons_own_dataset() -> None:
     loader = loader_of(DatasetView(Own()), size=4, shuffle=False, seed=0, workers=1)
     first = next(iter(loader.iterate(0)))
     assert first.inputs.tensor[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
-    assert first.targets is not None
-    assert first.targets.tolist() == [0, 1, 0, 1]
-    assert first.targets.dtype == torch.int64
+    assert first.target is not None
+    assert first.target.tolist() == [0, 1, 0, 1]
+    assert first.target.dtype == torch.int64
     unlabelled = DatasetView(torch.utils.data.TensorDataset(torch.arange(4.0)))
-    assert unlabelled.batch(np.array([3]), 0).targets is None
+    assert unlabelled.batch(np.array([3]), 0).labels is None
 
 
 def test_a_dataset_that_cannot_be_batched_is_refused() -> None:

@@ -27,7 +27,7 @@ from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.schedule import Schedule
 from pretune.training.turn import Turn
-from pretune.types import Batch, Features, StepOutput
+from pretune.types import Batch, Features, Labels, StepOutput
 from tests.checkpoints import latest
 
 CPU = Device(device=torch.device("cpu"))
@@ -44,7 +44,7 @@ class Toy(Learner):
 
     def forward(self, batch: Batch) -> StepOutput:
         self.calls += 1
-        loss = (self.net(batch.inputs.tensor).squeeze(1) - batch.targets).square().mean()
+        loss = (self.net(batch.inputs.tensor).squeeze(1) - batch.target).square().mean()
         return StepOutput(loss=loss * float("nan") if self.calls == self.poison else loss, size=batch.size)
 
     def predict(self, batch: Batch) -> Tensor:
@@ -63,7 +63,7 @@ class ToyLoader:
     def iterate(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for i in range(start, self.count):
             x = torch.from_numpy(np.random.default_rng([epoch, i]).normal(size=(6, 4)).astype(np.float32))
-            yield Batch(inputs=Features(tensor=x, layout="pooled"), targets=x.sum(1), index=torch.arange(6))
+            yield Batch(inputs=Features(tensor=x, layout="pooled"), labels=Labels.of(x.sum(1)), index=torch.arange(6))
 
 
 def around(folder: Path) -> Surroundings:
@@ -250,7 +250,7 @@ def disturbed(learner: Learner) -> Generator[None]:
     torch.set_num_threads(torch.get_num_threads() % 3 + 1)
     torch.manual_seed(77), np.random.seed(77), random.seed(77)
     with torch.no_grad():
-        learner.predict(Batch(inputs=Features(tensor=torch.randn(3, 4), layout="pooled"), targets=None, index=torch.arange(3)))
+        learner.predict(Batch(inputs=Features(tensor=torch.randn(3, 4), layout="pooled"), labels=None, index=torch.arange(3)))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         yield
 

@@ -18,7 +18,7 @@ from pretune.tasks._base import LossSettings, infer
 from pretune.tasks.classification import Classification
 from pretune.tasks.multilabel import Multilabel
 from pretune.tasks.regression import Regression
-from pretune.types import Row
+from pretune.types import Labels, Row
 
 OUTPUTS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
 CLASSES = torch.tensor([0, 2, 1, 0])
@@ -33,13 +33,13 @@ def rows_of(targets: list[Any]) -> list[Row]:
 
 
 def test_classification_descends_the_mean_cross_entropy() -> None:
-    loss = Classification().loss(ABC, CLASSES, LossSettings())
+    loss = Classification().loss(ABC, Labels.of(CLASSES), LossSettings())
     assert torch.allclose(loss(OUTPUTS, CLASSES), F.cross_entropy(OUTPUTS, CLASSES))
 
 
 def test_class_weights_are_scikit_learns_balanced_ones() -> None:
     train = torch.tensor([0] * 6 + [1] * 3 + [2])
-    loss = Classification().loss(ABC, train, LossSettings(class_weights=True))
+    loss = Classification().loss(ABC, Labels.of(train), LossSettings(class_weights=True))
     balanced = compute_class_weight("balanced", classes=np.arange(3), y=train.numpy())
     assert balanced[2] > balanced[0], "rare classes weigh more"
     weight = torch.tensor(balanced, dtype=torch.float32)
@@ -47,7 +47,7 @@ def test_class_weights_are_scikit_learns_balanced_ones() -> None:
 
 
 def test_label_smoothing_is_torchs() -> None:
-    loss = Classification().loss(ABC, CLASSES, LossSettings(label_smoothing=0.3))
+    loss = Classification().loss(ABC, Labels.of(CLASSES), LossSettings(label_smoothing=0.3))
     smoothed = F.cross_entropy(OUTPUTS, CLASSES, label_smoothing=0.3)
     assert torch.allclose(loss(OUTPUTS, CLASSES), smoothed)
     by_hand = torch.full((4, 3), 0.1).scatter(1, CLASSES[:, None], 0.8)
@@ -57,7 +57,7 @@ def test_label_smoothing_is_torchs() -> None:
 def test_classes_are_those_of_the_training_rows_in_the_tables_order_and_encoded_by_name() -> None:
     space = Classification().fit(rows_of(["z", "b", "z"]), ("b", "unseen", "z"))
     assert space.classes == ("b", "z")
-    assert Classification().encode(rows_of(["z", "b"]), space).tolist() == [1, 0]
+    assert Classification().encode(rows_of(["z", "b"]), space).only.tolist() == [1, 0]
     assert Classification().outputs(space) == 2
 
 
@@ -78,20 +78,20 @@ HOT = torch.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 0]])
 
 
 def test_multilabel_descends_the_mean_binary_cross_entropy() -> None:
-    loss = Multilabel().loss(ABC, HOT, LossSettings())
+    loss = Multilabel().loss(ABC, Labels.of(HOT), LossSettings())
     assert torch.allclose(loss(OUTPUTS, HOT), F.binary_cross_entropy_with_logits(OUTPUTS, HOT))
 
 
 def test_multilabel_class_weights_are_negatives_over_positives_between_1_and_100() -> None:
     train = torch.zeros(400, 3)
     train[:300, 0], train[:50, 1], train[0, 2] = 1, 1, 1
-    loss = Multilabel().loss(ABC, train, LossSettings(class_weights=True))
+    loss = Multilabel().loss(ABC, Labels.of(train), LossSettings(class_weights=True))
     weight = torch.tensor([1.0, 350 / 50, 100.0])
     assert torch.allclose(loss(OUTPUTS, HOT), F.binary_cross_entropy_with_logits(OUTPUTS, HOT, pos_weight=weight))
 
 
 def test_multilabel_smoothing_moves_targets_towards_one_half() -> None:
-    loss = Multilabel().loss(ABC, HOT, LossSettings(label_smoothing=0.2))
+    loss = Multilabel().loss(ABC, Labels.of(HOT), LossSettings(label_smoothing=0.2))
     assert torch.allclose(loss(OUTPUTS, HOT), F.binary_cross_entropy_with_logits(OUTPUTS, HOT * 0.8 + 0.1))
 
 
@@ -99,7 +99,7 @@ def test_multilabel_targets_are_set_by_name() -> None:
     space = Multilabel(threshold=0.3).fit(rows_of([("z", "b"), ("b",), ()]), ("b", "unseen", "z"))
     assert (space.classes, space.thresholds) == (("b", "z"), (0.3, 0.3))
     assert Multilabel().fit(rows_of([("b",)]), ("b",)).thresholds == (0.5,)
-    assert Multilabel().encode(rows_of([("z", "unseen"), (), ("b", "z")]), space).tolist() == [[0, 1], [0, 0], [1, 1]]
+    assert Multilabel().encode(rows_of([("z", "unseen"), (), ("b", "z")]), space).only.tolist() == [[0, 1], [0, 0], [1, 1]]
 
 
 def test_multilabel_decodes_to_sigmoids_and_describes_what_reaches_its_threshold() -> None:
@@ -131,7 +131,7 @@ def test_numbers_are_trained_standardised_and_come_back_in_the_users_units() -> 
     rows = rows_of([100.0, 300.0, 500.0, 300.0])
     space = Regression().fit(rows, ())
     assert (space.mean, space.deviation) == pytest.approx((300.0, np.std([100, 300, 500, 300])))
-    encoded = Regression().encode(rows, space)
+    encoded = Regression().encode(rows, space).only
     assert (float(encoded.mean()), float(encoded.std(correction=0))) == pytest.approx((0.0, 1.0), abs=1e-6)
     decoded = Regression().decode(encoded[:, None], space)
     np.testing.assert_allclose(decoded, [100, 300, 500, 300], rtol=1e-6)
@@ -148,7 +148,7 @@ def test_errors_of_numbers_are_in_the_users_units() -> None:
 
 def test_numbers_descend_the_huber_loss_of_one_deviation() -> None:
     outputs, targets = torch.tensor([[0.0], [0.5], [9.0]]), torch.tensor([0.3, 0.5, 1.0])
-    loss = Regression().loss(Targets(), targets, LossSettings())
+    loss = Regression().loss(Targets(), Labels.of(targets), LossSettings())
     assert float(loss(outputs, targets)) == pytest.approx((0.5 * 0.3**2 + 0 + (8 - 0.5)) / 3)
     assert torch.allclose(loss(outputs, targets), F.huber_loss(outputs[:, 0], targets, delta=1.0))
 

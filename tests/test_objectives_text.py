@@ -66,7 +66,7 @@ def network(name: str, text: Text) -> Backbone:
 
 
 def batch_of(ids: Tensor) -> Batch:
-    return Batch(inputs=Features(tensor=ids, layout="raw"), targets=None, index=torch.arange(len(ids)))
+    return Batch(inputs=Features(tensor=ids, layout="raw"), labels=None, index=torch.arange(len(ids)))
 
 
 def masked_learner(units: str = "piece", **settings: object) -> MaskedTokens:

@@ -22,7 +22,7 @@ from pretune.runner.prepare import Prepared
 from pretune.storage.ingest import Ingested
 from pretune.tasks import Targets
 from pretune.training.run_dir import RunDir
-from pretune.types import Row
+from pretune.types import Labels, Row
 from tests.conftest import Numbers
 
 NAMES = ("ants", "蜜蜂")
@@ -47,7 +47,7 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
         rows=rows,
         task=registry.load("tasks", "classification")(),
         targets=Targets(classes=NAMES),
-        encoded=torch.arange(len(rows)) % 2,
+        encoded=Labels.of(torch.arange(len(rows)) % 2),
         parts={"train": np.arange(8), "val": np.arange(8, len(rows))},
         findings=[],
         ledger=[],

@@ -44,7 +44,7 @@ from pretune.runner.material import _drawn, _once
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
-from pretune.types import Batch, Features, Row
+from pretune.types import Batch, Features, Labels, Row
 from tests.test_augmentations import applied, pictures
 from tests.test_flows import folder, losses, pretune
 
@@ -59,7 +59,11 @@ def network(id: str, size: int = 32) -> Backbone:
 
 
 def batch_of(images: Tensor, targets: Tensor | None = None) -> Batch:
-    return Batch(inputs=Features(tensor=images, layout="raw"), targets=targets, index=torch.arange(len(images)))
+    return Batch(
+        inputs=Features(tensor=images, layout="raw"),
+        labels=None if targets is None else Labels.of(targets),
+        index=torch.arange(len(images)),
+    )
 
 
 def images(count: int = 6, size: int = 32) -> Tensor:

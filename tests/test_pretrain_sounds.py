@@ -31,7 +31,7 @@ from pretune.pretraining import Pretraining
 from pretune.runner.material import _drawn
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
-from pretune.types import Batch, Features, Row
+from pretune.types import Batch, Features, Labels, Row
 from tests.command_line import pretune
 from tests.sounds import loudest_hertz, tone, write_tones
 
@@ -53,7 +53,11 @@ def backbone(name: str, seconds: float = 0.1) -> Backbone:
 
 
 def batch_of(sounds: torch.Tensor, mask: torch.Tensor | None = None, targets: torch.Tensor | None = None) -> Batch:
-    return Batch(inputs=Features(tensor=sounds, layout="raw", mask=mask), targets=targets, index=torch.arange(len(sounds)))
+    return Batch(
+        inputs=Features(tensor=sounds, layout="raw", mask=mask),
+        labels=None if targets is None else Labels.of(targets),
+        index=torch.arange(len(sounds)),
+    )
 
 
 # --- WaveNet -------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pretune.tasks.multilabel import Multilabel
 from pretune.tasks.regression import Regression
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.types import Batch, Features, Row
+from pretune.types import Batch, Features, Labels, Row
 
 CPU = Device(device=torch.device("cpu"))
 
@@ -43,7 +43,7 @@ class Numbered:
     def batch(self, index: Any, epoch: int) -> Batch:
         longest = int(self.lengths[index].max())
         tensor = torch.from_numpy(index)[:, None].float().expand(-1, longest)
-        return Batch(inputs=Features(tensor=tensor, layout="raw"), targets=None, index=torch.from_numpy(index))
+        return Batch(inputs=Features(tensor=tensor, layout="raw"), labels=None, index=torch.from_numpy(index))
 
 
 class Echo(Learner):
@@ -82,7 +82,7 @@ def test_of_training_items_that_are_costly_a_sample_is_measured_and_of_held_out_
 
 def scored(task: Any, targets: Targets, encoded: Tensor, groups: list[str | None]) -> Any:
     rows = [Row(id=str(i), group=group) for i, group in enumerate(groups)]
-    return SimpleNamespace(task=task, targets=targets, rows=rows, encoded=encoded, parts={"val": np.arange(len(rows))})
+    return SimpleNamespace(task=task, targets=targets, rows=rows, encoded=Labels.of(encoded), parts={"val": np.arange(len(rows))})
 
 
 def test_the_scores_interval_draws_whole_groups() -> None:
@@ -92,8 +92,8 @@ def test_the_scores_interval_draws_whole_groups() -> None:
     truth = torch.zeros(100, dtype=torch.long)
     names = [f"g{i // 5}" for i in range(100)]
     space = Targets(classes=("a", "b"))
-    grouped = score.interval(raw, truth, scored(Classification(), space, truth, names), "val")
-    alone = score.interval(raw, truth, scored(Classification(), space, truth, [None, *names[1:]]), "val")
+    grouped = score.interval(raw, Labels.of(truth), scored(Classification(), space, truth, names), "val")
+    alone = score.interval(raw, Labels.of(truth), scored(Classification(), space, truth, [None, *names[1:]]), "val")
     expected = intervals.intervals(raw.softmax(1).numpy(), truth.numpy(), groups=np.array(names))
     assert tuple(grouped["accuracy"]) == pytest.approx(expected["accuracy"])
     assert np.ptp(grouped["accuracy"]) > 1.7 * np.ptp(alone["accuracy"]), "items of a group are no evidence of their own"
@@ -104,7 +104,7 @@ def test_the_scores_interval_is_in_the_users_units() -> None:
     space = Targets(mean=1000.0, deviation=50.0)
     encoded = torch.from_numpy(rng.normal(size=80)).float()
     raw = (encoded + 0.1).unsqueeze(1)
-    low, high = score.interval(raw, encoded, scored(Regression(), space, encoded, [None] * 80), "val")["mae"]
+    low, high = score.interval(raw, Labels.of(encoded), scored(Regression(), space, encoded, [None] * 80), "val")["mae"]
     assert low <= 5.0 + 1e-3
     assert 5.0 - 1e-3 <= high < 6.0
 
@@ -130,7 +130,7 @@ def test_baselines_are_fitted_on_train_and_measured_on_the_scores_items() -> Non
     data: Any = SimpleNamespace(
         task=Classification(),
         targets=Targets(classes=("a", "b")),
-        encoded=torch.from_numpy(classes),
+        encoded=Labels.of(torch.from_numpy(classes)),
         parts={"train": np.arange(40), "val": np.arange(40, 60)},
         modality=Described(),
         ingested=SimpleNamespace(store=list(x.astype(np.float32))),
@@ -150,7 +150,7 @@ def test_baselines_of_numbers_are_in_the_users_units() -> None:
     data: Any = SimpleNamespace(
         task=Regression(),
         targets=space,
-        encoded=torch.from_numpy((numbers - space.mean) / space.deviation).float(),
+        encoded=Labels.of(torch.from_numpy((numbers - space.mean) / space.deviation).float()),
         parts={"train": np.arange(40), "val": np.arange(40, 50)},
         modality=Described(),
         ingested=SimpleNamespace(store=list(x.astype(np.float32))),

@@ -27,7 +27,7 @@ from pretune.strategies.lora import LoRA, _adaptable
 from pretune.tasks._base import LossSettings, Targets
 from pretune.tasks.classification import Classification
 from pretune.training.checkpoint import load_by_name
-from pretune.types import Batch, Features
+from pretune.types import Batch, Features, Labels
 
 SMALL: dict[str, dict[str, Any]] = {
     "smollm2": {"layers": 2, "vocabulary": 300},
@@ -69,8 +69,8 @@ def raw(backbone: Backbone) -> Features:
 def step(backbone: Backbone, strategy: Any, model: Model) -> None:
     """Apply every phase and take one step of each; strategies without a gradient compute their head."""
     strategy.prepare(model)
-    batch = Batch(inputs=raw(backbone), targets=TARGETS, index=torch.arange(4))
-    learner = SupervisedLearner(model, Classification().loss(SPACE, TARGETS, LossSettings()))
+    batch = Batch(inputs=raw(backbone), labels=Labels.of(TARGETS), index=torch.arange(4))
+    learner = SupervisedLearner(model, Classification().loss(SPACE, Labels.of(TARGETS), LossSettings()))
     for phase in strategy.phases(len(model.body)):
         groups = strategy.apply(model, phase)
         model.train()

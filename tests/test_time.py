@@ -81,7 +81,7 @@ class Batches:
     def iterate(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for number in range(start, self.count):
             x = torch.full((2, 2), 1.0 + number)
-            yield Batch(inputs=Features(tensor=x, layout="pooled"), targets=None, index=torch.arange(2))
+            yield Batch(inputs=Features(tensor=x, layout="pooled"), labels=None, index=torch.arange(2))
 
 
 class Run:

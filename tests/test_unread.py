@@ -27,7 +27,7 @@ from pretune.runner.run import Given
 from pretune.tasks._base import LossSettings
 from pretune.training.optim import Name, Optim
 from pretune.training.schedule import Schedule, Shape
-from pretune.types import NotUsed
+from pretune.types import Labels, NotUsed
 from pretune.unread import given, refuse
 from tests.conftest import tiny_backbone
 
@@ -203,9 +203,9 @@ def test_a_loss_reads_what_its_task_does_not_refuse(task: str) -> None:
 
     space = Targets(classes=("a", "b")) if task in encoded else Targets()
     outputs = torch.tensor([[0.5, -0.5]] * 4) if task in encoded else torch.tensor([[0.5]] * 4)
-    plain = component.loss(space, goal, LossSettings())(outputs, goal)
+    plain = component.loss(space, Labels.of(goal), LossSettings())(outputs, goal)
     for field in dataclasses.fields(LossSettings):
-        other = component.loss(space, goal, LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, goal)
+        other = component.loss(space, Labels.of(goal), LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, goal)
         assert bool(other != plain) == (field.name not in getattr(component, "unread", ())), field.name
     for key in getattr(component, "unread", ()):
         with pytest.raises(SettingError, match=f"{key} is not used by task={task}"):

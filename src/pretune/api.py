@@ -310,7 +310,7 @@ def evaluate(
             f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are."
         )
     good, decoded, bad = predictor.decoded(rows)
-    encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).numpy()
+    encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).only.numpy()
     figures = predictor.task.metrics(decoded, encoded, predictor.targets)
     primary = predictor.task.primary
     ends = intervals.interval(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.errors import SettingError
+from pretune.types import Labels
 
 
 def draw_shares(size: int, alpha: float, probability: float, generator: torch.Generator) -> Tensor:
@@ -19,23 +20,28 @@ def draw_shares(size: int, alpha: float, probability: float, generator: torch.Ge
     return torch.from_numpy(np.where(rng.random(size) < probability, shares, 1.0).astype(np.float32))
 
 
-def mix_targets(targets: Tensor | None, partner_B: Tensor, share_B: Tensor, classes: int | None) -> Tensor | None:
-    """Return targets mixed as the inputs were.
+def mixed(labels: Labels | None, partner_B: Tensor, share_B: Tensor, classes: int | None) -> Labels | None:
+    """Return labels mixed as the inputs were.
 
     Args:
-        targets: (B,) int64 classes, (B, C) multi-hot or soft classes, (B,) float numbers, or None.
+        labels: of B examples: int64 classes (B,), multi-hot or soft classes (B, C), numbers (B,); or None.
         partner_B: (B,) int64 index of the item each one is mixed with.
         share_B: (B,) float share each item keeps of itself.
         classes: number of classes C, needed for int64 classes.
 
     Raises:
-        SettingError: class indices without a number of classes.
+        SettingError: class indices without a number of classes, or labels of which an example has several.
     """
-    if targets is None:
+    if labels is None:
         return None
+    if isinstance(labels.value, Labels):
+        raise SettingError(
+            "mixing two examples mixes their labels, and this task's examples have several each. Leave mixup and cutmix out."
+        )
+    targets = labels.only
     if not targets.is_floating_point():
         if classes is None:
             raise SettingError("mixing items mixes their classes, and the number of classes is not known here.")
         targets = F.one_hot(targets, classes).float()
     share = share_B.view(-1, *[1] * (targets.ndim - 1)).to(targets.dtype)
-    return share * targets + (1 - share) * targets[partner_B]
+    return Labels.of(share * targets + (1 - share) * targets[partner_B])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 
 from pretune.augmentations._boxes import box_mask
-from pretune.augmentations._mixing import draw_shares, mix_targets
+from pretune.augmentations._mixing import draw_shares, mixed
 from pretune.config import Within
 from pretune.errors import SettingError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pretune.types import Batch
+    from pretune.types import Batch, Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +37,14 @@ class CutMix:
         Raises:
             SettingError: the targets are numbers; a part of an image has no part of a number.
         """
-        targets = batch.targets
-        if targets is not None and targets.ndim == 1 and targets.is_floating_point():
+        if _are_numbers(batch.labels):
             raise SettingError("cutmix mixes classes by area and cannot mix numbers. For a regression take mixup.")
         x_BCHW = batch.inputs.tensor
         pasted_B1HW = self._boxes(x_BCHW, generator)
         partner_B = torch.randperm(len(x_BCHW), generator=generator)
         cut = torch.where(pasted_B1HW, x_BCHW[partner_B], x_BCHW)
         kept_B = 1 - pasted_B1HW.float().mean((1, 2, 3))
-        return replace(batch, inputs=batch.inputs.with_tensor(cut), targets=mix_targets(targets, partner_B, kept_B, classes))
+        return replace(batch, inputs=batch.inputs.with_tensor(cut), labels=mixed(batch.labels, partner_B, kept_B, classes))
 
     def _boxes(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         """Return (B, 1, H, W) bool: boxes with the image's aspect about random centres, cut off at the border."""
@@ -55,3 +54,9 @@ class CutMix:
         centre_2B = torch.rand(2, size, generator=generator)
         top_B, left_B = (centre_2B[0] * height).long() - height_B // 2, (centre_2B[1] * width).long() - width_B // 2
         return box_mask(top_B, left_B, height_B, width_B, (height, width))
+
+
+def _are_numbers(labels: Labels | None) -> bool:
+    """Tell whether an example has one number to predict."""
+    tensors = [] if labels is None else [labels.value]
+    return any(isinstance(one, torch.Tensor) and one.ndim == 1 and one.is_floating_point() for one in tensors)

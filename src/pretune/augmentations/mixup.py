@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
-from pretune.augmentations._mixing import draw_shares, mix_targets
+from pretune.augmentations._mixing import draw_shares, mixed
 from pretune.config import Within
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class Mixup:
         x = batch.inputs.tensor
         share_B = draw_shares(len(x), self.alpha, self.probability, generator)
         partner_B = torch.randperm(len(x), generator=generator)
-        mixed = torch.lerp(x[partner_B].float(), x.float(), share_B.view(-1, *[1] * (x.ndim - 1)))
-        mixed = mixed if x.is_floating_point() else mixed.round_().to(x.dtype)
+        blend = torch.lerp(x[partner_B].float(), x.float(), share_B.view(-1, *[1] * (x.ndim - 1)))
+        blend = blend if x.is_floating_point() else blend.round_().to(x.dtype)
         mask = batch.inputs.mask
         if mask is not None:  # as long as the longer of the two
             mask = mask | (mask[partner_B] & (share_B < 1)[:, None])
-        targets = mix_targets(batch.targets, partner_B, share_B, classes)
-        return replace(batch, inputs=replace(batch.inputs, tensor=mixed, mask=mask), targets=targets)
+        labels = mixed(batch.labels, partner_B, share_B, classes)
+        return replace(batch, inputs=replace(batch.inputs, tensor=blend, mask=mask), labels=labels)

@@ -187,4 +187,4 @@ class BlockView:
         offset = int(np.random.default_rng([self.seed, epoch]).integers(self.stride)) if self.moving else 0
         places = offset + index[:, None] * self.stride + np.arange(self.length)
         ids = torch.from_numpy(self.stream.ids[places].astype(np.int64))
-        return Batch(inputs=Features(tensor=ids, layout="raw"), targets=None, index=torch.from_numpy(index))
+        return Batch(inputs=Features(tensor=ids, layout="raw"), labels=None, index=torch.from_numpy(index))

@@ -14,7 +14,7 @@ from pretune.augmentations import Augmentation
 from pretune.errors import DataError
 from pretune.modalities import Modality
 from pretune.storage.store import Arrays, Store
-from pretune.types import Batch, Features, Layout
+from pretune.types import Batch, Features, Labels, Layout
 
 Index = NDArray[np.int64]
 
@@ -36,7 +36,7 @@ class StoreView:
     """Some of a store's items, each cut by the modality, at random where a `crop` is given."""
 
     def __init__(
-        self, store: Arrays, positions: Index, modality: Modality, targets: Tensor | None, crop: Augmentation | None = None, seed: int = 0
+        self, store: Arrays, positions: Index, modality: Modality, labels: Labels | None, crop: Augmentation | None = None, seed: int = 0
     ) -> None:
         """Select items.
 
@@ -44,11 +44,11 @@ class StoreView:
             store: decoded items.
             positions: (N,) of the items in the store.
             modality: cuts and collates views.
-            targets: (N, …) aligned with `positions`.
+            labels: N, aligned with `positions`.
             crop: a view augmentation; None for the deterministic view.
             seed: of the crops, which depend on (seed, epoch, position) only.
         """
-        self.store, self.positions, self.modality, self.targets, self.crop, self.seed = store, positions, modality, targets, crop, seed
+        self.store, self.positions, self.modality, self.labels, self.crop, self.seed = store, positions, modality, labels, crop, seed
         self.lengths: Index | None = store.lengths[positions] if getattr(modality, "by_length", False) else None
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class StoreView:
     def batch(self, index: Index, epoch: int) -> Batch:
         """Return these items' views, collated."""
         views = [self._view(int(position), epoch) for position in self.positions[index]]
-        return _batch(self.modality.collate(views), self.targets, index)
+        return _batch(self.modality.collate(views), self.labels, index)
 
     def _view(self, position: int, epoch: int) -> NDArray[Any]:
         rng = np.random.default_rng([self.seed, epoch, position]) if self.crop is not None else None
@@ -68,7 +68,7 @@ class FeatureView:
     """Cached features of some items; epoch e takes view e % views."""
 
     def __init__(
-        self, source: Tensor | Store, positions: Index, layout: Layout, targets: Tensor | None, *, views: int = 1, stride: int | None = None
+        self, source: Tensor | Store, positions: Index, layout: Layout, labels: Labels | None, *, views: int = 1, stride: int | None = None
     ) -> None:
         """Select items.
 
@@ -77,11 +77,11 @@ class FeatureView:
                 ragged (T, D): its batches are padded, with a mask.
             positions: (N,) of the items.
             layout: of a batch.
-            targets: (N, …) aligned with `positions`.
+            labels: N, aligned with `positions`.
             views: how many of an item's views take turns.
             stride: views that are stored of an item; None for `views`.
         """
-        self.positions, self.layout, self.targets = positions, layout, targets
+        self.positions, self.layout, self.labels = positions, layout, labels
         self.views, self.stride = views, stride or views
         self.store = source if isinstance(source, Store) else None
         self.features = source if isinstance(source, Tensor) else source.tensor() if source.uniform is not None else None
@@ -97,10 +97,10 @@ class FeatureView:
         """Return these items' features as float32: one gather where all have one shape."""
         rows = self.positions[index] * self.stride + epoch % self.views
         if self.features is None:
-            return _batch(self._padded(rows), self.targets, index)
+            return _batch(self._padded(rows), self.labels, index)
         tensor = self.features.index_select(0, torch.from_numpy(rows)).float()
         mask = None if self.real is None else torch.arange(tensor.shape[1]) < torch.from_numpy(self.real[rows])[:, None]
-        return _batch(Features(tensor=tensor, layout=self.layout, mask=mask, heard=mask is not None), self.targets, index)
+        return _batch(Features(tensor=tensor, layout=self.layout, mask=mask, heard=mask is not None), self.labels, index)
 
     def _padded(self, rows: Index) -> Features:
         assert self.store is not None
@@ -139,8 +139,8 @@ class DatasetView:
         items = [self.dataset[int(position)] for position in index]
         parts: list[Sequence[Any]] = [item if isinstance(item, tuple | list) else [item] for item in items]
         inputs = Features(tensor=self._stack([part[0] for part in parts], index), layout="raw")
-        targets = _targets([part[1] for part in parts]) if all(len(part) > 1 for part in parts) else None
-        return Batch(inputs=inputs, targets=targets, index=torch.from_numpy(index))
+        labels = Labels.of(_targets([part[1] for part in parts])) if all(len(part) > 1 for part in parts) else None
+        return Batch(inputs=inputs, labels=labels, index=torch.from_numpy(index))
 
     def _stack(self, tensors: list[Any], index: Index) -> Tensor:
         for position, tensor in zip(index, tensors, strict=True):
@@ -156,6 +156,6 @@ def _targets(values: list[Any]) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
-def _batch(inputs: Features, targets: Tensor | None, index: Index) -> Batch:
+def _batch(inputs: Features, labels: Labels | None, index: Index) -> Batch:
     places = torch.from_numpy(index)
-    return Batch(inputs=inputs, targets=None if targets is None else targets[places], index=places)
+    return Batch(inputs=inputs, labels=None if labels is None else labels.take(places), index=places)

@@ -86,7 +86,7 @@ def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixe
     others = np.resize(data.parts["train"][1:], DRAWS) if len(data.parts["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
     positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
-    batch = Batch(inputs=inputs, targets=data.encoded[torch.from_numpy(positions)], index=torch.arange(len(positions)))
+    batch = Batch(inputs=inputs, labels=data.encoded.take(torch.from_numpy(positions)), index=torch.arange(len(positions)))
     changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.targets.classes) or None)  # ty: ignore[missing-attribute]
     return _pixels(changed.inputs.tensor[::2], modality)
 
@@ -151,7 +151,7 @@ def _pixels(raw: torch.Tensor, modality: Modality) -> list[Pixels]:
 
 def _captions(batch: Batch, data: Prepared) -> list[str]:
     """Return each item's target by name; of a mixture, the shares."""
-    targets, names = batch.targets, data.targets.classes
+    targets, names = batch.target, data.targets.classes
     if targets is None:
         return [""] * batch.size
     if not names:

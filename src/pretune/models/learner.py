@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from pretune.models.model import Model
 from pretune.types import Batch, StepOutput
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs, targets) -> scalar mean loss."""
+Loss = Callable[[Tensor, Any], Tensor]
+"""(outputs, targets) -> scalar mean loss; the targets are a tensor, or Labels where an example has several."""
 
 
 class Learner(nn.Module):
@@ -45,8 +45,8 @@ class SupervisedLearner(Learner):
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the mean loss of a labelled batch."""
-        assert batch.targets is not None, "a training batch needs targets"
-        return StepOutput(loss=self.loss(self.model(batch.inputs, self.start), batch.targets), size=batch.size)
+        assert batch.labels is not None, "a training batch needs labels"
+        return StepOutput(loss=self.loss(self.model(batch.inputs, self.start), batch.labels.value), size=batch.size)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the model's raw outputs (B, outputs)."""

@@ -60,7 +60,7 @@ class AutoencodeLearner(KnowsClasses):
             with torch.no_grad():
                 z_BTE = self._encoded(features)
                 codes_BT = self._codes(z_BTE)
-            loss = self.prior(codes_BT, batch.targets)
+            loss = self.prior(codes_BT, batch.target)
             logs = {} if self.training else {**self._watched(features, codes_BT), "floor_unigram": self.codebook.unigram(codes_BT)}
             return StepOutput(loss=loss, size=batch.size, logs=logs)
         z_BTE = self._encoded(features)

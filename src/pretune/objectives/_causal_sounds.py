@@ -66,7 +66,7 @@ class CausalSoundsLearner(KnowsClasses):
         x_BT, mask_BT = batch.inputs.tensor, batch.inputs.mask
         before_BT = F.pad(x_BT, (1, 0))[:, :-1]
         real_N = slice(None) if mask_BT is None else mask_BT.flatten().nonzero()[:, 0]
-        features_ND = self._features(Features(tensor=before_BT, layout="raw"), batch.targets).flatten(0, 1)[real_N]
+        features_ND = self._features(Features(tensor=before_BT, layout="raw"), batch.target).flatten(0, 1)[real_N]
         targets_N, previous_N = mu_law(x_BT).flatten()[real_N], mu_law(before_BT).flatten()[real_N]
         loss = linear_cross_entropy(features_ND, self.head.weight, targets_N, self.head.bias)
         if self.training:
@@ -94,7 +94,7 @@ class CausalSoundsLearner(KnowsClasses):
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the logits (B, 256) of the sample that follows the last one."""
-        return self.head(self._features(batch.inputs, batch.targets)[:, -1]).float()
+        return self.head(self._features(batch.inputs, batch.target)[:, -1]).float()
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where counting pairs of samples is as good."""

@@ -64,16 +64,17 @@ class SupervisedLearner(ItemLearner, KnowsClasses):
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the cross-entropy in nats; in eval mode also the accuracy."""
-        assert batch.targets is not None, "the runner gives targets to objectives that want them"
+        target_B = batch.target
+        assert target_B is not None, "the runner gives targets to objectives that want them"
         pooled_BD = self.pooled(batch.inputs)
         logits_BC = self.head(pooled_BD).float()
         if self.training:
-            loss = F.cross_entropy(logits_BC, batch.targets, label_smoothing=self.smoothing)
+            loss = F.cross_entropy(logits_BC, target_B, label_smoothing=self.smoothing)
             return StepOutput(loss=loss, size=batch.size)
-        right = (logits_BC.argmax(1) == batch.targets).float().mean()
+        right = (logits_BC.argmax(1) == target_B).float().mean()
         logs = {"accuracy": float(right)} | health(pooled_BD)
-        chance = {"floor_chance": math.log(len(self.classes)), "floor_majority": self._majority(batch.targets)}
-        return StepOutput(loss=F.cross_entropy(logits_BC, batch.targets), size=batch.size, logs=logs | chance)
+        chance = {"floor_chance": math.log(len(self.classes)), "floor_majority": self._majority(target_B)}
+        return StepOutput(loss=F.cross_entropy(logits_BC, target_B), size=batch.size, logs=logs | chance)
 
     def _majority(self, targets_B: torch.Tensor) -> float:
         """Return the share of a batch's commonest class."""

@@ -32,8 +32,7 @@ from pretune.storage.identity import code_of, code_of_package, structure, versio
 from pretune.storage.store import NoRoom, Store, StoreWriter
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.training.step import to_device
-from pretune.types import Features, Layout
+from pretune.types import Features, Labels, Layout
 
 KIND = "features"
 """The cache's folder of features."""
@@ -86,9 +85,9 @@ class FrozenFeatures:
     start: int
     """Number of the stage that takes them."""
 
-    def view(self, positions: np.ndarray, targets: torch.Tensor | None, views: int) -> View:
+    def view(self, positions: np.ndarray, labels: Labels | None, views: int) -> View:
         """Return some items' features as a data view."""
-        return FeatureView(self.source, positions, self.layout, targets, views=views, stride=self.views)
+        return FeatureView(self.source, positions, self.layout, labels, views=views, stride=self.views)
 
 
 def weights_hash(modules: list[nn.Module]) -> str:
@@ -249,7 +248,7 @@ class _Passes:
             waiting: dict[int, list[Features]] = {}
             for batches in zip(*loaders, strict=True):
                 with torch.inference_mode():
-                    outs = [prefix(to_device(batch, device).inputs) for batch in batches]
+                    outs = [prefix(batch.to(device).inputs) for batch in batches]
                 self._require_finite(outs, window[batches[0].index.numpy()])
                 done += batches[0].size
                 self._require_time(self.needs.now() - began, done)

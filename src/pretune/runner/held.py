@@ -12,7 +12,7 @@ from pretune.runner.deadline import Deadline
 from pretune.runner.interrupt import check
 from pretune.runner.pretrained import Work
 from pretune.training.device import Device
-from pretune.training.step import autocast, take, to_device
+from pretune.training.step import autocast
 
 GLANCE = 32
 """Held-out batches that are looked at while training; all of them at its end."""
@@ -62,7 +62,7 @@ class Held:
                     break
                 check()
                 with autocast(work.precision, self.device.device):
-                    out = work.learner(to_device(batch, self.device.device))
+                    out = work.learner(batch.to(self.device.device))
                 count += batch.size
                 for key, value in {"loss": float(out.loss), **out.logs}.items():
                     sums[key] = sums.get(key, 0.0) + value * batch.size
@@ -78,7 +78,7 @@ class Held:
         batches = self.loader.iterate(0)
         batch = next(batches)
         batches.close()
-        few = to_device(take(batch, slice(0, FEW)), self.device.device)
+        few = batch.take(slice(0, FEW)).to(self.device.device)
         self.work.learner.eval()
         with torch.no_grad(), torch.random.fork_rng(), autocast(self.work.precision, self.device.device):
             self.work.learner(few)

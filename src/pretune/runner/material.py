@@ -40,7 +40,7 @@ from pretune.storage.cache import Cache
 from pretune.storage.cells import unpack
 from pretune.storage.ingest import Ingested, ingest
 from pretune.storage.store import StoreWriter
-from pretune.types import LedgerEntry, NotUsed, Row
+from pretune.types import Labels, LedgerEntry, NotUsed, Row
 from pretune.unread import given, refuse
 
 
@@ -350,7 +350,7 @@ def _view(
         )
     crop = next((one for one in chosen if one.acts == "view"), None)
     mixing = tuple(cast(BatchAugmentation, one) for one in chosen if one.acts == "batch")
-    here = None if targets is None else targets[torch.from_numpy(places)]
+    here = None if targets is None else Labels.of(targets[torch.from_numpy(places)])
     view: View = StoreView(done.store, places, backbone.modality, here, crop, recipe.training.seed)
     if mixing:
         classes = None if targets is None else int(targets.max()) + 1

@@ -37,8 +37,8 @@ class OwnLearner(Learner):
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the mean loss of a labelled batch."""
-        assert batch.targets is not None, "the dataset must give (tensor, target) pairs"
-        return StepOutput(loss=self.loss(self.module(batch.inputs.tensor), batch.targets), size=batch.size)
+        assert batch.labels is not None, "the dataset must give (tensor, target) pairs"
+        return StepOutput(loss=self.loss(self.module(batch.inputs.tensor), batch.labels.value), size=batch.size)
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the module's outputs."""
@@ -102,7 +102,7 @@ def _evaluation(learner: OwnLearner, own: Own, around: Surroundings) -> Evaluati
 
     def measure() -> dict[str, float]:
         raw = score.outputs(learner, view, around.device, Precision())
-        targets = torch.cat([batch.targets for batch in Loader(view, Batching(size=256)).iterate(0) if batch.targets is not None])
+        targets = torch.cat([batch.target for batch in Loader(view, Batching(size=256)).iterate(0) if batch.target is not None])
         with torch.no_grad():
             return {"loss": float(own.loss(raw, targets))}
 

@@ -29,7 +29,6 @@ from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.plan import Plan, Precision
-from pretune.training.step import to_device
 
 BATCH = 32
 """Items of a step where none is asked for."""
@@ -183,18 +182,18 @@ def _fit_head_on_few(work: Work, each: float) -> None:
     pooled: list[torch.Tensor] = []
     for batch in loader.iterate(0):
         check()
-        pooled.append(work.model.pooled(to_device(batch, work.around.device.device).inputs).tensor.float())
+        pooled.append(work.model.pooled(batch.to(work.around.device.device).inputs).tensor.float())
     work.model.head.fit(torch.cat(pooled))
 
 
 def view_of(work: Work, positions: np.ndarray, *, training: bool = False) -> View:
     """Return items as the learner takes them now: cached features or raw."""
     data = work.needs.data
-    targets = data.encoded[torch.from_numpy(positions)]
+    labels = data.encoded.take(torch.from_numpy(positions))
     if work.frozen is not None:
-        return work.frozen.view(positions, targets, work.frozen.views if training else 1)
+        return work.frozen.view(positions, labels, work.frozen.views if training else 1)
     crop = work.crop if training else None
-    view: View = StoreView(data.ingested.store, positions, data.modality, targets, crop, work.recipe.training.seed)
+    view: View = StoreView(data.ingested.store, positions, data.modality, labels, crop, work.recipe.training.seed)
     if training and work.mixing:
         classes = len(data.targets.classes) or None
         return AugmentedView(view, work.mixing, classes, work.recipe.training.seed)
@@ -315,7 +314,7 @@ def _evaluation(work: Work) -> Evaluation:
 
     def measure(part: str) -> Callable[[], dict[str, float]]:
         view = view_of(work, data.parts[part])
-        encoded = data.encoded[torch.from_numpy(data.parts[part])]
+        encoded = data.encoded.take(torch.from_numpy(data.parts[part]))
 
         def run() -> dict[str, float]:
             raw = score.outputs(work.learner, view, work.around.device, work.chosen)
@@ -344,8 +343,8 @@ def solve(work: Work) -> None:
     begin(work, phase)
     assert work.frozen is not None
     data = work.needs.data
-    view = work.frozen.view(data.parts["train"], data.encoded[torch.from_numpy(data.parts["train"])], 1)
+    view = work.frozen.view(data.parts["train"], data.encoded.take(torch.from_numpy(data.parts["train"])), 1)
     batch = view.batch(np.arange(len(view)), 0)
-    assert batch.targets is not None
-    work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.targets, data.targets))
+    assert batch.target is not None
+    work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.target, data.targets))
     work.chosen = Precision(reason="nothing is trained")

@@ -24,7 +24,6 @@ from pretune.storage.cache import Cache
 from pretune.storage.store import NoRoom, StoreWriter
 from pretune.training.acceleration import EMULATED, GAIN, choose
 from pretune.training.plan import Precision
-from pretune.training.step import take, to_device
 from pretune.training.timing import race
 from pretune.types import Batch, Features
 
@@ -41,7 +40,7 @@ def forward_choice(model: Model, data: Prepared, device: torch.device, cache: Ca
     positions = np.arange(min(ITEMS, len(data.rows)))
     inputs = StoreView(data.ingested.store, positions, data.modality, None).batch(positions, 0).inputs
     stages = [model.stages[name] for name in ("input", *model.body)]
-    batch = to_device(Batch(inputs=inputs, targets=None, index=torch.from_numpy(positions)), device)
+    batch = Batch(inputs=inputs, labels=None, index=torch.from_numpy(positions)).to(device)
     facts = _facts("features", nn.ModuleList(stages), batch.inputs, device)
     return remembered(cache, facts, lambda: _timed_passes(stages, batch, len(data.rows), data.modality.unit))
 
@@ -51,7 +50,7 @@ def _timed_passes(stages: list[nn.Module], batch: Batch, job: int, unit: str) ->
 
     @torch.inference_mode()
     def compute(copy: nn.Module, size: int) -> None:
-        copy(take(batch, slice(0, size)).inputs)
+        copy(batch.take(slice(0, size)).inputs)
 
     copies = {bfloat16: inference_copy(stages, bfloat16).to(device) for bfloat16 in (False, True)}
     threads = torch.get_num_threads()
@@ -69,7 +68,7 @@ def step_choice(learner: Learner, loader: Loader, training: Training, cache: Cac
     """Return how training steps compute, as asked or as measured on a first batch."""
     device = next(learner.parameters()).device
     batches = loader.iterate(0)
-    batch = to_device(next(batches), device)
+    batch = next(batches).to(device)
     batches.close()
     choose_ = partial(choose, learner, batch, micro_batch=training.micro_batch, job=loader.steps(0) * batch.size)
     if training.precision is not None:

@@ -25,7 +25,7 @@ from pretune.sources.table import Table
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
 from pretune.tasks import Targets, Task, infer
-from pretune.types import Finding, LedgerEntry, Row
+from pretune.types import Finding, Labels, LedgerEntry, Row
 
 SHOWN = 8
 """Ledger entries of one reason that are said one by one; the file has all."""
@@ -41,7 +41,7 @@ class Prepared:
     """Aligned with the store; every one has a split."""
     task: Task
     targets: Targets
-    encoded: torch.Tensor
+    encoded: Labels
     """Targets aligned with rows."""
     parts: dict[str, np.ndarray]
     """Part name (train, select, val, test) -> positions in the store."""
@@ -249,13 +249,10 @@ def _parts(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence
     return parts
 
 
-def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, targets: Targets) -> torch.Tensor:
+def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, targets: Targets) -> Labels:
     """Encode the rows that are in a part; rows outside all parts get a zero that nothing reads."""
     used = np.unique(np.concatenate(list(parts.values())))
-    some = task.encode([rows[i] for i in used], targets)
-    out = torch.zeros((len(rows), *some.shape[1:]), dtype=some.dtype)
-    out[torch.from_numpy(used)] = some
-    return out
+    return task.encode([rows[i] for i in used], targets).placed(torch.from_numpy(used), len(rows))
 
 
 def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, targets: Targets) -> dict[str, object]:

@@ -54,7 +54,6 @@ from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
-from pretune.training.step import take, to_device
 from pretune.training.turn import computing_threads
 
 DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "contrastive"}
@@ -344,11 +343,11 @@ class _Pretraining:
         if not hasattr(learner, "reconstructions"):
             return []
         batches = self._loader(work, training=False).iterate(0)
-        batch = take(next(batches), slice(0, SHOWN))
+        batch = next(batches).take(slice(0, SHOWN))
         batches.close()
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.training.seed)
-            return learner.reconstructions(to_device(batch, self.device.device))
+            return learner.reconstructions(batch.to(self.device.device))
 
     # --- the folder --------------------------------------------------------------------------
 

@@ -110,8 +110,8 @@ def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[s
         )
         return
     positions = parts.get(part, data.parts[part])
-    out, encoded = raw[part] if part in raw else _outputs(done, positions), data.encoded[torch.from_numpy(positions)]
-    data.targets, said = task.thresholded(data.task.decode(out, data.targets), encoded.numpy(), data.targets)
+    out, encoded = raw[part] if part in raw else _outputs(done, positions), data.encoded.take(torch.from_numpy(positions))
+    data.targets, said = task.thresholded(data.task.decode(out, data.targets), encoded.only.numpy(), data.targets)
     done.reporter.say(f"{said}; chosen on the {len(out)} items of {part}")
     if done.device.first:
         save_model(done)
@@ -124,7 +124,7 @@ def _outputs(done: Outcome, positions: np.ndarray) -> torch.Tensor:
 def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return metrics.json of the outputs of some positions, by part."""
     data, task = done.data, done.data.task
-    encoded = {part: data.encoded[torch.from_numpy(positions)] for part, positions in parts.items()}
+    encoded = {part: data.encoded.take(torch.from_numpy(positions)) for part, positions in parts.items()}
     figures = {part: score.measure(out, encoded[part], task, data.targets) for part, out in raw.items()}
     part = data.score
     clock = time.perf_counter()

@@ -255,7 +255,7 @@ class _Run:
         torch.manual_seed(self.recipe.training.seed + 1)  # whatever drew numbers since the backbone was built
         model = Model(backbone, self.recipe.head, task.outputs(data.targets), pooling).to(self.device.device)
         strategy.prepare(model)
-        train = data.encoded[torch.from_numpy(data.parts["train"])]
+        train = data.encoded.take(torch.from_numpy(data.parts["train"]))
         loss = self.given.loss or task.loss(data.targets, train, phases.loss_settings(self.recipe))
         learner = SupervisedLearner(model, loss).to(self.device.device)
         around = Surroundings(

@@ -20,7 +20,8 @@ from pretune.runner.prepare import Prepared, task_name
 from pretune.tasks import Targets, Task
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.training.step import autocast, to_device
+from pretune.training.step import autocast
+from pretune.types import Labels
 
 FLOOR_ITEMS = 5_000
 """Training items the classical floor is fitted on at most: more would cost more than the floor tells."""
@@ -40,7 +41,7 @@ def outputs(learner: Learner, view: View, device: Device, precision: Precision, 
     for batch in _loader(view, device, batch_size).iterate(0):
         check()
         with autocast(precision, device.device):
-            out.append(learner.predict(to_device(batch, device.device)).float().cpu())
+            out.append(learner.predict(batch.to(device.device)).float().cpu())
         index.append(batch.index)
     mine = (torch.cat(index), torch.cat(out)) if out else (torch.zeros(0, dtype=torch.long), torch.zeros(0))
     pieces = [piece for piece in device.gather(mine) if len(piece[0])]
@@ -72,7 +73,7 @@ def seconds_per_item(
     ends = [now()]
     for _, batch in zip(range(_TIMED + 1), batches, strict=False):
         with autocast(precision, device.device):
-            learner.predict(to_device(batch, device.device))
+            learner.predict(batch.to(device.device))
         ends.append(now())
     batches.close()
     timed = ends[1:] if len(ends) > 2 else ends
@@ -103,17 +104,15 @@ def sampled(found: dict[str, np.ndarray], part: str, count: int, seed: int) -> d
     return {name: np.sort(rng.choice(positions, shares[name], replace=False)) for name, positions in found.items()}
 
 
-def measure(raw: torch.Tensor, encoded: torch.Tensor, task: Task, targets: Targets) -> dict[str, Any]:
+def measure(raw: torch.Tensor, encoded: Labels, task: Task, targets: Targets) -> dict[str, Any]:
     """Return all metrics of raw outputs against encoded targets."""
-    return task.metrics(task.decode(raw, targets), encoded.numpy(), targets)
+    return task.metrics(task.decode(raw, targets), encoded.only.numpy(), targets)
 
 
-def interval(
-    raw: torch.Tensor, encoded: torch.Tensor, data: Prepared, part: str, positions: np.ndarray | None = None
-) -> dict[str, list[float]]:
+def interval(raw: torch.Tensor, encoded: Labels, data: Prepared, part: str, positions: np.ndarray | None = None) -> dict[str, list[float]]:
     """Return 95 % confidence intervals by metric; whole groups are resampled where there are groups."""
     decoded = data.task.decode(raw, data.targets)
-    truth = data.targets.restore(encoded.numpy())
+    truth = data.targets.restore(encoded.only.numpy())
     found = intervals.intervals(
         decoded,
         truth,
@@ -132,7 +131,7 @@ def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:
 def compute_floors(data: Prepared, part: str, seed: int, positions: np.ndarray | None = None) -> dict[str, Any]:
     """Return the baselines fitted on the training split and measured on `part`, or these positions of it: the score's own examples."""
     train, held = data.parts["train"], data.parts[part] if positions is None else positions
-    targets = [data.targets.restore(data.encoded[torch.from_numpy(positions)].numpy()) for positions in (train, held)]
+    targets = [data.targets.restore(data.encoded.take(torch.from_numpy(positions)).only.numpy()) for positions in (train, held)]
     described = _described(data, train, held, seed)
     return floors.floors(task_name(data.task), described, targets[0], targets[1], list(data.targets.classes), groups=data.units[train])
 

@@ -89,7 +89,7 @@ def _solution(work: Work) -> Solution:
     assert frozen is not None
     train = data.parts["train"]
     view = frozen.view(train, None, 1)
-    kind, goal = task_name(data.task), _goal(work, data.encoded[torch.from_numpy(train)])
+    kind, goal = task_name(data.task), _goal(work, data.encoded.take(torch.from_numpy(train)).only)
     units = data.units[train]
     folds = of_groups(units, goal.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
     return probe.solve(kind, view.batch(np.arange(len(view)), 0).inputs.tensor, goal, folds, check)

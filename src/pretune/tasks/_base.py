@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pretune.models.learner import Loss
-    from pretune.types import Row
+    from pretune.types import Labels, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +78,8 @@ class Task(Protocol):
         """Return the target space of the training rows."""
         ...
 
-    def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
-        """Return the rows' targets as a tensor, aligned by class *name*."""
+    def encode(self, rows: Sequence[Row], targets: Targets) -> Labels:
+        """Return the rows' targets, aligned by class *name*."""
         ...
 
     def outputs(self, targets: Targets) -> int:
@@ -88,7 +88,7 @@ class Task(Protocol):
 
     # A task may also have `unread: ClassVar[tuple[str, ...]]`: the fields of LossSettings that its loss does not read.
 
-    def loss(self, targets: Targets, encoded: Tensor, settings: LossSettings) -> Loss:
+    def loss(self, targets: Targets, encoded: Labels, settings: LossSettings) -> Loss:
         """Return the loss (outputs, batch targets) -> scalar, given the encoded training targets."""
         ...
 

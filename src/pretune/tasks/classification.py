@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pretune.evaluation import metrics
 from pretune.models.learner import Loss
 from pretune.tasks._base import LossSettings, Targets
-from pretune.types import Row
+from pretune.types import Labels, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +31,21 @@ class Classification:
         seen = {row.target for row in rows}
         return Targets(classes=tuple(name for name in classes if name in seen))
 
-    def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
+    def encode(self, rows: Sequence[Row], targets: Targets) -> Labels:
         """Return class indices (N,) int64, looked up by name."""
         index = {name: i for i, name in enumerate(targets.classes)}
-        return torch.tensor([index[str(row.target)] for row in rows], dtype=torch.long)
+        return Labels.of(torch.tensor([index[str(row.target)] for row in rows], dtype=torch.long))
 
     def outputs(self, targets: Targets) -> int:
         """One output a class."""
         return len(targets.classes)
 
-    def loss(self, targets: Targets, encoded: Tensor, settings: LossSettings) -> Loss:
+    def loss(self, targets: Targets, encoded: Labels, settings: LossSettings) -> Loss:
         """Cross-entropy; class weights are N / (C · n_c), King & Zeng 2001 ("balanced")."""
         weight = None
         if settings.class_weights:
-            counts = torch.bincount(encoded, minlength=len(targets.classes)).clamp(min=1)
-            weight = len(encoded) / (len(counts) * counts.float())
+            counts = torch.bincount(encoded.only, minlength=len(targets.classes)).clamp(min=1)
+            weight = encoded.size / (len(counts) * counts.float())
         return CrossEntropy(weight, settings.label_smoothing)
 
     def decode(self, outputs: Tensor, targets: Targets) -> NDArray[np.floating]:

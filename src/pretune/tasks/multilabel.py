@@ -16,7 +16,7 @@ from pretune.config import Within
 from pretune.evaluation import metrics, thresholds
 from pretune.models.learner import Loss
 from pretune.tasks._base import LossSettings, Targets
-from pretune.types import Row
+from pretune.types import Labels, Row
 
 _HALF = 0.5
 
@@ -42,23 +42,23 @@ class Multilabel:
         kept = tuple(name for name in classes if name in seen)
         return Targets(classes=kept, thresholds=(_HALF if self.threshold is None else self.threshold,) * len(kept))
 
-    def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
+    def encode(self, rows: Sequence[Row], targets: Targets) -> Labels:
         """Return multi-hot targets (N, C) float, set by name."""
         index = {name: i for i, name in enumerate(targets.classes)}
         out = torch.zeros(len(rows), len(index))
         for i, row in enumerate(rows):
             assert isinstance(row.target, tuple)
             out[i, [index[name] for name in row.target if name in index]] = 1
-        return out
+        return Labels.of(out)
 
     def outputs(self, targets: Targets) -> int:
         """One output a class."""
         return len(targets.classes)
 
-    def loss(self, targets: Targets, encoded: Tensor, settings: LossSettings) -> Loss:
+    def loss(self, targets: Targets, encoded: Labels, settings: LossSettings) -> Loss:
         """Binary cross-entropy; class weights multiply positives by negatives / positives, at most 100."""
-        positive = encoded.sum(0)
-        weight = ((len(encoded) - positive) / positive.clamp(min=1)).clamp(1, 100) if settings.class_weights else None
+        positive = encoded.only.sum(0)
+        weight = ((encoded.size - positive) / positive.clamp(min=1)).clamp(1, 100) if settings.class_weights else None
         return BinaryCrossEntropy(weight, settings.label_smoothing)
 
     def decode(self, outputs: Tensor, targets: Targets) -> NDArray[np.floating]:

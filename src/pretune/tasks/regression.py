@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pretune.evaluation import metrics
 from pretune.models.learner import Loss
 from pretune.tasks._base import LossSettings, Targets
-from pretune.types import Row
+from pretune.types import Labels, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +41,16 @@ class Regression:
         deviation = 1.0 if metrics.is_constant(values) else float(values.std())
         return Targets(mean=float(values.mean()), deviation=deviation)
 
-    def encode(self, rows: Sequence[Row], targets: Targets) -> Tensor:
+    def encode(self, rows: Sequence[Row], targets: Targets) -> Labels:
         """Return standardised targets (N,)."""
         values = torch.tensor([row.target for row in rows], dtype=torch.float64)
-        return ((values - targets.mean) / targets.deviation).float()
+        return Labels.of(((values - targets.mean) / targets.deviation).float())
 
     def outputs(self, targets: Targets) -> int:
         """One output."""
         return 1
 
-    def loss(self, targets: Targets, encoded: Tensor, settings: LossSettings) -> Loss:
+    def loss(self, targets: Targets, encoded: Labels, settings: LossSettings) -> Loss:
         """Huber loss on standardised targets; smoothing and class weights do not apply."""
         return huber
 

@@ -26,7 +26,7 @@ from pretune.models import shortcuts
 from pretune.models.learner import Learner
 from pretune.models.shortcuts import Shortcuts
 from pretune.training.plan import Precision
-from pretune.training.step import arranged, autocast, split, take
+from pretune.training.step import arranged, autocast, split
 from pretune.training.timing import race
 from pretune.types import Batch
 
@@ -61,7 +61,7 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micr
     device = batch.inputs.tensor.device
     native = processor.has_native_bfloat16(device)
     with _untouched(learner):
-        seen = shortcuts.find(learner, lambda: learner.predict(take(batch, slice(0, 2))))
+        seen = shortcuts.find(learner, lambda: learner.predict(batch.take(slice(0, 2))))
         candidates = [
             replace(c, micro_batch=micro_batch) if micro_batch else _with_micro_batch(c, learner, batch, seen)
             for c in _candidates(batch, bfloat16, native=native)
@@ -105,7 +105,7 @@ def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen
 
 def _step(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts, size: int) -> None:
     """Compute the gradient of the first `size` examples of a batch."""
-    few = take(batch, slice(0, size))
+    few = batch.take(slice(0, size))
     for part in split(arranged(few, precision), precision.micro_batch):
         with autocast(precision, few.inputs.tensor.device), seen.taken():
             out = learner(part)

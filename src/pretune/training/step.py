@@ -28,14 +28,7 @@ def split(batch: Batch, size: int | None) -> list[Batch]:
     """Cut a batch into parts of at most `size` items."""
     if size is None or batch.size <= size:
         return [batch]
-    return [take(batch, slice(i, i + size)) for i in range(0, batch.size, size)]
-
-
-def take(batch: Batch, items: slice) -> Batch:
-    """Return some of a batch's items."""
-    mask = None if batch.inputs.mask is None else batch.inputs.mask[items]
-    inputs = replace(batch.inputs, tensor=batch.inputs.tensor[items], mask=mask)
-    return Batch(inputs=inputs, targets=None if batch.targets is None else batch.targets[items], index=batch.index[items])
+    return [batch.take(slice(i, i + size)) for i in range(0, batch.size, size)]
 
 
 def arranged(batch: Batch, precision: Precision) -> Batch:
@@ -45,16 +38,6 @@ def arranged(batch: Batch, precision: Precision) -> Batch:
         return batch
     layout = torch.channels_last if precision.channels_last else torch.contiguous_format
     return replace(batch, inputs=batch.inputs.with_tensor(tensor.contiguous(memory_format=layout)))
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch's tensors."""
-    if device.type == "cpu":
-        return batch
-    mask = None if batch.inputs.mask is None else batch.inputs.mask.to(device, non_blocking=True)
-    inputs = replace(batch.inputs, tensor=batch.inputs.tensor.to(device, non_blocking=True), mask=mask)
-    targets = None if batch.targets is None else batch.targets.to(device, non_blocking=True)
-    return Batch(inputs=inputs, targets=targets, index=batch.index)
 
 
 class Stepper:
@@ -67,7 +50,7 @@ class Stepper:
 
     def __call__(self, batch: Batch) -> StepOutput:
         """Take one step; where memory runs out, take it again in halves."""
-        batch = to_device(batch, self.device)
+        batch = batch.to(self.device)
         while True:
             random = torch.get_rng_state()
             try:
@@ -105,7 +88,7 @@ class Stepper:
         """Return the network's shortcuts, found at the first step."""
         if self._found is None:
             learner = self._learner
-            self._found = shortcuts.find(learner, lambda: learner.predict(take(part, slice(0, 2))))
+            self._found = shortcuts.find(learner, lambda: learner.predict(part.take(slice(0, 2))))
         return self._found
 
     @property
