@@ -182,7 +182,7 @@ OUTPUTS, TRUTH = torch.tensor([[1.0, -1.0], [0.5, 0.2], [0.0, 2.0]]), torch.tens
 
 def test_class_weights_reach_the_loss(plan: Any) -> None:
     seen = plan("class_weights=true")
-    train = seen.outcome.data.encoded[seen.outcome.data.parts["train"]]
+    train = seen.outcome.data.encoded.only[seen.outcome.data.parts["train"]]
     weight = len(train) / (2 * train.bincount().float())
     assert weight[1] > 2 * weight[0]
     assert torch.allclose(seen.last.learner.loss(OUTPUTS, TRUTH), F.cross_entropy(OUTPUTS, TRUTH, weight=weight))
