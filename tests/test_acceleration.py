@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from pretune.errors import SettingError, TrainingError
 from pretune.kernels import processor
+from pretune.labels import Labels
 from pretune.models import Learner
 from pretune.training import acceleration
 from pretune.training.acceleration import choose
 from pretune.training.plan import Plan, Precision
 from pretune.training.step import Stepper
 from pretune.training.timing import Times
-from pretune.types import Batch, Features, Labels, StepOutput
+from pretune.types import Batch, Features, StepOutput
 
 
 class Pictures(Learner):

@@ -19,7 +19,8 @@ from pretune.augmentations.mixup import Mixup
 from pretune.augmentations.randaugment import OPERATIONS, RandAugment
 from pretune.augmentations.rotation import Rotation
 from pretune.errors import SettingError
-from pretune.types import Batch, Features, Labels
+from pretune.labels import Labels
+from pretune.types import Batch, Features
 
 PARTS: dict[str, BatchAugmentation] = {
     "flip": Flip(vertical=0.5),

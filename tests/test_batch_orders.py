@@ -13,7 +13,8 @@ from pretune.augmentations.gain import Gain
 from pretune.data.augmented import AugmentedView
 from pretune.data.batching import Batching
 from pretune.data.views import Stacked
-from pretune.types import Batch, Features, Labels, Share
+from pretune.labels import Labels
+from pretune.types import Batch, Features, Share
 
 
 class Noisy:

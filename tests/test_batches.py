@@ -7,8 +7,9 @@ import torch
 
 from pretune.augmentations.mixup import Mixup
 from pretune.errors import SettingError
+from pretune.labels import Labels, Ragged
 from pretune.training.step import split
-from pretune.types import Batch, Features, Labels, Ragged
+from pretune.types import Batch, Features
 
 WORDS = [[3, 1], [4], [], [1, 5, 9]]
 

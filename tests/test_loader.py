@@ -19,10 +19,11 @@ from pretune.data.batching import Batching
 from pretune.data.dataset import DatasetView, FeatureView, StoreView, View
 from pretune.data.loader import Loader
 from pretune.errors import DataError
+from pretune.labels import Labels
 from pretune.modalities.image import Image
 from pretune.storage.prefetch import prefetch
 from pretune.storage.store import Store, StoreWriter
-from pretune.types import Batch, Features, Labels, Share
+from pretune.types import Batch, Features, Share
 
 IMAGE = Image(size=16, resize=20)
 

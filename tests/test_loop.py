@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pretune.errors import TrainingError
+from pretune.labels import Labels
 from pretune.models import Learner
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions, read
@@ -27,7 +28,7 @@ from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.schedule import Schedule
 from pretune.training.turn import Turn
-from pretune.types import Batch, Features, Labels, StepOutput
+from pretune.types import Batch, Features, StepOutput
 from tests.checkpoints import latest
 
 CPU = Device(device=torch.device("cpu"))

@@ -13,12 +13,13 @@ from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
+from pretune.labels import Labels
 from pretune.tasks import Targets
 from pretune.tasks._base import LossSettings, infer
 from pretune.tasks.classification import Classification
 from pretune.tasks.multilabel import Multilabel
 from pretune.tasks.regression import Regression
-from pretune.types import Labels, Row
+from pretune.types import Row
 
 OUTPUTS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
 CLASSES = torch.tensor([0, 2, 1, 0])

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.deploy import pictures
+from pretune.labels import Labels
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.recipe import Recipe
@@ -22,7 +23,7 @@ from pretune.runner.prepare import Prepared
 from pretune.storage.ingest import Ingested
 from pretune.tasks import Targets
 from pretune.training.run_dir import RunDir
-from pretune.types import Labels, Row
+from pretune.types import Row
 from tests.conftest import Numbers
 
 NAMES = ("ants", "蜜蜂")

@@ -27,6 +27,7 @@ from pretune.backbones import Backbone
 from pretune.deploy import _curves
 from pretune.deploy._pretraining import _bars, _beside
 from pretune.errors import DataError, Interrupted, RequestError, SettingError
+from pretune.labels import Labels
 from pretune.models.pooling import Pool
 from pretune.objectives import PretextLearner
 from pretune.objectives._items import FEW, collapse, effective_rank, health, spread
@@ -44,7 +45,7 @@ from pretune.runner.material import _drawn, _once
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
-from pretune.types import Batch, Features, Labels, Row
+from pretune.types import Batch, Features, Row
 from tests.test_augmentations import applied, pictures
 from tests.test_flows import folder, losses, pretune
 

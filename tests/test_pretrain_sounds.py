@@ -18,6 +18,7 @@ from pretune.architectures._mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
 from pretune.backbones._base import LoadReport
 from pretune.errors import DataError, Interrupted, SettingError
+from pretune.labels import Labels
 from pretune.modalities._audio_spectrum import Bank, LogMel
 from pretune.modalities._griffin_lim import bins, griffin_lim
 from pretune.modalities.audio import Audio
@@ -31,7 +32,7 @@ from pretune.pretraining import Pretraining
 from pretune.runner.material import _drawn
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
-from pretune.types import Batch, Features, Labels, Row
+from pretune.types import Batch, Features, Row
 from tests.command_line import pretune
 from tests.sounds import loudest_hertz, tone, write_tones
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pretune import api
 from pretune.errors import DataError
 from pretune.evaluation import intervals
+from pretune.labels import Labels
 from pretune.modalities import _text_floor
 from pretune.models.learner import Learner
 from pretune.runner import score
@@ -26,7 +27,7 @@ from pretune.tasks.multilabel import Multilabel
 from pretune.tasks.regression import Regression
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.types import Batch, Features, Labels, Row
+from pretune.types import Batch, Features, Row
 
 CPU = Device(device=torch.device("cpu"))
 

@@ -17,6 +17,7 @@ from pretune.architectures._conv import SameConv2d
 from pretune.backbones import Backbone
 from pretune.backbones._packages import TABLE
 from pretune.errors import SettingError
+from pretune.labels import Labels
 from pretune.modalities.audio import Audio
 from pretune.modalities.text import Text
 from pretune.models import Model, SupervisedLearner
@@ -27,7 +28,7 @@ from pretune.strategies.lora import LoRA, _adaptable
 from pretune.tasks._base import LossSettings, Targets
 from pretune.tasks.classification import Classification
 from pretune.training.checkpoint import load_by_name
-from pretune.types import Batch, Features, Labels
+from pretune.types import Batch, Features
 
 SMALL: dict[str, dict[str, Any]] = {
     "smollm2": {"layers": 2, "vocabulary": 300},

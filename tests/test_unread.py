@@ -20,6 +20,7 @@ from PIL import Image
 from pretune import config, registry, strategies
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
+from pretune.labels import Labels
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe, unread_of
 from pretune.runner.pretrain import pretrain
@@ -27,7 +28,7 @@ from pretune.runner.run import Given
 from pretune.tasks._base import LossSettings
 from pretune.training.optim import Name, Optim
 from pretune.training.schedule import Schedule, Shape
-from pretune.types import Labels, NotUsed
+from pretune.types import NotUsed
 from pretune.unread import given, refuse
 from tests.conftest import tiny_backbone
 

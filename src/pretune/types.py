@@ -5,14 +5,16 @@ Imports torch for typing only, so that the CLI and the configuration layer stay 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from pretune.labels import Labels
 
 Target = str | tuple[str, ...] | float | None
 """A class name, the names of a multilabel item, a number, or None for an unlabelled item."""
@@ -126,117 +128,6 @@ class Features:
         tensors = (None if one is None else one.to(device, non_blocking=True) for one in (self.mask, self.collected))
         mask, collected = tensors
         return replace(self, tensor=self.tensor.to(device, non_blocking=True), mask=mask, collected=collected)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ragged:
-    """One tensor an example, of lengths that differ; all of them lie one after the other."""
-
-    values: torch.Tensor
-    """(sum of lengths, …)."""
-    lengths: torch.Tensor
-    """(N,) int64."""
-
-    @classmethod
-    def of(cls, tensors: Sequence[torch.Tensor]) -> Ragged:
-        """Return tensors (L_i, …) of N >= 1 examples as one."""
-        import torch
-
-        return cls(values=torch.cat(list(tensors)), lengths=torch.tensor([len(one) for one in tensors], device=tensors[0].device))
-
-    @classmethod
-    def unpadded(cls, padded: torch.Tensor, mask: torch.Tensor) -> Ragged:
-        """Return what is real of (N, T, …): where the mask (N, T) is True."""
-        return cls(values=padded[mask], lengths=mask.sum(1))
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def take(self, index: slice | torch.Tensor) -> Ragged:
-        """Return some examples, in the order of the index: a slice, or positions (K,) int64."""
-        import torch
-
-        lengths, starts = self.lengths[index], (self.lengths.cumsum(0) - self.lengths)[index]
-        within = torch.arange(int(lengths.sum()), device=lengths.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        return Ragged(values=self.values[starts.repeat_interleave(lengths) + within], lengths=lengths)
-
-    def to(self, device: torch.device) -> Ragged:
-        """Return the same on a device."""
-        return Ragged(values=self.values.to(device, non_blocking=True), lengths=self.lengths.to(device, non_blocking=True))
-
-    def split(self) -> tuple[torch.Tensor, ...]:
-        """Return each example's tensor (L_i, …)."""
-        return self.values.split(self.lengths.tolist())
-
-    def padded(self, fill: float, width: int | None = None) -> torch.Tensor:
-        """Return (N, width, …), `fill` behind what is shorter; `width` is the longest by default."""
-        import torch
-
-        width = int(self.lengths.max()) if width is None else width
-        mask = torch.arange(width, device=self.lengths.device) < self.lengths[:, None]
-        out = self.values.new_full((*mask.shape, *self.values.shape[1:]), fill)
-        out[mask] = self.values
-        return out
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What is to be predicted for some examples: tensors by name, one row an example, ragged where examples have several.
-
-    A task that predicts one thing has one tensor, `target`; boxes are `{"boxes": Ragged, "classes": Ragged}`.
-    """
-
-    tensors: Mapping[str, torch.Tensor | Ragged]
-
-    @classmethod
-    def of(cls, target: torch.Tensor | Ragged) -> Labels:
-        """Return the labels of a task that predicts one thing."""
-        return cls({"target": target})
-
-    @property
-    def size(self) -> int:
-        """Number of examples."""
-        return len(next(iter(self.tensors.values())))
-
-    @property
-    def only(self) -> torch.Tensor:
-        """The one tensor, of labels that are one: (N,) int64 classes, (N, C) multi-hot or soft classes, (N,) float32 numbers."""
-        (target,) = self.tensors.values()
-        if isinstance(target, Ragged):
-            raise TypeError("these labels are ragged: an example has several")
-        return target
-
-    @property
-    def value(self) -> Any:
-        """What a loss takes: the one tensor where that is all, else these labels."""
-        one = next(iter(self.tensors.values()))
-        return self if len(self.tensors) > 1 or isinstance(one, Ragged) else one
-
-    def __getitem__(self, name: str) -> torch.Tensor | Ragged:
-        return self.tensors[name]
-
-    def take(self, index: slice | torch.Tensor) -> Labels:
-        """Return those of some examples, in the order of the index."""
-        return Labels({name: one.take(index) if isinstance(one, Ragged) else one[index] for name, one in self.tensors.items()})
-
-    def to(self, device: torch.device) -> Labels:
-        """Return the same on a device."""
-        moved = {n: one.to(device) if isinstance(one, Ragged) else one.to(device, non_blocking=True) for n, one in self.tensors.items()}
-        return Labels(moved)
-
-    def placed(self, index: torch.Tensor, size: int) -> Labels:
-        """Return labels of `size` examples of which those at `index` (rising) have these; the others have zeros, or nothing."""
-        return Labels({name: _placed(one, index, size) for name, one in self.tensors.items()})
-
-
-def _placed(one: torch.Tensor | Ragged, index: torch.Tensor, size: int) -> torch.Tensor | Ragged:
-    if isinstance(one, Ragged):
-        lengths = one.lengths.new_zeros(size)
-        lengths[index] = one.lengths
-        return Ragged(values=one.values, lengths=lengths)
-    out = one.new_zeros((size, *one.shape[1:]))
-    out[index] = one
-    return out
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.errors import SettingError
-from pretune.types import Labels
+from pretune.labels import Labels
 
 
 def draw_shares(size: int, alpha: float, probability: float, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,8 @@ from pretune.errors import SettingError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pretune.types import Batch, Labels
+    from pretune.labels import Labels
+    from pretune.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

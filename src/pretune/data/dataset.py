@@ -12,9 +12,10 @@ from torch import Tensor
 
 from pretune.augmentations import Augmentation
 from pretune.errors import DataError
+from pretune.labels import Labels
 from pretune.modalities import Modality
 from pretune.storage.store import Arrays, Store
-from pretune.types import Batch, Features, Labels, Layout
+from pretune.types import Batch, Features, Layout
 
 Index = NDArray[np.int64]
 

@@ -23,6 +23,7 @@ from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import FeatureView, StoreView, View
 from pretune.data.loader import Loader
 from pretune.errors import TrainingError
+from pretune.labels import Labels
 from pretune.models import Model
 from pretune.runner.interrupt import check
 from pretune.runner.prepare import Prepared
@@ -32,7 +33,7 @@ from pretune.storage.identity import code_of, code_of_package, structure, versio
 from pretune.storage.store import NoRoom, Store, StoreWriter
 from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.types import Features, Labels, Layout
+from pretune.types import Features, Layout
 
 KIND = "features"
 """The cache's folder of features."""

@@ -24,6 +24,7 @@ from pretune.data.dataset import StoreView, View
 from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import ngram
+from pretune.labels import Labels
 from pretune.modalities import FitsLengths, FitsRows
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
@@ -40,7 +41,7 @@ from pretune.storage.cache import Cache
 from pretune.storage.cells import unpack
 from pretune.storage.ingest import Ingested, ingest
 from pretune.storage.store import StoreWriter
-from pretune.types import Labels, LedgerEntry, NotUsed, Row
+from pretune.types import LedgerEntry, NotUsed, Row
 from pretune.unread import given, refuse
 
 

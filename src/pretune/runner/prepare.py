@@ -15,6 +15,7 @@ from pretune import registry
 from pretune.auditing import audit, duplicates, usable
 from pretune.data import splits
 from pretune.errors import DataError, SettingError
+from pretune.labels import Labels
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
 from pretune.recipe import Place, Recipe
 from pretune.runner.deadline import Deadline
@@ -25,7 +26,7 @@ from pretune.sources.table import Table
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
 from pretune.tasks import Targets, Task, infer
-from pretune.types import Finding, Labels, LedgerEntry, Row
+from pretune.types import Finding, LedgerEntry, Row
 
 SHOWN = 8
 """Ledger entries of one reason that are said one by one; the file has all."""

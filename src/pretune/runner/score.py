@@ -13,6 +13,7 @@ from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import View
 from pretune.data.loader import Loader
 from pretune.evaluation import floors, intervals
+from pretune.labels import Labels
 from pretune.modalities import DescribesItems, FitsFloor
 from pretune.models.learner import Learner
 from pretune.runner.interrupt import check
@@ -21,7 +22,6 @@ from pretune.tasks import Targets, Task
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
-from pretune.types import Labels
 
 FLOOR_ITEMS = 5_000
 """Training items the classical floor is fitted on at most: more would cost more than the floor tells."""

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from pretune.labels import Labels
     from pretune.models.learner import Loss
-    from pretune.types import Labels, Row
+    from pretune.types import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.evaluation import metrics
+from pretune.labels import Labels
 from pretune.models.learner import Loss
 from pretune.tasks._base import LossSettings, Targets
-from pretune.types import Labels, Row
+from pretune.types import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from pretune.config import Within
 from pretune.evaluation import metrics, thresholds
+from pretune.labels import Labels
 from pretune.models.learner import Loss
 from pretune.tasks._base import LossSettings, Targets
-from pretune.types import Labels, Row
+from pretune.types import Row
 
 _HALF = 0.5
 

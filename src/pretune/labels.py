@@ -1,0 +1,115 @@
+"""Labels: what is to be predicted, as tensors that are taken, moved and stored like the inputs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ragged:
+    """One tensor an example, of lengths that differ; all of them lie one after the other."""
+
+    values: Tensor
+    """(sum of lengths, …)."""
+    lengths: Tensor
+    """(N,) int64."""
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Ragged:
+        """Return tensors (L_i, …) of N >= 1 examples as one."""
+        return cls(values=torch.cat(list(tensors)), lengths=torch.tensor([len(one) for one in tensors], device=tensors[0].device))
+
+    @classmethod
+    def unpadded(cls, padded: Tensor, mask: Tensor) -> Ragged:
+        """Return what is real of (N, T, …): where the mask (N, T) is True."""
+        return cls(values=padded[mask], lengths=mask.sum(1))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, index: slice | Tensor) -> Ragged:
+        """Return some examples, in the order of the index: a slice, or positions (K,) int64."""
+        lengths, starts = self.lengths[index], (self.lengths.cumsum(0) - self.lengths)[index]
+        within = torch.arange(int(lengths.sum()), device=lengths.device) - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        return Ragged(values=self.values[starts.repeat_interleave(lengths) + within], lengths=lengths)
+
+    def to(self, device: torch.device) -> Ragged:
+        """Return the same on a device."""
+        return Ragged(values=self.values.to(device, non_blocking=True), lengths=self.lengths.to(device, non_blocking=True))
+
+    def split(self) -> tuple[Tensor, ...]:
+        """Return each example's tensor (L_i, …)."""
+        return self.values.split(self.lengths.tolist())
+
+    def padded(self, fill: float, width: int | None = None) -> Tensor:
+        """Return (N, width, …), `fill` behind what is shorter; `width` is the longest by default."""
+        width = int(self.lengths.max()) if width is None else width
+        mask = torch.arange(width, device=self.lengths.device) < self.lengths[:, None]
+        out = self.values.new_full((*mask.shape, *self.values.shape[1:]), fill)
+        out[mask] = self.values
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What is to be predicted for some examples: tensors by name, one row an example, ragged where examples have several.
+
+    A task that predicts one thing has one tensor, `target`; boxes are `{"boxes": Ragged, "classes": Ragged}`.
+    """
+
+    tensors: Mapping[str, Tensor | Ragged]
+
+    @classmethod
+    def of(cls, target: Tensor | Ragged) -> Labels:
+        """Return the labels of a task that predicts one thing."""
+        return cls({"target": target})
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.tensors.values())))
+
+    @property
+    def only(self) -> Tensor:
+        """The one tensor, of labels that are one: (N,) int64 classes, (N, C) multi-hot or soft classes, (N,) float32 numbers."""
+        (target,) = self.tensors.values()
+        if isinstance(target, Ragged):
+            raise TypeError("these labels are ragged: an example has several")
+        return target
+
+    @property
+    def value(self) -> Any:
+        """What a loss takes: the one tensor where that is all, else these labels."""
+        one = next(iter(self.tensors.values()))
+        return self if len(self.tensors) > 1 or isinstance(one, Ragged) else one
+
+    def __getitem__(self, name: str) -> Tensor | Ragged:
+        return self.tensors[name]
+
+    def take(self, index: slice | Tensor) -> Labels:
+        """Return those of some examples, in the order of the index."""
+        return Labels({name: one.take(index) if isinstance(one, Ragged) else one[index] for name, one in self.tensors.items()})
+
+    def to(self, device: torch.device) -> Labels:
+        """Return the same on a device."""
+        moved = {n: one.to(device) if isinstance(one, Ragged) else one.to(device, non_blocking=True) for n, one in self.tensors.items()}
+        return Labels(moved)
+
+    def placed(self, index: Tensor, size: int) -> Labels:
+        """Return labels of `size` examples of which those at `index` (rising) have these; the others have zeros, or nothing."""
+        return Labels({name: _placed(one, index, size) for name, one in self.tensors.items()})
+
+
+def _placed(one: Tensor | Ragged, index: Tensor, size: int) -> Tensor | Ragged:
+    if isinstance(one, Ragged):
+        lengths = one.lengths.new_zeros(size)
+        lengths[index] = one.lengths
+        return Ragged(values=one.values, lengths=lengths)
+    out = one.new_zeros((size, *one.shape[1:]))
+    out[index] = one
+    return out
