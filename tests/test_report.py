@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sections, report
+from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sections, report, run_files
 from pretune.deploy._sheets import sheet, thumbnail
+from pretune.deploy.run_files import Files
 from pretune.errors import DataError
 from pretune.training.run_dir import RunDir
 from tests import fake_run
@@ -186,7 +187,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
 def test_sounds_are_embedded(tmp_path: Path) -> None:
     run = fake_run.classification(tmp_path / "run", names=["a", "b"], skill=0.5)
     (run / "pictures" / "m.wav").write_bytes(b"RIFF")
-    worst = report.read(run).predictions
+    worst = run_files.read(run).predictions
     listed = [{"id": p.id, "audio": "m.wav", "picture": "m0.jpg"} for p in worst]
     (run / "pictures" / "mistakes.json").write_text(json.dumps(listed))
     _, reader = page_of(run)
@@ -312,6 +313,6 @@ def test_sheets_hold_every_picture_with_its_caption() -> None:
 
 def test_written_texts_keep_their_lines_and_nothing_else_that_hides(tmp_path: Path) -> None:
     RunDir(tmp_path).write_json("samples.json", ["MENENIUS:\n\tHe had it;\x1b[2J<b>\u202e"])
-    files = report.Files(run=tmp_path, metrics={}, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=[])
+    files = Files(run=tmp_path, metrics={}, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=[])
     (text,) = _pretraining._texts(files)
     assert str(report.visible(text)) == "MENENIUS:\n\tHe had it;\\x1b[2J&lt;b&gt;\\u202e"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup, escape
 
 from pretune.deploy import _curves, _sections
+from pretune.deploy.run_files import Files
 from pretune.printable import path_word, printable, shell_word
-
-if TYPE_CHECKING:
-    from pretune.deploy.report import Files
 
 _UNITS = {"nats_per_character": "nats a character", "bits_per_sample": "bits a sample"}
 """Held-out figures that say more than the loss, where a run has them."""

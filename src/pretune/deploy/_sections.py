@@ -7,19 +7,17 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pretune import saved
 from pretune.deploy import _charts, _curves, _predictions
+from pretune.deploy.run_files import Files
 from pretune.evaluation import calibration
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER
 from pretune.evaluation.verdict import verdict
 from pretune.evaluation.wording import show, span, words
 from pretune.printable import path_word, printable
-
-if TYPE_CHECKING:
-    from pretune.deploy.report import Files
 
 Section = dict[str, Any] | None
 
