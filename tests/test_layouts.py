@@ -11,7 +11,7 @@ import pytest
 
 from pretune.errors import DataError, SettingError
 from pretune.sources import lists, sources
-from pretune.sources.parts import is_fold, part_of_file, part_of_folder, parts_of_folders, parts_of_words
+from pretune.sources.split_names import is_fold, split_of_file, split_of_folder, splits_of_folders, splits_of_words
 from pretune.sources.table import Columns, Table
 from tests.data_files import put, reasons, said, table_of
 
@@ -50,11 +50,11 @@ def test_folders_that_are_splits(tmp_path: Path, train: str, other: str, part: s
 
 
 def test_words_for_splits() -> None:
-    assert parts_of_folders(["training", "validation", "evaluation"]) == {"training": "train", "validation": "val", "evaluation": "test"}
-    assert parts_of_words(["train", "dev", "eval", "other"]) == {"train": "train", "dev": "val", "eval": "test"}
-    assert parts_of_folders(["train", "eval", "x"]) == {"train": "train", "eval": "val"}
-    assert [part_of_folder(name) for name in ("trains", "test_drive", "train_test", "contest", "images")] == [None] * 5
-    assert [part_of_file(name) for name in ("testing_list", "TrainImages", "val2014", "train_test_split", "notes")] == [
+    assert splits_of_folders(["training", "validation", "evaluation"]) == {"training": "train", "validation": "val", "evaluation": "test"}
+    assert splits_of_words(["train", "dev", "eval", "other"]) == {"train": "train", "dev": "val", "eval": "test"}
+    assert splits_of_folders(["train", "eval", "x"]) == {"train": "train", "eval": "val"}
+    assert [split_of_folder(name) for name in ("trains", "test_drive", "train_test", "contest", "images")] == [None] * 5
+    assert [split_of_file(name) for name in ("testing_list", "TrainImages", "val2014", "train_test_split", "notes")] == [
         "test", "train", "val", None, None,
     ]  # fmt: skip
     assert all(map(is_fold, ("fold1", "Fold_02", "cv-3", "k-fold 4", "split1", "3rd_fold")))

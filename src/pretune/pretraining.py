@@ -19,7 +19,7 @@ from pretune.unread import given, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
+class CorpusSettings:
     """What is learned from."""
 
     also: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Pretraining:
     """Optimizer; auto is the objective's suggestion."""
     schedule: Schedule = field(default_factory=lambda: _SCHEDULE)
     """Course of the learning rate; warm-up, stable, decay can be gone on with."""
-    corpus: Annotated[Corpus, Flat()] = field(default_factory=Corpus)
+    corpus: Annotated[CorpusSettings, Flat()] = field(default_factory=CorpusSettings)
     inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
     columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
     training: Annotated[Training, Flat()] = field(default_factory=Training)

@@ -26,9 +26,9 @@ from pretune.formats import encodings
 from pretune.formats.files import ending
 from pretune.sources import sources
 from pretune.sources.contents import existing
-from pretune.sources.parts import part_of_file, part_of_folder
+from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Columns
-from pretune.sources.tree import File, walk
+from pretune.sources.tree import FileEntry, walk
 from pretune.types import LedgerEntry, Row, Split
 
 _TEXTS = frozenset((".txt", ".md", ".text", ".rst", ".log"))
@@ -259,7 +259,7 @@ def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     return lambda: (piece for reader in found for piece in reader())
 
 
-def _unread(files: Sequence[File], wanted: Sequence[File], streams: Sequence[File]) -> list[str]:
+def _unread(files: Sequence[FileEntry], wanted: Sequence[FileEntry], streams: Sequence[FileEntry]) -> list[str]:
     """Say which files of a folder are left alone."""
     said = []
     if len(wanted) < len(files):
@@ -273,7 +273,7 @@ def _unread(files: Sequence[File], wanted: Sequence[File], streams: Sequence[Fil
     return said
 
 
-def _has_classes(path: Path, columns: Columns, streams: list[File]) -> bool:
+def _has_classes(path: Path, columns: Columns, streams: list[FileEntry]) -> bool:
     """Tell whether a folder of text files is labelled data: records say themselves which part they are of."""
     if not all(ending(file.parts[-1]) in _TEXTS for file in streams):
         return False
@@ -283,7 +283,7 @@ def _has_classes(path: Path, columns: Columns, streams: list[File]) -> bool:
         return False
 
 
-def _learned_from(files: list[File], corpus: Corpus) -> list[File]:
+def _learned_from(files: list[FileEntry], corpus: Corpus) -> list[FileEntry]:
     """Leave out the files of val and test where others are called train."""
     parts = [_part(file) for file in files]
     if "train" not in parts:
@@ -294,9 +294,9 @@ def _learned_from(files: list[File], corpus: Corpus) -> list[File]:
     return chosen
 
 
-def _part(file: File) -> Split | None:
-    folders = [part for name in file.parts[:-1] if (part := part_of_folder(name))]
-    return folders[0] if folders else part_of_file(Path(file.parts[-1]).stem)
+def _part(file: FileEntry) -> Split | None:
+    folders = [part for name in file.parts[:-1] if (part := split_of_folder(name))]
+    return folders[0] if folders else split_of_file(Path(file.parts[-1]).stem)
 
 
 def _member(path: Path, columns: Columns, corpus: Corpus) -> Reader | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from pretune.errors import BadItem, DataError
 from pretune.formats import encodings
 from pretune.sources import vocabulary
-from pretune.sources.parts import part_of
 from pretune.sources.readers import arrow
+from pretune.sources.split_names import split_of
 from pretune.sources.table import Columns
 from pretune.types import LedgerEntry
 
@@ -137,7 +137,7 @@ def _documents(path: Path, records: Records, columns: Columns, note: Note) -> It
         where, error = refused[0]
         raise BadItem(error.reason, f"holds no text at its beginning: {where} {error.detail}; each record must be an object with a text")
     for where, record in itertools.chain(head, records):
-        if isinstance(record, dict) and part_of(record.get(columns.split or "split")) in ("val", "test"):
+        if isinstance(record, dict) and split_of(record.get(columns.split or "split")) in ("val", "test"):
             continue
         error = _refusal(record, names)
         text = "" if error else _text(record, names).strip("\n")

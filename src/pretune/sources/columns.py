@@ -12,9 +12,9 @@ from pretune.sources import vocabulary
 from pretune.sources.as_trained import as_trained
 from pretune.sources.column import Column, as_text, is_label_name, is_text_name
 from pretune.sources.labels import find_label, refusal
-from pretune.sources.parts import part_of
 from pretune.sources.readers.records import Records
 from pretune.sources.roles import Roles, Unclear
+from pretune.sources.split_names import split_of
 from pretune.sources.table import Columns, RunColumns
 
 _SAMPLE = 5000
@@ -291,7 +291,7 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, Column], want
         return
     roles.split = named(records, wanted.split, "split")
     if roles.split:
-        strange = sorted({text for text in columns[roles.split].texts if part_of(text) is None})
+        strange = sorted({text for text in columns[roles.split].texts if split_of(text) is None})
         if strange:
             raise SettingError(
                 f"split={wanted.split}: the column must say train, val or test; it also says {', '.join(map(repr, strange[:5]))}."
@@ -299,7 +299,7 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, Column], want
         return
     for column in columns.values():
         if column.plain in vocabulary.SPLIT and column.texts:
-            parts = [part_of(text) for text in column.texts]
+            parts = [split_of(text) for text in column.texts]
             if None not in parts or ("train" in parts and parts.count(None) <= 0.1 * len(parts)):
                 roles.split = column.name
                 return

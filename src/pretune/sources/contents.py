@@ -9,12 +9,12 @@ from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.formats.files import ending, file_kinds, kinds
 from pretune.sources import shards
 from pretune.sources.columns import choose_files
-from pretune.sources.parts import part_of_folder
 from pretune.sources.readers import arrow
 from pretune.sources.readers.records import is_manifest
 from pretune.sources.special import archive_of, refuse_special, unpacking
+from pretune.sources.split_names import split_of_folder
 from pretune.sources.table import Columns, RunColumns
-from pretune.sources.tree import File, Tree, readable
+from pretune.sources.tree import FileEntry, Tree, readable
 
 _NOT_TABLES = frozenset(
     ("package.json", "config.json", "dataset_info.json", "dataset_infos.json", "state.json", "requirements.txt", "sample_submission.csv")
@@ -101,7 +101,7 @@ def nothing_found(tree: Tree, modality: str | None) -> DataError:
     return DataError(f"{found}, nor a manifest that lists any.{seen} Accepted are {accepted}; manifests: .csv .tsv .json .jsonl .parquet.")
 
 
-def tables_in(tree: Tree) -> list[File]:
+def tables_in(tree: Tree) -> list[FileEntry]:
     """Return the manifests in the root, else those of the one folder that holds any nearest to it, or of the folders of the parts."""
     files = [file for file in tree.files if is_manifest(file.parts[-1]) and file.parts[-1] not in _NOT_TABLES]
     if not files:
@@ -110,7 +110,7 @@ def tables_in(tree: Tree) -> list[File]:
     nearest = [file for file in files if len(file.parts) == depth]
     if len({file.parts[:-1] for file in nearest}) == 1:
         return nearest
-    of_parts = len({file.parts[:-2] for file in nearest}) == 1 and all(part_of_folder(file.parts[-2]) for file in nearest)
+    of_parts = len({file.parts[:-2] for file in nearest}) == 1 and all(split_of_folder(file.parts[-2]) for file in nearest)
     if not of_parts or all(map(shards.is_arrow, nearest)):
         return nearest if of_parts else []
     often = Counter(file.parts[-1] for file in nearest)

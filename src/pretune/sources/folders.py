@@ -12,9 +12,9 @@ from pretune.errors import DataError
 from pretune.formats.files import ending, kinds
 from pretune.printable import path_word
 from pretune.sources.names import composed
-from pretune.sources.parts import is_filler, is_fold, part_of, part_of_folder, parts_of_folders
+from pretune.sources.split_names import is_filler, is_fold, split_of, split_of_folder, splits_of_folders
 from pretune.sources.table import Table
-from pretune.sources.tree import File, Parts, Tree, readable
+from pretune.sources.tree import FileEntry, Parts, Tree, readable
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 _UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled"))
@@ -88,7 +88,7 @@ def _unwrap(shape: _Shape, base: Parts, part: Split | None) -> Parts:
     """Descend while a folder holds nothing but one folder of folders; inside a part only through names that are no class."""
     while not shape.direct[base] and len(shape.below[base]) == 1 and not shape.empty_siblings(base):
         child = (*base, shape.below[base][0])
-        named = part_of_folder(child[-1])
+        named = split_of_folder(child[-1])
         is_wrapper = named is None if part is None else named == part or is_filler(child[-1])
         if shape.direct[child] or not is_wrapper:
             break
@@ -99,7 +99,7 @@ def _unwrap(shape: _Shape, base: Parts, part: Split | None) -> Parts:
 def _parts(shape: _Shape, base: Parts) -> list[tuple[Split | None, Parts]]:
     """Return the parts in `base`: train beside another one, or nothing but parts. Else a class is called 'train' or 'test'."""
     below = shape.below[base]
-    named = {(*base, name): part for name, part in parts_of_folders(below).items()}
+    named = {(*base, name): part for name, part in splits_of_folders(below).items()}
     only_parts = bool(below) and all(
         (*base, name) in named and shape.below[*base, name] and not shape.direct[*base, name] for name in below
     )
@@ -111,7 +111,7 @@ def _parts(shape: _Shape, base: Parts) -> list[tuple[Split | None, Parts]]:
 def _folds(shape: _Shape, tree: Tree, base: Parts) -> Layout:
     folds = [(*base, name) for name in shape.below[base]]
     inside = {name for fold in folds for name in shape.below[fold]}
-    if inside and "train" in parts_of_folders(inside).values():
+    if inside and "train" in splits_of_folders(inside).values():
         raise DataError(
             f"each of {len(folds)} folders under {tree.root} ({_some(fold[-1] for fold in folds)}) has splits of its own "
             f"({_some(sorted(inside))}): these are folds of one data set. Give one of them: {tree.root.joinpath(*folds[0])}."
@@ -121,7 +121,7 @@ def _folds(shape: _Shape, tree: Tree, base: Parts) -> Layout:
 
 def _holds_parts(shape: _Shape, folder: Parts) -> bool:
     names = shape.below[folder]
-    return bool(names) and not shape.direct[folder] and all(part_of(name) for name in names) and any(part_of(n) == "train" for n in names)
+    return bool(names) and not shape.direct[folder] and all(split_of(name) for name in names) and any(split_of(n) == "train" for n in names)
 
 
 def _refuse_split_among_classes(shape: _Shape, tree: Tree, base: Parts) -> None:
@@ -130,7 +130,7 @@ def _refuse_split_among_classes(shape: _Shape, tree: Tree, base: Parts) -> None:
     Raises:
         DataError: with what to give or to move.
     """
-    for name in parts_of_folders(shape.below[base]):
+    for name in splits_of_folders(shape.below[base]):
         same = sorted(set(shape.below[*base, name]) & set(shape.below[base]))
         if same:
             raise DataError(
@@ -159,7 +159,7 @@ def _refuse_two_levels(shape: _Shape, tree: Tree, prefix: Parts, between: int = 
     inner = [{name for folder in folders for name in shape.below[folder]} for folders in levels]
     if len(outer) < 2 or any(shape.direct[folder] for folder in outer):
         return
-    common = {name for name in set.intersection(*inner) if not (_is_numbered(name) or is_filler(name) or part_of_folder(name))}
+    common = {name for name in set.intersection(*inner) if not (_is_numbered(name) or is_filler(name) or split_of_folder(name))}
     if len(common) < 2 or len(common) < 0.5 * len(set.union(*inner)):
         return
     first, second = (f"label='^{'[^/]+/' * depth}([^/]+)/'" for depth in (len(prefix), len(prefix) + 1 + between))
@@ -205,14 +205,14 @@ def _class_folders(tree: Tree, modality: str, prefix: Parts) -> set[str]:
     return {file.parts[len(prefix)] for file in tree.media(modality, prefix) if len(file.parts) > len(prefix) + 1}
 
 
-def _place(table: Table, tree: Tree, file: File, part: Split | None, prefix: Parts, layout: Layout, *, flat: bool) -> None:
+def _place(table: Table, tree: Tree, file: FileEntry, part: Split | None, prefix: Parts, layout: Layout, *, flat: bool) -> None:
     inner = file.parts[len(prefix) :]
     if flat or len(inner) == 1 or inner[0].casefold() in _UNLABELLED:
         where = "lies beside the class folders, in none of them" if len(inner) == 1 else f"lies in {inner[0]!r}, which is no class"
         table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="no_class_folder", detail=where))
         table.unlabelled.append(Row(id=file.id, path=tree.path(file), split=part))
         return
-    part = part_of(inner[1]) if layout.inside_out else part
+    part = split_of(inner[1]) if layout.inside_out else part
     group = prefix[-1] if layout.folds else None
     table.rows.append(Row(id=file.id, path=tree.path(file), target=composed(readable(inner[:1])), split=part, group=group))
 
@@ -245,7 +245,7 @@ def _mention_forms(table: Table, tree: Tree, layout: Layout) -> None:
 def _mention_split_names(table: Table, layout: Layout) -> None:
     """Warn of classes that are called like a split."""
     names = {row.target for row in table.rows if isinstance(row.target, str)}
-    for name in sorted(name for name in names if part_of_folder(name) and layout.parts[0][0] is None and not layout.folds):
+    for name in sorted(name for name in names if split_of_folder(name) and layout.parts[0][0] is None and not layout.folds):
         others = ", ".join(map(repr, sorted(names - {name})[:3]))
         message = (
             f"{name!r} is a class here, beside {others}, and a usual name of a split. If it is one, call the other splits train, val "
@@ -352,7 +352,7 @@ def flat_error(tree: Tree, modality: str) -> DataError:
     )
 
 
-def label_in_names(files: list[File]) -> str:
+def label_in_names(files: list[FileEntry]) -> str:
     """Return a sentence with settings that take the classes from the names of files, '' where these hold none."""
     fitting = []
     for pattern in (r"([A-Za-z]+)[^/]*\.\w+$", r"[_-]([A-Za-z]+)\.\w+$", r"(?:^|/)(\d+)[_-][^/]*$"):

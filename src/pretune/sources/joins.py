@@ -13,30 +13,30 @@ from pretune.sources import columns as finder
 from pretune.sources import lists as lists_of_files
 from pretune.sources import targets as target_parser
 from pretune.sources.column import as_text
-from pretune.sources.parts import part_of, part_of_file
 from pretune.sources.paths import Listed, Locator
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
 from pretune.sources.reading import Reading, reading_of
 from pretune.sources.roles import Roles
+from pretune.sources.split_names import split_of, split_of_file
 from pretune.sources.table import Columns, Table
-from pretune.sources.tree import File, Tree
+from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 
-def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task: str | None) -> None:
+def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns, task: str | None) -> None:
     """Add part and group (and, where label= names a column, the target) of a manifest to rows of class folders.
 
     Raises:
         SettingError: label=, group=, split= or path= name a column that no manifest has.
     """
     found = {file: pair for file in manifests if (pair := _matching(table, tree, file, columns))}
-    if not any(part_of_file(Path(file.parts[-1]).stem) for file in found):
+    if not any(split_of_file(Path(file.parts[-1]).stem) for file in found):
         _take_text_lists(table, tree)
     if not found:
         _refuse_names(table, columns, [])
         return
-    lists = [(part, records.name, set(at)) for file, (records, at) in found.items() if (part := part_of_file(Path(file.parts[-1]).stem))]
+    lists = [(part, records.name, set(at)) for file, (records, at) in found.items() if (part := split_of_file(Path(file.parts[-1]).stem))]
     if (
         len({part for part, _, _ in lists}) > 1
         and any(part == "train" for part, _, _ in lists)
@@ -53,7 +53,7 @@ def join(table: Table, tree: Tree, manifests: list[File], columns: Columns, task
     _apply(table, records, roles, at, columns, task)
 
 
-def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[Records, dict[str, int]] | None:
+def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tuple[Records, dict[str, int]] | None:
     """Return a manifest and row id -> record, where most of its paths are rows of the table."""
     try:
         records = read_records(tree.path(file))
@@ -72,7 +72,7 @@ def _matching(table: Table, tree: Tree, file: File, columns: Columns) -> tuple[R
         )
         return None
     values = [as_text(value) for value in records.column(roles.path)]
-    at = _located(table, tree, file, values, part_of_file(Path(file.parts[-1]).stem))
+    at = _located(table, tree, file, values, split_of_file(Path(file.parts[-1]).stem))
     if len(at) < 0.5 * min(len(table.rows), len(values)):
         cure = f" label={shell_word(roles.label[0])} reads the tables and not the folders." if len(roles.label) == 1 else ""
         table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.{cure}")
@@ -106,7 +106,7 @@ def _first_name(line: str) -> str:
     return match[1] if match and modality_of(match[1]) else line
 
 
-def _located(table: Table, tree: Tree, file: File, values: list[str], part: Split | None) -> dict[str, int]:
+def _located(table: Table, tree: Tree, file: FileEntry, values: list[str], part: Split | None) -> dict[str, int]:
     """Return row id -> place in the list, for those values that name a row of the table."""
     locator = Locator(root=tree.root, walk=lambda: tree)
     start = "".join(f"{folder}/" for folder in file.parts[:-1])
@@ -178,7 +178,7 @@ def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], col
 
 def _compare_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> None:
     parts = records.column(column)
-    differing = sum(row.id in at and part_of(parts[at[row.id]]) not in (None, row.split) for row in table.rows)
+    differing = sum(row.id in at and split_of(parts[at[row.id]]) not in (None, row.split) for row in table.rows)
     if differing:
         table.said.append(f"the folders give the splits; {column!r} of {records.name} puts {differing} file(s) elsewhere and is not used.")
     del table.columns["split"]
@@ -186,7 +186,7 @@ def _compare_parts(table: Table, records: Records, column: str, at: dict[str, in
 
 def _with_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> list[Row]:
     parts = records.column(column)
-    out = [replace(row, split=part_of(parts[at[row.id]])) if row.id in at else row for row in table.rows]
+    out = [replace(row, split=split_of(parts[at[row.id]])) if row.id in at else row for row in table.rows]
     unknown = sum(row.split is None for row in out)
     if unknown and unknown < len(out):
         table.said.append(f"{unknown} file(s) without a split in {records.name} are used as train.")

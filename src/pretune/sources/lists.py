@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pretune.errors import BadItem, DataError
 from pretune.formats.files import ending, modality_of
-from pretune.sources.parts import part_of_file
 from pretune.sources.readers import spaced
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records, read_bytes
-from pretune.sources.tree import File, Tree
+from pretune.sources.split_names import split_of_file
+from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Split
 
 _ENDINGS = frozenset((".txt", ".lst", ".list", ".text", ""))
@@ -56,7 +56,7 @@ def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
     for file in _candidates(tree):
         records = read_list(tree.path(file))
         if records and modality_of(str(records.values[0][0])) == modality:
-            found.append((part_of_file(Path(file.parts[-1]).stem), records))
+            found.append((split_of_file(Path(file.parts[-1]).stem), records))
     if len(found) > 1 and "train" in [part for part, _ in found]:
         found = [(part, records) for part, records in found if part]
     if len(found) > 1 and len({part for part, _ in found}) < len(found):
@@ -67,7 +67,7 @@ def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
     return found if len(found) > 1 else [(None, records) for _, records in found]
 
 
-def tables(tree: Tree) -> list[File]:
+def tables(tree: Tree) -> list[FileEntry]:
     """Return the text files in the root of a folder that are tables of texts and labels: train.txt and test.txt with `a text;joy`."""
     near = [file for file in tree.media("text") if len(file.parts) == 1]
     return [file for file in near if _is_table(tree.path(file))] if len(near) <= _MOST_LISTS else []
@@ -85,20 +85,20 @@ def _is_table(path: Path) -> bool:
     return even and (records.delimiter in _SURE or records.columns[0] == "label")
 
 
-def of_splits(tree: Tree, examples: Collection[str] = ()) -> list[tuple[File, Split, dict[int, str]]]:
+def of_splits(tree: Tree, examples: Collection[str] = ()) -> list[tuple[FileEntry, Split, dict[int, str]]]:
     """Return the text files whose names stand for a split, with their lines: testing_list.txt, meta/train.txt.
 
     Args:
         tree: the folder.
         examples: ids of files that are examples themselves.
     """
-    named = [(file, part) for file in _candidates(tree) if file.id not in examples and (part := part_of_file(Path(file.parts[-1]).stem))]
+    named = [(file, part) for file in _candidates(tree) if file.id not in examples and (part := split_of_file(Path(file.parts[-1]).stem))]
     if len(named) > _MOST_LISTS:
         return []
     return [(file, part, lines) for file, part in named if (lines := lines_of(tree.path(file)))]
 
 
-def _candidates(tree: Tree) -> list[File]:
+def _candidates(tree: Tree) -> list[FileEntry]:
     """Return the text files in the root, and in folders right below it that hold few of them."""
     near = [file for file in tree.files if len(file.parts) <= 2 and ending(file.parts[-1]) in _ENDINGS - {""}]
     often = Counter(file.parts[:-1] for file in near)

@@ -16,19 +16,19 @@ from pretune.sources import targets as target_parser
 from pretune.sources import vocabulary
 from pretune.sources.column import as_text
 from pretune.sources.names import folded
-from pretune.sources.parts import part_of, parts_of_words
 from pretune.sources.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.sources.readers.encoded import InlineCell
 from pretune.sources.readers.records import Records, Value
 from pretune.sources.reading import FOUND, Reading, reading_of
 from pretune.sources.roles import Roles, Unclear, sentence
+from pretune.sources.split_names import split_of, splits_of_words
 from pretune.sources.table import Columns, RunColumns, Table
-from pretune.sources.targets import Problem, Targets
+from pretune.sources.targets import ParsedLabels, Problem
 from pretune.sources.tree import Tree
 from pretune.storage.cells import TableCell
 from pretune.types import Cell, LedgerEntry, Row, Split, Target
 
-Part = tuple[Split | None, Records]
+SplitRecords = tuple[Split | None, Records]
 _INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
 _LONG_FORMAT = 0.2
 
@@ -67,7 +67,7 @@ class _Draft:
 
 
 def build(
-    parts: list[Part],
+    parts: list[SplitRecords],
     root: Path,
     walk: Callable[[], Tree],
     columns: Columns,
@@ -115,7 +115,7 @@ def build(
     return table
 
 
-def _sentences(parts: list[Part]) -> list[str]:
+def _sentences(parts: list[SplitRecords]) -> list[str]:
     """Return what was said while reading, what holds for all files once."""
     first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(parts) for sentence in reversed(records.said)}
     return list(reversed(first.values()))
@@ -144,7 +144,7 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
     return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
 
 
-def _layout(parts: list[Part]) -> str:
+def _layout(parts: list[SplitRecords]) -> str:
     names = [records.name for _, records in parts]
     return f"manifest {names[0]}" if len(names) == 1 else f"manifests {', '.join(names[:6])}" + (" …" if len(names) > 6 else "")
 
@@ -178,7 +178,7 @@ def _modality_of(lead: Records, roles: Roles) -> str:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) -> None:
+def _read(draft: _Draft, parts: list[SplitRecords], task: str | None, labelled: bool) -> None:
     table, roles = draft.table, draft.roles
     target_column = _targets(parts, roles, task, draft.reading) if labelled else None
     if roles.path:
@@ -189,7 +189,7 @@ def _read(draft: _Draft, parts: list[Part], task: str | None, labelled: bool) ->
         table.root = draft.locator.root
     if roles.split:
         words = (as_text(value) for _, records in parts if roles.split in records.columns for value in records.column(roles.split))
-        draft.splits = parts_of_words(words)
+        draft.splits = splits_of_words(words)
     position = 0
     for order, (part, records) in enumerate(parts):
         index = {name: at for at, name in enumerate(records.columns)}
@@ -217,7 +217,7 @@ def _listed(part: Split | None, records: Records, column: str, root: Path) -> Li
     )
 
 
-def _targets(parts: list[Part], roles: Roles, task: str | None, reading: Reading) -> Targets:
+def _targets(parts: list[SplitRecords], roles: Roles, task: str | None, reading: Reading) -> ParsedLabels:
     """Parse the targets of all parts together, so that one column is one kind of thing."""
     labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
@@ -228,7 +228,7 @@ def _targets(parts: list[Part], roles: Roles, task: str | None, reading: Reading
     return found
 
 
-def _by_name(parts: list[Part], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
+def _by_name(parts: list[SplitRecords], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
     """Return the labels of all parts, the class names that integers among them stand for, and what is to be said of that.
 
     Each table numbers its classes itself: two that do it differently are matched by name.
@@ -248,7 +248,7 @@ def _by_name(parts: list[Part], label: str) -> tuple[list[Value], list[str] | No
     return values, list(dict.fromkeys(name for one in lists for name in one)), said
 
 
-def _distinct(targets: Targets | None, roles: Roles) -> dict[str, int]:
+def _distinct(targets: ParsedLabels | None, roles: Roles) -> dict[str, int]:
     if targets is None or len(roles.label) != 1:
         return {}
     return {roles.label[0]: len({value for value in targets.values if value is not None})}
@@ -324,12 +324,12 @@ def _part(
         return (splits.get(word), "" if word in splits else word) if word else (part, "")
     if roles.flag and roles.flag in index:
         marked = as_text(record[index[roles.flag]]).casefold() in ("1", "1.0", "true")
-        flagged = part_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)])
+        flagged = split_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)])
         return (flagged if marked else "test" if flagged == "train" else "train"), ""
     return part, ""
 
 
-def _lost(parts: list[Part]) -> list[tuple[int, int, str]]:
+def _lost(parts: list[SplitRecords]) -> list[tuple[int, int, str]]:
     """Return part, line and id of records that were dropped while the file was read."""
     return [
         (order, int(entry.item.rpartition(":")[2]), entry.item)

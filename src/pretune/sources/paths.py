@@ -20,9 +20,9 @@ from pretune.errors import DataError
 from pretune.formats.files import ending, modality_of
 from pretune.sources.names import folded, variants
 from pretune.sources.outside import above, common_folder, files_below, holds_tables
-from pretune.sources.parts import is_filler, part_of_folder
 from pretune.sources.readers.records import is_manifest
 from pretune.sources.special import kind_of
+from pretune.sources.split_names import is_filler, split_of_folder
 from pretune.sources.tree import Tree, readable
 from pretune.types import Split
 
@@ -235,7 +235,7 @@ class Locator:
                     lead = one[: len(one) - len("/".join(tokens[len(tokens) - same :]))]
                     best.setdefault(name, _Tail(name, lead, "".join(f"{place}/" for place in places[:-same])))
         tails = list(best.values())
-        of_part = [tail for tail in tails if part and part in map(part_of_folder, tail.prefix.split("/"))]
+        of_part = [tail for tail in tails if part and part in map(split_of_folder, tail.prefix.split("/"))]
         return of_part if len(tails) > 1 and of_part else tails
 
     # --- leaving the root

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pretune.errors import SettingError
 from pretune.sources.names import composed
-from pretune.sources.parts import parts_of_folders
+from pretune.sources.split_names import splits_of_folders
 from pretune.sources.table import Table
 from pretune.sources.tree import Parts, Tree
 from pretune.types import LedgerEntry, Row, Split
@@ -69,7 +69,7 @@ def read_labels(tree: Tree, modality: str, label: str) -> Table:
 
 def splits_of(folders: list[Parts]) -> list[Split | None]:
     """Return the split that the folders of each file stand for, outermost first; None for all where they are not train and another."""
-    named = parts_of_folders({name for one in folders for name in one})
+    named = splits_of_folders({name for one in folders for name in one})
     found = [next((named[name] for name in one if name in named), None) for one in folders]
     present = {split for split in found if split}
     return found if "train" in present and len(present) > 1 else [None] * len(folders)

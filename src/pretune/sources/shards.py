@@ -9,39 +9,39 @@ from pathlib import PurePath
 
 from pretune.errors import DataError
 from pretune.formats.files import ending
-from pretune.sources.parts import part_of, part_of_file, part_of_folder
 from pretune.sources.readers import arrow
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import ARROW, Records
-from pretune.sources.tree import File, Tree
+from pretune.sources.split_names import split_of, split_of_file, split_of_folder
+from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Finding, Split
 
 _OF = re.compile(r"(.*?)(\d+)(-of-)(\d+)(\.\w+)")
 
 
-def is_arrow(file: File) -> bool:
+def is_arrow(file: FileEntry) -> bool:
     """Tell whether a file is a Parquet or Arrow table."""
     return ending(file.parts[-1]) in ARROW
 
 
-def part_of_table(file: File) -> Split | None:
+def split_of_table(file: FileEntry) -> Split | None:
     """Return the part that a manifest's name stands for, else its folder's: 'test/0000.parquet', 'train/metadata.csv'."""
-    named = part_of_file(PurePath(file.parts[-1]).stem)
-    return part_of_folder(file.parts[-2]) if named is None and len(file.parts) > 1 else named
+    named = split_of_file(PurePath(file.parts[-1]).stem)
+    return split_of_folder(file.parts[-2]) if named is None and len(file.parts) > 1 else named
 
 
-def are_one(files: list[File]) -> bool:
+def are_one(files: list[FileEntry]) -> bool:
     """Tell whether tables are pieces of one: called alike but for numbers and the words for parts."""
     return all(map(is_arrow, files)) and len({_pattern(file.parts[-1]) for file in files}) == 1
 
 
-def meant(files: list[File]) -> list[File]:
+def meant(files: list[FileEntry]) -> list[FileEntry]:
     """Return those manifests of a folder that are read together: where some are called train, only those that say their part."""
-    parts = [part_of_table(file) for file in files]
+    parts = [split_of_table(file) for file in files]
     return [file for file, part in zip(files, parts, strict=True) if part] if "train" in parts else files
 
 
-def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[Split | None, Records]] | None:
+def read(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> list[tuple[Split | None, Records]] | None:
     """Read the manifests of a folder that belong together: train and others, pieces of one table, or the only one.
 
     Args:
@@ -53,7 +53,7 @@ def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[S
         Each with its part, None where its name says none or all say the same; None where it is not clear which file is meant.
     """
     chosen = meant(files)
-    parts = [part_of_table(file) for file in chosen]
+    parts = [split_of_table(file) for file in chosen]
     if not files or ("train" not in parts and len(files) > 1 and not are_one(files)):
         return None
     if "train" not in parts and len(set(parts)) == 1:
@@ -66,7 +66,7 @@ def read(tree: Tree, files: list[File], wanted: tuple[str, ...]) -> list[tuple[S
     return [(part, records) for part, records in zip(parts, pieces, strict=True) if records.values]
 
 
-def _pieces(tree: Tree, files: list[File]) -> list[Records]:
+def _pieces(tree: Tree, files: list[FileEntry]) -> list[Records]:
     """Read Arrow tables that belong together, of which some may have no rows."""
     pieces = [arrow.read_arrow(tree.path(file)) for file in files]
     _tell_apart(pieces, files)
@@ -77,14 +77,14 @@ def _pieces(tree: Tree, files: list[File]) -> list[Records]:
     return pieces
 
 
-def _tell_apart(tables: list[Records], files: list[File]) -> None:
+def _tell_apart(tables: list[Records], files: list[FileEntry]) -> None:
     """Call tables of one file name by their folders as well."""
     if len({file.parts[-1] for file in files}) < len(files):
         for records, file in zip(tables, files, strict=True):
             records.called = file.id
 
 
-def missing(files: list[File]) -> list[Finding]:
+def missing(files: list[FileEntry]) -> list[Finding]:
     """Return a warning where names count pieces ('train-00000-of-00002') that are not all there."""
     there: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for file in files:
@@ -106,4 +106,4 @@ def missing(files: list[File]) -> list[Finding]:
 
 def _pattern(name: str) -> tuple[str, ...]:
     tokens = re.split(r"[\W_]+", name.casefold())
-    return tuple("0" if token.isdecimal() else token for token in tokens if part_of(token) is None)
+    return tuple("0" if token.isdecimal() else token for token in tokens if split_of(token) is None)

@@ -12,11 +12,11 @@ from pretune.formats.files import ending, kinds
 from pretune.sources import classes, folders, manifests, patterns, shards, vocabulary
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, existing, modality_inside, named_columns, nothing_found, tables_in
-from pretune.sources.place import place_of
 from pretune.sources.readers import arrow
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import ARROW, Records, is_manifest
+from pretune.sources.source import source_of
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.targets import check_task
 from pretune.sources.tree import modality_by_content, walk
@@ -50,7 +50,7 @@ def read(
     path = existing(path)
     check_task(task)
     check_modality(modality)
-    table = place_of(path, columns, modality).read(task)
+    table = source_of(path, columns, modality).read(task)
     _ignore_parts(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
@@ -68,7 +68,7 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
     """
     path = existing(path)
     try:
-        table = place_of(path, columns, modality).read(None)
+        table = source_of(path, columns, modality).read(None)
     except DataError:  # no labels, or none that can be read: none are needed here
         table = _read_bare(path, modality, columns)
     else:

@@ -12,11 +12,11 @@ from pretune.sources import manifests, patterns, shards
 from pretune.sources.contents import commonest, named_columns
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.table import Columns, Table
-from pretune.sources.tree import File, Tree
+from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Finding
 
 
-def read_together(tree: Tree, found: list[File], columns: Columns, task: str | None, modality: str | None) -> Table:
+def read_together(tree: Tree, found: list[FileEntry], columns: Columns, task: str | None, modality: str | None) -> Table:
     """Read train and test manifests together, else the only manifest, else the only one that fits."""
     parts = shards.read(tree, found, named_columns(columns))
     if parts is not None:
@@ -37,7 +37,7 @@ def read_together(tree: Tree, found: list[File], columns: Columns, task: str | N
     return usable[0]
 
 
-def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: str | None) -> Table | None:
+def _try(tree: Tree, file: FileEntry, columns: Columns, task: str | None, modality: str | None) -> Table | None:
     """Return the table of one manifest out of several, None where it is none."""
     try:
         table = build([(None, read_records(tree.path(file), named_columns(columns)))], tree, columns, task, modality)
@@ -46,7 +46,7 @@ def _try(tree: Tree, file: File, columns: Columns, task: str | None, modality: s
     return table if table.rows else None
 
 
-def build(parts: list[manifests.Part], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
+def build(parts: list[manifests.SplitRecords], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
     """Build the table of manifests inside a folder; files that the folder holds are what they list."""
     lists_files = commonest(tree) if modality is None and not columns.text else modality
     rows_of = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)

@@ -45,7 +45,7 @@ class Problem:
 
 
 @dataclass(kw_only=True)
-class Targets:
+class ParsedLabels:
     """The targets of a column (or of several 0/1 columns), aligned with its values."""
 
     task: str
@@ -98,7 +98,7 @@ def clean(name: str) -> str:
 
 def parse(
     values: list[Value], column: str, *, task: str | None = None, names: list[str] | None = None, reading: Reading = FOUND
-) -> Targets:
+) -> ParsedLabels:
     """Return the targets of one column.
 
     Args:
@@ -167,7 +167,7 @@ def _unnamed(value: Value) -> list[int]:
     return [one for one in (value if isinstance(value, list | tuple) else [value]) if isinstance(one, int) and not isinstance(one, bool)]
 
 
-def _with_names(values: list[Value], names: list[str], out: Targets, column: str) -> Targets:
+def _with_names(values: list[Value], names: list[str], out: ParsedLabels, column: str) -> ParsedLabels:
     """Say that numbers stand for names, and drop those that stand for none."""
     shown = ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "")
     out.said.insert(0, f"the numbers in {column!r} stand for the class names that the table gives: {shown}.")
@@ -187,8 +187,8 @@ def _texts(values: list[Value]) -> list[str]:
 # --- one class -----------------------------------------------------------------------------------
 
 
-def _names(values: list[Value], texts: list[str], column: str, missing: frozenset[str], *, inferred: bool) -> Targets:
-    out = Targets(task="classification", values=list(texts))
+def _names(values: list[Value], texts: list[str], column: str, missing: frozenset[str], *, inferred: bool) -> ParsedLabels:
+    out = ParsedLabels(task="classification", values=list(texts))
     for index, text in enumerate(texts):
         if not text:
             _drop(out, index, "blank_label", "has no label")
@@ -207,12 +207,12 @@ def _names(values: list[Value], texts: list[str], column: str, missing: frozense
     return out
 
 
-def _drop(out: Targets, index: int, reason: str, words: str) -> None:
+def _drop(out: ParsedLabels, index: int, reason: str, words: str) -> None:
     out.values[index] = None
     out.problems[index] = Problem("dropped", reason, words)
 
 
-def _mention_spaces(out: Targets, values: list[Value], texts: list[str]) -> None:
+def _mention_spaces(out: ParsedLabels, values: list[Value], texts: list[str]) -> None:
     """Report labels that differed only in white space or Unicode form and were merged."""
     odd = Counter((value, text) for value, text in zip(values, texts, strict=True) if isinstance(value, str) and text and value != text)
     merged = {text for _, text in odd if any(value == text for value in values)} if odd else set()
@@ -229,8 +229,8 @@ def _mention_spaces(out: Targets, values: list[Value], texts: list[str]) -> None
 # --- several classes -----------------------------------------------------------------------------
 
 
-def _from_lists(lists: list[list[str] | None], column: str) -> Targets:
-    out = Targets(task="multilabel", values=[])
+def _from_lists(lists: list[list[str] | None], column: str) -> ParsedLabels:
+    out = ParsedLabels(task="multilabel", values=[])
     for index, names in enumerate(lists):
         out.values.append(_set(names) if names is not None else None)
         if names is None:
@@ -239,9 +239,9 @@ def _from_lists(lists: list[list[str] | None], column: str) -> Targets:
     return out
 
 
-def _from_places(lists: list[list[str] | None], column: str) -> Targets:
+def _from_places(lists: list[list[str] | None], column: str) -> ParsedLabels:
     """Read lists of 0 and 1, one place for each class; the classes are called by the number of their place."""
-    out = Targets(task="multilabel", values=[])
+    out = ParsedLabels(task="multilabel", values=[])
     for index, flags in enumerate(lists):
         out.values.append(None if flags is None else tuple(str(place) for place, flag in enumerate(flags) if flag in label_lists.ONES))
         if flags is None:
@@ -254,8 +254,8 @@ def _set(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted({name for name in names if name}, key=natural))
 
 
-def _separated(texts: list[str], column: str, separator: str | None, missing: frozenset[str]) -> Targets:
-    out = Targets(task="multilabel", values=[])
+def _separated(texts: list[str], column: str, separator: str | None, missing: frozenset[str]) -> ParsedLabels:
+    out = ParsedLabels(task="multilabel", values=[])
     for index, text in enumerate(texts):
         lost = not text or text in missing
         out.values.append(None if lost else _set([clean(part) for part in text.split(separator)] if separator else [text]))
@@ -269,7 +269,7 @@ def _separated(texts: list[str], column: str, separator: str | None, missing: fr
     return out
 
 
-def parse_flags(columns: dict[str, list[Value]], *, task: str | None = None) -> Targets:
+def parse_flags(columns: dict[str, list[Value]], *, task: str | None = None) -> ParsedLabels:
     """Return the targets of several 0/1 columns, whose names are the classes.
 
     Exactly one 1 in every row makes it single-label classification.
@@ -280,7 +280,7 @@ def parse_flags(columns: dict[str, list[Value]], *, task: str | None = None) -> 
     blank_is_zero = not any(cell in ("0", "0.0", "false") for row in rows for cell in row)
     sets = [_flags(row, names, blank_is_zero) for row in rows]
     single = task != "multilabel" and all(chosen is None or len(chosen) == 1 for chosen in sets)
-    out = Targets(task="classification" if single else "multilabel", values=[])
+    out = ParsedLabels(task="classification" if single else "multilabel", values=[])
     for index, chosen in enumerate(sets):
         out.values.append(None if chosen is None else chosen[0] if single else chosen)
         if chosen is None:
@@ -300,7 +300,7 @@ def _flags(row: list[str], names: list[str], blank_is_zero: bool) -> tuple[str, 
 # --- numbers -------------------------------------------------------------------------------------
 
 
-def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool) -> Targets:
+def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool) -> ParsedLabels:
     """Read numbers; what is none, or absurdly far from all others, is dropped and named.
 
     Raises:
@@ -309,7 +309,7 @@ def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool)
     notation = _notation([text for text in texts if text], column, reading)
     mixed = notation.decimal == "point" and not notation.grouped and not notation.unit and reading.decimal is None
     parsed = [number(text) if mixed else notation.number(text) for text in texts]
-    out = Targets(task="regression", values=[value if finite(value) else None for value in parsed], notation=notation)
+    out = ParsedLabels(task="regression", values=[value if finite(value) else None for value in parsed], notation=notation)
     sure = notation.grouped or reading.decimal is not None
     usual = notation.decimal == "comma" and (sure or sum("," in text for text in texts) > len(texts) / 2)
     for index, (text, value) in enumerate(zip(texts, parsed, strict=True)):
@@ -354,7 +354,7 @@ def _notation_said(notation: Notation, texts: list[str], column: str, *, usual: 
     return said + ([f"{column!r} is in {notation.unit!r}; the unit was removed."] if notation.unit else [])
 
 
-def _judge_outliers(out: Targets, texts: list[str], column: str) -> None:
+def _judge_outliers(out: ParsedLabels, texts: list[str], column: str) -> None:
     """Drop values that would drown all others, name those that are merely far away."""
     index = np.array([i for i, value in enumerate(out.values) if value is not None], dtype=int)
     values = np.array([out.values[i] for i in index], dtype=float)

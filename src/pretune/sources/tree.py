@@ -37,7 +37,7 @@ _ABOUT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileEntry:
     """One file below the root."""
 
     parts: Parts
@@ -56,7 +56,7 @@ class Tree:
     """What lies below a folder."""
 
     root: Path
-    files: list[File] = field(default_factory=list)
+    files: list[FileEntry] = field(default_factory=list)
     """Sorted by path."""
     folders: set[Parts] = field(default_factory=set)
     broken: list[Parts] = field(default_factory=list)
@@ -73,20 +73,20 @@ class Tree:
     """Folders that may not be read."""
 
     @functools.cached_property
-    def by_modality(self) -> dict[str | None, list[File]]:
+    def by_modality(self) -> dict[str | None, list[FileEntry]]:
         """The files of each modality; under None those of no modality."""
-        out: dict[str | None, list[File]] = {}
+        out: dict[str | None, list[FileEntry]] = {}
         for file in self.files:
             known = modality_of(file.parts[-1]) or modality_by_content(self.path(file))
             out.setdefault(known, []).append(file)
         return out
 
-    def media(self, modality: str, below: Parts = ()) -> list[File]:
+    def media(self, modality: str, below: Parts = ()) -> list[FileEntry]:
         """Return the files of one modality below a folder."""
         files = self.by_modality.get(modality, [])
         return [file for file in files if file.parts[: len(below)] == below] if below else files
 
-    def path(self, file: File) -> Path:
+    def path(self, file: FileEntry) -> Path:
         """Return where a file is on disk."""
         return Path(os.path.join(self.root, *file.parts))
 
@@ -208,7 +208,7 @@ def _sort_in(tree: Tree, entry: os.DirEntry[str], where: Parts, stack: list[Part
     elif kind := kind_of(mode):
         tree.special.append((where, kind))
     else:
-        tree.files.append(File(where, os.path.realpath(entry.path) if is_link else None))
+        tree.files.append(FileEntry(where, os.path.realpath(entry.path) if is_link else None))
 
 
 def _entries(tree: Tree, parts: Parts) -> Iterator[os.DirEntry[str]]:

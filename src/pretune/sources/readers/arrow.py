@@ -11,9 +11,9 @@ from typing import Any
 
 from pretune.errors import BadItem, DataError
 from pretune.formats.files import file_kinds, kinds, modality_of, modality_of_bytes
-from pretune.sources.parts import part_of
 from pretune.sources.readers.arrow_file import ArrowFile
 from pretune.sources.readers.records import Records, Value
+from pretune.sources.split_names import split_of
 from pretune.storage.cells import Cells, TableCell
 from pretune.types import Split
 
@@ -36,7 +36,7 @@ def read_datasets_folder(folder: Path) -> list[tuple[Split | None, Records]]:
     if not (folder / "dataset_dict.json").is_file():
         return [(None, _read_saved(folder))]
     names: list[str] = _json(folder / "dataset_dict.json").get("splits", [])
-    return [(part_of(name), _read_saved(folder / name)) for name in names]
+    return [(split_of(name), _read_saved(folder / name)) for name in names]
 
 
 def _read_saved(folder: Path) -> Records:

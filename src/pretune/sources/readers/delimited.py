@@ -10,7 +10,7 @@ from pretune.errors import BadItem, DataError
 from pretune.formats import encodings
 from pretune.sources.readers import spaced
 from pretune.sources.readers.header import below_comments, common_width, take_comments, take_header, take_sep_line
-from pretune.sources.readers.quoting import Line, Quoting, choose, split, unlimited_fields
+from pretune.sources.readers.quoting import Quoting, SplitLine, choose, split, unlimited_fields
 from pretune.sources.readers.records import Records
 from pretune.types import LedgerEntry
 
@@ -72,7 +72,7 @@ def _filled(lines: list[str]) -> dict[int, str]:
     return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
-def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> list[Line]:
+def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> list[SplitLine]:
     """Return the records of lines; those with stray quotes divided like the others."""
     with unlimited_fields():
         quoting, words = choose(lines, delimiter)
@@ -85,7 +85,7 @@ def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> lis
     return found
 
 
-def _fill(records: Records, found: list[Line], body: list[Line], *, suspect: bool) -> None:
+def _fill(records: Records, found: list[SplitLine], body: list[SplitLine], *, suspect: bool) -> None:
     """Take the records below the header; one that says the header again is named in the ledger."""
     again = [] if records.headerless else _plainly(found[len(found) - len(body) - 1].fields)
     for row, line in enumerate(body, start=1):
@@ -165,7 +165,7 @@ def _evenness(lines: list[str], delimiter: str) -> float:
 # --- records -------------------------------------------------------------------------------------
 
 
-def _add(records: Records, line: Line, row: int, *, suspect: bool) -> None:
+def _add(records: Records, line: SplitLine, row: int, *, suspect: bool) -> None:
     """Append a record, or say in the ledger why it cannot be used; bytes that are no text are sought where `suspect`."""
     width = len(records.columns)
     problem = (_damage(line) if suspect else None) or _fault(line, width)
@@ -193,18 +193,18 @@ def _add(records: Records, line: Line, row: int, *, suspect: bool) -> None:
     records.rows.append(row)
 
 
-def _drop(records: Records, line: Line, reason: str, words: str) -> None:
+def _drop(records: Records, line: SplitLine, reason: str, words: str) -> None:
     detail = f"{records.name} line {line.number} {words}"
     records.ledger.append(LedgerEntry(item=f"{records.name}:{line.number}", action="dropped", reason=reason, detail=detail))
 
 
-def _damage(line: Line) -> tuple[str, str] | None:
+def _damage(line: SplitLine) -> tuple[str, str] | None:
     if any("\0" in field for field in line.fields):
         return "nul_bytes", "holds NUL bytes"
     return ("bad_bytes", "holds bytes that are no text") if any(encodings.damaged(field) for field in line.fields) else None
 
 
-def _fault(line: Line, width: int) -> tuple[str, str] | None:
+def _fault(line: SplitLine, width: int) -> tuple[str, str] | None:
     """Return the slug and the words for a record that cannot be used."""
     fields = line.fields
     if line.problem == "unclosed_quote":

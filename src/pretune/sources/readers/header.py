@@ -11,7 +11,7 @@ from pretune.errors import DataError
 from pretune.formats.files import modality_of
 from pretune.sources import vocabulary
 from pretune.sources.numbers import is_number
-from pretune.sources.readers.quoting import Line
+from pretune.sources.readers.quoting import SplitLine
 
 _SAMPLE = 200
 _ABOVE = 20
@@ -77,8 +77,8 @@ def _known(cells: list[str], wanted: tuple[str, ...]) -> int:
 
 
 def take_header(
-    path: Path, records: list[Line], wanted: tuple[str, ...], said: list[str]
-) -> tuple[list[str], list[Line], dict[str, list[str]]]:
+    path: Path, records: list[SplitLine], wanted: tuple[str, ...], said: list[str]
+) -> tuple[list[str], list[SplitLine], dict[str, list[str]]]:
     """Return column names, the records below them, and the names of columns that are called alike.
 
     Raises:
@@ -104,12 +104,12 @@ def take_header(
     return _unique(first), body, _twins(first)
 
 
-def common_width(records: list[Line]) -> int:
+def common_width(records: list[SplitLine]) -> int:
     """Return the number of fields that most records have."""
     return Counter(len(line.fields) for line in records).most_common(1)[0][0]
 
 
-def _find(records: list[Line], wanted: tuple[str, ...]) -> int:
+def _find(records: list[SplitLine], wanted: tuple[str, ...]) -> int:
     """Return the position of the header: the first record, or one below titles and the like."""
     width = common_width(records)
     top = records[: _ABOVE + 1]
@@ -149,7 +149,7 @@ def _repeats(cell: str, column: list[str]) -> bool:
 # --- whether records fit it ----------------------------------------------------------------------
 
 
-def _fitted(path: Path, first: list[str], body: list[Line], width: int, said: list[str]) -> tuple[list[str], list[Line]]:
+def _fitted(path: Path, first: list[str], body: list[SplitLine], width: int, said: list[str]) -> tuple[list[str], list[SplitLine]]:
     """Return header and records of one width where the records have more fields: blank ones at the end, or row names.
 
     Raises:

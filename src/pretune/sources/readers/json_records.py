@@ -8,10 +8,10 @@ from typing import Literal
 
 from pretune.errors import DataError
 from pretune.formats import encodings
-from pretune.sources.parts import part_of
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.header import has_header
 from pretune.sources.readers.records import Records, Value
+from pretune.sources.split_names import split_of
 from pretune.types import LedgerEntry
 
 _SAMPLE = 200
@@ -107,7 +107,7 @@ def _find_array(path: Path, whole: object) -> tuple[list[object], str]:
         lists = [(key, value) for key, value in whole.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
         if len(lists) == 1:
             return lists[0][1], repr(lists[0][0])
-        if lists and all(part_of(key) for key, _ in lists):
+        if lists and all(split_of(key) for key, _ in lists):
             return [{"split": key, **item} for key, items in lists for item in items if isinstance(item, dict)], " and ".join(
                 repr(key) for key, _ in lists
             )

@@ -27,7 +27,7 @@ _ESCAPED = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SplitLine:
     """One record as split, and the line it starts at (from 1)."""
 
     number: int
@@ -112,7 +112,7 @@ class _Lines:
             yield self.lines[self.next - 1]
 
 
-def split(lines: list[str], quoting: Quoting, width: int | None = None) -> Iterator[Line]:
+def split(lines: list[str], quoting: Quoting, width: int | None = None) -> Iterator[SplitLine]:
     """Split lines into records, restarting after each one that is broken.
 
     Args:
@@ -138,35 +138,35 @@ def split(lines: list[str], quoting: Quoting, width: int | None = None) -> Itera
             start = feed.begin + count
 
 
-def _record(feed: _Lines, fields: list[str], quoting: Quoting, width: int | None) -> Iterator[Line]:
+def _record(feed: _Lines, fields: list[str], quoting: Quoting, width: int | None) -> Iterator[SplitLine]:
     """Yield a record; in a tab-separated file one of several lines, each complete by itself, has literal quotes."""
     spanned = feed.lines[feed.begin : feed.next]
     if len(spanned) > 1 and quoting.delimiter == "\t" and all(line.count("\t") == len(fields) - 1 for line in spanned):
         for offset, line in enumerate(spanned):
-            yield Line(feed.begin + offset + 1, literal(line, quoting.delimiter))
+            yield SplitLine(feed.begin + offset + 1, literal(line, quoting.delimiter))
         return
     if width and len(spanned) == 1 and len(fields) > width and any(field.count(quoting.quote) % 2 for field in fields):
         divided = divide(spanned[0], quoting, width)
         if divided is not None:
-            yield Line(feed.begin + 1, divided, "stray_quotes")
+            yield SplitLine(feed.begin + 1, divided, "stray_quotes")
             return
-    yield Line(feed.begin + 1, fields)
+    yield SplitLine(feed.begin + 1, fields)
 
 
-def _mended(feed: _Lines, quoting: Quoting, width: int | None, *, unclosed: bool) -> tuple[int, Line]:
+def _mended(feed: _Lines, quoting: Quoting, width: int | None, *, unclosed: bool) -> tuple[int, SplitLine]:
     """Return how many lines a broken record takes, and the record: divided by its width, else literal."""
     first, number = feed.lines[feed.begin], feed.begin + 1
     if width:
         divided = divide(first, quoting, width)
         if divided is not None and not (unclosed and first.count(quoting.quote) == 1):
-            return 1, Line(number, divided, "stray_quotes")
+            return 1, SplitLine(number, divided, "stray_quotes")
         for count in range(2, _JOINED):
             if feed.begin + count > len(feed.lines) or _complete(feed.lines[feed.begin + count - 1], quoting, width):
                 break
             divided = divide("".join(feed.lines[feed.begin : feed.begin + count]), quoting, width, only_quoted=True)
             if divided is not None:
-                return count, Line(number, divided, "stray_quotes")
-    return 1, Line(number, literal(first, quoting.delimiter), "unclosed_quote" if unclosed else "bad_quotes")
+                return count, SplitLine(number, divided, "stray_quotes")
+    return 1, SplitLine(number, literal(first, quoting.delimiter), "unclosed_quote" if unclosed else "bad_quotes")
 
 
 def _complete(line: str, quoting: Quoting, width: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from pretune.errors import DataError, SettingError
 from pretune.sources import manifests, sources
-from pretune.sources.place import ClassFolders, LabelsInPaths, Lists, OneTable, Place, Tables, place_of
+from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Source, Tables, source_of
 from pretune.sources.table import Columns
 from tests.data_files import put, sentences, table_of
 
@@ -66,21 +66,21 @@ def a_table(root: Path) -> Path:
     ],
 )
 def test_what_lies_under_a_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], columns: Columns, kind: type[Place]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], columns: Columns, kind: type[Source]
 ) -> None:
     path = make(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(manifests, "build", None)  # no row is made before the place is known
-        place = place_of(path, columns, None)
-    assert type(place) is kind
-    assert len(place.read(None).rows) == (20 if make is a_table else 4 if make is one_class else 8)
+        patch.setattr(manifests, "build", None)  # no row is made before the source is known
+        found = source_of(path, columns, None)
+    assert type(found) is kind
+    assert len(found.read(None).rows) == (20 if make is a_table else 4 if make is one_class else 8)
 
 
 def test_what_holds_no_labels_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
     put(tmp_path, "flat/a.jpg", "flat/b.jpg", "book.xlsx")
     for path, words in (("flat", "neither class folders nor a manifest"), ("book.xlsx", "spreadsheet"), ("flat/a.jpg", "one file")):
         with pytest.raises(DataError, match=words):
-            place_of(tmp_path / path, Columns(), None)
+            source_of(tmp_path / path, Columns(), None)
 
 
 def test_settings_hold_for_a_single_class_folder_as_for_several(tmp_path: Path) -> None:

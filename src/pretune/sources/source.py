@@ -1,4 +1,4 @@
-"""What labelled data lie under a path: decided once, by `place_of`, and kept as a value that reads itself."""
+"""What labelled data lie under a path: decided once, by `source_of`, and kept as a value that reads itself."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pretune.sources import classes, folders, joins, lists, manifests, patterns,
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import commonest, named_columns, nothing_found, tables_in
 from pretune.sources.folders import Layout
-from pretune.sources.parts import is_filler, part_of_folder
 from pretune.sources.readers import arrow
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
+from pretune.sources.split_names import is_filler, split_of_folder
 from pretune.sources.table import Columns, RunColumns, Table
-from pretune.sources.tree import File, Tree, modality_by_content, walk
+from pretune.sources.tree import FileEntry, Tree, modality_by_content, walk
 
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place(ABC):
+class Source(ABC):
     """Labelled data under a path, before a row of them is made."""
 
     columns: Columns
@@ -47,12 +47,12 @@ class Place(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassFolders(Place):
+class ClassFolders(Source):
     """One folder per class, and tables that may add columns by path."""
 
     tree: Tree
     layout: Layout
-    tables: list[File]
+    tables: list[FileEntry]
     modality: str
 
     def read(self, task: str | None) -> Table:
@@ -63,7 +63,7 @@ class ClassFolders(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelsInPaths(Place):
+class LabelsInPaths(Source):
     """Files whose paths hold the label, by a pattern: label='([a-z]+)_'."""
 
     tree: Tree
@@ -76,11 +76,11 @@ class LabelsInPaths(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tables(Place):
+class Tables(Source):
     """A folder whose tables hold the examples or name their files."""
 
     tree: Tree
-    tables: list[File]
+    tables: list[FileEntry]
 
     def read(self, task: str | None) -> Table:
         """Return the rows of the tables that belong together, or of the one that is meant."""
@@ -88,11 +88,11 @@ class Tables(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lists(Place):
+class Lists(Source):
     """A folder whose text files list other files with their labels, and its `datasets` folders: records that are read already."""
 
     tree: Tree
-    records: list[manifests.Part]
+    records: list[manifests.SplitRecords]
 
     def read(self, task: str | None) -> Table:
         """Return the rows of all records."""
@@ -100,7 +100,7 @@ class Lists(Place):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneTable(Place):
+class OneTable(Source):
     """A table that is given itself; its paths are relative to the folder that it lies in."""
 
     path: Path
@@ -114,7 +114,7 @@ class OneTable(Place):
         return tables.with_folders_splits(table)
 
 
-def place_of(path: Path, columns: Columns, modality: str | None) -> Place:
+def source_of(path: Path, columns: Columns, modality: str | None) -> Source:
     """Return what labelled data lie under a path.
 
     Args:
@@ -151,7 +151,7 @@ def _datasets_folder(path: Path, columns: Columns, modality: str | None) -> List
     return Lists(columns=columns, modality=modality if holds_files else "text", tree=walk(path), records=records)
 
 
-def _in_folder(tree: Tree, columns: Columns, modality: str | None) -> Place:
+def _in_folder(tree: Tree, columns: Columns, modality: str | None) -> Source:
     """Return the first that fits: labels by a pattern, named tables, class folders, tables, lists, one class folder."""
     kind = modality or commonest(tree)
     found = tables_in(tree)
@@ -159,7 +159,7 @@ def _in_folder(tree: Tree, columns: Columns, modality: str | None) -> Place:
     if columns.label and patterns.is_pattern(columns.label) and not _has_column(tree, found, columns.label):
         return LabelsInPaths(columns=columns, modality=kind, tree=tree, pattern=columns.label)
     layout = folders.find_layout(tree, kind)
-    of_splits = any(shards.part_of_table(file) == "train" for file in found)
+    of_splits = any(shards.split_of_table(file) == "train" for file in found)
     if layout and _are_classes(tree, kind, layout) and not (columns.label and of_splits):
         return ClassFolders(columns=columns, modality=kind, tree=tree, layout=layout, tables=found)
     if found := found or (lists.tables(tree) if kind == "text" else []):
@@ -173,7 +173,7 @@ def _in_folder(tree: Tree, columns: Columns, modality: str | None) -> Place:
     raise _text_error(tree, modality)
 
 
-def _labels_as_trained(tree: Tree, found: list[File], columns: Columns) -> Columns:
+def _labels_as_trained(tree: Tree, found: list[FileEntry], columns: Columns) -> Columns:
     """Name the label column of the training data where a table of the folder has it: class folders may mean something else."""
     if not isinstance(columns, RunColumns) or columns.label or not columns.schema.label:
         return columns
@@ -182,7 +182,7 @@ def _labels_as_trained(tree: Tree, found: list[File], columns: Columns) -> Colum
     return replace(columns, label=",".join(columns.schema.label)) if there else columns
 
 
-def _has_column(tree: Tree, found: list[File], name: str) -> bool:
+def _has_column(tree: Tree, found: list[FileEntry], name: str) -> bool:
     return any(name in read_records(tree.path(file)).columns for file in found)
 
 
@@ -206,7 +206,7 @@ def _are_classes(tree: Tree, modality: str, layout: Layout) -> bool:
 def _is_one_class(tree: Tree, modality: str, layout: Layout) -> bool:
     """Tell whether there is one class folder, and the names of its files hold no classes of their own."""
     names = _class_names(tree, modality, layout)
-    return len(names) == 1 and not any(map(part_of_folder, names)) and not folders.label_in_names(tree.media(modality))
+    return len(names) == 1 and not any(map(split_of_folder, names)) and not folders.label_in_names(tree.media(modality))
 
 
 def _text_error(tree: Tree, modality: str | None) -> DataError:

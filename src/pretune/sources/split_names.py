@@ -21,12 +21,12 @@ _FILLERS = re.compile(
 _FOLD = re.compile(r"(?:(?:k[ _-]?)?folds?|cv|split|xval)[ _-]*\d+|\d+(?:st|nd|rd|th)?[ _-]?fold")
 
 
-def part_of(word: object) -> Split | None:
+def split_of(word: object) -> Split | None:
     """Return the split that one word names: 'Validation' -> 'val'; None for any other word."""
     return _WORDS.get(str(word).strip().casefold())
 
 
-def part_of_folder(name: str) -> Split | None:
+def split_of_folder(name: str) -> Split | None:
     """Return the split a folder name stands for: 'test', 'seg_train', 'images-val', 'train2017', 'Test (1)'."""
     tokens = _tokens(name)
     parts = {_WORDS[token] for token in tokens if token in _WORDS}
@@ -35,14 +35,14 @@ def part_of_folder(name: str) -> Split | None:
     return parts.pop()
 
 
-def parts_of_folders(names: Iterable[str]) -> dict[str, Split]:
+def splits_of_folders(names: Iterable[str]) -> dict[str, Split]:
     """Return the splits that sibling folders stand for; 'eval' is the test split where another folder is for validation."""
-    return _together({name: part for name in names if (part := part_of_folder(name))})
+    return _together({name: part for name in names if (part := split_of_folder(name))})
 
 
-def parts_of_words(words: Iterable[str]) -> dict[str, Split]:
+def splits_of_words(words: Iterable[str]) -> dict[str, Split]:
     """Return the splits that the words of one column stand for; 'evaluation' is the test split where another word is for validation."""
-    return _together({word: part for word in words if (part := part_of(word))})
+    return _together({word: part for word in words if (part := split_of(word))})
 
 
 def _together(found: dict[str, Split]) -> dict[str, Split]:
@@ -63,7 +63,7 @@ def is_fold(name: str) -> bool:
     return _FOLD.fullmatch(name.strip().casefold()) is not None
 
 
-def part_of_file(stem: str) -> Split | None:
+def split_of_file(stem: str) -> Split | None:
     """Return the split a file's name stands for: 'train', 'sst2_dev', 'testing_list', 'TrainImages', 'test-00000-of-00002'."""
     parts = {_WORDS[token] for token in _tokens(stem) if token in _WORDS}
     return parts.pop() if len(parts) == 1 else None
