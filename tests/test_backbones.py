@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import models
 
 from pretune import backbones, registry
-from pretune.architectures._fold import FusedConv2d
+from pretune.architectures.layers.fold import FusedConv2d
 from pretune.backbones import Backbone, Builder, _packages, _timm_cuts, _torchvision_cuts, load_matching
 from pretune.backbones import torchvision as torchvision_source
 from pretune.backbones._cut import Cut

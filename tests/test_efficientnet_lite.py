@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretune import backbones
-from pretune.architectures._conv import ConvNorm, SameConv2d
-from pretune.architectures._fold import FusedConv2d, fold
 from pretune.architectures.efficientnet_lite import EfficientNetLite
+from pretune.architectures.layers.conv import ConvNorm, SameConv2d
+from pretune.architectures.layers.fold import FusedConv2d, fold
 from pretune.backbones import _lite
 from pretune.kernels.depthwise import DepthwiseConv2d, _by_parity, _Depthwise, depthwise_conv2d, quicken
 from pretune.types import Features

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pretune import api, backbones
-from pretune.architectures._attention import attend
-from pretune.architectures._memory import remembering
+from pretune.architectures.layers.attention import attend
+from pretune.architectures.layers.memory import remembering
 from pretune.cli.main import main
 from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pretune import api, backbones
-from pretune.architectures._memory import Recalling, remembering
+from pretune.architectures.layers.memory import Recalling, remembering
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
 from pretune.errors import Interrupted, RequestError, SettingError

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pretune import api, backbones
-from pretune.architectures._memory import remembering
-from pretune.architectures._mu_law import CLASSES, from_mu_law, mu_law
+from pretune.architectures.layers.memory import remembering
+from pretune.architectures.layers.mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
 from pretune.backbones._base import LoadReport
 from pretune.errors import DataError, Interrupted, SettingError

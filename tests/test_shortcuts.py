@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._conv import ConvNorm
-from pretune.models.shortcuts import Shortcuts, find
+from pretune.architectures.layers.conv import ConvNorm
+from pretune.kernels.shortcuts import Shortcuts, find
 
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 

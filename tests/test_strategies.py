@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pretune import backbones, registry
-from pretune.architectures._conv import SameConv2d
+from pretune.architectures.layers.conv import SameConv2d
 from pretune.backbones import Backbone
 from pretune.backbones._packages import TABLE
 from pretune.errors import SettingError

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretune import backbones
-from pretune.architectures._attention import attend
+from pretune.architectures.layers.attention import attend
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader

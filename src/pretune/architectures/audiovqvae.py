@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from pretune.architectures._residual import Residual
+from pretune.architectures.layers.residual import Residual
 from pretune.config import Within
 from pretune.types import Features, Layout
 

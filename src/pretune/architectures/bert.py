@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from pretune.architectures._encoder import Embeddings, EncoderLayer
+from pretune.architectures.layers.encoder import Embeddings, EncoderLayer
 from pretune.config import Within
 from pretune.types import Features, Layout
 

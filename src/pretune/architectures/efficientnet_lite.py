@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from pretune.architectures._base import MapStage
-from pretune.architectures._conv import ConvNorm
+from pretune.architectures.layers.conv import ConvNorm
 from pretune.types import Features, Layout
 
 _SCALING = {

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._attention import causal_mask
-from pretune.architectures._memory import Recalling, extended
+from pretune.architectures.layers.attention import causal_mask
+from pretune.architectures.layers.memory import Recalling, extended
 from pretune.config import Within
 from pretune.kernels.attention import attention
 from pretune.types import Features, Layout

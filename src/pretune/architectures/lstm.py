@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pretune.architectures._memory import Recalling
-from pretune.architectures._words import Words
+from pretune.architectures.layers.memory import Recalling
+from pretune.architectures.layers.words import Words
 from pretune.config import Within
 from pretune.kernels.recurrence import lstm
 from pretune.types import Features, Layout

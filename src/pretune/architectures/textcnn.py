@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pretune.architectures._words import Words
+from pretune.architectures.layers.words import Words
 from pretune.config import Within
 from pretune.types import Features, Layout
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
-from pretune.architectures._encoder import Embeddings, EncoderLayer, Norm
+from pretune.architectures.layers.encoder import Embeddings, EncoderLayer, Norm
 from pretune.config import Within
 from pretune.types import Features, Layout
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pretune.architectures._encoder import EncoderLayer, Norm
+from pretune.architectures.layers.encoder import EncoderLayer, Norm
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.types import Features, Layout

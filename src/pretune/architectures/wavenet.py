@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._memory import Recalling
-from pretune.architectures._mu_law import CLASSES, mu_law
+from pretune.architectures.layers.memory import Recalling
+from pretune.architectures.layers.mu_law import CLASSES, mu_law
 from pretune.config import Within
 from pretune.types import Features, Layout
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._encoder import EncoderLayer, Norm
+from pretune.architectures.layers.encoder import EncoderLayer, Norm
 from pretune.config import Within
 from pretune.types import Features, Layout
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from pretune.architectures._fold import FusedConv2d, fold
+from pretune.architectures.layers.fold import FusedConv2d, fold
 from pretune.modalities.image import Normaliser
 from pretune.types import Features
 

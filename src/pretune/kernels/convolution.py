@@ -65,3 +65,14 @@ def _trial(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 fused_convolution = Shortcut(name="convolution with its activation", trial=_trial)
+
+
+def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return scale and shift (C,) by which a batch norm in eval mode acts on its input."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift + norm.bias if norm.affine else shift

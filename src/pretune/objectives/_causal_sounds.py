@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._memory import remembering
-from pretune.architectures._mu_law import CLASSES, from_mu_law, mu_law
+from pretune.architectures.layers.memory import remembering
+from pretune.architectures.layers.mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.audio import Audio

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._residual import Residual
+from pretune.architectures.layers.residual import Residual
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities._audio_spectrum import LogMel

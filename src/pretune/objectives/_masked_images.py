@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretune.architectures._encoder import EncoderLayer
+from pretune.architectures.layers.encoder import EncoderLayer
 from pretune.architectures.vit import Patches, cut, places
 from pretune.backbones import Backbone
 from pretune.errors import SettingError

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._memory import remembering
 from pretune.architectures.gpt import Gpt
+from pretune.architectures.layers.memory import remembering
 from pretune.objectives._sampling import Wanted, drawn
 from pretune.types import Features
 

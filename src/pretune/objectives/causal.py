@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune import registry
-from pretune.architectures._memory import remembering
+from pretune.architectures.layers.memory import remembering
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.text import Text

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretune.architectures._memory import remembering
+from pretune.architectures.layers.memory import remembering
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
 from pretune.config import Within

@@ -21,10 +21,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretune.errors import SettingError
-from pretune.kernels import processor
-from pretune.models import shortcuts
+from pretune.kernels import processor, shortcuts
+from pretune.kernels.shortcuts import Shortcuts
 from pretune.models.learner import Learner
-from pretune.models.shortcuts import Shortcuts
 from pretune.training.plan import Precision
 from pretune.training.step import arranged, autocast, split
 from pretune.training.timing import race

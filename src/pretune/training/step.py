@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretune.errors import TrainingError
-from pretune.models import shortcuts
+from pretune.kernels import shortcuts
+from pretune.kernels.shortcuts import Shortcuts
 from pretune.models.learner import Learner
-from pretune.models.shortcuts import Shortcuts
 from pretune.training.optim import clip
 from pretune.training.plan import Plan, Precision
 from pretune.types import Batch, StepOutput

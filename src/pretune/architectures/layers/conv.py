@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.kernels.convolution import norm_as_affine
 from pretune.kernels.depthwise import Pair, depthwise_conv2d, shifted
 
 Size = int | Pair
@@ -69,17 +69,6 @@ class ConvNorm(nn.Sequential):
             return super().forward(x_BCHW)
         scale, shift = norm_as_affine(norm)
         return self.act(conv.convolve(x_BCHW, conv.weight * scale[:, None, None, None], shift))
-
-
-def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (C,) by which a batch norm in eval mode acts on its input."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = torch.rsqrt(norm.running_var + norm.eps)
-    if norm.affine:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    return scale, shift + norm.bias if norm.affine else shift
 
 
 def _is_plain(module: nn.Module, kind: type) -> bool:

@@ -24,9 +24,9 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from pretune.architectures._conv import norm_as_affine
 from pretune.kernels import enabled
 from pretune.kernels.clamp import clamp, output_clamp
+from pretune.kernels.convolution import norm_as_affine
 
 _TOLERANCE = 1e-2
 """Largest relative difference, in norm, between a folded pair and the pair itself; rounding makes 1e-6, on GPUs 1e-3."""

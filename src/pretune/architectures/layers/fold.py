@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pretune.architectures._base import MapStage
-from pretune.architectures._conv import ConvNorm, SameConv2d, norm_as_affine
-from pretune.kernels.convolution import FUSABLE, conv2d_act
+from pretune.architectures.layers.conv import ConvNorm, SameConv2d
+from pretune.kernels.convolution import FUSABLE, conv2d_act, norm_as_affine
 from pretune.kernels.depthwise import Pair, shifted
 
 _BLOCKS = {

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretune.architectures._attention import attend
+from pretune.architectures.layers.attention import attend
 from pretune.kernels.dropout import DropAdd
 from pretune.types import Features
 
