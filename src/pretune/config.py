@@ -8,49 +8,24 @@ section whose keys may also be written at the top level (`epochs=3` for `trainin
 `Annotated[float | None, Duration()]` and `Annotated[int | None, Bytes()]` take `10m` and `2G`.
 """
 
-import ast
 import dataclasses
-import functools
 import hashlib
-import inspect
 import json
-import textwrap
 import tomllib
-import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pretune import registry
+from pretune import hints, registry
 from pretune.amounts import Bytes, Duration, Within, with_unit
 from pretune.errors import SettingError, did_you_mean
+from pretune.schema import Flat as Flat
+from pretune.schema import Member, as_dataclass, bare, fields_of, flat_homes, is_flat, is_required, is_union, keys
 
 T = TypeVar("T")
 Tree = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Member:
-    """The value is a component of this registry family, given by name."""
-
-    family: str
-
-
-@dataclass(frozen=True)
-class Flat:
-    """The section's keys may be written without the section's name."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One documented key of a dataclass, for help pages and generated reference."""
-
-    key: str
-    type: str
-    default: str
-    doc: str
 
 
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
@@ -117,35 +92,36 @@ def build(cls: type[T], tree: Mapping[str, Any], where: str = "") -> T:
     Raises:
         SettingError: unknown key (nearest first), or a value of the wrong type or range.
     """
-    fields = _fields(cls)
+    fields = fields_of(cls)
     values: Tree = {}
     for key, value in _nest(cls, tree).items():
         label = f"{where}.{key}" if where else key
         if key not in fields:
-            owner = where or getattr(cls, "verb", cls.__name__)
-            raise SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, keys(cls))}")
-        values[key] = _convert(fields[key], value, label)
-    missing = [f.name for f in dataclasses.fields(_any(cls)) if f.init and _required(f) and f.name not in values]
+            raise hints.unknown(cls, where or getattr(cls, "verb", cls.__name__), key, value)
+        values[key] = _flat(fields[key], value, label, where) if is_flat(fields[key]) else _convert(fields[key], value, label)
+    missing = [f.name for f in dataclasses.fields(as_dataclass(cls)) if f.init and is_required(f) and f.name not in values]
     if missing:
         raise SettingError(f"{where or cls.__name__} needs {', '.join(missing)}=…")
     return cls(**values)
 
 
-def keys(cls: type) -> list[str]:
-    """Return the keys one may write for `cls`, those of flat sections included."""
-    out: list[str] = []
-    for name, annotation in _fields(cls).items():
-        inner, notes = _split(annotation)
-        out += keys(inner) if any(isinstance(n, Flat) for n in notes) else [name]
-    return out
+def _flat(annotation: Any, value: Any, label: str, where: str) -> Any:
+    """Return a section whose keys stand for themselves: of `training.epochs` a person reads `epochs`."""
+    kind = bare(annotation)[0]
+    if isinstance(value, dict):
+        for key in value:
+            if key not in fields_of(kind):
+                raise hints.unknown(kind, label, key, value[key])
+        return build(kind, value, where)
+    return _convert(annotation, value, label)
 
 
 def _nest(cls: type, tree: Mapping[str, Any]) -> Tree:
     """Move keys of flat sections under their section."""
     out: Tree = {}
-    homes = _flat_homes(cls)
+    homes = flat_homes(cls)
     for key, value in tree.items():
-        path = [homes[key], key] if key in homes and key not in _fields(cls) else [key]
+        path = [homes[key], key] if key in homes and key not in fields_of(cls) else [key]
         if isinstance(value, dict) and isinstance(out.get(key), dict) and len(path) == 1:
             out[key].update(value)
         else:
@@ -153,68 +129,31 @@ def _nest(cls: type, tree: Mapping[str, Any]) -> Tree:
     return out
 
 
-@functools.cache
-def _flat_homes(cls: type) -> dict[str, str]:
-    homes: dict[str, str] = {}
-    for name, annotation in _fields(cls).items():
-        inner, notes = _split(annotation)
-        if any(isinstance(n, Flat) for n in notes):
-            homes |= dict.fromkeys(_fields(inner), name)
-    return homes
-
-
-@functools.cache
-def _fields(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {f.name: hints[f.name] for f in dataclasses.fields(_any(cls)) if f.init}
-
-
-def _any(cls: type) -> Any:
-    """Return a class that is known to be a dataclass, for type checkers."""
-    return cls
-
-
-def _required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _split(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the bare type and its notes."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        inner, *notes = typing.get_args(annotation)
-        return inner, tuple(notes)
-    return annotation, ()
-
-
-def _is_union(kind: Any) -> bool:
-    return typing.get_origin(kind) in (typing.Union, types.UnionType)
-
-
 def _is_unset(kind: Any, value: Any) -> bool:
     """Tell whether a value stands for None: as `auto` and `none` do where no choice of the setting is called so."""
-    if not _is_union(kind) or type(None) not in typing.get_args(kind):
+    if not is_union(kind) or type(None) not in typing.get_args(kind):
         return False
     choices = {choice for part in typing.get_args(kind) if typing.get_origin(part) is typing.Literal for choice in typing.get_args(part)}
     return value is None or (isinstance(value, str) and value.lower() in {"auto", "none"} - choices)
 
 
 def _convert(annotation: Any, value: Any, where: str) -> Any:
-    kind, notes = _split(annotation)
+    kind, notes = bare(annotation)
     if _is_unset(kind, value):
         return None
     note = next((n for n in notes if isinstance(n, Member | Duration | Bytes)), None)
     if isinstance(note, Member):
-        return component(note.family, value, where)
+        return component(note.family, value, where, note.load)
     if isinstance(note, Duration | Bytes):
         return with_unit(value, where, note)
     if typing.get_origin(kind) is tuple:
         return _sequence(typing.get_args(kind)[0], value, where)
-    if _is_union(kind):
+    if is_union(kind):
         return _first_that_fits([k for k in typing.get_args(kind) if k is not type(None)], value, where, notes)
     if dataclasses.is_dataclass(kind):
         if isinstance(value, kind):
             return value
-        if isinstance(value, str) and "name" in _fields(kind):
+        if isinstance(value, str) and "name" in fields_of(kind):
             value = {"name": value}
         if not isinstance(value, dict):
             raise SettingError(f"{where} is a section; write {where}.KEY=VALUE. {did_you_mean('', keys(kind))}")
@@ -237,7 +176,7 @@ def _first_that_fits(kinds: list[Any], value: Any, where: str, notes: tuple[Any,
     raise AssertionError(where)
 
 
-def component(family: str, value: Any, where: str) -> Any:
+def component(family: str, value: Any, where: str, load: Callable[[str, str], type] = registry.load) -> Any:
     """Return a component given as an instance, a name, or a table with `name` and its settings."""
     if not isinstance(value, str | dict):
         return _instance(family, value, where)
@@ -245,7 +184,9 @@ def component(family: str, value: Any, where: str) -> Any:
     name = table.pop("name", None)
     if not isinstance(name, str):
         raise SettingError(f"{where} needs a name, for example {where}={registry.names(family)[0]}")
-    return build(registry.load(family, name), table, where)
+    if name not in (known := registry.names(family)) and (meant := hints.value(where, name)) in known:
+        raise SettingError(f"no {registry.singular(family)} is called {name!r}. {did_you_mean(name, known, meant)}")
+    return build(load(family, name), table, where)
 
 
 def _instance(family: str, value: Any, where: str) -> Any:
@@ -279,7 +220,7 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
         allowed = typing.get_args(kind)
         match = next((a for a in allowed if str(a).lower() == str(value).lower()), None)
         if match is None:
-            raise SettingError(f"{where} cannot be {value!r}. {did_you_mean(str(value), [str(a) for a in allowed])}")
+            raise SettingError(f"{where} cannot be {value!r}. {did_you_mean(str(value), map(str, allowed), hints.value(where, str(value)))}")
         return match
     try:
         if kind is bool:
@@ -336,40 +277,3 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(to_tree(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def settings(cls: type) -> list[Setting]:
-    """Return the documented keys of a dataclass; docs are the strings under its fields."""
-    docs = _field_docs(cls)
-    out = []
-    for f in dataclasses.fields(_any(cls)):
-        inner, notes = _split(_fields(cls)[f.name])
-        if any(isinstance(n, Flat) for n in notes):
-            out += settings(inner)
-            continue
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        shown = "" if default is dataclasses.MISSING else json.dumps(to_tree(default)) if default is not None else "auto"
-        out.append(Setting(f.name, _type_name(inner, notes), shown, docs.get(f.name, "")))
-    return out
-
-
-def _type_name(kind: Any, notes: tuple[Any, ...]) -> str:
-    for note in notes:
-        if isinstance(note, Member):
-            return f"one of {note.family}"
-        if isinstance(note, Duration | Bytes):
-            return type(note).__name__.lower()
-    if typing.get_origin(kind) is typing.Literal:
-        return " | ".join(str(a) for a in typing.get_args(kind))
-    limit = next((f" {n}" for n in notes if isinstance(n, Within)), "")
-    name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-    return name.replace(" | None", "") + limit
-
-
-def _field_docs(cls: type) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs: dict[str, str] = {}
-    for field, after in zip(body.body, body.body[1:], strict=False):
-        is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_doc:
-            docs[field.target.id] = " ".join(str(after.value.value).split())  # type: ignore[attr-defined]
-    return docs

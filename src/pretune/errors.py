@@ -79,11 +79,27 @@ class Interrupted(PretuneError):
     exit_code = 130
 
 
-def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """Return a sentence that lists the known names, the nearest match to `got` first."""
+_WHOLE = 80
+"""Names up to which a list of them is printed whole; a longer one is filtered."""
+
+
+def did_you_mean(got: str, known: Iterable[str], meant: str | None = None) -> str:
+    """Return a sentence that lists the known names, the nearest to `got` first; of many names only those that are like it.
+
+    Args:
+        got: what was written.
+        known: what there is.
+        meant: which of them it stands for, where that is known.
+    """
     names = list(known)
     near = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
+    near = [meant, *(name for name in near if name != meant)] if meant in names else near
     first = f"Did you mean {near[0]!r}? " if near else ""
-    rest = near + [name for name in names if name not in near]
-    shown = ", ".join(rest[:12]) + (f", … ({len(rest)} in all)" if len(rest) > 12 else "")
-    return f"{first}Known: {shown}." if names else f"{first}None are known."
+    if not names:
+        return f"{first}None are known."
+    others = [name for name in names if name not in near]
+    if len(names) <= _WHOLE:
+        return f"{first}Known: {', '.join([*near, *others])}."
+    alike = near + [name for name in others if got and got.casefold() in name.casefold()]
+    shown = alike[:12] or names[:12]
+    return f"{first}Known: {', '.join(shown)}, and {len(names) - len(shown)} more."

@@ -78,12 +78,19 @@ def load(family: str, name: str) -> type:
         raise SettingError(f"more than one {singular(family)} is called {name!r}: {'; '.join(whose)}. Rename or uninstall all but one.")
     if points:
         return _plugin(family, points[0])
-    module = importlib.import_module(f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}.{name}")
+    module = importlib.import_module(str(module_of(family, name)))
     wanted = name.replace("_", "")
     for attribute in vars(module).values():
         if isinstance(attribute, type) and attribute.__module__ == module.__name__ and attribute.__name__.lower() == wanted:
             return attribute
     raise AssertionError(f"{module.__name__} must define a class called like its file")
+
+
+def module_of(family: str, name: str) -> str | None:
+    """Return the module of one of pretune's own members; None where there is none, or a plug-in has the same name."""
+    if name not in _own(family) or name in _plugins(family):
+        return None
+    return f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}.{name}"
 
 
 def singular(family: str) -> str:
