@@ -18,13 +18,14 @@ from pretune.corpus.resemblance import NOTHING
 from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
-from pretune.errors import BadItem, DataError, SettingError, did_you_mean
+from pretune.errors import BadItem, DataError
 from pretune.evaluation import intervals
 from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe, trusted
+from pretune.requests import Auditing, Evaluating
 from pretune.runner import Given, Reporter, Silent, gain
 from pretune.runner import run as run_recipe
 from pretune.runner.disk import refusals_told
@@ -210,6 +211,7 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     Raises:
         DataError: the data as a whole cannot be used.
     """
+    config.build(Auditing, settings)
     recipe = Recipe.from_settings(str(data), base=settings)
     said = reporter or Silent()
     table = sources.read(Path(data), recipe.columns, task=None if recipe.task is None else task_name(recipe.task))
@@ -267,10 +269,6 @@ def _answers(predictor: Predictor, table: Table) -> Iterator[dict[str, Any]]:
         yield {"id": item, "error": refused[item]} if item in refused else next(told)
 
 
-EVALUATE_SETTINGS = ("part", "label", "text", "path", "split", "missing", "decimal", "trust")
-"""What `evaluate` accepts as key=value."""
-
-
 def evaluate(
     run: str | Path,
     data: str | Path,
@@ -295,9 +293,7 @@ def evaluate(
         SettingError: an unknown setting.
     """
     started = time.monotonic()
-    for key in columns:
-        if key not in EVALUATE_SETTINGS:
-            raise SettingError(f"evaluate has no setting {key!r}. {did_you_mean(key, EVALUATE_SETTINGS)}")
+    config.build(Evaluating, columns)
     predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
     wanted = config.build(RunColumns, {"schema": predictor.schema, **columns})
     table = sources.read(Path(data), wanted, task=task_name(predictor.task), modality=predictor.name, learn=False)

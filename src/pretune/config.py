@@ -14,7 +14,6 @@ import json
 import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,10 +182,18 @@ def component(family: str, value: Any, where: str, load: Callable[[str, str], ty
     table = {"name": value} if isinstance(value, str) else dict(value)
     name = table.pop("name", None)
     if not isinstance(name, str):
-        raise SettingError(f"{where} needs a name, for example {where}={registry.names(family)[0]}")
+        raise SettingError(f"{where} needs a name: {_with_name(family, table, where, load)}")
     if name not in (known := registry.names(family)) and (meant := hints.value(where, name)) in known:
         raise SettingError(f"no {registry.singular(family)} is called {name!r}. {did_you_mean(name, known, meant)}")
     return build(load(family, name), table, where)
+
+
+def _with_name(family: str, table: Tree, where: str, load: Callable[[str, str], type]) -> str:
+    """Return settings that were given without a component's name behind the names of the components that have them."""
+    known = registry.names(family)
+    fitting = [name for name in known if set(table) <= set(keys(load(family, name)))] if table else []
+    words = "".join(f" {where}.{key}={value}" for key, value in table.items() if fitting and not isinstance(value, dict))
+    return " or ".join(f"{where}={name}{words}" for name in fitting or known) + "."
 
 
 def _instance(family: str, value: Any, where: str) -> Any:
@@ -220,7 +227,9 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
         allowed = typing.get_args(kind)
         match = next((a for a in allowed if str(a).lower() == str(value).lower()), None)
         if match is None:
-            raise SettingError(f"{where} cannot be {value!r}. {did_you_mean(str(value), map(str, allowed), hints.value(where, str(value)))}")
+            raise SettingError(
+                f"{where} cannot be {value!r}. {did_you_mean(str(value), map(str, allowed), hints.value(where, str(value)))}"
+            )
         return match
     try:
         if kind is bool:
@@ -275,5 +284,3 @@ def to_tree(value: Any) -> Any:
 def digest(value: Any) -> str:
     """Return a short stable hash of a dataclass's resolved settings."""
     return hashlib.sha256(json.dumps(to_tree(value), sort_keys=True).encode()).hexdigest()[:16]
-
-

@@ -81,7 +81,8 @@ class _Module:
             return _imported(str(node.module), next(alias.name for alias in node.names if (alias.asname or alias.name) == name))
         if isinstance(node, ast.Import):
             return importlib.import_module(name)
-        assert isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None, f"{self.name}.{name}"
+        assert isinstance(node, ast.Assign | ast.AnnAssign), f"{self.name}.{name}"
+        assert node.value is not None, f"{self.name}.{name}"
         return self._expression(node.value)
 
     def _expression(self, node: ast.expr) -> Any:

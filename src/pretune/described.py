@@ -90,7 +90,11 @@ def _kind(kind: Any, limit: str) -> str:
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         member = next((note for note in bare(item)[1] if isinstance(note, Member)), None)
-        return f"{', '.join(registry.names(member.family))}: several, with commas" if member else f"{_SEVERAL.get(item, 'values')}, with commas"
+        return (
+            f"{', '.join(registry.names(member.family))}: several, with commas"
+            if member
+            else f"{_SEVERAL.get(item, 'values')}, with commas"
+        )
     if dataclasses.is_dataclass(kind):
         names = fields_of(typing.cast(type, kind)).get("name")
         return type_words(names) if names is not None else "section"

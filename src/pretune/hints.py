@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from pretune import registry
+from pretune import networks, registry
 from pretune.errors import SettingError, did_you_mean
 from pretune.schema import bare, field_docs, fields_of, flat_homes, keys, member_of, section_of
 
@@ -28,7 +28,8 @@ _RENAMED: dict[str, str] = {
     "clip": "max_grad_norm grad_clip clip_grad clip_grad_norm gradient_clip_val gradient_clip clipnorm",
     "seed": "random_state random_seed manual_seed rng_seed",
     "threads": "n_jobs workers num_workers num_threads n_threads n_workers num_proc dataloader_num_workers nproc cpus",
-    "out": "output_dir output save_dir log_dir logging_dir outdir project run_dir default_root_dir output_path output_folder results save_to",
+    "out": "output_dir output save_dir log_dir logging_dir outdir project run_dir default_root_dir output_path output_folder "
+    "results save_to",
     "resume": "resume_from resume_from_checkpoint continue",
     "keep": "save_total_limit save_top_k max_to_keep",
     "cache": "cache_dir",
@@ -85,7 +86,8 @@ _RELATED: dict[str, str] = {
     "micro_batch": "gradient_accumulation_steps accum accumulate accumulate_grad_batches grad_accum iters_to_accumulate",
     "precision": "fp16 bf16 amp half mixed_precision use_amp autocast",
     "warmup": "warmup_steps warmup_epochs num_warmup_steps warmup_iters",
-    "strategy": "freeze freeze_layers frozen freeze_backbone unfreeze freeze_epochs freeze_encoder trainable train_backbone lora_config peft",
+    "strategy": "freeze freeze_layers frozen freeze_backbone unfreeze freeze_epochs freeze_encoder trainable "
+    "train_backbone lora_config peft",
     "time": "max_steps max_iter n_iter iterations num_steps max_train_steps total_steps",
     "class_weights": "class_weight sample_weight weights_per_class pos_weight balanced",
     "beta1": "betas",
@@ -112,7 +114,10 @@ _VALUES: dict[str, dict[str, str]] = {
         "linear": "linear_with_warmup linear_decay polynomial",
         "constant": "none constant_with_warmup fixed flat",
     },
-    "precision": {"float32": "fp32 float full 32 32_true single f32", "bfloat16": "bf16 bf16_mixed amp mixed half 16 fp16 float16 16_mixed f16"},
+    "precision": {
+        "float32": "fp32 float full 32 32_true single f32",
+        "bfloat16": "bf16 bf16_mixed amp mixed half 16 fp16 float16 16_mixed f16",
+    },
     "task": {
         "classification": "single_label_classification classify multiclass multi_class binary image_classification text_classification",
         "multilabel": "multi_label multi_label_classification multilabel_classification tagging",
@@ -134,6 +139,16 @@ _VALUES: dict[str, dict[str, str]] = {
 }
 
 
+_ABSENT: dict[str, str] = {
+    "The device is chosen automatically: CUDA, then MPS, then the CPU; CUDA_VISIBLE_DEVICES= hides a GPU.": "device gpu cuda use_cuda "
+    "no_cuda use_cpu accelerator device_map",
+    "For several processes: torchrun --nproc-per-node 2 -m pretune …; each uses one GPU.": "gpus devices num_gpus n_gpu num_nodes",
+    "There is no verbosity; the run folder keeps everything (events.jsonl, report.html).": "verbose quiet logging_steps report_to wandb",
+    "The task chooses the loss; in Python: pretune.finetune(…, loss=function).": "loss criterion loss_func loss_fn",
+}
+"""What to say of names that others have a setting for, and nothing here has."""
+
+
 def _inverted(table: dict[str, str]) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {}
     for ours, others in table.items():
@@ -142,7 +157,7 @@ def _inverted(table: dict[str, str]) -> dict[str, list[str]]:
     return out
 
 
-_OURS, _NEAR = _inverted(_RENAMED), _inverted(_RELATED)
+_OURS, _NEAR, _NO_SETTING = _inverted(_RENAMED), _inverted(_RELATED), _inverted(_ABSENT)
 _MOST = 4
 """Places of one setting that are named at most."""
 
@@ -173,16 +188,23 @@ def unknown(cls: type, owner: str, key: str, given: Any) -> SettingError:
         key: as it was written.
         given: its value: text, or a table where keys of its own were written.
     """
-    known, verb = keys(cls), getattr(cls, "verb", None)
-    answer = _component(cls, key, given) or _elsewhere(cls, key, given)
+    answer, verb = meant(cls, key, given), getattr(cls, "verb", None)
     if answer is None:
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-        alike = [] if near else difflib.get_close_matches(_plain(key), [*_OURS, *_NEAR], n=1, cutoff=0.8)
-        answer = _elsewhere(cls, alike[0], given) if alike else None
-        if answer is None:
-            return SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, known)}")
+        return SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, keys(cls))}")
     more = f" All settings: pretune {verb} --help" if verb else ""
     return SettingError(f"{owner} has no setting {key!r}. {answer}{more}")
+
+
+def meant(cls: type, key: str, given: Any) -> str | None:
+    """Return a sentence that says what to write instead of a key; None where nothing but similar letters would tell."""
+    plain = _plain(key)
+    if plain in _NO_SETTING and plain not in keys(cls):
+        return _NO_SETTING[plain][0]
+    answer = _component(cls, key, given) or _elsewhere(cls, plain, given)
+    if answer is None and not difflib.get_close_matches(key, keys(cls), n=1, cutoff=0.6):
+        alike = difflib.get_close_matches(plain, [*_OURS, *_NEAR], n=1, cutoff=0.8)
+        answer = _elsewhere(cls, alike[0], given) if alike else None
+    return answer
 
 
 def _component(cls: type, key: str, given: Any) -> str | None:
@@ -199,18 +221,24 @@ def _component(cls: type, key: str, given: Any) -> str | None:
 
 def _elsewhere(cls: type, key: str, given: Any) -> str | None:
     """Return what to write where others call a setting so, or where it belongs to a section or a component."""
-    plain, text = _plain(key), str(given) if isinstance(given, str | int | float) else "…"
-    same = renamed(plain, keys(cls))
+    text = str(given) if isinstance(given, str | int | float) else "…"
+    same = renamed(key, keys(cls))
     if same is not None:
-        return f"Here it is called {same}: write {same}={text}{_docs(cls, same)}."
-    near = next((ours for ours in _NEAR.get(plain, ()) if ours in keys(cls)), None)
+        return f"The key is {same}: write {written(same, text)}{_docs(cls, same)}."
+    near = next((ours for ours in _NEAR.get(key, ()) if ours in keys(cls)), None)
     if near is not None:
-        return f"What comes near is {near}=…{_docs(cls, near)}."
-    for ours, told in ((plain, text), *((ours, text) for ours in _OURS.get(plain, ())), *((ours, "…") for ours in _NEAR.get(plain, ()))):
+        return f"The closest setting is {near}=…{_docs(cls, near)}."
+    for ours, told in ((key, text), *((ours, text) for ours in _OURS.get(key, ())), *((ours, "…") for ours in _NEAR.get(key, ()))):
         places = list(_places(cls, ours, told))
         if places:
             return f"Write {', or '.join(places[:_MOST])}."
     return None
+
+
+def written(key: str, text: str) -> str:
+    """Return a setting as it is written; a network's name alone gets its source."""
+    ids = networks.ids_of(text) if key == "backbone" and ":" not in text else []
+    return " or ".join(f"{key}={value}" for value in ids or [text])
 
 
 def _places(cls: type, key: str, text: str) -> Iterator[str]:

@@ -12,8 +12,9 @@ from typing import Any
 from pretune import registry
 from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._packages import install_line, preferred
-from pretune.errors import SettingError, WeightsError, did_you_mean
+from pretune.errors import SettingError, WeightsError
 from pretune.modalities import CarriesFiles
+from pretune.networks import refuse_without_source
 
 
 def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
@@ -87,21 +88,11 @@ def for_modality(id: str, modality: str) -> str:
 
 def _parse(id: str) -> tuple[str, BackboneSource, dict[str, Any]]:
     """Split 'source:name,key=value,…'."""
-    kind, colon, name = id.partition(":")
-    known = registry.names("backbones")
-    if kind not in known or not colon or not name:
-        having = _sources_of(id, known) if not colon else []
-        as_name = f" Networks of that name: {', '.join(f'{source}:{id}' for source in having)}." if having else ""
-        raise SettingError(f"backbone={id} is not SOURCE:NAME.{as_name} {did_you_mean(kind, known)}")
+    refuse_without_source(id)
+    kind, _, name = id.partition(":")
     name, settings = split_settings(name)
     source: BackboneSource = registry.load("backbones", kind)()
     return name, source, settings
-
-
-def _sources_of(name: str, known: list[str]) -> list[str]:
-    """Return the sources that offer a network of exactly that name, a tag of its weights aside; nothing is downloaded."""
-    offers = {kind: registry.load("backbones", kind)().names(name) for kind in known}
-    return [kind for kind, names in offers.items() if any(name in (offered, offered.partition(".")[0]) for offered in names)]
 
 
 def split_settings(name: str) -> tuple[str, dict[str, Any]]:

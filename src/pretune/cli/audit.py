@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from pretune.cli.arguments import Arguments
 from pretune.cli.environment import prepare_environment
-from pretune.cli.main import Arguments
-from pretune.errors import SettingError
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print the findings and return them, JSON-ready."""
     prepare_environment()
-    if len(arguments.words) != 1:
-        raise SettingError("name one folder or manifest, for example: pretune audit photos/")
     from pretune import api, config
     from pretune.cli.terminal import Terminal
 
@@ -32,5 +29,5 @@ def main(arguments: Arguments) -> dict[str, Any]:
     for finding in found.findings:
         (terminal.warn if finding.severity == "warning" else terminal.say)(finding.message)
     if not found.findings and not found.ledger:
-        terminal.say("nothing to complain about")
+        terminal.say("no problems found")
     return found.to_json()

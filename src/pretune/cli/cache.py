@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pretune.cli.main import Arguments
+from pretune.cli.arguments import Arguments
 from pretune.errors import RequestError, SettingError, did_you_mean
 
 

@@ -5,23 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from pretune import config
+from pretune.cli.arguments import Arguments
 from pretune.cli.environment import prepare_environment
-from pretune.cli.main import Arguments
-from pretune.errors import SettingError, did_you_mean
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print the metrics and return them."""
     prepare_environment()
-    if len(arguments.words) != 2:
-        raise SettingError("name a run and labelled data, for example: pretune evaluate runs/photos-linear_probe-001 photos/test")
     from pretune import api
     from pretune.cli.terminal import Terminal
 
     settings = config.override({}, arguments.settings)
-    for key in settings:
-        if key not in api.EVALUATE_SETTINGS:
-            raise SettingError(f"evaluate has no setting {key!r}. {did_you_mean(key, api.EVALUATE_SETTINGS)}")
     terminal = Terminal(stdout=not arguments.json)
     run, data = arguments.words
     result = api.evaluate(run, data, reporter=terminal, **settings)

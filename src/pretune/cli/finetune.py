@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pretune import STARTED
 from pretune.cli._training import carried_out
+from pretune.cli.arguments import Arguments
 from pretune.cli.environment import prepare_environment
-from pretune.cli.main import Arguments
-from pretune.errors import SettingError
 
 if TYPE_CHECKING:
     from pretune.api import Run
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 def main(arguments: Arguments) -> dict[str, Any] | None:
     """Carry out the recipe of the command line; return metrics.json plus the run folder, on the first rank only."""
     prepare_environment()
-    if len(arguments.words) > 1:
-        raise SettingError(f"one folder or manifest at a time; got {', '.join(arguments.words)}. A setting is key=value, without spaces.")
     from pretune import api, recipe
 
     made = recipe.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pretune import config
+from pretune.cli.arguments import Arguments
 from pretune.cli.environment import prepare_environment
-from pretune.cli.main import Arguments
-from pretune.errors import SettingError, did_you_mean
-from pretune.printable import file_name, path_word, printable, shell_word
+from pretune.errors import SettingError
+from pretune.printable import file_name, printable
 
 if TYPE_CHECKING:
     from pretune.objectives._sampling import Sample
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Generate, and return what was made: texts themselves, paths of all else."""
     prepare_environment()
-    if not 1 <= len(arguments.words) <= 2:
-        raise SettingError('name a run and, if you like, a prompt: pretune generate runs/x "Once upon a time"')
-    if arguments.recipes:
-        raise SettingError(f"generate reads no recipe. {_after_dashes(arguments.words[0], arguments.recipes[0])}")
     settings = config.override({}, arguments.settings)
-    _refuse_unknown(arguments)
     if "prompt" in settings and len(arguments.words) == 2:
         raise SettingError("the prompt is given twice: as a word, and as prompt=…")
     out, keeps = Path(settings.get("out", "generated")), settings.pop("out", None) is not None
@@ -73,19 +68,3 @@ def _new_file(folder: Path, sample: Sample, number: int) -> tuple[Path, int]:
 
 def _ending(sample: Sample) -> str:
     return ".txt" if sample.text is not None else ".wav" if sample.sound is not None else ".png"
-
-
-def _refuse_unknown(arguments: Arguments) -> None:
-    """Refuse a setting that there is not; it may have been meant as the prompt."""
-    from pretune.objectives._sampling import Wanted
-
-    known = [*config.keys(Wanted), "out", "trust"]
-    for word in arguments.settings:
-        key = word.partition("=")[0]
-        if key not in known:
-            hint = "" if len(arguments.words) > 1 else f" {_after_dashes(arguments.words[0], word)}"
-            raise SettingError(f"generate has no setting {key!r}. {did_you_mean(key, known)}{hint}")
-
-
-def _after_dashes(run: str, prompt: str) -> str:
-    return f"If it is the prompt, put it behind two dashes: pretune generate {path_word(run)} -- {shell_word(prompt)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune import saved
-from pretune.cli.main import Arguments
+from pretune.cli.arguments import Arguments
 from pretune.errors import DataError, SettingError
 from pretune.printable import json_text
 

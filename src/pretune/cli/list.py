@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pretune import registry
-from pretune.cli.main import Arguments
+from pretune.cli.arguments import Arguments
 from pretune.errors import SettingError, did_you_mean
 from pretune.printable import printable
 

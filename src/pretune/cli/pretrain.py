@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pretune import STARTED
 from pretune.cli._training import carried_out
+from pretune.cli.arguments import Arguments
 from pretune.cli.environment import prepare_environment
-from pretune.cli.main import Arguments
-from pretune.errors import SettingError
 from pretune.printable import shell_word
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 def main(arguments: Arguments) -> dict[str, Any] | None:
     """Carry out the recipe of the command line; return metrics.json plus the run folder, on the first rank only."""
     prepare_environment()
-    if len(arguments.words) > 1:
-        first, *others = arguments.words
-        raise SettingError(f"one corpus at a time; further ones are written {first} also={','.join(others)}")
     from pretune import api, pretraining
 
     made = pretraining.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)

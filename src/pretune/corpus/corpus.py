@@ -25,7 +25,7 @@ from pretune.errors import BadItem, DataError
 from pretune.formats import encodings
 from pretune.formats.files import ending
 from pretune.sources import sources
-from pretune.sources.contents import existing
+from pretune.sources.special import existing
 from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Columns
 from pretune.sources.tree import FileEntry, walk

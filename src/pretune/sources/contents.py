@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.formats.files import ending, file_kinds, kinds
@@ -11,7 +10,7 @@ from pretune.sources import shards
 from pretune.sources.columns import choose_files
 from pretune.sources.readers import arrow
 from pretune.sources.readers.records import is_manifest
-from pretune.sources.special import archive_of, refuse_special, unpacking
+from pretune.sources.special import archive_of, unpacking
 from pretune.sources.split_names import split_of_folder
 from pretune.sources.table import Columns, RunColumns
 from pretune.sources.tree import FileEntry, Tree, readable
@@ -19,29 +18,6 @@ from pretune.sources.tree import FileEntry, Tree, readable
 _NOT_TABLES = frozenset(
     ("package.json", "config.json", "dataset_info.json", "dataset_infos.json", "state.json", "requirements.txt", "sample_submission.csv")
 )
-
-
-def existing(path: Path) -> Path:
-    """Return a path that exists and holds data, '~' filled in.
-
-    Raises:
-        DataError: it does not, and the nearest names there are first; or it is a pipe, a device or an archive.
-    """
-    path = Path(path).expanduser()
-    if _exists(path):
-        refuse_special(path)
-        return path
-    parent = path.parent
-    names = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
-    hint = f" {did_you_mean(path.name, names)}" if names else f" There is no folder {parent} either."
-    raise DataError(f"{path} does not exist.{hint}")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:  # a folder above it may not be entered, or the name is too long
-        raise DataError(f"{str(path)[:200]} cannot be reached: {error.strerror}.") from None
 
 
 def check_modality(modality: str | None) -> None:

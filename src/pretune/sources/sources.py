@@ -11,12 +11,13 @@ from pretune.formats.encodings import damaged
 from pretune.formats.files import ending, kinds
 from pretune.sources import classes, folders, manifests, patterns, shards, vocabulary
 from pretune.sources.columns import choose_files
-from pretune.sources.contents import check_modality, commonest, existing, modality_inside, named_columns, nothing_found, tables_in
+from pretune.sources.contents import check_modality, commonest, modality_inside, named_columns, nothing_found, tables_in
 from pretune.sources.readers import arrow
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import ARROW, Records, is_manifest
 from pretune.sources.source import source_of
+from pretune.sources.special import existing
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.targets import check_task
 from pretune.sources.tree import modality_by_content, walk

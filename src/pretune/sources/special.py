@@ -1,7 +1,8 @@
-"""Paths that hold no data of their own: pipes, sockets, devices, the kernel's file systems, archives. None is ever opened or unpacked."""
+"""Paths that do not exist or hold no data: pipes, sockets, devices, the kernel's file systems, archives. None is opened or unpacked."""
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import stat
@@ -17,6 +18,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_SHOWN = 20
+"""Folders that are named beside one that does not exist, at most."""
 _KERNEL = ("/proc", "/sys", "/dev")
 _UNPACK = {
     ".zip": "unzip {file} -d {folder}", ".7z": "7z x {file} -o{folder}", ".rar": "unrar x {file} {folder}/",
@@ -44,6 +47,34 @@ def _kernel_devices() -> frozenset[int]:
         return frozenset()
     root = os.stat("/").st_dev
     return frozenset(os.stat(place).st_dev for place in _KERNEL if os.path.isdir(place)) - {root}
+
+
+def existing(path: Path) -> Path:
+    """Return a path that exists and may hold data, '~' filled in.
+
+    Raises:
+        DataError: it does not, and the nearest names there are first; or it is a pipe, a device or an archive.
+    """
+    path = Path(path).expanduser()
+    if _exists(path):
+        refuse_special(path)
+        return path
+    parent = path.parent
+    if not parent.is_dir():
+        raise DataError(f"{path} does not exist, and there is no folder {parent} either.")
+    names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
+    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    folders = [name for name in names if (parent / name).is_dir()]
+    meant = f" Did you mean {' or '.join(str(parent / name) for name in near)}?" if near else ""
+    there = f" Folders there: {', '.join(folders[:_SHOWN])}{f' and {len(folders) - _SHOWN} more' if len(folders) > _SHOWN else ''}."
+    raise DataError(f"{path} does not exist.{meant or (there if folders else f' {parent.absolute()} has no folders.')}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a folder above it may not be entered, or the name is too long
+        raise DataError(f"{str(path)[:200]} cannot be reached: {error.strerror}.") from None
 
 
 def refuse_special(path: Path) -> None:

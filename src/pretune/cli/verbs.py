@@ -1,0 +1,171 @@
+"""The verbs: what each takes and does, the settings it accepts, and the names that other tools have for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pretune.declared import declared
+from pretune.errors import SettingError, did_you_mean
+from pretune.schema import keys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """What the command line knows of a verb before its module is imported."""
+
+    takes: str
+    """Its words, as a usage line shows them."""
+    summary: str
+    words: tuple[int, int]
+    """How many words it takes at least and at most."""
+    asks: str = ""
+    """What is said where there are fewer or more."""
+    settings: tuple[str, str] | None = None
+    """Module and class of its settings, below pretune; None where it has none."""
+    examples: tuple[str, ...] = ()
+    unused: tuple[str, str] | None = None
+    """Module and name of a tuple: settings of the class that this verb refuses."""
+    slow: bool = False
+    """Whether it loads torch, which takes seconds."""
+
+
+VERBS: dict[str, Verb] = {
+    "audit": Verb(
+        takes="DATA",
+        summary="check a dataset for problems before training",
+        words=(1, 1),
+        asks="name one folder or manifest, for example: pretune audit photos/",
+        settings=("requests", "Auditing"),
+        examples=("pretune audit photos/", "pretune audit reviews.csv label=stars"),
+        slow=True,
+    ),
+    "finetune": Verb(
+        takes="DATA",
+        summary="fine-tune a model on labelled data",
+        words=(0, 1),
+        asks="name one folder or manifest, for example: pretune finetune photos/",
+        settings=("recipe", "Recipe"),
+        examples=(
+            "pretune finetune photos/",
+            "pretune finetune photos/ strategy=full epochs=3 time=10m",
+            "pretune finetune reviews.csv label=stars task=regression",
+            "pretune finetune photos/ backbone=torchvision:resnet50 strategy=lora strategy.rank=4",
+        ),
+        slow=True,
+    ),
+    "pretrain": Verb(
+        takes="DATA",
+        summary="pretrain a network on unlabelled text, images or audio",
+        words=(0, 1),
+        asks="name one corpus, for example: pretune pretrain corpus.txt; further ones are written also=FIRST,SECOND",
+        settings=("pretraining", "Pretraining"),
+        examples=(
+            "pretune pretrain corpus.txt time=30m",
+            "pretune pretrain photos/ objective=masked objective.share=0.6",
+            "pretune pretrain corpus.txt then=reviews.csv",
+        ),
+        unused=("pretraining", "_UNUSED"),
+        slow=True,
+    ),
+    "generate": Verb(
+        takes="RUN [PROMPT]",
+        summary="generate text, audio or images with a pretrained model",
+        words=(1, 2),
+        asks='name a run and, if you like, a prompt: pretune generate runs/x "Once upon a time"',
+        settings=("requests", "Generating"),
+        examples=('pretune generate runs/corpus-causal-001 "Once upon a time" temperature=0.8',),
+        slow=True,
+    ),
+    "evaluate": Verb(
+        takes="RUN DATA",
+        summary="compute the metrics of a run on labelled data",
+        words=(2, 2),
+        asks="name a run and labelled data, for example: pretune evaluate runs/photos-linear_probe-001 photos/test",
+        settings=("requests", "Evaluating"),
+        examples=("pretune evaluate runs/photos-linear_probe-001 photos/test",),
+        slow=True,
+    ),
+    "predict": Verb(
+        takes="RUN INPUTS",
+        summary="predict one row per input; unreadable inputs get a row with an error message",
+        words=(2, 2),
+        asks="name a run and what to predict, for example: pretune predict runs/photos-linear_probe-001 new_photos/",
+        settings=("requests", "Predicting"),
+        examples=("pretune predict runs/photos-linear_probe-001 new_photos/ out=predictions.csv",),
+        slow=True,
+    ),
+    "list": Verb(
+        takes="[NAME [PATTERN]]",
+        summary="list available components and backbones, and the settings of each",
+        words=(0, 2),
+        asks="name one component, family or source of backbones, for example: pretune list strategies",
+    ),
+    "runs": Verb(
+        takes="[FOLDER]",
+        summary="list the runs on disk with their scores",
+        words=(0, 1),
+        asks="name one folder of runs, or none for runs/, for example: pretune runs experiments/",
+    ),
+    "inspect": Verb(
+        takes="RUN",
+        summary="show the settings, metrics and files of a run",
+        words=(1, 1),
+        asks="name one run, for example: pretune inspect runs/photos-linear_probe-001",
+    ),
+    "cache": Verb(
+        takes="[clear]",
+        summary="show or clear the cache of decoded data and features",
+        words=(0, 1),
+        asks="write pretune cache to show it, or pretune cache clear",
+    ),
+}
+
+_CALLED: dict[str, str] = {
+    "finetune": "train fit fine-tune fine_tune tune learn run transfer trainer",
+    "pretrain": "pre-train pre_train ssl selfsupervised self-supervised",
+    "evaluate": "eval val validate validation test score metrics",
+    "predict": "infer inference classify detect prediction predictions transform label",
+    "audit": "check lint verify validate-data profile data",
+    "generate": "sample complete write",
+    "list": "ls models components backbones show",
+    "runs": "history experiments leaderboard results",
+    "inspect": "info describe summary",
+}
+"""Ours, and what other tools call the same."""
+
+
+def known_as(word: str) -> str | None:
+    """Return our name of a verb that other tools call otherwise; None where there is no such name."""
+    return next((verb for verb, others in _CALLED.items() if word.lower() in others.split()), None)
+
+
+def refuse_unknown(verb: str, rest: list[str]) -> None:
+    """Refuse a verb that there is not.
+
+    Raises:
+        SettingError: names the verb that was probably meant, with the rest of the command line.
+    """
+    if verb in VERBS:
+        return
+    meant = known_as(verb)
+    if meant is not None:
+        raise SettingError(f"unknown command {verb!r}. Here it is called {meant}: pretune {' '.join([meant, *rest])}")
+    raise SettingError(f"unknown command {verb!r}. {did_you_mean(verb, VERBS)} See pretune --help")
+
+
+def settings_of(verb: str) -> type | None:
+    """Return the settings of a verb, without what acts on them; None where it has none."""
+    place = VERBS[verb].settings
+    return declared(*place) if place else None
+
+
+def unused_by(verb: str) -> tuple[str, ...]:
+    """Return the settings that a verb shares with others and refuses."""
+    place = VERBS[verb].unused
+    return tuple(declared(*place)) if place else ()  # type: ignore[arg-type]
+
+
+def keys_of(verb: str) -> list[str]:
+    """Return the keys that a verb accepts."""
+    settings = settings_of(verb)
+    return [] if settings is None else [key for key in keys(settings) if key not in ("data", *unused_by(verb))]

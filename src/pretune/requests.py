@@ -1,0 +1,82 @@
+"""The settings of the verbs that read: audit, predict, evaluate, generate. Those of the verbs that train are recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pretune.config import Bytes, Flat, Member, Within
+from pretune.objectives._sampling import Wanted
+from pretune.recipe import MOST_THREADS
+from pretune.sources.table import Columns
+from pretune.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auditing:
+    """Settings of `pretune audit`."""
+
+    verb: ClassVar[str] = "audit"
+
+    task: Annotated[Task | None, Member("tasks")] = None
+    """auto is inferred from the targets."""
+    columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
+    min_examples: Annotated[int, Within(1, 1_000_000)] = 2
+    """Classes with fewer usable examples are reported as not used."""
+    cache: Path | None = None
+    """Folder of decoded data; auto is $PRETUNE_CACHE or ~/.cache/pretune."""
+    cache_size: Annotated[int | None, Bytes()] = None
+    """How large that folder may grow; auto is half of the free space on its disk."""
+    threads: Annotated[int | None, Within(1, MOST_THREADS)] = None
+    """CPU threads that decode; auto is OMP_NUM_THREADS where it is set, else all this process may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicting:
+    """Settings of `pretune predict`."""
+
+    verb: ClassVar[str] = "predict"
+
+    out: Path | None = None
+    """File to write: .csv, .json or .jsonl; auto prints CSV to stdout."""
+    text: str | None = None
+    """Column with the text, where it has another name than in the training data; two, separated by a comma, for sentence pairs."""
+    path: str | None = None
+    """Column with the file names, where it has another name than in the training data."""
+    trust: tuple[str, ...] = ()
+    """Modules of your own that the run's network may be built by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluating:
+    """Settings of `pretune evaluate`; columns are named where they have other names than in the training data."""
+
+    verb: ClassVar[str] = "evaluate"
+
+    part: Literal["train", "val", "test"] | None = None
+    """Evaluate only this split of the data; auto takes all of it."""
+    label: str | None = None
+    """Column with the label or number to predict."""
+    text: str | None = None
+    """Column with the text; two, separated by a comma, for sentence pairs."""
+    path: str | None = None
+    """Column with the file names."""
+    split: str | None = None
+    """Column that says train, val or test."""
+    missing: str | None = None
+    """Labels that stand for a missing one, with commas between them: NA,nan."""
+    decimal: Literal["point", "comma"] | None = None
+    """The decimal sign of a numeric label: point (1,234.5) or comma (1.234,5); auto finds it."""
+    trust: tuple[str, ...] = ()
+    """Modules of your own that the run's network may be built by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generating(Wanted):
+    """Settings of `pretune generate`."""
+
+    out: Path | None = None
+    """Folder of the audio files or images (auto: generated/); where it is named, of texts too. Existing files are kept."""
+    trust: tuple[str, ...] = ()
+    """Modules of your own that the run's network may be built by."""
