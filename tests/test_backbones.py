@@ -273,7 +273,7 @@ def test_resnet_blocks_fold() -> None:
     ("id", "said"),
     [
         ("torchvison:resnet18", "Did you mean 'torchvision'"),
-        ("resnet18", "not SOURCE:NAME. Networks of that name: timm:resnet18, torchvision:resnet18."),
+        ("resnet18", "not SOURCE:NAME. Networks of that name: torchvision:resnet18, timm:resnet18."),
         ("torchvision:resnet81", "Did you mean 'resnet18'"),
         ("torchvision:resnet18@V3", "Known: IMAGENET1K_V1"),
         ("timm:test_resne", "Did you mean 'test_resnet'"),

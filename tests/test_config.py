@@ -7,6 +7,7 @@ import pytest
 
 from pretune import config
 from pretune.config import Bytes, Duration, Flat, Within
+from pretune.described import settings
 from pretune.errors import SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
@@ -104,7 +105,7 @@ def test_trees_round_trip() -> None:
 
 
 def test_settings_are_described_from_the_strings_under_the_fields() -> None:
-    described = {setting.key: setting for setting in config.settings(Outer)}
+    described = {setting.key: setting for setting in settings(Outer)}
     assert described["count"].doc == "How many."
     assert described["rate"].doc == "A share."
     assert described["rate"].default == "0.5"

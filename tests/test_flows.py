@@ -253,11 +253,3 @@ def test_a_named_remote_backbone_fails_offline_before_any_datum_is_read(home: Pa
     done = pretune("finetune", str(folder(home / "photos", 4)), "backbone=torchvision:resnet18", "--offline", code=2)
     assert "resnet18-" in done.stderr, "names the file"
     assert not (home / "cache" / "decoded").exists()
-
-
-@pytest.mark.parametrize(("words", "told"), [(["--help"], "finetune"), (["list"], "linear_probe")])
-def test_help_and_list_do_not_import_torch(words: list[str], told: str) -> None:
-    code = f"import sys\nfrom pretune.cli import main\nmain({words!r})\nassert not {{'torch', 'numpy', 'rich'}} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
-    assert done.returncode == 0, done.stderr
-    assert told in done.stdout

@@ -170,7 +170,7 @@ def test_what_is_no_strategy_is_refused_in_python_too(given: Any, told: str) -> 
 
 def test_python_may_give_paths_and_components_to_every_verb(home: Path) -> None:
     folder(home / "photos", 4)
-    found = pt.audit("photos", cache=home / "elsewhere", strategy=LoRA(rank=2), augmentations=())
+    found = pt.audit("photos", cache=home / "elsewhere", task=Classification())
     assert found.counts["used"] == 8
     assert (home / "elsewhere").exists()
     made = Recipe.from_settings("photos", base={"strategy": LoRA(rank=2), "cache": home / "elsewhere"})

@@ -165,7 +165,7 @@ def test_evaluation_may_have_one_class(tmp_path: Path) -> None:
 
 def test_missing_path_names_the_nearest(tmp_path: Path) -> None:
     put(tmp_path, "photos/cat/1.jpg")
-    with pytest.raises(DataError, match="Did you mean 'photos'"):
+    with pytest.raises(DataError, match=r"Did you mean .*photos\?"):
         sources.read(tmp_path / "fotos")
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from pretune import config, registry, strategies
 from pretune.backbones import Backbone
+from pretune.described import settings
 from pretune.errors import SettingError
 from pretune.labels import Labels
 from pretune.pretraining import Pretraining
@@ -136,8 +137,8 @@ def value_of(key: str) -> Any:
 def guessed(key: str) -> Any:
     """Return a value of a key that this table does not know yet, which is not its default."""
     root = Recipe if key in ALL else Pretraining
-    shown = next(setting.type for setting in config.settings(root) if setting.key == key)
-    choices = [*re.findall(r"'([^']+)'", shown), *shown.split(" | ")]
+    shown = next(setting.type for setting in settings(root) if setting.key == key)
+    choices = shown.split(" | ")
     for value in (*choices, "true", "3", "0.5", "x"):
         try:
             if key in given(root.from_settings("data", f"{key}={value}")):
