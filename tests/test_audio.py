@@ -21,10 +21,10 @@ from pretune.augmentations.time_shift import TimeShift
 from pretune.data.dataset import FeatureView
 from pretune.errors import BadItem, SettingError
 from pretune.labels import Labels
-from pretune.modalities._audio_picture import spectrogram
-from pretune.modalities._audio_spectrum import Bank
 from pretune.modalities.audio import Audio, loudest
 from pretune.modalities.image import Image
+from pretune.modalities.transforms.spectrogram import spectrogram
+from pretune.modalities.transforms.spectrum import Bank
 from pretune.storage.store import StoreWriter
 from pretune.types import Batch, Features
 from tests.sounds import RATE, encoded, loudest_hertz, tone, write_tones

@@ -18,9 +18,9 @@ from torchvision.transforms.functional import resize as torchvision_resize
 from pretune import backbones, config
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
-from pretune.modalities._image_geometry import centre, scaled, stored, visible
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
+from pretune.modalities.transforms.geometry import centre, scaled, stored, visible
 from pretune.recipe import Inputs
 from pretune.runner.inputs import fitted_to_shape, fitted_to_small, set_inputs
 from pretune.types import Row

@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows: small files and functions, families that know only their base, a light start."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -65,6 +66,19 @@ def test_members_of_a_family_do_not_import_each_other(family: str):
     met = {path.stem: sorted(imported(path) & members - {f"{package}.{path.stem}"}) for path in folder.glob("[!_]*.py")}
     assert {f"{package}.{name}" for name in met} == members
     assert not {name: others for name, others in met.items() if others}
+
+
+def private(path: Path) -> set[str]:
+    """Return what a file imports that another package calls its own: files and names that begin with one underscore."""
+    package = f"pretune.{'.'.join(path.relative_to(SOURCE).parent.parts)}.".replace("..", ".")
+    names = (name.split(".") for name in imported(path) if name.startswith("pretune."))
+    owners = {".".join(parts): ".".join(parts[:at]) for parts in names for at, part in enumerate(parts) if re.match("_(?!_)", part)}
+    return {name for name, owner in owners.items() if not package.startswith(f"{owner}.")}
+
+
+def test_names_with_an_underscore_stay_in_their_package():
+    assert private(SOURCE / "backbones" / "_load.py") == set()
+    assert not {str(path): sorted(names) for path in MODULES if (names := private(path))}
 
 
 def test_every_member_has_a_summary_and_a_class():

@@ -21,8 +21,8 @@ from pretune.architectures.layers.memory import Recalling, remembering
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
 from pretune.errors import Interrupted, RequestError, SettingError
-from pretune.modalities import _tokenizer
 from pretune.modalities.text import Text
+from pretune.modalities.transforms import tokenizing
 from pretune.objectives._decoder import Decoder
 from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._masked_tokens import MaskedTokens
@@ -82,7 +82,7 @@ def words_of(text: Text, content: str) -> list[str]:
     """The words that whole-word hiding sees, spelled."""
     learner = MaskedTokens(network(TINY, text), share=0.15, whole_words=True)
     ids = torch.from_numpy(text.ids(content).astype(np.int64))[None]
-    names = {place: name for name, place in _tokenizer.load(text.tokenizer).get_vocab().items()}
+    names = {place: name for name, place in tokenizing.load(text.tokenizer).get_vocab().items()}
     out: dict[int, str] = {}
     for word, place in zip(learner.words(ids)[0].tolist(), ids[0].tolist(), strict=True):
         out[word] = out.get(word, "") + names[place]
@@ -213,7 +213,7 @@ def rows_by_name(backbone: Backbone) -> dict[str, Tensor]:
     text = backbone.modality
     assert isinstance(text, Text)
     table = token_table(backbone).weight.detach()
-    return {name: table[place] for name, place in _tokenizer.load(text.tokenizer).get_vocab().items()}
+    return {name: table[place] for name, place in tokenizing.load(text.tokenizer).get_vocab().items()}
 
 
 def test_a_table_grows_and_every_token_keeps_its_vector() -> None:

@@ -19,9 +19,9 @@ from pretune.backbones import Backbone
 from pretune.backbones._base import LoadReport
 from pretune.errors import DataError, Interrupted, SettingError
 from pretune.labels import Labels
-from pretune.modalities._audio_spectrum import Bank, LogMel
-from pretune.modalities._griffin_lim import bins, griffin_lim
 from pretune.modalities.audio import Audio
+from pretune.modalities.transforms.griffin_lim import bins, griffin_lim
+from pretune.modalities.transforms.spectrum import Bank, LogMel
 from pretune.objectives._codebook import Codebook, straight_through
 from pretune.objectives._labels import asked
 from pretune.objectives._sampling import Wanted

@@ -17,8 +17,9 @@ from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
 from pretune.errors import BadItem, SettingError, WeightsError
 from pretune.kernels.dropout import DropAdd, keep_mask
-from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training
+from pretune.modalities import _text_floor, _tokenizer_training
 from pretune.modalities.text import Text
+from pretune.modalities.transforms import tokenizing
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
 from pretune.storage.cache import Cache
@@ -52,15 +53,15 @@ def test_a_tokenizer_made_twice_is_the_same(units: str):
 
 def test_pieces_spell_any_text_back():
     content = _tokenizer_training.make(TEXTS, 400, "piece")
-    tokenizer = _tokenizer.load(content)
+    tokenizer = tokenizing.load(content)
     for text in UNICODE:
-        ids = _tokenizer.encode(content, [text])[0]
+        ids = tokenizing.encode(content, [text])[0]
         assert tokenizer.decode(ids.tolist()).strip() == unicodedata.normalize("NFC", text)
 
 
 def test_chinese_characters_are_words():
     content = _tokenizer_training.make(["好吃 很好吃"], 300, "word")
-    assert _tokenizer.load(content).encode("好吃").tokens == ["好", "吃"]
+    assert tokenizing.load(content).encode("好吃").tokens == ["好", "吃"]
 
 
 def test_what_is_lost_is_counted(words: Text):
@@ -74,7 +75,7 @@ def test_what_is_lost_is_counted(words: Text):
 
 
 def test_pairs_share_the_room(words: Text):
-    separator = _tokenizer.special_id(words.tokenizer, "[SEP]")
+    separator = tokenizing.special_id(words.tokenizer, "[SEP]")
     ids = words.decode(("the dog", "the lazy dog sleeps")).array
     assert ids.tolist().count(separator) == 1
     long = words.decode(("the " * 9, "dog " * 9)).array
@@ -87,7 +88,7 @@ def test_pairs_share_the_room(words: Text):
 @pytest.mark.parametrize("lengths", [(3, 9), (9, 3), (9, 9), (1, 1), (0, 12), (12, 0)])
 @pytest.mark.parametrize("room", [7, 8])
 def test_truncation_cuts_the_longer_first(lengths: tuple[int, int], room: int):
-    parts = _tokenizer.truncate([np.arange(n, dtype=np.int32) for n in lengths], room)
+    parts = tokenizing.truncate([np.arange(n, dtype=np.int32) for n in lengths], room)
     kept = tuple(map(len, parts))
     assert sum(kept) == min(room, sum(lengths))
     for mine, whole, other in ((0, lengths[0], kept[1]), (1, lengths[1], kept[0])):
@@ -96,8 +97,8 @@ def test_truncation_cuts_the_longer_first(lengths: tuple[int, int], room: int):
 
 def test_words_that_look_special_stay_words():
     content = _tokenizer_training.make(["sep unk"], 300, "word")
-    special = {_tokenizer.special_id(content, token) for token in ("[SEP]", "[PAD]")}
-    assert not special & set(_tokenizer.encode(content, ["a [SEP] review [PAD]"])[0].tolist())
+    special = {tokenizing.special_id(content, token) for token in ("[SEP]", "[PAD]")}
+    assert not special & set(tokenizing.encode(content, ["a [SEP] review [PAD]"])[0].tolist())
 
 
 @pytest.mark.parametrize("raw", [("",), ("  \n ",), ("", " "), b"", b" \r\n"])
@@ -364,7 +365,7 @@ def test_gguf_is_read(tmp_path: Path):
     assert got.tensors.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(got.tensors[name], tensor), name
-    assert _tokenizer.load(_gguf.tokenizer(got.settings, "x")).encode("ab 11").tokens == ["ab", "Ġ", "1", "1"]
+    assert tokenizing.load(_gguf.tokenizer(got.settings, "x")).encode("ab 11").tokens == ["ab", "Ġ", "1", "1"]
 
     whole = (tmp_path / "x.gguf").read_bytes()
     for damaged in (whole[:100], whole[:-40], b"GGML" + whole[4:]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pretune.modalities import _tokenizer
 from pretune.modalities.text import Text
+from pretune.modalities.transforms import tokenizing
 from pretune.types import Row
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -20,13 +20,13 @@ def words() -> Text:
 
 def read(words: Text, *texts: str) -> list[str]:
     """Return the tokens that a network is given."""
-    tokenizer = _tokenizer.load(words.tokenizer)
+    tokenizer = tokenizing.load(words.tokenizer)
     return [str(tokenizer.id_to_token(int(id_))) for id_ in words.decode(texts).array]
 
 
 def test_the_beginning_of_a_long_text_is_kept(words: Text) -> None:
     long = read(words, " ".join(ALPHABET))
-    frame = len(_tokenizer.frame(words.tokenizer, False))
+    frame = len(tokenizing.frame(words.tokenizer, False))
     assert [token for token in long if token in ALPHABET] == list(ALPHABET[: 8 - frame])
     assert len(long) == 8
 
@@ -44,13 +44,13 @@ def test_the_beginnings_of_both_texts_of_a_pair_are_kept(words: Text) -> None:
 @pytest.mark.parametrize(("lengths", "room"), [((9,), 4), ((9, 2), 6), ((2, 9), 6), ((9, 9), 7), ((3, 3), 8)])
 def test_what_is_left_of_each_text_is_its_beginning(lengths: tuple[int, ...], room: int) -> None:
     parts = [np.arange(length, dtype=np.int32) + 100 * number for number, length in enumerate(lengths)]
-    for part, kept in zip(parts, _tokenizer.truncate(parts, room), strict=True):
+    for part, kept in zip(parts, tokenizing.truncate(parts, room), strict=True):
         assert kept.tolist() == part[: len(kept)].tolist()
         assert len(kept) == len(part) or sum(map(len, parts)) > room
 
 
 def test_the_special_tokens_stand_around_and_between(words: Text) -> None:
-    single, pair = _tokenizer.frame(words.tokenizer, False), _tokenizer.frame(words.tokenizer, True)
+    single, pair = tokenizing.frame(words.tokenizer, False), tokenizing.frame(words.tokenizer, True)
     assert len(words.decode(("a b",)).array) == 2 + len(single)
     assert len(words.decode(("a", "b")).array) == 2 + len(pair)
     batch = words.collate([words.decode((text,)).array for text in ("a", "a b c")])

@@ -22,7 +22,7 @@ from pretune.errors import BadItem, DataError
 from pretune.evaluation import intervals
 from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
-from pretune.objectives._sampling import Sample, Wanted
+from pretune.objectives import Sample, Wanted
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe, trusted
 from pretune.requests import Auditing, Evaluating

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pretune.config import Bytes, Flat, Member, Within
-from pretune.objectives._sampling import Wanted
+from pretune.objectives import Wanted
 from pretune.recipe import MOST_THREADS
 from pretune.sources.table import Columns
 from pretune.tasks import Task

@@ -6,7 +6,7 @@ from pretune.backbones._folder import read, save
 from pretune.backbones._inference import inference_copy
 from pretune.backbones._load import build, default, for_modality, fresh, load
 from pretune.backbones._packages import PackageFile, PackageWeights
-from pretune.backbones._retokenize import retokenized
+from pretune.backbones._retokenize import retokenized, token_table
 from pretune.backbones._trust import modules_in, modules_of, require_trust, trusting
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "require_trust",
     "retokenized",
     "save",
+    "token_table",
     "trusting",
 ]

@@ -11,7 +11,7 @@ from pretune.backbones._base import Backbone, Builder, Classifier, LoadReport, R
 from pretune.errors import SettingError
 
 if TYPE_CHECKING:
-    from pretune.architectures._base import Architecture, Network
+    from pretune.architectures import Architecture, Network
 
 
 class Unfilled(TorchFunctionMode):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pretune.backbones._base import Backbone, Builder
 from pretune.backbones._load import build
 from pretune.errors import SettingError
-from pretune.modalities import _tokenizer
 from pretune.modalities.text import Text
+from pretune.modalities.transforms import tokenizing
 
 _OTHERS = re.compile("pos|wpe|segment|type")
 """In the names of tables that are not of tokens; the one of positions may be the largest where tokens are characters."""
@@ -45,7 +45,7 @@ def retokenized(backbone: Backbone, tokenizer: str) -> Backbone:
     text = cast("Text", backbone.modality)
     if tokenizer == text.tokenizer:
         return backbone
-    sources, size = _rows(text.tokenizer, tokenizer), _tokenizer.load(tokenizer).get_vocab_size()
+    sources, size = _rows(text.tokenizer, tokenizer), tokenizing.load(tokenizer).get_vocab_size()
     table = token_table(backbone)
     stays = bool((sources[sources >= 0] == torch.arange(size)[sources >= 0]).all())
     if stays and size <= table.num_embeddings:  # rows that no token had are there already
@@ -60,8 +60,8 @@ def retokenized(backbone: Backbone, tokenizer: str) -> Backbone:
 
 def _rows(old: str, new: str) -> Tensor:
     """Return the old id of each new token by its name, -1 where it is new."""
-    known = _tokenizer.load(old).get_vocab()
-    names = _tokenizer.load(new).get_vocab()
+    known = tokenizing.load(old).get_vocab()
+    names = tokenizing.load(new).get_vocab()
     rows = torch.full((len(names),), -1)
     for name, place in names.items():
         rows[place] = known.get(name, -1)

@@ -16,8 +16,8 @@ from pretune.backbones import _bert
 from pretune.backbones._base import Backbone, Builder, LoadReport, require_finite, require_floats
 from pretune.backbones._states import header_fault, read_state
 from pretune.errors import WeightsError
-from pretune.modalities import _tokenizer
 from pretune.modalities.text import TOKENIZER_FILE, Text
+from pretune.modalities.transforms import tokenizing
 
 _LONGEST = 512
 """Tokens a text is cut to at most unless more is asked for: attention's price grows with the square."""
@@ -83,7 +83,7 @@ def _finished(backbone: Backbone, config: Mapping[str, Any], where: Path, text: 
 def _facts(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """Return what the network depends on besides its config: the tokenizer's separator and length."""
     text = _text(config, where)
-    return {"separator": _tokenizer.special_id(text.tokenizer, *_SEPARATORS), "max_tokens": text.max_tokens}
+    return {"separator": tokenizing.special_id(text.tokenizer, *_SEPARATORS), "max_tokens": text.max_tokens}
 
 
 def _native(config: Mapping[str, Any], where: Path) -> Any:

@@ -17,8 +17,8 @@ from pretune.backbones._imagenet import imagenet_classes
 from pretune.backbones._prefixes import fit
 from pretune.backbones._states import State, read_state
 from pretune.errors import SettingError, WeightsError, did_you_mean
-from pretune.modalities._image_geometry import Fit
 from pretune.modalities.image import Image
+from pretune.modalities.transforms.geometry import Fit
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _NO_LICENCE = "not stated by timm"

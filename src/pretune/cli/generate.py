@@ -14,7 +14,7 @@ from pretune.errors import SettingError
 from pretune.printable import file_name, printable
 
 if TYPE_CHECKING:
-    from pretune.objectives._sampling import Sample
+    from pretune.objectives import Sample
 
 
 def main(arguments: Arguments) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from typing import Any
 
 from pretune import backbones, registry, saved
 from pretune.errors import RequestError
-from pretune.objectives import Objective, PretextLearner
-from pretune.objectives._labels import tell_classes
-from pretune.objectives._sampling import Sample, Wanted
+from pretune.objectives import Objective, PretextLearner, Sample, Wanted, tell_classes
 from pretune.runner.pretrained import MODEL, objective_of
 
 

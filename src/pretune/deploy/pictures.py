@@ -21,8 +21,8 @@ from pretune.augmentations import Augmentation, preset
 from pretune.deploy import _predictions
 from pretune.deploy._sheets import Pixels, sheet, thumbnail
 from pretune.modalities import Modality
-from pretune.modalities._audio_picture import spectrogram
 from pretune.modalities.audio import Audio
+from pretune.modalities.transforms.spectrogram import spectrogram
 from pretune.printable import printable
 from pretune.runner.phases import Work, view_of
 from pretune.runner.prepare import Prepared, task_name

@@ -12,11 +12,10 @@ from typing import Any
 
 from pretune.deploy._sheets import Pixels, sheet
 from pretune.deploy.generator import read_learner
-from pretune.modalities._audio_picture import spectrogram
 from pretune.modalities.audio import Audio
 from pretune.modalities.text import Text
-from pretune.objectives import Objective
-from pretune.objectives._sampling import Sample, Wanted
+from pretune.modalities.transforms.spectrogram import spectrogram
+from pretune.objectives import Objective, Sample, Wanted
 from pretune.training.run_dir import RunDir
 
 COUNT = 12

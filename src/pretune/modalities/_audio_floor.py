@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretune.modalities._audio_spectrum import Bank, Spectrum
+from pretune.modalities.transforms.spectrum import Bank, Spectrum
 from pretune.types import Features
 
 _MELS = 40

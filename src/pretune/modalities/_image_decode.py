@@ -11,8 +11,8 @@ from PIL import ExifTags, Image
 
 from pretune.errors import BadItem
 from pretune.modalities._image_formats import open_raster
-from pretune.modalities._image_geometry import Fit, Size, stored
 from pretune.modalities._image_resize import Interpolation, resize, resize_part
+from pretune.modalities.transforms.geometry import Fit, Size, stored
 
 _BIG = 32_000_000
 _one_at_a_time = threading.Lock()

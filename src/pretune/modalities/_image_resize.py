@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pretune.modalities._image_geometry import Target
+from pretune.modalities.transforms.geometry import Target
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 

@@ -9,7 +9,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.modalities._tokenizer import load, special_ids
+from pretune.modalities.transforms.tokenizing import load, special_ids
 
 _INSIDE = re.compile(r"\w")
 _HAN = re.compile("[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")

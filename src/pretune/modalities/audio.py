@@ -17,8 +17,8 @@ from pretune.errors import BadItem, SettingError
 from pretune.formats.files import AUDIO
 from pretune.modalities import _audio_floor
 from pretune.modalities._audio_decode import KEPT, decode
-from pretune.modalities._audio_spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
 from pretune.modalities._base import Modality
+from pretune.modalities.transforms.spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:

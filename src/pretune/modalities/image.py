@@ -18,8 +18,8 @@ from pretune.formats.files import IMAGE
 from pretune.modalities._image_decode import decode
 from pretune.modalities._image_floor import describe
 from pretune.modalities._image_formats import open_raster
-from pretune.modalities._image_geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, visible
 from pretune.modalities._image_resize import Interpolation, resize, resize_part
+from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, visible
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from pretune.config import Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats import encodings
 from pretune.formats.files import TEXT
-from pretune.modalities import _text_floor, _tokenizer, _tokenizer_training, _word_starts
+from pretune.modalities import _text_floor, _tokenizer_training, _word_starts
 from pretune.modalities._tokenizer_training import Units
+from pretune.modalities.transforms import tokenizing
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 """Version of what `decode` returns; raised whenever stored ids would come out differently."""
-TOKENIZER_FILE = _tokenizer.FILE
+TOKENIZER_FILE = tokenizing.FILE
 _UNKNOWN_SHARE = 0.1
 """Share of unknown tokens from which the tokenizer is said not to fit."""
 
@@ -69,7 +70,7 @@ class Text:
         return {
             "modality": "text",
             "format": _FORMAT,
-            "tokenizer": _tokenizer.sha256(self.tokenizer),
+            "tokenizer": tokenizing.sha256(self.tokenizer),
             "max_tokens": self.max_tokens,
             "tokenizers": tokenizers.__version__,
         }
@@ -84,7 +85,7 @@ class Text:
         Raises:
             WeightsError: it is no tokenizer.
         """
-        _tokenizer.load(files[TOKENIZER_FILE])
+        tokenizing.load(files[TOKENIZER_FILE])
         return replace(self, tokenizer=files[TOKENIZER_FILE])
 
     def fitted_to(self, rows: Sequence[Row]) -> tuple[Text, str]:
@@ -92,7 +93,7 @@ class Text:
         if self.tokenizer:
             return self, ""
         made = self.learned_from(_content(row) for row in rows)
-        size = _tokenizer.load(made.tokenizer).get_vocab_size()
+        size = tokenizing.load(made.tokenizer).get_vocab_size()
         return made, f"tokenizer made from {len(rows):,} texts (labels unseen): {size:,} {self.units}s"
 
     def learned_from(self, texts: Iterable[str], *, masked: bool = False) -> Text:
@@ -102,7 +103,7 @@ class Text:
             SettingError: the vocabulary cannot hold even single letters (of pieces: the 256 bytes).
         """
         content = _tokenizer_training.make(texts, self.vocabulary, self.units, verbatim=self.verbatim, masked=masked)
-        size = _tokenizer.load(content).get_vocab_size()
+        size = tokenizing.load(content).get_vocab_size()
         if size > self.vocabulary:
             raise SettingError(f"vocabulary={self.vocabulary} is too small: the {self.units}s alone need {size}.")
         return replace(self, tokenizer=content)
@@ -112,37 +113,37 @@ class Text:
     @property
     def size(self) -> int:
         """Number of ids there are."""
-        return _tokenizer.load(self.tokenizer).get_vocab_size()
+        return tokenizing.load(self.tokenizer).get_vocab_size()
 
     @property
     def separator(self) -> int | None:
         """The id that stands between the documents of a stream."""
-        return _tokenizer.special_id(self.tokenizer, *_tokenizer.ENDS)
+        return tokenizing.special_id(self.tokenizer, *tokenizing.ENDS)
 
     @property
     def unknown(self) -> int | None:
         """The id of what the vocabulary cannot spell."""
-        return _tokenizer.unknown_id(self.tokenizer)
+        return tokenizing.unknown_id(self.tokenizer)
 
     @property
     def mask(self) -> int | None:
         """The id that stands where a token is hidden; None where the tokenizer has none."""
-        return _tokenizer.special_id(self.tokenizer, *_tokenizer.MASKS)
+        return tokenizing.special_id(self.tokenizer, *tokenizing.MASKS)
 
     @property
     def special(self) -> tuple[int, ...]:
         """The ids that are no text, the unknown among them."""
-        return _tokenizer.special_ids(self.tokenizer)
+        return tokenizing.special_ids(self.tokenizer)
 
     @property
     def room(self) -> int:
         """Tokens of a text that fit between the special ones around it."""
-        return self.max_tokens - len(_tokenizer.frame(self.tokenizer, False))
+        return self.max_tokens - len(tokenizing.frame(self.tokenizer, False))
 
     @property
     def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids before a text and after it."""
-        frame = _tokenizer.frame(self.tokenizer, False)
+        frame = tokenizing.frame(self.tokenizer, False)
         return frame.before, frame.after
 
     def words(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -151,11 +152,11 @@ class Text:
 
     def with_mask(self) -> Text:
         """Return the same preprocessing with a token to hide others behind; all ids stay."""
-        return self if self.mask is not None else replace(self, tokenizer=_tokenizer.with_special(self.tokenizer, _tokenizer.MASKS[0]))
+        return self if self.mask is not None else replace(self, tokenizer=tokenizing.with_special(self.tokenizer, tokenizing.MASKS[0]))
 
     def ids(self, text: str) -> NDArray[np.int32]:
         """Return the ids of a text, (T,), whole and without special tokens."""
-        return _tokenizer.encode(self.tokenizer, [text])[0]
+        return tokenizing.encode(self.tokenizer, [text])[0]
 
     def unknown_note(self, ids: NDArray[np.int32]) -> list[str]:
         """Return a sentence where some of a prompt's ids stand for what the vocabulary cannot spell."""
@@ -164,7 +165,7 @@ class Text:
 
     def text_of(self, ids: Sequence[int]) -> str:
         """Return the text that ids spell, special tokens left out."""
-        return _tokenizer.load(self.tokenizer).decode(list(ids))
+        return tokenizing.load(self.tokenizer).decode(list(ids))
 
     # --- decoding ----------------------------------------------------------------------------
 
@@ -175,21 +176,21 @@ class Text:
             BadItem: there is no text, or bytes are not text.
         """
         text = self._as_read(_text(raw))
-        return self._framed(text, _tokenizer.encode(self.tokenizer, text))
+        return self._framed(text, tokenizing.encode(self.tokenizer, text))
 
     def _as_read(self, text: tuple[str, ...]) -> tuple[str, ...]:
         """Put two texts into one where the tokenizer has no token to stand between them."""
-        if len(text) == 1 or _tokenizer.frame(self.tokenizer, True).between:
+        if len(text) == 1 or tokenizing.frame(self.tokenizer, True).between:
             return text
         return ("\n".join(text),)
 
     def _framed(self, text: tuple[str, ...], parts: list[NDArray[np.int32]]) -> Decoded:
-        frame = _tokenizer.frame(self.tokenizer, len(parts) > 1)
+        frame = tokenizing.frame(self.tokenizer, len(parts) > 1)
         tokens = sum(map(len, parts))
         if not tokens:
             raise BadItem("empty", "holds nothing that can be read: the tokenizer drops all of its characters")
-        kept = _tokenizer.truncate(parts, self.max_tokens - len(frame))
-        unknown = _tokenizer.unknown_id(self.tokenizer)
+        kept = tokenizing.truncate(parts, self.max_tokens - len(frame))
+        unknown = tokenizing.unknown_id(self.tokenizer)
         info = {
             "chars": sum(map(len, text)),
             "tokens": tokens,

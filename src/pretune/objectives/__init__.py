@@ -1,5 +1,7 @@
 """What is learned without labels: one file per objective."""
 
-from pretune.objectives._base import Objective, PretextLearner, Suggested
+from pretune.objectives._base import ChecksNetwork, FitsStudent, Objective, PretextLearner, Suggested, suggestion
+from pretune.objectives._labels import tell_classes
+from pretune.objectives._sampling import Sample, Wanted
 
-__all__ = ["Objective", "PretextLearner", "Suggested"]
+__all__ = ["ChecksNetwork", "FitsStudent", "Objective", "PretextLearner", "Sample", "Suggested", "Wanted", "suggestion", "tell_classes"]

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from pretune.architectures.layers.residual import Residual
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
-from pretune.modalities._audio_spectrum import LogMel
-from pretune.modalities._griffin_lim import griffin_lim
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
+from pretune.modalities.transforms.griffin_lim import griffin_lim
+from pretune.modalities.transforms.spectrum import LogMel
 from pretune.objectives._sampling import Sample, Wanted
 from pretune.types import Features
 

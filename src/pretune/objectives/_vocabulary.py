@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from pretune.backbones import Backbone
-from pretune.backbones._retokenize import token_table
+from pretune.backbones import Backbone, token_table
 
 CHUNK = 1 << 22
 """Logits held at a time."""

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from pretune.architectures.layers.memory import remembering
-from pretune.backbones import Backbone
-from pretune.backbones._retokenize import token_table
+from pretune.backbones import Backbone, token_table
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.modalities.text import Text

@@ -27,8 +27,7 @@ from pretune.evaluation import ngram
 from pretune.labels import Labels
 from pretune.modalities import FitsLengths, FitsRows
 from pretune.modalities.text import Text
-from pretune.objectives import Objective, Suggested
-from pretune.objectives._base import FitsStudent
+from pretune.objectives import FitsStudent, Objective, Suggested
 from pretune.pretraining import Pretraining
 from pretune.runner.deadline import Deadline
 from pretune.runner.fingerprint import Fingerprint, of_network, of_rows

@@ -18,7 +18,7 @@ from pretune.models.learner import Learner, Loss
 from pretune.runner import score
 from pretune.runner.folder import newest_checkpoint, position
 from pretune.runner.reporter import Silent
-from pretune.strategies._base import groups
+from pretune.strategies import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event, Saving

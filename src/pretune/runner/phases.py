@@ -24,7 +24,7 @@ from pretune.runner.deadline import Deadline
 from pretune.runner.features import FeatureCache, FrozenFeatures, TooLong
 from pretune.runner.interrupt import check
 from pretune.strategies import Phase, Strategy, suggested
-from pretune.tasks._base import LossSettings
+from pretune.tasks import LossSettings
 from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
 from pretune.training.loop import Evaluation, Surroundings, fit

@@ -21,9 +21,7 @@ from pretune.data.loader import Loader
 from pretune.errors import RequestError, SettingError
 from pretune.kernels.memory import kept_memory
 from pretune.modalities.text import Text
-from pretune.objectives import Objective, PretextLearner, Suggested
-from pretune.objectives._base import ChecksNetwork, suggestion
-from pretune.objectives._labels import tell_classes
+from pretune.objectives import ChecksNetwork, Objective, PretextLearner, Suggested, suggestion, tell_classes
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, fingerprint, interrupt, pretrained
 from pretune.runner.commands import resume_line

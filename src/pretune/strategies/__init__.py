@@ -1,5 +1,5 @@
 """Which parameters learn, and how fast: one file per strategy."""
 
-from pretune.strategies._base import Defaults, Phase, Strategy, suggested, unread
+from pretune.strategies._base import Defaults, Phase, Strategy, groups, suggested, unread
 
-__all__ = ["Defaults", "Phase", "Strategy", "suggested", "unread"]
+__all__ = ["Defaults", "Phase", "Strategy", "groups", "suggested", "unread"]

@@ -1,5 +1,5 @@
 """What is to be predicted: encode targets, give the loss, read outputs, measure."""
 
-from pretune.tasks._base import ChoosesThresholds, Targets, Task, infer
+from pretune.tasks._base import ChoosesThresholds, LossSettings, Targets, Task, infer
 
-__all__ = ["ChoosesThresholds", "Targets", "Task", "infer"]
+__all__ = ["ChoosesThresholds", "LossSettings", "Targets", "Task", "infer"]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretune.modalities._audio_spectrum import Bank, LogMel
+from pretune.modalities.transforms.spectrum import Bank, LogMel
 from pretune.types import Features
 
 _COLOURS = np.array(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pretune.modalities._audio_spectrum import Bank
+from pretune.modalities.transforms.spectrum import Bank
 
 _STEPS = 60
 _MOMENTUM = 0.99

@@ -1,0 +1,1 @@
+"""Steps of preprocessing that others use as well: spectra, sizes of images, tokenizers."""
