@@ -21,7 +21,6 @@ from pretune.types import Batch, Features, StepOutput
 
 if TYPE_CHECKING:
     from pretune.backbones import Backbone
-    from pretune.objectives.masked import Masked
 
 _SHARE = 0.5
 """Share of the patches that is hidden."""
@@ -31,7 +30,7 @@ _HIDDEN = 256
 """Channels between the network's output and the frames it predicts."""
 
 
-def learner(backbone: Backbone, objective: Masked) -> PretextLearner:
+def learner(backbone: Backbone, share: float | None) -> PretextLearner:
     """Return the learner.
 
     Raises:
@@ -44,7 +43,7 @@ def learner(backbone: Backbone, objective: Masked) -> PretextLearner:
             f"objective=masked hides patches of spectrograms and needs a sequence of frames, as scratch:audiocnn gives; "
             f"{backbone.builder.id} takes {audio.features} and gives a {backbone.layout}."
         )
-    return MaskedSoundsLearner(backbone, _SHARE if objective.share is None else objective.share)
+    return MaskedSoundsLearner(backbone, _SHARE if share is None else share)
 
 
 class MaskedSoundsLearner(ItemLearner):

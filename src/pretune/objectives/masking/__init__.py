@@ -1,0 +1,1 @@
+"""Learners of the masked objective: one file per modality."""
