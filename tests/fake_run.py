@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pretune.evaluation import floors, intervals, metrics
+from pretune.evaluation import classical, floors, intervals, metrics
 from pretune.evaluation.diagnosis import diagnose
 from pretune.training.run_dir import RunDir
 
@@ -26,9 +26,7 @@ def classification(folder: Path, *, names: list[str], items: int = 153, skill: f
     val = metrics.classification(probabilities, targets, names)
     val["interval"] = {k: list(v) for k, v in intervals.intervals(probabilities, targets).items()}
     features = rng.normal(size=(items, 8)) + 0.6 * np.eye(count)[targets][:, :1]
-    given = floors.floors(
-        "classification", floors.Described(train=features, held=features, words="colour histogram and HOG"), targets, targets, names
-    )
+    given = _floors("classification", features, features, targets, names)
     counts = {
         "train": 12 * count,
         "val": items,
@@ -50,7 +48,7 @@ def regression(folder: Path, items: int = 140) -> Path:
     val = metrics.regression(told, targets)
     val["interval"] = {k: list(v) for k, v in intervals.intervals(told, targets).items()}
     features = rng.normal(size=(items, 5)) + targets[:, None]
-    given = floors.floors("regression", floors.Described(train=features, held=features), targets, targets, [])
+    given = _floors("regression", features, features, targets, [])
     rows = [{"id": f"{i}.jpg", "split": "val", "target": t, "prediction": p} for i, (t, p) in enumerate(zip(targets, told, strict=True))]
     _write(folder, "regression", "mae", {"train": {"mae": 0.4}, "val": val}, given, {"train": 500, "val": items}, rows, [])
     return folder
@@ -64,13 +62,7 @@ def multilabel(folder: Path, items: int = 200) -> Path:
     probabilities = np.clip(0.5 * targets + 0.6 * rng.random((items, 4)), 0.001, 0.999)
     val = metrics.multilabel(probabilities, targets, names)
     val["interval"] = {k: list(v) for k, v in intervals.intervals(probabilities, targets).items()}
-    given = floors.floors(
-        "multilabel",
-        floors.Described(train=rng.normal(size=(items, 4)) + targets, held=rng.normal(size=(items, 4))),
-        targets,
-        targets,
-        names,
-    )
+    given = _floors("multilabel", rng.normal(size=(items, 4)) + targets, rng.normal(size=(items, 4)), targets, names)
 
     def named(row: Any) -> str:
         return "|".join(n for n, yes in zip(names, row, strict=True) if yes > 0.5)
@@ -82,6 +74,11 @@ def multilabel(folder: Path, items: int = 200) -> Path:
     (folder / "pictures").mkdir()
     (folder / "pictures" / "mistakes.json").write_text(json.dumps(texts), encoding="utf-8")
     return folder
+
+
+def _floors(task: str, train: Any, held: Any, targets: Any, names: list[str]) -> dict[str, Any]:
+    model = classical.fit(task, train, targets, len(names), words="colour histogram and HOG")
+    return floors.floors(task, targets, targets, names, (model, model.outputs(held)))
 
 
 def events(steps: int = 240, *, every: int = 8, phases: tuple[str, ...] = ("head", "all")) -> list[dict[str, Any]]:

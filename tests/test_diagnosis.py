@@ -65,7 +65,7 @@ def test_a_regression_with_negative_r2_is_not_green(r2: float | None, outcome: s
 
 def test_a_score_that_equals_its_baseline_needs_a_larger_set_not_another_strategy() -> None:
     said = told(held=held(0.65, 0.55, 0.75), floors=FLOORS, strategy="linear_probe")
-    assert "On these examples the network gains nothing over it; more val examples would decide it." in said
+    assert "On these examples the model gains nothing over it; more val examples would decide it." in said
     assert "strategy=" not in said
 
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pretune.evaluation import classical, linear, solver
 from pretune.evaluation import floors as baselines
-from pretune.evaluation import linear, solver
-from pretune.evaluation.floors import Described
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -20,8 +19,10 @@ def floors(
     task: str, x: Any, y: NDArray[Any], held_x: Any, held_y: NDArray[Any], classes: list[str], *, features: str = "classical features"
 ) -> dict[str, dict[str, Any]]:
     """Return the baselines of features of every training row."""
-    described = None if x is None else Described(train=x, held=held_x, words=features)
-    return baselines.floors(task, described, y, held_y, classes)
+    if x is None or len(y) < 2:
+        return baselines.floors(task, y, held_y, classes)
+    model = classical.fit(task, x, y, len(classes), words=features)
+    return baselines.floors(task, y, held_y, classes, (model, model.outputs(held_x)))
 
 
 def blobs(items: int, columns: int, classes: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -45,7 +46,7 @@ def test_the_logistic_solver_converges_to_what_scikit_learn_finds(form: str, str
     x, y = blobs(*{"dense": (400, 40), "rotated": (80, 300), "sparse": (200, 30)}[form], 4)
     plain, _ = standardised(x, x)
     with torch.no_grad():
-        rows = linear._Sparse(sparse.csr_matrix(plain)) if form == "sparse" else linear._dense(x, x)[0]
+        rows = linear._Sparse(sparse.csr_matrix(plain)) if form == "sparse" else linear.Columns.of(x).rows(x)
         weight = solver.fit(solver.softmax, rows, torch.from_numpy(np.eye(4)[y]), strength)
         ours = solver.outputs(rows, weight).softmax(1).numpy()
     theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=20_000).fit(plain, y).predict_proba(plain)
@@ -59,7 +60,7 @@ def test_the_models_of_labels_and_numbers_are_scikit_learns_too() -> None:
     plain, _ = standardised(x, x)
     labels = np.stack([y == 0, y > 0, x[:, 1] > 0], 1).astype(float)
     with torch.no_grad():
-        rows, _ = linear._dense(x, x)
+        rows = linear.Columns.of(x).rows(x)
         weight = solver.fit(solver.sigmoid, rows, torch.from_numpy(labels), 300.0)
         ours = solver.outputs(rows, weight).sigmoid().numpy()
         numbers = solver.outputs(rows, solver.fit(solver.squared, rows, torch.from_numpy(x[:, 1:2].astype(float)), 30.0)).numpy()
@@ -82,7 +83,8 @@ def test_few_rows_are_rotated_without_changing_the_model() -> None:
     goal = torch.from_numpy(np.eye(3)[y])
     plain, plain_held = (solver.Dense(torch.from_numpy(part)) for part in standardised(x, held))
     with torch.no_grad():
-        rows, rows_held = linear._dense(x, held)
+        columns = linear.Columns.of(x)
+        rows, rows_held = columns.rows(x), columns.rows(held)
         assert rows.shape[1] < 60
         small, full = (solver.fit(solver.softmax, part, goal, 3.0) for part in (rows, plain))
         a, b = solver.outputs(rows_held, small).softmax(1), solver.outputs(plain_held, full).softmax(1)
@@ -157,10 +159,9 @@ def test_groups_stay_whole_in_the_inner_folds() -> None:
     folds = of_groups(tile, goal, linear.FOLDS)
     assert all(len(set(folds[tile == t])) == 1 for t in range(tiles))
     assert len(set(folds)) == linear.FOLDS
-    index, held_out = linear.fit_predict("classification", x, goal, x[:1], folds).held_out
-    honest = (held_out.argmax(1) == classes[tile][index]).mean()
-    index, held_out = linear.fit_predict("classification", x, goal, x[:1]).held_out
-    assert (held_out.argmax(1) == classes[tile][index]).mean() > honest
+    honest, mixed = (linear.fit_linear("classification", x, goal, chosen) for chosen in (folds, None))
+    right = [(fitted.outputs.argmax(1) == classes[tile][fitted.held_out]).mean() for fitted in (honest, mixed)]
+    assert right[1] > right[0]
 
 
 @pytest.mark.parametrize("y", [[0, 0, 0, 0], [0, 1], [0, 1, 2], [2, 2, 2, 0]])

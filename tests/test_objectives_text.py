@@ -25,12 +25,12 @@ from pretune.modalities.text import Text
 from pretune.modalities.transforms import tokenizing
 from pretune.objectives._decoder import Decoder
 from pretune.objectives._gaps import Filling, opened, put_together
+from pretune.objectives._masked_tokens import MaskedTokens
 from pretune.objectives._sampling import Wanted
 from pretune.objectives._vocabulary import linear_cross_entropy
 from pretune.objectives.causal import Causal, CausalLearner
 from pretune.objectives.denoising import Denoising, DenoisingLearner, spans
 from pretune.objectives.masked import Masked
-from pretune.objectives.masking.tokens import MaskedTokens
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim

@@ -70,42 +70,37 @@ def test_what_patience_sets_aside_holds_no_duplicate_of_what_is_trained_on(copie
     assert [i for i in range(12, 20) if side[f"{i}.png"] != side[f"again_{i}.jpg"]] == []
 
 
-def test_duplicates_stay_in_one_fold_of_the_baseline(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_stay_in_one_fold_of_the_baseline(copied: Path) -> None:
     from pretune.evaluation import linear
-    from pretune.runner import score
+    from pretune.runner import baselines
 
     data = prepared(copied)
-    seen: list[np.ndarray] = []
-    fitted = linear.fit_predict
-
-    def watched(kind: str, x: Any, y: Any, x_eval: Any, folds: Any = None) -> Any:
-        seen.append(folds)
-        return fitted(kind, x, y, x_eval, folds)
-
-    monkeypatch.setattr(linear, "fit_predict", watched)
-    score.compute_floors(data, "val", 0)
-    fold = {data.rows[place].id.split("/")[1]: fold for place, fold in zip(data.parts["train"], seen[0], strict=True)}
+    fitted = baselines.fit(data, 0)
+    assert fitted is not None
+    fold: dict[str, int] = {}
+    for number, (_, held) in enumerate(fitted.classical.fitted.pairs):
+        fold |= {data.rows[place].id.split("/")[1]: number for place in data.parts["train"][fitted.classical.rows[held]]}
     assert len(set(fold.values())) == linear.FOLDS
     pairs = [(f"{i}.png", f"copy_{i}.png") for i in range(12)] + [(f"{i}.png", f"again_{i}.jpg") for i in range(12, 20)]
     assert [pair for pair in pairs if pair[0] in fold and fold[pair[0]] != fold[pair[1]]] == []
 
 
-def test_a_baseline_that_is_fitted_on_a_sample_says_so(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pretune.runner import score
+def test_a_baseline_that_is_fitted_on_a_sample_says_so(copied: Path) -> None:
+    from pretune.runner import baselines
 
     data = prepared(copied)
     total = len(data.parts["train"])
-    whole = score.compute_floors(data, "val", 0)
-    assert "training examples" not in whole["classical"]["what"]
-    monkeypatch.setattr(score, "FLOOR_ITEMS", 20)
-    part = score.compute_floors(data, "val", 0)
-    assert f"fitted on 20 of {total} training examples" in part["classical"]["what"]
-    assert part["majority"] == whole["majority"], "the trivial baseline needs no sample"
-    described = score._described(data, data.parts["train"], data.parts["val"], 0)
-    assert described is not None
-    assert described.rows is not None
-    features = data.modality.floor_features([data.ingested.store[place] for place in data.parts["train"][described.rows]])  # type: ignore[attr-defined]
-    assert np.array_equal(described.train, features), "features of the very examples whose targets are taken"
+    whole, part = (baselines.fit(data, 0, most=most) for most in (total, 20))
+    assert whole is not None
+    assert part is not None
+    assert "training examples" not in whole.classical.what
+    assert f"fitted on 20 of {total} training examples" in part.classical.what
+    measured = [baselines.measured(data, fitted, data.parts["val"]) for fitted in (whole, part)]
+    assert measured[0]["majority"] == measured[1]["majority"], "the trivial baseline needs no sample"
+    positions = data.parts["train"][part.classical.rows]
+    assert len(positions) == 20
+    truth = baselines.truth(data, positions)
+    assert (part.outputs(data, positions).argmax(1) == truth).all(), "features of the very examples whose targets are taken"
 
 
 @pytest.fixture

@@ -32,12 +32,12 @@ from pretune.models.pooling import Pool
 from pretune.objectives import PretextLearner
 from pretune.objectives._items import FEW, collapse, effective_rank, health, spread
 from pretune.objectives._labels import tell_classes
+from pretune.objectives._masked_images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
 from pretune.objectives._sampling import Wanted
 from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.contrastive import Contrastive, simclr, vicreg
 from pretune.objectives.distillation import Distillation
 from pretune.objectives.masked import Masked
-from pretune.objectives.masking.images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
 from pretune.objectives.supervised import Supervised
 from pretune.recipe import Inputs
 from pretune.runner.inputs import fitted_to_small

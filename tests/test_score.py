@@ -15,9 +15,9 @@ from pretune import api
 from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.labels import Labels
-from pretune.modalities import _text_floor
+from pretune.modalities._text_floor import Tfidf
 from pretune.models.learner import Learner
-from pretune.runner import score
+from pretune.runner import baselines, score
 from pretune.runner.reporter import Noted, Silent
 from pretune.sources.names import names_of
 from pretune.sources.schema import Schema
@@ -138,7 +138,7 @@ def test_baselines_are_fitted_on_train_and_measured_on_the_scores_items() -> Non
         rows=[Row(id=str(i)) for i in range(60)],
         units=np.arange(60),
     )
-    found = score.compute_floors(data, "val", 0)
+    found = baselines.measured(data, baselines.fit(data, 0), data.parts["val"])
     assert found["classical"]["value"] == 0.0, "what holds in train alone is learned"
     assert found["majority"]["value"] == 6 / 20, "the commonest class of train, measured on val"
     assert "b" in found["majority"]["what"]
@@ -158,7 +158,7 @@ def test_baselines_of_numbers_are_in_the_users_units() -> None:
         rows=[Row(id=str(i)) for i in range(50)],
         units=np.arange(50),
     )
-    found = score.compute_floors(data, "val", 0)
+    found = baselines.measured(data, baselines.fit(data, 0), data.parts["val"])
     assert found["mean"]["value"] == pytest.approx(np.abs(numbers[40:] - numbers[:40].mean()).mean(), rel=1e-4)
     assert found["median"]["value"] == pytest.approx(np.abs(numbers[40:] - np.median(numbers[:40])).mean(), rel=1e-4)
 
@@ -190,6 +190,7 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "d.csv").write_text("\n".join([f"text,label{',person_group' if grouped else ''}", *lines]))
 
     class Predictor:
+        model = "network"
         name, task, targets, schema = "text", Classification(), Targets(classes=("a", "b")), Schema()
 
         def __init__(self, run: Path, **named: Any) -> None: ...
@@ -212,6 +213,7 @@ def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_
     (tmp_path / "d.csv").write_text("\n".join(["text,label", *lines]))
 
     class Predictor:
+        model = "network"
         name, task, targets, schema = "text", Multilabel(), Targets(classes=("a", "b"), thresholds=(0.5, 0.5)), Schema()
 
         def __init__(self, run: Path, **named: Any) -> None: ...
@@ -243,7 +245,8 @@ def test_a_perfect_score_of_few_groups_is_still_uncertain() -> None:
 
 def test_the_text_baseline_reads_words_and_characters_of_equal_weight() -> None:
     train = ["the quick fox", "a lazy dog", "brown bears sleep"]
-    rows, held = _text_floor.features(train, ["the quick fox", "foxes", "zzz"])
+    floor, rows = Tfidf.fitted(train)
+    held = floor.features(["the quick fox", "foxes", "zzz"])
     np.testing.assert_allclose(np.sqrt(rows.multiply(rows).sum(1)), 1.0, atol=1e-5)
     alike = (held @ rows.T).toarray()
     assert alike[0] == pytest.approx([1.0, *alike[0, 1:]], abs=1e-5), "the same text is the same row"

@@ -146,7 +146,8 @@ def test_tfidf_matches_scikit_learn():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     train, held = TEXTS * 2, ["the fox sleeps", "unheard words"]
-    ours, ours_held = _text_floor._weighted(_text_floor._words([_text_floor._WORD.findall(t) for t in [*train, *held]]), 8, 2, fewest=1)
+    block, ours = _text_floor.Block.fitted(_text_floor._words(_text_floor._split(train)), len(train), fewest=1)
+    ours_held = block.features(_text_floor._words(_text_floor._split(held)), len(held))
     theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[!?…]")
     expected = theirs.fit_transform(train)
     np.testing.assert_allclose(np.sort(ours.toarray(), 1)[:, -20:], np.sort(expected.toarray(), 1)[:, -20:], atol=1e-6)
@@ -154,9 +155,10 @@ def test_tfidf_matches_scikit_learn():
 
 
 def test_floor_of_unspaced_scripts_takes_characters(words: Text):
-    train = [Row(id="0", text=("好吃的菜",)), Row(id="1", text=("不好吃",))]
-    features, held, what = words.fitted_floor(train, train[:1])
-    assert "characters" in what
+    train = [words.content(Row(id="0", text=("好吃的菜",))), words.content(Row(id="1", text=("不好吃",)))]
+    floor, features = words.fitted_floor(train)
+    held = floor.features(train[:1])
+    assert "characters" in floor.words
     assert (features.shape[0], held.shape[0]) == (2, 1)
     assert features.shape[1] == len({*"好吃的菜不", "好吃", "吃的", "的菜", "不好"})
 

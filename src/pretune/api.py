@@ -57,9 +57,11 @@ class Run:
         """The page to read."""
         return self.path / "report.html"
 
-    def predict(self, inputs: str | Path, *, text: str | None = None, path: str | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self, inputs: str | Path, *, text: str | None = None, path: str | None = None, predictor: str | None = None
+    ) -> list[dict[str, Any]]:
         """Return one dictionary per input; see `pretune.predict`."""
-        return list(predict(self.path, inputs, text=text, path=path))
+        return list(predict(self.path, inputs, text=text, path=path, predictor=predictor))
 
     def evaluate(self, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:
         """Return metrics on labelled data; see `pretune.evaluate`."""
@@ -237,6 +239,7 @@ def predict(
     *,
     text: str | None = None,
     path: str | None = None,
+    predictor: str | None = None,
     trust: str | Collection[str] = (),
     reporter: Reporter | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -249,17 +252,18 @@ def predict(
         inputs: a file, a folder of any depth, or a manifest.
         text: the column of the text, where it has another name than in the training data; two, joined by a comma, for pairs.
         path: the column of the file names, likewise.
+        predictor: 'network' or 'baseline'; None for the one that the run's figures are of.
         trust: modules of your own that the run's network may be built by.
         reporter: receives which columns were read; nobody by default.
 
     Raises:
         DataError: nothing can be read, or a column of the training data is missing; before the first prediction.
     """
-    predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
-    table = sources.read_unlabelled(Path(inputs), predictor.name, RunColumns(text=text, path=path, schema=predictor.schema))
+    model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
+    table = sources.read_unlabelled(Path(inputs), model.name, RunColumns(text=text, path=path, schema=model.schema))
     for line in table.said:
         (reporter or Silent()).say(line)
-    return _answers(predictor, table)
+    return _answers(model, table)
 
 
 def _answers(predictor: Predictor, table: Table) -> Iterator[dict[str, Any]]:
@@ -274,6 +278,7 @@ def evaluate(
     data: str | Path,
     *,
     part: str | None = None,
+    predictor: str | None = None,
     trust: str | Collection[str] = (),
     reporter: Reporter | None = None,
     **columns: str,
@@ -284,6 +289,7 @@ def evaluate(
         run: a finished run's folder.
         data: class folders or a manifest; all of it, or only one split of it.
         part: train, val or test; None takes everything.
+        predictor: 'network' or 'baseline'; None for the one that the run's figures are of.
         trust: modules of your own that the run's network may be built by.
         reporter: receives which columns were read; nobody by default.
         columns: label=…, text=…, path=…, split=…: columns that have other names than in the training data.
@@ -293,35 +299,36 @@ def evaluate(
         SettingError: an unknown setting.
     """
     started = time.monotonic()
-    config.build(Evaluating, columns)
-    predictor = Predictor(Path(run), trust=backbones.modules_of(trust))
-    wanted = config.build(RunColumns, {"schema": predictor.schema, **columns})
-    table = sources.read(Path(data), wanted, task=task_name(predictor.task), modality=predictor.name, learn=False)
-    align(table, predictor.targets.classes)
+    config.build(Evaluating, {"predictor": predictor, **columns})
+    model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
+    wanted = config.build(RunColumns, {"schema": model.schema, **columns})
+    table = sources.read(Path(data), wanted, task=task_name(model.task), modality=model.name, learn=False)
+    align(table, model.targets.classes)
     for line in table.said:
         (reporter or Silent()).say(line)
-    rows, unknown = _scored(predictor, table, part, data)
-    if more := _unknown_labels(predictor, rows):
+    rows, unknown = _scored(model, table, part, data)
+    if more := _unknown_labels(model, rows):
         (reporter or Silent()).warn(
             f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are."
         )
-    good, decoded, bad = predictor.decoded(rows)
-    encoded = predictor.task.encode([rows[i] for i in good], predictor.targets).only.numpy()
-    figures = predictor.task.metrics(decoded, encoded, predictor.targets)
-    primary = predictor.task.primary
+    good, decoded, bad = model.decoded(rows)
+    encoded = model.task.encode([rows[i] for i in good], model.targets).only.numpy()
+    figures = model.task.metrics(decoded, encoded, model.targets)
+    primary = model.task.primary
     ends = intervals.interval(
         primary,
         decoded,
-        predictor.targets.restore(encoded),
+        model.targets.restore(encoded),
         groups=_groups([rows[i] for i in good]),
-        thresholds=predictor.targets.threshold_array(),
+        thresholds=model.targets.threshold_array(),
     )
     dropped = _dropped(table, rows, bad, unknown)
     return {
-        "task": task_name(predictor.task),
+        "task": task_name(model.task),
+        "model": model.model,
         "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
         "metrics": figures,
-        "classes": list(predictor.targets.classes),
+        "classes": list(model.targets.classes),
         "columns": table.columns,
         "counts": {"used": len(good), "dropped": len(dropped)},
         "dropped": dropped,

@@ -119,6 +119,8 @@ class Recipe:
     """classification, multilabel or regression; auto is inferred from the targets."""
     head: Annotated[Head, Member("heads")] = field(default_factory=Linear)
     """linear or mlp."""
+    predictor: Literal["network", "baseline"] | None = None
+    """What the run predicts with; auto is the network, or the classical baseline where cross-validation or a selecting split favours it."""
     augment: Literal["none", "light", "medium", "strong"] | None = None
     """Augmentation preset; auto is the strategy's suggestion."""
     augmentations: tuple[Annotated[Augmentation, Member("augmentations")], ...] = ()

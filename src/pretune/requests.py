@@ -44,6 +44,8 @@ class Predicting:
     """Column with the text, where it has another name than in the training data; two, separated by a comma, for sentence pairs."""
     path: str | None = None
     """Column with the file names, where it has another name than in the training data."""
+    predictor: Literal["network", "baseline"] | None = None
+    """Predict with the network or with the classical baseline; auto is the one that the run's figures are of."""
     trust: tuple[str, ...] = ()
     """Modules of your own that the run's network may be built by."""
 
@@ -68,6 +70,8 @@ class Evaluating:
     """Labels that stand for a missing one, with commas between them: NA,nan."""
     decimal: Literal["point", "comma"] | None = None
     """The decimal sign of a numeric label: point (1,234.5) or comma (1.234,5); auto finds it."""
+    predictor: Literal["network", "baseline"] | None = None
+    """Predict with the network or with the classical baseline; auto is the one that the run's figures are of."""
     trust: tuple[str, ...] = ()
     """Modules of your own that the run's network may be built by."""
 

@@ -135,7 +135,7 @@ def load_exactly(own: Mapping[str, Tensor], path: Path) -> None:
     """
     import torch
 
-    found = _tensors(path)
+    found = tensors_of(path)
     wrong = [f"missing {name}" for name in own if name not in found] + [f"unexpected {name}" for name in found if name not in own]
     both = [(name, found[name], tensor) for name, tensor in own.items() if name in found]
     wrong += [f"{name}: file {_shown(here)}, network {_shown(there)}" for name, here, there in both if not _alike(here, there)]
@@ -145,6 +145,18 @@ def load_exactly(own: Mapping[str, Tensor], path: Path) -> None:
     with torch.no_grad():
         for name, tensor in found.items():
             own[name].copy_(tensor)
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    from safetensors.torch import load_file
+
+    with _whole(path):
+        return load_file(path)
 
 
 def sizes_of(path: Path) -> tuple[int, int]:
@@ -167,13 +179,6 @@ def refuse_not_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise damaged(path, f"{name} holds values that are not finite numbers (NaN or infinity)", WeightsError)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    with _whole(path):
-        return load_file(path)
 
 
 @contextmanager

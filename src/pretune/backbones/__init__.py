@@ -2,7 +2,7 @@
 
 from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, TensorStage, load_matching
 from pretune.backbones._bounded import bounded
-from pretune.backbones._folder import read, save
+from pretune.backbones._folder import read, read_modality, save
 from pretune.backbones._inference import inference_copy
 from pretune.backbones._load import build, default, for_modality, fresh, load
 from pretune.backbones._packages import PackageFile, PackageWeights
@@ -30,6 +30,7 @@ __all__ = [
     "modules_in",
     "modules_of",
     "read",
+    "read_modality",
     "require_trust",
     "retokenized",
     "save",

@@ -15,7 +15,7 @@ from pretune.backbones._bounded import bounded
 from pretune.backbones._load import build
 from pretune.backbones._trust import require_trust
 from pretune.errors import SettingError, WeightsError
-from pretune.modalities import CarriesFiles
+from pretune.modalities import CarriesFiles, Modality
 
 BUILDER, WEIGHTS = "builder.json", "weights.safetensors"
 
@@ -76,6 +76,17 @@ def read(folder: Path) -> Backbone:
     backbone.report = _fill(backbone, folder / WEIGHTS)
     backbone.classifier = None
     return backbone
+
+
+def read_modality(folder: Path) -> Modality:
+    """Return the preprocessing of a folder that `save` wrote, without its network.
+
+    Raises:
+        WeightsError: not such a folder, or a file of it is damaged.
+    """
+    told = _read_builder(folder)
+    with saved.reading(folder / BUILDER, WeightsError):
+        return _read_modality(folder, told)
 
 
 def _read_builder(folder: Path) -> dict[str, Any]:

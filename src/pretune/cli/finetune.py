@@ -23,10 +23,13 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
 
 
 def _told(done: Run) -> list[str]:
-    """Return the score and its floors, a line each."""
+    """Return the score, its baselines, and the model where it is not the network, a line each."""
     metrics = done.metrics
     primary = metrics["primary"]
     ends = metrics[primary["split"]]["interval"].get(primary["name"])
     around = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
     floors = [f"  floor, {name}: {floor['value']:.4g}" for name, floor in metrics["floors"].items()]
+    if metrics["model"] == "baseline":
+        floors.insert(0, f"  model: {metrics['baseline']['what']}")
+        floors.append(f"  network: {metrics['network'][primary['split']][primary['name']]:.4g}")
     return [f"{primary['split']} {primary['name']} {primary['value']:.4g}{around}", *floors]

@@ -20,7 +20,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
 
     said = Noted(Terminal())
     run, inputs = arguments.words
-    given = {key: settings.get(key) for key in ("text", "path")}
+    given = {key: settings.get(key) for key in ("text", "path", "predictor")}
     rows = list(api.predict(run, inputs, **given, trust=settings.get("trust", ()), reporter=said))
     bad = sum("error" in row for row in rows)
     if bad:

@@ -15,12 +15,15 @@ from pretune.tasks import Targets, Task
 from pretune.training.plan import Precision
 
 MODEL = "model.json"
+MODELS = ("network", "baseline")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModel:
     """What is needed beside the backbone to build the model that was scored."""
 
+    model: str
+    """Which model the run predicts with: 'network' or 'baseline'."""
     task: Task
     targets: Targets
     schema: Schema
@@ -55,6 +58,7 @@ def read(run: Path) -> SavedModel:
     with saved.reading(path):
         space = Targets.from_json(targets)
         model = SavedModel(
+            model=_model(told, path),
             task=config.component("tasks", _entry(told, "task", dict, path), "task"),
             targets=space,
             schema=_schema(run, told, space),
@@ -68,6 +72,16 @@ def read(run: Path) -> SavedModel:
         if model.task.outputs(model.targets) < 1:
             raise ValueError("it names no classes")
     return model
+
+
+def _model(told: dict[str, Any], path: Path) -> str:
+    """Return the model of a run; runs made before there was a choice have the network."""
+    if "model" not in told:
+        return MODELS[0]
+    name = _entry(told, "model", str, path)
+    if name not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}; got {name!r}")
+    return name
 
 
 def _schema(run: Path, told: dict[str, Any], targets: Targets) -> Schema:

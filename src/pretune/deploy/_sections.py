@@ -11,12 +11,11 @@ from typing import Any
 
 from pretune import saved
 from pretune.deploy import _charts, _curves, _predictions
+from pretune.deploy._headline import headline, model_of, terms, tiles
 from pretune.deploy.run_files import Files
 from pretune.evaluation import calibration
 from pretune.evaluation.history import by_phase
-from pretune.evaluation.metrics import LOWER_IS_BETTER
-from pretune.evaluation.verdict import verdict
-from pretune.evaluation.wording import show, span, words
+from pretune.evaluation.wording import show, words
 from pretune.printable import path_word, printable
 
 Section = dict[str, Any] | None
@@ -55,6 +54,7 @@ def build(files: Files) -> dict[str, Any]:
         "done": done(files),
         "curves": _curves.build(files.events, metrics["primary"]["name"]),
         "classes": classes(metrics, held),
+        "terms": terms(metrics),
         "confusion": confusion(held, metrics.get("classes", [])),
         "calibration": calibrated(files, held),
         "numbers": numbers(files),
@@ -64,66 +64,6 @@ def build(files: Files) -> dict[str, Any]:
         "use": use(files.run),
         "environment": environment(files.environment),
     }
-
-
-def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the score beside its baselines."""
-    primary, floors = metrics["primary"], metrics.get("floors") or {}
-    name, value = primary["name"], primary["value"]
-    found = verdict(name, held, floors)
-    ends = (held.get("interval") or {}).get(name)
-    return {
-        "value": show(name, value),
-        "words": words(name),
-        "split": primary["split"],
-        "items": (metrics.get("counts") or {}).get(primary["split"]),
-        "interval": span(name, ends) if ends else "",
-        "outcome": found.outcome if found else "",
-        "verdict": found.sentence if found else "",
-        "bars": _bars(name, value, ends, metrics, floors),
-        "lower": name in LOWER_IS_BETTER,
-    }
-
-
-def _bars(
-    name: str, value: float | None, ends: Sequence[float] | None, metrics: Mapping[str, Any], floors: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    values = [v for v in (value, *(floor.get("value") for floor in floors.values()), *(ends or ())) if v is not None]
-    top = max(values, default=1.0) if name in LOWER_IS_BETTER else 1.0
-
-    def width(v: float | None) -> float:
-        return round(100 * min(max((v or 0.0) / (top or 1.0), 0.0), 1.0), 1)
-
-    def bar(label: str, what: str, v: float | None, kind: str) -> dict[str, Any]:
-        return {"label": label, "what": what, "value": show(name, v), "width": width(v), "kind": kind, "range": None}
-
-    model = bar("this model", f"{metrics.get('backbone', '')}, {metrics.get('strategy', '')}", value, "model")
-    if ends:
-        model["range"] = (width(ends[0]), round(width(ends[1]) - width(ends[0]), 1))
-    return [model, *(bar(f"baseline: {label}", floor["what"], floor.get("value"), "") for label, floor in reversed(list(floors.items())))]
-
-
-def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the other metrics of the score's part, with intervals and what baselines reach, and the primary one on train."""
-    primary, floors = metrics["primary"]["name"], metrics.get("floors") or {}
-    intervals = held.get("interval") or {}
-    out = []
-    for name, value in held.items():
-        if isinstance(value, int | float) and name not in (primary, "mean_confidence"):
-            ends = intervals.get(name)
-            beside = [f"{label} {show(name, floor[name])}" for label, floor in floors.items() if floor.get(name) is not None]
-            told = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
-            out.append({"words": words(name), "value": show(name, value), "range": told})
-    seen = (metrics.get("train") or {}).get(primary)
-    if seen is not None:
-        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics)})
-    return out
-
-
-def _learned(metrics: Mapping[str, Any]) -> str:
-    """Return which training items were measured."""
-    all_of, measured = (metrics.get("counts") or {}).get("train"), (metrics.get("measured") or {}).get("train")
-    return "the items it learned from" if measured in (None, all_of) else f"{measured:,} drawn from the items it learned from"
 
 
 def data(files: Files) -> dict[str, Any]:
@@ -165,6 +105,8 @@ def done(files: Files) -> dict[str, Any]:
     metrics = files.metrics
     params = metrics.get("params") or {}
     facts = [("backbone", metrics.get("backbone")), ("strategy", metrics.get("strategy"))]
+    if model_of(metrics) == "baseline":
+        facts.insert(0, ("model", f"the classical baseline: {metrics['baseline']['what']}"))
     if params:
         share = 100 * params["trainable"] / max(params["total"], 1)
         shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pretune import backbones, registry, saved
-from pretune.backbones import inference_copy
-from pretune.deploy import _saved_model
-from pretune.errors import BadItem, DataError, WeightsError
-from pretune.kernels import processor
+from pretune import registry
+from pretune.deploy import _saved_model, _scorers
+from pretune.errors import BadItem, DataError
 from pretune.modalities import Modality
-from pretune.modalities.audio import Audio
-from pretune.models import Model
-from pretune.models.model import HEAD
 from pretune.storage.streaming import bytes_of
-from pretune.training.device import Device
-from pretune.training.plan import Precision
-from pretune.training.step import autocast
-from pretune.types import Cell, Features, Row
+from pretune.types import Cell, Row
 
 BATCH = 32
 NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (NaN or infinity), which predicts nothing")
@@ -35,57 +24,25 @@ NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (N
 class Predictor:
     """Predicts with a finished run; uses nothing but its folder, which may come from anybody."""
 
-    def __init__(self, run: Path, device: torch.device | None = None, *, trust: Collection[str] = ()) -> None:
+    def __init__(self, run: Path, device: torch.device | None = None, *, trust: Collection[str] = (), model: str | None = None) -> None:
         """Load the run.
 
         Args:
             run: its folder.
             device: where outputs are computed; the processor by default.
             trust: modules of the person's own that the run's network may be built by.
+            model: 'network' or 'baseline'; None for the one that the run's figures are of.
 
         Raises:
             DataError: no finished run is there, or a file of it is damaged.
             WeightsError: its weights are damaged or do not fit.
-            SettingError: its network is built by a module that is not trusted.
+            SettingError: it has no such model, or its network is built by a module that is not trusted.
         """
         told = _saved_model.read(run)
-        self.run = run
-        self.device = device or Device(device=torch.device("cpu")).device
-        with backbones.trusting(trust):
-            self.backbone = backbones.read(run / "backbone")
-        self.modality: Modality = self.backbone.modality
-        if isinstance(self.modality, Audio) and self.modality.seconds is None:
-            raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
-        self.task, self.targets = told.task, told.targets
-        self.schema = told.schema
-        path = run / _saved_model.MODEL
-        with backbones.bounded(told.weights), saved.reading(path):
-            model = Model(self.backbone, told.head, self.task.outputs(self.targets), told.pooling)
-        if not 0 <= told.frozen < len(model.names):
-            raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
-        head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
-        saved.load_exactly(head, told.weights)
-        self.model = model.eval().requires_grad_(False).to(self.device)
-        self._rest, forward = _here([told.precision, told.forward], self.device)
-        self._start = told.frozen
-        names = model.names[: self._start]
-        self._prefix = inference_copy([model.stages[n] for n in names], forward.bfloat16).to(self.device) if names else None
-
-    @torch.inference_mode()
-    def outputs(self, features: Features) -> torch.Tensor:
-        """Return raw outputs (B, …) of a collated batch, computed as they were when the run was scored.
-
-        Raises:
-            WeightsError: the preprocessing gives what the network cannot take.
-        """
-        try:
-            if self._prefix is not None:
-                features = self._prefix(features)
-            with autocast(self._rest, self.device):
-                return self.model(features, self._start).float().cpu()
-        except (IndexError, RuntimeError) as error:
-            first = (str(error).splitlines() or [""])[0][:160]
-            raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
+        self.model = model or told.model
+        self.scorer = _scorers.load(run, told, model, device, trust)
+        self.task, self.targets, self.schema = told.task, self.scorer.targets, told.schema
+        self.modality: Modality = self.scorer.modality
 
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
         """Yield one dictionary per row, in order: id, prediction, confidence, probabilities; or id and error.
@@ -112,7 +69,7 @@ class Predictor:
                 kept = [(begin + i, v) for i, v in enumerate(views) if not isinstance(v, BadItem)]
                 bad += [(begin + i, v) for i, v in enumerate(views) if isinstance(v, BadItem)]
                 if kept:
-                    out = self.outputs(self.modality.collate([v for _, v in kept]))
+                    out = self.scorer.outputs([v for _, v in kept])
                     usable = _finite(out)
                     raw.append(out[usable])
                     good += [i for (i, _), yes in zip(kept, usable, strict=True) if yes]
@@ -125,20 +82,21 @@ class Predictor:
             )
         return good, self.task.decode(torch.cat(raw), self.targets), bad
 
-    def _describe(self, views: list[NDArray[Any]]) -> list[dict[str, Any]]:
-        raw = self.outputs(self.modality.collate(views))
+    def _describe(self, views: list[Any]) -> list[dict[str, Any]]:
+        raw = self.scorer.outputs(views)
         usable = _finite(raw)
         told = iter(self.task.describe(self.task.decode(raw[usable], self.targets), self.targets) if usable.any() else [])
         return [next(told) if yes else {"error": str(NOT_FINITE)} for yes in usable]
 
-    def _view(self, row: Row) -> NDArray[Any] | BadItem:
+    def _view(self, row: Row) -> Any:
+        """Return what the model takes of a row, or the BadItem that says why there is nothing."""
         try:
             raw = row.text if row.path is None else _read(row.path)
             if raw is None:
                 raise BadItem("empty", "there is no content")
             if isinstance(raw, tuple) and len(raw) != (self.schema.texts or len(raw)):
                 raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.texts}")
-            return np.asarray(self.modality.view(self.modality.decode(raw).array, None, None))
+            return self.scorer.view(row, self.modality.decode(raw).array)
         except BadItem as bad:
             return bad
 
@@ -151,16 +109,6 @@ class Predictor:
 def _finite(raw: torch.Tensor) -> torch.Tensor:
     """Return which rows (B,) of outputs are finite numbers."""
     return torch.isfinite(raw).flatten(1).all(1)
-
-
-def _here(saved: list[Precision], device: torch.device) -> list[Precision]:
-    """Return a run's precisions as this machine can compute them: float32 where bfloat16 is emulated, tens of times slower."""
-    if not any(precision.bfloat16 for precision in saved) or processor.has_native_bfloat16(device):
-        return saved
-    logging.getLogger("pretune").warning(
-        "This run was computed in bfloat16, which this processor only emulates. Predicting in float32; probabilities may differ slightly."
-    )
-    return [replace(precision, bfloat16=False) for precision in saved]
 
 
 def _read(path: Path | Cell) -> bytes:

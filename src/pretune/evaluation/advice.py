@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from pretune.evaluation.wording import duration
 
 Trouble = Literal["baseline", "gap", "unfinished", "capacity", "passed", "imbalance", "overconfident", "underconfident"]
 
@@ -28,18 +30,29 @@ class Context:
     unknown_tokens: str = ""
     """What was found of tokens that the tokenizer does not know, where they are many."""
 
+    model: str = "network"
+    """Which model the figures are of: 'network' or 'baseline'."""
+    compared: str = ""
+    """How the two compare on examples that are not the score's, as a clause; empty where they were not compared."""
+    chosen: bool = True
+    """Whether the run chose the model, not the person."""
+    baseline_saved: bool = False
+    """Whether the run can predict with the baseline."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """What strategies would take on this machine, about, by name."""
+
     solved: bool = False
     """Whether the head was solved, which takes no epochs and has no weight decay of the person's."""
 
     @property
     def trains(self) -> bool:
         """Whether training steps were taken."""
-        return self.strategy != "direct" and not self.solved
+        return self.strategy != "direct" and not self.solved and self.model == "network"
 
     @property
     def has_classes(self) -> bool:
-        """Whether the loss is one over classes."""
-        return self.task in ("", "classification", "multilabel")
+        """Whether the loss that the model was trained with is one over classes, and can be weighted."""
+        return self.task in ("", "classification", "multilabel") and self.model == "network"
 
 
 Applies = Callable[[Context], bool]
@@ -125,7 +138,13 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
 def cures(trouble: Trouble, context: Context) -> list[str]:
     """Return what can be done about a trouble, most promising first: nothing that was done already, nothing that cannot apply."""
     stronger = _MORE_AUGMENTED.get(context.augment, "")
-    return [text.format(augment=stronger) for text, applies in _TABLE[trouble] if applies(context)]
+    return [text.format(augment=stronger) + _cost(text, context) for text, applies in _TABLE[trouble] if applies(context)]
+
+
+def _cost(text: str, context: Context) -> str:
+    """Return how long a strategy would take, in brackets, where that is known."""
+    seconds = context.seconds.get(text.removeprefix("strategy="))
+    return "" if seconds is None else f" (about {duration(seconds)})"
 
 
 def listed(cures: list[str], joint: str = "or") -> str:

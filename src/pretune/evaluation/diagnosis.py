@@ -9,7 +9,7 @@ from typing import Any
 from pretune.evaluation.advice import Context, cures, listed
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import LOWER_IS_BETTER, better
-from pretune.evaluation.verdict import best_floor, collapsed, verdict
+from pretune.evaluation.verdict import TRIVIAL, best_floor, collapsed, opponents, verdict
 from pretune.evaluation.wording import show, span, words
 
 Tree = Mapping[str, Any]
@@ -27,6 +27,7 @@ _FEWEST_LOSSES = 20
 """Fewer losses of a phase do not show that it diverged: single batches differ by more."""
 _SHORT = 20
 """After fewer steps than this a network was not trained, whatever it can express."""
+_SAVED = "The baseline is saved with the run: predict and evaluate use it with predictor=baseline."
 _NOTHING = Context()
 _ECE_ITEMS = 100
 """Fewer items make the expected calibration error itself unreliable."""
@@ -45,8 +46,9 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     """
     primary = metrics.get("primary") or {}
     name, split = primary.get("name", ""), primary.get("split", "val")
+    floors = opponents(floors, context.model)
     train, held = metrics.get("train") or {}, metrics.get(split) or {}
-    phases = by_phase(history)
+    phases = by_phase(history) if context.model == "network" else {}
     course = list(phases.values())[-1] if phases else []
     phase = f"phase {list(phases)[-1]!r}" if len(phases) > 1 else ""
     losses = _losses(course)
@@ -55,6 +57,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     losses = [loss for loss in losses if math.isfinite(loss)]
     same = _collapsed(held, split, context)
     sentences = [
+        _baseline_instead(name, metrics, split, context),
         _unknown_tokens(context),
         diverged,
         same or _below_floor(name, held, floors, split, context),
@@ -79,11 +82,38 @@ def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree], split: str, 
     if found.primary == "better":
         return said
     if held[name] == best[1]["value"]:
-        return f"{said} On these examples the network gains nothing over it; more {split} examples would decide it."
+        return f"{said} On these examples the model gains nothing over it; more {split} examples would decide it."
+    is_offered = context.baseline_saved and best[0] not in TRIVIAL
     if found.primary == "uncertain":
-        return f"{said} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}."
+        saved = f" {_SAVED}" if is_offered else ""
+        return f"{said} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}.{saved}"
     groups = "if examples come in groups (one person, one object, one recording), check that group= keeps them together"
-    return f"{said} Do not use this model yet: try {listed(cures('baseline', context))}; {groups}."
+    possible = f"try {listed(cures('baseline', context))}; {groups}."
+    if not is_offered:
+        return f"{said} Do not use this model yet: {possible}"
+    return f"{said} {_SAVED} {_why_not(split, context)}To improve the network, {possible}"
+
+
+def _why_not(split: str, context: Context) -> str:
+    """Say why the network stayed the run's model although it scored no better than the baseline."""
+    if not context.chosen:
+        return ""
+    if context.compared:
+        return f"It did not become the run's model, as {split} is the score and chooses nothing: {context.compared}. "
+    return f"It did not become the run's model, as {split} is the score and chooses nothing; patience=… sets examples aside that do. "
+
+
+def _baseline_instead(name: str, metrics: Tree, split: str, context: Context) -> str:
+    """Say where the classical baseline is the run's model."""
+    if context.model != "baseline":
+        return ""
+    why = context.compared if context.chosen else f"predictor=baseline was set{f'; {context.compared}' if context.compared else ''}"
+    value = ((metrics.get("network") or {}).get(split) or {}).get(name)
+    beside = "" if value is None else f" On {split} the network has {words(name)} {show(name, value)}."
+    return (
+        f"The run's model is the classical baseline, not the network: {why}.{beside} predict and evaluate use it; predictor=network uses "
+        f"the network. For a better network, try {listed(cures('baseline', context))}."
+    )
 
 
 def _collapsed(held: Tree, split: str, context: Context) -> str:
@@ -97,7 +127,7 @@ def _collapsed(held: Tree, split: str, context: Context) -> str:
 
 
 def _unknown_tokens(context: Context) -> str:
-    if not context.unknown_tokens:
+    if not context.unknown_tokens or context.model == "baseline":
         return ""
     return f"{context.unknown_tokens} Words that are unknown are not seen by the model: all figures here are first of all the tokenizer's."
 

@@ -30,36 +30,77 @@ _TOLERANCE_OF_CHOICE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
+class LinearModel:
+    """scores = (features - mean) · weight + bias: logits of classes or labels, or one number in the user's units.
+
+    Numbers are float32, so that a saved model is the same model; they are multiplied in float64.
+    """
+
+    weight: NDArray[np.float32]
+    """(D, C)."""
+    bias: NDArray[np.float32]
+    """(C,)."""
+    mean: NDArray[np.float32] | None = None
+    """(D,) that is taken from dense features."""
+
+    def scores(self, x: Any) -> NDArray[np.float64]:
+        """Return the scores (M, C) of features (M, D), dense or sparse."""
+        rows = x if self.mean is None else x.astype(np.float64) - self.mean
+        return np.asarray(rows @ self.weight.astype(np.float64)) + self.bias
+
+    def outputs(self, kind: str, x: Any) -> NDArray[np.float64]:
+        """Return probabilities (M, C), or numbers (M, 1), of features (M, D)."""
+        return _finish(kind, torch.from_numpy(self.scores(x))).numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """Outputs of a fitted linear model."""
+    """A fitted linear model, and what choosing its strength showed."""
 
-    outputs: NDArray[np.floating]
-    """(M, C) probabilities or (M, 1) numbers of the evaluation rows."""
-    held_out: tuple[NDArray[np.int64], NDArray[np.floating]]
-    """Training rows that were held out while the strength was chosen, and their outputs."""
+    model: LinearModel
     strength: float
+    pairs: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
+    """(training rows, held-out rows) of each fold by which the strength was chosen; none where there were too few rows."""
+    outputs: NDArray[np.floating]
+    """(H, C) probabilities or (H, 1) numbers of all held-out rows in the folds' order, at this strength."""
+
+    @property
+    def held_out(self) -> NDArray[np.int64]:
+        """The held-out rows (H,) of all folds, in order."""
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(held for _, held in self.pairs)])
 
 
-def fit_predict(kind: str, x: Any, y: NDArray[Any], x_eval: Any, folds: NDArray[np.int64] | None = None) -> Fitted:
-    """Fit on training features and return the outputs of the evaluation features.
+def fit_linear(kind: str, x: Any, y: NDArray[Any], folds: NDArray[np.int64] | None = None, strength: float | None = None) -> Fitted:
+    """Fit on training features.
 
     Args:
         kind: 'classification', 'multilabel' or 'regression'.
         x: (N, D) dense array, or SciPy sparse matrix.
         y: (N, C) one-hot or multi-hot targets, or (N, 1) numbers.
-        x_eval: (M, D), of the same kind as `x`.
         folds: (N,) number of the inner fold of each training row; None for folds by turns.
+        strength: inverse penalty; chosen by the folds where None.
     """
     link = LINKS[kind]
     centre, scale = (y.mean(0), y.std(0) + 1e-12) if kind == "regression" else (0.0, 1.0)
     with warnings.catch_warnings(), torch.no_grad(), one_thread():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        rows, rows_eval = _dense(x, x_eval) if isinstance(x, np.ndarray) else (_Sparse(x), _Sparse(x_eval))
+        columns = Columns.of(x) if isinstance(x, np.ndarray) else None
+        rows = _Sparse(x) if columns is None else columns.rows(x)
         goal = torch.from_numpy(np.ascontiguousarray((y - centre) / scale, dtype=np.float64))
-        strength, index, held_out = _choose(link, rows, goal, by_turns(y, FOLDS) if folds is None else folds)
+        pairs, held_out = [], goal[:0]
+        if strength is None:
+            pairs = _inner_splits(by_turns(y, FOLDS) if folds is None else folds, _CHOICE_ROWS if columns else _CHOICE_ROWS_SPARSE)
+            strength, held_out = _choose(link, rows, goal, pairs)
         weight = fit(link, rows, goal, strength)
-        finish = lambda scores: _finish(kind, scores).numpy().astype(float) * scale + centre  # noqa: E731
-        return Fitted(outputs=finish(outputs(rows_eval, weight)), held_out=(index, finish(held_out)), strength=strength)
+        weight = (weight if columns is None else columns.unrotated(weight)).numpy() * scale
+        weight[-1] += centre
+        model = LinearModel(
+            weight=(weight[:-1] if columns is None else weight[:-1] * columns.factor.numpy()[:, None]).astype(np.float32),
+            bias=weight[-1].astype(np.float32),
+            mean=None if columns is None else columns.mean.numpy().astype(np.float32),
+        )
+        finished = _finish(kind, held_out).numpy() * scale + centre
+        return Fitted(model=model, strength=strength, pairs=tuple(pairs), outputs=finished)
 
 
 def _finish(kind: str, scores: Tensor) -> Tensor:
@@ -96,32 +137,52 @@ def _parts(matrix: Any) -> list[tuple[Any, Any]]:
     return [(matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, np.float64)]
 
 
-def _dense(x: NDArray[Any], x_eval: NDArray[Any]) -> tuple[Dense, Dense]:
-    """Standardise by the training rows and bring rows to a length of about 1; rotate where there are fewer rows than columns."""
-    train, held = (torch.from_numpy(np.ascontiguousarray(a, dtype=np.float64)) for a in (x, x_eval))
-    mean, deviation = train.mean(0), train.std(0, correction=0)
-    varies = deviation > 1e-5 * mean.abs()  # what rounding leaves of a constant column is not variation
-    factor = torch.where(varies, 1 / deviation, torch.zeros((), dtype=torch.float64)) / max(int(varies.sum()), 1) ** 0.5
-    train, held = (train - mean) * factor, (held - mean) * factor
-    if len(train) > min(1024, train.shape[1] // 2):
-        return Dense(train), Dense(held)
-    # The solution lies in the span of the rows: an (N, N) rotation of them gives the same model from smaller products.
-    values, vectors = torch.linalg.eigh(train @ train.T)
-    kept = values > 1e-7 * values.max()
-    root, basis = values[kept].sqrt(), vectors[:, kept]
-    return Dense(basis * root), Dense(held @ (train.T @ (basis / root)))
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """How dense columns are standardised, and rotated where there are fewer rows than columns."""
+
+    mean: Tensor
+    """(D,)."""
+    factor: Tensor
+    """(D,) 1 / deviation, and rows are brought to a length of about 1; 0 for constant columns."""
+    basis: Tensor | None
+    """(D, R) that standardised rows are multiplied by."""
+
+    @classmethod
+    def of(cls, x: NDArray[Any]) -> Columns:
+        """Return what training features (N, D) come to."""
+        train = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64))
+        mean, deviation = train.mean(0), train.std(0, correction=0)
+        varies = deviation > 1e-5 * mean.abs()  # what rounding leaves of a constant column is not variation
+        factor = torch.where(varies, 1 / deviation, torch.zeros((), dtype=torch.float64)) / max(int(varies.sum()), 1) ** 0.5
+        if len(train) > min(1024, train.shape[1] // 2):
+            return cls(mean=mean, factor=factor, basis=None)
+        # The solution lies in the span of the rows: an (N, N) rotation of them gives the same model from smaller products.
+        train = (train - mean) * factor
+        values, vectors = torch.linalg.eigh(train @ train.T)
+        kept = values > 1e-7 * values.max()
+        return cls(mean=mean, factor=factor, basis=train.T @ (vectors[:, kept] / values[kept].sqrt()))
+
+    def rows(self, x: NDArray[Any]) -> Dense:
+        """Return features (N, D) as the solver takes them."""
+        rows = (torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64)) - self.mean) * self.factor
+        return Dense(rows if self.basis is None else rows @ self.basis)
+
+    def unrotated(self, weight: Tensor) -> Tensor:
+        """Return weight and bias (D + 1, C) of standardised columns from those of rows that the solver took."""
+        return weight if self.basis is None else torch.cat([self.basis @ weight[:-1], weight[-1:]])
 
 
 # --- fitting -------------------------------------------------------------------------------------
 
 
-def _choose(link: Link, rows: Dense | _Sparse, goal: Tensor, folds: NDArray[np.int64]) -> tuple[float, NDArray[np.int64], Tensor]:
-    """Return the strength that does best on held-out rows, those rows, and their scores."""
-    pairs = _inner_splits(folds, _CHOICE_ROWS if isinstance(rows, Dense) else _CHOICE_ROWS_SPARSE)
+def _choose(
+    link: Link, rows: Dense | _Sparse, goal: Tensor, pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> tuple[float, Tensor]:
+    """Return the strength that does best on held-out rows, and their scores."""
     if not pairs:
-        return STRENGTHS[1], np.zeros(0, dtype=np.int64), goal[:0]
-    index = np.concatenate([held for _, held in pairs])
-    wanted_held = goal[torch.from_numpy(index)]
+        return STRENGTHS[1], goal[:0]
+    wanted_held = goal[torch.from_numpy(np.concatenate([held for _, held in pairs]))]
     taken = [(rows.take(train), goal[torch.from_numpy(train)], rows.take(held)) for train, held in pairs]
     weights: list[Tensor | None] = [None] * len(pairs)
     tried: list[Tensor] = []
@@ -132,7 +193,7 @@ def _choose(link: Link, rows: Dense | _Sparse, goal: Tensor, folds: NDArray[np.i
         tried.append(torch.cat([outputs(held, weight) for (_, _, held), weight in zip(taken, fitted, strict=True)]))
         weights = [*fitted]
     best = _best(link, tried, wanted_held)
-    return STRENGTHS[best], index, tried[best]
+    return STRENGTHS[best], tried[best]
 
 
 def _best(link: Link, tried: list[Tensor], goal: Tensor) -> int:

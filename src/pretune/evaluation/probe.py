@@ -8,7 +8,7 @@ length of a row; dividing each column by its own deviation was worse on small da
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -146,3 +146,31 @@ def _splits(folds: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
     pairs = [(rows[dealt != fold], rows[dealt == fold]) for fold in np.unique(dealt)]
     whole = [(torch.from_numpy(train), torch.from_numpy(held)) for train, held in pairs if len(train)]
     return whole[: max(1, _FOLD_ROWS // max(1, len(rows)))]
+
+
+def held_out(
+    kind: str,
+    x_ND: Tensor,
+    y_NC: Tensor,
+    solution: Solution,
+    pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    pause: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Return the scores (H, C) of held-out rows under heads that did not learn from them, fold after fold.
+
+    Args:
+        kind: 'classification', 'multilabel' or 'regression'.
+        x_ND: (N, D) pooled features.
+        y_NC: (N, C) targets.
+        solution: whose strength and scaling are taken.
+        pairs: (training rows, held-out rows) of each fold.
+        pause: called before each fit; may raise where the person asked to stop.
+    """
+    out = [y_NC[:0].float()]
+    with torch.no_grad(), one_thread() if x_ND.numel() < _SMALL else nullcontext():
+        for train, held in pairs:
+            pause()
+            rows, basis = _rotated((x_ND[train].float() - solution.mean) * solution.scale)
+            weight = fit(LINKS[kind], Dense(rows), y_NC[train].float(), solution.strength, None, _TOLERANCE_OF_CHOICE)
+            out.append(outputs(Dense((x_ND[held].float() - solution.mean) * solution.scale @ basis), weight))
+    return torch.cat(out)

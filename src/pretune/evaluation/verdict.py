@@ -56,6 +56,11 @@ def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> Verdict | None
     return Verdict(outcome=outcome, primary=primary, sentence=" ".join([said, *([same] if same else belied)]))
 
 
+def opponents(floors: Mapping[str, Tree], model: str) -> dict[str, Tree]:
+    """Return the baselines that a run's model is measured against: the classical one not where it is that model itself."""
+    return {label: floor for label, floor in floors.items() if model != "baseline" or label in TRIVIAL}
+
+
 def compared(name: str, held: Tree, floor: float) -> Outcome:
     """Return how a metric's value and its interval lie to a baseline's value."""
     if _too_few(held):

@@ -41,3 +41,12 @@ def span(name: str, ends: Sequence[float]) -> str:
     low, high = (show(name, end) for end in ends)
     joint = " to " if ends[0] < 0 else "–"
     return f"{low.removesuffix(' %')}{joint}{high}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time that is about so long, as people write it: 8 s, 3 min, 1.5 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.2g} h"

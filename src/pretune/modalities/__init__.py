@@ -1,5 +1,5 @@
 """Images, texts, sounds: what a raw item is and how it becomes tensors."""
 
-from pretune.modalities._base import CarriesFiles, DescribesItems, FitsFloor, FitsLengths, FitsRows, Modality, ReportsCost
+from pretune.modalities._base import CarriesFiles, DescribesItems, FitsFloor, FitsLengths, FitsRows, FittedFloor, Modality, ReportsCost
 
-__all__ = ["CarriesFiles", "DescribesItems", "FitsFloor", "FitsLengths", "FitsRows", "Modality", "ReportsCost"]
+__all__ = ["CarriesFiles", "DescribesItems", "FitsFloor", "FitsLengths", "FitsRows", "FittedFloor", "Modality", "ReportsCost"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import torch
@@ -111,10 +111,57 @@ class DescribesItems(Protocol):
         ...
 
 
+class FittedFloor(Protocol):
+    """Classical features whose terms and weights come from training examples: TF-IDF."""
+
+    @property
+    def words(self) -> str:
+        """What they are, for people."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D, the number of columns."""
+        ...
+
+    @property
+    def nameable(self) -> int:
+        """How many of the first columns `named` knows."""
+        ...
+
+    def features(self, texts: Sequence[str]) -> Any:
+        """Return features (N, D), dense or sparse."""
+        ...
+
+    def named(self, columns: Sequence[int], texts: Sequence[str]) -> dict[int, str]:
+        """Return what some columns stand for, as far as it is found in these texts."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `arrays` does not hold, JSON-ready."""
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what is saved, by name."""
+        ...
+
+
 @runtime_checkable
 class FitsFloor(Protocol):
-    """A modality whose classical features are fitted on the training part: TF-IDF."""
+    """A modality whose classical features are fitted on the training part, and read the content of rows, not what is stored of them."""
 
-    def fitted_floor(self, train: Sequence[Row], held: Sequence[Row]) -> tuple[Any, Any, str]:
-        """Return features (N, D) and (M, D), and what they are."""
+    def content(self, row: Row) -> str:
+        """Return what the features read of a row."""
+        ...
+
+    def fitted_floor(self, train: Sequence[str]) -> tuple[FittedFloor, Any]:
+        """Return the features fitted on the training part's content, and the training part's, (N, D)."""
+        ...
+
+    def saved_floor(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedFloor:
+        """Return the features that `settings` and `arrays` saved.
+
+        Raises:
+            ValueError: they make no sense.
+        """
         ...

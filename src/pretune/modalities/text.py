@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -15,7 +15,8 @@ from pretune.config import Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats import encodings
 from pretune.formats.files import TEXT
-from pretune.modalities import _text_floor, _tokenizer_training, _word_starts
+from pretune.modalities import _tokenizer_training, _word_starts
+from pretune.modalities._text_floor import Tfidf
 from pretune.modalities._tokenizer_training import Units
 from pretune.modalities.transforms import tokenizing
 from pretune.types import Decoded, Features, Finding
@@ -219,10 +220,21 @@ class Text:
 
     # --- what is said ------------------------------------------------------------------------
 
-    def fitted_floor(self, train: Sequence[Row], held: Sequence[Row]) -> tuple[Any, Any, str]:
-        """Return TF-IDF rows (N, D) and (M, D), sparse, of the texts themselves, and what they are; `train` gives terms and weights."""
-        texts = [_content(row) for row in train]
-        return *_text_floor.features(texts, [_content(row) for row in held]), _text_floor.description(texts)
+    def content(self, row: Row) -> str:
+        """Return a row's text; the two of a pair in one."""
+        return _content(row)
+
+    def fitted_floor(self, train: Sequence[str]) -> tuple[Tfidf, Any]:
+        """Return TF-IDF with the terms and weights of the training texts, and theirs: sparse rows (N, D)."""
+        return Tfidf.fitted(train)
+
+    def saved_floor(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tfidf:
+        """Return the TF-IDF that a run saved.
+
+        Raises:
+            ValueError: it makes no sense.
+        """
+        return Tfidf.read(settings, arrays)
 
     def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
         """Return what tokenizing cost: the share of tokens cut off, and of those the vocabulary cannot spell."""

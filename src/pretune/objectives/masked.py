@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune import registry
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.objectives._base import PretextLearner, Suggested
-from pretune.objectives.masking import audio, images, tokens
 
 if TYPE_CHECKING:
     from pretune.backbones import Backbone
     from pretune.modalities.text import Text
+
+_LEARNERS = {"text": "_masked_tokens", "image": "_masked_images", "audio": "_masked_sounds"}
+"""Module of each modality; its function `learner(backbone, objective)` builds what the loop trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,13 @@ class Masked:
         kind = registry.name_of(backbone.modality)
         if self.whole_words and kind != "text":
             raise SettingError(f"objective.whole_words is for texts; {backbone.builder.id} takes {kind}. Leave it out.")
-        if kind == "text":
-            return tokens.learner(backbone, self.share, whole_words=self.whole_words)
-        return images.learner(backbone, self.share) if kind == "image" else audio.learner(backbone, self.share)
+        return self._module(backbone).learner(backbone, self)
 
     def check(self, backbone: Backbone) -> None:
         """Refuse a network that does not suit, where that is known before any data are read."""
-        if registry.name_of(backbone.modality) == "text":
-            tokens.check(backbone)
+        check = getattr(self._module(backbone), "check", None)
+        if check is not None:
+            check(backbone)
+
+    def _module(self, backbone: Backbone) -> ModuleType:
+        return importlib.import_module(f"pretune.objectives.{_LEARNERS[registry.name_of(backbone.modality)]}")

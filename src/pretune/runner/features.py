@@ -85,6 +85,8 @@ class FrozenFeatures:
     views: int
     start: int
     """Number of the stage that takes them."""
+    seconds: float | None = None
+    """What the pass that computed them took, perhaps in an earlier run; None where it is not known."""
 
     def view(self, positions: np.ndarray, labels: Labels | None, views: int) -> View:
         """Return some items' features as a data view."""
@@ -136,7 +138,7 @@ def compute(
     source = needs.device.decide(lambda: _stored(passes))
     if isinstance(source, Path):
         store = passes.opened(source)
-        return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop)
+        return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop, seconds=store.meta.get("seconds"))
     if isinstance(source, TooLong):
         return source
     needs.reporter.warn(f"features are not kept on disk: {source}")
@@ -207,7 +209,7 @@ class _Passes:
     def write(self, path: Path) -> None:
         """Write the features of all items: item-major, the views of an item side by side."""
         writer: StoreWriter | None = None
-        layout = ""
+        layout, began = "", self.needs.now()
         try:
             for outs in self._run():
                 layout = outs[0].layout
@@ -216,7 +218,7 @@ class _Passes:
                     for out in outs:
                         writer.append(_to_numpy(_item(out, item)), _real(out, item))
             if writer is not None:
-                writer.close({"layout": layout})
+                writer.close({"layout": layout, "seconds": self.needs.now() - began})
         finally:
             if writer is not None:
                 writer.discard()

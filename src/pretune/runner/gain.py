@@ -194,7 +194,11 @@ class _Trial:
     def _run(self, kind: str, how: dict[str, Any], epochs: int, name: str) -> dict[str, Any]:
         labels = self._labels
         folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
-        settings = _settings(self.task.recipe) | how | {"epochs": epochs, "seed": self.seed, "out": str(folder), "resume": "true"}
+        settings = (
+            _settings(self.task.recipe)
+            | how
+            | {"epochs": epochs, "seed": self.seed, "out": str(folder), "resume": "true", "predictor": "network"}
+        )
         # All arms compute as the pretraining did: what is compared differs in where it begins only.
         bfloat16 = self.pretrained.read_json("metrics.json")["precision"]["bfloat16"]
         settings["precision"] = "bfloat16" if bfloat16 else "float32"

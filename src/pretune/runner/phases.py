@@ -17,6 +17,7 @@ from pretune.data.augmented import AugmentedView
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader
+from pretune.evaluation.probe import Solution
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner import features, score, solving
@@ -46,7 +47,7 @@ _STANDARDISED = 256
 """Examples at most by which a head's input is standardised where features are not cached."""
 _FEW = 16
 """Examples of a batch that is timed where each costs a pass through the network."""
-_STEP = 3
+STEP = 3
 """How many times as long as a forward pass a training step takes, about."""
 _REPORT = 3.0
 """Seconds that weights, intervals, pictures and the report take."""
@@ -73,6 +74,8 @@ class Work:
     """Whether the caller brought a loss."""
     solved: bool = False
     """Whether the head was solved, not trained in steps."""
+    solution: Solution | None = None
+    """How, where it was."""
     seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
     frozen: FrozenFeatures | None = None
     """Features of the current phase's boundary."""
@@ -249,7 +252,7 @@ def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], load
         ema=training.ema,
         patience=training.patience,
         budget=budget,
-        steps=None if budget is None else max(1, int(budget / max(1e-9, each * _STEP * _batch_size(work, len(loader.view))))),
+        steps=None if budget is None else max(1, int(budget / max(1e-9, each * STEP * _batch_size(work, len(loader.view))))),
         log_every=1 if work.frozen is None else max(1, total // _POINTS),
         evaluate_every=1 if work.frozen is None else max(1, epochs // 10),
         seed=training.seed + number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,43 +13,25 @@ import torch
 from safetensors.torch import save
 
 from pretune import backbones, config, registry
-from pretune.backbones import Backbone
 from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.models.model import HEAD
-from pretune.recipe import Recipe
-from pretune.runner import score
+from pretune.runner import baselines, fallback, score, selection
+from pretune.runner.fallback import Final
 from pretune.runner.inputs import is_fresh
-from pretune.runner.phases import Work, measured, view_of
+from pretune.runner.outcome import Outcome
+from pretune.runner.phases import measured, view_of
 from pretune.runner.prepare import Prepared, ledger_lines, task_name
-from pretune.runner.reporter import Noted
-from pretune.strategies import Strategy, suggested
+from pretune.runner.selection import ModelName, Selecting
+from pretune.strategies import suggested
 from pretune.tasks import ChoosesThresholds
-from pretune.training.device import Device
 from pretune.training.plan import Precision
-from pretune.training.run_dir import RunDir, write_atomic
+from pretune.training.run_dir import write_atomic
 from pretune.unread import given
 
 
-@dataclass(kw_only=True)
-class Outcome:
-    """A trained model and all it came from."""
-
-    recipe: Recipe
-    folder: RunDir
-    data: Prepared
-    backbone: Backbone
-    strategy: Strategy
-    work: Work
-    device: Device
-    timing: dict[str, float]
-    started: float
-    floors: dict[str, Any] | None
-    reporter: Noted
-
-
 def record(done: Outcome) -> dict[str, Any]:
-    """Save weights, evaluate, and write metrics.json and predictions.csv; return the metrics."""
+    """Save weights, evaluate, choose the run's model, and write metrics.json and predictions.csv; return the metrics."""
     if done.device.first:
         save_weights(done)
     done.timing |= {"saved_s": time.monotonic() - done.started, **done.work.seconds}
@@ -58,10 +40,15 @@ def record(done: Outcome) -> dict[str, Any]:
     raw = {part: _outputs(done, positions) for part, positions in parts.items()}
     choose_thresholds(done, raw, parts)
     done.timing["evaluation_s"] = time.perf_counter() - clock
+    selecting = _selecting(done, raw, parts)
     if not done.device.first:
         return {}
-    metrics = assemble(done, raw, parts)
-    write_predictions(done, raw, parts)
+    final = fallback.settle(done, raw, parts, selecting)
+    if final.selection.model != "network":
+        save_model(done, final.selection.model)
+        done.data.targets = final.targets
+    metrics = assemble(done, final, parts)
+    write_predictions(done, final.raw, parts)
     done.folder.write_json("metrics.json", metrics)
     return metrics
 
@@ -79,11 +66,12 @@ def _weights(data: Prepared) -> str:
     return f"weights/{'best' if 'select' in data.parts else 'last'}.safetensors"
 
 
-def save_model(done: Outcome) -> None:
-    """Write model.json: the target space, the columns that were read, and how outputs are computed."""
+def save_model(done: Outcome, model: ModelName = "network") -> None:
+    """Write model.json: the target space, the columns that were read, how outputs are computed, and by which model."""
     done.folder.write_json(
         "model.json",
         {
+            "model": model,
             "task": config.to_tree(done.data.task),
             "targets": asdict(done.data.targets),
             "schema": done.data.table.schema.to_json(),
@@ -121,25 +109,38 @@ def _outputs(done: Outcome, positions: np.ndarray) -> torch.Tensor:
     return score.outputs(done.work.learner, view_of(done.work, positions), done.device, done.work.chosen)
 
 
-def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return metrics.json of the outputs of some positions, by part."""
-    data, task = done.data, done.data.task
-    encoded = {part: data.encoded.take(torch.from_numpy(positions)) for part, positions in parts.items()}
-    figures = {part: score.measure(out, encoded[part], task, data.targets) for part, out in raw.items()}
-    part = data.score
-    clock = time.perf_counter()
-    whole = len(parts[part]) == len(data.parts[part])
-    floors = (done.floors if whole else None) or score.compute_floors(data, part, done.recipe.training.seed, parts[part])
-    done.timing["floors_s"] = time.perf_counter() - clock
-    figures[part]["interval"] = score.interval(raw[part], encoded[part], data, part, parts[part])
+def _selecting(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> Selecting | None:
+    """Return examples of a split that selects with the network's outputs, by which models can be compared; every rank takes part."""
+    part = done.data.selects
+    if part is None or done.recipe.predictor is not None or not baselines.possible(done.data):
+        return None
+    if part in raw:
+        return parts[part], raw[part]
+    positions = done.data.parts[part]
+    if len(positions) > selection.EXAMPLES:
+        positions = np.sort(np.random.default_rng(done.recipe.training.seed).choice(positions, selection.EXAMPLES, replace=False))
+    return positions, _outputs(done, positions)
+
+
+def assemble(done: Outcome, final: Final, parts: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return metrics.json of the run's model, measured on some positions, by part."""
+    data, task, part = done.data, done.data.task, done.data.score
     history = done.folder.events()
     done.timing["total_s"] = time.monotonic() - done.started
     parameters = list(done.work.model.parameters())
     metrics = {
         "task": task_name(task),
-        "primary": {"name": task.primary, "value": figures[part][task.primary], "split": part, "higher_is_better": task.higher_is_better},
-        **figures,
-        "floors": floors,
+        "primary": {
+            "name": task.primary,
+            "value": final.figures[part][task.primary],
+            "split": part,
+            "higher_is_better": task.higher_is_better,
+        },
+        "model": final.selection.model,
+        **final.figures,
+        "floors": final.floors,
+        "selection": final.selection.to_json(),
+        **final.other,
         "classes": list(data.targets.classes),
         "counts": data.counts,
         "measured": {part: len(positions) for part, positions in parts.items()},
@@ -152,13 +153,14 @@ def assemble(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.nd
         **({"features_precision": asdict(done.work.needs.chosen)} if done.work.needs.chosen else {}),
     }
     metrics["notes"] = notes(done)
-    metrics["diagnosis"] = diagnosis.diagnose(history, metrics, floors, data.counts, _context(done, metrics, history))
+    context = _context(done, metrics, history, final)
+    metrics["diagnosis"] = diagnosis.diagnose(history, metrics, final.floors, data.counts, context)
     for line in metrics["diagnosis"]:
         done.reporter.say(line)
     return metrics
 
 
-def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any]]) -> Context:
+def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any]], final: Final) -> Context:
     """Return what the diagnosis needs to know of the run, so that it advises nothing that was done."""
     strategy, modality, primary = done.strategy, registry.name_of(done.data.modality), metrics["primary"]
     named = bool(done.recipe.augmentations)
@@ -172,6 +174,11 @@ def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any
         probe_was_better=diagnosis.probe_was_better(history, primary["name"], primary["value"], primary["split"]),
         solved=done.work.solved,
         unknown_tokens=next((finding.message for finding in done.data.findings if finding.kind == "unknown_tokens"), ""),
+        model=final.selection.model,
+        compared=final.selection.figures,
+        chosen=done.recipe.predictor is None,
+        baseline_saved=final.is_saved,
+        seconds=final.seconds,
     )
 
 

@@ -20,7 +20,7 @@ from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
-from pretune.runner import fingerprint, interrupt, phases, refusals, score
+from pretune.runner import baselines, fingerprint, interrupt, phases, refusals
 from pretune.runner.commands import resume_line
 from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
@@ -111,11 +111,12 @@ class _Run:
         self._fit_preprocessing(backbone, table)
         data = prepare(self.recipe, table, backbone.modality, self.cache, self.reporter, self.deadline)
         backbone.modality = data.modality
+        baselines.require_choice(self.recipe.predictor, data)
         self.timing["data_s"] = time.perf_counter() - clock
         self._say_plan(data, backbone, strategy)
         if self.device.first:
             self._write_opening(folder, data, backbone, strategy, resumed)
-        floors = score.compute_floors(data, data.score, self.recipe.training.seed) if self.recipe.training.time else None
+        baseline = baselines.fit(data, self.recipe.training.seed) if self.recipe.training.time else None
         work = self._work(folder, data, backbone, strategy)
         self._train(work, folder, resumed)
         strategy.finish(work.model)
@@ -129,7 +130,7 @@ class _Run:
             device=self.device,
             timing=self.timing,
             started=self.started,
-            floors=floors,
+            baseline=baseline,
             reporter=self.reporter,
         )
         record(outcome)

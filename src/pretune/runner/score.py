@@ -1,4 +1,4 @@
-"""What the model is worth: outputs of every held-out item, metrics, floors, intervals."""
+"""What the model is worth: outputs of every held-out example, metrics, intervals."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ import torch
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import View
 from pretune.data.loader import Loader
-from pretune.evaluation import floors, intervals
+from pretune.evaluation import intervals
 from pretune.labels import Labels
-from pretune.modalities import DescribesItems, FitsFloor
 from pretune.models.learner import Learner
 from pretune.runner.interrupt import check
-from pretune.runner.prepare import Prepared, task_name
+from pretune.runner.prepare import Prepared
 from pretune.tasks import Targets, Task
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
 
-FLOOR_ITEMS = 5_000
-"""Training items the classical floor is fitted on at most: more would cost more than the floor tells."""
 TRAIN_ITEMS = 1_000
 """Training items that are measured at most where each costs a pass through the network: enough to tell over- from underfitting."""
 SCORED = 0.6
@@ -109,15 +106,16 @@ def measure(raw: torch.Tensor, encoded: Labels, task: Task, targets: Targets) ->
     return task.metrics(task.decode(raw, targets), encoded.only.numpy(), targets)
 
 
-def interval(raw: torch.Tensor, encoded: Labels, data: Prepared, part: str, positions: np.ndarray | None = None) -> dict[str, list[float]]:
+def interval(
+    raw: torch.Tensor, encoded: Labels, data: Prepared, part: str, positions: np.ndarray | None = None, targets: Targets | None = None
+) -> dict[str, list[float]]:
     """Return 95 % confidence intervals by metric; whole groups are resampled where there are groups."""
-    decoded = data.task.decode(raw, data.targets)
-    truth = data.targets.restore(encoded.only.numpy())
+    space = targets or data.targets
     found = intervals.intervals(
-        decoded,
-        truth,
+        data.task.decode(raw, space),
+        space.restore(encoded.only.numpy()),
         groups=groups_of(data, data.parts[part] if positions is None else positions),
-        thresholds=data.targets.threshold_array(),
+        thresholds=space.threshold_array(),
     )
     return {name: list(ends) for name, ends in found.items()}
 
@@ -126,27 +124,3 @@ def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:
     """Return the items' groups, or None where some have none."""
     groups = [data.rows[i].group for i in positions]
     return np.array(groups) if all(group is not None for group in groups) else None
-
-
-def compute_floors(data: Prepared, part: str, seed: int, positions: np.ndarray | None = None) -> dict[str, Any]:
-    """Return the baselines fitted on the training split and measured on `part`, or these positions of it: the score's own examples."""
-    train, held = data.parts["train"], data.parts[part] if positions is None else positions
-    targets = [data.targets.restore(data.encoded.take(torch.from_numpy(positions)).only.numpy()) for positions in (train, held)]
-    described = _described(data, train, held, seed)
-    return floors.floors(task_name(data.task), described, targets[0], targets[1], list(data.targets.classes), groups=data.units[train])
-
-
-def _described(data: Prepared, train: np.ndarray, held: np.ndarray, seed: int) -> floors.Described | None:
-    """Return classical features of training (a sample of many) and held-out examples; None where the modality has none."""
-    rows = None
-    if len(train) > FLOOR_ITEMS:
-        rows = np.sort(np.random.default_rng(seed).choice(len(train), FLOOR_ITEMS, replace=False))
-        train = train[rows]
-    if isinstance(data.modality, FitsFloor):
-        fitted, other, words = data.modality.fitted_floor([data.rows[i] for i in train], [data.rows[i] for i in held])
-        return floors.Described(train=fitted, held=other, words=words, rows=rows)
-    if not isinstance(data.modality, DescribesItems):
-        return None
-    store, describe = data.ingested.store, data.modality.floor_features
-    described = [describe([store[i] for i in positions]) for positions in (train, held)]
-    return floors.Described(train=described[0], held=described[1], words=data.modality.floor_words, rows=rows)

@@ -70,6 +70,7 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
     yield Started(phase=phase.name, step=0, steps=0, trainable=sum(p.numel() for p in work.model.head.parameters()))
     started = time.perf_counter()
     solution = work.around.device.decide(lambda: _solution(work))
+    work.solution = solution
     head = work.model.head
     layer = head.layers
     assert isinstance(layer, nn.Linear)
@@ -89,13 +90,13 @@ def _solution(work: Work) -> Solution:
     assert frozen is not None
     train = data.parts["train"]
     view = frozen.view(train, None, 1)
-    kind, goal = task_name(data.task), _goal(work, data.encoded.take(torch.from_numpy(train)).only)
+    kind, wanted = task_name(data.task), goal(work, data.encoded.take(torch.from_numpy(train)).only)
     units = data.units[train]
-    folds = of_groups(units, goal.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
-    return probe.solve(kind, view.batch(np.arange(len(view)), 0).inputs.tensor, goal, folds, check)
+    folds = of_groups(units, wanted.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
+    return probe.solve(kind, view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check)
 
 
-def _goal(work: Work, encoded: Tensor) -> Tensor:
+def goal(work: Work, encoded: Tensor) -> Tensor:
     """Return targets (N, C): one-hot, multi-hot, or one standardised number."""
     if encoded.ndim == 1 and not encoded.is_floating_point():
         return nn.functional.one_hot(encoded, len(work.needs.data.targets.classes)).float()

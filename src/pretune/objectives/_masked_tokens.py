@@ -8,6 +8,8 @@ Shapes: B blocks, T positions, D channels, N hidden positions, V ids.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -18,15 +20,18 @@ from pretune.objectives._base import PretextLearner
 from pretune.objectives._vocabulary import TokenHead, above_unigram
 from pretune.types import Batch, StepOutput
 
+if TYPE_CHECKING:
+    from pretune.objectives.masked import Masked
+
 SHARE = 0.15
 _SHOWN_AS_MASK, _SHOWN_AS_RANDOM = 0.8, 0.1
 """Of the hidden tokens; the others are shown as they are, so that the network cannot know which it is asked for."""
 
 
-def learner(backbone: Backbone, share: float | None, *, whole_words: bool) -> MaskedTokens:
+def learner(backbone: Backbone, objective: Masked) -> MaskedTokens:
     """Return the learner."""
     check(backbone)
-    return MaskedTokens(backbone, share=share or SHARE, whole_words=whole_words)
+    return MaskedTokens(backbone, share=objective.share or SHARE, whole_words=objective.whole_words)
 
 
 def check(backbone: Backbone) -> None:

@@ -8,6 +8,8 @@ Shapes: B images, T patches, S seen patches, P numbers of a patch, D channels.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ from pretune.modalities.image import Normaliser
 from pretune.objectives._items import ItemLearner, collapse, health
 from pretune.types import Batch, Features, StepOutput
 
+if TYPE_CHECKING:
+    from pretune.objectives.masked import Masked
+
 SHARE = {"sequence": 0.75, "map": 0.6}
 """Share of hidden patches by layout, as in the papers."""
 DECODER = (96, 2, 3)
@@ -32,13 +37,13 @@ FLAT = 1e-3
 """Added to a patch's variance: what has less contrast is noise that nothing foretells."""
 
 
-def learner(backbone: Backbone, share: float | None) -> MaskedImagesLearner:
+def learner(backbone: Backbone, objective: Masked) -> MaskedImagesLearner:
     """Return the learner that suits the network.
 
     Raises:
         SettingError: its features have no places.
     """
-    share = share or SHARE.get(backbone.layout, 0.0)
+    share = objective.share or SHARE.get(backbone.layout, 0.0)
     if isinstance(next(iter(backbone.stages.values())), Patches):
         return LeftOut(backbone, share)
     if backbone.layout == "map":

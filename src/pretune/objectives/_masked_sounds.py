@@ -21,6 +21,7 @@ from pretune.types import Batch, Features, StepOutput
 
 if TYPE_CHECKING:
     from pretune.backbones import Backbone
+    from pretune.objectives.masked import Masked
 
 _SHARE = 0.5
 """Share of the patches that is hidden."""
@@ -30,7 +31,7 @@ _HIDDEN = 256
 """Channels between the network's output and the frames it predicts."""
 
 
-def learner(backbone: Backbone, share: float | None) -> PretextLearner:
+def learner(backbone: Backbone, objective: Masked) -> PretextLearner:
     """Return the learner.
 
     Raises:
@@ -43,7 +44,7 @@ def learner(backbone: Backbone, share: float | None) -> PretextLearner:
             f"objective=masked hides patches of spectrograms and needs a sequence of frames, as scratch:audiocnn gives; "
             f"{backbone.builder.id} takes {audio.features} and gives a {backbone.layout}."
         )
-    return MaskedSoundsLearner(backbone, _SHARE if share is None else share)
+    return MaskedSoundsLearner(backbone, _SHARE if objective.share is None else objective.share)
 
 
 class MaskedSoundsLearner(ItemLearner):

@@ -1,0 +1,90 @@
+"""The top of the report: the score beside its baselines, and what the baseline goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.evaluation.verdict import opponents, verdict
+from pretune.evaluation.wording import show, span, words
+
+
+def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the score beside its baselines."""
+    primary, floors = metrics["primary"], opponents(metrics.get("floors") or {}, model_of(metrics))
+    name, value = primary["name"], primary["value"]
+    found = verdict(name, held, floors)
+    ends = (held.get("interval") or {}).get(name)
+    return {
+        "value": show(name, value),
+        "words": words(name),
+        "split": primary["split"],
+        "items": (metrics.get("counts") or {}).get(primary["split"]),
+        "interval": span(name, ends) if ends else "",
+        "outcome": found.outcome if found else "",
+        "verdict": found.sentence if found else "",
+        "bars": _bars(name, value, ends, metrics, floors),
+        "lower": name in LOWER_IS_BETTER,
+    }
+
+
+def _bars(
+    name: str, value: float | None, ends: Sequence[float] | None, metrics: Mapping[str, Any], floors: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    network = ((metrics.get("network") or {}).get(metrics["primary"]["split"]) or {}).get(name)
+    values = [v for v in (value, network, *(floor.get("value") for floor in floors.values()), *(ends or ())) if v is not None]
+    top = max(values, default=1.0) if name in LOWER_IS_BETTER else 1.0
+
+    def width(v: float | None) -> float:
+        return round(100 * min(max((v or 0.0) / (top or 1.0), 0.0), 1.0), 1)
+
+    def bar(label: str, what: str, v: float | None, kind: str) -> dict[str, Any]:
+        return {"label": label, "what": what, "value": show(name, v), "width": width(v), "kind": kind, "range": None}
+
+    what = f"{metrics.get('backbone', '')}, {metrics.get('strategy', '')}"
+    own = model_of(metrics)
+    model = bar("this model", what if own == "network" else f"the classical baseline: {metrics['baseline']['what']}", value, "model")
+    if ends:
+        model["range"] = (width(ends[0]), round(width(ends[1]) - width(ends[0]), 1))
+    beside = [] if own == "network" else [bar("the network", what, network, "")]
+    return [
+        model,
+        *beside,
+        *(bar(f"baseline: {label}", floor["what"], floor.get("value"), "") for label, floor in reversed(list(floors.items()))),
+    ]
+
+
+def model_of(metrics: Mapping[str, Any]) -> str:
+    """Return which model the run's figures are of; runs made before there was a choice have the network."""
+    return metrics.get("model", "network")
+
+
+def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the other metrics of the score's part, with intervals and what baselines reach, and the primary one on train."""
+    primary, floors = metrics["primary"]["name"], opponents(metrics.get("floors") or {}, model_of(metrics))
+    intervals = held.get("interval") or {}
+    out = []
+    for name, value in held.items():
+        if isinstance(value, int | float) and name not in (primary, "mean_confidence"):
+            ends = intervals.get(name)
+            beside = [f"{label} {show(name, floor[name])}" for label, floor in floors.items() if floor.get(name) is not None]
+            told = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
+            out.append({"words": words(name), "value": show(name, value), "range": told})
+    seen = (metrics.get("train") or {}).get(primary)
+    if seen is not None:
+        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics)})
+    return out
+
+
+def _learned(metrics: Mapping[str, Any]) -> str:
+    """Return which training items were measured."""
+    all_of, measured = (metrics.get("counts") or {}).get("train"), (metrics.get("measured") or {}).get("train")
+    return "the items it learned from" if measured in (None, all_of) else f"{measured:,} drawn from the items it learned from"
+
+
+def terms(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the terms that the saved baseline goes by, of each class."""
+    found: Mapping[str, Sequence[str]] = (metrics.get("baseline") or {}).get("terms") or {}
+    rows = [{"name": name, "terms": " · ".join(listed)} for name, listed in found.items() if listed]
+    return {"what": metrics["baseline"]["what"], "rows": rows} if rows else None

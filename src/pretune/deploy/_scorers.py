@@ -1,0 +1,138 @@
+"""The two models that a run may predict with, each from its files to raw outputs: the network and the classical baseline."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pretune import backbones, saved
+from pretune.backbones import inference_copy
+from pretune.deploy import _saved_model
+from pretune.deploy._saved_model import SavedModel
+from pretune.errors import SettingError, WeightsError
+from pretune.evaluation import baseline
+from pretune.kernels import processor
+from pretune.modalities import Modality
+from pretune.modalities.audio import Audio
+from pretune.models import Model
+from pretune.models.model import HEAD
+from pretune.tasks import Targets
+from pretune.training.device import Device
+from pretune.training.plan import Precision
+from pretune.training.step import autocast
+from pretune.types import Row
+
+
+class Scorer(Protocol):
+    """What turns decoded examples into raw outputs."""
+
+    modality: Modality
+    targets: Targets
+    """With this model's thresholds."""
+
+    def view(self, row: Row, array: NDArray[Any]) -> Any:
+        """Return what the model takes of an example that was decoded to `array`."""
+        ...
+
+    def outputs(self, views: list[Any]) -> torch.Tensor:
+        """Return raw outputs (B, …)."""
+        ...
+
+
+def load(run: Path, told: SavedModel, model: str | None, device: torch.device | None, trust: Collection[str]) -> Scorer:
+    """Return the model of a run: the one that its figures are of, or the one that the person names.
+
+    Raises:
+        WeightsError: its weights are damaged or do not fit.
+        SettingError: it has no such model, or its network is built by a module that is not trusted.
+    """
+    name = model or told.model
+    if name not in _saved_model.MODELS:
+        raise SettingError(f"predictor must be one of {', '.join(_saved_model.MODELS)}; got {model!r}.")
+    if name == "network":
+        return Network(run, told, device or Device(device=torch.device("cpu")).device, trust)
+    if model is not None and not (run / baseline.SETTINGS).exists():
+        raise SettingError(
+            f"{run} has no baseline: it is saved only where the network is not clearly better, or with predictor=baseline when training. "
+            "Leave predictor out."
+        )
+    return Classical(run, told)
+
+
+class Network:
+    """The backbone and head of a run, computed as they were when it was scored."""
+
+    def __init__(self, run: Path, told: SavedModel, device: torch.device, trust: Collection[str]) -> None:
+        self.run, self.device, self.targets = run, device, told.targets
+        with backbones.trusting(trust):
+            backbone = backbones.read(run / "backbone")
+        self.modality: Modality = backbone.modality
+        if isinstance(self.modality, Audio) and self.modality.seconds is None:
+            raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
+        path = run / _saved_model.MODEL
+        with backbones.bounded(told.weights), saved.reading(path):
+            model = Model(backbone, told.head, told.task.outputs(told.targets), told.pooling)
+        if not 0 <= told.frozen < len(model.names):
+            raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
+        head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
+        saved.load_exactly(head, told.weights)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self._rest, forward = _here([told.precision, told.forward], self.device)
+        self._start = told.frozen
+        names = model.names[: self._start]
+        self._prefix = inference_copy([model.stages[n] for n in names], forward.bfloat16).to(self.device) if names else None
+
+    def view(self, row: Row, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the deterministic view of an example."""
+        return np.asarray(self.modality.view(array, None, None))
+
+    @torch.inference_mode()
+    def outputs(self, views: list[Any]) -> torch.Tensor:
+        """Return raw outputs (B, …), computed as they were when the run was scored.
+
+        Raises:
+            WeightsError: the preprocessing gives what the network cannot take.
+        """
+        features = self.modality.collate(views)
+        try:
+            if self._prefix is not None:
+                features = self._prefix(features)
+            with autocast(self._rest, self.device):
+                return self.model(features, self._start).float().cpu()
+        except (IndexError, RuntimeError) as error:
+            first = (str(error).splitlines() or [""])[0][:160]
+            raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
+
+
+class Classical:
+    """The classical baseline of a run; the network's weights are not read."""
+
+    def __init__(self, run: Path, told: SavedModel) -> None:
+        self.modality: Modality = backbones.read_modality(run / "backbone")
+        self.baseline = baseline.read(run, self.modality, told.task.outputs(told.targets))
+        self.targets = replace(told.targets, thresholds=self.baseline.thresholds)
+
+    def view(self, row: Row, array: NDArray[Any]) -> Any:
+        """Return what the features of an example are made of."""
+        return self.baseline.description.item(row, array)
+
+    def outputs(self, views: list[Any]) -> torch.Tensor:
+        """Return raw outputs (B, C)."""
+        return self.baseline.outputs(views)
+
+
+def _here(precisions: list[Precision], device: torch.device) -> list[Precision]:
+    """Return a run's precisions as this machine can compute them: float32 where bfloat16 is emulated, tens of times slower."""
+    if not any(precision.bfloat16 for precision in precisions) or processor.has_native_bfloat16(device):
+        return precisions
+    logging.getLogger("pretune").warning(
+        "This run was computed in bfloat16, which this processor only emulates. Predicting in float32; probabilities may differ slightly."
+    )
+    return [replace(precision, bfloat16=False) for precision in precisions]

@@ -1,0 +1,97 @@
+"""The classical model: a regularised linear model on features that need no network, fitted on training examples.
+
+It is the baseline that a network is measured against, and it can be a run's model itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretune.evaluation import linear, thresholds
+from pretune.evaluation.folds import of_groups
+
+_MOST_ROWS = 10_000
+_FEWEST_ROWS = 2_000
+_MOST_WORK = 400_000_000
+"""Rows x columns x classes beyond which the classical model is fitted on a sample."""
+_MODELS = {"classification": "logistic regression", "multilabel": "logistic regression", "regression": "ridge regression"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classical:
+    """A fitted classical model."""
+
+    task: str
+    """'classification', 'multilabel' or 'regression'."""
+    fitted: linear.Fitted
+    rows: NDArray[np.int64]
+    """(n,) the training examples, of N, that it was fitted on; the folds' rows count among these."""
+    goal: NDArray[np.float64]
+    """(n, C) one-hot or multi-hot targets, or (n, 1) numbers."""
+    thresholds: NDArray[np.float64] | None
+    """(C,) multilabel: probability from which a label is predicted, chosen on held-out training examples."""
+    what: str
+    """What it is, for people."""
+
+    def outputs(self, x: Any) -> NDArray[np.float64]:
+        """Return probabilities (M, C) or numbers (M,) of features (M, D)."""
+        found = self.fitted.model.outputs(self.task, x)
+        return found[:, 0] if self.task == "regression" else found
+
+
+def fit(
+    task: str,
+    x: Any,
+    targets: NDArray[Any],
+    classes: int,
+    *,
+    words: str,
+    rows: NDArray[np.int64] | None = None,
+    groups: NDArray[Any] | None = None,
+    strength: float | None = None,
+) -> Classical:
+    """Return the classical model.
+
+    Args:
+        task: 'classification', 'multilabel' or 'regression'.
+        x: (n, D) features of training examples, dense or sparse.
+        targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers, of all training examples.
+        classes: C; 0 for numbers.
+        words: what the features are, for people.
+        rows: (n,) the training examples that `x` describes; all N where None.
+        groups: (N,) group of each training example, kept whole in the folds.
+        strength: inverse penalty; by cross-validation where None.
+    """
+    there = np.arange(len(targets)) if rows is None else rows
+    chosen = _sample(x, max(classes, 1)) if strength is None else np.arange(len(there))
+    rows = there[chosen]
+    goal = goals(task, targets[rows], classes)
+    folds = None if groups is None else of_groups(groups[rows], goal, linear.FOLDS)
+    fitted = linear.fit_linear(task, x[chosen], goal, folds, strength)
+    cut = None
+    if task == "multilabel":
+        cut = thresholds.choose(fitted.outputs, goal[fitted.held_out])
+    sample = "" if len(rows) == len(targets) else f", fitted on {len(rows):,} of {len(targets):,} training examples"
+    what = f"{_MODELS[task]} on {words} ({x.shape[1]:,} columns, C = {fitted.strength:g} by cross-validation{sample})"
+    return Classical(task=task, fitted=fitted, rows=rows, goal=goal, thresholds=cut, what=what)
+
+
+def goals(task: str, y: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    """Return targets (N, C): one-hot, multi-hot, or one number."""
+    if task == "classification":
+        return np.eye(classes)[y]
+    return np.asarray(y, dtype=float).reshape(len(y), -1)
+
+
+def _sample(x: Any, classes: int) -> NDArray[np.int64]:
+    """Return the rows of `x` to fit on: all of them, or a fixed random sample where the work would be too much."""
+    count = x.shape[0]
+    columns = x.shape[1] if isinstance(x, np.ndarray) else max(1, x.nnz // max(count, 1))
+    most = int(np.clip(_MOST_WORK // (columns * classes), _FEWEST_ROWS, _MOST_ROWS))
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))

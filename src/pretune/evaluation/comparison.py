@@ -1,0 +1,83 @@
+"""Two models on the same held-out examples: how much better one is, and how far that could be chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COMPARED = {"classification": "accuracy", "multilabel": "log loss", "regression": "mean absolute error"}
+"""What models of a task are compared by, for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Means over held-out examples, and the paired difference."""
+
+    task: str
+    network: float
+    """Accuracy, or the mean error where lower is better."""
+    baseline: float
+    gain: float
+    """How much better the baseline is; negative where the network is."""
+    error: float
+    """Standard error of the gain, over groups where there are any; infinite where one group is all there is."""
+    examples: int
+
+    def favours_baseline(self, noise: float) -> bool:
+        """Tell whether the baseline is better by more than so many standard errors."""
+        return self.gain > noise * self.error
+
+    @property
+    def metric(self) -> str:
+        """What is compared, for people."""
+        return COMPARED[self.task]
+
+
+def compared(
+    task: str, network: NDArray[Any], baseline: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any] | None = None
+) -> Comparison:
+    """Return how two models compare on held-out examples.
+
+    Args:
+        task: 'classification', 'multilabel' or 'regression'.
+        network: (N, C) probabilities or (N,) numbers.
+        baseline: likewise.
+        targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers.
+        groups: (N,) examples of one group are no evidence of their own.
+    """
+    costs = [_costs(task, outputs, targets) for outputs in (network, baseline)]
+    gain = costs[0] - costs[1]
+    means = [float(cost.mean()) for cost in costs]
+    if task == "classification":
+        means = [1 - mean for mean in means]
+    return Comparison(
+        task=task,
+        network=means[0],
+        baseline=means[1],
+        gain=float(gain.mean()),
+        error=_standard_error(gain, np.arange(len(gain)) if groups is None else groups),
+        examples=len(gain),
+    )
+
+
+def _costs(task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what each example (N,) costs: 1 for a wrong class, the log loss summed over labels, the absolute error."""
+    if task == "classification":
+        return (outputs.argmax(1) != targets).astype(float)
+    if task == "multilabel":
+        sure = np.clip(np.where(targets > 0.5, outputs, 1 - outputs), 1e-15, 1)
+        return -np.log(sure).sum(1)
+    return np.abs(outputs - targets)
+
+
+def _standard_error(values: NDArray[np.float64], groups: NDArray[Any]) -> float:
+    """Return the standard error of the mean of values whose groups were sampled whole."""
+    names, group = np.unique(groups, return_inverse=True)
+    count = len(names)
+    if count < 2:
+        return float("inf")
+    off = np.bincount(group, weights=values - values.mean(), minlength=count)
+    return float((off**2).sum() * count / (count - 1)) ** 0.5 / len(values)

@@ -1,1 +1,0 @@
-"""Learners of the masked objective: one file per modality."""

@@ -1,0 +1,112 @@
+"""The baselines of a run: fitted on its training examples, measured on those of its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pretune import registry
+from pretune.evaluation import classical, floors
+from pretune.evaluation.baseline import Baseline, Description
+from pretune.evaluation.classical import Classical
+from pretune.evaluation.comparison import COMPARED
+from pretune.modalities import DescribesItems, FitsFloor
+from pretune.runner.prepare import Prepared, task_name
+from pretune.types import NotUsed
+from pretune.unread import refuse
+
+FLOOR_ITEMS = 5_000
+"""Training examples at most that the classical model is fitted on to be compared with: more would cost more than that tells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The classical model of the training examples with the features it reads."""
+
+    description: Description
+    classical: Classical
+
+    def outputs(self, data: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return probabilities (M, C), or numbers (M,) in the user's units, of some examples."""
+        return self.classical.outputs(self.description.features(items(self.description, data, positions)))
+
+    def model(self, data: Prepared) -> Baseline:
+        """Return it as a model of its own, which gives what a head gives."""
+        return Baseline.of(self.description, self.classical, mean=data.targets.mean, deviation=data.targets.deviation)
+
+
+def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float | None = None) -> Fitted | None:
+    """Return the classical model of the training split; None where the modality has no features of that kind, or of one example.
+
+    Args:
+        data: whose training examples it learns from.
+        seed: of the sample that is fitted where there are more than `most`.
+        most: training examples at most.
+        strength: inverse penalty; by cross-validation where None.
+    """
+    if not possible(data):
+        return None
+    train = data.parts["train"]
+    rows = None
+    if len(train) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(len(train), most, replace=False))
+    chosen = train if rows is None else train[rows]
+    described = Description.fitted(data.modality, [data.rows[i] for i in chosen], [data.ingested.store[i] for i in chosen])
+    if described is None:
+        return None
+    description, features = described
+    found = classical.fit(
+        task_name(data.task),
+        features,
+        truth(data, train),
+        len(data.targets.classes),
+        words=description.words,
+        rows=rows,
+        groups=data.units[train],
+        strength=strength,
+    )
+    return Fitted(description=description, classical=found)
+
+
+def possible(data: Prepared) -> bool:
+    """Tell whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
+    return task_name(data.task) in COMPARED and isinstance(data.modality, DescribesItems | FitsFloor) and len(data.parts["train"]) > 1
+
+
+def can_be_the_model(data: Prepared) -> bool:
+    """Tell whether the classical model can be the run's: its task reads what a linear model gives, as pretune's own do."""
+    return possible(data) and registry.name_of(data.task) == task_name(data.task)
+
+
+def require_choice(predictor: str | None, data: Prepared) -> None:
+    """Refuse a chosen predictor where there is no choice.
+
+    Raises:
+        SettingError: says what has no classical baseline.
+    """
+    if predictor is None or can_be_the_model(data):
+        return
+    known = isinstance(data.modality, DescribesItems | FitsFloor)
+    what = f"task={registry.name_of(data.task)}" if known else f"the modality {registry.name_of(data.modality)}"
+    refuse(["predictor"], {"predictor": NotUsed(f"{what}, which has no classical baseline")})
+
+
+def measured(data: Prepared, fitted: Fitted | None, positions: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+    """Return the baselines of some held-out examples, each {"what": sentence, "value": primary metric, metric: value …}."""
+    task, classes = task_name(data.task), list(data.targets.classes)
+    model = None if fitted is None else (fitted.classical, fitted.outputs(data, positions))
+    return floors.floors(task, truth(data, data.parts["train"]), truth(data, positions), classes, model)
+
+
+def truth(data: Prepared, positions: NDArray[np.int64]) -> NDArray[Any]:
+    """Return targets as metrics take them: class indices, 0 and 1, or numbers in the user's units."""
+    return data.targets.restore(data.encoded.take(torch.from_numpy(positions)).only.numpy())
+
+
+def items(description: Description, data: Prepared, positions: NDArray[np.int64]) -> list[Any]:
+    """Return what the features of some examples are made of."""
+    return [description.item(data.rows[i], data.ingested.store[i]) for i in positions]

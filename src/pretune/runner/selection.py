@@ -1,0 +1,131 @@
+"""Which model a run predicts with: the network, or the classical baseline where held-out examples show that it is better.
+
+The examples of the score choose nothing. What decides is a split that selects, or cross-validation on the training set:
+the head is fitted again on the baseline's own folds, so that both models learn from the same examples and are compared on
+the same others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pretune.evaluation import probe
+from pretune.evaluation.comparison import Comparison, compared
+from pretune.evaluation.wording import show
+from pretune.runner import baselines, solving
+from pretune.runner.baselines import Fitted
+from pretune.runner.interrupt import check
+from pretune.runner.prepare import Prepared, task_name
+
+if TYPE_CHECKING:
+    from pretune.runner.phases import Work
+
+ModelName = Literal["network", "baseline"]
+Selecting = tuple[NDArray[np.int64], torch.Tensor]
+"""Positions of examples that may choose, and the network's raw outputs for them."""
+NOISE = 1.0
+"""Standard errors by which the baseline must be better to take the network's place."""
+REFITTED = 20_000
+"""Training examples at most that a baseline is fitted on which is the run's model."""
+EXAMPLES = 2_000
+"""Examples of a selecting split that are measured at most to compare two models."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The model of a run, and why."""
+
+    model: ModelName = "network"
+    by: str = ""
+    """What decided: a split, cross-validation, or a setting; empty where nothing could."""
+    comparison: Comparison | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what metrics.json says of it."""
+        return {"model": self.model, "by": self.by, **({} if self.comparison is None else asdict(self.comparison))}
+
+    @property
+    def figures(self) -> str:
+        """The two models' means, for people."""
+        if self.comparison is None:
+            return ""
+        found, metric = self.comparison, self.comparison.metric
+        name = metric.replace(" ", "_")
+        figures = f"{metric} {show(name, found.baseline)} against the network's {show(name, found.network)}"
+        return f"{figures} on {found.examples:,} examples ({self.by})"
+
+
+def select(wanted: ModelName | None, work: Work, fitted: Fitted | None, selecting: Selecting | None) -> Selection:
+    """Return which model is the run's.
+
+    Args:
+        wanted: the model that the person asked for; None to choose.
+        work: the trained network.
+        fitted: the baseline; None where there is none.
+        selecting: examples of a split that may choose; None where there is none.
+    """
+    if fitted is None:
+        return Selection()
+    found = evidence(work, fitted, selecting)
+    by, comparison = found if found else ("", None)
+    if wanted is not None:
+        return Selection(model=wanted, by=f"predictor={wanted}", comparison=comparison)
+    better = comparison is not None and comparison.favours_baseline(NOISE)
+    return Selection(model="baseline" if better else "network", by=by, comparison=comparison)
+
+
+def evidence(work: Work, fitted: Fitted, selecting: Selecting | None) -> tuple[str, Comparison] | None:
+    """Return how the models compare on examples that neither learned from and that are not the score's, and on which; None without any."""
+    found = [_cross_validated(work, fitted), _on_a_split(work.needs.data, fitted, selecting)]
+    there = [one for one in found if one is not None]
+    return max(there, key=lambda one: one[1].examples) if there else None
+
+
+def _cross_validated(work: Work, fitted: Fitted) -> tuple[str, Comparison] | None:
+    pairs = fitted.classical.fitted.pairs
+    if work.solution is None or work.frozen is None or not pairs:
+        return None
+    data, held = work.needs.data, fitted.classical.fitted.held_out
+    positions = data.parts["train"][fitted.classical.rows]
+    view = work.frozen.view(positions, None, 1)
+    features = view.batch(np.arange(len(view)), 0).inputs.tensor
+    goal = solving.goal(work, data.encoded.take(torch.from_numpy(positions)).only)
+    raw = probe.held_out(task_name(data.task), features, goal, work.solution, pairs, check)
+    baseline = fitted.classical.fitted.outputs
+    comparison = compared(
+        fitted.classical.task,
+        data.task.decode(raw, data.targets),
+        baseline[:, 0] if fitted.classical.task == "regression" else baseline,
+        baselines.truth(data, positions[held]),
+        data.units[positions[held]],
+    )
+    folds = "one fold" if len(pairs) == 1 else f"{len(pairs)}-fold cross-validation"
+    return f"{folds} of the training set", comparison
+
+
+def _on_a_split(data: Prepared, fitted: Fitted, selecting: Selecting | None) -> tuple[str, Comparison] | None:
+    if selecting is None or not len(selecting[0]):
+        return None
+    positions, raw = selecting
+    comparison = compared(
+        fitted.classical.task,
+        data.task.decode(raw, data.targets),
+        fitted.outputs(data, positions),
+        baselines.truth(data, positions),
+        data.units[positions],
+    )
+    return f"the split {data.selects} of the training set" if data.selects == "select" else f"the split {data.selects}", comparison
+
+
+def refitted(data: Prepared, fitted: Fitted, seed: int) -> Fitted:
+    """Return the baseline fitted on more of the training examples, at the strength and thresholds that were chosen."""
+    if len(fitted.classical.rows) >= min(len(data.parts["train"]), REFITTED):
+        return fitted
+    more = baselines.fit(data, seed, most=REFITTED, strength=fitted.classical.fitted.strength)
+    assert more is not None
+    return replace(more, classical=replace(more.classical, thresholds=fitted.classical.thresholds))
