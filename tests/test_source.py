@@ -11,7 +11,7 @@ from pretune.errors import DataError, SettingError
 from pretune.sources import manifests, sources
 from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Source, Tables, source_of
 from pretune.sources.table import Columns
-from tests.data_files import put, sentences, table_of
+from tests.data_files import put, said, sentences, table_of
 
 PICTURES = [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(4)]
 FLAT = [f"{name}_{i}.jpg" for name in ("cat", "dog") for i in range(4)]
@@ -88,3 +88,16 @@ def test_settings_hold_for_a_single_class_folder_as_for_several(tmp_path: Path) 
     with pytest.raises(SettingError, match="no manifest"):
         sources.read(root, Columns(label="price"), learn=False)
     assert {row.target for row in sources.read(root, task="regression", learn=False).rows} == {3.5}
+
+
+@pytest.mark.parametrize(
+    "inside", [("",), ("a/left/", "a/right/", "b/left/", "b/right/")], ids=["no class folders", "class folders of two levels"]
+)
+def test_what_is_read_without_labels_keeps_the_splits_of_its_folders(tmp_path: Path, inside: tuple[str, ...]) -> None:
+    put(tmp_path, *(f"{split}/{folder}{i}.jpg" for split in ("train", "test") for folder in inside for i in range(3)))
+    with pytest.raises(DataError):
+        sources.read(tmp_path)
+    table = sources.read_items(tmp_path, "image")
+    assert {(row.id.split("/")[0], row.split) for row in table.rows} == {("train", "train"), ("test", "test")}
+    assert "the folders in which the files lie give the splits" in said(table)
+    assert {row.split for row in sources.read_items(tmp_path, "image", Columns(split="new")).rows} == {None}

@@ -19,6 +19,7 @@ from pretune.sources.readers.records import ARROW, Records, is_manifest
 from pretune.sources.source import source_of
 from pretune.sources.special import existing
 from pretune.sources.table import Columns, RunColumns, Table
+from pretune.sources.tables import with_folders_splits
 from pretune.sources.targets import check_task
 from pretune.sources.tree import modality_by_content, walk
 from pretune.types import LedgerEntry, Row
@@ -206,17 +207,17 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
 
 
 def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
-    """Read items that nothing labels: those that a manifest lists, else all that there are."""
+    """Read items without labels: those that a manifest lists, else all that there are; folders still give their splits."""
     tree = walk(path) if path.is_dir() else None
     found = tables_in(tree) if tree else []
     unused = []
     if tree and len(found) == 1 and tree.media(modality):
         try:
             records = read_records(tree.path(found[0]), named_columns(columns))
-            return manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False)
+            return with_folders_splits(manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False))
         except (DataError, MissingExtra) as error:
             unused = [f"{found[0].id} was not used: {error}"]
-    table = read_unlabelled(path, modality, columns)
+    table = with_folders_splits(read_unlabelled(path, modality, columns))
     named = [f"{key}={value}" for key in ("label", "text", "path", "split") if (value := getattr(columns, key)) and value != "new"]
     if named and table.layout in ("bare folder", "one file"):
         raise SettingError(f"{', '.join(named)}: {path} has no manifest, so there are no columns to name. Leave it out.")
