@@ -101,3 +101,22 @@ def test_what_is_read_without_labels_keeps_the_splits_of_its_folders(tmp_path: P
     assert {(row.id.split("/")[0], row.split) for row in table.rows} == {("train", "train"), ("test", "test")}
     assert "the folders in which the files lie give the splits" in said(table)
     assert {row.split for row in sources.read_items(tmp_path, "image", Columns(split="new")).rows} == {None}
+
+
+@pytest.mark.parametrize("end", [".csv", ".txt"], ids=["tables", "lists"])
+def test_what_is_read_without_labels_keeps_the_splits_that_tables_and_lists_give(tmp_path: Path, end: str) -> None:
+    put(tmp_path, *(f"{i}.jpg" for i in range(12)))
+    head = "file\n" if end == ".csv" else ""
+    for split, numbers in (("train", range(8)), ("test", range(8, 12))):
+        (tmp_path / f"{split}{end}").write_text(head + "".join(f"{i}.jpg\n" for i in numbers))
+    table = sources.read_items(tmp_path, "image")
+    assert {row.id: row.split for row in table.rows} == {f"{i}.jpg": "train" if i < 8 else "test" for i in range(12)}
+
+
+def test_tables_of_which_none_is_meant_are_reported_and_not_used(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{i}.jpg" for i in range(4)))
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("file\n0.jpg\n1.jpg\n")
+    table = sources.read_items(tmp_path, "image")
+    assert len(table.rows) == 4
+    assert "a.csv, b.csv were not used" in said(table)

@@ -32,7 +32,7 @@ def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns,
     """
     found = {file: pair for file in manifests if (pair := _matching(table, tree, file, columns))}
     if not any(split_of_file(Path(file.parts[-1]).stem) for file in found):
-        _take_text_lists(table, tree)
+        take_text_lists(table, tree)
     if not found:
         _refuse_names(table, columns, [])
         return
@@ -80,7 +80,7 @@ def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tu
     return records, at
 
 
-def _take_text_lists(table: Table, tree: Tree) -> None:
+def take_text_lists(table: Table, tree: Tree) -> None:
     """Take the splits from text files that list the files of each: testing_list.txt; where none lists train, the others are it."""
     found = []
     for file, part, lines in lists_of_files.of_splits(tree, {row.id for row in table.rows}):
@@ -130,7 +130,8 @@ def _take_lists(table: Table, lists: list[tuple[Split, str, set[str]]]) -> None:
             )
     table.rows = [replace(row, split=parts.get(row.id, rest)) for row in table.rows if row.id in parts or rest]
     others = "" if rest is None else "; all other files are train"
-    table.said.append(f"{', '.join(name for _, name, _ in lists)} list the files of each split{others}; folders give the labels.")
+    labels = "; folders give the labels" if table.task else ""
+    table.said.append(f"{', '.join(name for _, name, _ in lists)} list the files of each split{others}{labels}.")
     if several:
         shown = ", ".join(sorted(several)[:3])
         message = f"{len(several)} file(s) are listed in several splits and are used in the first of train, val, test: {shown}."

@@ -9,7 +9,7 @@ from pathlib import Path
 from pretune.errors import DataError, MissingExtra, SettingError
 from pretune.formats.encodings import damaged
 from pretune.formats.files import ending, kinds
-from pretune.sources import classes, folders, manifests, patterns, shards, vocabulary
+from pretune.sources import classes, folders, joins, manifests, patterns, shards, vocabulary
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, modality_inside, named_columns, nothing_found, tables_in
 from pretune.sources.readers import arrow
@@ -21,7 +21,7 @@ from pretune.sources.special import existing
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.tables import with_folders_splits
 from pretune.sources.targets import check_task
-from pretune.sources.tree import modality_by_content, walk
+from pretune.sources.tree import Tree, modality_by_content, walk
 from pretune.types import LedgerEntry, Row
 
 _FOUND = Columns()
@@ -207,24 +207,35 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
 
 
 def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
-    """Read items without labels: those that a manifest lists, else all that there are; folders still give their splits."""
+    """Read items without labels: those that tables list, else all that there are; folders and lists still give their splits."""
     tree = walk(path) if path.is_dir() else None
-    found = tables_in(tree) if tree else []
-    unused = []
-    if tree and len(found) == 1 and tree.media(modality):
-        try:
-            records = read_records(tree.path(found[0]), named_columns(columns))
-            return with_folders_splits(manifests.build([(None, records)], path, lambda: tree, columns, modality=modality, labelled=False))
-        except (DataError, MissingExtra) as error:
-            unused = [f"{found[0].id} was not used: {error}"]
+    listed, unused = _listed(tree, modality, columns) if tree else (None, [])
+    if listed is not None:
+        return listed
     table = with_folders_splits(read_unlabelled(path, modality, columns))
     named = [f"{key}={value}" for key in ("label", "text", "path", "split") if (value := getattr(columns, key)) and value != "new"]
     if named and table.layout in ("bare folder", "one file"):
         raise SettingError(f"{', '.join(named)}: {path} has no manifest, so there are no columns to name. Leave it out.")
     table.said += unused
     if tree and table.layout == "bare folder":
+        joins.take_text_lists(table, tree)
         table.said += folders.mention_others(tree, modality)
     return table
+
+
+def _listed(tree: Tree, modality: str, columns: Columns) -> tuple[Table | None, list[str]]:
+    """Return the files of a folder that its tables list, None where none do, and messages about tables that are not used."""
+    found = tables_in(tree)
+    if not found or not tree.media(modality):
+        return None, []
+    names = ", ".join(file.id for file in found[:5])
+    try:
+        records = shards.read(tree, found, named_columns(columns))
+        if records is None:
+            return None, [f"{names} were not used: it is not clear which of them lists the files."]
+        return with_folders_splits(manifests.build(records, tree.root, lambda: tree, columns, modality=modality, labelled=False)), []
+    except (DataError, MissingExtra) as error:
+        return None, [f"{names} {'was' if len(found) == 1 else 'were'} not used: {error}"]
 
 
 # --- settings that any source obeys --------------------------------------------------------------
