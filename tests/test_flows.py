@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from pretune.cli.terminal import Terminal
 from tests.command_line import pretune
 
 QUICK = ["backbone=scratch:cnn", "image_size=32", "seed=1"]
@@ -58,10 +59,15 @@ def finetune(*words: str) -> dict[str, Any]:
     return json.loads(out)
 
 
-def test_photos_to_probe_to_report_to_predictions(home: Path) -> None:
+def test_photos_to_probe_to_report_to_predictions(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases, shown = [], Terminal.progress
+    monkeypatch.setattr(Terminal, "progress", lambda self, label, *counts: (phases.append(label), shown(self, label, *counts)))
     data = folder(home / "photos", 24)
     (data / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     metrics = finetune("photos")
+    expected = ["loading PyTorch", "listing the data", "loading the backbone", "reading images", "computing features", "evaluating"]
+    expected += ["computing baselines and confidence intervals", "writing the report"]
+    assert [label for label in dict.fromkeys(phases) if label != "choosing the precision"] == expected, "nothing is done in silence"
     run = home / metrics["run"]
     assert metrics["strategy"] == "linear_probe"
     assert metrics["primary"]["split"] == "val"

@@ -195,7 +195,7 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 
-        def decoded(self, rows: list[Row]) -> Any:
+        def decoded(self, rows: list[Row], **named: Any) -> Any:
             chosen = np.array([["a", "b"].index(str(row.target)) for row in rows]) ^ error
             return list(range(len(rows))), np.eye(2)[chosen] * 0.8 + 0.1, []
 
@@ -218,7 +218,7 @@ def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 
-        def decoded(self, rows: list[Row]) -> Any:
+        def decoded(self, rows: list[Row], **named: Any) -> Any:
             return list(range(len(rows))), np.array([[name in names_of(row) for name in "ab"] for row in rows]) * 0.8 + 0.1, []
 
     monkeypatch.setattr(api, "Predictor", Predictor)

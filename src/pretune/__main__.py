@@ -1,7 +1,5 @@
 """`python -m pretune` is the command `pretune`; torchrun needs it."""
 
-import sys
+from pretune.cli import command
 
-from pretune.cli import main
-
-sys.exit(main())
+command()

@@ -104,6 +104,7 @@ def run(
         outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started, given=given)
     if outcome.device.first:
         with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
+            (reporter or Silent()).progress("writing the report", 0, 0)
             pictures.write(outcome.folder.path, outcome.work, outcome.data)
             _finish(outcome.folder.path, started)
     return Run(path=outcome.folder.path)
@@ -131,23 +132,27 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
 
 
 def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, started: float | None) -> Run:
-    started = time.monotonic() if started is None else started
+    started, said = time.monotonic() if started is None else started, reporter or Silent()
+    if recipe.gain.then:
+        said.progress(f"reading {recipe.gain.then}", 0, 0)
     task = gain.read_task(recipe) if recipe.gain.then else None
     held = NOTHING
     if task is not None:
         held = task.held
         for line in task.said():
-            (reporter or Silent()).warn(line)
+            said.warn(line)
     done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
     if not done.metrics:  # another rank's process writes
         return Run(path=done.folder.path)
     with refusals_told(f"The run is whole ({done.folder.path}: weights and figures), but for its samples and report."):
+        said.progress("writing samples", 0, 0)
         samples.write(done.folder.path, done.objective)
         samples.write_reconstructions(done.folder.path, done.reconstructions)
         if task is not None:
             seconds = done.metrics["timing"]["train_s"]
-            told = gain.measure(task, done.folder, seconds, reporter or Silent(), offline)
+            told = gain.measure(task, done.folder, seconds, said, offline)
             done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
+        said.progress("writing the report", 0, 0)
         _finish(done.folder.path, started)
     return Run(path=done.folder.path)
 
@@ -261,16 +266,18 @@ def predict(
     """
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
     table = sources.read_unlabelled(Path(inputs), model.name, RunColumns(text=text, path=path, schema=model.schema))
+    said = reporter or Silent()
     for line in table.said:
-        (reporter or Silent()).say(line)
-    return _answers(model, table)
+        said.say(line)
+    return _answers(model, table, said)
 
 
-def _answers(predictor: Predictor, table: Table) -> Iterator[dict[str, Any]]:
+def _answers(predictor: Predictor, table: Table, reporter: Reporter) -> Iterator[dict[str, Any]]:
     refused = {entry.item: entry.detail for entry in table.ledger if entry.action == "dropped"}
     told = predictor.predict(table.rows)
-    for item in table.inputs:
+    for done, item in enumerate(table.inputs, 1):
         yield {"id": item, "error": refused[item]} if item in refused else next(told)
+        reporter.progress("predicting", done, len(table.inputs))
 
 
 def evaluate(
@@ -298,20 +305,19 @@ def evaluate(
         DataError: the data cannot be used, or a column of the training data is missing.
         SettingError: an unknown setting.
     """
-    started = time.monotonic()
+    started, said = time.monotonic(), reporter or Silent()
     config.build(Evaluating, {"predictor": predictor, **columns})
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
     wanted = config.build(RunColumns, {"schema": model.schema, **columns})
     table = sources.read(Path(data), wanted, task=task_name(model.task), modality=model.name, learn=False)
     align(table, model.targets.classes)
     for line in table.said:
-        (reporter or Silent()).say(line)
+        said.say(line)
     rows, unknown = _scored(model, table, part, data)
     if more := _unknown_labels(model, rows):
-        (reporter or Silent()).warn(
-            f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are."
-        )
-    good, decoded, bad = model.decoded(rows)
+        said.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
+    good, decoded, bad = model.decoded(rows, progress=lambda done, count: said.progress("evaluating", done, count))
+    said.progress("computing confidence intervals", 0, 0)
     encoded = model.task.encode([rows[i] for i in good], model.targets).only.numpy()
     figures = model.task.metrics(decoded, encoded, model.targets)
     primary = model.task.primary
@@ -383,4 +389,9 @@ def predictions_csv(rows: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.get("probabilities", {})))
     columns = ["id", "prediction", "confidence", *(f"p_{n}" for n in names), "error"]
     flat = [{**row, **{f"p_{n}": p for n, p in row.get("probabilities", {}).items()}} for row in rows]
-    return to_csv(columns, flat)
+    return to_csv(columns, [{key: _readable(value) for key, value in row.items()} for row in flat])
+
+
+def _readable(value: Any) -> Any:
+    """Return a number with the seven digits that float32 has; all else as it is."""
+    return float(f"{value:.7g}") if isinstance(value, float) else value

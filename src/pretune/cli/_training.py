@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pretune import STARTED
+from pretune.cli.opening import is_first
 
 if TYPE_CHECKING:
     from pretune.api import Run
     from pretune.cli.terminal import Terminal
 
 
-def carried_out(train: Callable[[Terminal], Run], told: Callable[[Run], list[str]]) -> dict[str, Any] | None:
-    """Train, say what came of it, and return metrics.json plus the run folder; None on all ranks but the first.
+def finished(run: Run, terminal: Terminal, lines: Callable[[Run], list[str]]) -> dict[str, Any] | None:
+    """Print what came of a run, and return metrics.json plus the run folder; None on all processes but the first.
 
     Args:
-        train: does the work, reporting to the terminal.
-        told: returns the lines that are said in the end, before time and report.
+        run: a finished run.
+        terminal: prints.
+        lines: returns the lines that are printed before time and report.
     """
-    from pretune.cli.terminal import Terminal
-
-    terminal = Terminal()
-    try:
-        done = train(terminal)
-    finally:
-        terminal.close()
-    if int(os.environ.get("RANK", "0")):
+    if not is_first():
         return None
-    metrics = done.metrics
-    for line in told(done):
+    metrics = run.metrics
+    for line in lines(run):
         terminal.say(line)
-    terminal.say(f"{time.monotonic() - STARTED:.1f} s in all; report: {done.report}")
-    return {**metrics, "run": str(done.path)}
+    terminal.say(f"Done in {time.monotonic() - STARTED:.1f} s. Report: {run.report}")
+    return {**metrics, "run": str(run.path)}
+
+
+def until(seconds: float | None) -> float | None:
+    """Return the time.monotonic() at which training ends in any case; None where no time was given."""
+    return None if seconds is None else STARTED + seconds

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pretune import config
 from pretune.cli.arguments import Arguments
-from pretune.cli.environment import prepare_environment
+from pretune.cli.opening import opened
+
+if TYPE_CHECKING:
+    from pretune.api import Audit
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print the findings and return them, JSON-ready."""
-    prepare_environment()
-    from pretune import api, config
-    from pretune.cli.terminal import Terminal
+    with opened(stdout=not arguments.json) as terminal:
+        from pretune import api
 
-    terminal = Terminal(stdout=not arguments.json)
-    try:
         found = api.audit(arguments.words[0], reporter=terminal, **config.override({}, arguments.settings))
-    finally:
-        terminal.close()
-    for line in [
-        f"{found.layout}; {found.modality}, {found.task or 'no labels'}; {found.counts['used']} usable, {found.counts['dropped']} dropped",
-        *found.said,
-    ]:
-        terminal.say(line)
-    for name, count in found.counts["per_class"].items():
-        terminal.say(f"  {name}: {count}")
-    for finding in found.findings:
-        (terminal.warn if finding.severity == "warning" else terminal.say)(finding.message)
-    if not found.findings and not found.ledger:
-        terminal.say("no problems found")
-    return found.to_json()
+        for line in _lines(found):
+            terminal.say(line)
+        for finding in found.findings:
+            (terminal.warn if finding.severity == "warning" else terminal.say)(finding.message)
+        if not found.findings and not found.ledger:
+            terminal.say("no problems found")
+        return found.to_json()
+
+
+def _lines(found: Audit) -> list[str]:
+    """Return what the data are, and how many examples each class has."""
+    counts = found.counts
+    head = f"{found.layout}; {found.modality}, {found.task or 'no labels'}; {counts['used']} usable, {counts['dropped']} dropped"
+    return [head, *found.said, *(f"  {name}: {count}" for name, count in counts["per_class"].items())]

@@ -6,26 +6,23 @@ from typing import Any
 
 from pretune import config
 from pretune.cli.arguments import Arguments
-from pretune.cli.environment import prepare_environment
+from pretune.cli.opening import opened
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print the metrics and return them."""
-    prepare_environment()
-    from pretune import api
-    from pretune.cli.terminal import Terminal
-
-    settings = config.override({}, arguments.settings)
-    terminal = Terminal(stdout=not arguments.json)
     run, data = arguments.words
-    result = api.evaluate(run, data, reporter=terminal, **settings)
-    primary = result["primary"]
-    around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
-    terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")
-    for name, value in result["metrics"].items():
-        if isinstance(value, float) and name != primary["name"]:
-            terminal.say(f"  {name}: {value:.4g}")
-    for entry in result["dropped"][:8]:
-        terminal.warn(f"dropped {entry['item']}: {entry['detail']}")
-    terminal.say(f"{result['counts']['used']} used, {result['counts']['dropped']} dropped")
-    return {**result, "run": arguments.words[0]}
+    with opened(stdout=not arguments.json) as terminal:
+        from pretune import api
+
+        result = api.evaluate(run, data, reporter=terminal, **config.override({}, arguments.settings))
+        primary = result["primary"]
+        around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
+        terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")
+        for name, value in result["metrics"].items():
+            if isinstance(value, float) and name != primary["name"]:
+                terminal.say(f"  {name}: {value:.4g}")
+        for entry in result["dropped"][:8]:
+            terminal.warn(f"dropped {entry['item']}: {entry['detail']}")
+        terminal.say(f"{result['counts']['used']} used, {result['counts']['dropped']} dropped")
+    return {**result, "run": run}

@@ -5,30 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pretune import STARTED
-from pretune.cli._training import carried_out
+from pretune.cli._training import finished, until
 from pretune.cli.arguments import Arguments
-from pretune.cli.environment import prepare_environment
+from pretune.cli.opening import opened
 
 if TYPE_CHECKING:
     from pretune.api import Run
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
-    """Carry out the recipe of the command line; return metrics.json plus the run folder, on the first rank only."""
-    prepare_environment()
-    from pretune import api, recipe
+    """Run the recipe of the command line; return metrics.json plus the run folder, on the first process only."""
+    with opened() as terminal:
+        from pretune import api, recipe
 
-    made = recipe.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
-    return carried_out(lambda terminal: api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED), _told)
+        made = recipe.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
+        terminal.until = until(made.training.time)
+        run = api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED)
+        return finished(run, terminal, _lines)
 
 
-def _told(done: Run) -> list[str]:
+def _lines(done: Run) -> list[str]:
     """Return the score, its baselines, and the model where it is not the network, a line each."""
     metrics = done.metrics
     primary = metrics["primary"]
     ends = metrics[primary["split"]]["interval"].get(primary["name"])
     around = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
-    floors = [f"  floor, {name}: {floor['value']:.4g}" for name, floor in metrics["floors"].items()]
+    floors = [f"  baseline, {name}: {floor['value']:.4g}" for name, floor in metrics["floors"].items()]
     if metrics["model"] == "baseline":
         floors.insert(0, f"  model: {metrics['baseline']['what']}")
         floors.append(f"  network: {metrics['network'][primary['split']][primary['name']]:.4g}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretune import config
 from pretune.cli.arguments import Arguments
-from pretune.cli.environment import prepare_environment
+from pretune.cli.opening import opened
 from pretune.errors import SettingError
 from pretune.printable import file_name, printable
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Generate, and return what was made: texts themselves, paths of all else."""
-    prepare_environment()
     settings = config.override({}, arguments.settings)
     if "prompt" in settings and len(arguments.words) == 2:
         raise SettingError("the prompt is given twice: as a word, and as prompt=…")
@@ -28,14 +27,24 @@ def main(arguments: Arguments) -> dict[str, Any]:
     run, prompt = arguments.words[0], (arguments.words[1:] or [settings.pop("prompt", "")])[0]
     if out.exists() and not out.is_dir():
         raise SettingError(f"out={out} is a file; name a folder.")
+    with opened() as terminal:
+        from pretune import api
+
+        terminal.progress("generating", 0, 0)
+        samples = api.generate(run, prompt, trust=trust, **settings)
+    return {"run": run, "samples": _shown(samples, out, keeps=keeps, as_json=arguments.json)}
+
+
+def _shown(samples: list[Sample], out: Path, *, keeps: bool, as_json: bool) -> list[dict[str, Any]]:
+    """Print texts, write everything else to files (texts too with `keeps`), and return what there is of each sample."""
     from pretune import api
 
     made, number = [], _first_number(out)
-    for sample in api.generate(run, prompt, trust=trust, **settings):
+    for sample in samples:
         if sample.note and not made:
             print(f"! {printable(sample.note)}", file=sys.stderr)
         told: dict[str, Any] = {} if sample.text is None else {"text": sample.text}
-        if sample.text is not None and not arguments.json:
+        if sample.text is not None and not as_json:
             sys.stdout.write(printable(sample.text, keep="\n\t") + "\n")
         if sample.text is None or keeps:
             path, number = _new_file(out, sample, number)
@@ -43,7 +52,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
             told |= {"file": str(path), "label": sample.label}
             print(printable(str(path)), file=sys.stderr)
         made.append(told | ({"note": sample.note} if sample.note else {}))
-    return {"run": run, "samples": made}
+    return made
 
 
 def _first_number(folder: Path) -> int:

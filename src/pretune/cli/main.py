@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -15,14 +16,30 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from pretune import __version__
 from pretune.cli import early, help
 from pretune.cli.arguments import Arguments, parse
+from pretune.cli.opening import is_first
+from pretune.cli.verbs import VERBS
 from pretune.errors import REFUSALS, PretuneError
 from pretune.printable import json_text, printable
 
 
+def command() -> None:
+    """Run the command of this process and leave it at once.
+
+    Python would take a second or more to free what torch has made, after the last line was printed.
+    """
+    code = main()
+    if sys.gettrace() is None and sys.getprofile() is None:  # what watches a program writes its own result at the end
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 cannot be carried out, 130 stopped, 1 our fault."""
+    """Run a command line and return its exit code: 0 done, 2 it cannot be run, 130 stopped, 1 an internal error."""
     words = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a name shows its number
@@ -85,14 +102,14 @@ def _fail(message: str, code: int, as_json: bool) -> int:
 def _dispatch(words: list[str]) -> int:
     arguments = parse(words)
     if arguments.version:
-        from pretune import __version__
-
         print(f"pretune {__version__}")
         return 0
     if arguments.help or not arguments.verb:
         print(help.page(arguments.verb) if arguments.verb else help.overview())
         return 0 if arguments.help or not words else 2
     early.check(arguments)
+    if VERBS[arguments.verb].slow and is_first():
+        print(f"pretune {__version__}: {printable(' '.join(words))}", file=sys.stderr, flush=True)
     verb: Callable[[Arguments], dict[str, Any] | None] = importlib.import_module(f"pretune.cli.{arguments.verb}").main
     result = verb(arguments)
     if arguments.json and result is not None:

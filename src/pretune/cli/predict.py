@@ -1,31 +1,69 @@
-"""pretune predict RUN INPUTS: one row per input, in order."""
+"""pretune predict RUN INPUTS: one row per input, in order; to stdout, or to the file that out= names."""
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from pretune import config
 from pretune.cli.arguments import Arguments
-from pretune.cli.environment import prepare_environment
+from pretune.cli.opening import opened
+from pretune.errors import SettingError
+from pretune.printable import json_text
+
+_ENDINGS = (".csv", ".json", ".jsonl")
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
-    """Print CSV, or return {"predictions": [...]} for --json."""
-    prepare_environment()
+    """Print CSV or write a file; return {"predictions": [...]} for --json."""
     settings = config.override({}, arguments.settings)
-    from pretune import api
-    from pretune.cli.terminal import Terminal
-    from pretune.runner.reporter import Noted
-
-    said = Noted(Terminal())
     run, inputs = arguments.words
-    given = {key: settings.get(key) for key in ("text", "path", "predictor")}
-    rows = list(api.predict(run, inputs, **given, trust=settings.get("trust", ()), reporter=said))
-    bad = sum("error" in row for row in rows)
-    if bad:
-        print(f"{bad} of {len(rows)} inputs could not be read; their rows carry an error", file=sys.stderr)
+    out = _checked(settings.get("out"), inputs)
+    with opened() as terminal:
+        from pretune import api
+        from pretune.runner.reporter import Noted
+        from pretune.training.run_dir import write_atomic
+
+        said = Noted(terminal)
+        given = {key: settings.get(key) for key in ("text", "path", "predictor")}
+        rows = list(api.predict(run, inputs, **given, trust=settings.get("trust", ()), reporter=said))
+        bad = sum("error" in row for row in rows)
+        if bad:
+            terminal.warn(f"{bad} of {len(rows)} inputs could not be read (see the error column)")
+        if out is not None:
+            write_atomic(out, _content(rows, out.suffix, api.predictions_csv).encode())
+            terminal.say(f"{len(rows)} rows written to {out}")
     if arguments.json:
-        return {"run": run, "predictions": rows, "notes": said.notes}
-    sys.stdout.write(api.predictions_csv(rows))
+        return {"run": run, "predictions": rows, "notes": said.notes, **({"out": str(out)} if out else {})}
+    if out is None:
+        sys.stdout.write(api.predictions_csv(rows))
     return None
+
+
+def _checked(out: str | None, inputs: str) -> Path | None:
+    """Return the file to write; None where there is none.
+
+    Raises:
+        SettingError: it has no extension that says how, its folder does not exist, or it is what is read.
+    """
+    if out is None or out.lower() in ("auto", "none"):
+        return None
+    path = Path(out).expanduser()
+    if path.suffix.lower() not in _ENDINGS or path.is_dir():
+        raise SettingError(f"out={out}: name a file that ends in {', '.join(_ENDINGS)}, for example out=predictions.csv")
+    if not path.parent.is_dir():
+        raise SettingError(f"out={out}: there is no folder {path.parent}. Make it first.")
+    if path.exists() and path.samefile(Path(inputs).expanduser()):
+        raise SettingError(f"out={out} is the file that is read. Name another.")
+    return path
+
+
+def _content(rows: list[dict[str, Any]], ending: str, as_csv: Any) -> str:
+    """Return rows as the content of a file: CSV, a JSON list, or a JSON object a line."""
+    if ending.lower() == ".csv":
+        return as_csv(rows)
+    if ending.lower() == ".json":
+        return f"{json_text(rows, indent=1)}\n"
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)

@@ -1,89 +1,102 @@
-"""What a person at a terminal sees: sentences, and one progress line; on stderr, but for verbs whose answer these sentences are."""
+"""What a person at a terminal sees: sentences, and how far the command is; on stderr, but for verbs whose answer these sentences are."""
 
 from __future__ import annotations
 
-import sys
 import time
 
+from pretune.cli.progress import Phase, Progress
 from pretune.printable import printable
 from pretune.training.events import Evaluated, Event, Finished, Started, Stepped
 
+_SPARSE = 3.0
+"""Seconds between two printed evaluations at least."""
+_WAITS = 0.1
+"""Share of the time spent waiting for data from which it is shown."""
+
 
 class Terminal:
-    """Reports to stderr or stdout; the progress line is redrawn in place where that is a terminal."""
+    """Reports to stderr, or its sentences to stdout; a bar is redrawn in place where stderr is a terminal."""
 
-    def __init__(self, unit: str = "items", *, stdout: bool = False) -> None:
+    def __init__(self, unit: str = "examples", *, stdout: bool = False, until: float | None = None) -> None:
+        """Show nothing yet.
+
+        Args:
+            unit: what is counted.
+            stdout: whether sentences are the command's answer.
+            until: time.monotonic() at which training ends in any case.
+        """
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-        self.unit = unit
+        self.unit, self.until = unit, until
         self.console = Console(stderr=not stdout, highlight=False, soft_wrap=True, markup=False)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self.console, transient=True, disable=not (sys.stdout if stdout else sys.stderr).isatty())
-        self._task: TaskID | None = None
-        self._label = ""
-        self._began = time.monotonic()
-        self._items = 0
-        self._told = time.monotonic()
+        self._stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False) if stdout else self.console
+        self.bar = Progress(self._stderr, lambda line: self._stderr.print(printable(line)))
+        self._items, self._metric = 0, ""
+        self._evaluated = 0.0
 
     def say(self, message: str) -> None:
         """Print a sentence."""
-        self.console.print(printable(message))
+        self._print(printable(message), None)
 
     def warn(self, message: str) -> None:
         """Print a sentence that stands out."""
-        self.console.print(f"! {printable(message)}", style="yellow")
+        self._print(f"! {printable(message)}", "yellow")
+
+    def _print(self, line: str, style: str | None) -> None:
+        if self.console is not self._stderr:
+            self.bar.end()  # it is drawn through another stream
+        self.bar.spoke = time.monotonic()
+        self.console.print(line, style=style)
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Redraw the line of a pass over the data."""
+        """Show a pass over the data; one of unknown length (total 0) until the next begins."""
         self._begin(label, total)
-        self._draw(done, total, f"{done}/{total}  {self._rate(done)}")
-        if done >= total:
-            self._end()
+        self.bar.update(done, total, f"{done}/{total}  {self._rate(done)}" if total else "")
+        if total and done >= total:
+            self.bar.end()
 
     def event(self, event: Event) -> None:
-        """Redraw the training line; print what changes rarely."""
+        """Show how far training is; print what changes rarely."""
         if isinstance(event, Started):
-            self._end()
-            self._items = 0
+            self.bar.end()
+            self._items, self._metric = 0, ""
             self._begin(event.phase, event.steps)
         elif isinstance(event, Stepped):
             self._items += event.size
-            share = event.waited / event.seconds if event.seconds else 0.0
-            rate = event.step and self._items / max(1e-9, time.monotonic() - self._began)
-            facts = f"step {event.step}/{event.steps}  loss {event.loss:.3f}  {rate:.0f} {self.unit}/s  waiting for data {share:.0%}"
-            self._draw(event.step, event.steps, facts)
-        elif isinstance(event, Evaluated) and time.monotonic() - self._told > 3:
-            self._told = time.monotonic()
-            figures = ", ".join(f"{k} {v:.4g}" for k, v in list(event.metrics.items())[:3])
-            self.say(f"{event.phase}, epoch {event.epoch}: {event.part} {figures}{'  (best so far)' if event.best else ''}")
+            self.bar.update(event.step, event.steps, self._facts(event))
+        elif isinstance(event, Evaluated):
+            figures = [f"{name} {value:.4g}" for name, value in event.metrics.items()]
+            self._metric = f"{_named(event.part)} {figures[0]}" if figures else ""
+            if time.monotonic() - self._evaluated > _SPARSE:
+                self._evaluated = time.monotonic()
+                best = "  (best so far)" if event.best else ""
+                self.say(f"{event.phase}, epoch {event.epoch}: {_named(event.part)} {', '.join(figures[:3])}{best}")
         elif isinstance(event, Finished):
-            self._end()
+            self.bar.end()
             why = {"early_stopped": "; stopped early, the best is restored", "time": "; the time is up"}.get(event.reason, "")
             what = "solved" if event.reason == "solved" else f"{event.step} steps"
             self.say(f"{event.phase}: {what} in {event.seconds:.1f} s{why}")
 
-    def _begin(self, label: str, total: int) -> None:
-        if label == self._label:
-            return
-        self._end()
-        self._label, self._began = label, time.monotonic()
-        self._bar.start()
-        self._task = self._bar.add_task(label, total=total, facts="")
+    def _facts(self, event: Stepped) -> str:
+        waiting = event.waited / event.seconds if event.seconds else 0.0
+        parts = [f"epoch {event.epoch + 1}", f"step {event.step}/{event.steps}", f"loss {event.loss:.3f}", self._metric]
+        parts += [self._rate(self._items) if event.step else "", f"waiting for data {waiting:.0%}" if waiting >= _WAITS else ""]
+        return "  ".join(part for part in parts if part)
 
-    def _draw(self, done: int, total: int, facts: str) -> None:
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, facts=facts)
+    def _begin(self, label: str, total: int) -> None:
+        if self.bar.phase is None or self.bar.phase.label != label:
+            self.bar.begin(Phase(label=label, total=total, until=self.until))
 
     def _rate(self, done: int) -> str:
-        return f"{done / max(1e-9, time.monotonic() - self._began):.0f} {self.unit}/s"
-
-    def _end(self) -> None:
-        if self._task is not None:
-            self._bar.stop()
-            self._bar.remove_task(self._task)
-        self._task, self._label = None, ""
+        phase = self.bar.phase
+        seconds = time.monotonic() - phase.began if phase is not None else 0.0
+        return f"{done / max(1e-9, seconds):.0f} {self.unit}/s" if seconds > 0.2 else ""
 
     def close(self) -> None:
-        """Clear the progress line."""
-        self._end()
+        """Take the bar away."""
+        self.bar.close()
+
+
+def _named(split: str) -> str:
+    """Return what a person calls a split."""
+    return {"held": "held-out"}.get(split, split)

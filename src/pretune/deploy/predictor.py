@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ class Predictor:
                 for row, view in zip(chunk, views, strict=True):
                     yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(told)}
 
-    def decoded(self, rows: list[Row], threads: int = 2) -> tuple[list[int], NDArray[Any], list[tuple[int, BadItem]]]:
+    def decoded(
+        self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
+    ) -> tuple[list[int], NDArray[Any], list[tuple[int, BadItem]]]:
         """Return positions that could be read, what metrics read of them, and the bad items with their positions."""
         raw: list[torch.Tensor] = []
         good: list[int] = []
@@ -74,6 +76,7 @@ class Predictor:
                     raw.append(out[usable])
                     good += [i for (i, _), yes in zip(kept, usable, strict=True) if yes]
                     bad += [(i, NOT_FINITE) for (i, _), yes in zip(kept, usable, strict=True) if not yes]
+                progress(min(begin + BATCH, len(rows)), len(rows))
         if not good:
             raise DataError(
                 f"none of the {len(rows)} {self.modality.unit}s could be read. First: {rows[bad[0][0]].id}: {bad[0][1]}"

@@ -31,7 +31,7 @@ from pretune.recipe import Recipe
 from pretune.runner.folder import close
 from pretune.runner.phases import BATCH
 from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
-from pretune.runner.reporter import Reporter
+from pretune.runner.reporter import Reporter, Within
 from pretune.runner.run import Given, run
 from pretune.sources import sources
 from pretune.sources.table import Columns
@@ -224,7 +224,8 @@ class _Trial:
     def _finished(self, recipe: Recipe, folder: RunDir) -> dict[str, Any]:
         """Return the figures of a run, which may have been finished or begun before this process was."""
         if not (folder.path / "metrics.json").exists():
-            run(recipe, offline=self.offline, given=Given(parts=self.parts))
+            arm = Within(self.reporter, f"{folder.path.name.replace('_', ' ')}, seed {self.seed}")
+            run(recipe, reporter=arm, offline=self.offline, given=Given(parts=self.parts))
         close(folder.path)
         return folder.read_json("metrics.json")
 

@@ -79,6 +79,7 @@ def text_material(
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
     _refuse_unread(recipe, paths)
     seed = recipe.training.seed
+    reporter.progress("reading the corpus", 0, 0)
     parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude.texts) for path in paths]
     ledger = [entry for part in parts for entry in part.ledger]
     damage = {part.damage for part in parts}
@@ -167,6 +168,7 @@ def _with_tokenizer(
         return backbone if _writes(objective) else backbones.retokenized(backbone, text.with_mask().tokenizer)
     writes, own = _writes(objective), "units" in backbone.builder.settings
     wanted = wanted if own else {"units": "piece"} | wanted
+    reporter.progress("training the tokenizer", 0, 0)
     made = _learned(replace(text, **wanted, verbatim=writes), parts, cache, masked=not writes)
     reporter.say(f"tokenizer trained on the training split: {made.size:,} {made.units}s")
     told = {"vocabulary": made.size, "units": made.units, "separator": made.separator}

@@ -114,6 +114,7 @@ class _Pretraining:
 
     def carry_out(self) -> Pretrained:
         """Do everything; return what came of it."""
+        self.reporter.progress("listing the data", 0, 0)
         kind = sources.modality_at(Path(self.recipe.data), self.recipe.columns)
         objective = self._objective(kind)
         name = registry.name_of(objective)
@@ -166,6 +167,7 @@ class _Pretraining:
         extended = f"run:{self.recipe.extend}" if self.recipe.extend else None
         name = backbones.for_modality(self.recipe.backbone or extended or suggested.backbone, kind)
         size = self.recipe.inputs.image_size
+        self.reporter.progress("loading the backbone", 0, 0)
         backbone = backbones.load(_sized(name, self.recipe), offline=self.offline, image_size=size)
         set_inputs(backbone, self.recipe.inputs)
         chosen = "" if self.recipe.backbone or extended else " (suggested by the objective)"
@@ -220,6 +222,7 @@ class _Pretraining:
         paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
         self.reporter.say(f"{parts}; {trainable:,} parameters{paced}")
         learner.begin(learner.phases[0])
+        self.reporter.progress("choosing the precision", 0, 0)
         make = partial(step_choice, learner, self._loader(work), self.recipe.training, self.cache)
         work.precision = around.decisions.built(Precision, "training/precision", make)
         self.reporter.say(sentence("training", work.precision))
@@ -354,6 +357,7 @@ class _Pretraining:
         if self.device.first:
             pretrained.save_learner(folder, objective, work.learner, work.material)
         self.timing["saved_s"] = self.deadline.clock.seconds
+        self.reporter.progress("evaluating", 0, 0)
         measuring = self._held(work)
         making = MAKING if hasattr(work.learner, "generate") else 1.0
         held = measuring.measure(keep=None if self.recipe.training.time is None else making)

@@ -36,6 +36,7 @@ def record(done: Outcome) -> dict[str, Any]:
         save_weights(done)
     done.timing |= {"saved_s": time.monotonic() - done.started, **done.work.seconds}
     clock = time.perf_counter()
+    done.reporter.progress("evaluating", 0, 0)
     parts = measured(done.work)
     raw = {part: _outputs(done, positions) for part, positions in parts.items()}
     choose_thresholds(done, raw, parts)
@@ -43,6 +44,7 @@ def record(done: Outcome) -> dict[str, Any]:
     selecting = _selecting(done, raw, parts)
     if not done.device.first:
         return {}
+    done.reporter.progress("computing baselines and confidence intervals", 0, 0)
     final = fallback.settle(done, raw, parts, selecting)
     if final.selection.model != "network":
         save_model(done, final.selection.model)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
-from pretune.training.events import Event
+from pretune.training.events import Event, Started, Stepped
 
 
 class Reporter(Protocol):
@@ -19,7 +20,7 @@ class Reporter(Protocol):
         ...
 
     def progress(self, label: str, done: int, total: int) -> None:
-        """Items done of a long pass over the data."""
+        """Examples done of a long pass over the data; (label, 0, 0) begins work of unknown length, which lasts until the next call."""
         ...
 
     def event(self, event: Event) -> None:
@@ -55,6 +56,28 @@ class Noted:
     def _keep(self, message: str) -> None:
         if message not in self.notes:
             self.notes.append(message)
+
+
+class Within:
+    """Passes on how far a run is that is part of another: its sentences are of no interest there."""
+
+    def __init__(self, told: Reporter, label: str) -> None:
+        self.told, self.label = told, label
+
+    def say(self, message: str) -> None:
+        """Drop the sentence."""
+
+    def warn(self, message: str) -> None:
+        """Drop the sentence."""
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Pass the count on, under the name of the part."""
+        self.told.progress(f"{self.label}: {label}", done, total)
+
+    def event(self, event: Event) -> None:
+        """Pass on what moves a bar, under the name of the part."""
+        if isinstance(event, Started | Stepped):
+            self.told.event(replace(event, phase=f"{self.label}: {event.phase}"))
 
 
 class Silent:

@@ -97,6 +97,7 @@ class _Run:
 
     def carry_out(self) -> Outcome:
         """Do everything; return what came of it."""
+        self.reporter.progress("listing the data", 0, 0)
         table = sources.read(Path(self.recipe.data), self.recipe.columns, task=self._task_name())
         if self.given.parts is not None:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
@@ -149,6 +150,7 @@ class _Run:
         fresh = getattr(self.recipe.strategy, "fresh", False)
         if self.given.backbone is not None:
             return self._rebuilt(self.given.backbone) if fresh and not is_fresh(self.given.backbone) else self.given.backbone
+        self.reporter.progress("loading the backbone", 0, 0)
         name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
         make = backbones.fresh if fresh else backbones.load
         backbone = make(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
@@ -299,6 +301,7 @@ class _Run:
 
         def decide() -> dict[str, Any]:
             if wanted is None:
+                self.reporter.progress("choosing the precision", 0, 0)
                 return forward_choice(model, data, self.device.device, self.cache)
             bfloat16 = wanted == "bfloat16"
             return asdict(Precision(bfloat16=bfloat16, reason=as_asked(bfloat16, self.device.device)))
@@ -308,6 +311,7 @@ class _Run:
         return chosen
 
     def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
+        self.reporter.progress("choosing the precision", 0, 0)
         decide = lambda: step_choice(learner, loader, self.recipe.training, self.cache)  # noqa: E731
         chosen = around.decisions.built(Precision, "training/precision", decide)
         self.reporter.say(sentence("training", chosen))
