@@ -11,7 +11,7 @@ from typing import Any
 
 from pretune import config, registry
 from pretune.amounts import Bytes, Duration, Within
-from pretune.schema import Member, as_dataclass, bare, default_of, field_docs, fields_of, is_flat, member_of, without_none
+from pretune.schema import Member, as_dataclass, bare, default_of, field_docs, fields_of, is_flat, member_of, section_of, without_none
 
 _WORDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "number", str: "text", Path: "path"}
 _SEVERAL: dict[Any, str] = {float: "numbers", str: "names"}
@@ -50,21 +50,32 @@ def component_settings(cls: type) -> list[Setting]:
     return [setting for setting in settings(cls) if setting.key != "name"]
 
 
-def inner_settings(cls: type) -> Iterator[tuple[str, str, str, list[Setting]]]:
-    """Yield what is written below a key: the key, a component's name (empty for a section), the prefix of its settings, and these."""
-    for name, annotation in fields_of(cls).items():
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """What is written below a key."""
+
+    key: str
+    name: str
+    """Of the component; empty for a section."""
+    prefix: str
+    """What its settings begin with, a dot aside: 'strategy', 'augmentations.flip'."""
+    several: bool
+    """Whether several components may be named."""
+    settings: list[Setting]
+
+
+def inner_settings(cls: type) -> Iterator[Inside]:
+    """Yield the sections and components of a class of settings, with their own."""
+    for key, annotation in fields_of(cls).items():
+        member, section = member_of(annotation), section_of(annotation)
         if is_flat(annotation):
             yield from inner_settings(bare(annotation)[0])
-            continue
-        member = member_of(annotation)
-        if member is not None:
+        elif section is not None:
+            yield Inside(key=key, name="", prefix=key, several=False, settings=component_settings(section))
+        for name in registry.names(member.family) if member else ():
             several = typing.get_origin(bare(annotation)[0]) is tuple
-            for component in registry.names(member.family):
-                yield name, component, f"{name}.{component}" if several else name, component_settings(member.load(member.family, component))
-            continue
-        for part in without_none(bare(annotation)[0]):
-            if dataclasses.is_dataclass(part):
-                yield name, "", name, component_settings(typing.cast(type, part))
+            found = component_settings(member.load(member.family, name)) if member else []
+            yield Inside(key=key, name=name, prefix=f"{key}.{name}" if several else key, several=several, settings=found)
 
 
 def type_words(annotation: Any) -> str:
@@ -103,9 +114,13 @@ def _kind(kind: Any, limit: str) -> str:
 
 def _range(limit: Within) -> str:
     """Return a range in words."""
-    low = "" if limit.low is None else f" above {limit.low:g}" if limit.above else f" from {limit.low:g}"
-    high = "" if limit.high is None else f" to {limit.high:g}" if low else f" up to {limit.high:g}"
+    low = "" if limit.low is None else f" above {_number(limit.low)}" if limit.above else f" from {_number(limit.low)}"
+    high = "" if limit.high is None else f" to {_number(limit.high)}" if low else f" up to {_number(limit.high)}"
     return low + high
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 def _default(value: Any) -> str:
@@ -121,4 +136,4 @@ def _default(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tree = config.to_tree(value)
         return str(tree.get("name", ""))
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) and value != round(value, 4) else str(value)

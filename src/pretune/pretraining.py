@@ -23,13 +23,13 @@ class CorpusSettings:
     """What is learned from."""
 
     also: tuple[str, ...] = ()
-    """Further folders or files that are learned from."""
+    """Additional files or folders to pretrain on."""
     units: Literal["word", "piece", "unigram", "character"] | None = None
-    """Texts: what the tokenizer of a fresh network cuts them into; auto is the network's own."""
+    """Text: tokenization unit of a newly trained tokenizer; auto is the network's default."""
     vocabulary: Annotated[int | None, Within(8)] = None
-    """Texts: entries at most of that tokenizer; auto is the network's own."""
+    """Text: maximum vocabulary size of that tokenizer; auto is the network's default."""
     held: Annotated[float, Within(0, 0.5, above=True)] = 0.1
-    """Share that is not learned from and measured on: the end of a single text, else whole items at random."""
+    """Held-out fraction, used for validation: the end of a single text, else whole examples at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +37,20 @@ class Gain:
     """Whether pretraining helped: the task it is measured by."""
 
     then: str | None = None
-    """Labelled data to fine-tune on afterwards, with and without the pretraining; time= does not bound these runs."""
+    """Labelled data to fine-tune on afterwards, with and without the pretraining; time= does not limit these runs."""
     seeds: Annotated[int, Within(1, 20)] = 3
-    """Runs of each kind, with seeds of their own."""
+    """Runs of each kind, each with its own seed."""
     labels: tuple[float, ...] = ()
-    """Labelled items to fine-tune on: counts, or shares below 1; auto is all of them."""
+    """Numbers of labelled examples to fine-tune on, or fractions below 1; auto is all of them."""
     then_strategy: Literal["full", "linear_probe", "partial", "lora"] = "full"
-    """How the pretrained network is fine-tuned; full is the recipe of the one from scratch where it began with fresh weights."""
+    """How the pretrained network is fine-tuned; full uses the settings of training from scratch where the network began randomly
+    initialised."""
     then_epochs: Annotated[int | None, Within(1)] = None
-    """Epochs of each fine-tuning; auto is what is suggested from scratch: more of them where there are few labels."""
+    """Epochs of each fine-tuning; auto is the default of training from scratch: more of them where there are few labels."""
     then_label: str | None = None
-    """Column of the labels."""
+    """Column with the labels."""
     then_group: str | None = None
-    """Column or pattern of groups that never fall on two sides of a split."""
+    """Column or pattern of groups that are kept in the same split."""
 
 
 _SCHEDULE = Schedule(name="wsd", warmup=0.05, decay=0.5)
@@ -62,19 +63,21 @@ class Pretraining:
     verb: ClassVar[str] = "pretrain"
 
     data: str
-    """A text file, a folder of them, JSONL, Parquet; a folder of images or sounds; labelled data, of which `train` is used."""
+    """A text file or a folder of them, JSONL, Parquet; a folder of images or audio; labelled data, of which the training split is
+    used."""
     objective: Annotated[Objective | None, Member("objectives")] = None
-    """What is learned; auto is causal for texts, contrastive for images and sounds."""
+    """What is learned without labels; auto is causal for text, contrastive for images and audio."""
     backbone: str | None = None
-    """'source:name'; auto is a fresh network that suits the objective."""
+    """SOURCE:NAME; auto is a randomly initialised network that suits the objective."""
     extend: str | None = None
-    """A finished run to go on with from where its rate was still stable, e.g. for more epochs; its network and its tokenizer."""
+    """A finished run to extend, from its checkpoint before learning-rate decay, for example for more epochs; its network and tokenizer
+    are kept."""
     augment: Literal["none", "light", "medium", "strong", "views"] | None = None
-    """Augmentation preset; auto is the objective's suggestion. views is for objectives that compare two views of an item."""
+    """Augmentation preset; auto is the objective's default. views is for objectives that compare two views of an example."""
     optim: Optim | None = None
-    """Optimizer; auto is the objective's suggestion."""
+    """Optimizer; auto is the objective's default."""
     schedule: Schedule = field(default_factory=lambda: _SCHEDULE)
-    """Course of the learning rate; warm-up, stable, decay can be gone on with."""
+    """Learning-rate schedule; a run with wsd (warm-up, stable, decay) can be extended."""
     corpus: Annotated[CorpusSettings, Flat()] = field(default_factory=CorpusSettings)
     inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
     columns: Annotated[Columns, Flat()] = field(default_factory=Columns)

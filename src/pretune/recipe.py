@@ -30,15 +30,16 @@ class Inputs:
     """What the model is shown; auto is what its weights were trained with."""
 
     image_size: Annotated[int | None, Within(8, 4096)] = None
-    """Images: side of the square the model sees, in pixels."""
+    """Images: side of the square input in pixels."""
     fit: Literal["crop", "squash", "pad"] | None = None
-    """Images: how an image becomes a square. crop cuts the ends off, squash scales both sides, pad fills up with the mean colour."""
+    """Images: how an image becomes a square. crop cuts off the ends, squash changes the aspect ratio, pad adds borders of the mean
+    colour."""
     seconds: Annotated[float | None, Within(0.02, 3600)] = None
-    """Sounds: length of the window the model hears; auto holds 95 of 100 training clips whole, at most 10 s."""
+    """Audio: length of the input window; auto covers 95 of 100 training clips completely, up to 10 s."""
     max_tokens: Annotated[int | None, Within(4)] = None
-    """Texts: tokens a text is cut to."""
+    """Text: maximum number of tokens; longer texts are truncated."""
     pooling: Literal["mean", "mean_std", "first", "last", "max", "layers"] | None = None
-    """How a map or sequence becomes one vector; layers takes the means of all layers side by side."""
+    """Pooling of the feature map or token sequence into one vector; layers concatenates the mean of every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,31 +47,33 @@ class Training:
     """How long and how fast."""
 
     time: Annotated[float | None, Duration()] = None
-    """Bound of the whole verb, e.g. 10m; training is planned to end inside it."""
+    """Time limit for the whole command, for example 10m; training is scheduled to fit."""
     epochs: Annotated[int | None, Within(1)] = None
-    """Passes over the training part; auto is the strategy's suggestion."""
+    """Passes over the training split; auto is the strategy's default."""
     batch_size: Annotated[int | None, Within(1)] = None
-    """Items a step, over all ranks."""
+    """Global batch size (summed over all processes)."""
     micro_batch: Annotated[int | None, Within(1)] = None
-    """Items computed at once on a rank; a step's gradients are accumulated. auto is all, or what takes less memory and no more time."""
+    """Examples computed at once by a process; gradients are accumulated over a batch. auto is the whole batch, or what needs less memory
+    and no more time."""
     lr: Annotated[float | None, Within(0, above=True)] = None
-    """Peak learning rate; auto is the strategy's suggestion."""
+    """Peak learning rate; auto is the strategy's default."""
     weight_decay: Annotated[float | None, Within(0)] = None
-    """Decoupled weight decay of matrices; auto is the strategy's suggestion."""
+    """Decoupled weight decay of weight matrices; auto is the strategy's default."""
     clip: Annotated[float | None, Within(0, above=True)] = 1.0
-    """Largest norm of the gradient; none switches clipping off."""
+    """Maximum gradient norm; none disables clipping."""
     ema: Annotated[float | None, Within(0, 1)] = None
-    """Decay of a moving average of the weights, e.g. 0.999; the average is what is kept."""
+    """Decay of an exponential moving average of the weights, for example 0.999; the averaged weights are saved."""
     patience: Annotated[int | None, Within(1)] = None
-    """Stop after so many epochs without improvement and restore the best; sets aside a part of train to select on."""
+    """Early stopping: epochs without improvement before training stops and the best weights are restored; a fraction of train is set
+    aside to select on."""
     label_smoothing: Annotated[float, Within(0, 0.9)] = 0.0
-    """Share of the target spread over all classes."""
+    """Fraction of each target that is spread over all classes."""
     class_weights: bool = False
-    """Weight classes by 1 / frequency in the loss: the one switch for imbalance."""
+    """Weight classes by 1 / frequency in the loss; use for imbalanced classes."""
     precision: Literal["float32", "bfloat16"] | None = None
-    """Number format of the forward pass; auto times both and says which."""
+    """Precision of the forward pass; auto times both where the processor has bfloat16, and reports its choice."""
     seed: Annotated[int, Within(0)] = 0
-    """Seed of splits, order, augmentation and initial weights."""
+    """Random seed of splits, order, augmentation and initial weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +83,17 @@ class Place:
     out: Path | None = None
     """Run folder; auto is runs/DATA-STRATEGY-NUMBER."""
     resume: bool = False
-    """Go on with the newest unfinished run of this very recipe (or with the one in `out`)."""
+    """Resume the most recent unfinished run with exactly these settings (or the one in `out`)."""
     keep: Annotated[int, Within(1)] = 2
-    """Checkpoints kept while training."""
+    """Number of checkpoints kept while training."""
     cache: Path | None = None
     """Folder of decoded data and features; auto is $PRETUNE_CACHE or ~/.cache/pretune."""
     cache_size: Annotated[int | None, Bytes()] = None
-    """How large that folder may grow; auto is half of what is free on its disk."""
+    """Maximum size of that folder; auto is half of the free space on its disk."""
     threads: Annotated[int | None, Within(1, MOST_THREADS)] = None
-    """CPU threads for computing and decoding together; auto is OMP_NUM_THREADS where it is set, else all this process may use."""
+    """CPU threads for computing and decoding together; auto is OMP_NUM_THREADS where it is set, else all cores this process may use."""
     trust: tuple[str, ...] = ()
-    """Modules of your own that a run given as run:PATH may import to build its network; given in the command, never in a TOML file."""
+    """Your own Python modules that a run given as run:PATH may import to build its network; only in the command, never in a TOML file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +101,9 @@ class Splits:
     """How data without parts are split."""
 
     val: Annotated[float, Within(0, 0.9, above=True)] = 0.2
-    """Share of the items held out as `val`, where the data name no parts."""
+    """Fraction of the examples that is held out as `val`, where the data have no splits."""
     min_examples: Annotated[int, Within(1, 1_000_000)] = 2
-    """Classes with fewer usable examples are not used; 1 keeps those that cannot be scored."""
+    """Classes with fewer usable examples are dropped; 1 keeps classes that cannot be evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,27 +113,27 @@ class Recipe:
     verb: ClassVar[str] = "finetune"
 
     data: str
-    """A folder or a manifest."""
+    """A folder, or a manifest (CSV, JSONL, Parquet)."""
     backbone: str | None = None
-    """'source:name', e.g. torchvision:resnet50; auto is the best installed package."""
+    """SOURCE:NAME, for example torchvision:resnet50; auto is the best installed package."""
     strategy: Annotated[Strategy | None, Member("strategies")] = None
-    """direct, linear_probe, partial, full, lora or scratch; auto is linear_probe (scratch for a scratch backbone)."""
+    """How the pretrained network is used; auto is linear_probe, or scratch where no weights are pretrained."""
     task: Annotated[Task | None, Member("tasks")] = None
-    """classification, multilabel or regression; auto is inferred from the targets."""
+    """What is predicted; auto infers it from the targets."""
     head: Annotated[Head, Member("heads")] = field(default_factory=Linear)
-    """linear or mlp."""
+    """What turns features into outputs."""
     predictor: Literal["network", "baseline"] | None = None
     """What the run predicts with; auto is the network, or the classical baseline where cross-validation or a selecting split favours it."""
     augment: Literal["none", "light", "medium", "strong"] | None = None
-    """Augmentation preset; auto is the strategy's suggestion."""
+    """Augmentation preset; auto is the strategy's default."""
     augmentations: tuple[Annotated[Augmentation, Member("augmentations")], ...] = ()
-    """Augmentation parts instead of a preset, e.g. flip,rotation."""
+    """List of augmentations instead of a preset, for example flip,rotation."""
     views: Annotated[int, Within(1, 64)] = 1
-    """Augmented views cached per item where features are cached."""
+    """Augmented views of each example whose features are cached."""
     optim: Optim = field(default_factory=Optim)
     """Optimizer."""
     schedule: Schedule = field(default_factory=Schedule)
-    """Course of the learning rate."""
+    """Learning-rate schedule."""
     inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
     columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
     splits: Annotated[Splits, Flat()] = field(default_factory=Splits)

@@ -20,16 +20,16 @@ class Auditing:
     verb: ClassVar[str] = "audit"
 
     task: Annotated[Task | None, Member("tasks")] = None
-    """auto is inferred from the targets."""
+    """auto infers it from the targets."""
     columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
     min_examples: Annotated[int, Within(1, 1_000_000)] = 2
     """Classes with fewer usable examples are reported as not used."""
     cache: Path | None = None
     """Folder of decoded data; auto is $PRETUNE_CACHE or ~/.cache/pretune."""
     cache_size: Annotated[int | None, Bytes()] = None
-    """How large that folder may grow; auto is half of the free space on its disk."""
+    """Maximum size of that folder; auto is half of the free space on its disk."""
     threads: Annotated[int | None, Within(1, MOST_THREADS)] = None
-    """CPU threads that decode; auto is OMP_NUM_THREADS where it is set, else all this process may use."""
+    """CPU threads that decode; auto is OMP_NUM_THREADS where it is set, else all cores this process may use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Predicting:
     predictor: Literal["network", "baseline"] | None = None
     """Predict with the network or with the classical baseline; auto is the one that the run's figures are of."""
     trust: tuple[str, ...] = ()
-    """Modules of your own that the run's network may be built by."""
+    """Your own Python modules that may build the run's network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,11 @@ class Evaluating:
     missing: str | None = None
     """Labels that stand for a missing one, with commas between them: NA,nan."""
     decimal: Literal["point", "comma"] | None = None
-    """The decimal sign of a numeric label: point (1,234.5) or comma (1.234,5); auto finds it."""
+    """Decimal separator of numeric labels: point (1,234.5) or comma (1.234,5); auto detects it."""
     predictor: Literal["network", "baseline"] | None = None
     """Predict with the network or with the classical baseline; auto is the one that the run's figures are of."""
     trust: tuple[str, ...] = ()
-    """Modules of your own that the run's network may be built by."""
+    """Your own Python modules that may build the run's network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,4 +83,4 @@ class Generating(Wanted):
     out: Path | None = None
     """Folder of the audio files or images (auto: generated/); where it is named, of texts too. Existing files are kept."""
     trust: tuple[str, ...] = ()
-    """Modules of your own that the run's network may be built by."""
+    """Your own Python modules that may build the run's network."""

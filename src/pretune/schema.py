@@ -113,7 +113,12 @@ def keys(cls: type) -> list[str]:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Return the strings under a dataclass's fields, a line each."""
+    """Return the strings under a dataclass's fields, a line each; those of its bases too."""
+    bases = [base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)]
+    return {name: doc for base in bases for name, doc in _own_docs(base).items()}
+
+
+def _own_docs(cls: type) -> dict[str, str]:
     known = vars(cls).get("__field_docs__")
     if known is not None:
         return known

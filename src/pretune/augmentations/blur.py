@@ -30,9 +30,9 @@ class Blur:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     probability: Annotated[float, Within(0, 1)] = 0.5
-    """Share of images."""
+    """Fraction of the images that are changed."""
     width: Annotated[float, Within(0, 0.1, above=True)] = 0.009
-    """Largest standard deviation, as a share of the shorter side: 2 of 224 pixels."""
+    """Maximum standard deviation, as a fraction of the shorter side: 2 of 224 pixels."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch with some of its images (B, C, H, W) uint8 blurred."""

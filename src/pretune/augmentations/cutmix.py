@@ -30,7 +30,7 @@ class CutMix:
     alpha: Annotated[float, Within(0, 10)] = 1.0
     """Kept areas are Beta(alpha, alpha): 0 pastes nothing, 1 is uniform."""
     probability: Annotated[float, Within(0, 1)] = 1.0
-    """Share of images that get a box."""
+    """Fraction of the images that get a box."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the cut images (B, C, H, W) uint8 and targets mixed by the areas really pasted.

@@ -30,9 +30,9 @@ class Erasing:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     probability: Annotated[float, Within(0, 1)] = 0.25
-    """Share of images that are erased."""
+    """Fraction of the images that are erased."""
     area: tuple[float, ...] = (0.02, 0.33)
-    """Least and largest share of the image's area."""
+    """Minimum and maximum fraction of the image's area."""
 
     def __post_init__(self) -> None:
         if len(self.area) != 2 or not 0 <= self.area[0] <= self.area[1] <= 1:

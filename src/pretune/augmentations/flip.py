@@ -22,9 +22,9 @@ class Flip:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     horizontal: Annotated[float, Within(0, 1)] = 0.5
-    """Share of images mirrored left to right."""
+    """Fraction of the images mirrored left to right."""
     vertical: Annotated[float, Within(0, 1)] = 0.0
-    """Share of images mirrored top to bottom."""
+    """Fraction of the images mirrored top to bottom."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch with some of its images (B, C, H, W) mirrored."""

@@ -24,7 +24,7 @@ class Grey:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     probability: Annotated[float, Within(0, 1)] = 0.2
-    """Share of images."""
+    """Fraction of the images that are changed."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch with some of its images (B, 3, H, W) uint8 grey."""

@@ -25,7 +25,7 @@ class Mixup:
     alpha: Annotated[float, Within(0, 10)] = 0.2
     """Shares are Beta(alpha, alpha): 0 mixes nothing, 1 is uniform."""
     probability: Annotated[float, Within(0, 1)] = 1.0
-    """Share of items that are mixed."""
+    """Fraction of the examples that are mixed."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return mixed images (B, C, H, W), rounded to uint8, or sounds (B, T), and targets mixed by the same shares."""

@@ -23,9 +23,9 @@ class Noise:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     decibels: tuple[float, ...] = (10.0, 40.0)
-    """Least and largest distance of the sound's power above the noise's."""
+    """Minimum and maximum signal-to-noise ratio."""
     probability: Annotated[float, Within(0, 1)] = 0.5
-    """Share of sounds that get noise."""
+    """Fraction of the clips that get noise."""
 
     def __post_init__(self) -> None:
         if len(self.decibels) != 2 or self.decibels[0] > self.decibels[1]:

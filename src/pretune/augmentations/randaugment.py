@@ -29,7 +29,7 @@ class RandAugment:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     operations: Annotated[int, Within(0, 10)] = 2
-    """Operations an image, one after another (N)."""
+    """Operations per image, one after another (N)."""
     magnitude: Annotated[float, Within(0, 10)] = 3.0
     """Strength of each, of 10 (M)."""
 

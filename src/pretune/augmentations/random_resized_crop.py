@@ -23,9 +23,9 @@ class RandomResizedCrop:
     acts: ClassVar[Literal["view", "batch"]] = "view"
 
     scale: tuple[float, ...] = (0.08, 1.0)
-    """Least and largest share of the picture's area."""
+    """Minimum and maximum fraction of the image's area."""
     ratio: tuple[float, ...] = (3 / 4, 4 / 3)
-    """Least and largest width / height."""
+    """Minimum and maximum aspect ratio (width / height)."""
 
     def __post_init__(self) -> None:
         for name, high in (("scale", 1.0), ("ratio", math.inf)):

@@ -26,13 +26,13 @@ class SpecAugment:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     times: Annotated[int, Within(0, 20)] = 2
-    """Stretches of time a sound."""
+    """Time masks per clip."""
     time: Annotated[float, Within(0, 1)] = 0.1
-    """Longest stretch, as a share of the sound."""
+    """Maximum width of a time mask, as a fraction of the clip."""
     bands: Annotated[int, Within(0, 20)] = 2
-    """Bands of frequency a sound."""
+    """Frequency masks per clip."""
     band: Annotated[float, Within(0, 1)] = 0.15
-    """Widest band, as a share of the spectrum on a scale like mel's."""
+    """Maximum width of a frequency mask, as a fraction of the spectrum on a mel-like scale."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch, raw (B, T), with parts of each sound silenced."""

@@ -23,7 +23,7 @@ class Speed:
     acts: ClassVar[Literal["view", "batch"]] = "batch"
 
     most: Annotated[float, Within(1, 2)] = 1.2
-    """Largest factor; the smallest is 1 / most, and their logarithms are drawn evenly."""
+    """Maximum factor; the minimum is 1 / most, and the logarithm of the factor is uniform."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch, raw (B, T), at other speeds; what no longer fits into the window is cut off its end."""

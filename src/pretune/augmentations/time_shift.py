@@ -20,7 +20,7 @@ class TimeShift:
     acts: ClassVar[Literal["view", "batch"]] = "view"
 
     share: Annotated[float, Within(0, 1)] = 0.1
-    """Longest silence before a sound that is shorter than the window, as a share of the window."""
+    """Maximum silence before a clip that is shorter than the window, as a fraction of the window."""
 
     def window(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
         """Return (first sample, samples) of the window, for `shape` = (samples there are, samples of the window).

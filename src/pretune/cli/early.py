@@ -18,8 +18,6 @@ from pretune.sources.special import existing
 
 _OF_A_RUN = {"predict": "model.json", "evaluate": "model.json", "generate": "model.json"}
 """The file without which a folder is not a run that a verb can read."""
-_FROM_FILES = ("finetune", "pretrain")
-"""Verbs that read recipe files, which may name the data."""
 
 
 def check(arguments: Arguments) -> None:
@@ -30,7 +28,7 @@ def check(arguments: Arguments) -> None:
     """
     verb, settings = arguments.verb, settings_of(arguments.verb)
     _refuse_words(arguments)
-    if arguments.recipes and verb not in _FROM_FILES:
+    if arguments.recipes and not VERBS[verb].reads_recipes:
         raise SettingError(f"{verb} reads no recipe file: {arguments.recipes[0]}.{_as_prompt(arguments, arguments.recipes[0])}")
     if settings is None:
         return
@@ -41,10 +39,10 @@ def check(arguments: Arguments) -> None:
     _refuse_unread(verb, tree)
     data = _data(arguments, tree)
     try:
-        config.build(settings, tree | ({"data": data or "."} if verb in _FROM_FILES else {}))
+        config.build(settings, tree | ({"data": data or "."} if VERBS[verb].reads_recipes else {}))
     except SettingError as error:
         raise SettingError(f"{error}{_as_prompt(arguments, next(iter(arguments.settings), ''))}") from None
-    if data is None and verb in _FROM_FILES:
+    if data is None and VERBS[verb].reads_recipes:
         raise SettingError(f"no data given. {_capital(VERBS[verb].asks)}")
     _refuse_absent(arguments, data)
     for key, refuse in _REFUSES.items():
@@ -77,10 +75,9 @@ def _refuse_unread(verb: str, tree: dict[str, Any]) -> None:
 
 def _data(arguments: Arguments, tree: dict[str, Any]) -> str | None:
     """Return the data that the command names, and take them out of a recipe file's tables."""
-    told = tree.pop("data", None) if arguments.verb in _FROM_FILES else None
-    if arguments.verb in ("predict", "evaluate"):
-        return arguments.words[1]
-    return arguments.words[0] if arguments.words and arguments.verb in (*_FROM_FILES, "audit") else told
+    told = tree.pop("data", None) if VERBS[arguments.verb].reads_recipes else None
+    place = {"audit": 0, "finetune": 0, "pretrain": 0, "predict": 1, "evaluate": 1}.get(arguments.verb, len(arguments.words))
+    return arguments.words[place] if place < len(arguments.words) else told
 
 
 def _refuse_absent(arguments: Arguments, data: str | None) -> None:

@@ -26,6 +26,8 @@ class Verb:
     examples: tuple[str, ...] = ()
     unused: tuple[str, str] | None = None
     """Module and name of a tuple: settings of the class that this verb refuses."""
+    reads_recipes: bool = False
+    """Whether it takes recipe files, which may name the data."""
     slow: bool = False
     """Whether it loads torch, which takes seconds."""
 
@@ -46,6 +48,7 @@ VERBS: dict[str, Verb] = {
         words=(0, 1),
         asks="name one folder or manifest, for example: pretune finetune photos/",
         settings=("recipe", "Recipe"),
+        reads_recipes=True,
         examples=(
             "pretune finetune photos/",
             "pretune finetune photos/ strategy=full epochs=3 time=10m",
@@ -60,6 +63,7 @@ VERBS: dict[str, Verb] = {
         words=(0, 1),
         asks="name one corpus, for example: pretune pretrain corpus.txt; further ones are written also=FIRST,SECOND",
         settings=("pretraining", "Pretraining"),
+        reads_recipes=True,
         examples=(
             "pretune pretrain corpus.txt time=30m",
             "pretune pretrain photos/ objective=masked objective.share=0.6",

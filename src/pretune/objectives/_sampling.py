@@ -20,20 +20,20 @@ class Wanted:
     verb: ClassVar[str] = "generate"
 
     prompt: str = ""
-    """Texts: what is gone on from, or a text with <mask> in each of its gaps. Of models that know classes: the class."""
+    """Text to continue, or a text with <mask> in each gap. For models that know classes: the class."""
     count: Annotated[int, Within(1, 256)] = 1
-    """Samples."""
+    """Number of samples."""
     length: Annotated[int | None, Within(1)] = None
-    """Tokens at most of a text, which ends with its document, or of a gap; samples of a sound. Auto is 256 tokens, in gaps all that
-    there is room for, and sounds as long as the training items."""
+    """Maximum number of tokens of a text, which ends with its document, or of a gap; audio samples of a sound. auto is 256 tokens, as
+    many as fit in gaps, and for audio the length of the training clips."""
     temperature: Annotated[float, Within(0)] = 1.0
-    """Divides the logits; 0 always takes the likeliest."""
+    """Sampling temperature; 0 always takes the most likely token."""
     top_k: Annotated[int | None, Within(1)] = None
-    """Draw among so many of the likeliest."""
+    """Sample among this many most likely tokens."""
     top_p: Annotated[float, Within(0, 1, above=True)] = 1.0
-    """Draw among the likeliest that together have this probability (Holtzman et al. 2020)."""
+    """Nucleus sampling: sample among the most likely tokens that together have this probability (Holtzman et al. 2020)."""
     seed: Annotated[int, Within(0)] = 0
-    """Seed of the draws."""
+    """Random seed of the samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

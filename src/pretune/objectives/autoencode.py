@@ -28,11 +28,11 @@ class Autoencode:
     }
 
     codes: Annotated[int, Within(2, 65_536)] = 256
-    """Codes in the codebook."""
+    """Size of the codebook."""
     code_width: Annotated[int, Within(1)] = 32
     """Channels of a code; few keep all of them in use."""
     commitment: Annotated[float, Within(0)] = 0.25
-    """Weight of the pull of encodings towards their codes."""
+    """Weight of the commitment loss, which pulls encodings towards their codes."""
 
     def learner(self, backbone: Backbone) -> AutoencodeLearner:
         """Return the learner."""

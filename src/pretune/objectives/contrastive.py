@@ -45,13 +45,14 @@ class Contrastive:
     views: ClassVar[int] = 2
 
     loss: Literal["simclr", "vicreg"] = "simclr"
-    """simclr: find an item's other view among all others of the batch; vicreg: decorrelated channels that agree."""
+    """simclr: identify an example's other view among all others of the batch; vicreg: agreeing, decorrelated channels without
+    negatives."""
     temperature: Annotated[float, Within(0, 2, above=True)] = 0.2
-    """simclr: similarities are divided by it."""
+    """simclr: temperature of the similarities."""
     hidden: Annotated[int, Within(8)] = 512
-    """Hidden units of the projector, which is left behind."""
+    """Hidden units of the projector, which is discarded after pretraining."""
     outputs: Annotated[int, Within(2)] = 128
-    """Channels in which views are compared."""
+    """Output dimension of the projector, in which views are compared."""
 
     def __post_init__(self) -> None:
         if self.loss == "vicreg" and self.temperature != type(self).temperature:

@@ -38,11 +38,11 @@ class Denoising:
     """Whether a tokenizer made for it keeps case and spaces: only what writes texts needs them."""
 
     share: Annotated[float, Within(0, 0.8, above=True)] = 0.3
-    """Share of the tokens that are cut out."""
+    """Fraction of the tokens that are masked."""
     span: Annotated[float, Within(1)] = 3.0
-    """Mean length of what is cut out in one piece, in tokens."""
+    """Mean length of a masked span in tokens."""
     decoder_layers: Annotated[int, Within(1, 24)] = 2
-    """Layers of the decoder, which pretraining and filling gaps need, and fine-tuning does not."""
+    """Layers of the decoder, which pretraining and filling gaps use, and fine-tuning does not."""
 
     def block(self, text: Text) -> tuple[int, int]:
         """Return the length of a block of ids and how far apart two begin; the tokenizer's special tokens come around it."""

@@ -44,11 +44,11 @@ class Distillation:
     }
 
     teacher: str | None = None
-    """Network to learn from, source:name, its weights on this machine; auto is package:efficientnet_lite0, for texts package:minilm."""
+    """Teacher network, SOURCE:NAME, with its weights on this machine; auto is package:efficientnet_lite0, for text package:minilm."""
     loss: Literal["cosine", "smooth_l1"] = "cosine"
-    """How far the two features are apart, each channel of the teacher's brought to mean 0 and variance 1."""
+    """Distance of the two features; each channel of the teacher's is standardised first."""
     teacher_size: Annotated[int | None, Within(8, 4096)] = None
-    """Images: side of the square that the teacher sees, in pixels; auto is what it was made for. Small ones are quicker."""
+    """Images: side of the teacher's square input in pixels; auto is what it was trained with. Smaller is faster."""
 
     def fitted(self, backbone: Backbone) -> Backbone:
         """Return the student; a fresh one over texts is built anew over the teacher's tokenizer, so that both read the same ids."""

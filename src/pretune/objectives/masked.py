@@ -43,9 +43,9 @@ class Masked:
     }
 
     share: Annotated[float | None, Within(0, 0.95, above=True)] = None
-    """Share that is hidden; auto is what suits the modality."""
+    """Fraction that is masked; auto depends on the modality."""
     whole_words: bool = False
-    """Texts: hide all pieces of a word or none."""
+    """Text: mask all pieces of a word or none."""
 
     verbatim: ClassVar[bool] = False
     """Whether a tokenizer made for it keeps case and spaces: only what writes texts needs them."""

@@ -37,7 +37,7 @@ class Supervised:
     wants_targets: ClassVar[bool] = True
 
     smoothing: Annotated[float, Within(0, 0.5)] = 0.1
-    """Share of each target that is spread over all classes: features of smoothed classifiers are told apart more evenly."""
+    """Label smoothing: fraction of each target that is spread over all classes."""
 
     def learner(self, backbone: Backbone) -> SupervisedLearner:
         """Return the learner."""

@@ -58,7 +58,7 @@ class Own:
     """Folder of events and checkpoints."""
     plan: Plan = field(default_factory=lambda: Plan(number=0, phase="train", epochs=10, lr=1e-3))
     batch_size: int = 32
-    """Items a step, over all ranks."""
+    """Global batch size (summed over all processes)."""
 
 
 def train(own: Own, *, resume: bool = False) -> Iterator[Event]:

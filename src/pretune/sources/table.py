@@ -16,21 +16,22 @@ class Columns:
     """Which columns of a manifest mean what; what is not named is found, and said."""
 
     label: str | None = None
-    """Column with the label or number to predict; several 0/1 columns separated by commas; of files, a pattern over paths."""
+    """Column with the label or number to predict; several 0/1 columns, separated by commas; for files, a pattern over their paths."""
     text: str | None = None
     """Column with the text; two, separated by a comma, for sentence pairs."""
     path: str | None = None
-    """Column with the file names, or with the files themselves."""
+    """Column with the file names, or with the files' contents."""
     group: Literal["none"] | str | None = None
-    """Column whose equal values stay on one side of a split, or a pattern with one group over paths; none uses no group."""
+    """Column whose rows of equal value are kept in the same split, or a pattern over paths with one group; none uses no groups."""
     split: str | None = None
-    """Column that says train, val or test; `new` ignores the parts in the data and draws fresh ones."""
+    """Column that holds train, val or test; `new` ignores the splits in the data and makes new ones."""
     merge_classes: bool | None = None
-    """Merge class names that differ only in letter case, spaces or signs; auto merges rare spellings (a tenth of the usual one's)."""
+    """Merge class names that differ only in letter case, spaces or punctuation; auto merges a spelling with at most a tenth of the usual
+    one's examples."""
     missing: str | None = None
-    """Labels that stand for a missing one, joined by commas: NA,nan; `blank` for empty cells only; auto decides by frequency."""
+    """Labels that mean a missing label, separated by commas: NA,nan; `blank` for empty cells only; auto decides by frequency."""
     decimal: Literal["point", "comma"] | None = None
-    """The decimal sign of a numeric label: point (1,234.5) or comma (1.234,5); auto finds it."""
+    """Decimal separator of numeric labels: point (1,234.5) or comma (1.234,5); auto detects it."""
 
 
 @dataclass(frozen=True, kw_only=True)

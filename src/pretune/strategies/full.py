@@ -23,11 +23,11 @@ class Full:
     defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=5, weight_decay=0.05, augment="light")
     by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-4, epochs=3, weight_decay=0.01, augment="none")}
     lr_decay: Annotated[float, Within(0, 1, above=True)] = 0.8
-    """Learning rate factor a stage towards the input."""
+    """Factor of the learning rate from each stage to the one before it."""
     probe_first: bool = True
     """Train the head on frozen features first."""
     freeze_norms: bool = True
-    """Keep the pretrained running statistics of batch norms: small batches would only blur them."""
+    """Keep the pretrained running statistics of batch norms."""
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """A probe (cached, seconds), then everything."""

@@ -35,7 +35,7 @@ class LoRA:
     dropout: Annotated[float, Within(0, 0.9)] = 0.0
     """Dropout before the update."""
     last: Annotated[int | None, Within(1)] = None
-    """Adapt only the last stages, so that what lies below is computed once; auto adapts all."""
+    """Adapt only the last stages, so that features of the earlier ones are computed once; auto adapts all."""
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """A probe, then the adapters with the head."""

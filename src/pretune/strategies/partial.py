@@ -24,11 +24,11 @@ class Partial:
     defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=8, weight_decay=0.05, augment="none")
     by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-4, epochs=4, weight_decay=0.01, augment="none")}
     last: Annotated[int, Within(1)] = 2
-    """How many of the backbone's last stages learn."""
+    """Number of the backbone's last stages that are trained."""
     gradual: bool = False
-    """Open one stage after another (gradual unfreezing, Howard & Ruder 2018)."""
+    """Unfreeze one stage after another (gradual unfreezing, Howard & Ruder 2018)."""
     lr_decay: Annotated[float, Within(0, 1, above=True)] = 0.8
-    """Learning rate factor a stage towards the input."""
+    """Factor of the learning rate from each stage to the one before it."""
     freeze_norms: bool = True
     """Keep the pretrained running statistics of batch norms."""
 

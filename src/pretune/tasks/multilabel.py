@@ -30,7 +30,8 @@ class Multilabel:
     primary: ClassVar[str] = "macro_f1"
     higher_is_better: ClassVar[bool] = True
     threshold: Annotated[float | None, Within(0, 1)] = None
-    """Probability from which a class is predicted; auto chooses each class's by F1 on a part that is not the score's, or takes one half."""
+    """Probability from which a class is predicted; auto chooses it for each class by F1 on a split that is not used for the score, or
+    takes 0.5."""
 
     @property
     def fixed(self) -> bool:

@@ -31,17 +31,17 @@ class Schedule:
     name: Shape = "one_cycle"
     """one_cycle, cosine, linear, step, plateau, constant, or wsd (warm-up, stable, decay)."""
     warmup: Annotated[float, Within(0, 0.9)] = 0.1
-    """Share of the phase over which the rate rises linearly (one_cycle: along a cosine)."""
+    """Fraction of the phase over which the learning rate rises linearly (one_cycle: along a cosine)."""
     floor: Annotated[float, Within(0, 1)] = 0.0
-    """The last factor."""
+    """Final learning rate, as a fraction of the peak."""
     milestones: Annotated[int, Within(1)] = 3
-    """step: how many equal spans the phase has."""
+    """step: number of equal spans of the phase."""
     gamma: Annotated[float, Within(0, 1, above=True)] = 0.1
     """step, plateau: factor of each drop."""
     patience: Annotated[int, Within(1)] = 3
     """plateau: evaluations without improvement before a drop."""
     decay: Annotated[float, Within(0, 1)] = 0.2
-    """wsd: share of the phase, at its end, over which the rate falls."""
+    """wsd: fraction of the phase, at its end, over which the learning rate decays."""
 
     def unread(self) -> dict[str, NotUsed]:
         """Return the settings that this shape does not have."""

@@ -15,7 +15,7 @@ class Linear:
 
     component: ClassVar[bool] = True
     dropout: Annotated[float, Within(0, 0.95)] = 0.0
-    """Share of features dropped in training."""
+    """Fraction of the features dropped in training."""
     solver: Literal["auto", "exact", "steps"] = "auto"
     """exact: L2-regularised logistic or ridge regression, its strength by cross-validation; steps: the training loop; auto: exact
     where the head alone learns, on cached features, and no setting of the training loop is given."""

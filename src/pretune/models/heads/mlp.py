@@ -19,7 +19,7 @@ class MLP:
     layers: Annotated[int, Within(1, 8)] = 1
     """Hidden layers."""
     dropout: Annotated[float, Within(0, 0.95)] = 0.1
-    """Share of hidden units dropped in training."""
+    """Fraction of the hidden units dropped in training."""
 
     def build(self, width: int, outputs: int) -> HeadModule:
         """Return the head; its last layer starts at zero."""
