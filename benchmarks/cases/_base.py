@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What every command of a session shares."""
+    """What every command of a case shares."""
 
     data: Path
     """The data folder, absolute."""
@@ -21,19 +21,25 @@ class Bench:
     """The default package weights of the case's modality as a folder that peers read natively."""
     ours: str
     """Our Python interpreter."""
-    peers: str
-    """The peers' Python interpreter."""
+    peers: Path
+    """The folder of the peers' environments."""
     quick: bool
     """One short round, to see that everything runs."""
+    cores: int
+    """How many threads, and loader workers, each contestant has."""
 
-    def pretune(self, *settings: str) -> list[str]:
-        """Return the command of our main job, with a cold cache of its own."""
-        return [self.ours, "-m", "pretune", "finetune", str(self.data), "--json", "--offline", "out=run", "cache=cache", *settings]
+    def pretune(self, *settings: str, verb: str = "finetune") -> list[str]:
+        """Return the command of one of our jobs, with a cold cache of its own."""
+        return [self.ours, "-m", "pretune", verb, str(self.data), "--json", "--offline", "out=run", "cache=cache", *settings]
 
-    def peer(self, script: str, *arguments: str) -> list[str]:
+    def peer(self, environment: str, script: str, *arguments: str) -> list[str]:
         """Return the command of a peer's script on the same data and weights."""
         path = str(ROOT / "benchmarks" / "peers" / script)
-        return [self.peers, path, "--data", str(self.data), "--weights", str(self.weights), "--out", ".", *arguments]
+        return [str(self.python(environment)), path, "--data", str(self.data), "--weights", str(self.weights), "--out", ".", *arguments]
+
+    def python(self, environment: str) -> Path:
+        """Return the interpreter of a peer's environment."""
+        return self.peers / environment / "bin" / "python"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +62,15 @@ class Contestant:
     """(bench, round) -> command line; it runs in a fresh folder."""
     read: Callable[[str, Path], dict[str, float]]
     """(stdout, folder) -> measures by name that only the contestant itself knows."""
-    weights: str | None = None
-    """Glob of the saved weights."""
-    ours: bool = False
+    environment: str | None = None
+    """The peer's environment, one of environments/*.txt; None is ours."""
+    tunes: bool = False
+    """Its script finds its fastest options with `--tune`, once, before anything is measured."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is pretune."""
+        return self.environment is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +79,26 @@ class Case:
 
     name: str
     title: str
+    same_work: str
+    """What every contestant does from start to end."""
     what: str
-    """One paragraph for the report: what is done, and how it is kept fair."""
+    """How each does it, and what is different all the same."""
     contestants: tuple[Contestant, ...]
     measures: tuple[Measure, ...]
     rivals: tuple[tuple[str, str], ...]
     """(our contestant, peer) pairs whose ratio is reported."""
     modality: str = "image"
-    """Of the data it is measured on."""
+    """Of the data it is measured on: image, text, audio, or corpus."""
+    weights: bool = True
+    """Whether it starts from pretrained weights."""
 
 
 WALL = Measure(name="wall_s", title="whole process, s")
-TO_WEIGHTS = Measure(name="to_weights_s", title="to saved weights, s")
+CPU = Measure(name="cpu_s", title="CPU time, s")
 MEMORY = Measure(name="peak_mb", title="peak memory, MB", digits=0)
-ACCURACY = Measure(name="accuracy", title="val accuracy", better="none", digits=3)
-RATE = Measure(name="images_per_s", title="images/s", better="more")
+ACCURACY = Measure(name="accuracy", title="test accuracy", better="none", digits=3)
+LOG_LOSS = Measure(name="log_loss", title="test log loss", better="none", digits=3)
+RATE = Measure(name="items_per_s", title="images/s", better="more")
 
 
 def last_json(stdout: str, _folder: Path) -> dict[str, float]:
@@ -90,12 +107,13 @@ def last_json(stdout: str, _folder: Path) -> dict[str, float]:
 
 
 def pretune_metrics(stdout: str, folder: Path) -> dict[str, float]:
-    """Return the score's accuracy from our --json, and images/s of the last phase's epochs after its first from the events."""
+    """Return the score from our --json, and from the events examples/s of the last phase's epochs after its first."""
     metrics: dict[str, Any] = json.loads(stdout)
+    score = metrics[metrics["primary"]["split"]]
     lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [event for event in map(json.loads, lines) if event["event"] == "stepped"]
     steps = [step for step in steps if step["phase"] == steps[-1]["phase"]]
     warm = [step for step in steps if step["epoch"] == steps[0]["epoch"]]
     rest = steps[len(warm) :]
-    rate = {"images_per_s": sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])} if rest else {}
-    return {"accuracy": metrics.get("test", metrics.get("val"))["accuracy"], **rate}
+    rate = {"items_per_s": sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])} if rest else {}
+    return {"accuracy": score["accuracy"], "log_loss": score["log_loss"], **rate}

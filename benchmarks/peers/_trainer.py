@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
@@ -22,6 +23,14 @@ class Rate(TrainerCallback):
         """Return items a second of the epochs after the first; of all, where there is one."""
         seconds = self.seconds[1:] or self.seconds
         return items * len(seconds) / sum(seconds)
+
+
+def scores(prediction):
+    """Return accuracy and log loss, as Trainer's `compute_metrics`."""
+    logits = torch.from_numpy(np.asarray(prediction.predictions)).float()
+    targets = torch.from_numpy(np.asarray(prediction.label_ids))
+    loss = torch.nn.functional.cross_entropy(logits, targets)
+    return {"accuracy": (logits.argmax(dim=1) == targets).float().mean().item(), "log_loss": loss.item()}
 
 
 def settings(args, **more):

@@ -1,6 +1,6 @@
 """fastai on class folders: `fine_tune(1)` as in its quick start, or full fine-tuning with fit_one_cycle.
 
-Prints one JSON object: accuracy on valid, and images/s of the training epochs after the first.
+Prints one JSON object: accuracy and log loss on the test split, and images/s of the training epochs after the first.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import time
 
 import torch
+from _folders import test_folder
 from fastai.callback.schedule import *  # noqa: F403  (fastai's own idiom: importing attaches fit_one_cycle)
 from fastai.vision.all import (
     Callback,
@@ -53,7 +54,7 @@ class Rate(Callback):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", required=True, help="folder written by lite0.py")
+    parser.add_argument("--weights", required=True, help="folder written by benchmarks/ours/lite0_folder.py")
     parser.add_argument("--out", required=True)
     parser.add_argument("--mode", choices=("trained", "full"), required=True)
     parser.add_argument("--seed", type=int, default=0)
@@ -68,8 +69,8 @@ def main():
     workers = {} if args.workers is None else {"num_workers": args.workers}
     transforms = {"item_tfms": Resize(224)}
     if args.mode == "full":
-        transforms = {"item_tfms": RandomResizedCrop(224, min_scale=0.08), "batch_tfms": Flip()}
-    loaders = ImageDataLoaders.from_folder(args.data, valid="val", bs=args.batch_size, **transforms, **workers)
+        transforms = {"item_tfms": RandomResizedCrop(224, min_scale=0.35), "batch_tfms": Flip()}
+    loaders = ImageDataLoaders.from_folder(args.data, valid=test_folder(args.data).name, bs=args.batch_size, **transforms, **workers)
     overlay = {"file": f"{args.weights}/model.safetensors"}
     learn = vision_learner(loaders, "tf_efficientnet_lite0", metrics=accuracy, path=args.out, pretrained_cfg_overlay=overlay, cbs=[Rate()])
     if args.channels_last:
@@ -84,7 +85,15 @@ def main():
     learn.save("model")
     seconds = learn.rate.seconds[1:] or learn.rate.seconds
     images = len(loaders.train) * args.batch_size * len(seconds)  # fastai drops the last incomplete batch
-    print(json.dumps({"accuracy": float(learn.recorder.values[-1][-1]), "images_per_s": images / sum(seconds)}))
+    print(
+        json.dumps(
+            {
+                "accuracy": float(learn.recorder.values[-1][-1]),
+                "log_loss": float(learn.recorder.values[-1][-2]),
+                "items_per_s": images / sum(seconds),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Hugging Face's Trainer on TSV files of texts and labels, after transformers' own run_classification.py example.
 
-Prints one JSON object: accuracy on the test part, and texts/s of the training epochs after the first (of all, where there is one).
+With batches of texts of like length (`group_by_length`), padded to their own longest text, and bfloat16 where the processor has
+instructions for it. Prints one JSON object: accuracy and log loss on the test split, and texts/s of the training epochs after the
+first (of all, where there is one).
 """
 
 import argparse
 import json
-from pathlib import Path
 
-import numpy as np
-from _trainer import Rate, settings
+from _tables import read_split
+from _trainer import Rate, scores, settings
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -18,14 +19,10 @@ from transformers import (
 )
 
 
-def read_part(path, tokenizer):
-    lines = [line.rsplit("\t", 1) for line in path.read_text(encoding="utf-8").splitlines()]
-    part = Dataset.from_dict({"text": [text for text, _ in lines], "label": [int(label) for _, label in lines]})
+def read_part(args, name, classes, tokenizer):
+    texts, labels = read_split(args.data, name)
+    part = Dataset.from_dict({"text": texts, "label": [classes.index(label) for label in labels]})
     return part.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=256), batched=True, remove_columns=["text"])
-
-
-def compute_accuracy(prediction):
-    return {"accuracy": float((np.argmax(prediction.predictions, axis=1) == prediction.label_ids).mean())}
 
 
 def main():
@@ -38,15 +35,13 @@ def main():
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--frozen", action="store_true", help="train the classifier only")
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--by-length", action="store_true", help="batches of texts of like length")
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.weights)
-    data = {name: read_part(Path(args.data, f"{name}.tsv"), tokenizer) for name in ("train", "test")}
-    model = AutoModelForSequenceClassification.from_pretrained(args.weights, num_labels=len(set(data["train"]["label"])))
-    if args.frozen:
-        model.base_model.requires_grad_(False)
+    classes = sorted(set(read_split(args.data, "train")[1]))
+    data = {name: read_part(args, name, classes, tokenizer) for name in ("train", "test")}
+    model = AutoModelForSequenceClassification.from_pretrained(args.weights, num_labels=len(classes))
     rate = Rate()
     by_length = {"train_sampling_strategy": "group_by_length"} if args.by_length else {}
     trainer = Trainer(
@@ -54,14 +49,17 @@ def main():
         args=settings(args, per_device_eval_batch_size=args.batch_size, weight_decay=args.weight_decay, save_strategy="no", **by_length),
         train_dataset=data["train"],
         eval_dataset=data["test"],
-        compute_metrics=compute_accuracy,
+        compute_metrics=scores,
         data_collator=DataCollatorWithPadding(tokenizer),
         processing_class=tokenizer,
         callbacks=[rate],
     )
     trainer.train()
     trainer.save_model()
-    print(json.dumps({"accuracy": trainer.evaluate()["eval_accuracy"], "images_per_s": rate.of(len(data["train"]))}))
+    metrics = trainer.evaluate()
+    print(
+        json.dumps({"accuracy": metrics["eval_accuracy"], "log_loss": metrics["eval_log_loss"], "items_per_s": rate.of(len(data["train"]))})
+    )
 
 
 if __name__ == "__main__":

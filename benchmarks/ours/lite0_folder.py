@@ -1,6 +1,6 @@
 """Write EfficientNet-Lite0's package weights as a timm checkpoint folder, which every peer reads natively.
 
-    python lite0.py OUT     # OUT/model.safetensors and OUT/config.json
+    python lite0_folder.py OUT     # OUT/model.safetensors, config.json and pytorch_model.bin
 
 Done once, before anything is timed.
 """
@@ -46,6 +46,8 @@ def main(out: str) -> None:
     places = [(stage, index) for stage, blocks in enumerate(model.blocks) for index in range(len(blocks))]
     model.load_state_dict({timm_name(name, places): tensor for name, tensor in state.items()})
     save_for_hf(model, out, safe_serialization=True)
+    backbone = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("classifier")}
+    torch.save(backbone, Path(out, "pytorch_model.bin"))  # what AutoGluon reads
     config = Path(out, "config.json")
     plain = json.loads(config.read_text())
     del plain["model_args"]  # published timm checkpoints have none, and transformers passes the same ones itself

@@ -1,0 +1,198 @@
+"""Data for every case: generated from what installed packages ship, or a share of a folder of one's own.
+
+    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/audio, OUT/characters
+
+- images: pieces of photographs of scikit-image and scikit-learn as JPEG files of 500 x 375; which photograph is it a piece of?
+  Pieces of the test split come from another part of each photograph than those of the training split.
+- texts: sentences of SciPy's documentation; which of its packages do they describe?
+- audio: ten words of two vowels each, synthesised by speakers of different pitch and vocal tract, with noise.
+- characters: Python's own language reference, as `pydoc` ships it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "retina.jpg", "brick.png", "gravel.png",
+               "grass.png", "china.jpg", "flower.jpg", "moon.png")  # fmt: skip
+IMAGE_SIZE = (500, 375)
+PACKAGES = ("stats", "signal", "optimize", "sparse", "ndimage", "special", "spatial", "interpolate")
+VOWELS = {"a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010), "o": (570, 840, 2410), "u": (300, 870, 2240)}
+"""Formants in Hz (Peterson and Barney, 1952)."""
+WORDS = ("ae", "ai", "au", "ei", "eo", "ia", "io", "oa", "ou", "ui")
+RATE = 16_000
+MODALITIES = {"image": "images", "text": "texts", "audio": "audio", "corpus": "characters"}
+
+
+def generate(modality: str, out: Path) -> Path:
+    """Write the generated data set of a modality below `out` and return its folder; the same bytes each time."""
+    folder = out / MODALITIES[modality]
+    {"image": _images, "text": _texts, "audio": _audio, "corpus": _characters}[modality](folder)
+    return folder
+
+
+def missing(modality: str, data: Path) -> str | None:
+    """Return what a folder lacks to be data of a modality; None where it lacks nothing."""
+    if modality == "text":
+        return None if all((data / f"{name}.tsv").is_file() for name in ("train", "test")) else "train.tsv and test.tsv: text, tab, label"
+    if modality == "corpus":
+        return None if (data / "input.txt").is_file() else "input.txt"
+    has = (data / "train").is_dir() and any((data / name).is_dir() for name in ("val", "test"))
+    return None if has else "class folders in train/ and in val/ or test/"
+
+
+def share(modality: str, data: Path, most: int, out: Path) -> Path:
+    """Copy at most `most` training and `most` test examples (corpus: characters) to `out` and return it.
+
+    Lines are taken from the start, files from every class in turn.
+    """
+    out.mkdir(parents=True)
+    if modality == "corpus":
+        (out / "input.txt").write_text((data / "input.txt").read_text(encoding="utf-8")[:most], encoding="utf-8")
+    elif modality == "text":
+        for name in ("train.tsv", "test.tsv"):
+            lines = (data / name).read_text(encoding="utf-8").splitlines(keepends=True)
+            (out / name).write_text("".join(lines[:most]), encoding="utf-8")
+    else:
+        for split in ("train", "val", "test"):
+            for path in _in_turn(data / split)[:most]:
+                (out / split / path.parent.name).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, out / split / path.parent.name / path.name)
+    return out
+
+
+def _in_turn(folder: Path) -> list[Path]:
+    """Return the files of class folders: the first of every class, then the second of every class, and so on."""
+    ranked = [
+        (rank, path) for kind in sorted(folder.glob("*/")) for rank, path in enumerate(sorted(p for p in kind.iterdir() if p.is_file()))
+    ]
+    return [path for _, path in sorted(ranked)]
+
+
+def _images(out: Path, train: int = 40, test: int = 20) -> None:
+    """Write pieces of each photograph, turned, enlarged, recoloured, blurred and with noise."""
+    for kind, photograph in enumerate(_photographs()):
+        name, picture = photograph
+        rng = np.random.default_rng(kind)
+        cut = int(0.62 * picture.width)
+        regions = {"train": (picture.crop((0, 0, cut, picture.height)), train), "test": (picture.crop((cut, 0, *picture.size)), test)}
+        for split, (region, count) in regions.items():
+            folder = out / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                _piece(region, rng).save(folder / f"{index:03}.jpg", quality=88)
+
+
+def _photographs() -> Iterator[tuple[str, Picture]]:
+    from PIL import Image
+
+    for file in PHOTOGRAPHS:
+        package, inner = (
+            ("scikit-learn", "sklearn/datasets/images") if file in ("china.jpg", "flower.jpg") else ("scikit-image", "skimage/data")
+        )
+        with Image.open(str(distribution(package).locate_file(f"{inner}/{file}"))) as picture:
+            scale = 400 / min(picture.size)
+            yield Path(file).stem, picture.convert("RGB").resize((round(picture.width * scale), round(picture.height * scale)))
+
+
+def _piece(region: Picture, rng: np.random.Generator) -> Picture:
+    """Return one piece of a photograph as a photo of its own."""
+    from PIL import Image, ImageEnhance, ImageFilter
+
+    width = int(rng.uniform(0.45, 0.8) * min(region.size))
+    height = width * 3 // 4
+    left, top = int(rng.integers(region.width - width + 1)), int(rng.integers(region.height - height + 1))
+    piece = region.crop((left, top, left + width, top + height)).resize(IMAGE_SIZE)
+    if rng.random() < 0.5:
+        piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    piece = piece.rotate(rng.uniform(-25, 25), expand=False).filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.5)))
+    for change in (ImageEnhance.Color, ImageEnhance.Brightness, ImageEnhance.Contrast):
+        piece = change(piece).enhance(rng.uniform(0.4, 1.5))
+    noisy = np.asarray(piece, dtype=np.float32) + rng.normal(0, rng.uniform(2, 14), (IMAGE_SIZE[1], IMAGE_SIZE[0], 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def _texts(out: Path, train: int = 100, test: int = 40) -> None:
+    """Write sentences of SciPy's docstrings; a module's sentences are all in one split."""
+    root = Path(str(distribution("scipy").locate_file("scipy")))
+    lines: dict[str, list[str]] = defaultdict(list)
+    for kind, package in enumerate(PACKAGES):
+        rng = np.random.default_rng(kind)
+        modules = sorted((root / package).glob("*.py"))
+        found = {path: set(_sentences(path)) for path in modules}
+        known = {sentence for path in modules if path not in modules[2::3] for sentence in found[path]}
+        new = {sentence for path in modules[2::3] for sentence in found[path]} - known
+        for split, sentences, count in (("train", sorted(known), train), ("test", sorted(new), test)):
+            lines[split] += [f"{sentences[place]}\t{package}\n" for place in rng.permutation(len(sentences))[:count]]
+    out.mkdir(parents=True)
+    for split, found in lines.items():
+        order = np.random.default_rng(0).permutation(len(found))
+        (out / f"{split}.tsv").write_text("".join(found[place] for place in order), encoding="utf-8")
+
+
+def _sentences(path: Path) -> Iterator[str]:
+    """Yield the English sentences of a module's docstrings; the names of SciPy's packages are taken out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else None
+        for paragraph in re.split(r"\n\s*\n", text or ""):
+            for sentence in re.split(r"(?<=[.])\s+", " ".join(paragraph.split())):
+                if 40 <= len(sentence) <= 250 and re.fullmatch(r"[A-Z][^<>=|{}\\`_~]*\.", sentence):
+                    yield re.sub(r"(?i)\bscipy(\.\w+)*", "it", sentence)
+
+
+def _audio(out: Path, train: int = 40, test: int = 20) -> None:
+    """Write synthesised words; the speakers of the test split are others than those of the training split."""
+    import soundfile
+
+    for kind, word in enumerate(WORDS):
+        rng = np.random.default_rng(kind)
+        for split, count, pitches in (("train", train, (90, 180)), ("test", test, (140, 240))):
+            folder = out / split / word
+            folder.mkdir(parents=True)
+            for index in range(count):
+                soundfile.write(folder / f"{index:03}.wav", _spoken(word, rng.uniform(*pitches), rng), RATE, subtype="PCM_16")
+
+
+def _spoken(word: str, pitch: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a word: pulses of the voice through the formants of its vowels, with noise; float samples at RATE."""
+    from scipy.signal import lfilter
+
+    tract = rng.uniform(0.85, 1.2)
+    pieces = []
+    for vowel in word:
+        samples = int(rng.uniform(0.12, 0.3) * RATE)
+        phase = np.cumsum(pitch * rng.uniform(0.9, 1.1) * (1 + 0.02 * np.sin(np.arange(samples) / 500)) / RATE)
+        sound = np.diff(np.floor(phase), prepend=0.0) + 0.02 * rng.standard_normal(samples)
+        for formant in VOWELS[vowel]:
+            centre, radius = 2 * np.pi * formant * tract * rng.uniform(0.94, 1.06) / RATE, 0.97
+            sound = lfilter([1 - radius], [1, -2 * radius * np.cos(centre), radius**2], sound)
+        pieces.append(sound / (np.abs(sound).max() + 1e-9) * np.hanning(samples) ** 0.3)
+    voice = np.concatenate([np.zeros(int(rng.uniform(0, 0.1) * RATE)), *pieces])
+    return 0.4 * voice / np.abs(voice).max() + rng.uniform(0.005, 0.1) * rng.standard_normal(len(voice))
+
+
+def _characters(out: Path) -> None:
+    """Write Python's language reference as one text of ASCII characters."""
+    from pydoc_data.topics import topics
+
+    out.mkdir(parents=True)
+    text = "\n\n".join(topics[name] for name in sorted(topics))
+    (out / "input.txt").write_text("".join(character for character in text if character.isascii()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for wanted in MODALITIES:
+        print(generate(wanted, Path(sys.argv[1])))
