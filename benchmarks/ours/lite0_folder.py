@@ -43,7 +43,9 @@ def main(out: str) -> None:
     path = next(Path(str(file.locate())) for file in packaged if file.suffix == ".pth")
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0")
-    places = [(stage, index) for stage, blocks in enumerate(model.blocks) for index in range(len(blocks))]
+    places = [
+        (stage, index) for stage, blocks in enumerate(model.get_submodule("blocks").children()) for index, _ in enumerate(blocks.children())
+    ]
     model.load_state_dict({timm_name(name, places): tensor for name, tensor in state.items()})
     save_for_hf(model, out, safe_serialization=True)
     backbone = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("classifier")}
