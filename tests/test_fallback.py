@@ -23,6 +23,7 @@ from pretune.evaluation.baseline import Baseline, Description
 from pretune.evaluation.comparison import compared
 from pretune.evaluation.diagnosis import diagnose
 from pretune.evaluation.probe import solve
+from pretune.labels import Labels
 from pretune.modalities._text_floor import Tfidf, _hashed
 from pretune.modalities.image import Image
 from pretune.modalities.text import Text
@@ -175,7 +176,6 @@ def test_labels_are_compared_by_log_loss_and_numbers_by_their_error(task: str) -
 
 def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any, targets: Targets) -> tuple[Any, Fitted]:
     """Return a solved probe of these features and the baseline of `x`, on 60 training examples; all others are the score's."""
-    from pretune.labels import Labels
     from pretune.runner import solving
 
     name = {Classification: "classification", Multilabel: "multilabel", Regression: "regression"}[type(task)]
@@ -236,6 +236,71 @@ def test_without_evidence_the_network_stays() -> None:
     done.solution = None
     found = selection.select(None, done, fitted, None)
     assert (found.model, found.by, found.comparison) == ("network", "", None)
+
+
+def test_a_baseline_that_takes_the_place_learns_from_more_examples_where_the_time_allows_it() -> None:
+    from pretune.runner import baselines
+
+    rng = np.random.default_rng(0)
+    targets = torch.from_numpy((rng.random((60, 2)) < 0.5).astype(np.float32))
+    data: Any = SimpleNamespace(
+        task=Multilabel(),
+        targets=Targets(classes=("a", "b"), thresholds=(0.5, 0.5)),
+        encoded=Labels.of(targets),
+        parts={"train": np.arange(60)},
+        units=np.arange(60),
+        modality=Image(),
+        rows=[Row(id=str(i)) for i in range(60)],
+        ingested=SimpleNamespace(store=pictures(60)),
+    )
+    few = baselines.fit(data, 0, most=20)
+    assert few is not None
+    few = replace(few, seconds=1.0, classical=replace(few.classical, thresholds=np.array([0.3, 0.7])))
+    all_of_them = selection.refitted(data, few, 0, 100.0)
+    assert len(all_of_them.classical.rows) == 60
+    assert "20 of" not in all_of_them.classical.what
+    assert all_of_them.classical.fitted.strength == few.classical.fitted.strength
+    assert all_of_them.classical.thresholds is not None
+    assert all_of_them.classical.thresholds.tolist() == [0.3, 0.7], "chosen on held-out examples, which it has none of"
+    assert selection.refitted(data, few, 0, 2.0) is few
+
+
+def test_a_choice_that_there_is_not_is_refused() -> None:
+    from pretune.runner import baselines
+
+    class Other:
+        """A modality without classical features."""
+
+    class Own(Classification):
+        """A task of the person's own."""
+
+    data: Any = SimpleNamespace(task=Classification(), modality=Other(), parts={"train": np.arange(9)})
+    baselines.require_choice(None, data)
+    with pytest.raises(SettingError, match="predictor is not used by the modality other, which has no classical baseline"):
+        baselines.require_choice("baseline", data)
+    data.modality, data.task = Image(), Own()
+    with pytest.raises(SettingError, match="predictor is not used by task=own"):
+        baselines.require_choice("network", data)
+    data.task = Classification()
+    baselines.require_choice("network", data)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_cost_of_other_strategies_is_what_a_pass_took_times_their_passes(known: bool) -> None:
+    from pretune.runner import costs
+
+    data = SimpleNamespace(rows=[None] * 1000, parts={"train": np.arange(800)}, modality=Image())
+    frozen = FrozenFeatures(source=torch.zeros(1), layout="pooled", views=2, start=1, seconds=200.0 if known else None)
+    done: Any = SimpleNamespace(needs=SimpleNamespace(data=data), frozen=frozen, model=SimpleNamespace(body=["a", "b", "c", "d"]))
+    found = costs.of_strategies(done, 0.0, 200)
+    if not known:
+        assert found == {}
+        return
+    each = 200.0 / 2000
+    assert found["full"] == pytest.approx(each * (2 * 1000 + 3 * 800 * 5))
+    assert found["partial"] == pytest.approx(each * (2 * 1000 + 3 * 800 * 8 * 2 / 4))
+    done.frozen = None
+    assert costs.of_strategies(done, 20.0, 200)["full"] == pytest.approx(found["full"]), "measured on 200 examples"
 
 
 # --- what a person reads -------------------------------------------------------------------------

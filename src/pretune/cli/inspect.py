@@ -10,7 +10,7 @@ from pretune.cli.arguments import Arguments
 from pretune.errors import DataError, SettingError
 from pretune.printable import json_text
 
-_SHOWN = ("task", "primary", "backbone", "strategy", "params", "counts", "precision", "timing", "peak_rss_mb", "diagnosis")
+_SHOWN = ("task", "primary", "model", "backbone", "strategy", "params", "counts", "precision", "timing", "peak_rss_mb", "diagnosis")
 
 
 def main(arguments: Arguments) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         if "damaged" in run:
             print(f"! {printable(run['damaged'])}", file=sys.stderr)
         elif not arguments.json:
-            how = f"{run.get('backbone', '')} {run.get('strategy', '')}"
+            how = f"{run.get('backbone', '')} {run.get('strategy', '')}" if run.get("model") != "baseline" else "classical baseline"
             print(printable(f"{run['run']:<44} {_score(run):<28} {how}"))
     if not found and not arguments.json:
         print(printable(f"no runs under {parent}/"))
@@ -69,6 +69,7 @@ def _finished(run: Path, path: Path) -> dict[str, Any]:
         "metric": saved.field(primary, "name", str, path),
         "value": primary.get("value"),
         "split": saved.field(primary, "split", str, path),
+        "model": str(metrics.get("model", "network")),
         "backbone": str(metrics.get("backbone", "")),
         "strategy": str(metrics.get("strategy", metrics.get("objective", ""))),
         "seconds": saved.field(saved.field(metrics, "timing", dict, path), "total_s", float, path),

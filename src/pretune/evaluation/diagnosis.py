@@ -123,7 +123,10 @@ def _collapsed(held: Tree, split: str, context: Context) -> str:
         return ""
     lower = "a lower lr, " if context.trains and context.strategy != "linear_probe" else ""
     possible = listed(cures("baseline", context))
-    return f"{found} Do not use this model: its features or its head have collapsed ({split}). Try {lower}{possible}."
+    if context.model == "baseline":
+        return f"{found} Do not use this model: it has found nothing that tells the examples apart. Try {possible}."
+    saved = f" {_SAVED}" if context.baseline_saved else ""
+    return f"{found} Do not use this model: its features or its head have collapsed ({split}).{saved} Try {lower}{possible}."
 
 
 def _unknown_tokens(context: Context) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Fitted:
 
     description: Description
     classical: Classical
+    seconds: float = 0.0
+    """What fitting it took."""
 
     def outputs(self, data: Prepared, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return probabilities (M, C), or numbers (M,) in the user's units, of some examples."""
@@ -50,7 +53,7 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
     """
     if not possible(data):
         return None
-    train = data.parts["train"]
+    train, began = data.parts["train"], time.perf_counter()
     rows = None
     if len(train) > most:
         rows = np.sort(np.random.default_rng(seed).choice(len(train), most, replace=False))
@@ -69,7 +72,7 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
         groups=data.units[train],
         strength=strength,
     )
-    return Fitted(description=description, classical=found)
+    return Fitted(description=description, classical=found, seconds=time.perf_counter() - began)
 
 
 def possible(data: Prepared) -> bool:

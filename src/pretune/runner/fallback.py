@@ -71,7 +71,7 @@ def settle(done: Outcome, raw: Raw, parts: Positions, selecting: Selecting | Non
     if chosen.model == "network" and better:
         return network
     if chosen.model == "baseline":
-        fitted = selection.refitted(data, fitted, done.recipe.training.seed)
+        fitted = selection.refitted(data, fitted, done.recipe.training.seed, done.work.deadline.remaining)
     model = fitted.model(data)
     if isinstance(data.task, ChoosesThresholds) and data.task.fixed:
         model = replace(model, thresholds=data.targets.thresholds)

@@ -32,6 +32,8 @@ NOISE = 1.0
 """Standard errors by which the baseline must be better to take the network's place."""
 REFITTED = 20_000
 """Training examples at most that a baseline is fitted on which is the run's model."""
+_SHARE = 0.5
+"""Of the remaining time that fitting it on more examples may take."""
 EXAMPLES = 2_000
 """Examples of a selecting split that are measured at most to compare two models."""
 
@@ -122,9 +124,17 @@ def _on_a_split(data: Prepared, fitted: Fitted, selecting: Selecting | None) -> 
     return f"the split {data.selects} of the training set" if data.selects == "select" else f"the split {data.selects}", comparison
 
 
-def refitted(data: Prepared, fitted: Fitted, seed: int) -> Fitted:
-    """Return the baseline fitted on more of the training examples, at the strength and thresholds that were chosen."""
-    if len(fitted.classical.rows) >= min(len(data.parts["train"]), REFITTED):
+def refitted(data: Prepared, fitted: Fitted, seed: int, remaining: float) -> Fitted:
+    """Return the baseline fitted on more of the training examples, at the strength and thresholds that were chosen, where time allows it.
+
+    Args:
+        data: whose training examples it learns from.
+        fitted: the baseline.
+        seed: of the sample, where there are more than `REFITTED`.
+        remaining: seconds that are left.
+    """
+    count, there = min(len(data.parts["train"]), REFITTED), len(fitted.classical.rows)
+    if there >= count or fitted.seconds * count / there > _SHARE * remaining:
         return fitted
     more = baselines.fit(data, seed, most=REFITTED, strength=fitted.classical.fitted.strength)
     assert more is not None
