@@ -31,11 +31,6 @@ def facts() -> dict[str, str | int]:
     }
 
 
-def computes_bf16() -> bool:
-    """Return whether the processor has instructions for bfloat16, so that autocast pays."""
-    return "bf16" in str(facts()["formats"])
-
-
 def cores() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -145,7 +145,11 @@ def _prepare(session: Session) -> None:
             key = tuple(word for word in command if not word.startswith("--head") and word not in ("cv", "plain"))
             if key not in found:
                 print(f"{session.case.name}: {contestant.name}: finding its fastest options …", file=sys.stderr, flush=True)
-                found[key] = _tuned(session, contestant, command)
+                try:
+                    found[key] = _tuned(session, contestant, command)
+                except measure.CommandFailed as failure:
+                    _leave_out(session, contestant.name, f"it failed: {_last_line(str(failure))}")
+                    continue
             session.tuned[contestant.name] = found[key]
 
 

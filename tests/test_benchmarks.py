@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,17 @@ def test_generated_images_and_audio_are_readable_and_balanced(tmp_path: Path):
     assert len(list((tmp_path / "audio").rglob("*.wav"))) == 3 * len(data.WORDS)
     assert data.missing("image", tmp_path / "images") is None
     assert data.missing("audio", tmp_path / "audio") is None
+
+
+def test_a_peer_that_cannot_find_its_options_is_left_out_and_the_others_get_theirs(
+    session: Callable[..., run.Session], monkeypatch: pytest.MonkeyPatch
+):
+    def tuning(name: str, code: str) -> Contestant:
+        return replace(contestant(name, code, "plain"), tunes=True)
+
+    works, fails = tuning("works", "print('{\"batch_size\": 64}')"), tuning("fails", "raise SystemExit('no such option')")
+    seen = session(contestant("pretune", "print('{}')"), fails, works)
+    monkeypatch.setattr(run, "_fault", lambda *_: "")
+    run._prepare(seen)
+    assert seen.tuned == {"works": ["--batch-size", "64"]}
+    assert "no such option" in seen.left_out["fails"]

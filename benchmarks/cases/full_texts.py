@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from benchmarks import machine
 from benchmarks.cases._base import ACCURACY, CPU, LOG_LOSS, MEMORY, RATE, WALL, Bench, Case, Contestant, last_json, pretune_metrics
 
 OURS, PLAIN, TRAINER = "pretune, strategy=full", "plain PyTorch loop, tuned", "Trainer, tuned"
@@ -18,7 +17,7 @@ def _same(turn: int) -> tuple[str, ...]:
 
 
 def _trainer(bench: Bench, turn: int) -> list[str]:
-    tuned = ("--by-length", "--weight-decay", "0.01", *(("--bf16",) if machine.computes_bf16() else ()))
+    tuned = ("--by-length", "--weight-decay", "0.01")
     return bench.peer("huggingface", "hf_text.py", *_same(turn), *tuned)
 
 
@@ -33,9 +32,8 @@ CASE = Case(
     ),
     what=(
         "The plain loop has the mean of the last layer's tokens and a linear head, batches of like length padded to their own longest "
-        "text, fused AdamW, and the precision found fastest ahead, outside the measurement. Trainer has "
-        "`AutoModelForSequenceClassification`, groups by length, and bfloat16 autocast where the processor has instructions for it. Ours "
-        "has its defaults for `strategy=full`."
+        "text, and fused AdamW. Trainer has `AutoModelForSequenceClassification` and groups by length. The precision of each peer was "
+        "found ahead, outside the measurement. Ours has its defaults for `strategy=full`."
     ),
     contestants=(
         Contestant(name=OURS, command=_pretune, read=pretune_metrics),
@@ -46,7 +44,7 @@ CASE = Case(
             environment="huggingface",
             tunes=True,
         ),
-        Contestant(name=TRAINER, command=_trainer, read=last_json, environment="huggingface"),
+        Contestant(name=TRAINER, command=_trainer, read=last_json, environment="huggingface", tunes=True),
     ),
     measures=(replace(RATE, title="texts/s"), WALL, CPU, ACCURACY, LOG_LOSS, MEMORY),
     rivals=((OURS, PLAIN), (OURS, TRAINER)),

@@ -1,5 +1,6 @@
-"""What the scripts around Hugging Face's Trainer share: what an epoch takes, and the settings that all of them give."""
+"""What the scripts around Hugging Face's Trainer share: what an epoch takes, the precision, scores, and common settings."""
 
+import json
 import time
 
 import numpy as np
@@ -33,6 +34,24 @@ def scores(prediction):
     return {"accuracy": (logits.argmax(dim=1) == targets).float().mean().item(), "log_loss": loss.item()}
 
 
+def add_precision(parser):
+    """Add the options of the precision."""
+    parser.add_argument("--dtype", choices=("float32", "autocast"), default="float32")
+    parser.add_argument("--tune", action="store_true", help="only find the faster precision, and print it")
+
+
+def tune(make, args):
+    """Print the precision in which a few steps of `make(**settings)`'s trainer are faster."""
+    times = {}
+    for args.dtype in ("float32", "autocast"):
+        trainer, _ = make(max_steps=4, save_strategy="no")
+        trainer.train()  # warms up
+        began = time.perf_counter()
+        trainer.train()
+        times[args.dtype] = time.perf_counter() - began
+    print(json.dumps({"dtype": min(times, key=times.get)}))
+
+
 def settings(args, **more):
     """Return the arguments of a script as Trainer takes them."""
     return TrainingArguments(
@@ -42,7 +61,7 @@ def settings(args, **more):
         per_device_train_batch_size=args.batch_size,
         learning_rate=args.lr,
         use_cpu=not torch.cuda.is_available(),
-        bf16=args.bf16,
+        bf16=args.dtype == "autocast",
         report_to="none",
         disable_tqdm=True,
         **more,

@@ -10,6 +10,7 @@ import time
 import torch
 from _folders import test_folder
 from fastai.callback.schedule import *  # noqa: F403  (fastai's own idiom: importing attaches fit_one_cycle)
+from fastai.callback.training import ShortEpochCallback
 from fastai.vision.all import (
     Callback,
     Flip,
@@ -51,6 +52,19 @@ class Rate(Callback):
         self.seconds.append(time.perf_counter() - self.began)
 
 
+def tune(learn, share):
+    """Print the precision in which a share of an epoch is faster."""
+    learn.unfreeze()
+    times = {}
+    for dtype, callbacks in (("float32", []), ("autocast", [Bfloat16()])):
+        for _ in range(2):  # the first warms up
+            began = time.perf_counter()
+            with learn.no_bar(), learn.no_logging():
+                learn.fit(1, 1e-5, cbs=[ShortEpochCallback(pct=min(1, share)), *callbacks])
+            times[dtype] = time.perf_counter() - began
+    print(json.dumps({"dtype": min(times, key=times.get)}))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
@@ -62,7 +76,8 @@ def main():
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--workers", type=int, help="default: fastai's own")
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--dtype", choices=("float32", "autocast"), default="float32")
+    parser.add_argument("--tune", action="store_true", help="only find the faster precision, and print it")
     parser.add_argument("--channels-last", action="store_true")
     args = parser.parse_args()
     set_seed(args.seed, reproducible=False)
@@ -75,7 +90,9 @@ def main():
     learn = vision_learner(loaders, "tf_efficientnet_lite0", metrics=accuracy, path=args.out, pretrained_cfg_overlay=overlay, cbs=[Rate()])
     if args.channels_last:
         learn.to_channelslast(use_amp=False)
-    if args.bf16:
+    if args.tune:
+        return tune(learn, 4 * args.batch_size / len(loaders.train_ds))
+    if args.dtype == "autocast":
         learn.add_cb(Bfloat16())
     if args.mode == "trained":
         learn.fine_tune(args.epochs)

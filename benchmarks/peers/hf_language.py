@@ -1,8 +1,8 @@
 """Hugging Face's Trainer with torch.optim.Muon on a GPT-2 over characters, from randomly initialised weights.
 
 After transformers' causal-language-modelling guide and the documentation of torch.optim.Muon: Muon for the hidden matrices with
-`adjust_lr_fn="match_rms_adamw"`, AdamW for embeddings, norms and biases, one cosine rate for both. bfloat16 where the processor has
-instructions for it and `--bf16` is given. Prints tokens/s of training and nats per character of the test text.
+`adjust_lr_fn="match_rms_adamw"`, AdamW for embeddings, norms and biases, one cosine rate for both. The
+precision is found ahead, outside the measurement (`--tune`). Prints tokens/s of training and nats per character of the test text.
 """
 
 import argparse
@@ -12,8 +12,9 @@ import time
 
 import torch
 from _characters import BATCH, BLOCK, nats, random_blocks, read_text, steps_of
+from _trainer import add_precision, settings, tune
 from torch.utils.data import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback
 
 FLOOR, WARMUP = 0.1, 0.05
 
@@ -75,40 +76,36 @@ def main():
     parser.add_argument("--weights")
     parser.add_argument("--out", required=True)
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--lr", type=float, default=1e-2)
+    parser.add_argument("--batch-size", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bf16", action="store_true")
+    add_precision(parser)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     ids, test, vocabulary = read_text(args.data)
     shape = {"n_positions": BLOCK, "n_embd": 128, "n_layer": 4, "n_head": 4, "activation_function": "gelu"}
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=0, eos_token_id=0, **shape, **no_dropout))
-    steps, optimizer, clock = steps_of(ids, args.epochs), Both(model, args.lr), Clock()
-    settings = TrainingArguments(
-        output_dir=args.out,
-        max_steps=steps,
-        per_device_train_batch_size=BATCH,
-        max_grad_norm=1.0,
-        bf16=args.bf16,
-        use_cpu=True,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=args.seed,
-    )
-    trainer = Trainer(
-        model=model,
-        args=settings,
-        train_dataset=Blocks(ids, steps * BATCH),
-        optimizers=(optimizer, cosine(optimizer, steps)),
-        callbacks=[clock],
-    )
+    steps = steps_of(ids, args.epochs)
+
+    def make(max_steps=steps, **more):
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=0, eos_token_id=0, **shape, **no_dropout))
+        optimizer, clock = Both(model, args.lr), Clock()
+        trainer = Trainer(
+            model=model,
+            args=settings(args, **{"max_steps": max_steps, "max_grad_norm": 1.0, "save_strategy": "no", "logging_strategy": "no", **more}),
+            train_dataset=Blocks(ids, steps * BATCH),
+            optimizers=(optimizer, cosine(optimizer, steps)),
+            callbacks=[clock],
+        )
+        return trainer, clock
+
+    if args.tune:
+        return tune(make, args)
+    trainer, clock = make()
     trainer.train()
     trainer.save_model()
-    model.eval()
-    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+    model = trainer.model.eval()
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "autocast"):
         loss = nats(lambda inputs: model(input_ids=inputs).logits, test)
     print(json.dumps({"tokens_per_s": (steps - 5) * BATCH * BLOCK / (clock.ended - clock.began), "nats": loss}))
 

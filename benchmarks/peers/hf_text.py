@@ -1,15 +1,15 @@
 """Hugging Face's Trainer on TSV files of texts and labels, after transformers' own run_classification.py example.
 
-With batches of texts of like length (`group_by_length`), padded to their own longest text, and bfloat16 where the processor has
-instructions for it. Prints one JSON object: accuracy and log loss on the test split, and texts/s of the training epochs after the
-first (of all, where there is one).
+With batches of texts of like length (`group_by_length`), padded to their own longest text, and bfloat16 where a few steps are faster in
+it (`--tune`, outside the measurement). Prints one JSON object: accuracy and log loss on the test split, and texts/s of the training
+epochs after the first (of all, where there is one).
 """
 
 import argparse
 import json
 
 from _tables import read_split
-from _trainer import Rate, scores, settings
+from _trainer import Rate, add_precision, scores, settings, tune
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
@@ -35,31 +35,37 @@ def main():
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=5e-5)
     parser.add_argument("--weight-decay", type=float, default=0.0)
-    parser.add_argument("--bf16", action="store_true")
+    add_precision(parser)
     parser.add_argument("--by-length", action="store_true", help="batches of texts of like length")
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.weights)
     classes = sorted(set(read_split(args.data, "train")[1]))
     data = {name: read_part(args, name, classes, tokenizer) for name in ("train", "test")}
-    model = AutoModelForSequenceClassification.from_pretrained(args.weights, num_labels=len(classes))
-    rate = Rate()
     by_length = {"train_sampling_strategy": "group_by_length"} if args.by_length else {}
-    trainer = Trainer(
-        model=model,
-        args=settings(args, per_device_eval_batch_size=args.batch_size, weight_decay=args.weight_decay, save_strategy="no", **by_length),
-        train_dataset=data["train"],
-        eval_dataset=data["test"],
-        compute_metrics=scores,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        processing_class=tokenizer,
-        callbacks=[rate],
-    )
+
+    def make(**more):
+        same = {"per_device_eval_batch_size": args.batch_size, "weight_decay": args.weight_decay, "save_strategy": "no"}
+        rate = Rate()
+        trainer = Trainer(
+            model=AutoModelForSequenceClassification.from_pretrained(args.weights, num_labels=len(classes)),
+            args=settings(args, **{**same, **by_length, **more}),
+            train_dataset=data["train"],
+            eval_dataset=data["test"],
+            compute_metrics=scores,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            processing_class=tokenizer,
+            callbacks=[rate],
+        )
+        return trainer, rate
+
+    if args.tune:
+        return tune(make, args)
+    trainer, rate = make()
     trainer.train()
     trainer.save_model()
     metrics = trainer.evaluate()
-    print(
-        json.dumps({"accuracy": metrics["eval_accuracy"], "log_loss": metrics["eval_log_loss"], "items_per_s": rate.of(len(data["train"]))})
-    )
+    figures = {"accuracy": metrics["eval_accuracy"], "log_loss": metrics["eval_log_loss"]}
+    print(json.dumps({**figures, "items_per_s": rate.of(len(data["train"]))}))
 
 
 if __name__ == "__main__":

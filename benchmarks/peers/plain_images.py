@@ -1,9 +1,9 @@
 """Full fine-tuning of a timm model on class folders of images: a plain PyTorch loop, tuned as a competent user would.
 
 After PyTorch's "Performance Tuning Guide" and its fine-tuning tutorial: channels_last, bfloat16 autocast where it is faster (tried
-ahead, outside the measurement, like the number of loader workers: `--tune`), fused AdamW, a one-cycle rate, a head that learns ten
-times faster, and batch norms that keep their pretrained statistics. Prints accuracy and log loss on the test split, and images/s of
-the epochs after the first, without evaluation.
+ahead, outside the measurement, like the number of loader workers: `--tune`), fused AdamW, a one-cycle rate, and batch norms that
+keep their pretrained statistics. The rate 5e-4 is the best of 5e-4 and 1e-3 on hymenoptera in 2 epochs. Prints accuracy and log loss
+on the test split, and images/s of the epochs after the first, without evaluation.
 """
 
 import argparse
@@ -61,10 +61,8 @@ def train_epoch(model, loader, optimizer, schedule, args):
 
 def fit(model, loader, epochs, args):
     """Train, and return the seconds of each epoch."""
-    head = list(model.get_classifier().parameters())
-    rest = [parameter for name, parameter in model.named_parameters() if not name.startswith("classifier")]
-    optimizer = torch.optim.AdamW([{"params": rest, "lr": args.lr}, {"params": head, "lr": 10 * args.lr}], weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [args.lr, 10 * args.lr], total_steps=epochs * len(loader))
+    optimizer = torch.optim.AdamW(model.parameters(), args.lr, weight_decay=0.01, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=epochs * len(loader))
     seconds = []
     for _ in range(epochs):
         began = time.perf_counter()

@@ -16,7 +16,7 @@ from _probe import fastest, finish, options
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 
-TUNED_ON = 128
+TUNED_ON = 64
 
 
 def make_model(args):

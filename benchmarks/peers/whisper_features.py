@@ -17,7 +17,7 @@ from _folders import test_folder
 from _probe import fastest, finish, options
 from transformers import AutoFeatureExtractor, WhisperForAudioClassification
 
-TUNED_ON = 64
+TUNED_ON = 48
 HOP = 320
 """Samples of 16 kHz that make one frame of the encoder."""
 
@@ -43,11 +43,12 @@ def features(encoder, extractor, clips, args):
     frames = encoder.max_source_positions
     autocast = torch.autocast("cpu", torch.bfloat16) if args.dtype == "autocast" else contextlib.nullcontext()
     found = []
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode():
         for place in range(0, len(clips), args.batch_size):
             batch = clips[place : place + args.batch_size]
             inputs = extractor(batch, sampling_rate=extractor.sampling_rate, max_length=frames * HOP, return_tensors="pt")
-            out = encoder(inputs["input_features"].to(next(encoder.parameters()).dtype)).last_hidden_state.float()
+            with autocast:
+                out = encoder(inputs["input_features"].to(next(encoder.parameters()).dtype)).last_hidden_state.float()
             own = torch.tensor([[min(frames, -(-len(clip) // HOP))] for clip in batch])
             mask = (torch.arange(frames) < own)[..., None]
             found.append((out * mask).sum(dim=1) / own)
