@@ -40,11 +40,11 @@ def add_precision(parser):
     parser.add_argument("--tune", action="store_true", help="only find the faster precision, and print it")
 
 
-def tune(make, args):
+def tune(make, args, steps=4):
     """Print the precision in which a few steps of `make(**settings)`'s trainer are faster."""
     times = {}
     for args.dtype in ("float32", "autocast"):
-        trainer, _ = make(max_steps=4, save_strategy="no")
+        trainer, _ = make(max_steps=steps, save_strategy="no")
         trainer.train()  # warms up
         began = time.perf_counter()
         trainer.train()

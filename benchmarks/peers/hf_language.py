@@ -100,7 +100,7 @@ def main():
         return trainer, clock
 
     if args.tune:
-        return tune(make, args)
+        return tune(make, args, steps=40)
     trainer, clock = make()
     trainer.train()
     trainer.save_model()
