@@ -19,6 +19,7 @@ from pretune.recipe import Recipe
 from pretune.runner.run import Given, run
 from pretune.sources import sources
 from pretune.sources.table import Columns
+from pretune.tasks import infer
 from pretune.types import Row, Split
 
 SOLVERS = ("steps", "exact")
@@ -30,7 +31,7 @@ def parts_of(data: str, columns: Columns, share: float, seed: int) -> dict[str, 
     table = sources.read(Path(data), columns)
     rows = table.rows
     if all(row.split is None for row in rows):
-        rows, _ = splits.assign(rows, task=str(table.task), fraction=0.2, seed=seed)
+        rows, _ = splits.assign(rows, target=infer(table.target_type).target_type, fraction=0.2, seed=seed)
     by_class: dict[str, list[Row]] = defaultdict(list)
     for place in np.random.default_rng(seed).permutation(len(rows)):
         if rows[place].split == "train":

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pretune.evaluation import classical, floors, intervals, metrics
+from pretune.evaluation import intervals, metrics
 from pretune.evaluation.diagnosis import diagnose
 from pretune.training.run_dir import RunDir
+from tests import baselines
 
 HOSTILE = '<script>alert("x")</script>\n\u202eevil \U0001f41d & "q".jpg'
 
@@ -77,8 +78,7 @@ def multilabel(folder: Path, items: int = 200) -> Path:
 
 
 def _floors(task: str, train: Any, held: Any, targets: Any, names: list[str]) -> dict[str, Any]:
-    model = classical.fit(task, train, targets, len(names), words="colour histogram and HOG")
-    return floors.floors(task, targets, targets, names, (model, model.outputs(held)))
+    return baselines.floors(task, train, targets, held, targets, names, words="colour histogram and HOG")
 
 
 def events(steps: int = 240, *, every: int = 8, phases: tuple[str, ...] = ("head", "all")) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from pretune.auditing.lookalikes import lookalikes
 from pretune.modalities.image import Image
 from pretune.sources import sources
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, ingest
 from pretune.types import Finding, Row
@@ -66,7 +67,7 @@ def texts(pairs: list[tuple[str, str]], parts: list[str] | None = None) -> tuple
     hashes = [hashlib.sha256(text.encode()).hexdigest() for text, _ in pairs]
     store = SimpleNamespace(infos=[{"chars": len(text), "tokens": 5} for text, _ in pairs])
     classes = tuple(sorted({label for _, label in pairs}))
-    table = Table(rows=rows, modality="text", task="classification", root=Path(), layout="manifest", classes=classes)
+    table = Table(rows=rows, modality="text", target_type=ONE_CLASS, root=Path(), layout="manifest", classes=classes)
     return table, SimpleNamespace(rows=rows, store=store, hashes=hashes)
 
 
@@ -283,7 +284,7 @@ def test_the_audit_reads_no_image_again(tmp_path: Path) -> None:
 
     infos = [{"width": 256, "height": 256, "format": "JPEG", "mode": "RGB", "dhash": f"{rng.integers(1, 2**63):016x}"} for _ in rows]
     store = Arrays([rng.integers(0, 255, (256, 256, 3), dtype=np.uint8) for _ in range(20)] * 20, infos)
-    table = Table(rows=rows, modality="image", task="classification", root=tmp_path, layout="", classes=("c0", "c1", "c2", "c3"))
+    table = Table(rows=rows, modality="image", target_type=ONE_CLASS, root=tmp_path, layout="", classes=("c0", "c1", "c2", "c3"))
     done: Any = SimpleNamespace(rows=rows, store=store, hashes=[str(i) for i in range(400)])
     audit.audit(table, done, IMAGE)
     assert store.reads == 0, "what decoding noted is enough"

@@ -160,11 +160,11 @@ def test_the_probe_is_advised_only_where_it_was_better() -> None:
 
 TRAINING = ("epochs", "lr", "weight_decay", "label_smoothing", "class_weights", "patience", "augment", "time")
 CONTEXTS = [
-    Context(strategy=s, fresh=f, task=t, modality=m, given=g, augment=a, probe_was_better=b)
+    Context(strategy=s, fresh=f, classes=t, modality=m, given=g, augment=a, probe_was_better=b)
     for s, f, t, m, g, a, b in itertools.product(
         STRATEGIES,
         (False, True),
-        ("classification", "multilabel", "regression"),
+        (True, False),
         ("image", "text", "audio"),
         (frozenset(), frozenset({"patience", "class_weights", "label_smoothing"})),
         ("none", "strong"),
@@ -184,7 +184,7 @@ def test_no_advice_was_followed_already_or_cannot_apply(trouble: Trouble) -> Non
             assert "strategy=" not in text, "there are no pretrained weights to keep"
         if context.strategy == "direct":
             assert not any(key in text for key in TRAINING), (context, text)
-        if context.task == "regression":
+        if not context.has_classes:
             assert "class_weights" not in text
             assert "label_smoothing" not in text
         if "class_weights" in context.given:

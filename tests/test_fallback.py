@@ -22,6 +22,7 @@ from pretune.evaluation.advice import Context
 from pretune.evaluation.baseline import Baseline, Description
 from pretune.evaluation.comparison import compared
 from pretune.evaluation.diagnosis import diagnose
+from pretune.evaluation.links import LinkName
 from pretune.evaluation.probe import solve
 from pretune.labels import Labels
 from pretune.modalities._text_floor import Tfidf, _hashed
@@ -30,10 +31,10 @@ from pretune.modalities.text import Text
 from pretune.runner import selection
 from pretune.runner.baselines import Fitted
 from pretune.runner.features import FrozenFeatures
-from pretune.tasks import Targets
+from pretune.tasks import Space
 from pretune.tasks.classification import Classification
-from pretune.tasks.multilabel import Multilabel
-from pretune.tasks.regression import Regression
+from pretune.tasks.multilabel import LabelSpace, Multilabel
+from pretune.tasks.regression import Regression, Scale
 from pretune.types import Row
 
 TEXTS = [f"{word} number {i} of the list" for i in range(30) for word in ("good", "bad")]
@@ -75,7 +76,7 @@ def test_the_strongest_terms_of_a_class_are_named() -> None:
 def text_baseline() -> Baseline:
     fitted = Description.fitted(Text(), [Row(id=str(i), text=(text,)) for i, text in enumerate(TEXTS)], [np.zeros(1)] * len(TEXTS))
     assert fitted is not None
-    model = classical.fit("classification", fitted[1], CLASSES, 2, words=fitted[0].words)
+    model = classical.fit("softmax", fitted[1], CLASSES, 2, words=fitted[0].words)
     return Baseline.of(fitted[0], model, mean=0.0, deviation=1.0)
 
 
@@ -87,7 +88,7 @@ def pictures(count: int = 24) -> list[np.ndarray]:
 def image_baseline() -> Baseline:
     fitted = Description.fitted(Image(), [Row(id=str(i)) for i in range(24)], pictures())
     assert fitted is not None
-    model = classical.fit("classification", fitted[1], np.arange(24) % 2, 2, words=fitted[0].words)
+    model = classical.fit("softmax", fitted[1], np.arange(24) % 2, 2, words=fitted[0].words)
     return Baseline.of(fitted[0], model, mean=0.0, deviation=1.0)
 
 
@@ -117,8 +118,8 @@ def test_a_baseline_of_numbers_gives_what_a_head_gives() -> None:
     fitted = Description.fitted(Image(), [Row(id=str(i)) for i in range(40)], rows)
     assert fitted is not None
     numbers = 1000 + 50 * np.array([row.mean() / 60 for row in rows]) + rng.normal(size=40)
-    model = classical.fit("regression", fitted[1], numbers, 0, words="")
-    space = Targets(mean=float(numbers.mean()), deviation=float(numbers.std()))
+    model = classical.fit("squared", fitted[1], numbers, 0, words="")
+    space = Scale(mean=float(numbers.mean()), deviation=float(numbers.std()))
     head = Baseline.of(fitted[0], model, mean=space.mean, deviation=space.deviation)
     assert Regression().decode(head.outputs(rows), space) == pytest.approx(model.outputs(fitted[1]), rel=1e-4)
     assert np.corrcoef(model.outputs(fitted[1]), numbers)[0, 1] > 0.8
@@ -156,33 +157,32 @@ def test_examples_of_one_group_are_no_evidence_of_their_own() -> None:
     truth = np.zeros(60, dtype=int)
     wrong, right = np.tile([0.2, 0.8], (60, 1)), np.tile([0.8, 0.2], (60, 1))
     network = np.where((np.arange(60) < 20)[:, None], wrong, right)
-    alone = compared("classification", network, right, truth)
-    grouped = compared("classification", network, right, truth, np.arange(60) // 20)
+    alone = compared("softmax", network, right, truth)
+    grouped = compared("softmax", network, right, truth, np.arange(60) // 20)
     assert alone.gain == pytest.approx(1 / 3)
     assert alone.baseline == 1.0
     assert alone.favours_baseline(1.0)
     assert grouped.error > 4 * alone.error
-    assert compared("classification", network, right, truth, np.zeros(60)).error == float("inf"), "one group decides nothing"
+    assert compared("softmax", network, right, truth, np.zeros(60)).error == float("inf"), "one group decides nothing"
 
 
-@pytest.mark.parametrize("task", ["multilabel", "regression"])
-def test_labels_are_compared_by_log_loss_and_numbers_by_their_error(task: str) -> None:
-    truth = np.array([[1.0, 0.0]] * 20) if task == "multilabel" else np.linspace(0, 5, 20)
-    good, bad = (np.array([[0.9, 0.1]] * 20), np.array([[0.6, 0.4]] * 20)) if task == "multilabel" else (truth + 0.1, truth + 1.0)
-    found = compared(task, bad, good, truth)
-    assert found.gain == pytest.approx(2 * np.log(0.9 / 0.6) if task == "multilabel" else 0.9)
+@pytest.mark.parametrize("link", ["sigmoid", "squared"])
+def test_labels_are_compared_by_log_loss_and_numbers_by_their_error(link: LinkName) -> None:
+    truth = np.array([[1.0, 0.0]] * 20) if link == "sigmoid" else np.linspace(0, 5, 20)
+    good, bad = (np.array([[0.9, 0.1]] * 20), np.array([[0.6, 0.4]] * 20)) if link == "sigmoid" else (truth + 0.1, truth + 1.0)
+    found = compared(link, bad, good, truth)
+    assert found.gain == pytest.approx(2 * np.log(0.9 / 0.6) if link == "sigmoid" else 0.9)
     assert found.network > found.baseline
 
 
-def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any, targets: Targets) -> tuple[Any, Fitted]:
+def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any, space: Space) -> tuple[Any, Fitted]:
     """Return a solved probe of these features and the baseline of `x`, on 60 training examples; all others are the score's."""
     from pretune.runner import solving
 
-    name = {Classification: "classification", Multilabel: "multilabel", Regression: "regression"}[type(task)]
     train, count = np.arange(60), len(encoded)
     data = SimpleNamespace(
         task=task,
-        targets=targets,
+        space=space,
         encoded=Labels.of(encoded),
         parts={"train": train, "val": np.arange(60, count)},
         units=np.arange(count),
@@ -190,9 +190,9 @@ def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any
     )
     done = SimpleNamespace(needs=SimpleNamespace(data=data), frozen=FrozenFeatures(source=features, layout="pooled", views=1, start=1))
     goal = solving.goal(done, encoded[:60])  # type: ignore[arg-type]
-    done.solution = solve(name, features[:60], goal)
-    truth = targets.restore(encoded[:60].numpy())
-    model = classical.fit(name, x[:60], truth, len(targets.classes), words="numbers")
+    done.solution = solve(task.linear, features[:60], goal)
+    truth = task.truth(Labels.of(encoded[:60]), space)
+    model = classical.fit(task.baseline, x[:60], truth, len(space.classes), words="numbers")
     return done, Fitted(description=Description(words="numbers", item=lambda row, array: array, features=np.stack), classical=model)
 
 
@@ -211,9 +211,11 @@ def test_the_model_is_chosen_by_cross_validation_on_the_training_set_alone(kind:
         Regression: torch.from_numpy(hidden).float(),
     }[kind]
     names = {Classification: ("a", "b"), Multilabel: ("a", "b"), Regression: ()}[kind]
-    space = Targets(
-        classes=names, thresholds=(0.5, 0.5) if kind is Multilabel else (), mean=3.0, deviation=2.0 if kind is Regression else 1.0
-    )
+    space: Space = {
+        Classification: Space(classes=names),
+        Multilabel: LabelSpace(classes=names, thresholds=(0.5, 0.5)),
+        Regression: Scale(mean=3.0, deviation=2.0),
+    }[kind]
     features, x = (good, bad) if better == "network" else (bad, good)
     done, fitted = work(torch.from_numpy(features).float(), x, encoded, kind(), space)
     found = selection.select(None, done, fitted, None)
@@ -231,7 +233,7 @@ def test_without_evidence_the_network_stays() -> None:
         np.random.default_rng(0).normal(size=(90, 3)),
         torch.arange(90) % 2,
         Classification(),
-        Targets(classes=("a", "b")),
+        Space(classes=("a", "b")),
     )
     done.solution = None
     found = selection.select(None, done, fitted, None)
@@ -245,7 +247,7 @@ def test_a_baseline_that_takes_the_place_learns_from_more_examples_where_the_tim
     targets = torch.from_numpy((rng.random((60, 2)) < 0.5).astype(np.float32))
     data: Any = SimpleNamespace(
         task=Multilabel(),
-        targets=Targets(classes=("a", "b"), thresholds=(0.5, 0.5)),
+        space=LabelSpace(classes=("a", "b"), thresholds=(0.5, 0.5)),
         encoded=Labels.of(targets),
         parts={"train": np.arange(60)},
         units=np.arange(60),
@@ -272,7 +274,10 @@ def test_a_choice_that_there_is_not_is_refused() -> None:
         """A modality without classical features."""
 
     class Own(Classification):
-        """A task of the person's own."""
+        """A task of the person's own, with outputs of its own."""
+
+        def outputs(self, space: Space) -> int:
+            return len(space.classes) - 1
 
     data: Any = SimpleNamespace(task=Classification(), modality=Other(), parts={"train": np.arange(9)})
     baselines.require_choice(None, data)

@@ -9,20 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pretune.evaluation import classical, linear, solver
-from pretune.evaluation import floors as baselines
+from pretune.evaluation import linear, solver
+from tests.baselines import floors
 
 NAMES = ["ant", "bee", "cat"]
-
-
-def floors(
-    task: str, x: Any, y: NDArray[Any], held_x: Any, held_y: NDArray[Any], classes: list[str], *, features: str = "classical features"
-) -> dict[str, dict[str, Any]]:
-    """Return the baselines of features of every training row."""
-    if x is None or len(y) < 2:
-        return baselines.floors(task, y, held_y, classes)
-    model = classical.fit(task, x, y, len(classes), words=features)
-    return baselines.floors(task, y, held_y, classes, (model, model.outputs(held_x)))
 
 
 def blobs(items: int, columns: int, classes: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -94,7 +84,7 @@ def test_few_rows_are_rotated_without_changing_the_model() -> None:
 def test_classification_floors_are_strong_and_say_what_they_are() -> None:
     x, y = blobs(300, 60, 3)
     held_x, held_y = blobs(200, 60, 3, seed=1)
-    given = floors("classification", x, y, held_x, held_y, NAMES, features="colour histogram and HOG")
+    given = floors("classification", x, y, held_x, held_y, NAMES, words="colour histogram and HOG")
     common = NAMES[int(np.bincount(y).argmax())]
     assert given["majority"]["value"] == pytest.approx((held_y == NAMES.index(common)).mean())
     assert common in given["majority"]["what"]
@@ -108,7 +98,7 @@ def test_classification_floors_are_strong_and_say_what_they_are() -> None:
     assert given["classical"]["value"] >= theirs.fit(x, y).score(held_x, held_y) - 0.03
     assert given["classical"]["what"].startswith("logistic regression on colour histogram and HOG (60 columns, C = ")
     assert "confusion" not in given["classical"]
-    assert given == floors("classification", x, y, held_x, held_y, NAMES, features="colour histogram and HOG")
+    assert given == floors("classification", x, y, held_x, held_y, NAMES, words="colour histogram and HOG")
 
 
 def test_regression_floors() -> None:
@@ -159,7 +149,7 @@ def test_groups_stay_whole_in_the_inner_folds() -> None:
     folds = of_groups(tile, goal, linear.FOLDS)
     assert all(len(set(folds[tile == t])) == 1 for t in range(tiles))
     assert len(set(folds)) == linear.FOLDS
-    honest, mixed = (linear.fit_linear("classification", x, goal, chosen) for chosen in (folds, None))
+    honest, mixed = (linear.fit_linear("softmax", x, goal, chosen) for chosen in (folds, None))
     right = [(fitted.outputs.argmax(1) == classes[tile][fitted.held_out]).mean() for fitted in (honest, mixed)]
     assert right[1] > right[0]
 

@@ -16,6 +16,7 @@ from pretune.sources.notation import notation_of
 from pretune.sources.schema import Schema
 from pretune.sources.spellings import loose, merged
 from pretune.sources.table import Columns, RunColumns, Table
+from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
 from pretune.sources.targets import classes_of, parse
 from tests.data_files import put, reasons, said, table_of
 
@@ -26,9 +27,11 @@ def sentence(i: int) -> str:
     return f"the {('cold', 'nice')[i % 2]} meal number {i} was served today"
 
 
-def read(tmp_path: Path, header: list[str] | None, row: Callable[[int], list[Any]], *, task: str | None = None, **named: Any) -> Table:
+def read(
+    tmp_path: Path, header: list[str] | None, row: Callable[[int], list[Any]], *, target: TargetType | None = None, **named: Any
+) -> Table:
     path = table_of(tmp_path / "t.csv", header, [row(i) for i in range(ROWS)])
-    return sources.read(path, Columns(**named), task=task)
+    return sources.read(path, Columns(**named), target=target)
 
 
 # --- which column --------------------------------------------------------------------------------
@@ -166,9 +169,9 @@ def test_a_sign_that_may_be_either_is_asked_for(texts: list[str], point: float, 
     from pretune.sources.reading import Reading
 
     with pytest.raises(DataError, match=r"decimal=point .* or decimal=comma"):
-        parse(texts, "price", task="regression")
-    assert parse(texts, "price", task="regression", reading=Reading(decimal="point")).values[0] == point
-    assert parse(texts, "price", task="regression", reading=Reading(decimal="comma")).values[0] == comma
+        parse(texts, "price", target=NUMBER)
+    assert parse(texts, "price", target=NUMBER, reading=Reading(decimal="point")).values[0] == point
+    assert parse(texts, "price", target=NUMBER, reading=Reading(decimal="comma")).values[0] == comma
 
 
 def test_a_run_remembers_how_its_numbers_are_written(tmp_path: Path) -> None:
@@ -179,11 +182,11 @@ def test_a_run_remembers_how_its_numbers_are_written(tmp_path: Path) -> None:
     schema = Schema.from_json(table.schema.to_json())
     assert (schema.decimal, schema.unit) == ("point", "kg")
     path = table_of(tmp_path / "e.csv", ["text", "price"], [[sentence(i), f"{i},500 kg"] for i in range(1, 9)])
-    evaluated = sources.read(path, RunColumns(schema=schema), task="regression", learn=False)
+    evaluated = sources.read(path, RunColumns(schema=schema), target=NUMBER, learn=False)
     assert evaluated.rows[0].target == 1500
     path = table_of(tmp_path / "g.csv", ["text", "price"], [[sentence(i), f"{i},500 g"] for i in range(1, 9)])
     with pytest.raises(DataError, match="in 'g' here, and the run was trained on 'kg'"):
-        sources.read(path, RunColumns(schema=schema), task="regression", learn=False)
+        sources.read(path, RunColumns(schema=schema), target=NUMBER, learn=False)
 
 
 # --- several labels in a cell --------------------------------------------------------------------
@@ -210,8 +213,8 @@ def test_whole_numbers_joined_by_commas(cells: list[str], kind: str | None) -> N
 def test_lists_or_decimals_are_asked_for(cells: list[str]) -> None:
     with pytest.raises(DataError, match="task=multilabel or task=regression"):
         parse([*cells] * 10, "labels")
-    assert parse([*cells] * 10, "labels", task="multilabel").values[1] == tuple(cells[1].split(","))
-    assert parse([*cells] * 10, "labels", task="regression").values[1] == float(cells[1].replace(",", "."))
+    assert parse([*cells] * 10, "labels", target=SEVERAL_CLASSES).values[1] == tuple(cells[1].split(","))
+    assert parse([*cells] * 10, "labels", target=NUMBER).values[1] == float(cells[1].replace(",", "."))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_dates_with_the_names_of_months_are_no_classes(tmp_path: Path) -> None:
         days = [write.format(i % 28 + 1) for i in range(ROWS)]
         table = read(tmp_path, ["text", "subject", "date"], lambda i, days=days: [sentence(i), ("politics", "world")[i % 2], days[i]])
         assert table.columns["label"] == "subject", write
-    assert parse(["may", "march", "may", "march 3rd street"], "word").task == "classification"
+    assert parse(["may", "march", "may", "march 3rd street"], "word").type.task == "classification"
 
 
 def test_a_table_of_numbers_and_classes_is_refused_with_what_pretune_reads(tmp_path: Path) -> None:
@@ -294,7 +297,7 @@ def test_a_cure_quotes_names_with_spaces_and_names_the_score_first(tmp_path: Pat
 
 def test_signs_and_spaces_of_numbers_tell_classes_apart(tmp_path: Path) -> None:
     for names in (("-1", "1"), ("1.5", "15")):
-        table = read(tmp_path, ["text", "category"], lambda i, names=names: [sentence(i), names[i % 2]], task="classification")
+        table = read(tmp_path, ["text", "category"], lambda i, names=names: [sentence(i), names[i % 2]], target=ONE_CLASS)
         assert set(table.classes) == set(names)
         assert not lookalikes(table.classes)
         merged(table, merge=True)

@@ -13,6 +13,7 @@ from pretune.errors import DataError, SettingError
 from pretune.sources import lists, sources
 from pretune.sources.split_names import is_fold, split_of_file, split_of_folder, splits_of_folders, splits_of_words
 from pretune.sources.table import Columns, Table
+from pretune.sources.target_type import NUMBER
 from tests.data_files import put, reasons, said, table_of
 
 CLASSES = ("cat", "dog")
@@ -186,7 +187,7 @@ def test_label_patterns_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         sources.read(tmp_path, Columns(label="(x+)$"))
     with pytest.raises(SettingError, match="has 2 capture groups"):
         sources.read(tmp_path, Columns(label="(a)|(b)"))
-    numbers = sources.read(tmp_path, Columns(label=r"/(\d)\."), task="regression")
+    numbers = sources.read(tmp_path, Columns(label=r"/(\d)\."), target=NUMBER)
     assert {row.target for row in numbers.rows} == {0.0, 1.0, 2.0, 3.0}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,17 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from pretune.labels import Labels
-from pretune.tasks import Targets
+from pretune.sources.target_type import NUMBER
+from pretune.tasks import Space
 from pretune.tasks._base import LossSettings, infer
 from pretune.tasks.classification import Classification
-from pretune.tasks.multilabel import Multilabel
-from pretune.tasks.regression import Regression
+from pretune.tasks.multilabel import LabelSpace, Multilabel
+from pretune.tasks.regression import Regression, Scale
 from pretune.types import Row
 
 OUTPUTS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-1.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
 CLASSES = torch.tensor([0, 2, 1, 0])
-ABC = Targets(classes=("a", "b", "c"))
+ABC = LabelSpace(classes=("a", "b", "c"))
 
 
 def rows_of(targets: list[Any]) -> list[Row]:
@@ -104,7 +104,7 @@ def test_multilabel_targets_are_set_by_name() -> None:
 
 
 def test_multilabel_decodes_to_sigmoids_and_describes_what_reaches_its_threshold() -> None:
-    space = Targets(classes=("a", "b", "c"), thresholds=(0.5, 0.2, 0.9))
+    space = LabelSpace(classes=("a", "b", "c"), thresholds=(0.5, 0.2, 0.9))
     probabilities = np.array([[0.5, 0.3, 0.8], [0.1, 0.1, 0.1]])
     told = Multilabel().describe(probabilities, space)
     assert [row["prediction"] for row in told] == ["a|b", ""]
@@ -116,8 +116,8 @@ def test_thresholds_give_each_class_its_best_f1_of_all_thresholds() -> None:
     rng = np.random.default_rng(0)
     truth = (rng.random((80, 2)) < (0.5, 0.2)).astype(float)
     probabilities = np.round(np.clip(0.3 * truth + 0.7 * rng.random((80, 2)), 0, 1), 2)
-    space = Targets(classes=("a", "b"), thresholds=(0.5, 0.5))
-    chosen, said = Multilabel().thresholded(probabilities, truth, space)
+    space = LabelSpace(classes=("a", "b"), thresholds=(0.5, 0.5))
+    chosen, said = Multilabel().tuned(probabilities, truth, space)
     assert "best F1" in said
     for c, cut in enumerate(chosen.thresholds):
         f1 = {t: f1_score(truth[:, c], probabilities[:, c] >= t, zero_division=0) for t in np.unique(probabilities[:, c])}
@@ -136,20 +136,20 @@ def test_numbers_are_trained_standardised_and_come_back_in_the_users_units() -> 
     assert (float(encoded.mean()), float(encoded.std(correction=0))) == pytest.approx((0.0, 1.0), abs=1e-6)
     decoded = Regression().decode(encoded[:, None], space)
     np.testing.assert_allclose(decoded, [100, 300, 500, 300], rtol=1e-6)
-    np.testing.assert_allclose(space.restore(encoded.numpy()), [100, 300, 500, 300], rtol=1e-6)
+    np.testing.assert_allclose(Regression().truth(Labels.of(encoded), space), [100, 300, 500, 300], rtol=1e-6)
     assert Regression().describe(decoded, space)[2]["prediction"] == pytest.approx(500.0)
 
 
 def test_errors_of_numbers_are_in_the_users_units() -> None:
-    space = Targets(mean=1000.0, deviation=50.0)
-    encoded = np.array([0.0, 1.0, -1.0])
-    figures = Regression().metrics(np.array([1010.0, 1050.0, 930.0]), encoded, space)
+    space = Scale(mean=1000.0, deviation=50.0)
+    truth = Regression().truth(Labels.of(torch.tensor([0.0, 1.0, -1.0])), space)
+    figures = Regression().metrics(np.array([1010.0, 1050.0, 930.0]), truth, space)
     assert (figures["mae"], figures["rmse"]) == pytest.approx((10.0, np.sqrt(500 / 3)))
 
 
 def test_numbers_descend_the_huber_loss_of_one_deviation() -> None:
     outputs, targets = torch.tensor([[0.0], [0.5], [9.0]]), torch.tensor([0.3, 0.5, 1.0])
-    loss = Regression().loss(Targets(), Labels.of(targets), LossSettings())
+    loss = Regression().loss(Scale(), Labels.of(targets), LossSettings())
     assert float(loss(outputs, targets)) == pytest.approx((0.5 * 0.3**2 + 0 + (8 - 0.5)) / 3)
     assert torch.allclose(loss(outputs, targets), F.huber_loss(outputs[:, 0], targets, delta=1.0))
 
@@ -164,9 +164,16 @@ def test_one_absurd_number_does_not_rule_the_scale() -> None:
 
 
 def test_a_saved_space_comes_back_whole() -> None:
-    space = Targets(classes=("a",), mean=2.0, deviation=3.0, thresholds=(0.4,))
+    for space in (LabelSpace(classes=("a",), thresholds=(0.4,)), Scale(mean=2.0, deviation=3.0), Space(classes=("a", "b"))):
+        assert type(space).from_json(json.loads(json.dumps(space.to_json()))) == space
 
-    assert Targets.from_json(json.loads(json.dumps(asdict(space)))) == space
-    assert space.threshold_array() == np.array([0.4])
-    assert Targets().threshold_array() == 0.5
-    assert isinstance(infer("regression"), Regression)
+
+def test_the_space_of_an_older_run_has_the_fields_of_all_tasks() -> None:
+    saved = {"classes": ["a"], "mean": 2.0, "deviation": 3.0, "thresholds": [0.4]}
+    assert Classification.space.from_json(saved) == Space(classes=("a",))
+    assert Multilabel.space.from_json(saved) == LabelSpace(classes=("a",), thresholds=(0.4,))
+    assert Regression.space.from_json(saved | {"classes": []}) == Scale(mean=2.0, deviation=3.0)
+
+
+def test_the_type_of_the_targets_names_the_task() -> None:
+    assert isinstance(infer(NUMBER), Regression)

@@ -21,7 +21,7 @@ from pretune.recipe import Recipe
 from pretune.runner.phases import Work
 from pretune.runner.prepare import Prepared
 from pretune.storage.ingest import Ingested
-from pretune.tasks import Targets
+from pretune.tasks import Space
 from pretune.training.run_dir import RunDir
 from pretune.types import Row
 from tests.conftest import Numbers
@@ -47,7 +47,7 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
         ingested=ingested,
         rows=rows,
         task=registry.load("tasks", "classification")(),
-        targets=Targets(classes=NAMES),
+        space=Space(classes=NAMES),
         encoded=Labels.of(torch.arange(len(rows)) % 2),
         parts={"train": np.arange(8), "val": np.arange(8, len(rows))},
         findings=[],

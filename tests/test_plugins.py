@@ -120,7 +120,7 @@ def test_it_trains_predicts_and_resumes_with_them(extras: Path, home: Path) -> N
     settings = {"epochs": 1, "precision": "float32", "threads": 1, "image_size": 16}
     run = pt.run(Recipe.from_settings("photos", *WORDS.split(), *(f"{k}={v}" for k, v in settings.items()), "out=run"))
     metrics = run.metrics
-    assert (metrics["strategy"], metrics["task"], metrics["backbone"]) == ("careful", "classification", "lab:first")
+    assert (metrics["strategy"], metrics["task"], metrics["backbone"]) == ("careful", "ordinal", "lab:first")
     told = run.predict("photos")
     assert len(told) == 16
     assert {row["prediction"] for row in told} <= {"disc", "square"}

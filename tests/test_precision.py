@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pretune.deploy.predictor import _here
+from pretune.deploy._scorers import _here
 from pretune.runner import precision
 from pretune.runner.precision import remembered, sentence
 from pretune.storage.cache import Cache

@@ -18,6 +18,7 @@ from pretune.runner.reporter import Silent
 from pretune.sources import sources
 from pretune.sources.spellings import align, merged
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS, SEVERAL_CLASSES
 from pretune.types import Row
 
 
@@ -158,14 +159,14 @@ def uneven(home: Path) -> Path:
 
 def test_a_class_of_one_is_not_used_unless_asked_for(uneven: Path) -> None:
     data = prepared(uneven)
-    assert data.targets.classes == ("cat", "dog")
+    assert data.space.classes == ("cat", "dog")
     assert [(entry.item, entry.reason) for entry in data.ledger] == [("owl/30.png", "rare_class")]
     message = next(finding.message for finding in data.findings if finding.kind == "rare_class")
     assert "'owl' (1)" in message
     assert "min_examples=1" in message
     assert data.counts["used"] == api.audit(uneven).counts["used"] == 25
     kept = prepared(uneven, "min_examples=1")
-    assert kept.targets.classes == ("cat", "dog", "owl")
+    assert kept.space.classes == ("cat", "dog", "owl")
     assert "single_item_class" in {finding.kind for finding in kept.findings}
     assert api.audit(uneven, min_examples=1).counts["used"] == 26
 
@@ -180,7 +181,7 @@ def test_a_class_of_one_in_train_that_test_can_score_stays(home: Path) -> None:
         save(home / "data" / ("test" if i > 7 else "train") / ("cat", "dog")[i % 2] / f"{i}.png", i)
     save(home / "data" / "train" / "owl" / "30.png", 30)
     save(home / "data" / "test" / "owl" / "31.png", 31)
-    assert prepared(home / "data").targets.classes == ("cat", "dog", "owl")
+    assert prepared(home / "data").space.classes == ("cat", "dog", "owl")
 
 
 def test_rare_spellings_of_a_class_are_merged_and_reported(uneven: Path) -> None:
@@ -190,12 +191,12 @@ def test_rare_spellings_of_a_class_are_merged_and_reported(uneven: Path) -> None
     message = next(finding.message for finding in data.findings if finding.kind == "merged_classes")
     assert "'Dog ' (1) is 'dog' (12)" in message
     apart = prepared(uneven, "merge_classes=false", "min_examples=1")
-    assert apart.targets.classes == ("Dog ", "cat", "dog", "owl")
+    assert apart.space.classes == ("Dog ", "cat", "dog", "owl")
 
 
 def named(**counts: int) -> Table:
     rows = [Row(id=f"{name}{i}", target=name) for name, count in counts.items() for i in range(count)]
-    return Table(rows=rows, modality="text", task="classification", root=Path(), layout="table")
+    return Table(rows=rows, modality="text", target_type=ONE_CLASS, root=Path(), layout="table")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_which_look_alikes_are_merged(counts: dict[str, int], merge: bool | None
     ]
     merged(parted, None)
     assert [row.target for row in parted.rows if row.split == "test"] == ["Cat", "dog", "dog", "owl"], "train has one spelling of each"
-    both = Table(rows=[Row(id="1", target=("Good", "good"))], modality="text", task="multilabel", root=Path(), layout="table")
+    both = Table(rows=[Row(id="1", target=("Good", "good"))], modality="text", target_type=SEVERAL_CLASSES, root=Path(), layout="table")
     merged(both, True)
     assert both.rows[0].target in (("good",), ("Good",))
 

@@ -44,7 +44,7 @@ def one_hot(y: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize(("count", "width"), [(90, 12), (24, 40)], ids=["more rows", "more columns"])
 def test_it_is_the_optimum_of_logistic_regression(count: int, width: int) -> None:
     x, y = blobs(count, width=width)
-    found = solve("classification", x, one_hot(y))
+    found = solve("softmax", x, one_hot(y))
     rows = ((x.float() - found.mean) * found.scale).double().numpy()
     theirs = LogisticRegression(C=found.strength, tol=1e-10, max_iter=20_000).fit(rows, y)
     np.testing.assert_allclose(outputs(found, x).softmax(1), theirs.predict_proba(rows), atol=5e-3)
@@ -52,7 +52,7 @@ def test_it_is_the_optimum_of_logistic_regression(count: int, width: int) -> Non
 
 def test_rows_are_centred_and_have_a_length_of_about_one() -> None:
     x, y = blobs()
-    found = solve("classification", x, one_hot(y))
+    found = solve("softmax", x, one_hot(y))
     rows = (x.float() - found.mean) * found.scale
     torch.testing.assert_close(rows.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
     assert float(rows.square().sum(1).mean()) == pytest.approx(1.0, abs=1e-5)
@@ -63,7 +63,7 @@ def test_rows_are_centred_and_have_a_length_of_about_one() -> None:
 def test_numbers_are_fitted_by_ridge_regression() -> None:
     x, _ = blobs()
     y = (x[:, :1] - x[:, :1].mean()) / x[:, :1].std() + 0.1 * torch.randn(90, 1, generator=torch.Generator().manual_seed(0))
-    found = solve("regression", x, y)
+    found = solve("squared", x, y)
     rows = ((x.float() - found.mean) * found.scale).double().numpy()
     theirs = Ridge(alpha=1 / found.strength).fit(rows, y.numpy())
     np.testing.assert_allclose(outputs(found, x).numpy(), theirs.predict(rows).reshape(-1, 1), atol=1e-3)
@@ -72,7 +72,7 @@ def test_numbers_are_fitted_by_ridge_regression() -> None:
 def test_several_labels_are_fitted_one_by_one() -> None:
     x, y = blobs()
     labels = torch.stack([torch.from_numpy(y == 0), torch.from_numpy(y != 2)], 1).double()
-    found = solve("multilabel", x, labels)
+    found = solve("sigmoid", x, labels)
     rows = ((x.float() - found.mean) * found.scale).double().numpy()
     for column in range(2):
         theirs = LogisticRegression(C=found.strength, tol=1e-10, max_iter=20_000).fit(rows, labels[:, column].numpy())
@@ -81,8 +81,8 @@ def test_several_labels_are_fitted_one_by_one() -> None:
 
 def test_noise_is_regularised_and_what_separates_is_not() -> None:
     x, y = blobs(120, spread=0.05)
-    noise = solve("classification", torch.randn(120, 12, generator=torch.Generator().manual_seed(1)), one_hot(y))
-    clear = solve("classification", x, one_hot(y))
+    noise = solve("softmax", torch.randn(120, 12, generator=torch.Generator().manual_seed(1)), one_hot(y))
+    clear = solve("softmax", x, one_hot(y))
     assert noise.strength <= 1 < 100 <= clear.strength
     assert noise.loss == pytest.approx(np.log(3), abs=0.05)
     assert clear.loss < 0.05
@@ -92,8 +92,8 @@ def test_the_loss_is_that_of_examples_that_were_held_out_with_their_group() -> N
     """Twins in two folds would make any strength look perfect: noise is learned by heart."""
     half = torch.randn(60, 30, generator=torch.Generator().manual_seed(0))
     x, y = torch.cat([half, half + 1e-4]), np.tile(np.arange(60) % 3, 2)
-    apart = solve("classification", x, one_hot(y), np.tile(np.arange(60) % 5, 2))
-    together = solve("classification", x, one_hot(y), np.r_[np.zeros(60, int), np.ones(60, int)])
+    apart = solve("softmax", x, one_hot(y), np.tile(np.arange(60) % 5, 2))
+    together = solve("softmax", x, one_hot(y), np.r_[np.zeros(60, int), np.ones(60, int)])
     assert apart.loss > 1.0 > 0.5 > together.loss
     assert (apart.held_out, apart.folds) == (120, 5)
 
@@ -102,7 +102,7 @@ def test_of_many_examples_some_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_MOST_ROWS", 40)
     monkeypatch.setattr(probe, "_FOLD_ROWS", 80)
     x, y = blobs()
-    found = solve("classification", x, one_hot(y))
+    found = solve("softmax", x, one_hot(y))
     assert found.folds == 2
     assert 10 <= found.held_out <= 20
     assert found.strength in STRENGTHS
@@ -110,10 +110,10 @@ def test_of_many_examples_some_choose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_folds_a_middle_strength_is_taken_and_said() -> None:
     x, y = blobs(2, classes=2)
-    found = solve("classification", x, one_hot(y), np.zeros(2, dtype=np.int64))
+    found = solve("softmax", x, one_hot(y), np.zeros(2, dtype=np.int64))
     assert found.held_out == 0
     assert outputs(found, x).argmax(1).tolist() == y.tolist()
-    assert sentence("classification", found).endswith("(too few examples for cross-validation)")
+    assert sentence("softmax", found).endswith("(too few examples for cross-validation)")
 
 
 def test_a_request_to_stop_is_obeyed_before_the_next_fit() -> None:
@@ -126,7 +126,7 @@ def test_a_request_to_stop_is_obeyed_before_the_next_fit() -> None:
             raise Interrupted("stopped")
 
     with pytest.raises(Interrupted):
-        solve("classification", x, one_hot(y), pause=pause)
+        solve("softmax", x, one_hot(y), pause=pause)
     assert len(asked) == 3
 
 
@@ -165,7 +165,7 @@ def test_steps_are_taken_where_they_are_asked_for(home: Path, words: tuple[str, 
 
 
 def test_a_solved_head_is_not_told_to_take_fewer_epochs() -> None:
-    solved = Context(strategy="linear_probe", task="classification", modality="text", solved=True)
+    solved = Context(strategy="linear_probe", modality="text", solved=True)
     assert not [
         cure for trouble in _TABLE for cure in cures(trouble, solved) if "epochs" in cure or "weight_decay" in cure or " lr" in cure
     ]

@@ -15,6 +15,7 @@ from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sectio
 from pretune.deploy._sheets import sheet, thumbnail
 from pretune.deploy.run_files import Files
 from pretune.errors import DataError
+from pretune.tasks import named
 from pretune.training.run_dir import RunDir
 from tests import fake_run
 from tests.fake_run import HOSTILE
@@ -265,16 +266,16 @@ def test_worst_predictions_by_task(tmp_path: Path) -> None:
     rows = [("a", "x", "y", 0.6, 0.4, 0.6), ("b", "x", "y", 0.9, 0.1, 0.9), ("c", "x", "x", 0.99, 0.99, 0.01)]
     columns = ["id", "target", "prediction", "confidence", "p_x", "p_y", "split"]
     RunDir(tmp_path).write_csv("predictions.csv", columns, [dict(zip(columns, [*row, "val"], strict=True)) for row in rows])
-    assert [p.id for p in _predictions.worst(_predictions.read(path, "classification", "val"), 5)] == ["b", "a"]
-    assert _predictions.read(path, "classification", "test") == []
-    multi = _predictions.read(path, "multilabel", "val")
+    assert [p.id for p in _predictions.worst(_predictions.read(path, named("classification"), "val"), 5)] == ["b", "a"]
+    assert _predictions.read(path, named("classification"), "test") == []
+    multi = _predictions.read(path, named("multilabel"), "val")
     assert [p.badness for p in multi] == [0.6, 0.9, 0]
     rows_of_numbers = [
         {"id": "a", "split": "val", "target": 1.0, "prediction": 3.0},
         {"id": "b", "split": "val", "target": 2.0, "prediction": -2.5},
     ]
     RunDir(tmp_path).write_csv("predictions.csv", ["id", "split", "target", "prediction"], rows_of_numbers)
-    assert [(p.id, p.badness) for p in _predictions.worst(_predictions.read(path, "regression", "val"), 1)] == [("b", 4.5)]
+    assert [(p.id, p.badness) for p in _predictions.worst(_predictions.read(path, named("regression"), "val"), 1)] == [("b", 4.5)]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +314,8 @@ def test_sheets_hold_every_picture_with_its_caption() -> None:
 
 def test_written_texts_keep_their_lines_and_nothing_else_that_hides(tmp_path: Path) -> None:
     RunDir(tmp_path).write_json("samples.json", ["MENENIUS:\n\tHe had it;\x1b[2J<b>\u202e"])
-    files = Files(run=tmp_path, metrics={}, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=[])
+    files = Files(
+        run=tmp_path, metrics={}, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=[], task=named("classification")
+    )
     (text,) = _pretraining._texts(files)
     assert str(report.visible(text)) == "MENENIUS:\n\tHe had it;\\x1b[2J&lt;b&gt;\\u202e"

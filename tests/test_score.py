@@ -21,10 +21,10 @@ from pretune.runner import baselines, score
 from pretune.runner.reporter import Noted, Silent
 from pretune.sources.names import names_of
 from pretune.sources.schema import Schema
-from pretune.tasks import Targets
+from pretune.tasks import Space
 from pretune.tasks.classification import Classification
-from pretune.tasks.multilabel import Multilabel
-from pretune.tasks.regression import Regression
+from pretune.tasks.multilabel import LabelSpace, Multilabel
+from pretune.tasks.regression import Regression, Scale
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.types import Batch, Features, Row
@@ -81,9 +81,9 @@ def test_of_training_items_that_are_costly_a_sample_is_measured_and_of_held_out_
 # --- intervals -----------------------------------------------------------------------------------
 
 
-def scored(task: Any, targets: Targets, encoded: Tensor, groups: list[str | None]) -> Any:
+def scored(task: Any, space: Space, encoded: Tensor, groups: list[str | None]) -> Any:
     rows = [Row(id=str(i), group=group) for i, group in enumerate(groups)]
-    return SimpleNamespace(task=task, targets=targets, rows=rows, encoded=Labels.of(encoded), parts={"val": np.arange(len(rows))})
+    return SimpleNamespace(task=task, space=space, rows=rows, encoded=Labels.of(encoded), parts={"val": np.arange(len(rows))})
 
 
 def test_the_scores_interval_draws_whole_groups() -> None:
@@ -92,7 +92,7 @@ def test_the_scores_interval_draws_whole_groups() -> None:
     raw = torch.from_numpy(np.where(right[:, None], [2.0, 0.0], [0.0, 2.0]))
     truth = torch.zeros(100, dtype=torch.long)
     names = [f"g{i // 5}" for i in range(100)]
-    space = Targets(classes=("a", "b"))
+    space = Space(classes=("a", "b"))
     grouped = score.interval(raw, Labels.of(truth), scored(Classification(), space, truth, names), "val")
     alone = score.interval(raw, Labels.of(truth), scored(Classification(), space, truth, [None, *names[1:]]), "val")
     expected = intervals.intervals(raw.softmax(1).numpy(), truth.numpy(), groups=np.array(names))
@@ -102,7 +102,7 @@ def test_the_scores_interval_draws_whole_groups() -> None:
 
 def test_the_scores_interval_is_in_the_users_units() -> None:
     rng = np.random.default_rng(0)
-    space = Targets(mean=1000.0, deviation=50.0)
+    space = Scale(mean=1000.0, deviation=50.0)
     encoded = torch.from_numpy(rng.normal(size=80)).float()
     raw = (encoded + 0.1).unsqueeze(1)
     low, high = score.interval(raw, Labels.of(encoded), scored(Regression(), space, encoded, [None] * 80), "val")["mae"]
@@ -130,7 +130,7 @@ def test_baselines_are_fitted_on_train_and_measured_on_the_scores_items() -> Non
     x = (sign * (2 * classes - 1))[:, None] + 0.1 * rng.normal(size=(60, 1))
     data: Any = SimpleNamespace(
         task=Classification(),
-        targets=Targets(classes=("a", "b")),
+        space=Space(classes=("a", "b")),
         encoded=Labels.of(torch.from_numpy(classes)),
         parts={"train": np.arange(40), "val": np.arange(40, 60)},
         modality=Described(),
@@ -147,10 +147,10 @@ def test_baselines_are_fitted_on_train_and_measured_on_the_scores_items() -> Non
 def test_baselines_of_numbers_are_in_the_users_units() -> None:
     x = np.linspace(-1, 1, 50)[:, None]
     numbers = 1000 + 50 * x[:, 0]
-    space = Targets(mean=float(numbers[:40].mean()), deviation=float(numbers[:40].std()))
+    space = Scale(mean=float(numbers[:40].mean()), deviation=float(numbers[:40].std()))
     data: Any = SimpleNamespace(
         task=Regression(),
-        targets=space,
+        space=space,
         encoded=Labels.of(torch.from_numpy((numbers - space.mean) / space.deviation).float()),
         parts={"train": np.arange(40), "val": np.arange(40, 50)},
         modality=Described(),
@@ -191,7 +191,8 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
 
     class Predictor:
         model = "network"
-        name, task, targets, schema = "text", Classification(), Targets(classes=("a", "b")), Schema()
+        modality = None
+        name, task, space, schema = "text", Classification(), Space(classes=("a", "b")), Schema()
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 
@@ -214,7 +215,8 @@ def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_
 
     class Predictor:
         model = "network"
-        name, task, targets, schema = "text", Multilabel(), Targets(classes=("a", "b"), thresholds=(0.5, 0.5)), Schema()
+        modality = None
+        name, task, space, schema = "text", Multilabel(), LabelSpace(classes=("a", "b"), thresholds=(0.5, 0.5)), Schema()
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 

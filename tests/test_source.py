@@ -11,6 +11,7 @@ from pretune.errors import DataError, SettingError
 from pretune.sources import manifests, sources
 from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Source, Tables, source_of
 from pretune.sources.table import Columns
+from pretune.sources.target_type import NUMBER
 from tests.data_files import put, said, sentences, table_of
 
 PICTURES = [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(4)]
@@ -87,7 +88,7 @@ def test_settings_hold_for_a_single_class_folder_as_for_several(tmp_path: Path) 
     root = one_class(tmp_path)
     with pytest.raises(SettingError, match="no manifest"):
         sources.read(root, Columns(label="price"), learn=False)
-    assert {row.target for row in sources.read(root, task="regression", learn=False).rows} == {3.5}
+    assert {row.target for row in sources.read(root, target=NUMBER, learn=False).rows} == {3.5}
 
 
 @pytest.mark.parametrize(

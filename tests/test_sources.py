@@ -10,6 +10,7 @@ import pytest
 from pretune.errors import DataError, SettingError
 from pretune.sources import sources
 from pretune.sources.table import Columns
+from pretune.sources.target_type import NUMBER
 from pretune.sources.targets import natural
 from tests.data_files import put, reasons, said, table_of
 
@@ -83,7 +84,7 @@ def test_numeric_classes_keep_names_and_natural_order(tmp_path: Path) -> None:
     for name in ("0", "1", "2", "10", "11"):
         put(tmp_path, f"{name}/a.png", f"{name}/b.png")
     assert sources.read(tmp_path).classes == ("0", "1", "2", "10", "11")
-    assert [row.target for row in sources.read(tmp_path, task="regression").rows][:4] == [0.0, 0.0, 1.0, 1.0]
+    assert [row.target for row in sources.read(tmp_path, target=NUMBER).rows][:4] == [0.0, 0.0, 1.0, 1.0]
     assert sorted(["-2", "b10", "b9", "-10", "3"], key=natural) == ["-10", "-2", "3", "b9", "b10"]
 
 

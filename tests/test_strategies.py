@@ -25,7 +25,7 @@ from pretune.models.heads.linear import Linear
 from pretune.models.model import HEAD
 from pretune.models.pooling import LAYERS, POOLINGS
 from pretune.strategies.lora import LoRA, _adaptable
-from pretune.tasks._base import LossSettings, Targets
+from pretune.tasks._base import LossSettings, Space
 from pretune.tasks.classification import Classification
 from pretune.training.checkpoint import load_by_name
 from pretune.types import Batch, Features
@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
 """Packaged networks of the same build with fewer or smaller layers, so that each takes a fraction of a second."""
 NAMES = sorted(TABLE)
 IMAGES = [name for name in NAMES if TABLE[name].modality == "image"]
-SPACE = Targets(classes=("a", "b"))
+SPACE = Space(classes=("a", "b"))
 TARGETS = torch.tensor([0, 1, 0, 1])
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pretune.errors import DataError, SettingError
+from pretune.errors import DataError
 from pretune.sources import sources
 from pretune.sources.numbers import is_measured, number
 from pretune.sources.table import Columns
+from pretune.sources.target_type import NUMBER, ONE_CLASS
 from pretune.sources.targets import classes_of, parse
 from tests.data_files import put, reasons, sentences, table_of
 
@@ -51,7 +52,7 @@ def test_numbers_or_classes(values: list[str], measured: bool) -> None:
 )
 def test_a_name_that_says_quantity_makes_integers_numbers(column: str, values: list[object], task: str) -> None:
     targets = parse([str(value) for value in values] * 10, column)
-    assert targets.task == task
+    assert targets.type.task == task
     inferred = values != ["low", "high"]  # names of classes need no word
     assert any("task=" in said for said in targets.said) is inferred
 
@@ -74,8 +75,8 @@ def test_regression_targets(tmp_path: Path) -> None:
 
 
 def test_ambiguous_commas_follow_their_column() -> None:
-    assert parse(["1,125", "0,5", "2"], "x", task="regression").values == [1.125, 0.5, 2.0]
-    assert parse(["1,125", "0.5", "2"], "x", task="regression").values == [1125.0, 0.5, 2.0]
+    assert parse(["1,125", "0,5", "2"], "x", target=NUMBER).values == [1.125, 0.5, 2.0]
+    assert parse(["1,125", "0.5", "2"], "x", target=NUMBER).values == [1125.0, 0.5, 2.0]
 
 
 def test_far_outliers_are_named_and_kept() -> None:
@@ -85,10 +86,8 @@ def test_far_outliers_are_named_and_kept() -> None:
 
 
 def test_task_overrides() -> None:
-    assert parse(["0", "1"] * 5, "y", task="regression").values[:2] == [0.0, 1.0]
-    assert parse(["0.5", "1.5"] * 5, "y", task="classification").task == "classification"
-    with pytest.raises(SettingError, match="classification, multilabel, regression"):
-        parse(["a"], "y", task="clasification")
+    assert parse(["0", "1"] * 5, "y", target=NUMBER).values[:2] == [0.0, 1.0]
+    assert parse(["0.5", "1.5"] * 5, "y", target=ONE_CLASS).type.single
 
 
 def test_constant_target_is_refused(tmp_path: Path) -> None:
@@ -112,7 +111,7 @@ def test_constant_target_is_refused(tmp_path: Path) -> None:
 )
 def test_multilabel_as_people_write_it(values: list[object]) -> None:
     targets = parse(values * 3, "tags")
-    assert targets.task == "multilabel"
+    assert targets.type.task == "multilabel"
     assert targets.values[:2] == [("cat", "dog"), ("cat",)]
     assert classes_of(targets.values) == ("bird", "cat", "dog")
 
@@ -122,7 +121,7 @@ def test_multilabel_as_people_write_it(values: list[object]) -> None:
 )
 def test_names_with_signs_are_one_class(names: list[str]) -> None:
     targets = parse(names * 5, "label")
-    assert targets.task == "classification"
+    assert targets.type.task == "classification"
     assert set(targets.values) == set(names)
 
 

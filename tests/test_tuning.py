@@ -21,7 +21,7 @@ from pretune.strategies.linear_probe import LinearProbe
 from pretune.strategies.lora import LoRA
 from pretune.strategies.partial import Partial
 from pretune.strategies.scratch import Scratch
-from pretune.tasks import Targets
+from pretune.tasks import Space
 from pretune.training.optim import Optim
 from pretune.types import Features
 from tests.conftest import WIDTH, tiny_backbone
@@ -170,7 +170,7 @@ def test_few_steps_an_epoch_get_more_epochs() -> None:
 # --- heads without training ----------------------------------------------------------------------
 
 
-def solved(z: np.ndarray, encoded: Tensor, space: Targets, outputs: int, backbone: Any = None) -> tuple[Model, str, np.ndarray]:
+def solved(z: np.ndarray, encoded: Tensor, space: Space, outputs: int, backbone: Any = None) -> tuple[Model, str, np.ndarray]:
     """Return the model, what it says, and its outputs for the training features."""
     backbone = backbone or tiny_backbone()
     model = Model(backbone, Linear(), outputs).eval()
@@ -184,7 +184,7 @@ def test_direct_takes_the_nearest_class_mean_of_standardised_features() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(3, size=60)
     z = (rng.normal(size=(60, WIDTH)) + 0.8 * rng.normal(size=(3, WIDTH))[y]) * 10.0 ** np.arange(WIDTH)
-    _, said, outputs = solved(z, torch.from_numpy(y), Targets(classes=("a", "b", "c")), 3)
+    _, said, outputs = solved(z, torch.from_numpy(y), Space(classes=("a", "b", "c")), 3)
     scaled = (z - z.mean(0)) / z.std(0)
     means = np.stack([scaled[y == c].mean(0) for c in range(3)])
     distances = ((scaled[:, None] - means[None]) ** 2).sum(-1)
@@ -209,7 +209,7 @@ def test_direct_takes_ridge_regression_for_numbers() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(40, WIDTH))
     y = z[:, 0] - 2 * z[:, 1] + 0.1 * rng.normal(size=40)
-    _, said, outputs = solved(z, torch.from_numpy(y).float(), Targets(), 1)
+    _, said, outputs = solved(z, torch.from_numpy(y).float(), Space(), 1)
     scaled = (z - z.mean(0)) / z.std(0)
     np.testing.assert_allclose(outputs[:, 0], Ridge(alpha=0.1 * WIDTH).fit(scaled, y).predict(scaled), atol=1e-4)
     assert "ridge" in said
@@ -221,12 +221,12 @@ def test_direct_takes_the_pretrained_rows_of_known_classes_by_name() -> None:
     known = Classifier(layer=layer, classes=("goldfish", "Tabby_cat", "zebra", "crane"))
     backbone.classifier, backbone._classes = known.layer, known.classes
     z = np.random.default_rng(0).normal(size=(6, WIDTH)) * 5 + 3
-    space = Targets(classes=("crane", "tabby cat"))
+    space = Space(classes=("crane", "tabby cat"))
     _, said, outputs = solved(z, torch.tensor([0, 1] * 3), space, 2, backbone)
     assert "knows every class name" in said
     theirs = layer(torch.from_numpy(z).float()).detach().numpy()
     np.testing.assert_allclose(outputs, theirs[:, [3, 1]], rtol=1e-5, atol=1e-5)
-    _, said, _ = solved(z, torch.tensor([0, 1] * 3), Targets(classes=("crane", "unknown")), 2, backbone)
+    _, said, _ = solved(z, torch.tensor([0, 1] * 3), Space(classes=("crane", "unknown")), 2, backbone)
     assert "nearest class mean" in said
     with pytest.raises(SettingError, match="leave head out"):
         Direct().solve(Model(backbone, MLP(), 2), backbone, torch.zeros(2, WIDTH), torch.tensor([0, 1]), space)

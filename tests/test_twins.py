@@ -11,6 +11,7 @@ import pytest
 
 from pretune.auditing import duplicates
 from pretune.data.splits import assign, merge
+from pretune.sources.target_type import ONE_CLASS
 from pretune.types import Row
 from tests.test_audit import Arrays
 
@@ -35,7 +36,7 @@ def test_a_group_that_holds_the_last_of_a_class_stays_in_train(seed: int) -> Non
     """Its other items alone would be taken."""
     rows = [Row(id=f"a{i}", target="a", group="g" if i < 20 else None) for i in range(200)]
     rows += [Row(id="c", target="c", group="g")]
-    out, _ = assign(rows, task="classification", fraction=0.2, seed=seed)
+    out, _ = assign(rows, target=ONE_CLASS, fraction=0.2, seed=seed)
     assert {row.split for row in out if row.group == "g"} == {"train"}
     assert 30 <= Counter(row.split for row in out)["val"] <= 50
 

@@ -201,15 +201,13 @@ def test_a_loss_reads_what_its_task_does_not_refuse(task: str) -> None:
     component = registry.load("tasks", task)()
     encoded = {"classification": torch.tensor([0, 0, 0, 1]), "multilabel": torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]])}
     goal = encoded.get(task, torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    from pretune.tasks import Targets
-
-    space = Targets(classes=("a", "b")) if task in encoded else Targets()
+    space = component.space(classes=("a", "b")) if task in encoded else component.space()
     outputs = torch.tensor([[0.5, -0.5]] * 4) if task in encoded else torch.tensor([[0.5]] * 4)
     plain = component.loss(space, Labels.of(goal), LossSettings())(outputs, goal)
     for field in dataclasses.fields(LossSettings):
         other = component.loss(space, Labels.of(goal), LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, goal)
-        assert bool(other != plain) == (field.name not in getattr(component, "unread", ())), field.name
-    for key in getattr(component, "unread", ()):
+        assert bool(other != plain) == (field.name not in component.unread), field.name
+    for key in component.unread:
         with pytest.raises(SettingError, match=f"{key} is not used by task={task}"):
             Recipe.from_settings("data", f"task={task}", f"{key}={OTHERWISE[key]}")
 

@@ -9,6 +9,7 @@ from typing import Any
 from pretune.auditing import usable
 from pretune.auditing.duplicates import Duplicates
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS
 from pretune.types import LedgerEntry, Row, Split
 
 
@@ -17,7 +18,7 @@ def entry(item: str, action: Any = "dropped") -> LedgerEntry:
 
 
 def settled(rows: list[Row], same: Duplicates | None = None, read: tuple[LedgerEntry, ...] = (), least: int = 1) -> usable.Usable:
-    table = Table(rows=rows, modality="image", task="classification", root=Path(), layout="folders", ledger=list(read))
+    table = Table(rows=rows, modality="image", target_type=ONE_CLASS, root=Path(), layout="folders", ledger=list(read))
     done: Any = SimpleNamespace(rows=rows, ledger=[], hashes=[row.id for row in rows])
     return usable.settle(table, done, same or Duplicates(exact=[], near=[]), least=least)
 
@@ -46,7 +47,7 @@ def test_what_no_training_item_is_left_of_cannot_be_scored() -> None:
     assert [rows[position].id for position in used.positions] == ["1", "2", "4"]
     assert [(one.item, one.reason) for one in used.ledger] == [("3", "unknown_class")]
     assert usable.per_class(
-        Table(rows=rows, modality="image", task="classification", root=Path(), layout="folders", classes=("a", "b")),
+        Table(rows=rows, modality="image", target_type=ONE_CLASS, root=Path(), layout="folders", classes=("a", "b")),
         [rows[position] for position in used.positions],
     ) == {"a": 2, "b": 1}
 

@@ -26,6 +26,7 @@ from pretune.recipe import Recipe
 from pretune.runner.reporter import Silent
 from pretune.runner.run import Given, _Run
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS
 from pretune.training.device import Device
 
 
@@ -139,7 +140,7 @@ def test_from_scratch_needs_no_weights(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_from_scratch_loads_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe.from_settings(str(home), backbone="timm:test_resnet", strategy="scratch", image_size=64)
     monkeypatch.setattr(backbones, "load", lambda *_, **__: pytest.fail("weights were loaded"))
-    table = Table(rows=[], modality="image", task="classification", root=home, layout="")
+    table = Table(rows=[], modality="image", target_type=ONE_CLASS, root=home, layout="")
     run = _Run(recipe, Device(device=torch.device("cpu")), Silent(), False, 0.0, Given())
     first, second = run._backbone(table), run._backbone(table)
     assert isinstance(first.modality, Image)

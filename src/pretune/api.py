@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pretune import backbones, config
+from pretune import backbones, config, registry
 from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
@@ -19,7 +19,6 @@ from pretune.deploy import pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError
-from pretune.evaluation import intervals
 from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
 from pretune.objectives import Sample, Wanted
@@ -30,13 +29,14 @@ from pretune.runner import Given, Reporter, Silent, gain
 from pretune.runner import run as run_recipe
 from pretune.runner.disk import refusals_told
 from pretune.runner.folder import close
-from pretune.runner.prepare import open_cache, plain_modality, report_ledger, task_name, threads
+from pretune.runner.prepare import open_cache, plain_modality, report_ledger, threads, wanted_target
 from pretune.runner.pretrain import pretrain as carry_out_pretraining
 from pretune.sources import sources
 from pretune.sources.names import names_of
 from pretune.sources.spellings import align
 from pretune.sources.table import RunColumns, Table
 from pretune.storage.ingest import ingest
+from pretune.tasks import Task
 from pretune.training.run_dir import RunDir, to_csv
 from pretune.types import Finding, LedgerEntry, Row
 
@@ -106,7 +106,7 @@ def run(
         with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
             (reporter or Silent()).progress("writing the report", 0, 0)
             pictures.write(outcome.folder.path, outcome.work, outcome.data)
-            _finish(outcome.folder.path, started)
+            _finish(outcome.folder.path, started, outcome.data.task)
     return Run(path=outcome.folder.path)
 
 
@@ -157,13 +157,13 @@ def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, s
     return Run(path=done.folder.path)
 
 
-def _finish(run: Path, started: float) -> None:
+def _finish(run: Path, started: float, task: Task | None = None) -> None:
     """Write the whole verb's seconds, then the report, which says that a run is finished; only then remove what a resume would need."""
     folder = RunDir(run)
     metrics = folder.read_json("metrics.json")
     metrics["timing"]["total_s"] = time.monotonic() - started
     folder.write_json("metrics.json", metrics)
-    report.write(run)
+    report.write(run, task)
     close(run)
 
 
@@ -221,7 +221,7 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     config.build(Auditing, settings)
     recipe = Recipe.from_settings(str(data), base=settings)
     said = reporter or Silent()
-    table = sources.read(Path(data), recipe.columns, task=None if recipe.task is None else task_name(recipe.task))
+    table = sources.read(Path(data), recipe.columns, target=wanted_target(recipe))
     modality = plain_modality(table)
     done = ingest(
         table.rows, modality, open_cache(recipe, said), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n)
@@ -309,8 +309,8 @@ def evaluate(
     config.build(Evaluating, {"predictor": predictor, **columns})
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
     wanted = config.build(RunColumns, {"schema": model.schema, **columns})
-    table = sources.read(Path(data), wanted, task=task_name(model.task), modality=model.name, learn=False)
-    align(table, model.targets.classes)
+    table = sources.read(Path(data), wanted, target=model.task.target_type, modality=model.name, learn=False)
+    align(table, model.space.classes)
     for line in table.said:
         said.say(line)
     rows, unknown = _scored(model, table, part, data)
@@ -318,23 +318,17 @@ def evaluate(
         said.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
     good, decoded, bad = model.decoded(rows, progress=lambda done, count: said.progress("evaluating", done, count))
     said.progress("computing confidence intervals", 0, 0)
-    encoded = model.task.encode([rows[i] for i in good], model.targets).only.numpy()
-    figures = model.task.metrics(decoded, encoded, model.targets)
-    primary = model.task.primary
-    ends = intervals.interval(
-        primary,
-        decoded,
-        model.targets.restore(encoded),
-        groups=_groups([rows[i] for i in good]),
-        thresholds=model.targets.threshold_array(),
-    )
+    task, space, scored = model.task, model.space, [rows[i] for i in good]
+    truth = task.truth(task.encode(scored, space, model.modality), space)
+    figures, primary = task.metrics(decoded, truth, space), task.primary
+    ends = task.intervals(decoded, truth, space, _groups(scored)).get(primary)
     dropped = _dropped(table, rows, bad, unknown)
     return {
-        "task": task_name(model.task),
+        "task": registry.name_of(task),
         "model": model.model,
         "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
         "metrics": figures,
-        "classes": list(model.targets.classes),
+        "classes": list(model.space.classes),
         "columns": table.columns,
         "counts": {"used": len(good), "dropped": len(dropped)},
         "dropped": dropped,
@@ -362,7 +356,7 @@ def _dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unkn
 
 def _unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:
     """Return the labels of multilabel rows that the run does not know; the others of these rows are scored."""
-    return sorted({name for row in rows for name in names_of(row)} - set(predictor.targets.classes))
+    return sorted({name for row in rows for name in names_of(row)} - set(predictor.space.classes))
 
 
 def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
@@ -371,7 +365,7 @@ def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Pa
     if not rows:
         there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
         raise DataError(f"{data} has no examples of part={part}. Splits there: {there}.")
-    known = set(predictor.targets.classes)
+    known = set(predictor.space.classes)
     unknown = [row for row in rows if known and names_of(row) and known.isdisjoint(names_of(row))]
     lost = {row.id for row in unknown}
     rows = [row for row in rows if row.id not in lost]
@@ -379,7 +373,7 @@ def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Pa
         there = ", ".join(sorted({name for row in unknown for name in names_of(row)})[:8])
         column = f" Read from column {table.columns['label']!r}; label= names another." if "label" in table.columns else ""
         raise DataError(
-            f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.targets.classes[:8])}.{column}"
+            f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.space.classes[:8])}.{column}"
         )
     return rows, unknown
 

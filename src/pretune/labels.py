@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,14 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def float(self) -> Ragged:
+        """Return the same in float32."""
+        return Ragged(values=self.values.float(), lengths=self.lengths)
+
+    def cpu(self) -> Ragged:
+        """Return the same in the processor's memory."""
+        return self.to(torch.device("cpu"))
+
     def take(self, index: slice | Tensor) -> Ragged:
         """Return some examples, in the order of the index: a slice, or positions (K,) int64."""
         lengths, starts = self.lengths[index], (self.lengths.cumsum(0) - self.lengths)[index]
@@ -46,13 +55,42 @@ class Ragged:
         """Return each example's tensor (L_i, …)."""
         return self.values.split(self.lengths.tolist())
 
-    def padded(self, fill: float, width: int | None = None) -> Tensor:
+    def padded(self, fill: builtins.float, width: int | None = None) -> Tensor:
         """Return (N, width, …), `fill` behind what is shorter; `width` is the longest by default."""
         width = int(self.lengths.max()) if width is None else width
         mask = torch.arange(width, device=self.lengths.device) < self.lengths[:, None]
         out = self.values.new_full((*mask.shape, *self.values.shape[1:]), fill)
         out[mask] = self.values
         return out
+
+
+Outputs = Tensor | Ragged
+"""A network's outputs for N examples: a row (N, …) each, or ragged, one for each position."""
+
+
+def taken(one: Outputs, index: slice | Tensor) -> Outputs:
+    """Return some examples, in the order of the index: a slice, or positions (K,) int64."""
+    return one.take(index) if isinstance(one, Ragged) else one[index]
+
+
+def joined(pieces: Sequence[Outputs]) -> Outputs:
+    """Return the examples of all pieces (at least one, all of one kind), one after the other."""
+    ragged = [piece for piece in pieces if isinstance(piece, Ragged)]
+    if not ragged:
+        return torch.cat([piece for piece in pieces if isinstance(piece, Tensor)])
+    return Ragged(values=torch.cat([piece.values for piece in ragged]), lengths=torch.cat([piece.lengths for piece in ragged]))
+
+
+def numbers(outputs: Outputs) -> Tensor:
+    """Return all numbers, whatever example they belong to."""
+    return outputs.values if isinstance(outputs, Ragged) else outputs
+
+
+def finite(outputs: Outputs) -> Tensor:
+    """Return which examples (N,) have finite numbers only."""
+    if isinstance(outputs, Ragged):
+        return torch.tensor([bool(torch.isfinite(one).all()) for one in outputs.split()], dtype=torch.bool)
+    return torch.isfinite(outputs).flatten(1).all(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +100,10 @@ class Labels:
     A task that predicts one thing has one tensor, `target`; boxes are `{"boxes": Ragged, "classes": Ragged}`.
     """
 
-    tensors: Mapping[str, Tensor | Ragged]
+    tensors: Mapping[str, Outputs]
 
     @classmethod
-    def of(cls, target: Tensor | Ragged) -> Labels:
+    def of(cls, target: Outputs) -> Labels:
         """Return the labels of a task that predicts one thing."""
         return cls({"target": target})
 
@@ -88,12 +126,12 @@ class Labels:
         one = next(iter(self.tensors.values()))
         return self if len(self.tensors) > 1 or isinstance(one, Ragged) else one
 
-    def __getitem__(self, name: str) -> Tensor | Ragged:
+    def __getitem__(self, name: str) -> Outputs:
         return self.tensors[name]
 
     def take(self, index: slice | Tensor) -> Labels:
         """Return those of some examples, in the order of the index."""
-        return Labels({name: one.take(index) if isinstance(one, Ragged) else one[index] for name, one in self.tensors.items()})
+        return Labels({name: taken(one, index) for name, one in self.tensors.items()})
 
     def to(self, device: torch.device) -> Labels:
         """Return the same on a device."""
@@ -105,7 +143,7 @@ class Labels:
         return Labels({name: _placed(one, index, size) for name, one in self.tensors.items()})
 
 
-def _placed(one: Tensor | Ragged, index: Tensor, size: int) -> Tensor | Ragged:
+def _placed(one: Outputs, index: Tensor, size: int) -> Outputs:
     if isinstance(one, Ragged):
         lengths = one.lengths.new_zeros(size)
         lengths[index] = one.lengths

@@ -16,7 +16,7 @@ from pretune.models.heads import Head
 from pretune.models.heads.linear import Linear
 from pretune.sources.table import Columns
 from pretune.strategies import Strategy
-from pretune.tasks import ChoosesThresholds, Task
+from pretune.tasks import Task
 from pretune.training.optim import Optim
 from pretune.training.schedule import Schedule
 from pretune.types import NotUsed
@@ -180,12 +180,12 @@ def unread_of(recipe: Recipe, *, strategy: Strategy | None, task: Task | None) -
     """Return what nothing reads under a schedule, an optimizer, a strategy and a task, by key; None is not known yet."""
     out = unread_steps(recipe.optim, recipe.schedule)
     if task is not None:
-        out |= dict.fromkeys(getattr(task, "unread", ()), NotUsed(f"task={registry.name_of(task)}", "choose another task"))
+        out |= dict.fromkeys(task.unread, NotUsed(f"task={registry.name_of(task)}", "choose another task"))
     if strategy is not None:
         out |= strategies.unread(strategy)
         if not strategy.trains and recipe.augment == "none":
             out.pop("augment")
-        if not strategy.trains and (task is None or isinstance(task, ChoosesThresholds)):
+        if not strategy.trains and (task is None or task.tunes):
             out.pop("patience")  # what it sets aside chooses thresholds
     return out
 

@@ -20,6 +20,7 @@ from pretune.auditing.duplicates import Duplicates, find
 from pretune.auditing.lookalikes import lookalikes
 from pretune.sources.classes import count
 from pretune.sources.names import names_of
+from pretune.sources.target_type import TargetType
 from pretune.types import Finding, LedgerEntry, Row
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def twins(ingested: Ingested) -> list[list[int]]:
 
 def contradictions(table: Table, ingested: Ingested, duplicates: Duplicates | None = None) -> list[LedgerEntry]:
     """Return an entry for every image or clip whose bytes occur under another class too; these are to be left out."""
-    if table.modality == "text" or table.task != "classification":
+    if table.modality == "text" or not _kind(table).single:
         return []
     same = duplicates or find(ingested)
     entries = []
@@ -96,12 +97,12 @@ def contradictions(table: Table, ingested: Ingested, duplicates: Duplicates | No
 
 def _contradictions(rows: list[Row], same: Duplicates, table: Table, units: str) -> list[Finding]:
     """Report equal items with different targets, exact ones and near ones apart."""
-    spread = float(np.std([row.target for row in rows])) if table.task == "regression" else 0.0
+    spread = float(np.std([row.target for row in rows])) if _kind(table).numeric else 0.0
     exact = [group for group in same.exact if _disagree(rows, group, spread)]
     inside = {position for group in exact for position in group}
     near = [group for group in same.near if _disagree(rows, group, spread) and not inside & set(group)]
-    what = "targets" if table.task == "regression" else "labels"
-    fate = " They are dropped: one of the labels is wrong." if table.modality != "text" and table.task == "classification" else ""
+    what = "targets" if _kind(table).numeric else "labels"
+    fate = " They are dropped: one of the labels is wrong." if table.modality != "text" and _kind(table).single else ""
     equal = "the same words" if table.modality == "text" else "the same bytes"
     alike = "words that differ in case or spaces only" if table.modality == "text" else "near-duplicates"
     findings = []
@@ -130,6 +131,11 @@ def _disagree(rows: list[Row], group: list[int], spread: float) -> bool:
         numbers = [float(target) for target in targets if isinstance(target, int | float)]
         return max(numbers) - min(numbers) > 0.1 * spread
     return len(set(targets)) > 1
+
+
+def _kind(table: Table) -> TargetType:
+    """Return the type of the targets; of data without labels none of those that anything is said of."""
+    return table.target_type or TargetType()
 
 
 def _target(row: Row) -> str:
@@ -271,10 +277,10 @@ def _too_few(rows: list[Row], units: str) -> list[Finding]:
 
 
 def _confounds(rows: list[Row], infos: list[dict[str, Any]], table: Table) -> list[Finding]:
-    if table.task == "regression":
+    if _kind(table).numeric:
         return confounds.correlates(infos, np.array([row.target for row in rows], dtype=float))
     single = [(info, names_of(row)[0]) for info, row in zip(infos, rows, strict=True) if len(names_of(row)) == 1]
-    if table.task != "classification" or not single:
+    if not _kind(table).single or not single:
         return []
     return confounds.confounds([info for info, _ in single], [name for _, name in single])
 

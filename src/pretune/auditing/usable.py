@@ -66,7 +66,7 @@ def _rare(table: Table, rows: Sequence[Row], least: int) -> tuple[list[LedgerEnt
     """Return an entry for every example of a class with too few, and the warning."""
     counts = Counter(name for row in rows for name in names_of(row))
     rare = {name: count for name, count in counts.items() if count < least}
-    if not rare or table.task != "classification":
+    if not rare or table.target_type is None or not table.target_type.single:
         return [], []
     entries = [
         LedgerEntry(

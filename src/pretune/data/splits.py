@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from pretune.errors import DataError
 from pretune.sources.names import names_of
+from pretune.sources.target_type import TargetType
 from pretune.types import Finding, Row
 
-_BINS = 10
 _Counts = Mapping[str, int]
 
 
 def assign(
-    rows: list[Row], *, task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]] = ()
+    rows: list[Row], *, target: TargetType, fraction: float, seed: int, twins: Sequence[Sequence[int]] = ()
 ) -> tuple[list[Row], list[Finding]]:
     """Fill in the part of every row.
 
@@ -35,7 +35,7 @@ def assign(
 
     Args:
         rows: labelled rows.
-        task: classification, multilabel or regression.
+        target: the type of the rows' targets, which says what a split is stratified by.
         fraction: share of the rows to hold out, in (0, 1).
         seed: changes which rows are held out.
         twins: index lists of duplicates; each list stays on one side.
@@ -52,7 +52,7 @@ def assign(
             names = " and ".join(sorted(map(str, given)))
             raise DataError(f"the data have only {names} splits and none to train on. Add a train split, or give split=new.")
         return [replace(row, split=row.split or "train") for row in rows], _parts_left_open(rows)
-    held = set(_hold_out(rows, list(range(len(rows))), task, fraction, seed, twins))
+    held = set(_hold_out(rows, list(range(len(rows))), target, fraction, seed, twins))
     if not held or len(held) == len(rows):
         why = (
             "they are all of one group"
@@ -61,29 +61,31 @@ def assign(
         )
         raise DataError(f"no val split can be held out of {len(rows)} rows: {why}. Add data, or give a val split.")
     out = [replace(row, split="val" if index in held else "train") for index, row in enumerate(rows)]
-    return out, _describe(out, task, fraction, seed)
+    return out, _describe(out, target, fraction, seed)
 
 
-def carve(rows: list[Row], *, task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]] = ()) -> list[int]:
+def carve(rows: list[Row], *, target: TargetType, fraction: float, seed: int, twins: Sequence[Sequence[int]] = ()) -> list[int]:
     """Return the indices of train rows to hold out for choosing (early stopping, best checkpoint), sorted.
 
     Args:
         rows: rows with their parts; only those of train are drawn from.
-        task: classification, multilabel or regression.
+        target: the type of the rows' targets, which says what a split is stratified by.
         fraction: share of the train rows, in (0, 1).
         seed: changes which rows are held out.
         twins: index lists of duplicates; each list stays on one side.
     """
     train = [index for index, row in enumerate(rows) if row.split == "train"]
-    return _hold_out(rows, train, task, fraction, seed + 1, twins)
+    return _hold_out(rows, train, target, fraction, seed + 1, twins)
 
 
 # --- drawing -------------------------------------------------------------------------------------
 
 
-def _hold_out(rows: list[Row], pool: list[int], task: str, fraction: float, seed: int, twins: Sequence[Sequence[int]]) -> list[int]:
+def _hold_out(
+    rows: list[Row], pool: list[int], target: TargetType, fraction: float, seed: int, twins: Sequence[Sequence[int]]
+) -> list[int]:
     """Return which of `pool` to hold out."""
-    labels = _strata(rows, pool, task)
+    labels = dict(zip(pool, target.strata([rows[index] for index in pool]), strict=True))
     units = kept_together(rows, pool, twins)
     order = sorted(units, key=lambda unit: _draw(min(rows[index].id for index in unit), seed))
     alone = {names: dict.fromkeys(names, 1) for names in set(labels.values())}
@@ -147,20 +149,6 @@ def merge(sets: Sequence[Sequence[int]]) -> list[list[int]]:
     return list(out.values())
 
 
-def _strata(rows: list[Row], pool: list[int], task: str) -> dict[int, tuple[str, ...]]:
-    """Return the class names of each row; for numbers the tenth they lie in."""
-    if task != "regression":
-        return {index: names_of(rows[index]) or ("",) for index in pool}
-    values = np.array([_value(rows[index]) for index in pool])
-    bins = max(1, min(_BINS, len(values) // 5))
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])) if len(values) else np.zeros(0)
-    return {index: (str(place),) for index, place in zip(pool, np.searchsorted(edges, values, side="right"), strict=True)}
-
-
-def _value(row: Row) -> float:
-    return float(row.target) if isinstance(row.target, int | float) else 0.0
-
-
 def _fill(counts: Sequence[_Counts], total: Counter[str], fraction: float) -> list[bool]:
     """Take units while that lessens the sum over classes of (held - wanted)² / size, and leaves each class an item."""
     held = dict.fromkeys(total, 0)
@@ -204,10 +192,10 @@ def _parts_left_open(rows: list[Row]) -> list[Finding]:
     return [Finding(kind="split", severity="note", message=f"{open_rows} example(s) without a split are used as train.")]
 
 
-def _describe(rows: list[Row], task: str, fraction: float, seed: int) -> list[Finding]:
+def _describe(rows: list[Row], target: TargetType, fraction: float, seed: int) -> list[Finding]:
     """Say how the parts were drawn, and which classes the held-out part lacks."""
     held = sum(row.split == "val" for row in rows)
-    how = "" if task == "regression" else "stratified by class, "
+    how = "" if target.numeric else "stratified by class, "
     groups = len({row.group for row in rows if row.group is not None})
     how += f"whole groups ({groups}), " if groups else ""
     message = (

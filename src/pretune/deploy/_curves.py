@@ -9,7 +9,7 @@ from typing import Any
 from pretune.deploy import _charts
 from pretune.deploy._charts import Line, Span
 from pretune.evaluation.history import by_phase
-from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.evaluation.metrics import is_error
 from pretune.evaluation.wording import words
 
 Event = Mapping[str, Any]
@@ -102,10 +102,10 @@ def _metric(courses: Sequence[Course], primary: str, spans: Sequence[Span]) -> d
     series = [line for style, part in keys for line in _dotted([course.measured(part, primary) for course in courses], style)]
     last = courses[-1]
     best = [last.before + event["step"] for event in last.evaluated if event.get("best")]
-    notes = [f"dashed: the best, {'lowest' if primary in LOWER_IS_BETTER else 'highest'} on select; its weights were kept"] if best else []
+    notes = [f"dashed: the best, {'lowest' if is_error(primary) else 'highest'} on select; its weights were kept"] if best else []
     if not last.evaluated:
         notes.append(f"before {last.phase}, which was measured at its end only: that is the score above")
-    least = 0.0 if primary in LOWER_IS_BETTER else 0.1  # one item more or less must not look like a cliff
+    least = 0.0 if is_error(primary) else 0.1  # one item more or less must not look like a cliff
     title, mark = f"{words(primary)} over steps", best[-1] if best else None
     drawing = _charts.lines(series, x_label="step", title=title, mark=mark, least=least, spans=spans)
     return {"title": words(primary), "keys": keys, "drawing": drawing, "note": "; ".join(notes)}

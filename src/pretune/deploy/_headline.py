@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.evaluation.metrics import is_error
 from pretune.evaluation.verdict import opponents, verdict
 from pretune.evaluation.wording import show, span, words
 
@@ -25,7 +25,7 @@ def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, A
         "outcome": found.outcome if found else "",
         "verdict": found.sentence if found else "",
         "bars": _bars(name, value, ends, metrics, floors),
-        "lower": name in LOWER_IS_BETTER,
+        "lower": is_error(name),
     }
 
 
@@ -34,7 +34,7 @@ def _bars(
 ) -> list[dict[str, Any]]:
     network = ((metrics.get("network") or {}).get(metrics["primary"]["split"]) or {}).get(name)
     values = [v for v in (value, network, *(floor.get("value") for floor in floors.values()), *(ends or ())) if v is not None]
-    top = max(values, default=1.0) if name in LOWER_IS_BETTER else 1.0
+    top = max(values, default=1.0) if is_error(name) else 1.0
 
     def width(v: float | None) -> float:
         return round(100 * min(max((v or 0.0) / (top or 1.0), 0.0), 1.0), 1)

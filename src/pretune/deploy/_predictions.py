@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretune.sources.readers.quoting import unlimited_fields
+from pretune.tasks import Task
 
 _NEEDED = ("id", "split", "target", "prediction")
 
@@ -21,7 +22,7 @@ class Prediction:
     confidence: float | None
     """Probability of the prediction, in [0, 1]; None for numbers."""
     badness: float
-    """How wrong: 0 where right; the confidence of a wrong class, the largest miss of a label, the absolute error of a number."""
+    """How wrong, as the task sees it: 0 where right."""
 
     @property
     def right(self) -> bool:
@@ -29,7 +30,7 @@ class Prediction:
         return self.badness == 0
 
 
-def read(path: Path, task: str, split: str) -> list[Prediction]:
+def read(path: Path, task: Task, split: str) -> list[Prediction]:
     """Return the predictions of one part in file order; empty where the run wrote none.
 
     Raises:
@@ -42,9 +43,8 @@ def read(path: Path, task: str, split: str) -> list[Prediction]:
         columns = next(rows, [])
         if not set(_NEEDED) <= set(columns):
             raise ValueError(f"it has no columns {', '.join(_NEEDED)}")
-        place = {name: columns.index(name) for name in (*_NEEDED, "confidence") if name in columns}
-        names = {name.removeprefix("p_"): k for k, name in enumerate(columns) if name.startswith("p_")}
-        return [_prediction(row, place, names, task) for row in rows if len(row) == len(columns) and row[place["split"]] == split]
+        whole = (dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns))
+        return [_prediction(row, task) for row in whole if row["split"] == split]
 
 
 def worst(predictions: list[Prediction], limit: int) -> list[Prediction]:
@@ -53,19 +53,6 @@ def worst(predictions: list[Prediction], limit: int) -> list[Prediction]:
     return sorted(wrong, key=lambda p: -p.badness)[:limit]
 
 
-def _prediction(row: list[str], place: dict[str, int], names: dict[str, int], task: str) -> Prediction:
-    target, told = row[place["target"]], row[place["prediction"]]
-    confidence = float(row[place["confidence"]]) if "confidence" in place and row[place["confidence"]] else None
-    if task == "regression":
-        badness = abs(float(told) - float(target))
-    elif task == "multilabel":
-        badness = _largest_miss(row, set(target.split("|")), set(told.split("|")), names)
-    else:
-        badness = 0.0 if told == target else max(confidence or 0.0, 1e-9)
-    return Prediction(id=row[place["id"]], target=target, prediction=told, confidence=confidence, badness=badness)
-
-
-def _largest_miss(row: list[str], true: set[str], told: set[str], names: dict[str, int]) -> float:
-    """Return the largest gap between probability and truth among the labels that are wrong; 0 where none is."""
-    gaps = [abs((name in true) - float(row[names[name]])) if name in names else 1.0 for name in (true ^ told) - {""}]
-    return max(max(gaps, default=0.0), 1e-9 if gaps else 0.0)
+def _prediction(row: dict[str, str], task: Task) -> Prediction:
+    confidence = float(row["confidence"]) if row.get("confidence") else None
+    return Prediction(id=row["id"], target=row["target"], prediction=row["prediction"], confidence=confidence, badness=task.badness(row))

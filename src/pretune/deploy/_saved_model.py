@@ -11,7 +11,7 @@ from pretune.errors import DataError
 from pretune.models.heads import Head
 from pretune.printable import shell_word
 from pretune.sources.schema import Schema
-from pretune.tasks import Targets, Task
+from pretune.tasks import Space, Task
 from pretune.training.plan import Precision
 
 MODEL = "model.json"
@@ -25,7 +25,7 @@ class SavedModel:
     model: str
     """Which model the run predicts with: 'network' or 'baseline'."""
     task: Task
-    targets: Targets
+    space: Space
     schema: Schema
     """Columns of the training data."""
     head: Head
@@ -56,11 +56,12 @@ def read(run: Path) -> SavedModel:
         )
     targets, weights = _entry(told, "targets", dict, path), _entry(told, "weights", str, path)
     with saved.reading(path):
-        space = Targets.from_json(targets)
+        task: Task = config.component("tasks", _entry(told, "task", dict, path), "task")
+        space = task.space.from_json(targets)
         model = SavedModel(
             model=_model(told, path),
-            task=config.component("tasks", _entry(told, "task", dict, path), "task"),
-            targets=space,
+            task=task,
+            space=space,
             schema=_schema(run, told, space),
             head=config.component("heads", _entry(told, "head", dict, path), "head"),
             pooling=_entry(told, "pooling", str, path),
@@ -69,7 +70,7 @@ def read(run: Path) -> SavedModel:
             forward=_precision(told, "forward", path),
             frozen=_entry(told, "frozen", int, path),
         )
-        if model.task.outputs(model.targets) < 1:
+        if model.task.outputs(model.space) < 1:
             raise ValueError("it names no classes")
     return model
 
@@ -84,15 +85,15 @@ def _model(told: dict[str, Any], path: Path) -> str:
     return name
 
 
-def _schema(run: Path, told: dict[str, Any], targets: Targets) -> Schema:
+def _schema(run: Path, told: dict[str, Any], space: Space) -> Schema:
     """Return the columns of the training data; of a run that saved no schema, what its audit lists."""
     if "schema" in told:
-        return Schema.from_json(told["schema"], targets.classes)
+        return Schema.from_json(told["schema"], space.classes)
     try:
         columns = saved.field(saved.json_of(run / "audit.json"), "columns", dict, run / "audit.json")
     except DataError:
         columns = {}
-    return Schema.from_columns({role: str(names) for role, names in columns.items() if names}, targets.classes)
+    return Schema.from_columns({role: str(names) for role, names in columns.items() if names}, space.classes)
 
 
 def _precision(told: dict[str, Any], key: str, path: Path) -> Precision:

@@ -19,11 +19,12 @@ from pretune.deploy._saved_model import SavedModel
 from pretune.errors import SettingError, WeightsError
 from pretune.evaluation import baseline
 from pretune.kernels import processor
+from pretune.labels import Outputs
 from pretune.modalities import Modality
 from pretune.modalities.audio import Audio
 from pretune.models import Model
 from pretune.models.model import HEAD
-from pretune.tasks import Targets
+from pretune.tasks import Space
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
@@ -34,15 +35,15 @@ class Scorer(Protocol):
     """What turns decoded examples into raw outputs."""
 
     modality: Modality
-    targets: Targets
+    space: Space
     """With this model's thresholds."""
 
     def view(self, row: Row, array: NDArray[Any]) -> Any:
         """Return what the model takes of an example that was decoded to `array`."""
         ...
 
-    def outputs(self, views: list[Any]) -> torch.Tensor:
-        """Return raw outputs (B, …)."""
+    def outputs(self, views: list[Any]) -> Outputs:
+        """Return raw outputs of B examples."""
         ...
 
 
@@ -70,7 +71,7 @@ class Network:
     """The backbone and head of a run, computed as they were when it was scored."""
 
     def __init__(self, run: Path, told: SavedModel, device: torch.device, trust: Collection[str]) -> None:
-        self.run, self.device, self.targets = run, device, told.targets
+        self.run, self.device, self.space = run, device, told.space
         with backbones.trusting(trust):
             backbone = backbones.read(run / "backbone")
         self.modality: Modality = backbone.modality
@@ -78,7 +79,7 @@ class Network:
             raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
         path = run / _saved_model.MODEL
         with backbones.bounded(told.weights), saved.reading(path):
-            model = Model(backbone, told.head, told.task.outputs(told.targets), told.pooling)
+            model = Model(backbone, told.head, told.task.outputs(told.space), told.pooling, told.task.layout)
         if not 0 <= told.frozen < len(model.names):
             raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
         head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
@@ -94,8 +95,8 @@ class Network:
         return np.asarray(self.modality.view(array, None, None))
 
     @torch.inference_mode()
-    def outputs(self, views: list[Any]) -> torch.Tensor:
-        """Return raw outputs (B, …), computed as they were when the run was scored.
+    def outputs(self, views: list[Any]) -> Outputs:
+        """Return raw outputs, computed as they were when the run was scored.
 
         Raises:
             WeightsError: the preprocessing gives what the network cannot take.
@@ -105,7 +106,7 @@ class Network:
             if self._prefix is not None:
                 features = self._prefix(features)
             with autocast(self._rest, self.device):
-                return self.model(features, self._start).float().cpu()
+                return self.model.predict(features, self._start).float().cpu()
         except (IndexError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0][:160]
             raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
@@ -116,14 +117,14 @@ class Classical:
 
     def __init__(self, run: Path, told: SavedModel) -> None:
         self.modality: Modality = backbones.read_modality(run / "backbone")
-        self.baseline = baseline.read(run, self.modality, told.task.outputs(told.targets))
-        self.targets = replace(told.targets, thresholds=self.baseline.thresholds)
+        self.baseline = baseline.read(run, self.modality, told.task.outputs(told.space))
+        self.space = told.task.thresholded(told.space, self.baseline.thresholds)
 
     def view(self, row: Row, array: NDArray[Any]) -> Any:
         """Return what the features of an example are made of."""
         return self.baseline.description.item(row, array)
 
-    def outputs(self, views: list[Any]) -> torch.Tensor:
+    def outputs(self, views: list[Any]) -> Outputs:
         """Return raw outputs (B, C)."""
         return self.baseline.outputs(views)
 

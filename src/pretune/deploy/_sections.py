@@ -214,7 +214,7 @@ def calibrated(files: Files, held: Mapping[str, Any]) -> Section:
 
 def numbers(files: Files) -> Section:
     """Return predicted over true numbers and how errors are spread."""
-    if files.metrics["task"] != "regression" or not files.predictions:
+    if not files.task.numbers or not files.predictions:
         return None
     pairs = [(float(p.target), float(p.prediction)) for p in files.predictions]
     return {
@@ -232,7 +232,7 @@ def mistakes(files: Files) -> Section:
     if not wrong:
         return None
     shown = {printable(entry["id"]): entry for entry in listed(files.run / "pictures" / "mistakes.json")}
-    is_number = files.metrics["task"] == "regression"
+    is_number = files.task.numbers
     cards = []
     for p in _predictions.worst(files.predictions, MISTAKES):
         entry = shown.get(p.id, {})

@@ -25,7 +25,7 @@ from pretune.modalities.audio import Audio
 from pretune.modalities.transforms.spectrogram import spectrogram
 from pretune.printable import printable
 from pretune.runner.phases import Work, view_of
-from pretune.runner.prepare import Prepared, task_name
+from pretune.runner.prepare import Prepared
 from pretune.types import Batch, Row
 
 BATCH = 12
@@ -47,7 +47,7 @@ def write(run: Path, work: Work, data: Prepared) -> None:
     """
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    _write_mistakes(folder, _predictions.read(run / "predictions.csv", task_name(data.task), data.score), data)
+    _write_mistakes(folder, _predictions.read(run / "predictions.csv", data.task, data.score), data)
     first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)
     if _shown(first, data.modality) is not None:
         _write_batch(folder, work, data)
@@ -87,7 +87,7 @@ def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixe
     positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
     batch = Batch(inputs=inputs, labels=data.encoded.take(torch.from_numpy(positions)), index=torch.arange(len(positions)))
-    changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.targets.classes) or None)  # ty: ignore[missing-attribute]
+    changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.space.classes) or None)  # ty: ignore[missing-attribute]
     return _pixels(changed.inputs.tensor[::2], modality)
 
 
@@ -151,19 +151,7 @@ def _pixels(raw: torch.Tensor, modality: Modality) -> list[Pixels]:
 
 def _captions(batch: Batch, data: Prepared) -> list[str]:
     """Return each item's target by name; of a mixture, the shares."""
-    targets, names = batch.target, data.targets.classes
-    if targets is None:
-        return [""] * batch.size
-    if not names:
-        return [f"{float(t) * data.targets.deviation + data.targets.mean:.4g}" for t in targets]
-    if targets.ndim == 1:
-        return [names[int(t)] for t in targets]
-    return [_shares(row, names) for row in targets.tolist()]
-
-
-def _shares(row: list[float], names: tuple[str, ...]) -> str:
-    ranked = sorted(((share, name) for share, name in zip(row, names, strict=True) if share > 0.005), reverse=True)[:3]
-    return " + ".join(name if share > 0.995 else f"{share:.2f} {name}" for share, name in ranked) or "no label"
+    return [""] * batch.size if batch.labels is None else data.task.captions(batch.labels, data.space)
 
 
 def _save(folder: Path, name: str, picture: Image.Image, note: str, captions: list[str]) -> None:

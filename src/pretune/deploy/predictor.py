@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from pretune import registry
 from pretune.deploy import _saved_model, _scorers
 from pretune.errors import BadItem, DataError
+from pretune.labels import Outputs, finite, joined, taken
 from pretune.modalities import Modality
 from pretune.storage.streaming import bytes_of
 from pretune.types import Cell, Row
@@ -41,7 +41,7 @@ class Predictor:
         told = _saved_model.read(run)
         self.model = model or told.model
         self.scorer = _scorers.load(run, told, model, device, trust)
-        self.task, self.targets, self.schema = told.task, self.scorer.targets, told.schema
+        self.task, self.space, self.schema = told.task, self.scorer.space, told.schema
         self.modality: Modality = self.scorer.modality
 
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
@@ -60,9 +60,9 @@ class Predictor:
 
     def decoded(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
-    ) -> tuple[list[int], NDArray[Any], list[tuple[int, BadItem]]]:
+    ) -> tuple[list[int], Any, list[tuple[int, BadItem]]]:
         """Return positions that could be read, what metrics read of them, and the bad items with their positions."""
-        raw: list[torch.Tensor] = []
+        raw: list[Outputs] = []
         good: list[int] = []
         bad: list[tuple[int, BadItem]] = []
         with ThreadPoolExecutor(threads) as pool:
@@ -72,8 +72,8 @@ class Predictor:
                 bad += [(begin + i, v) for i, v in enumerate(views) if isinstance(v, BadItem)]
                 if kept:
                     out = self.scorer.outputs([v for _, v in kept])
-                    usable = _finite(out)
-                    raw.append(out[usable])
+                    usable = finite(out)
+                    raw.append(taken(out, usable.nonzero()[:, 0]))
                     good += [i for (i, _), yes in zip(kept, usable, strict=True) if yes]
                     bad += [(i, NOT_FINITE) for (i, _), yes in zip(kept, usable, strict=True) if not yes]
                 progress(min(begin + BATCH, len(rows)), len(rows))
@@ -83,12 +83,13 @@ class Predictor:
                 if bad
                 else "no items."
             )
-        return good, self.task.decode(torch.cat(raw), self.targets), bad
+        return good, self.task.decode(joined(raw), self.space), bad
 
     def _describe(self, views: list[Any]) -> list[dict[str, Any]]:
         raw = self.scorer.outputs(views)
-        usable = _finite(raw)
-        told = iter(self.task.describe(self.task.decode(raw[usable], self.targets), self.targets) if usable.any() else [])
+        usable = finite(raw)
+        good = taken(raw, usable.nonzero()[:, 0])
+        told = iter(self.task.describe(self.task.decode(good, self.space), self.space) if usable.any() else [])
         return [next(told) if yes else {"error": str(NOT_FINITE)} for yes in usable]
 
     def _view(self, row: Row) -> Any:
@@ -107,11 +108,6 @@ class Predictor:
     def name(self) -> str:
         """Public name of the modality."""
         return registry.name_of(self.modality)
-
-
-def _finite(raw: torch.Tensor) -> torch.Tensor:
-    """Return which rows (B,) of outputs are finite numbers."""
-    return torch.isfinite(raw).flatten(1).all(1)
 
 
 def _read(path: Path | Cell) -> bytes:

@@ -21,20 +21,23 @@ from pretune.training.run_dir import write_atomic
 if TYPE_CHECKING:
     import jinja2
 
+    from pretune.tasks import Task
+
 _TEMPLATES = Path(__file__).parent / "_report"
 
 
-def write(run: Path) -> Path:
+def write(run: Path, task: Task | None = None) -> Path:
     """Write `report.html` into a finished run's folder and return its path.
 
     Args:
         run: the folder; metrics.json must be there, everything else is shown where it exists.
+        task: the run's task, where it is at hand; else the one installed under its name shows predictions.
 
     Raises:
         DataError: the folder has no metrics.json: this run is not finished; or a file of it is damaged.
     """
     path = run / "report.html"
-    files = read(run)
+    files = read(run, task)
     with saved.reading(run / "metrics.json"):
         page = render(files)
     write_atomic(path, page.encode("utf-8", errors="backslashreplace"))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretune import saved
+from pretune import saved, tasks
 from pretune.deploy import _predictions
 from pretune.deploy._predictions import Prediction
+from pretune.tasks import Task
 from pretune.training.run_dir import LEDGER, RunDir
 
 
@@ -26,13 +27,20 @@ class Files:
     events: list[dict[str, Any]]
     predictions: list[Prediction]
     """Of the part that is the score."""
+    task: Task
 
 
-def read(run: Path) -> Files:
-    """Return the files of a run; what is missing is empty."""
+def read(run: Path, task: Task | None = None) -> Files:
+    """Return the files of a run; what is missing is empty.
+
+    Args:
+        run: the folder.
+        task: the run's task; None takes the one that is installed under the name that metrics.json says.
+    """
     path = run / "metrics.json"
     metrics = RunDir(run).read_json(path.name)
-    task, primary = saved.field(metrics, "task", str, path), saved.field(metrics, "primary", dict, path)
+    name, primary = saved.field(metrics, "task", str, path), saved.field(metrics, "primary", dict, path)
+    task = task or tasks.named(name)
     split = saved.field(primary, "split", str, path)
     predictions = run / "predictions.csv"
     with saved.reading(predictions):
@@ -46,6 +54,7 @@ def read(run: Path) -> Files:
         ledger=_ledger(run / "ledger.csv"),
         events=RunDir(run).events(),
         predictions=scored,
+        task=task,
     )
 
 

@@ -18,7 +18,8 @@ class Context:
     strategy: str = ""
     fresh: bool = False
     """Whether the network began with randomly initialised weights."""
-    task: str = ""
+    classes: bool = True
+    """Whether the task's loss is one over classes."""
     modality: str = ""
     given: frozenset[str] = frozenset()
     """Settings that the person gave, as they are written: 'class_weights', 'patience'."""
@@ -52,7 +53,7 @@ class Context:
     @property
     def has_classes(self) -> bool:
         """Whether the loss that the model was trained with is one over classes, and can be weighted."""
-        return self.task in ("", "classification", "multilabel") and self.model == "network"
+        return self.classes and self.model == "network"
 
 
 Applies = Callable[[Context], bool]

@@ -92,7 +92,7 @@ class Baseline:
             deviation: of numeric targets; 1 elsewhere. A head gives (number - mean) / deviation.
         """
         model = fitted.fitted.model
-        if fitted.task == "regression":
+        if fitted.link == "squared":
             weight, bias = model.weight / deviation, (model.bias.astype(float) - mean) / deviation
             model = replace(model, weight=weight.astype(np.float32), bias=bias.astype(np.float32))
         cut = () if fitted.thresholds is None else tuple(fitted.thresholds.tolist())

@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 
 from pretune.evaluation import linear, thresholds
 from pretune.evaluation.folds import of_groups
+from pretune.evaluation.links import MODELS, LinkName
 
 _MOST_ROWS = 10_000
 _FEWEST_ROWS = 2_000
 _MOST_WORK = 400_000_000
 """Rows x columns x classes beyond which the classical model is fitted on a sample."""
-_MODELS = {"classification": "logistic regression", "multilabel": "logistic regression", "regression": "ridge regression"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classical:
     """A fitted classical model."""
 
-    task: str
-    """'classification', 'multilabel' or 'regression'."""
+    link: LinkName
     fitted: linear.Fitted
     rows: NDArray[np.int64]
     """(n,) the training examples, of N, that it was fitted on; the folds' rows count among these."""
@@ -39,12 +38,12 @@ class Classical:
 
     def outputs(self, x: Any) -> NDArray[np.float64]:
         """Return probabilities (M, C) or numbers (M,) of features (M, D)."""
-        found = self.fitted.model.outputs(self.task, x)
-        return found[:, 0] if self.task == "regression" else found
+        found = self.fitted.model.outputs(self.link, x)
+        return found[:, 0] if self.link == "squared" else found
 
 
 def fit(
-    task: str,
+    link: LinkName,
     x: Any,
     targets: NDArray[Any],
     classes: int,
@@ -57,7 +56,7 @@ def fit(
     """Return the classical model.
 
     Args:
-        task: 'classification', 'multilabel' or 'regression'.
+        link: softmax for one class, sigmoid for several, squared for numbers.
         x: (n, D) features of training examples, dense or sparse.
         targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers, of all training examples.
         classes: C; 0 for numbers.
@@ -69,20 +68,20 @@ def fit(
     there = np.arange(len(targets)) if rows is None else rows
     chosen = _sample(x, max(classes, 1)) if strength is None else np.arange(len(there))
     rows = there[chosen]
-    goal = goals(task, targets[rows], classes)
+    goal = goals(link, targets[rows], classes)
     folds = None if groups is None else of_groups(groups[rows], goal, linear.FOLDS)
-    fitted = linear.fit_linear(task, x[chosen], goal, folds, strength)
+    fitted = linear.fit_linear(link, x[chosen], goal, folds, strength)
     cut = None
-    if task == "multilabel":
+    if link == "sigmoid":
         cut = thresholds.choose(fitted.outputs, goal[fitted.held_out])
     sample = "" if len(rows) == len(targets) else f", fitted on {len(rows):,} of {len(targets):,} training examples"
-    what = f"{_MODELS[task]} on {words} ({x.shape[1]:,} columns, C = {fitted.strength:g} by cross-validation{sample})"
-    return Classical(task=task, fitted=fitted, rows=rows, goal=goal, thresholds=cut, what=what)
+    what = f"{MODELS[link]} on {words} ({x.shape[1]:,} columns, C = {fitted.strength:g} by cross-validation{sample})"
+    return Classical(link=link, fitted=fitted, rows=rows, goal=goal, thresholds=cut, what=what)
 
 
-def goals(task: str, y: NDArray[Any], classes: int) -> NDArray[np.float64]:
+def goals(link: LinkName, y: NDArray[Any], classes: int) -> NDArray[np.float64]:
     """Return targets (N, C): one-hot, multi-hot, or one number."""
-    if task == "classification":
+    if link == "softmax":
         return np.eye(classes)[y]
     return np.asarray(y, dtype=float).reshape(len(y), -1)
 

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-COMPARED = {"classification": "accuracy", "multilabel": "log loss", "regression": "mean absolute error"}
-"""What models of a task are compared by, for people."""
+from pretune.evaluation.links import LinkName
+
+COMPARED: dict[LinkName, str] = {"softmax": "accuracy", "sigmoid": "log loss", "squared": "mean absolute error"}
+"""What two models are compared by, for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Means over held-out examples, and the paired difference."""
 
-    task: str
+    link: LinkName
     network: float
     """Accuracy, or the mean error where lower is better."""
     baseline: float
@@ -33,28 +35,28 @@ class Comparison:
     @property
     def metric(self) -> str:
         """What is compared, for people."""
-        return COMPARED[self.task]
+        return COMPARED[self.link]
 
 
 def compared(
-    task: str, network: NDArray[Any], baseline: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any] | None = None
+    link: LinkName, network: NDArray[Any], baseline: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any] | None = None
 ) -> Comparison:
     """Return how two models compare on held-out examples.
 
     Args:
-        task: 'classification', 'multilabel' or 'regression'.
+        link: softmax for one class, sigmoid for several, squared for numbers.
         network: (N, C) probabilities or (N,) numbers.
         baseline: likewise.
         targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers.
         groups: (N,) examples of one group are no evidence of their own.
     """
-    costs = [_costs(task, outputs, targets) for outputs in (network, baseline)]
+    costs = [_costs(link, outputs, targets) for outputs in (network, baseline)]
     gain = costs[0] - costs[1]
     means = [float(cost.mean()) for cost in costs]
-    if task == "classification":
+    if link == "softmax":
         means = [1 - mean for mean in means]
     return Comparison(
-        task=task,
+        link=link,
         network=means[0],
         baseline=means[1],
         gain=float(gain.mean()),
@@ -63,11 +65,11 @@ def compared(
     )
 
 
-def _costs(task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+def _costs(link: LinkName, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
     """Return what each example (N,) costs: 1 for a wrong class, the log loss summed over labels, the absolute error."""
-    if task == "classification":
+    if link == "softmax":
         return (outputs.argmax(1) != targets).astype(float)
-    if task == "multilabel":
+    if link == "sigmoid":
         sure = np.clip(np.where(targets > 0.5, outputs, 1 - outputs), 1e-15, 1)
         return -np.log(sure).sum(1)
     return np.abs(outputs - targets)

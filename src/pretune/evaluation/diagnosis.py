@@ -8,7 +8,7 @@ from typing import Any
 
 from pretune.evaluation.advice import Context, cures, listed
 from pretune.evaluation.history import by_phase
-from pretune.evaluation.metrics import LOWER_IS_BETTER, better
+from pretune.evaluation.metrics import better, is_error
 from pretune.evaluation.verdict import TRIVIAL, best_floor, collapsed, opponents, verdict
 from pretune.evaluation.wording import show, span, words
 
@@ -147,8 +147,8 @@ def _overfitting(name: str, train: Tree, held: Tree, split: str, context: Contex
     if seen is None or score is None:
         return ""
     low, high = (held.get("interval") or {}).get(name) or (score, score)
-    is_error = name in LOWER_IS_BETTER
-    if not (score > 2 * seen and seen < low if is_error else seen - score > _GAP and seen > high):
+    minimised = is_error(name)
+    if not (score > 2 * seen and seen < low if minimised else seen - score > _GAP and seen > high):
         return ""
     figures = f"{words(name)} is {show(name, seen)} on train and {show(name, score)} on {split}"
     possible = cures("gap", context)
@@ -162,14 +162,14 @@ def _losses(events: Sequence[Tree]) -> list[float]:
 def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float], phase: str, context: Context) -> str:
     seen = train.get(name)
     still = _still_falling(losses)
-    is_high = seen is not None and (train.get("r2", 1.0) or 0.0) > 0.9 if name in LOWER_IS_BETTER else (seen or 0.0) > 0.9
+    is_high = seen is not None and (train.get("r2", 1.0) or 0.0) > 0.9 if is_error(name) else (seen or 0.0) > 0.9
     if still and not is_high:
         end = f"the end of {phase}" if phase else "the end"
         return (
             f"Underfitting: the training loss was still falling at {end} ({still}). Train longer: {listed(cures('unfinished', context))}."
         )
     score = held.get(name)
-    if name in LOWER_IS_BETTER or seen is None or score is None or seen >= 0.75 or seen > score + _GAP:
+    if is_error(name) or seen is None or score is None or seen >= 0.75 or seen > score + _GAP:
         return ""
     figures = f"{words(name)} is only {show(name, seen)} on the training examples themselves"
     if 0 < len(losses) < _SHORT:
@@ -240,9 +240,9 @@ def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Conte
     if len(points) < 4:
         return ""
     values = [event["metrics"][name] for event in points]
-    at = values.index(min(values) if name in LOWER_IS_BETTER else max(values))
+    at = values.index(min(values) if is_error(name) else max(values))
     fall = abs(values[-1] - values[at])
-    if at >= len(values) * 0.6 or fall < (0.1 * abs(values[at]) if name in LOWER_IS_BETTER else 0.03):
+    if at >= len(values) * 0.6 or fall < (0.1 * abs(values[at]) if is_error(name) else 0.03):
         return ""
     is_kept = any(event.get("best") for event in points)
     cure = "The best weights were kept; fewer epochs would have been enough."
@@ -256,7 +256,7 @@ def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Conte
 
 def _uncertain(name: str, held: Tree, split: str, counts: Tree) -> str:
     ends = (held.get("interval") or {}).get(name)
-    if ends is None or name in LOWER_IS_BETTER or ends[1] - ends[0] <= _WIDE:
+    if ends is None or is_error(name) or ends[1] - ends[0] <= _WIDE:
         return ""
     size = counts.get(split)
     items = f" on {size} examples" if size else ""

@@ -18,21 +18,17 @@ which so few cannot show. Deterministic in `seed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.evaluation.metrics import is_constant
 from pretune.evaluation.student import student
+from pretune.evaluation.sums import CLASSES, Floats, Statistic, Sums, cell_sums, loss_sums, mean, sums_of
 
-Floats = NDArray[np.float64]
 Metric = Callable[[NDArray[Any], NDArray[Any]], float]
-Statistic = Callable[[Floats], Floats]
-"""Sums of R resamples (R, K) -> metric of each (R,)."""
 
 _CHUNK = 2_000_000
 """Drawn units held at a time."""
@@ -41,17 +37,6 @@ _MOST_DRAWS = 50_000_000
 _MOST_PRODUCTS = 4_000_000_000
 """The same limit on multiplications, for very many classes."""
 _FEWEST = 200
-_SKEWED = frozenset({"mae", "rmse", "log_loss"})
-"""Metrics whose logarithm has an interval."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Units:
-    """What is drawn with replacement: items or groups."""
-
-    sums: Floats
-    """(U, K) sums of each unit."""
-    statistics: dict[str, Statistic]
 
 
 def interval(
@@ -101,22 +86,37 @@ def intervals(
         Multilabel: macro_f1, micro_f1, subset_accuracy. Numbers: mae, rmse, r2.
         Empty where there are fewer than two items or groups.
     """
-    rng = np.random.default_rng(seed)
     if len(targets) < 2:
         return {}
     if outputs.ndim == 2 and targets.ndim == 1 and groups is None:
-        return _of_classes(outputs, np.asarray(targets), resamples, rng, level)
+        return _of_classes(outputs, np.asarray(targets), resamples, np.random.default_rng(seed), level)
+    return of_sums(sums_of(outputs, targets, thresholds), groups, resamples=resamples, seed=seed, level=level)
+
+
+def of_sums(
+    parts: Sequence[Sums], groups: NDArray[Any] | None = None, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of all metrics of some sums; empty where there are fewer than two examples or groups.
+
+    Args:
+        parts: sums over the same examples, for different metrics.
+        groups: (N,) labels; examples of one group are resampled together.
+        resamples: number of bootstrap samples.
+        seed: of the resamples.
+        level: coverage, in (0, 1).
+    """
+    rng = np.random.default_rng(seed)
     out: dict[str, tuple[float, float]] = {}
-    for units in _units(outputs, targets, groups, thresholds):
+    for units in (part.grouped(groups) for part in parts):
         size = len(units.sums)
         if size < 2:
             return {}
         sums = _resample(units.sums, resamples, rng)
         for name, statistic in units.statistics.items():
-            ends = _log_t(units.sums, statistic, level) if name in _SKEWED else _bca(units.sums, sums, statistic, level)
+            kind = units.kinds.get(name, "share")
+            ends = _log_t(units.sums, statistic, level) if kind == "error" else _bca(units.sums, sums, statistic, level)
             value = float(statistic(units.sums.sum(0)[None])[0])
-            is_share = outputs.ndim == 2 and name != "log_loss"
-            if is_share and (ends is None or ends[0] == ends[1] or (name == "subset_accuracy" and groups is None)):
+            if kind in ("share", "hits") and (ends is None or ends[0] == ends[1] or (kind == "hits" and groups is None)):
                 ends = wilson(value, size, level)  # a share of independent items, or nothing varied: the bootstrap knows nothing
             if ends is not None:
                 out[name] = _holding(ends, value)
@@ -148,28 +148,19 @@ def _of_classes(
     true, claimed = np.divmod(cells, classes)
     right = true == claimed
     support, hits = (np.bincount(true, weights=w, minlength=classes) for w in (count, count * right))
-    whole = _cell_sums(true, claimed, classes)
-    value = {name: float(statistic((count @ whole)[None])[0]) for name, statistic in _CLASSES.items()}
+    whole = cell_sums(true, claimed, classes)
+    value = {name: float(statistic((count @ whole)[None])[0]) for name, statistic in CLASSES.items()}
     smoothed, weight = _smoothed(true, claimed, count, hits, support)
     sums = rng.multinomial(size, weight / weight.sum(), size=_affordable(resamples, smoothed.size, len(weight))) @ smoothed
     out: dict[str, tuple[float, float] | None] = {"accuracy": wilson(value["accuracy"], size, level)}
     for name in ("balanced_accuracy", "macro_f1"):
-        ends, middle = _percentiles(_CLASSES[name](sums), level), float(_CLASSES[name]((weight @ smoothed)[None])[0])
+        ends, middle = _percentiles(CLASSES[name](sums), level), float(CLASSES[name]((weight @ smoothed)[None])[0])
         low, high = (value[name] + end - middle for end in ends or (middle, middle))
         out[name] = max(0.0, low), min(1.0, high)
-    losses = _loss_sums(outputs, targets)
-    out["log_loss"] = _log_t(losses, _mean, level)
-    value["log_loss"] = float(_mean(losses.sum(0)[None])[0])
+    losses = loss_sums(outputs, targets)
+    out["log_loss"] = _log_t(losses, mean, level)
+    value["log_loss"] = float(mean(losses.sum(0)[None])[0])
     return {name: _holding(ends, value[name]) for name, ends in out.items() if ends is not None}
-
-
-def _cell_sums(true: NDArray[Any], claimed: NDArray[Any], classes: int) -> Floats:
-    """Return hits, items and predictions of each class, (U, 3C), of one item in each (true, predicted) cell."""
-    sums, rows = np.zeros((len(true), 3, classes)), np.arange(len(true))
-    sums[rows, 0, true] = true == claimed
-    sums[rows, 1, true] = 1
-    sums[rows, 2, claimed] = 1
-    return sums.reshape(len(true), 3 * classes)
 
 
 def _smoothed(
@@ -184,7 +175,7 @@ def _smoothed(
     right = true == claimed
     weight = np.where(right, 0.0, support[true] * (1 - recall[true]) * count / np.maximum(missed[true], 1))
     present = np.flatnonzero(support)
-    cells = [_cell_sums(true[~right], claimed[~right], classes), _cell_sums(present, present, classes)]
+    cells = [cell_sums(true[~right], claimed[~right], classes), cell_sums(present, present, classes)]
     weights = [weight[~right], support[present] * recall[present]]
     flawless = present[missed[present] == 0]
     if classes > 1 and len(flawless):
@@ -198,44 +189,7 @@ def _smoothed(
     return np.concatenate(cells), np.concatenate(weights)
 
 
-def _loss_sums(outputs: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    """Return 1 and the negative log probability of each item's class, (N, 2)."""
-    true = outputs[np.arange(len(targets)), targets]
-    return np.stack([np.ones(len(targets)), -np.log(np.clip(true, 1e-15, 1.0))], axis=1)
-
-
 # --- what is drawn -------------------------------------------------------------------------------
-
-
-def _units(outputs: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any] | None, thresholds: NDArray[Any] | float) -> list[_Units]:
-    if outputs.ndim == 1:
-        return [_grouped(_error_sums(outputs, targets), groups, {"mae": _mean, "rmse": _rmse, "r2": _r2})]
-    if targets.ndim == 2:
-        statistics = {"macro_f1": _macro_f1, "micro_f1": _micro_f1, "subset_accuracy": _subset_accuracy}
-        return [_grouped(_label_sums(outputs >= thresholds, targets > 0.5), groups, statistics)]
-    sums = _cell_sums(np.asarray(targets), outputs.argmax(1), outputs.shape[1])
-    return [_grouped(sums, groups, _CLASSES), _grouped(_loss_sums(outputs, np.asarray(targets)), groups, {"log_loss": _mean})]
-
-
-def _grouped(sums: Floats, groups: NDArray[Any] | None, statistics: dict[str, Statistic]) -> _Units:
-    if groups is not None:
-        names, group = np.unique(groups, return_inverse=True)
-        per_group = np.zeros((len(names), sums.shape[1]))
-        np.add.at(per_group, group, sums)
-        sums = per_group
-    return _Units(sums=sums, statistics=statistics)
-
-
-def _error_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    wanted = np.asarray(targets, dtype=float)
-    error = np.asarray(predictions, dtype=float) - wanted
-    centred = np.zeros_like(wanted) if is_constant(wanted) else wanted - wanted.mean()  # the same spread, without cancellation
-    return np.stack([np.ones_like(error), np.abs(error), error**2, centred, centred**2], axis=1)
-
-
-def _label_sums(chosen: NDArray[Any], truth: NDArray[Any]) -> Floats:
-    exact = (chosen == truth).all(1)
-    return np.concatenate([chosen & truth, truth, chosen, exact[:, None], np.ones_like(exact)[:, None]], axis=1).astype(float)
 
 
 def _affordable(resamples: int, products: int, drawn: int) -> int:
@@ -308,58 +262,6 @@ def _acceleration(units: Floats, statistic: Statistic) -> float:
     off = without.mean() - without if len(without) else np.zeros(1)
     scale = float((off**2).sum()) ** 1.5
     return float((off**3).sum()) / (6 * scale) if scale > 1e-30 else 0.0
-
-
-# --- metrics of sums -----------------------------------------------------------------------------
-
-
-def _accuracy(sums: Floats) -> Floats:
-    hits, support, _ = np.split(sums, 3, axis=1)
-    return hits.sum(1) / support.sum(1)
-
-
-def _balanced_accuracy(sums: Floats) -> Floats:
-    hits, support, _ = np.split(sums, 3, axis=1)
-    return _mean_where(hits, support, support > 0)
-
-
-def _macro_f1(sums: Floats) -> Floats:
-    width = sums.shape[1] // 3
-    hits, support, claimed = (sums[:, k * width : (k + 1) * width] for k in range(3))
-    return _mean_where(2 * hits, support + claimed, support + claimed > 0)
-
-
-_CLASSES: dict[str, Statistic] = {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "macro_f1": _macro_f1}
-
-
-def _micro_f1(sums: Floats) -> Floats:
-    width = sums.shape[1] // 3
-    hits, support, claimed = (sums[:, k * width : (k + 1) * width].sum(1) for k in range(3))
-    return np.divide(2 * hits, support + claimed, out=np.full(len(sums), np.nan), where=support + claimed > 0)
-
-
-def _subset_accuracy(sums: Floats) -> Floats:
-    return sums[:, -2] / sums[:, -1]
-
-
-def _mean(sums: Floats) -> Floats:
-    return sums[:, 1] / sums[:, 0]
-
-
-def _rmse(sums: Floats) -> Floats:
-    return np.sqrt(sums[:, 2] / sums[:, 0])
-
-
-def _r2(sums: Floats) -> Floats:
-    size, _, squared, total, total_squared = sums.T
-    spread = total_squared - total**2 / size
-    return 1 - np.divide(squared, spread, out=np.full(len(sums), np.nan), where=spread > 1e-12 * np.maximum(total_squared, 1e-300))
-
-
-def _mean_where(above: Floats, below: Floats, known: NDArray[np.bool_]) -> Floats:
-    shares = np.divide(above, below, out=np.zeros_like(above), where=known)
-    count = known.sum(1)
-    return np.divide(shares.sum(1), count, out=np.full(len(above), np.nan), where=count > 0)
 
 
 def _percentiles(values: Floats, level: float) -> tuple[float, float] | None:

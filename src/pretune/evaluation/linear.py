@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.evaluation.folds import by_turns
+from pretune.evaluation.links import LinkName
 from pretune.evaluation.solver import LINKS, Dense, Link, fit, one_thread, outputs, softmax
 
 STRENGTHS = (0.3, 3.0, 30.0, 300.0)
@@ -48,7 +49,7 @@ class LinearModel:
         rows = x if self.mean is None else x.astype(np.float64) - self.mean
         return np.asarray(rows @ self.weight.astype(np.float64)) + self.bias
 
-    def outputs(self, kind: str, x: Any) -> NDArray[np.float64]:
+    def outputs(self, kind: LinkName, x: Any) -> NDArray[np.float64]:
         """Return probabilities (M, C), or numbers (M, 1), of features (M, D)."""
         return _finish(kind, torch.from_numpy(self.scores(x))).numpy()
 
@@ -70,18 +71,18 @@ class Fitted:
         return np.concatenate([np.zeros(0, dtype=np.int64), *(held for _, held in self.pairs)])
 
 
-def fit_linear(kind: str, x: Any, y: NDArray[Any], folds: NDArray[np.int64] | None = None, strength: float | None = None) -> Fitted:
+def fit_linear(kind: LinkName, x: Any, y: NDArray[Any], folds: NDArray[np.int64] | None = None, strength: float | None = None) -> Fitted:
     """Fit on training features.
 
     Args:
-        kind: 'classification', 'multilabel' or 'regression'.
+        kind: softmax for one class, sigmoid for several, squared for numbers.
         x: (N, D) dense array, or SciPy sparse matrix.
         y: (N, C) one-hot or multi-hot targets, or (N, 1) numbers.
         folds: (N,) number of the inner fold of each training row; None for folds by turns.
         strength: inverse penalty; chosen by the folds where None.
     """
     link = LINKS[kind]
-    centre, scale = (y.mean(0), y.std(0) + 1e-12) if kind == "regression" else (0.0, 1.0)
+    centre, scale = (y.mean(0), y.std(0) + 1e-12) if kind == "squared" else (0.0, 1.0)
     with warnings.catch_warnings(), torch.no_grad(), one_thread():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         columns = Columns.of(x) if isinstance(x, np.ndarray) else None
@@ -103,8 +104,8 @@ def fit_linear(kind: str, x: Any, y: NDArray[Any], folds: NDArray[np.int64] | No
         return Fitted(model=model, strength=strength, pairs=tuple(pairs), outputs=finished)
 
 
-def _finish(kind: str, scores: Tensor) -> Tensor:
-    return {"classification": scores.softmax(1), "multilabel": scores.sigmoid(), "regression": scores}[kind]
+def _finish(kind: LinkName, scores: Tensor) -> Tensor:
+    return {"softmax": scores.softmax(1), "sigmoid": scores.sigmoid(), "squared": scores}[kind]
 
 
 # --- features ------------------------------------------------------------------------------------

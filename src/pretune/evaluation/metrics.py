@@ -19,14 +19,18 @@ from pretune.evaluation import calibration, ranking
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-PRIMARY = {"classification": "accuracy", "multilabel": "macro_f1", "regression": "mae"}
-"""The metric that leads where nobody named another."""
-LOWER_IS_BETTER = frozenset({"mae", "rmse", "median_ae", "log_loss", "ece", "loss"})
+_ERRORS = frozenset({"mae", "rmse", "median_ae", "log_loss", "ece", "loss", "perplexity"})
+_ERROR_ENDINGS = ("_error", "_loss", "_distance")
+
+
+def is_error(name: str) -> bool:
+    """Tell whether a metric is minimised; as in scikit-learn, names that end in _error, _loss or _distance are."""
+    return name in _ERRORS or name.endswith(_ERROR_ENDINGS)
 
 
 def better(name: str, value: float, than: float) -> bool:
     """Return whether `value` of the metric `name` is strictly better than `than`."""
-    return value < than if name in LOWER_IS_BETTER else value > than
+    return value < than if is_error(name) else value > than
 
 
 def classification(probabilities: Floats, targets: Ints, classes: list[str]) -> dict[str, Any]:

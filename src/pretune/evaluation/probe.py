@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.evaluation.folds import by_turns
+from pretune.evaluation.links import LinkName
 from pretune.evaluation.solver import LINKS, Dense, Link, fit, one_thread, outputs
 
 STRENGTHS = tuple(float(10 ** (exponent / 2)) for exponent in range(-3, 10))
@@ -54,12 +55,12 @@ class Solution:
 
 
 def solve(
-    kind: str, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None = None, pause: Callable[[], None] = lambda: None
+    kind: LinkName, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None = None, pause: Callable[[], None] = lambda: None
 ) -> Solution:
     """Return the regularised linear head.
 
     Args:
-        kind: 'classification', 'multilabel' or 'regression': softmax, sigmoid or squared loss.
+        kind: softmax for one class, sigmoid for several, squared for numbers.
         x_ND: (N, D) pooled features of the training examples.
         y_NC: (N, C) one-hot or multi-hot targets, or (N, 1) numbers.
         folds: (N,) fold of each example; None deals them out class by class.
@@ -149,7 +150,7 @@ def _splits(folds: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
 
 
 def held_out(
-    kind: str,
+    kind: LinkName,
     x_ND: Tensor,
     y_NC: Tensor,
     solution: Solution,
@@ -159,7 +160,7 @@ def held_out(
     """Return the scores (H, C) of held-out rows under heads that did not learn from them, fold after fold.
 
     Args:
-        kind: 'classification', 'multilabel' or 'regression'.
+        kind: softmax for one class, sigmoid for several, squared for numbers.
         x_ND: (N, D) pooled features.
         y_NC: (N, C) targets.
         solution: whose strength and scaling are taken.

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pretune.evaluation.links import LinkName
+
 Link = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(scores (N, C), targets (N, C)) -> mean loss, residual (N, C) whose product with the features is the gradient."""
 
@@ -91,8 +93,7 @@ def squared(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     return 0.5 * residual.square().sum(1).mean(), residual
 
 
-LINKS: dict[str, Link] = {"classification": softmax, "multilabel": sigmoid, "regression": squared}
-"""By kind of target."""
+LINKS: dict[LinkName, Link] = {"softmax": softmax, "sigmoid": sigmoid, "squared": squared}
 
 
 def outputs(rows: Rows, weight: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pretune.evaluation.metrics import LOWER_IS_BETTER
+from pretune.evaluation.metrics import is_error
 
 
 def words(name: str) -> str:
@@ -31,7 +31,7 @@ def show(name: str, value: float | None) -> str:
         return "–"
     if "accuracy" in name:
         return f"{100 * value:.1f} %"
-    if name in LOWER_IS_BETTER - {"ece"} or abs(value) >= 10:
+    if (is_error(name) and name != "ece") or abs(value) >= 10:
         return f"{value:.4g}"
     return f"{value:.3f}"
 

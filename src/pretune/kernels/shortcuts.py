@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from pretune.kernels import enabled
 from pretune.kernels.clamp import clamp, output_clamp
 from pretune.kernels.convolution import norm_as_affine
+from pretune.labels import Outputs, numbers
 
 _TOLERANCE = 1e-2
 """Largest relative difference, in norm, between a folded pair and the pair itself; rounding makes 1e-6, on GPUs 1e-3."""
@@ -61,7 +62,7 @@ class Shortcuts:
             yield
 
 
-def find(network: nn.Module, run: Callable[[], Tensor]) -> Shortcuts:
+def find(network: nn.Module, run: Callable[[], Outputs]) -> Shortcuts:
     """Watch one forward pass of `network`, in eval mode and without gradient; nothing is changed.
 
     Args:
@@ -83,7 +84,7 @@ def find(network: nn.Module, run: Callable[[], Tensor]) -> Shortcuts:
                 outputs = run()
             pairs = tuple(watch.pairs())
             with Shortcuts(pairs).taken():
-                same = _close(run(), outputs)
+                same = _close(numbers(run()), numbers(outputs))
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from pretune.labels import Outputs
 from pretune.models.model import Model
 from pretune.types import Batch, StepOutput
 
@@ -28,8 +29,11 @@ class Learner(nn.Module):
         """Return the loss of one batch; called in training and by DDP's hooks."""
         raise TypeError(f"{type(self).__name__} must define forward(batch) -> StepOutput")
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Return raw outputs (B, …) of one batch, without gradient, in eval mode."""
+    def predict(self, batch: Batch) -> Outputs:
+        """Return raw outputs of one batch, without gradient, in eval mode: (B, …), or ragged.
+
+        It costs one forward pass: what generates or searches is a method of its own, which no training step calls.
+        """
         raise TypeError(f"{type(self).__name__} must define predict(batch) -> Tensor")
 
 
@@ -48,6 +52,6 @@ class SupervisedLearner(Learner):
         assert batch.labels is not None, "a training batch needs labels"
         return StepOutput(loss=self.loss(self.model(batch.inputs, self.start), batch.labels.value), size=batch.size)
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Return the model's raw outputs (B, outputs)."""
-        return self.model(batch.inputs, self.start)
+    def predict(self, batch: Batch) -> Outputs:
+        """Return the model's raw outputs, one row an example; of a sequence, one for each real position."""
+        return self.model.predict(batch.inputs, self.start)

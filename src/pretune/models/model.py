@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
+from pretune.labels import Outputs, Ragged
 from pretune.models.heads import Head, HeadModule
-from pretune.models.pooling import LAYERS, POOLINGS, Collecting, Pool, collected
-from pretune.types import Features
+from pretune.models.pooling import LAYERS, NONE, POOLINGS, Collecting, Places, Pool, collected
+from pretune.types import Features, Layout
 
 INPUT, POOL, HEAD = "input", "pool", "head"
 
@@ -22,10 +24,25 @@ class Model(nn.Module):
     computed once, and `forward(features, start=boundary)` goes on from it.
     """
 
-    def __init__(self, backbone: Backbone, head: Head, outputs: int, pooling: str | None = None) -> None:
+    def __init__(self, backbone: Backbone, head: Head, outputs: int, pooling: str | None = None, layout: Layout = "pooled") -> None:
+        """Put a head on a backbone.
+
+        Args:
+            backbone: its stages, in order.
+            head: the kind of head.
+            outputs: of the head.
+            pooling: how a map or a sequence becomes one vector; None for the backbone's.
+            layout: what the head takes: one vector an example (pooled), or the backbone's sequence or map as it is.
+
+        Raises:
+            SettingError: the backbone returns no such layout, or cannot be pooled so.
+        """
         super().__init__()
-        self.pooling = kind = pooling or backbone.pooling
+        self.layout: Layout = layout
+        self.pooling = kind = (pooling or backbone.pooling) if layout == "pooled" else NONE
         """How a map or a sequence becomes one vector."""
+        if layout not in ("pooled", backbone.layout):
+            raise SettingError(f"the head takes a {layout}, and {backbone.builder.id} returns features of the layout {backbone.layout}.")
         stages, factor = dict(backbone.stages.items()), 1 if backbone.layout == "pooled" else POOLINGS.get(kind, 1)
         if kind == LAYERS:
             if not backbone.layered:
@@ -34,7 +51,7 @@ class Model(nn.Module):
             stages = {name: Collecting(stage) if name in taken else stage for name, stage in stages.items()}
             factor = len(taken)
         self.stages = nn.ModuleDict({INPUT: backbone.modality.normaliser(), **stages})
-        self.stages[POOL] = Pool(kind)
+        self.stages[POOL] = Pool(kind) if layout == "pooled" else Places(layout)
         self.stages[HEAD] = head.build(backbone.width * factor, outputs)
         self.freeze_norms = False
         """True keeps every normalisation's running statistics, wherever it stands."""
@@ -71,14 +88,20 @@ class Model(nn.Module):
 
     def forward(self, features: Features, start: int = 0) -> Tensor:
         """Return outputs (B, outputs) from the features that stage number `start` takes."""
-        stages = list(self.stages.values())
-        for stage in stages[start:-1]:
-            features = stage(features)
-        return stages[-1](features)
+        return self.head(self.before_head(features, start))
 
-    def pooled(self, features: Features) -> Features:
-        """Return what the head takes, of a raw batch."""
-        for stage in list(self.stages.values())[:-1]:
+    def predict(self, features: Features, start: int = 0) -> Outputs:
+        """Return outputs (B, outputs); of a sequence those of its real positions, ragged."""
+        features = self.before_head(features, start)
+        out = self.head(features)
+        if self.layout != "sequence":
+            return out
+        mask = features.mask
+        return Ragged.unpadded(out, out.new_ones(out.shape[:2], dtype=torch.bool) if mask is None else mask)
+
+    def before_head(self, features: Features, start: int = 0) -> Features:
+        """Return what the head takes, from the features that stage number `start` takes."""
+        for stage in list(self.stages.values())[start:-1]:
             features = stage(features)
         return features
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pretune.errors import SettingError, did_you_mean
-from pretune.types import Features
+from pretune.types import Features, Layout
 
 POOLINGS = {"mean": 1, "mean_std": 2, "first": 1, "last": 1, "max": 1}
 """How many times each pooling multiplies the width."""
@@ -15,6 +15,8 @@ LAYERS = "layers"
 
 Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning".
 """
+NONE = "none"
+"""What stands for the pooling of a head that takes every position."""
 MOST_LAYERS = 8
 """Stages that `layers` pools at most: more make the head wide and tell little that their neighbours do not."""
 
@@ -58,6 +60,27 @@ class Pool(nn.Module):
             return mean_BD
         variance_BD = ((x_BTD - mean_BD[:, None]).square() * weight_BT1).sum(1)
         return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], 1)
+
+
+class Places(nn.Module):
+    """Hands on every position of a sequence, or every place of a map, channels last: what a head that predicts one for each takes."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, features: Features) -> Features:
+        """Return float32 (B, T, D), or (B, H, W, D) of a map."""
+        if features.layout != self.layout:
+            raise SettingError(f"the head takes features of the layout {self.layout}; the backbone returns {features.layout}.")
+        x = features.tensor.float()
+        return features.with_tensor(x.permute(0, 2, 3, 1) if self.layout == "map" else x)
+
+
+def positions(features: Features) -> Tensor:
+    """Return what a head takes of a batch as (N, D): a row an example, or for each of its real positions."""
+    x = features.tensor.float()
+    return x[features.mask] if features.mask is not None and features.layout == "sequence" else x.flatten(0, -2)
 
 
 def collected(stages: list[str]) -> set[str]:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from pretune import registry
-from pretune.evaluation import classical, floors
+from pretune.evaluation import classical
 from pretune.evaluation.baseline import Baseline, Description
 from pretune.evaluation.classical import Classical
-from pretune.evaluation.comparison import COMPARED
 from pretune.modalities import DescribesItems, FitsFloor
-from pretune.runner.prepare import Prepared, task_name
+from pretune.runner.prepare import Prepared
+from pretune.tasks import Examples
 from pretune.types import NotUsed
 from pretune.unread import refuse
 
@@ -39,7 +39,8 @@ class Fitted:
 
     def model(self, data: Prepared) -> Baseline:
         """Return it as a model of its own, which gives what a head gives."""
-        return Baseline.of(self.description, self.classical, mean=data.targets.mean, deviation=data.targets.deviation)
+        mean, deviation = data.task.scale(data.space)
+        return Baseline.of(self.description, self.classical, mean=mean, deviation=deviation)
 
 
 def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float | None = None) -> Fitted | None:
@@ -53,6 +54,7 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
     """
     if not possible(data):
         return None
+    assert data.task.baseline is not None
     train, began = data.parts["train"], time.perf_counter()
     rows = None
     if len(train) > most:
@@ -63,10 +65,10 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
         return None
     description, features = described
     found = classical.fit(
-        task_name(data.task),
+        data.task.baseline,
         features,
         truth(data, train),
-        len(data.targets.classes),
+        len(data.space.classes),
         words=description.words,
         rows=rows,
         groups=data.units[train],
@@ -77,12 +79,12 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
 
 def possible(data: Prepared) -> bool:
     """Tell whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
-    return task_name(data.task) in COMPARED and isinstance(data.modality, DescribesItems | FitsFloor) and len(data.parts["train"]) > 1
+    return data.task.baseline is not None and isinstance(data.modality, DescribesItems | FitsFloor) and len(data.parts["train"]) > 1
 
 
 def can_be_the_model(data: Prepared) -> bool:
-    """Tell whether the classical model can be the run's: its task reads what a linear model gives, as pretune's own do."""
-    return possible(data) and registry.name_of(data.task) == task_name(data.task)
+    """Tell whether the classical model can be the run's: its scores are what the task reads."""
+    return possible(data) and data.task.linear == data.task.baseline
 
 
 def require_choice(predictor: str | None, data: Prepared) -> None:
@@ -100,14 +102,19 @@ def require_choice(predictor: str | None, data: Prepared) -> None:
 
 def measured(data: Prepared, fitted: Fitted | None, positions: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
     """Return the baselines of some held-out examples, each {"what": sentence, "value": primary metric, metric: value …}."""
-    task, classes = task_name(data.task), list(data.targets.classes)
+    train, held = (_examples(data, places) for places in (data.parts["train"], positions))
     model = None if fitted is None else (fitted.classical, fitted.outputs(data, positions))
-    return floors.floors(task, truth(data, data.parts["train"]), truth(data, positions), classes, model)
+    found = data.task.floors(train, held, data.space, model)
+    return {name: {"what": floor["what"], "value": floor.get(data.task.primary), **floor} for name, floor in found.items()}
 
 
-def truth(data: Prepared, positions: NDArray[np.int64]) -> NDArray[Any]:
-    """Return targets as metrics take them: class indices, 0 and 1, or numbers in the user's units."""
-    return data.targets.restore(data.encoded.take(torch.from_numpy(positions)).only.numpy())
+def _examples(data: Prepared, positions: NDArray[np.int64]) -> Examples:
+    return Examples(rows=[data.rows[i] for i in positions], truth=truth(data, positions))
+
+
+def truth(data: Prepared, positions: NDArray[np.int64]) -> Any:
+    """Return labels as metrics take them: class indices, 0 and 1, numbers in the user's units, or what the task says."""
+    return data.task.truth(data.encoded.take(torch.from_numpy(positions)), data.space)
 
 
 def items(description: Description, data: Prepared, positions: NDArray[np.int64]) -> list[Any]:

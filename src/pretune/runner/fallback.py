@@ -15,15 +15,16 @@ from pretune.evaluation import metrics
 from pretune.evaluation.baseline import Baseline
 from pretune.evaluation.terms import strongest
 from pretune.evaluation.verdict import compared
+from pretune.labels import Outputs
 from pretune.runner import baselines, costs, score, selection
 from pretune.runner.baselines import Fitted
 from pretune.runner.outcome import Outcome
 from pretune.runner.prepare import Prepared
 from pretune.runner.selection import Selecting, Selection
-from pretune.tasks import ChoosesThresholds, Targets
+from pretune.tasks import Space
 from pretune.training.run_dir import write_atomic
 
-Raw = dict[str, torch.Tensor]
+Raw = dict[str, Outputs]
 """Outputs by split."""
 Positions = dict[str, np.ndarray]
 _TEXTS = 5_000
@@ -36,7 +37,7 @@ class Final:
 
     selection: Selection
     raw: Raw
-    targets: Targets
+    space: Space
     """With the thresholds of this model."""
     figures: dict[str, dict[str, Any]]
     """By split; the score's has intervals."""
@@ -61,7 +62,7 @@ def settle(done: Outcome, raw: Raw, parts: Positions, selecting: Selecting | Non
     data, clock, name = done.data, time.perf_counter(), done.data.task.primary
     fitted = done.baseline or baselines.fit(data, done.recipe.training.seed)
     floors = baselines.measured(data, fitted, parts[data.score])
-    network = Final(selection=Selection(), raw=raw, targets=data.targets, figures=_figures(data, raw, parts, data.targets), floors=floors)
+    network = Final(selection=Selection(), raw=raw, space=data.space, figures=_figures(data, raw, parts, data.space), floors=floors)
     done.timing["floors_s"] = time.perf_counter() - clock
     if fitted is None or not baselines.can_be_the_model(data):
         return network
@@ -73,8 +74,8 @@ def settle(done: Outcome, raw: Raw, parts: Positions, selecting: Selecting | Non
     if chosen.model == "baseline":
         fitted = selection.refitted(data, fitted, done.recipe.training.seed, done.work.deadline.remaining)
     model = fitted.model(data)
-    if isinstance(data.task, ChoosesThresholds) and data.task.fixed:
-        model = replace(model, thresholds=data.targets.thresholds)
+    if not data.task.tunes:
+        model = replace(model, thresholds=data.task.thresholds(data.space))
     _save(done, model)
     network = replace(network, is_saved=True, other={"baseline": _told(data, fitted, model)})
     done.timing["floors_s"] = time.perf_counter() - clock
@@ -83,19 +84,19 @@ def settle(done: Outcome, raw: Raw, parts: Positions, selecting: Selecting | Non
 
 def _replaced(network: Final, data: Prepared, model: Baseline, parts: Positions) -> Final:
     """Return the baseline in the network's place."""
-    targets = replace(data.targets, thresholds=model.thresholds)
-    raw = {part: model.outputs(baselines.items(model.description, data, positions)) for part, positions in parts.items()}
+    space = data.task.thresholded(data.space, model.thresholds)
+    raw: Raw = {part: model.outputs(baselines.items(model.description, data, positions)) for part, positions in parts.items()}
     kept = {part: metrics.scalars(figures) for part, figures in network.figures.items()}
     kept[data.score]["interval"] = network.figures[data.score]["interval"]
-    figures = _figures(data, raw, parts, targets)
-    return replace(network, raw=raw, targets=targets, figures=figures, other={**network.other, "network": kept})
+    figures = _figures(data, raw, parts, space)
+    return replace(network, raw=raw, space=space, figures=figures, other={**network.other, "network": kept})
 
 
-def _figures(data: Prepared, raw: Raw, parts: Positions, targets: Targets) -> dict[str, dict[str, Any]]:
+def _figures(data: Prepared, raw: Raw, parts: Positions, space: Space) -> dict[str, dict[str, Any]]:
     labels = {part: data.encoded.take(torch.from_numpy(positions)) for part, positions in parts.items()}
-    figures = {part: score.measure(out, labels[part], data.task, targets) for part, out in raw.items()}
+    figures = {part: score.measure(out, labels[part], data.task, space) for part, out in raw.items()}
     part = data.score
-    figures[part]["interval"] = score.interval(raw[part], labels[part], data, part, parts[part], targets)
+    figures[part]["interval"] = score.interval(raw[part], labels[part], data, part, parts[part], space)
     return figures
 
 
@@ -119,5 +120,5 @@ def _told(data: Prepared, fitted: Fitted, model: Baseline) -> dict[str, Any]:
         "columns": len(model.model.weight),
         "strength": fitted.classical.fitted.strength,
         "examples": len(fitted.classical.rows),
-        "terms": strongest(model, list(data.targets.classes), texts),
+        "terms": strongest(model, list(data.space.classes), texts),
     }

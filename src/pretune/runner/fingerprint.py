@@ -24,7 +24,7 @@ def of_data(data: Prepared, backbone: Backbone) -> Fingerprint:
     """Return what fine-tuning was begun with."""
     return {
         **of_rows(data.rows, data.ingested.hashes, data.parts),
-        "the labels": config.digest([[row.target for row in data.rows], data.targets.classes]),
+        "the labels": config.digest([[row.target for row in data.rows], data.space.classes]),
         "the network's weights": of_network(backbone),
     }
 

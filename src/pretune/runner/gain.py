@@ -37,6 +37,7 @@ from pretune.sources import sources
 from pretune.sources.table import Columns
 from pretune.storage.ingest import ingest
 from pretune.strategies import Defaults, suggested
+from pretune.tasks import infer
 from pretune.training.checkpoint import Decisions
 from pretune.training.device import Device
 from pretune.training.run_dir import RunDir
@@ -84,7 +85,7 @@ def read_task(recipe: Pretraining) -> Task:
     table = sources.read(Path(str(gain.then)), columns)
     done = ingest(table.rows, plain_modality(table), open_cache(recipe), threads=threads(recipe))
     twins = duplicates.find(done).near
-    rows, _ = splits.assign(done.rows, task=str(table.task), fraction=0.2, seed=recipe.training.seed, twins=twins)
+    rows, _ = splits.assign(done.rows, target=infer(table.target_type).target_type, fraction=0.2, seed=recipe.training.seed, twins=twins)
     hashes = frozenset(known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train")
     texts = None
     if table.modality == "text":  # a corpus knows texts by their words, however they are stored

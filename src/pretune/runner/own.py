@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from pretune.data.batching import Batching
 from pretune.data.dataset import DatasetView
 from pretune.data.loader import Loader
+from pretune.labels import Labels
 from pretune.models.learner import Learner, Loss
 from pretune.runner import score
 from pretune.runner.folder import newest_checkpoint, position
@@ -101,7 +102,7 @@ def _evaluation(learner: OwnLearner, own: Own, around: Surroundings) -> Evaluati
     view = DatasetView(own.held)
 
     def measure() -> dict[str, float]:
-        raw = score.outputs(learner, view, around.device, Precision())
+        raw = Labels.of(score.outputs(learner, view, around.device, Precision())).only
         targets = torch.cat([batch.target for batch in Loader(view, Batching(size=256)).iterate(0) if batch.target is not None])
         with torch.no_grad():
             return {"loss": float(own.loss(raw, targets))}

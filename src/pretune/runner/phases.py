@@ -19,6 +19,7 @@ from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader
 from pretune.evaluation.probe import Solution
 from pretune.models import Model, SupervisedLearner
+from pretune.models.pooling import positions
 from pretune.recipe import Recipe
 from pretune.runner import features, score, solving
 from pretune.runner.deadline import Deadline
@@ -135,7 +136,7 @@ def begin(work: Work, phase: Phase, number: int = 0) -> None:
     work.frozen = None if isinstance(found, TooLong) else found
     work.learner.start = work.frozen.start if work.frozen else 0
     work.seconds["features_s"] += time.perf_counter() - started
-    if work.frozen is not None and work.frozen.layout == "pooled" and phase.open == 0:
+    if work.frozen is not None and work.learner.start == len(work.model.names) - 1 and phase.open == 0:
         _fit_head(work)
     elif isinstance(found, TooLong) and phase.open == 0:
         _fit_head_on_few(work, found.seconds / found.items)
@@ -170,7 +171,10 @@ def _changing(work: Work, phase: Phase) -> list[Augmentation]:
 def _fit_head(work: Work) -> None:
     assert work.frozen is not None
     view = work.frozen.view(work.needs.data.parts["train"], None, 1)
-    work.model.head.fit(view.batch(np.arange(len(view)), 0).inputs.tensor)
+    chosen = np.arange(len(view))
+    if work.frozen.layout != "pooled" and len(view) > _STANDARDISED:  # a few hundred examples have thousands of positions
+        chosen = np.sort(np.random.default_rng(work.recipe.training.seed).choice(chosen, _STANDARDISED, replace=False))
+    work.model.head.fit(positions(view.batch(chosen, 0).inputs))
 
 
 @torch.inference_mode()
@@ -178,14 +182,14 @@ def _fit_head_on_few(work: Work, each: float) -> None:
     """Standardise the head's input by a sample of training examples, as many as a small share of the time allows at `each` seconds."""
     train, seed = work.needs.data.parts["train"], work.recipe.training.seed
     count = int(np.clip(0.02 * work.deadline.remaining / max(1e-9, each), BATCH // 2, _STANDARDISED))
-    positions = np.sort(np.random.default_rng(seed).choice(train, min(count, len(train)), replace=False))
-    view = StoreView(work.needs.data.ingested.store, positions, work.needs.data.modality, None)
+    few = np.sort(np.random.default_rng(seed).choice(train, min(count, len(train)), replace=False))
+    view = StoreView(work.needs.data.ingested.store, few, work.needs.data.modality, None)
     loader = Loader(view, Batching(size=BATCH // 2, tokens=token_budget(view, BATCH // 2)), workers=1)
     work.model.eval()
     pooled: list[torch.Tensor] = []
     for batch in loader.iterate(0):
         check()
-        pooled.append(work.model.pooled(batch.to(work.around.device.device).inputs).tensor.float())
+        pooled.append(positions(work.model.before_head(batch.to(work.around.device.device).inputs)))
     work.model.head.fit(torch.cat(pooled))
 
 
@@ -198,7 +202,7 @@ def view_of(work: Work, positions: np.ndarray, *, training: bool = False) -> Vie
     crop = work.crop if training else None
     view: View = StoreView(data.ingested.store, positions, data.modality, labels, crop, work.recipe.training.seed)
     if training and work.mixing:
-        classes = len(data.targets.classes) or None
+        classes = len(data.space.classes) or None
         return AugmentedView(view, work.mixing, classes, work.recipe.training.seed)
     return view
 
@@ -321,7 +325,7 @@ def _evaluation(work: Work) -> Evaluation:
 
         def run() -> dict[str, float]:
             raw = score.outputs(work.learner, view, work.around.device, work.chosen)
-            figures = score.measure(raw, encoded, task, data.targets)
+            figures = score.measure(raw, encoded, task, data.space)
             return {k: v for k, v in figures.items() if isinstance(v, float)}
 
         return run
@@ -349,5 +353,5 @@ def solve(work: Work) -> None:
     view = work.frozen.view(data.parts["train"], data.encoded.take(torch.from_numpy(data.parts["train"])), 1)
     batch = view.batch(np.arange(len(view)), 0)
     assert batch.target is not None
-    work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.target, data.targets))
+    work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.target, data.space))
     work.chosen = Precision(reason="nothing is trained")

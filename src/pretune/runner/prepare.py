@@ -14,7 +14,7 @@ import torch
 from pretune import registry
 from pretune.auditing import audit, duplicates, usable
 from pretune.data import splits
-from pretune.errors import DataError, SettingError
+from pretune.errors import DataError
 from pretune.labels import Labels
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
 from pretune.recipe import Place, Recipe
@@ -23,9 +23,10 @@ from pretune.runner.interrupt import check
 from pretune.runner.reporter import Reporter
 from pretune.sources.names import names_of
 from pretune.sources.table import Table
+from pretune.sources.target_type import TargetType
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
-from pretune.tasks import Targets, Task, infer
+from pretune.tasks import Space, Task, infer
 from pretune.types import Finding, LedgerEntry, Row
 
 SHOWN = 8
@@ -41,9 +42,9 @@ class Prepared:
     rows: list[Row]
     """Aligned with the store; every one has a split."""
     task: Task
-    targets: Targets
+    space: Space
     encoded: Labels
-    """Targets aligned with rows."""
+    """Aligned with rows."""
     parts: dict[str, np.ndarray]
     """Part name (train, select, val, test) -> positions in the store."""
     findings: list[Finding]
@@ -128,7 +129,7 @@ def prepare(
         RequestError: reading them takes longer than the run may.
     """
     done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=reading(modality.unit, reporter, deadline))
-    task = recipe.task or infer(table.task)
+    task = recipe.task or infer(table.target_type)
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples)
     ledger = used.ledger
@@ -143,23 +144,23 @@ def prepare(
     report_ledger(ledger, reporter)
     for finding in findings:
         (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
-    targets = task.fit([row for row in rows if row.split == "train"], table.classes)
+    space = task.fit([row for row in rows if row.split == "train"], table.classes)
     parts = _parts(recipe, rows, task, same.near)
-    encoded = _encode(rows, parts, task, targets)
     modality = _windowed(modality, done.store.lengths[parts["train"]], done.store.lengths, reporter)
+    encoded = _encode(rows, parts, task, space, modality)
     return Prepared(
         table=table,
         ingested=done,
         rows=rows,
         task=task,
-        targets=targets,
+        space=space,
         encoded=encoded,
         parts=parts,
         findings=findings,
         ledger=ledger,
         modality=modality,
         units=splits.units_of(rows, same.near),
-        counts=_counts(rows, parts, used, targets),
+        counts=_counts(rows, parts, used, space),
     )
 
 
@@ -167,7 +168,7 @@ def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same
     """Return the decoded rows, those that are used with their split and the others without, and messages about the split."""
     assigned, said = splits.assign(
         used.rows(done),
-        task=task_name(task),
+        target=task.target_type,
         fraction=recipe.splits.val,
         seed=recipe.training.seed,
         twins=splits.within(same.near, used.positions),
@@ -191,16 +192,9 @@ def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
     return modality.findings(done.store.infos) if isinstance(modality, ReportsCost) else []
 
 
-def task_name(task: Task) -> str:
-    """Return the name of pretune's own task that a task is, or is derived from: it says how targets are read, split and shown.
-
-    Raises:
-        SettingError: it is derived from none.
-    """
-    name = registry.own_name(type(task))
-    if name is None:
-        raise SettingError(f"the task {type(task).__name__} must be derived from one of pretune's own tasks: see docs/extend/task.md")
-    return name
+def wanted_target(recipe: Recipe) -> TargetType | None:
+    """Return the type of target that the recipe's task takes; None where no task is named."""
+    return None if recipe.task is None else recipe.task.target_type
 
 
 def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality, findings: Sequence[Finding] = ()) -> None:
@@ -211,7 +205,7 @@ def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], mo
             f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped.{rare} "
             f"First: {ledger[0].item}: {ledger[0].detail}"
         )
-    if table.task == "classification":
+    if table.target_type is not None and table.target_type.single:
         left = sorted({str(row.target) for row in rows})
         if len(left) < 2:
             raise DataError(
@@ -244,24 +238,24 @@ def _parts(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence
         if "test" in parts and "val" in parts:
             parts["select"] = parts["val"]
         else:
-            held = splits.carve(rows, task=task_name(task), fraction=0.15, seed=recipe.training.seed, twins=twins)
+            held = splits.carve(rows, target=task.target_type, fraction=0.15, seed=recipe.training.seed, twins=twins)
             parts["select"] = np.array(held, dtype=np.int64)
             parts["train"] = np.setdiff1d(parts["train"], parts["select"])
     return parts
 
 
-def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, targets: Targets) -> Labels:
+def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, space: Space, modality: Modality) -> Labels:
     """Encode the rows that are in a part; rows outside all parts get a zero that nothing reads."""
     used = np.unique(np.concatenate(list(parts.values())))
-    return task.encode([rows[i] for i in used], targets).placed(torch.from_numpy(used), len(rows))
+    return task.encode([rows[i] for i in used], space, modality).placed(torch.from_numpy(used), len(rows))
 
 
-def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, targets: Targets) -> dict[str, object]:
+def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, space: Space) -> dict[str, object]:
     parts = {part: positions for part, positions in parts.items() if part != "select" or positions is not parts.get("val")}
     per_class: dict[str, dict[str, int]] = {}
     for part, positions in parts.items():
         for name, count in Counter(name for i in positions for name in names_of(rows[i])).items():
             per_class.setdefault(name, {})[part] = count
-    ordered = {name: per_class[name] for name in targets.classes if name in per_class}
+    ordered = {name: per_class[name] for name in space.classes if name in per_class}
     sizes = {part: len(positions) for part, positions in parts.items()}
     return {"used": len(used.positions), "dropped": used.dropped, **sizes, "per_class": ordered}

@@ -15,16 +15,16 @@ from safetensors.torch import save
 from pretune import backbones, config, registry
 from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
+from pretune.labels import Outputs
 from pretune.models.model import HEAD
 from pretune.runner import baselines, fallback, score, selection
 from pretune.runner.fallback import Final
 from pretune.runner.inputs import is_fresh
 from pretune.runner.outcome import Outcome
 from pretune.runner.phases import measured, view_of
-from pretune.runner.prepare import Prepared, ledger_lines, task_name
+from pretune.runner.prepare import Prepared, ledger_lines
 from pretune.runner.selection import ModelName, Selecting
 from pretune.strategies import suggested
-from pretune.tasks import ChoosesThresholds
 from pretune.training.plan import Precision
 from pretune.training.run_dir import write_atomic
 from pretune.unread import given
@@ -39,7 +39,7 @@ def record(done: Outcome) -> dict[str, Any]:
     done.reporter.progress("evaluating", 0, 0)
     parts = measured(done.work)
     raw = {part: _outputs(done, positions) for part, positions in parts.items()}
-    choose_thresholds(done, raw, parts)
+    tune(done, raw, parts)
     done.timing["evaluation_s"] = time.perf_counter() - clock
     selecting = _selecting(done, raw, parts)
     if not done.device.first:
@@ -48,7 +48,7 @@ def record(done: Outcome) -> dict[str, Any]:
     final = fallback.settle(done, raw, parts, selecting)
     if final.selection.model != "network":
         save_model(done, final.selection.model)
-        done.data.targets = final.targets
+        done.data.space = final.space
     metrics = assemble(done, final, parts)
     write_predictions(done, final.raw, parts)
     done.folder.write_json("metrics.json", metrics)
@@ -75,7 +75,7 @@ def save_model(done: Outcome, model: ModelName = "network") -> None:
         {
             "model": model,
             "task": config.to_tree(done.data.task),
-            "targets": asdict(done.data.targets),
+            "targets": done.data.space.to_json(),
             "schema": done.data.table.schema.to_json(),
             "head": config.to_tree(done.recipe.head),
             "pooling": done.work.model.pooling,
@@ -87,31 +87,31 @@ def save_model(done: Outcome, model: ModelName = "network") -> None:
     )
 
 
-def choose_thresholds(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> None:
+def tune(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> None:
     """Choose what the task chooses after training, on a part that is not the score's, and save it; every rank takes part."""
     data, task = done.data, done.data.task
-    if not isinstance(task, ChoosesThresholds) or task.fixed:
+    if not task.tunes:
         return
     part = data.selects
     if part is None:
         done.reporter.say(
-            f"thresholds stay at one half: {data.score} is the score and chooses nothing. "
+            f"{task.untuned}: {data.score} is the score and chooses nothing. "
             "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
         )
         return
     positions = parts.get(part, data.parts[part])
     out, encoded = raw[part] if part in raw else _outputs(done, positions), data.encoded.take(torch.from_numpy(positions))
-    data.targets, said = task.thresholded(data.task.decode(out, data.targets), encoded.only.numpy(), data.targets)
-    done.reporter.say(f"{said}; chosen on the {len(out)} items of {part}")
+    data.space, said = task.tuned(task.decode(out, data.space), task.truth(encoded, data.space), data.space)
+    done.reporter.say(f"{said}; chosen on the {encoded.size} items of {part}")
     if done.device.first:
         save_model(done)
 
 
-def _outputs(done: Outcome, positions: np.ndarray) -> torch.Tensor:
+def _outputs(done: Outcome, positions: np.ndarray) -> Outputs:
     return score.outputs(done.work.learner, view_of(done.work, positions), done.device, done.work.chosen)
 
 
-def _selecting(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> Selecting | None:
+def _selecting(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> Selecting | None:
     """Return examples of a split that selects with the network's outputs, by which models can be compared; every rank takes part."""
     part = done.data.selects
     if part is None or done.recipe.predictor is not None or not baselines.possible(done.data):
@@ -131,7 +131,7 @@ def assemble(done: Outcome, final: Final, parts: dict[str, np.ndarray]) -> dict[
     done.timing["total_s"] = time.monotonic() - done.started
     parameters = list(done.work.model.parameters())
     metrics = {
-        "task": task_name(task),
+        "task": registry.name_of(task),
         "primary": {
             "name": task.primary,
             "value": final.figures[part][task.primary],
@@ -143,7 +143,7 @@ def assemble(done: Outcome, final: Final, parts: dict[str, np.ndarray]) -> dict[
         "floors": final.floors,
         "selection": final.selection.to_json(),
         **final.other,
-        "classes": list(data.targets.classes),
+        "classes": list(data.space.classes),
         "counts": data.counts,
         "measured": {part: len(positions) for part, positions in parts.items()},
         "timing": done.timing,
@@ -169,7 +169,7 @@ def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any
     return Context(
         strategy=metrics["strategy"],
         fresh=getattr(strategy, "fresh", False) or is_fresh(done.backbone),
-        task=metrics["task"],
+        classes="class_weights" not in done.data.task.unread,
         modality=modality,
         given=frozenset(given(done.recipe)),
         augment="named" if named else done.recipe.augment or suggested(strategy, modality).augment,
@@ -196,21 +196,23 @@ def peak_rss_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def write_predictions(done: Outcome, raw: dict[str, torch.Tensor], parts: dict[str, np.ndarray]) -> None:
+def write_predictions(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> None:
     """Write one row per held-out example that was measured, in the data's order."""
-    data = done.data
+    data, task = done.data, done.data.task
     rows: list[dict[str, Any]] = []
     for part, out in raw.items():
         if part == "train":
             continue
-        described = data.task.describe(data.task.decode(out, data.targets), data.targets)
-        rows += [prediction_row(data.rows[i].id, part, data.rows[i].target, told) for i, told in zip(parts[part], described, strict=True)]
-    columns = ["id", "split", "target", "prediction", "confidence", *(f"p_{name}" for name in data.targets.classes)]
-    done.folder.write_csv("predictions.csv", columns if data.targets.classes else columns[:4], rows)
+        described = task.describe(task.decode(out, data.space), data.space)
+        rows += [
+            prediction_row(data.rows[i].id, part, task.shown(data.rows[i].target), told)
+            for i, told in zip(parts[part], described, strict=True)
+        ]
+    done.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 
 def prediction_row(item: str, part: str, target: object, told: dict[str, Any]) -> dict[str, Any]:
-    """Return a flat row of what a task described."""
-    shown = "|".join(target) if isinstance(target, tuple) else target
+    """Return a flat row of what a task described; what is no single value is left to JSON."""
+    plain = {key: value for key, value in told.items() if value is None or isinstance(value, str | int | float)}
     probabilities = {f"p_{name}": round(p, 6) for name, p in told.get("probabilities", {}).items()}
-    return {"id": item, "split": part, "target": shown, **{k: v for k, v in told.items() if k != "probabilities"}, **probabilities}
+    return {"id": item, "split": part, "target": target, **plain, **probabilities}

@@ -10,9 +10,11 @@ from torch import nn
 from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.backbones import Backbone
+from pretune.errors import SettingError
 from pretune.models.pooling import LAYERS
 from pretune.recipe import Recipe, unread_of
 from pretune.sources.table import Table
+from pretune.sources.target_type import TargetType
 from pretune.strategies import Phase, Strategy
 from pretune.tasks import Task
 from pretune.types import NotUsed
@@ -45,8 +47,9 @@ def check(recipe: Recipe, choices: Choices) -> None:
     """Refuse settings that nothing would read.
 
     Raises:
-        SettingError: there is one; the message names it, why, and what to do.
+        SettingError: there is one, or the task does not go with the data, the backbone or the strategy; the message says what to do.
     """
+    _refuse_task(choices)
     keys = given(recipe)
     unread = unread_of(recipe, strategy=choices.strategy, task=choices.task)
     unread |= _of_data(recipe, choices) | _of_backbone(choices) | _of_views(recipe, choices)
@@ -60,6 +63,26 @@ def check(recipe: Recipe, choices: Choices) -> None:
     refuse(keys, unread)
 
 
+def _refuse_task(choices: Choices) -> None:
+    """Refuse a task with labels, a modality, a backbone or a strategy that it cannot have."""
+    task, backbone, kind = choices.task, choices.backbone, choices.table.target_type
+    name = f"task={registry.name_of(task)}"
+    if kind is not None and kind.form != task.reads.form:
+        raise SettingError(f"{name} takes {task.reads}, and the labels are {kind}. Leave task out, or name another column: label=COLUMN.")
+    if task.modalities and choices.table.modality not in task.modalities:
+        raise SettingError(f"{name} is for {' and '.join(sorted(task.modalities))}, and the data are {choices.table.modality}.")
+    if task.layout not in ("pooled", backbone.layout):
+        raise SettingError(
+            f"{name} needs a backbone that returns a {task.layout}, and {backbone.builder.id} returns features of the layout "
+            f"{backbone.layout}. Choose another backbone."
+        )
+    if not choices.strategy.trains and task.linear is None:
+        raise SettingError(
+            f"strategy={registry.name_of(choices.strategy)} computes the head without training, which {name} has no formula for. "
+            "Choose strategy=linear_probe."
+        )
+
+
 def _phases(choices: Choices) -> list[Phase]:
     """Return the phases that the recipe's own settings are for: not a probe before them."""
     return [phase for phase in choices.strategy.phases(len(choices.backbone.stages)) if phase.epochs is None]
@@ -70,10 +93,11 @@ def _of_data(recipe: Recipe, choices: Choices) -> Unread:
     table, out = choices.table, {}
     if choices.own_parts or any(row.split in ("val", "test") for row in table.rows):
         out["val"] = NotUsed("data that name their own validation or test part", "set split=new to split anew")
-    if table.task != "classification":
+    kind = table.target_type or TargetType()
+    if not kind.single:
         out["min_examples"] = NotUsed(f"task={table.task}: it counts examples of a class where each example has one")
-    if table.task == "regression":
-        out["merge_classes"] = NotUsed("task=regression, which has no classes")
+    if kind.numeric:
+        out["merge_classes"] = NotUsed(f"task={table.task}, which has no classes")
     for key in _ROLES:
         if getattr(recipe.columns, key) is not None and key not in table.columns:
             out[key] = NotUsed(f"{recipe.data}, whose examples have no such column ({table.layout})")
@@ -85,6 +109,8 @@ def _of_backbone(choices: Choices) -> Unread:
     backbone = choices.backbone
     if backbone.layout == "pooled":
         out["pooling"] = NotUsed(f"{backbone.builder.id}, whose features are pooled already")
+    elif choices.task.layout != "pooled":
+        out["pooling"] = NotUsed(f"task={registry.name_of(choices.task)}, whose head takes the {choices.task.layout} as it is")
     if choices.own_backbone:
         own = NotUsed("a backbone of your own, which brings its preprocessing")
         out |= dict.fromkeys(("image_size", "fit", "seconds", "max_tokens"), own)

@@ -29,7 +29,7 @@ from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkp
 from pretune.runner.inputs import fitted_to_shape, fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
-from pretune.runner.prepare import Prepared, open_cache, prepare, task_name, threads
+from pretune.runner.prepare import Prepared, open_cache, prepare, threads, wanted_target
 from pretune.runner.record import Outcome, record
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.sources import sources
@@ -98,7 +98,7 @@ class _Run:
     def carry_out(self) -> Outcome:
         """Do everything; return what came of it."""
         self.reporter.progress("listing the data", 0, 0)
-        table = sources.read(Path(self.recipe.data), self.recipe.columns, task=self._task_name())
+        table = sources.read(Path(self.recipe.data), self.recipe.columns, target=wanted_target(self.recipe))
         if self.given.parts is not None:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
         backbone = self._backbone(table)
@@ -139,9 +139,6 @@ class _Run:
         return outcome
 
     # --- choosing ----------------------------------------------------------------------------
-
-    def _task_name(self) -> str | None:
-        return None if self.recipe.task is None else task_name(self.recipe.task)
 
     def _backbone(self, table: Table) -> Backbone:
         """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe. From scratch, no weights are read."""
@@ -210,7 +207,7 @@ class _Run:
             table=table,
             backbone=backbone,
             strategy=strategy,
-            task=self.recipe.task or infer(table.task),
+            task=self.recipe.task or infer(table.target_type),
             parts=self._augmentations(strategy, table.modality),
             own_backbone=given.backbone is not None,
             own_loss=given.loss is not None,
@@ -256,11 +253,11 @@ class _Run:
         probes = all(phase.open == 0 for phase in strategy.phases(len(backbone.stages)))
         pooling = self.recipe.inputs.pooling or (backbone.probing if probes else None)
         torch.manual_seed(self.recipe.training.seed + 1)  # whatever drew numbers since the backbone was built
-        model = Model(backbone, self.recipe.head, task.outputs(data.targets), pooling).to(self.device.device)
+        model = Model(backbone, self.recipe.head, task.outputs(data.space), pooling, task.layout).to(self.device.device)
         strategy.prepare(model)
         train = data.encoded.take(torch.from_numpy(data.parts["train"]))
-        loss = self.given.loss or task.loss(data.targets, train, phases.loss_settings(self.recipe))
-        learner = SupervisedLearner(model, loss).to(self.device.device)
+        loss = self.given.loss or task.loss(data.space, train, phases.loss_settings(self.recipe))
+        learner = task.learner(model, loss).to(self.device.device)
         around = Surroundings(
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
@@ -330,5 +327,4 @@ class _Run:
 
     def _say_plan(self, data: Prepared, backbone: Backbone, strategy: Strategy) -> None:
         sizes = ", ".join(f"{len(p)} {part}" for part, p in data.parts.items())
-        what = f"{len(data.targets.classes)} classes" if data.targets.classes else "one number"
-        self.reporter.say(f"{registry.name_of(data.task)}, {what}; {sizes}; scored on {data.score}")
+        self.reporter.say(f"{registry.name_of(data.task)}, {data.space}; {sizes}; scored on {data.score}")

@@ -12,12 +12,11 @@ import torch
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import View
 from pretune.data.loader import Loader
-from pretune.evaluation import intervals
-from pretune.labels import Labels
+from pretune.labels import Labels, Outputs, joined, taken
 from pretune.models.learner import Learner
 from pretune.runner.interrupt import check
 from pretune.runner.prepare import Prepared
-from pretune.tasks import Targets, Task
+from pretune.tasks import Space, Task
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
@@ -31,21 +30,22 @@ _TIMED = 2
 
 
 @torch.inference_mode()
-def outputs(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> torch.Tensor:
-    """Return the raw outputs (N, …) of a view's items in order; each is computed on exactly one rank."""
+def outputs(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> Outputs:
+    """Return the raw outputs of a view's items in order; each is computed on exactly one rank."""
     learner.eval()
-    index, out = [], []
+    index: list[torch.Tensor] = []
+    out: list[Outputs] = []
     for batch in _loader(view, device, batch_size).iterate(0):
         check()
         with autocast(precision, device.device):
             out.append(learner.predict(batch.to(device.device)).float().cpu())
         index.append(batch.index)
-    mine = (torch.cat(index), torch.cat(out)) if out else (torch.zeros(0, dtype=torch.long), torch.zeros(0))
+    mine = (torch.cat(index), joined(out)) if out else (torch.zeros(0, dtype=torch.long), torch.zeros(0))
     pieces = [piece for piece in device.gather(mine) if len(piece[0])]
     order = torch.cat([piece[0] for piece in pieces])
-    result = torch.cat([piece[1] for piece in pieces])
+    result = joined([piece[1] for piece in pieces])
     assert len(order) == len(torch.unique(order)) == len(view), "every item is evaluated exactly once"
-    return result[order.argsort()]
+    return taken(result, order.argsort())
 
 
 def _loader(view: View, device: Device, batch_size: int) -> Loader:
@@ -101,22 +101,18 @@ def sampled(found: dict[str, np.ndarray], part: str, count: int, seed: int) -> d
     return {name: np.sort(rng.choice(positions, shares[name], replace=False)) for name, positions in found.items()}
 
 
-def measure(raw: torch.Tensor, encoded: Labels, task: Task, targets: Targets) -> dict[str, Any]:
-    """Return all metrics of raw outputs against encoded targets."""
-    return task.metrics(task.decode(raw, targets), encoded.only.numpy(), targets)
+def measure(raw: Outputs, labels: Labels, task: Task, space: Space) -> dict[str, Any]:
+    """Return all metrics of raw outputs against labels."""
+    return task.metrics(task.decode(raw, space), task.truth(labels, space), space)
 
 
 def interval(
-    raw: torch.Tensor, encoded: Labels, data: Prepared, part: str, positions: np.ndarray | None = None, targets: Targets | None = None
+    raw: Outputs, labels: Labels, data: Prepared, part: str, positions: np.ndarray | None = None, space: Space | None = None
 ) -> dict[str, list[float]]:
     """Return 95 % confidence intervals by metric; whole groups are resampled where there are groups."""
-    space = targets or data.targets
-    found = intervals.intervals(
-        data.task.decode(raw, space),
-        space.restore(encoded.only.numpy()),
-        groups=groups_of(data, data.parts[part] if positions is None else positions),
-        thresholds=space.threshold_array(),
-    )
+    task, space = data.task, space or data.space
+    groups = groups_of(data, data.parts[part] if positions is None else positions)
+    found = task.intervals(task.decode(raw, space), task.truth(labels, space), space, groups)
     return {name: list(ends) for name, ends in found.items()}
 
 

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from pretune.evaluation import probe
 from pretune.evaluation.comparison import Comparison, compared
 from pretune.evaluation.wording import show
+from pretune.labels import Outputs
 from pretune.runner import baselines, solving
 from pretune.runner.baselines import Fitted
 from pretune.runner.interrupt import check
-from pretune.runner.prepare import Prepared, task_name
+from pretune.runner.prepare import Prepared
 
 if TYPE_CHECKING:
     from pretune.runner.phases import Work
 
 ModelName = Literal["network", "baseline"]
-Selecting = tuple[NDArray[np.int64], torch.Tensor]
+Selecting = tuple[NDArray[np.int64], Outputs]
 """Positions of examples that may choose, and the network's raw outputs for them."""
 NOISE = 1.0
 """Standard errors by which the baseline must be better to take the network's place."""
@@ -97,12 +98,12 @@ def _cross_validated(work: Work, fitted: Fitted) -> tuple[str, Comparison] | Non
     view = work.frozen.view(positions, None, 1)
     features = view.batch(np.arange(len(view)), 0).inputs.tensor
     goal = solving.goal(work, data.encoded.take(torch.from_numpy(positions)).only)
-    raw = probe.held_out(task_name(data.task), features, goal, work.solution, pairs, check)
+    raw = probe.held_out(fitted.classical.link, features, goal, work.solution, pairs, check)
     baseline = fitted.classical.fitted.outputs
     comparison = compared(
-        fitted.classical.task,
-        data.task.decode(raw, data.targets),
-        baseline[:, 0] if fitted.classical.task == "regression" else baseline,
+        fitted.classical.link,
+        data.task.decode(raw, data.space),
+        baseline[:, 0] if fitted.classical.link == "squared" else baseline,
         baselines.truth(data, positions[held]),
         data.units[positions[held]],
     )
@@ -115,8 +116,8 @@ def _on_a_split(data: Prepared, fitted: Fitted, selecting: Selecting | None) -> 
         return None
     positions, raw = selecting
     comparison = compared(
-        fitted.classical.task,
-        data.task.decode(raw, data.targets),
+        fitted.classical.link,
+        data.task.decode(raw, data.space),
         fitted.outputs(data, positions),
         baselines.truth(data, positions),
         data.units[positions],

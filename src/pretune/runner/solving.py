@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from pretune.errors import SettingError
 from pretune.evaluation import probe
 from pretune.evaluation.folds import of_groups
+from pretune.evaluation.links import LOSSES, MODELS, LinkName
 from pretune.evaluation.probe import Solution
 from pretune.models.heads.linear import Linear
 from pretune.runner.interrupt import check
-from pretune.runner.prepare import task_name
 from pretune.strategies import Phase
 from pretune.training.events import Event, Finished, Started
 from pretune.unread import given
@@ -33,7 +33,6 @@ _OF_STEPS = frozenset(
 """Settings that only training steps read: who gives one wants steps."""
 _MOST_NUMBERS = 400_000_000
 """Features, as numbers, that are taken into memory at once: 1.6 GB."""
-_LOSSES = {"classification": "log loss", "multilabel": "log loss summed over labels", "regression": "half the squared error"}
 
 
 def obstacle(work: Work, phase: Phase) -> str | None:
@@ -57,7 +56,7 @@ def _obstacle(work: Work, phase: Phase, head: Linear) -> str | None:
         return "the head is not all that learns, or its features are not cached"
     if head.dropout or work.frozen.views > 1 or work.mixing:
         return "its input is varied at random"
-    if work.own_loss or task_name(work.needs.data.task) not in _LOSSES:
+    if work.own_loss or work.needs.data.task.linear is None:
         return "it has a loss of its own"
     if asked:
         return f"{', '.join(asked)} {'is' if len(asked) == 1 else 'are'} set"
@@ -81,8 +80,15 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
         layer.bias.copy_(solution.bias)
     seconds = time.perf_counter() - started
     work.seconds["train_s"] += seconds
-    work.needs.reporter.say(sentence(task_name(work.needs.data.task), solution))
+    work.needs.reporter.say(sentence(_link(work), solution))
     yield Finished(phase=phase.name, step=0, reason="solved", seconds=seconds)
+
+
+def _link(work: Work) -> LinkName:
+    """Return the loss of the linear model that the head is."""
+    link = work.needs.data.task.linear
+    assert link is not None
+    return link
 
 
 def _solution(work: Work) -> Solution:
@@ -90,25 +96,25 @@ def _solution(work: Work) -> Solution:
     assert frozen is not None
     train = data.parts["train"]
     view = frozen.view(train, None, 1)
-    kind, wanted = task_name(data.task), goal(work, data.encoded.take(torch.from_numpy(train)).only)
+    wanted = goal(work, data.encoded.take(torch.from_numpy(train)).only)
     units = data.units[train]
     folds = of_groups(units, wanted.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
-    return probe.solve(kind, view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check)
+    return probe.solve(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check)
 
 
 def goal(work: Work, encoded: Tensor) -> Tensor:
     """Return targets (N, C): one-hot, multi-hot, or one standardised number."""
     if encoded.ndim == 1 and not encoded.is_floating_point():
-        return nn.functional.one_hot(encoded, len(work.needs.data.targets.classes)).float()
+        return nn.functional.one_hot(encoded, len(work.needs.data.space.classes)).float()
     return encoded.float().reshape(len(encoded), -1)
 
 
-def sentence(kind: str, solution: Solution) -> str:
+def sentence(link: LinkName, solution: Solution) -> str:
     """Return what a person reads: the model, its regularisation, and what that was chosen by."""
-    model = "ridge regression" if kind == "regression" else "L2-regularised logistic regression"
+    model = MODELS[link] if link == "squared" else f"L2-regularised {MODELS[link]}"
     if not solution.held_out:
         return f"head: {model} on the features, C = {solution.strength:.3g} (too few examples for cross-validation)"
     return (
         f"head: {model} on the features, C = {solution.strength:.3g}, chosen by {solution.folds}-fold cross-validation "
-        f"({_LOSSES[kind]} {solution.loss:.3g} on {solution.held_out:,} training examples)"
+        f"({LOSSES[link]} {solution.loss:.3g} on {solution.held_out:,} training examples)"
     )

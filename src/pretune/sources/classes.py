@@ -13,6 +13,7 @@ from pretune.sources import spellings
 from pretune.sources.names import names_of
 from pretune.sources.numbers import number
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS, ParsedLabels, TargetType
 from pretune.sources.targets import classes_of
 from pretune.types import Finding, LedgerEntry, Row
 
@@ -50,23 +51,42 @@ def count(rows: list[Row]) -> Counter[str]:
     return Counter(name for row in rows for name in names_of(row))
 
 
-def retarget(table: Table, task: str | None) -> Table:
-    """Turn the folder names of a table into what `task` asks for: numbers or sets of one.
+def retarget(table: Table, target: TargetType | None) -> Table:
+    """Turn the folder names of a table into targets of the type that is wanted: numbers, sets of one, or what a task reads itself.
 
     Raises:
-        SettingError: regression, and a folder's name is no number.
+        SettingError: numbers are wanted, and a folder's name is no number.
     """
-    if task == "multilabel":
+    if target is None:
+        return table
+    if (own := target.parse([row.target for row in table.rows], "the folders")) is not None:
+        return _with_own(table, own)
+    if target.several:
         table.rows = [replace(row, target=(str(row.target),)) for row in table.rows]
-    if task == "regression":
+    if target.numeric:
         strange = sorted({str(row.target) for row in table.rows if number(str(row.target)) is None})
         if strange:
             raise SettingError(
-                f"task=regression needs numbers, and the class folders have names ({', '.join(strange[:3])}). Name a column: label=COLUMN."
+                f"task={target.task} needs numbers, and the class folders have names ({', '.join(strange[:3])}). "
+                "Name a column: label=COLUMN."
             )
         table.rows = [replace(row, target=number(str(row.target))) for row in table.rows]
         table.said.append("the names of the class folders are read as numbers.")
-    table.task = task or table.task
+    table.target_type = target
+    return table
+
+
+def _with_own(table: Table, own: ParsedLabels) -> Table:
+    """Give rows the targets that a task has read of their folders' names."""
+    for at, problem in own.problems.items():
+        table.ledger.append(
+            LedgerEntry(item=table.rows[at].id, action=problem.action, reason=problem.reason, detail=f"its folder {problem.words}")
+        )
+    pairs = zip(table.rows, own.values, strict=True)
+    table.rows = [replace(row, target=value) for row, value in pairs if value is not None]
+    table.target_type = own.type
+    table.said += own.said
+    table.findings += own.findings
     return table
 
 
@@ -102,6 +122,8 @@ def _refuse_free_text(table: Table, path: Path) -> None:
     Raises:
         DataError: more than half as many classes as rows.
     """
+    if table.target_type is not None and table.target_type.form == "own":
+        return  # an example may have many names, in any order
     classes = count(table.rows)
     if len(table.rows) < 20 or len(classes) <= len(table.rows) / 2:
         return
@@ -146,7 +168,8 @@ def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
 
 
 def _refuse(table: Table, path: Path) -> None:
-    if table.task == "regression":
+    kind = table.target_type or ONE_CLASS
+    if kind.numeric:
         values = {row.target for row in table.rows}
         if len(values) == 1:
             column = f" in column {table.columns['label']!r}" if "label" in table.columns else ""
@@ -154,7 +177,7 @@ def _refuse(table: Table, path: Path) -> None:
                 f"{path}: every target{column} is {values.pop()}: a constant target, so there is nothing to learn. "
                 "Name another: label=COLUMN."
             )
-    elif len(table.classes) < 2 and not (table.task == "multilabel" and any(not row.target for row in table.rows)):
+    elif len(table.classes) < 2 and not (kind.several and any(not row.target for row in table.rows)):
         name = table.classes[0] if table.classes else "none"
         where = f"column {table.columns['label']!r}" if "label" in table.columns else "the class folders"
         empty = [finding.items[0] for finding in table.findings if finding.kind == "empty_class"]

@@ -14,6 +14,7 @@ from pretune.printable import path_word
 from pretune.sources.names import composed
 from pretune.sources.split_names import is_filler, is_fold, split_of, split_of_folder, splits_of_folders
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS
 from pretune.sources.tree import FileEntry, Parts, Tree, readable
 from pretune.types import Finding, LedgerEntry, Row, Split
 
@@ -184,7 +185,7 @@ def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     named = {entry: _class_folders(tree, modality, entry[1]) for entry in layout.parts}
     known = {name for (part, _), names in named.items() if part in (None, "train") for name in names}
     labelled = [entry for entry, names in named.items() if any(name in known or not is_filler(name) for name in names)]
-    table = Table(rows=[], modality=modality, task="classification", root=tree.root, layout=_describe(layout, labelled))
+    table = Table(rows=[], modality=modality, target_type=ONE_CLASS, root=tree.root, layout=_describe(layout, labelled))
     table.ledger += tree.ledger(modality)
     for part, prefix in layout.parts:
         for file in tree.media(modality, prefix):

@@ -20,11 +20,12 @@ from pretune.sources.reading import Reading, reading_of
 from pretune.sources.roles import Roles
 from pretune.sources.split_names import split_of, split_of_file
 from pretune.sources.table import Columns, Table
+from pretune.sources.target_type import TargetType
 from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 
-def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns, task: str | None) -> None:
+def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns, target: TargetType | None) -> None:
     """Add part and group (and, where label= names a column, the target) of a manifest to rows of class folders.
 
     Raises:
@@ -50,7 +51,7 @@ def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns,
     table.columns = {role: name for role, name in roles.used().items() if role in ("path", "split", "group") or columns.label}
     table.schema = replace(roles.schema(records), label=roles.label if columns.label else ())
     table.said += [*records.said, *roles.said]
-    _apply(table, records, roles, at, columns, task)
+    _apply(table, records, roles, at, columns, target)
 
 
 def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tuple[Records, dict[str, int]] | None:
@@ -155,7 +156,7 @@ def _refuse_names(table: Table, columns: Columns, known: list[str]) -> None:
         raise SettingError(f"{role}={name} names a column, but {table.root} holds class folders and no manifest that names their files.")
 
 
-def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], columns: Columns, task: str | None) -> None:
+def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], columns: Columns, target: TargetType | None) -> None:
     """Replace part, group and target of the rows, and say what came from where."""
     added = [
         f"{role} ({name})" for role, name in (("group", roles.group), ("label", ",".join(roles.label) if columns.label else None)) if name
@@ -169,7 +170,7 @@ def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], col
         groups = records.column(roles.group)
         table.rows = [replace(row, group=as_text(groups[at[row.id]]) or None) if row.id in at else row for row in table.rows]
     if columns.label:
-        _relabel(table, records, roles, at, task, reading_of(columns))
+        _relabel(table, records, roles, at, target, reading_of(columns))
     else:
         _compare_labels(table, records, roles, at)
     what = f" and adds {', '.join(added)} by path" if added else ""
@@ -195,15 +196,15 @@ def _with_parts(table: Table, records: Records, column: str, at: dict[str, int])
     return out
 
 
-def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], task: str | None, reading: Reading) -> None:
+def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], target: TargetType | None, reading: Reading) -> None:
     """Take the targets from the manifest's column instead of the folders."""
     labels = {name: records.column(name) for name in roles.label}
     if len(labels) > 1:
-        parsed = target_parser.parse_flags(labels, task=task)
+        parsed = target_parser.parse_flags(labels, target=target)
     else:
         names = records.names.get(roles.label[0])
         values = [target_parser.named(value, names) for value in labels[roles.label[0]]] if names else labels[roles.label[0]]
-        parsed = target_parser.parse(values, roles.label[0], task=task, names=names, reading=reading)
+        parsed = target_parser.parse(values, roles.label[0], target=target, names=names, reading=reading)
     kept = []
     for row in table.rows:
         index = at.get(row.id)
@@ -218,7 +219,7 @@ def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], t
                 LedgerEntry(item=row.id, action="repaired", reason=problem.reason, detail=f"{records.where(index)} {problem.words}")
             )
         kept.append(replace(row, target=parsed.values[index]))
-    table.rows, table.task = kept, parsed.task
+    table.rows, table.target_type = kept, parsed.type
     table.schema = replace(table.schema, **parsed.written())
     table.said += parsed.said
     table.findings += parsed.findings

@@ -23,6 +23,7 @@ from pretune.sources.reading import FOUND, Reading, reading_of
 from pretune.sources.roles import Roles, Unclear, sentence
 from pretune.sources.split_names import split_of, splits_of_words
 from pretune.sources.table import Columns, RunColumns, Table
+from pretune.sources.target_type import ONE_CLASS, SEVERAL_CLASSES, TargetType
 from pretune.sources.targets import ParsedLabels, Problem
 from pretune.sources.tree import Tree
 from pretune.storage.cells import TableCell
@@ -72,7 +73,7 @@ def build(
     walk: Callable[[], Tree],
     columns: Columns,
     *,
-    task: str | None = None,
+    target: TargetType | None = None,
     modality: str | None = None,
     labelled: bool = True,
 ) -> Table:
@@ -83,7 +84,7 @@ def build(
         root: the folder that paths are relative to.
         walk: gives the tree below `root`, when it is needed.
         columns: the columns that the person named.
-        task: classification, multilabel or regression; None infers it.
+        target: the type of target that is wanted; None infers it.
         modality: image, audio or text; None infers it.
         labelled: whether rows without a target are dropped; False ignores labels.
 
@@ -97,11 +98,11 @@ def build(
     if labelled and not roles.label:
         raise finder.no_label(lead, roles)
     finder.refuse_twins(lead, roles, columns)
-    table = Table(rows=[], modality="", task=None, root=root, layout=_layout(parts))
+    table = Table(rows=[], modality="", target_type=None, root=root, layout=_layout(parts))
     parts = [(part, records) for part, records in parts if _fits(table, part, records, lead, roles, labelled)]
     table.modality = modality or _modality_of(lead, roles)
     draft = _Draft(table=table, roles=roles, locator=locator, reading=reading_of(columns))
-    _read(draft, parts, task, labelled)
+    _read(draft, parts, target, labelled)
     if roles.path and table.ledger and not table.rows and (text := finder.other_text(lead, roles)) and modality in (None, "text"):
         raise DataError(
             f"{lead.path}: none of the {len(draft.inputs)} files that column {roles.path!r} names is there ({table.ledger[0].detail}). "
@@ -178,9 +179,9 @@ def _modality_of(lead: Records, roles: Roles) -> str:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _read(draft: _Draft, parts: list[SplitRecords], task: str | None, labelled: bool) -> None:
+def _read(draft: _Draft, parts: list[SplitRecords], wanted: TargetType | None, labelled: bool) -> None:
     table, roles = draft.table, draft.roles
-    target_column = _targets(parts, roles, task, draft.reading) if labelled else None
+    target_column = _targets(parts, roles, wanted, draft.reading) if labelled else None
     if roles.path:
         values = [value for _, records in parts for value in records.column(roles.path)]
         names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
@@ -199,7 +200,7 @@ def _read(draft: _Draft, parts: list[SplitRecords], task: str | None, labelled: 
             position += 1
     refuse_ambiguous(parts[0][1].name, draft.located)
     if target_column:
-        table.task = target_column.task
+        table.target_type = target_column.type
         draft.written = target_column.written()
         table.findings += target_column.findings
     table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
@@ -217,13 +218,13 @@ def _listed(part: Split | None, records: Records, column: str, root: Path) -> Li
     )
 
 
-def _targets(parts: list[SplitRecords], roles: Roles, task: str | None, reading: Reading) -> ParsedLabels:
+def _targets(parts: list[SplitRecords], roles: Roles, target: TargetType | None, reading: Reading) -> ParsedLabels:
     """Parse the targets of all parts together, so that one column is one kind of thing."""
     labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
-        return target_parser.parse_flags(labels, task=task)
+        return target_parser.parse_flags(labels, target=target)
     values, names, said = _by_name(parts, roles.label[0])
-    found = target_parser.parse(values, roles.label[0], task=task, names=names, reading=reading)
+    found = target_parser.parse(values, roles.label[0], target=target, names=names, reading=reading)
     found.said += said
     return found
 
@@ -356,12 +357,13 @@ def _settle_repeats(draft: _Draft) -> list[Row]:
     if draft.roles.path is None or len(by_path) == len(draft.entries):
         return [row for row, _ in draft.entries]
     several = sum(len({row.target for row, _ in same}) > 1 for same in by_path.values())
-    if table.task == "classification" and several >= _LONG_FORMAT * len(by_path):
-        table.task = "multilabel"
+    kind = table.target_type or ONE_CLASS
+    if kind.single and several >= _LONG_FORMAT * len(by_path):
+        table.target_type = kind = SEVERAL_CLASSES
         table.said.append(
             f"{several} of {len(by_path)} files have several rows with different labels: several labels per item (multilabel)."
         )
-    if table.task == "multilabel":
+    if kind.several:
         return [_union([row for row, _ in same]) for same in by_path.values()]
     return [row for same in by_path.values() for row in _one_of(draft, same)]
 
@@ -374,7 +376,7 @@ def _union(rows: list[Row]) -> Row:
 def _one_of(draft: _Draft, same: list[tuple[Row, str]]) -> list[Row]:
     rows, places = [row for row, _ in same], [where for _, where in same]
     targets = list(dict.fromkeys(row.target for row in rows))
-    if len(targets) > 1 and draft.table.task == "classification":
+    if len(targets) > 1 and (draft.table.target_type or ONE_CLASS).single:
         for row, where in same:
             labels = " and ".join(map(repr, targets))
             draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)})")

@@ -9,6 +9,7 @@ from pretune.errors import SettingError
 from pretune.sources.names import composed
 from pretune.sources.split_names import splits_of_folders
 from pretune.sources.table import Table
+from pretune.sources.target_type import ONE_CLASS
 from pretune.sources.tree import Parts, Tree
 from pretune.types import LedgerEntry, Row, Split
 
@@ -51,7 +52,7 @@ def read_labels(tree: Tree, modality: str, label: str) -> Table:
     pattern = compiled("label", label)
     files = tree.media(modality)
     splits = splits_of([file.parts[:-1] for file in files])
-    table = Table(rows=[], modality=modality, task="classification", root=tree.root, layout="files with labels in their paths")
+    table = Table(rows=[], modality=modality, target_type=ONE_CLASS, root=tree.root, layout="files with labels in their paths")
     table.ledger += tree.ledger(modality)
     for file, split in zip(files, splits, strict=True):
         match = pattern.search(file.id)

@@ -19,6 +19,7 @@ from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
 from pretune.sources.split_names import is_filler, split_of_folder
 from pretune.sources.table import Columns, RunColumns, Table
+from pretune.sources.target_type import TargetType
 from pretune.sources.tree import FileEntry, Tree, modality_by_content, walk
 
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
@@ -34,11 +35,11 @@ class Source(ABC):
     """image, audio or text; None where the tables have to show it."""
 
     @abstractmethod
-    def read(self, task: str | None) -> Table:
+    def read(self, target: TargetType | None) -> Table:
         """Return the rows with their targets.
 
         Args:
-            task: classification, multilabel or regression; None infers it.
+            target: the type of target that is wanted; None infers it.
 
         Raises:
             DataError: the data as a whole cannot be used.
@@ -55,11 +56,11 @@ class ClassFolders(Source):
     tables: list[FileEntry]
     modality: str
 
-    def read(self, task: str | None) -> Table:
+    def read(self, target: TargetType | None) -> Table:
         """Return the files of the folders, with what the tables add."""
         table = folders.read_folders(self.tree, self.modality, self.layout)
-        joins.join(table, self.tree, self.tables, self.columns, task)
-        return table if self.columns.label else classes.retarget(table, task)
+        joins.join(table, self.tree, self.tables, self.columns, target)
+        return table if self.columns.label else classes.retarget(table, target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +71,9 @@ class LabelsInPaths(Source):
     pattern: str
     modality: str
 
-    def read(self, task: str | None) -> Table:
+    def read(self, target: TargetType | None) -> Table:
         """Return the files that the pattern matches."""
-        return classes.retarget(patterns.read_labels(self.tree, self.modality, self.pattern), task)
+        return classes.retarget(patterns.read_labels(self.tree, self.modality, self.pattern), target)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,9 @@ class Tables(Source):
     tree: Tree
     tables: list[FileEntry]
 
-    def read(self, task: str | None) -> Table:
+    def read(self, target: TargetType | None) -> Table:
         """Return the rows of the tables that belong together, or of the one that is meant."""
-        return tables.read_together(self.tree, self.tables, self.columns, task, self.modality)
+        return tables.read_together(self.tree, self.tables, self.columns, target, self.modality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,9 @@ class Lists(Source):
     tree: Tree
     records: list[manifests.SplitRecords]
 
-    def read(self, task: str | None) -> Table:
+    def read(self, target: TargetType | None) -> Table:
         """Return the rows of all records."""
-        return tables.build(self.records, self.tree, self.columns, task, self.modality)
+        return tables.build(self.records, self.tree, self.columns, target, self.modality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +107,11 @@ class OneTable(Source):
     path: Path
     records: Records
 
-    def read(self, task: str | None) -> Table:
+    def read(self, target: TargetType | None) -> Table:
         """Return the rows of the table."""
         home = self.path.parent
         found = functools.partial(walk, home)
-        table = manifests.build([(None, self.records)], home, found, self.columns, task=task, modality=self.modality)
+        table = manifests.build([(None, self.records)], home, found, self.columns, target=target, modality=self.modality)
         return tables.with_folders_splits(table)
 
 

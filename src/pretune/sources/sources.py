@@ -20,7 +20,7 @@ from pretune.sources.source import source_of
 from pretune.sources.special import existing
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.tables import with_folders_splits
-from pretune.sources.targets import check_task
+from pretune.sources.target_type import TargetType
 from pretune.sources.tree import Tree, modality_by_content, walk
 from pretune.types import LedgerEntry, Row
 
@@ -31,7 +31,7 @@ def read(
     path: Path,
     columns: Columns = _FOUND,
     *,
-    task: str | None = None,
+    target: TargetType | None = None,
     modality: str | None = None,
     learn: bool = True,
 ) -> Table:
@@ -40,19 +40,18 @@ def read(
     Args:
         path: a folder of class folders (with or without parts), a folder with manifests, a manifest, a `datasets` folder.
         columns: the columns that the person named; the others are found, and said.
-        task: classification, multilabel or regression; None infers it.
+        target: the type of target that is wanted; None infers it.
         modality: image, audio or text; None infers it.
         learn: refuse data from which nothing can be learned (one class, a constant target); False for evaluation.
 
     Raises:
         DataError: the data as a whole cannot be used.
-        SettingError: a named column, task or modality does not exist.
+        SettingError: a named column or modality does not exist.
         MissingExtra: Parquet or Arrow files without pyarrow.
     """
     path = existing(path)
-    check_task(task)
     check_modality(modality)
-    table = source_of(path, columns, modality).read(task)
+    table = source_of(path, columns, modality).read(target)
     _ignore_parts(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
@@ -109,7 +108,7 @@ def _read_unlabelled(path: Path, modality: str, columns: Columns) -> Table:
         return _unlabelled_folder(path, modality, columns)
     if modality_by_content(path) == modality and modality != "text":
         row = Row(id=path.name, path=path)
-        return Table(rows=[row], modality=modality, task=None, root=path.parent, layout="one file", inputs=[row.id])
+        return Table(rows=[row], modality=modality, target_type=None, root=path.parent, layout="one file", inputs=[row.id])
     if modality == "text" and modality_by_content(path) == "text":
         return _lines_of(path, columns)
     records = read_records(path, named_columns(columns))
@@ -161,7 +160,7 @@ def _lines_of(path: Path, columns: Columns) -> Table:
         return _build_unlabelled(path, records, "text", columns)
     text, said = decode(path, path.read_bytes())
     lines = {f"{path.name}:{n}": line.rstrip("\r") for n, line in enumerate(text.rstrip("\n").split("\n"), start=1)}
-    table = Table(rows=[], modality="text", task=None, root=path.parent, layout="lines", inputs=list(lines))
+    table = Table(rows=[], modality="text", target_type=None, root=path.parent, layout="lines", inputs=list(lines))
     table.said = [*said, f"{path.name}: each line is one text."]
     for item, line in lines.items():
         if damaged(line):
@@ -191,7 +190,9 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
         rows = [Row(id=file.id, path=tree.path(file)) for file in files]
         ledger = tree.ledger(modality)
         inputs = sorted([row.id for row in rows] + [entry.item for entry in ledger])
-        return Table(rows=rows, modality=modality, task=None, root=path, layout="bare folder", ledger=ledger, said=said, inputs=inputs)
+        return Table(
+            rows=rows, modality=modality, target_type=None, root=path, layout="bare folder", ledger=ledger, said=said, inputs=inputs
+        )
     found = tables_in(tree)
     parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read(tree, found, named_columns(columns))
     if not parts:

@@ -28,7 +28,7 @@ def merged(table: Table, merge: bool | None) -> None:
             slips, and spellings that train does not have, that differ in letter case or spaces: 'a' and 'A', or 'C' and 'C++', may be
             different classes.
     """
-    if merge is False or table.task not in ("classification", "multilabel"):
+    if merge is False or table.target_type is None or table.target_type.form not in ("class", "classes"):
         return
     counts = Counter(name for row in table.rows for name in names_of(row))
     alike: dict[str, list[str]] = defaultdict(list)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pretune.sources.schema import Schema
+from pretune.sources.target_type import TargetType
 from pretune.types import Finding, LedgerEntry, Row
 
 
@@ -48,8 +49,8 @@ class Table:
     rows: list[Row]
     modality: str
     """image, text or audio."""
-    task: str | None
-    """classification, multilabel, regression; None where there are no labels."""
+    target_type: TargetType | None
+    """None where there are no labels."""
     root: Path
     """The folder that ids and paths are relative to."""
     layout: str
@@ -68,6 +69,11 @@ class Table:
     """Rows of the ledger that lack no more than a usable label: what learns without labels takes them."""
     inputs: list[str] = field(default_factory=list)
     """Ids of every input in its order, those in the ledger included; `predict` answers each."""
+
+    @property
+    def task(self) -> str | None:
+        """Name of the task that the targets are for; None where there are no labels."""
+        return None if self.target_type is None else self.target_type.task
 
     def counts(self) -> Counter[str]:
         """Return the number of rows by part; 'all' where the data have no parts yet."""

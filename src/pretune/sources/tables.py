@@ -12,21 +12,22 @@ from pretune.sources import manifests, patterns, shards
 from pretune.sources.contents import commonest, named_columns
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.table import Columns, Table
+from pretune.sources.target_type import TargetType
 from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Finding
 
 
-def read_together(tree: Tree, found: list[FileEntry], columns: Columns, task: str | None, modality: str | None) -> Table:
+def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: TargetType | None, modality: str | None) -> Table:
     """Read train and test manifests together, else the only manifest, else the only one that fits."""
     parts = shards.read(tree, found, named_columns(columns))
     if parts is not None:
-        table = build(parts, tree, columns, task, modality)
+        table = build(parts, tree, columns, target, modality)
         left = [file.id for file in found if file not in shards.meant(found)]
         table.said += tree.said()
         table.said += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
-    usable = [table for file in found for table in [_try(tree, file, columns, task, modality)] if table]
+    usable = [table for file in found for table in [_try(tree, file, columns, target, modality)] if table]
     if len(usable) != 1:
         names = ", ".join(file.id for file in found[:8])
         raise DataError(
@@ -37,19 +38,19 @@ def read_together(tree: Tree, found: list[FileEntry], columns: Columns, task: st
     return usable[0]
 
 
-def _try(tree: Tree, file: FileEntry, columns: Columns, task: str | None, modality: str | None) -> Table | None:
+def _try(tree: Tree, file: FileEntry, columns: Columns, target: TargetType | None, modality: str | None) -> Table | None:
     """Return the table of one manifest out of several, None where it is none."""
     try:
-        table = build([(None, read_records(tree.path(file), named_columns(columns)))], tree, columns, task, modality)
+        table = build([(None, read_records(tree.path(file), named_columns(columns)))], tree, columns, target, modality)
     except (DataError, SettingError):
         return None
     return table if table.rows else None
 
 
-def build(parts: list[manifests.SplitRecords], tree: Tree, columns: Columns, task: str | None, modality: str | None) -> Table:
+def build(parts: list[manifests.SplitRecords], tree: Tree, columns: Columns, target: TargetType | None, modality: str | None) -> Table:
     """Build the table of manifests inside a folder; files that the folder holds are what they list."""
     lists_files = commonest(tree) if modality is None and not columns.text else modality
-    rows_of = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, task=task)
+    rows_of = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, target=target)
     if modality is None and lists_files in file_kinds():
         try:
             return with_folders_splits(rows_of(modality=lists_files))

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
 
-from pretune.errors import DataError, SettingError
+from pretune.errors import DataError
 from pretune.sources import label_lists
 from pretune.sources.column import as_text
 from pretune.sources.missing import may_be_missing, missing_words
@@ -24,45 +22,15 @@ from pretune.sources.notation import Notation, may_be_grouped, notation_of
 from pretune.sources.numbers import finite, is_measured, number, outliers
 from pretune.sources.readers.records import Value
 from pretune.sources.reading import FOUND, Reading
+from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, ParsedLabels, Problem, TargetType
 from pretune.sources.vocabulary import QUANTITY, plain
 from pretune.types import Finding, Target
 
-TASKS = ("classification", "multilabel", "regression")
 _EDGE = re.compile(r"^[\s\u200b\u200c\u200d\u2060\ufeff]+|[\s\u200b\u200c\u200d\u2060\ufeff]+$")
 _INNER = re.compile(r"\s+")
 _DIGITS = 300
 _ABSURD = 1000.0
 _FAR = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why one value gives no target, or how it was repaired; `words` continue 'row 19 …'."""
-
-    action: Literal["dropped", "repaired"]
-    reason: str
-    words: str
-
-
-@dataclass(kw_only=True)
-class ParsedLabels:
-    """The targets of a column (or of several 0/1 columns), aligned with its values."""
-
-    task: str
-    values: list[Target]
-    """None where `problems` holds a dropped entry."""
-    problems: dict[int, Problem] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    notation: Notation | None = None
-    """How the numbers were written; None for classes."""
-
-    def written(self) -> dict[str, Any]:
-        """Return what a run remembers of the way its numbers were written."""
-        if self.notation is None:
-            return {}
-        told = self.notation.grouped or self.notation.decimal == "comma"
-        return {"decimal": self.notation.decimal if told else None, "unit": self.notation.unit}
 
 
 def natural(name: str) -> tuple[object, ...]:
@@ -97,45 +65,56 @@ def clean(name: str) -> str:
 
 
 def parse(
-    values: list[Value], column: str, *, task: str | None = None, names: list[str] | None = None, reading: Reading = FOUND
+    values: list[Value], column: str, *, target: TargetType | None = None, names: list[str] | None = None, reading: Reading = FOUND
 ) -> ParsedLabels:
     """Return the targets of one column.
 
     Args:
         values: as read, None where missing.
         column: its name, for messages.
-        task: classification, multilabel or regression; None infers it.
+        target: the type that is wanted; None infers it.
         names: class names that `named` has put for integers; those it left stand for none.
         reading: what is known of the way it is written.
 
     Raises:
-        SettingError: `task` is unknown.
         DataError: a value may be read in two ways; the message gives the setting for each.
     """
-    check_task(task)
+    if target is not None and (own := target.parse(values, column)) is not None:
+        return own
     if names:
-        known = parse([None if _unnamed(value) else value for value in values], column, task=task, reading=reading)
+        known = parse([None if _unnamed(value) else value for value in values], column, target=target, reading=reading)
         return _with_names(values, names, known, column)
+    return as_wanted(_parsed(values, column, target, reading), target)
+
+
+def as_wanted(out: ParsedLabels, target: TargetType | None) -> ParsedLabels:
+    """Give targets the type that is wanted where they are of its form: it names the task."""
+    if target is not None and target.form == out.type.form:
+        out.type = target
+    return out
+
+
+def _parsed(values: list[Value], column: str, target: TargetType | None, reading: Reading) -> ParsedLabels:
+    """Return the targets by the common rules."""
+    form = None if target is None else target.form
     lists = label_lists.as_lists(values)
-    if lists is not None and task != "regression" and label_lists.are_multi_hot(lists):
+    if lists is not None and form != "number" and label_lists.are_multi_hot(lists):
         return _from_places(lists, column)
-    if lists is not None and task != "regression":
+    if lists is not None and form != "number":
         return _from_lists([None if names is None else [clean(name) for name in names] for names in lists], column)
     texts = _texts(values)
-    if task != "regression" and (flags := label_lists.joined_flags(texts)) is not None:
+    if form != "number" and (flags := label_lists.joined_flags(texts)) is not None:
         return _from_places(flags, column)
     sure = [text for text in texts if text and not may_be_missing(text) and text not in ("-", "?")]
-    kind = label_lists.integers(sure, column) if task is None else None
-    if task == "regression" or (task is None and kind != "lists" and _are_measured(sure, column, reading)):
-        return _numbers(texts, column, reading, inferred=task is None)
+    kind = label_lists.integers(sure, column) if form is None else None
+    if form == "number" or (form is None and kind != "lists" and _are_measured(sure, column, reading)):
+        return _numbers(texts, column, reading, inferred=form is None)
     missing = missing_words(texts, column, reading.missing, reading.classes)
     present = [text for text in texts if text and text not in missing]
-    separator = (
-        None if task == "classification" else "," if kind == "lists" else label_lists.separator(present, forced=task == "multilabel")
-    )
-    if separator or task == "multilabel":
+    separator = None if form == "class" else "," if kind == "lists" else label_lists.separator(present, forced=form == "classes")
+    if separator or form == "classes":
         return _separated(texts, column, separator, missing)
-    return _names(values, texts, column, missing, inferred=task is None)
+    return _names(values, texts, column, missing, inferred=form is None)
 
 
 def _are_measured(texts: list[str], column: str, reading: Reading) -> bool:
@@ -145,12 +124,6 @@ def _are_measured(texts: list[str], column: str, reading: Reading) -> bool:
         return is_measured(texts, quantity=plain(column) in QUANTITY)
     found = [value for text in texts if (value := notation.number(text)) is not None]
     return bool(found) and is_measured([f"{value:g}" for value in found], quantity=True) and len(found) >= 0.8 * len(texts)
-
-
-def check_task(task: str | None) -> None:
-    """Raise SettingError where `task` is none that rows can have."""
-    if task is not None and task not in TASKS:
-        raise SettingError(f"task cannot be {task!r}. Known: {', '.join(TASKS)}.")
 
 
 def named(value: Value, names: list[str]) -> Value:
@@ -173,7 +146,7 @@ def _with_names(values: list[Value], names: list[str], out: ParsedLabels, column
     out.said.insert(0, f"the numbers in {column!r} stand for the class names that the table gives: {shown}.")
     for index, value in enumerate(values):
         if _unnamed(value):
-            _drop(out, index, "unknown_label", f"has the label {_unnamed(value)[0]}, but the table names {len(names)} classes, from 0 on")
+            out.drop(index, "unknown_label", f"has the label {_unnamed(value)[0]}, but the table names {len(names)} classes, from 0 on")
     return out
 
 
@@ -188,12 +161,12 @@ def _texts(values: list[Value]) -> list[str]:
 
 
 def _names(values: list[Value], texts: list[str], column: str, missing: frozenset[str], *, inferred: bool) -> ParsedLabels:
-    out = ParsedLabels(task="classification", values=list(texts))
+    out = ParsedLabels(type=ONE_CLASS, values=list(texts))
     for index, text in enumerate(texts):
         if not text:
-            _drop(out, index, "blank_label", "has no label")
+            out.drop(index, "blank_label", "has no label")
         elif text in missing:
-            _drop(out, index, "na_label", f"has the label {text!r}, which was read as a missing label (missing=blank keeps it as a class)")
+            out.drop(index, "na_label", f"has the label {text!r}, which was read as a missing label (missing=blank keeps it as a class)")
     present = {text for text in texts if text and text not in missing}
     kept = sorted(filter(may_be_missing, present))
     if kept:
@@ -205,11 +178,6 @@ def _names(values: list[Value], texts: list[str], column: str, missing: frozense
     elif inferred and all(re.fullmatch(r"[+-]?\d+", text) for text in present):
         out.said.append(f"the integers in {column!r} are read as classes; task=regression reads them as numbers.")
     return out
-
-
-def _drop(out: ParsedLabels, index: int, reason: str, words: str) -> None:
-    out.values[index] = None
-    out.problems[index] = Problem("dropped", reason, words)
 
 
 def _mention_spaces(out: ParsedLabels, values: list[Value], texts: list[str]) -> None:
@@ -230,7 +198,7 @@ def _mention_spaces(out: ParsedLabels, values: list[Value], texts: list[str]) ->
 
 
 def _from_lists(lists: list[list[str] | None], column: str) -> ParsedLabels:
-    out = ParsedLabels(task="multilabel", values=[])
+    out = ParsedLabels(type=SEVERAL_CLASSES, values=[])
     for index, names in enumerate(lists):
         out.values.append(_set(names) if names is not None else None)
         if names is None:
@@ -241,7 +209,7 @@ def _from_lists(lists: list[list[str] | None], column: str) -> ParsedLabels:
 
 def _from_places(lists: list[list[str] | None], column: str) -> ParsedLabels:
     """Read lists of 0 and 1, one place for each class; the classes are called by the number of their place."""
-    out = ParsedLabels(task="multilabel", values=[])
+    out = ParsedLabels(type=SEVERAL_CLASSES, values=[])
     for index, flags in enumerate(lists):
         out.values.append(None if flags is None else tuple(str(place) for place, flag in enumerate(flags) if flag in label_lists.ONES))
         if flags is None:
@@ -255,7 +223,7 @@ def _set(names: list[str]) -> tuple[str, ...]:
 
 
 def _separated(texts: list[str], column: str, separator: str | None, missing: frozenset[str]) -> ParsedLabels:
-    out = ParsedLabels(task="multilabel", values=[])
+    out = ParsedLabels(type=SEVERAL_CLASSES, values=[])
     for index, text in enumerate(texts):
         lost = not text or text in missing
         out.values.append(None if lost else _set([clean(part) for part in text.split(separator)] if separator else [text]))
@@ -269,25 +237,24 @@ def _separated(texts: list[str], column: str, separator: str | None, missing: fr
     return out
 
 
-def parse_flags(columns: dict[str, list[Value]], *, task: str | None = None) -> ParsedLabels:
+def parse_flags(columns: dict[str, list[Value]], *, target: TargetType | None = None) -> ParsedLabels:
     """Return the targets of several 0/1 columns, whose names are the classes.
 
     Exactly one 1 in every row makes it single-label classification.
     """
-    check_task(task)
     names = list(columns)
     rows = [[as_text(value).casefold() for value in values] for values in zip(*columns.values(), strict=True)]
     blank_is_zero = not any(cell in ("0", "0.0", "false") for row in rows for cell in row)
     sets = [_flags(row, names, blank_is_zero) for row in rows]
-    single = task != "multilabel" and all(chosen is None or len(chosen) == 1 for chosen in sets)
-    out = ParsedLabels(task="classification" if single else "multilabel", values=[])
+    single = not (target is not None and target.several) and all(chosen is None or len(chosen) == 1 for chosen in sets)
+    out = ParsedLabels(type=ONE_CLASS if single else SEVERAL_CLASSES, values=[])
     for index, chosen in enumerate(sets):
         out.values.append(None if chosen is None else chosen[0] if single else chosen)
         if chosen is None:
             out.problems[index] = Problem("dropped", "blank_label", f"has a label column that is neither 0 nor 1 ({', '.join(names)})")
     many = "exactly one 1 per row: one class each" if single else "several labels per item (multilabel)"
     out.said.append(f"the columns {', '.join(names)} hold 0 and 1: {many}.")
-    return out
+    return as_wanted(out, target)
 
 
 def _flags(row: list[str], names: list[str], blank_is_zero: bool) -> tuple[str, ...] | None:
@@ -309,7 +276,7 @@ def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool)
     notation = _notation([text for text in texts if text], column, reading)
     mixed = notation.decimal == "point" and not notation.grouped and not notation.unit and reading.decimal is None
     parsed = [number(text) if mixed else notation.number(text) for text in texts]
-    out = ParsedLabels(task="regression", values=[value if finite(value) else None for value in parsed], notation=notation)
+    out = ParsedLabels(type=NUMBER, values=[value if finite(value) else None for value in parsed], notation=notation)
     sure = notation.grouped or reading.decimal is not None
     usual = notation.decimal == "comma" and (sure or sum("," in text for text in texts) > len(texts) / 2)
     for index, (text, value) in enumerate(zip(texts, parsed, strict=True)):
@@ -364,7 +331,7 @@ def _judge_outliers(out: ParsedLabels, texts: list[str], column: str) -> None:
             f"has {texts[index[at]]!r} for {column}, an outlier more than {_ABSURD:g} times the usual spread away; "
             "with it nothing else could be learned"
         )
-        _drop(out, int(index[at]), "absurd_outlier", words)
+        out.drop(int(index[at]), "absurd_outlier", words)
     far = [texts[index[at]] for at in outliers(values, _FAR) if at not in absurd]
     if far:
         shown = ", ".join(far[:5])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pretune.backbones import Backbone
     from pretune.models.model import Model
-    from pretune.tasks import Targets
+    from pretune.tasks import Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Strategy(Protocol):
         """Undo what `prepare` did to the structure, keeping what was learned; usually nothing."""
         ...
 
-    def solve(self, model: Model, backbone: Backbone, features_ND: Tensor, encoded: Tensor, space: Targets) -> str:
+    def solve(self, model: Model, backbone: Backbone, features_ND: Tensor, encoded: Tensor, space: Space) -> str:
         """Compute the head where nothing is trained (`trains` is False), and return a sentence on how."""
         ...
 

@@ -17,7 +17,7 @@ from pretune.types import ParamGroup
 if TYPE_CHECKING:
     from pretune.backbones import Backbone
     from pretune.models.model import Model
-    from pretune.tasks import Targets
+    from pretune.tasks import Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Direct:
         model.requires_grad_(False)
         return ()
 
-    def solve(self, model: Model, backbone: Backbone, features_ND: Tensor, encoded: Tensor, space: Targets) -> str:
+    def solve(self, model: Model, backbone: Backbone, features_ND: Tensor, encoded: Tensor, space: Space) -> str:
         """Compute the head and return a sentence on how.
 
         Where the pretrained classifier knows all class names, its rows are taken, by name. Else the nearest class

@@ -1,5 +1,5 @@
-"""What is to be predicted: encode targets, give the loss, read outputs, measure."""
+"""What is to be predicted: targets, loss, predictions, measures, and what a person reads of them."""
 
-from pretune.tasks._base import ChoosesThresholds, LossSettings, Targets, Task, infer
+from pretune.tasks._base import Examples, LossSettings, Space, Task, infer, named
 
-__all__ = ["ChoosesThresholds", "LossSettings", "Targets", "Task", "infer"]
+__all__ = ["Examples", "LossSettings", "Space", "Task", "infer", "named"]

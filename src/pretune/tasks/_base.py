@@ -1,62 +1,70 @@
-"""What a task must do, and the target space a run fits once and saves with its weights."""
+"""What a task is: everything that depends on what is predicted, from a label column to what a report shows.
+
+A task owns both ends. Before the network: the type of its targets, the space it fits on the training examples, their encoding as
+`Labels`. After it: the head's layout and outputs, the loss, predictions, metrics with intervals and baselines, what a person reads.
+Nothing else knows a task's name, so a task of another package is one file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pretune import registry
 from pretune.errors import DataError
+from pretune.evaluation import metrics
+from pretune.evaluation.intervals import of_sums
+from pretune.evaluation.links import LinkName
+from pretune.evaluation.sums import Sums
+from pretune.sources.target_type import ONE_CLASS, TargetType
+from pretune.types import Layout, Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from pretune.labels import Labels
+    from pretune.evaluation.classical import Classical
+    from pretune.labels import Labels, Outputs
+    from pretune.modalities import Modality
+    from pretune.models import Model, SupervisedLearner
     from pretune.models.learner import Loss
-    from pretune.types import Row
+
+Figures = dict[str, Any]
+"""Metrics by name: numbers, None where a metric does not exist, `per_class` tables, a `confusion` matrix."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
-    """The space of targets, fitted on the training part and saved with the run: the one class list."""
+class Space:
+    """What a task fits on the training examples and a run saves with its weights; a task derives its own."""
 
     classes: tuple[str, ...] = ()
-    """Class names in output order; empty for regression."""
-    mean: float = 0.0
-    """Regression: mean of the training targets, in the user's units."""
-    deviation: float = 1.0
-    """Regression: standard deviation of the training targets, in the user's units."""
-    thresholds: tuple[float, ...] = ()
-    """Multilabel: probability above which each class is predicted."""
+    """Names of the classes, in the order of the outputs; empty where there are none."""
+
+    def __str__(self) -> str:
+        return f"{len(self.classes)} classes"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads back."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Targets:
-        """Return the space that a run saved.
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """Return the space that a run saved; what other versions saved beside it is ignored.
 
         Raises:
+            KeyError: a field is missing.
             ValueError: it makes no sense.
         """
-        classes, thresholds = saved["classes"], saved["thresholds"]
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+        values = {field.name: saved[field.name] for field in fields(cls)}
+        space = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        space.check()
+        return space
+
+    def check(self) -> None:
+        """Raise ValueError where a saved space makes no sense."""
+        classes = self.classes
+        if not isinstance(classes, tuple) or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
             raise ValueError("classes must be a list of names that differ")
-        if not isinstance(thresholds, list) or len(thresholds) not in (0, len(classes)):
-            raise ValueError(f"there must be one threshold for each of the {len(classes)} classes, or none")
-        numbers = [float(value) for value in (saved["mean"], saved["deviation"], *thresholds)]
-        if not np.isfinite(numbers).all() or numbers[1] <= 0:
-            raise ValueError("mean, deviation and thresholds must be finite numbers, and the deviation above 0")
-        return cls(classes=tuple(classes), mean=numbers[0], deviation=numbers[1], thresholds=tuple(numbers[2:]))
-
-    def restore(self, encoded: NDArray[Any]) -> NDArray[Any]:
-        """Return encoded targets as metrics take them: numbers in the user's units, classes as they are."""
-        return encoded if self.classes else np.asarray(encoded, dtype=float) * self.deviation + self.mean
-
-    def threshold_array(self) -> NDArray[Any] | float:
-        """Return the thresholds of a multilabel task; one half elsewhere."""
-        return np.asarray(self.thresholds) if self.thresholds else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,65 +75,194 @@ class LossSettings:
     class_weights: bool = False
 
 
-class Task(Protocol):
-    """One kind of prediction; members are frozen keyword-only dataclasses named like their file."""
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Some labelled examples, as baselines take them."""
+
+    rows: Sequence[Row]
+    truth: Any
+    """What `Task.truth` returns for them."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One kind of prediction; members are frozen keyword-only dataclasses named like their file.
+
+    Required are `primary`, `fit`, `encode`, `outputs`, `loss`, `decode`, `metrics`, `describe`; the other methods have defaults.
+    """
 
     component: ClassVar[bool] = True
     primary: ClassVar[str]
-    """Name of the metric that leads reports and selects checkpoints."""
-    higher_is_better: ClassVar[bool]
+    """Name of the metric that leads reports and selects checkpoints; names that end in _error, _loss or _distance are minimised."""
+    reads: ClassVar[TargetType] = ONE_CLASS
+    """How labels are read, and what data are split by."""
+    space: ClassVar[type[Space]] = Space
+    """What `fit` returns."""
+    layout: ClassVar[Layout] = "pooled"
+    """The features that the head takes: pooled (one vector an example), sequence (one each position) or map (one each place)."""
+    modalities: ClassVar[frozenset[str]] = frozenset()
+    """The modalities that it is for; empty for all."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """The fields of `LossSettings` that its loss does not read; who sets them is refused."""
+    linear: ClassVar[LinkName | None] = None
+    """The loss of the linear model whose scores are this task's outputs: a linear head can then be solved. None where there is none.
+    A task that redefines outputs, loss or decoding of another has none, unless it says so."""
+    baseline: ClassVar[LinkName | None] = None
+    """The loss of the linear model on classical features that a score is compared with; `floors` measures it. Where it is `linear` too, a
+    run whose network is no better predicts with it."""
+    numbers: ClassVar[bool] = False
+    """Whether a prediction is a number, which a report plots beside the true one."""
+    untuned: ClassVar[str] = ""
+    """What holds where there are no such examples: 'thresholds stay at one half'."""
 
-    def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Targets:
-        """Return the target space of the training rows."""
-        ...
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "linear" not in vars(cls) and vars(cls).keys() & {"outputs", "loss", "decode", "encode", "layout"}:
+            cls.linear = None
 
-    def encode(self, rows: Sequence[Row], targets: Targets) -> Labels:
-        """Return the rows' targets, aligned by class *name*."""
-        ...
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the leading metric is maximised."""
+        return not metrics.is_error(self.primary)
 
-    def outputs(self, targets: Targets) -> int:
-        """Return how many outputs the head needs."""
-        ...
+    @property
+    def tunes(self) -> bool:
+        """Whether `tuned` chooses something after training, on examples that are not the score's."""
+        return False
 
-    # A task may also have `unread: ClassVar[tuple[str, ...]]`: the fields of LossSettings that its loss does not read.
+    @property
+    def target_type(self) -> TargetType:
+        """How labels are read, under this task's name."""
+        return replace(self.reads, task=registry.name_of(self))
 
-    def loss(self, targets: Targets, encoded: Labels, settings: LossSettings) -> Loss:
-        """Return the loss (outputs, batch targets) -> scalar, given the encoded training targets."""
-        ...
+    # --- targets -----------------------------------------------------------------------------
 
-    def decode(self, outputs: Tensor, targets: Targets) -> NDArray[np.floating]:
-        """Return what metrics read: probabilities (N, C), or numbers (N,) in the user's units."""
-        ...
+    def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Space:
+        """Return the space of the training rows.
 
-    def metrics(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> dict[str, Any]:
-        """Return all metrics of a labelled part."""
-        ...
+        Args:
+            rows: of the training split.
+            classes: all class names of the data, in natural order; empty for numbers.
+        """
+        raise TypeError(f"{type(self).__name__} must define fit(rows, classes) -> Space")
 
-    def describe(self, decoded: NDArray[Any], targets: Targets) -> list[dict[str, Any]]:
-        """Return, per item, what a person reads: prediction, confidence, probabilities by name."""
-        ...
+    def encode(self, rows: Sequence[Row], space: Any, modality: Modality) -> Labels:
+        """Return the rows' labels, aligned by class *name*; a name that the space does not have counts for nothing.
+
+        Args:
+            rows: labelled rows.
+            space: what `fit` returned.
+            modality: the preprocessing, for labels that belong to positions of its sequences.
+        """
+        raise TypeError(f"{type(self).__name__} must define encode(rows, space, modality) -> Labels")
+
+    def truth(self, labels: Labels, space: Any) -> Any:
+        """Return labels as metrics take them."""
+        return labels.only.numpy()
+
+    # --- the network -------------------------------------------------------------------------
+
+    def outputs(self, space: Any) -> int:
+        """Return how many outputs the head has, for each example or for each position."""
+        raise TypeError(f"{type(self).__name__} must define outputs(space) -> int")
+
+    def loss(self, space: Any, labels: Labels, settings: LossSettings) -> Loss:
+        """Return the loss (outputs, batch targets) -> scalar, given the labels of all training examples."""
+        raise TypeError(f"{type(self).__name__} must define loss(space, labels, settings) -> Loss")
+
+    def learner(self, model: Model, loss: Loss) -> SupervisedLearner:
+        """Return what the training loop trains."""
+        from pretune.models import SupervisedLearner
+
+        return SupervisedLearner(model, loss)
+
+    def decode(self, outputs: Outputs, space: Any) -> Any:
+        """Return what metrics read of raw outputs: probabilities (N, C), numbers (N,), one array an example."""
+        raise TypeError(f"{type(self).__name__} must define decode(outputs, space)")
+
+    def scale(self, space: Any) -> tuple[float, float]:
+        """Return centre and spread by which numbers are standardised for the network."""
+        return 0.0, 1.0
+
+    def thresholds(self, space: Any) -> tuple[float, ...]:
+        """Return the probability from which each class is predicted; () where a task has no such."""
+        return ()
+
+    def thresholded(self, space: Any, thresholds: tuple[float, ...]) -> Space:
+        """Return the space with other thresholds, those of another model; the same where a task has none."""
+        return space
+
+    def tuned(self, decoded: Any, truth: Any, space: Any) -> tuple[Space, str]:
+        """Return the space with what is chosen on these examples, and a sentence on it; called where `tunes`."""
+        raise TypeError(f"{type(self).__name__} must define tuned(decoded, truth, space) -> (Space, str)")
+
+    # --- evaluation --------------------------------------------------------------------------
+
+    def metrics(self, decoded: Any, truth: Any, space: Any) -> Figures:
+        """Return all metrics of labelled examples, the leading one among them."""
+        raise TypeError(f"{type(self).__name__} must define metrics(decoded, truth, space)")
+
+    def sums(self, decoded: Any, truth: Any, space: Any) -> Sequence[Sums]:
+        """Return sums over each example that metrics are functions of: what intervals are made of."""
+        return ()
+
+    def intervals(self, decoded: Any, truth: Any, space: Any, groups: NDArray[Any] | None = None) -> dict[str, tuple[float, float]]:
+        """Return 95 % confidence intervals by metric; examples of one group are resampled together."""
+        return of_sums(self.sums(decoded, truth, space), groups)
+
+    def floors(self, train: Examples, held: Examples, space: Any, model: tuple[Classical, Any] | None) -> dict[str, Figures]:
+        """Return baselines by name, each {"what": sentence, metric: value …} on the held-out examples.
+
+        Args:
+            train: what baselines are fitted on.
+            held: the score's examples.
+            space: what `fit` returned.
+            model: the linear model that `baseline` names, fitted on classical features of the training examples, and its probabilities
+                or numbers for the held-out ones; None where the modality has no such features.
+        """
+        return {}
+
+    def floor(self, what: str, decoded: Any, held: Examples, space: Any) -> Figures:
+        """Return one baseline: what it is, and its metrics."""
+        return {"what": what, **metrics.scalars(self.metrics(decoded, held.truth, space))}
+
+    # --- what people read --------------------------------------------------------------------
+
+    def describe(self, decoded: Any, space: Any) -> list[dict[str, Any]]:
+        """Return, for each example, the fields of its row in JSON: `prediction`, and where there are such `confidence`, `probabilities`."""
+        raise TypeError(f"{type(self).__name__} must define describe(decoded, space)")
+
+    def shown(self, target: Any) -> Any:
+        """Return a row's target as its column in predictions.csv holds it, in the form of `prediction`."""
+        return "|".join(target) if isinstance(target, tuple) else target
+
+    def badness(self, row: Mapping[str, str]) -> float:
+        """Return how wrong a row of predictions.csv is, 0 where it is right: what the worst mistakes are sorted by."""
+        if row["prediction"] == row["target"]:
+            return 0.0
+        return max(float(row.get("confidence") or 0.0), 1e-9)
+
+    def captions(self, labels: Labels, space: Any) -> list[str]:
+        """Return what stands under each example of a training batch; labels may be mixed."""
+        return [""] * labels.size
 
 
-@runtime_checkable
-class ChoosesThresholds(Protocol):
-    """A task whose target space has something that is chosen after training, on items that are not the score's."""
-
-    fixed: bool
-    """Whether the person has set it: then nothing is chosen."""
-
-    def thresholded(self, decoded: NDArray[Any], encoded: NDArray[Any], targets: Targets) -> tuple[Targets, str]:
-        """Return the target space with thresholds chosen on these items, and a sentence on them."""
-        ...
-
-
-def infer(kind: str | None) -> Task:
-    """Return the task that a table's targets ask for.
+def infer(target: TargetType | None) -> Task:
+    """Return the task that takes a table's targets.
 
     Raises:
         DataError: the data have no labels.
     """
-    if kind is None:
+    if target is None:
         raise DataError(
             "the data have no labels, so there is nothing to fine-tune for. Give class folders or a manifest with a label column."
         )
-    return registry.load("tasks", kind)()
+    return registry.load("tasks", target.task)()
+
+
+def named(name: str) -> Task:
+    """Return the task of this name, as it is without settings; a plain one where no such task is installed here."""
+    return registry.load("tasks", name)() if name in registry.names("tasks") else Task()

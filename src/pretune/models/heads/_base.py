@@ -29,7 +29,7 @@ class HeadModule(nn.Module):
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor) -> None:
-        """Take mean and deviation from the training part's pooled features, (N, D)."""
+        """Take mean and deviation from features of the training set, (N, D)."""
         x_ND = features_ND.float()
         self.mean.copy_(x_ND.mean(0))
         deviation_D = x_ND.std(0, correction=0)
@@ -37,7 +37,7 @@ class HeadModule(nn.Module):
         self.scale.copy_(torch.where(deviation_D > 1e-6 * (1 + self.mean.abs()), 1 / deviation_D.clamp(min=1e-12), 0.0))
 
     def forward(self, features: Features) -> Tensor:
-        """Return outputs (B, outputs) in float32."""
+        """Return outputs in float32: (B, outputs), or (B, T, outputs) for each position."""
         return self.layers((features.tensor.float() - self.mean) * self.scale)
 
 
