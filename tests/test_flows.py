@@ -106,7 +106,7 @@ def test_photos_to_probe_to_report_to_predictions(home: Path, monkeypatch: pytes
         assert abs(told[item]["probabilities"]["disc"] - float(row["p_disc"])) < 0.02
 
     assert metrics["run"] in pretune("runs").stdout
-    assert json.loads(pretune("inspect", metrics["run"]).stdout)["strategy"] == "linear_probe"
+    assert json.loads(pretune("inspect", metrics["run"], "--json").stdout)["strategy"] == "linear_probe"
 
 
 @pytest.mark.parametrize("strategy", ["scratch", "full", "partial", "lora", "direct"])

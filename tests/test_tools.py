@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pretune import config
+from pretune.recipe import Recipe
 from tests import saved_runs
 from tests.command_line import pretune
 
@@ -43,3 +48,123 @@ def test_predictions_cannot_go_everywhere(photos: Path, out: str, said: str) -> 
 def test_predictions_do_not_replace_what_they_were_made_from(home: Path, photos: Path) -> None:
     (home / "list.csv").write_text("path\nphotos/x/0.png\n")
     assert "is the file that is read" in pretune("predict", "run", "list.csv", "out=list.csv", code=2).stderr
+
+
+# --- runs -------------------------------------------------------------------------------------------
+
+
+def run_of(
+    folder: Path,
+    *,
+    value: float | None = 0.9,
+    ends: tuple[float, float] = (0.8, 0.95),
+    seconds: float = 3.0,
+    data: str = "one",
+    **settings: Any,
+) -> Path:
+    """Write a run folder as far as `runs`, `runs compare` and `inspect` read it; without a value it is unfinished."""
+    folder.mkdir(parents=True)
+    recipe = config.to_tree(Recipe.from_settings("photos", **settings))
+    resolved = {"backbone": "scratch:cnn", "strategy": recipe["strategy"] or {"name": "linear_probe"}}
+    told = {"recipe": recipe, "resolved": resolved, "data": {"the examples": data, "the splits": data, "the labels": data}}
+    (folder / "recipe.json").write_text(json.dumps(told))
+    if value is not None:
+        figures = {"accuracy": value, "log_loss": 0.3, "interval": {"accuracy": ends}, "per_class": {}}
+        metrics = {
+            "task": "classification",
+            "primary": {"name": "accuracy", "value": value, "split": "val", "higher_is_better": True},
+            "val": figures,
+            "train": {"accuracy": 1.0},
+            "floors": {"majority": {"value": 0.5}},
+            "timing": {"total_s": seconds},
+            "backbone": "scratch:cnn",
+            "strategy": resolved["strategy"]["name"],
+            "params": {"total": 12345, "trainable": 45},
+            "counts": {"used": 80, "train": 64, "val": 16},
+            "diagnosis": ["The score is uncertain."],
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def listed(*words: str) -> list[str]:
+    """Return the runs that `pretune runs` prints, in order."""
+    return [line.split()[0].removeprefix("runs/") for line in pretune("runs", *words).stdout.splitlines() if line.startswith("runs/")]
+
+
+@pytest.fixture
+def three(home: Path) -> Path:
+    """Three runs, made one after the other."""
+    for number, (name, value, seconds, settings) in enumerate(
+        (("a", 0.7, 9.0, {"strategy": "lora"}), ("b", 0.9, 5.0, {"strategy": "full", "epochs": 3}), ("c", None, 0.0, {}))
+    ):
+        run = run_of(home / "runs" / name, value=value, seconds=seconds, **settings)
+        for file in run.iterdir():
+            os.utime(file, (number, number))
+    return home / "runs"
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], "cba"),
+        (["sort=oldest"], "abc"),
+        (["sort=score"], "bac"),
+        (["sort=time"], "bac"),
+        (["sort=name"], "abc"),
+        (["strategy=lora"], "a"),
+        (["finished=true", "sort=score", "last=1"], "b"),
+        (["finished=false"], "c"),
+        (["data=nothing"], ""),
+    ],
+)
+def test_runs_are_sorted_and_filtered(three: Path, words: list[str], names: str) -> None:
+    assert listed(*words) == list(names)
+    assert [Path(run["run"]).name for run in json.loads(pretune("runs", *words, "--json").stdout)["runs"]] == list(names)
+
+
+def test_runs_show_score_interval_and_how_many_are_left_out(three: Path) -> None:
+    shown = pretune("runs", "strategy=full").stdout
+    assert "val accuracy 0.9 (0.8 to 0.95)" in shown
+    assert "2 more runs are not shown" in shown
+    assert "write sort=score" not in shown
+    assert "The key is sort" in pretune("runs", "order_by=score", code=2).stderr
+
+
+def test_compared_runs_show_what_differs_and_nothing_else(three: Path) -> None:
+    shown = pretune("runs", "compare", "a", "runs/b").stdout
+    settings, metrics = shown.split("val metrics (95 % interval)")
+    assert [line.split() for line in settings.splitlines()[1:3]] == [["strategy", "lora", "full"], ["epochs", "auto", "3"]]
+    assert "seed" not in settings
+    assert "0.7 (0.8 to 0.95)" in metrics
+    assert "! accuracy: the intervals of runs/a and runs/b overlap" in metrics
+    told = json.loads(pretune("runs", "compare", "a", "b", "--json").stdout)
+    assert told["settings"]["strategy"] == ["lora", "full"]
+    assert told["metrics"]["accuracy"][1] == {"value": 0.9, "interval": [0.8, 0.95]}
+
+
+def test_runs_that_cannot_be_compared_are_named(home: Path) -> None:
+    run_of(home / "runs" / "a")
+    run_of(home / "runs" / "b", data="other")
+    run_of(home / "runs" / "c", value=None)
+    run_of(home / "runs" / "d", ends=(0.1, 0.2))
+    assert "evaluated on different data" in pretune("runs", "compare", "a", "b").stdout
+    assert "runs/c is not finished" in pretune("runs", "compare", "a", "c").stdout
+    assert "overlap" not in pretune("runs", "compare", "a", "d").stdout
+    assert "name two runs or more" in pretune("runs", "compare", "a", code=2).stderr
+    assert "nowhere does not exist" in pretune("runs", "compare", "a", "nowhere", code=2).stderr
+
+
+def test_a_run_is_shown_in_words_with_the_command_that_repeats_it(home: Path) -> None:
+    run_of(home / "runs" / "a", strategy={"name": "lora", "rank": 4}, seed=3, out="runs/a")
+    shown = pretune("inspect", "a").stdout
+    assert "repeat it: pretune finetune photos strategy=lora strategy.rank=4 seed=3\n" in shown
+    assert "12,345, of which 45 were trained" in shown
+    assert re.search(r"accuracy +1 +0\.9 +0\.8 to 0\.95", shown)
+    assert re.search(r"majority +0\.5", shown)
+    assert "recipe.json" in shown
+    assert "all defaults" not in shown
+    assert json.loads(pretune("inspect", "a", "--json").stdout)["task"] == "classification"
+    run_of(home / "runs" / "b", value=None)
+    assert "all defaults" in (shown := pretune("inspect", "b").stdout)
+    assert "not finished" in shown

@@ -66,7 +66,7 @@ _RENAMED: dict[str, str] = {
     "rank": "lora_r lora_rank r",
     "alpha": "lora_alpha",
     "dropout": "lora_dropout drop drop_rate ps dropout_rate p_dropout",
-    "last": "unfreeze_last trainable_layers n_last",
+    "last": "unfreeze_last trainable_layers n_last limit head",
     "lr_decay": "layer_decay llrd layerwise_lr_decay",
     "beta1": "beta_1 adam_beta1",
     "beta2": "beta_2 adam_beta2",
@@ -77,6 +77,7 @@ _RENAMED: dict[str, str] = {
     "top_k": "topk k",
     "top_p": "topp nucleus p",
     "part": "subset eval_split",
+    "sort": "order order_by sort_by by",
     "trust": "trust_remote_code allow_code",
 }
 """Ours, and what others call the same thing, its value the same too."""

@@ -84,3 +84,35 @@ class Generating(Wanted):
     """Folder of the audio files or images (auto: generated/); where it is named, of texts too. Existing files are kept."""
     trust: tuple[str, ...] = ()
     """Your own Python modules that may build the run's network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Settings of `pretune runs`."""
+
+    verb: ClassVar[str] = "runs"
+
+    sort: Literal["newest", "oldest", "score", "name", "time"] = "newest"
+    """Order; score puts the best run of each metric first, time the quickest."""
+    last: Annotated[int | None, Within(1)] = None
+    """Show at most this many runs; auto shows all."""
+    strategy: str | None = None
+    """Only runs whose strategy (or pretraining objective) has this in its name."""
+    backbone: str | None = None
+    """Only runs whose backbone has this in its name."""
+    data: str | None = None
+    """Only runs on data with this in their path."""
+    metric: str | None = None
+    """Only runs whose score is this metric."""
+    finished: bool | None = None
+    """true shows only finished runs, false only unfinished ones; auto shows both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caching:
+    """Settings of `pretune cache`."""
+
+    verb: ClassVar[str] = "cache"
+
+    cache: Path | None = None
+    """Folder of the cache; auto is $PRETUNE_CACHE or ~/.cache/pretune."""

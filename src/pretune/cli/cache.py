@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pretune import config
 from pretune.cli.arguments import Arguments
 from pretune.errors import RequestError, SettingError, did_you_mean
 
@@ -13,7 +14,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     """Print the entries, damaged and half-built ones marked, or remove them all."""
     from pretune.storage.cache import Cache
 
-    cache = Cache(_root(arguments.settings))
+    root = config.override({}, arguments.settings).get("cache")
+    cache = Cache(Path(root) if root else None)
     if arguments.words and arguments.words[0] != "clear":
         raise SettingError(f"pretune cache does not know {arguments.words[0]!r}. {did_you_mean(arguments.words[0], ['clear'])}")
     if cache.root.exists() and not cache.root.is_dir():
@@ -37,13 +39,3 @@ def main(arguments: Arguments) -> dict[str, Any]:
         "cleared": clear,
         "left": len(left),
     }
-
-
-def _root(settings: list[str]) -> Path | None:
-    """Return the folder that cache=FOLDER names; None for the person's own."""
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key != "cache":
-            raise SettingError(f"pretune cache has no setting {key!r}. {did_you_mean(key, ['cache'])}")
-        return Path(value)
-    return None

@@ -93,7 +93,7 @@ def grouped(verb: str) -> dict[str, list[Setting]]:
     out: dict[str, list[Setting]] = {heading: [] for heading in (*_GROUPS, OTHER)}
     for setting in settings(cls) if cls else ():
         if setting.key in accepted:
-            out[_heading(setting)].append(setting)
+            out.setdefault(VERBS[verb].heading or _heading(setting), []).append(setting)
     return {heading: found for heading, found in out.items() if found}
 
 

@@ -1,30 +1,105 @@
-"""pretune inspect RUN: what a run is made of."""
+"""pretune inspect RUN: the settings, metrics and files of a run."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
 from typing import Any
 
-from pretune import saved
 from pretune.cli.arguments import Arguments
-from pretune.errors import DataError, SettingError
-from pretune.printable import json_text
+from pretune.cli.summaries import Summary, changed, command_of, figure, is_number, named, read
+from pretune.cli.tables import aligned
+from pretune.printable import printable
 
 _SHOWN = ("task", "primary", "model", "backbone", "strategy", "params", "counts", "precision", "timing", "peak_rss_mb", "diagnosis")
+_SPLITS = ("train", "val", "test", "held")
+_FILES = 12
+"""Files that are named at most."""
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    """Print recipe, model, data and files of a run, and return them."""
-    if len(arguments.words) != 1 or arguments.settings:
-        raise SettingError("name one run and nothing else, for example: pretune inspect runs/photos-linear_probe-001")
-    run = Path(arguments.words[0])
-    if not (run / "recipe.json").exists():
-        raise DataError(saved.unfinished(run, "recipe.json", "a run folder"))
-    recipe = saved.json_of(run / "recipe.json")
-    path = run / "metrics.json"
-    metrics = saved.json_of(path) if path.exists() else {}
+    """Print settings, data, metrics and files of a run, and return them."""
+    run = named(arguments.words[0])
+    told = read(run)
     files = {str(p.relative_to(run)): p.stat().st_size for p in sorted(run.rglob("*")) if p.is_file()}
-    out = {"run": str(run), "recipe": recipe, **{key: metrics[key] for key in _SHOWN if key in metrics}, "files": files}
     if not arguments.json:
-        print(json_text(out, indent=1))
-    return out
+        blocks = [_head(told), _figures(told), _baselines(told), _diagnosis(told), _files(files)]
+        print("\n\n".join("\n".join(block) for block in blocks if block))
+    return {"run": str(run), "recipe": told.recipe, **{key: told.metrics[key] for key in _SHOWN if key in told.metrics}, "files": files}
+
+
+def _head(told: Summary) -> list[str]:
+    """Return what the run is."""
+    state = "finished" if told.finished else "not finished (resume=true resumes it), started"
+    took = f", {told.seconds:.1f} s" if told.seconds is not None else ""
+    rows = [
+        ["backbone", told.backbone],
+        ["objective" if "objective" in told.metrics else "strategy", told.strategy],
+        ["predicts with", "the classical baseline" if told.predicts_with_baseline else ""],
+        ["task", str(told.metrics.get("task", ""))],
+        ["data", told.settings.get("data", "")],
+        ["examples", _counts(told.metrics.get("counts"))],
+        ["parameters", _parameters(told.metrics.get("params"))],
+        ["precision", _precision(told.metrics.get("precision"))],
+        *([] if changed(told.recipe) else [["settings", "all defaults"]]),
+    ]
+    lines = aligned([row for row in rows if row[1]], "  ")
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(told.when))
+    return [printable(f"{told.run}: {state} {when}{took}"), *lines, f"  repeat it: {command_of(told.recipe)}"]
+
+
+def _counts(counts: Any) -> str:
+    if not isinstance(counts, dict):
+        return ""
+    found = {key: value for key, value in counts.items() if isinstance(value, int) and key != "used"}
+    return ", ".join(f"{value:,} {key}" for key, value in found.items())
+
+
+def _parameters(params: Any) -> str:
+    known = isinstance(params, dict) and all(isinstance(params.get(key), int) for key in ("total", "trainable"))
+    return f"{params['total']:,}, of which {params['trainable']:,} were trained" if known else ""
+
+
+def _precision(precision: Any) -> str:
+    return "" if not isinstance(precision, dict) else "bfloat16" if precision.get("bfloat16") else "float32"
+
+
+def _figures(told: Summary) -> list[str]:
+    """Return the metrics of every split, the intervals of the score's."""
+    found = {split: told.metrics[split] for split in _SPLITS if isinstance(told.metrics.get(split), dict)}
+    if not found:
+        return []
+    numbers = {split: {k: v for k, v in figures.items() if is_number(v)} for split, figures in found.items()}
+    names = sorted(dict.fromkeys(name for figures in numbers.values() for name in figures), key=lambda name: name != told.metric)
+    header = ["metrics", *numbers, f"95 % interval ({told.split})"]
+    rows = []
+    for name in names:
+        ends = told.interval(name)
+        around = f"{figure(ends[0])} to {figure(ends[1])}" if ends else ""
+        rows.append([f"  {name}", *(figure(numbers[split][name]) if name in numbers[split] else "" for split in numbers), around])
+    return aligned([header, *rows])
+
+
+def _baselines(told: Summary) -> list[str]:
+    floors = told.metrics.get("floors")
+    if not isinstance(floors, dict) or not floors:
+        return []
+    values = {name: floor.get("value") if isinstance(floor, dict) else floor for name, floor in floors.items()}
+    shown = [[f"  {name}", figure(value)] for name, value in values.items() if is_number(value)]
+    return [f"baselines ({told.metric})", *aligned(shown)] if shown else []
+
+
+def _diagnosis(told: Summary) -> list[str]:
+    lines = told.metrics.get("diagnosis")
+    return ["diagnosis", *(f"  {printable(str(line))}" for line in lines)] if isinstance(lines, list) and lines else []
+
+
+def _files(files: dict[str, int]) -> list[str]:
+    """Return the largest files and their sizes, the report first."""
+    order = sorted(files, key=lambda name: (name != "report.html", -files[name]))
+    rows = [[f"  {name}", _size(files[name])] for name in order[:_FILES]]
+    more = len(files) - len(rows)
+    return [f"files, {_size(sum(files.values()))} in all", *aligned(rows), *([f"  and {more} more"] if more > 0 else [])]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

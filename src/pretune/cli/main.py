@@ -32,7 +32,7 @@ def command() -> None:
     """
     code = main()
     if sys.gettrace() is None and sys.getprofile() is None:  # what watches a program writes its own result at the end
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

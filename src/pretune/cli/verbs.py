@@ -26,6 +26,8 @@ class Verb:
     examples: tuple[str, ...] = ()
     unused: tuple[str, str] | None = None
     """Module and name of a tuple: settings of the class that this verb refuses."""
+    heading: str = ""
+    """Under which all its settings are printed; empty for those of what they are about."""
     reads_recipes: bool = False
     """Whether it takes recipe files, which may name the data."""
     slow: bool = False
@@ -106,10 +108,16 @@ VERBS: dict[str, Verb] = {
         asks="name one component, family or source of backbones, for example: pretune list strategies",
     ),
     "runs": Verb(
-        takes="[FOLDER]",
-        summary="list the runs on disk with their scores",
-        words=(0, 1),
-        asks="name one folder of runs, or none for runs/, for example: pretune runs experiments/",
+        takes="[FOLDER] | compare RUN RUN …",
+        summary="list the runs on disk, sorted and filtered, or compare some",
+        words=(0, 100),
+        settings=("requests", "Listing"),
+        heading="Order and filters",
+        examples=(
+            "pretune runs",
+            "pretune runs sort=score strategy=lora",
+            "pretune runs compare photos-linear_probe-001 photos-full-001",
+        ),
     ),
     "inspect": Verb(
         takes="RUN",
@@ -122,6 +130,8 @@ VERBS: dict[str, Verb] = {
         summary="show or clear the cache of decoded data and features",
         words=(0, 1),
         asks="write pretune cache to show it, or pretune cache clear",
+        settings=("requests", "Caching"),
+        heading="Place",
     ),
 }
 
@@ -173,4 +183,5 @@ def unused_by(verb: str) -> tuple[str, ...]:
 def keys_of(verb: str) -> list[str]:
     """Return the keys that a verb accepts."""
     settings = settings_of(verb)
-    return [] if settings is None else [key for key in keys(settings) if key not in ("data", *unused_by(verb))]
+    aside = {*unused_by(verb), *(["data"] if VERBS[verb].reads_recipes else [])}
+    return [] if settings is None else [key for key in keys(settings) if key not in aside]
