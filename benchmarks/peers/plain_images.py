@@ -82,7 +82,7 @@ def evaluate(model, loader, args):
 
 def tune(data, args):
     """Choose the precision, then the number of workers, by the time of a few batches."""
-    some = torch.utils.data.Subset(data, list(range(min(4 * args.batch_size, len(data)))))
+    some = torch.utils.data.Subset(data, list(range(min(2 * args.batch_size, len(data)))))
 
     def seconds(dtype, workers):
         args.dtype = dtype
