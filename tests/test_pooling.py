@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pretune.models.pooling import MOST_LAYERS, POOLINGS, Pool, collected
-from pretune.types import Features
+from pretune.backbones import Backbone, Builder
+from pretune.modalities.image import Image
+from pretune.models import Model
+from pretune.models.heads.linear import Linear
+from pretune.models.pooling import CHOICES, MOST_LAYERS, POOLINGS, WIDEST, Pool, blocks, collected, columns_of
+from pretune.types import Features, Layout
 
 REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean(0),
@@ -43,7 +47,47 @@ def test_maps_are_pooled_over_their_places(kind: str) -> None:
 
 
 def test_of_many_layers_the_last_and_others_at_equal_distances_are_pooled() -> None:
-    names = [f"layer{i}" for i in range(15)]
-    assert collected(names) == {f"layer{i}" for i in range(0, 15, 2)}
-    assert len(collected(names)) == MOST_LAYERS
-    assert collected(names[:3]) == set(names[:3])
+    names = [f"layer{i}" for i in range(16)]
+    assert collected(names, "layers") == [f"layer{i}" for i in range(1, 16, 2)]
+    assert collected(names[:9], "layers_mean_std") == names[1:9]
+    assert len(collected(names[:11], "layers")) == MOST_LAYERS
+    assert collected(names[:3], "layers") == names[:3]
+    assert collected(names, "last4_mean_std") == names[-4:]
+
+
+@pytest.mark.parametrize("layout", CHOICES)
+def test_each_choice_is_columns_of_the_widest_pooling(layout: Layout) -> None:
+    """A model that pools all, and one that pools a choice, give the same numbers in the same order."""
+    stages = {"one": nn.Conv2d(3, 4, 1), "two": nn.Conv2d(4, 6, 1), "three": nn.Conv2d(6, 5, 1)}
+    backbone = Backbone(
+        stages=((name, Positions(stage, layout)) for name, stage in stages.items()),
+        modality=Image(size=8, resize=8, mean=(0.5,) * 3, std=(0.5,) * 3),
+        layout=layout,
+        width=5,
+        builder=Builder(id=""),
+    )
+    raw = Features(tensor=torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8), layout="raw")
+    model = Model(backbone, Linear(), 2, "mean")
+    widths = model.widths(raw)
+    assert widths == {"one": (layout, 4), "two": (layout, 6), "three": (layout, 5)}
+    model.repool(WIDEST, blocks(widths, WIDEST)[-1].stop)
+    whole = model.eval().before_head(raw).tensor
+    assert whole.shape == (2, 2 * (4 + 6 + 5))
+    for name in CHOICES[layout]:
+        columns = torch.cat([torch.arange(block.start, block.stop) for block in columns_of(name, widths)])
+        model.repool(name, len(columns))
+        assert model.eval()(raw).shape == (2, 2)
+        torch.testing.assert_close(model.before_head(raw).tensor, whole[:, columns])
+
+
+class Positions(nn.Module):
+    """A stage that gives a map, or the same as a sequence."""
+
+    def __init__(self, stage: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.stage, self.layout = stage, layout
+
+    def forward(self, features: Features) -> Features:
+        x = features.tensor if features.tensor.ndim == 4 else features.tensor.transpose(1, 2).unflatten(2, (8, 8))
+        x = self.stage(x)
+        return features.with_tensor(x if self.layout == "map" else x.flatten(2).transpose(1, 2), self.layout)

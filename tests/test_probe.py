@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from pretune.errors import Interrupted, TrainingError
 from pretune.evaluation import probe
 from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
+from pretune.models.pooling import CHOICES
 from pretune.runner import solving
 from pretune.runner.solving import sentence
 from pretune.strategies import Phase
@@ -100,12 +102,48 @@ def test_the_loss_is_that_of_examples_that_were_held_out_with_their_group() -> N
 
 def test_of_many_examples_some_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_MOST_ROWS", 40)
-    monkeypatch.setattr(probe, "_FOLD_ROWS", 80)
     x, y = blobs()
     found = solve("softmax", x, one_hot(y))
-    assert found.folds == 2
-    assert 10 <= found.held_out <= 20
+    assert (found.folds, found.held_out) == (5, 40)
     assert found.strength in STRENGTHS
+
+
+def test_the_features_of_the_lowest_held_out_loss_are_taken() -> None:
+    x, y = blobs()
+    noise = torch.randn(90, 30, generator=torch.Generator().manual_seed(0))
+    given = {"noise": [(0, 30)], "signal": [(30, 42)], "both": [(0, 30), (30, 42)]}
+    found = solve("softmax", torch.cat([noise, x], 1), one_hot(y), candidates=given)
+    assert found.candidate == min(found.tried, key=found.tried.__getitem__) == "signal"
+    assert found.columns.tolist() == list(range(30, 42))
+    alone = solve("softmax", x, one_hot(y))
+    torch.testing.assert_close(found.weight, alone.weight, atol=0.05 * float(alone.weight.abs().max()), rtol=0)
+
+
+def test_what_is_no_better_is_not_taken_for_being_wider() -> None:
+    x, y = blobs()
+    found = solve("softmax", torch.cat([x, x], 1), one_hot(y), candidates={"once": [(0, 12)], "twice": [(0, 12), (12, 24)]})
+    assert found.candidate == "once"
+    assert found.tried["twice"] == pytest.approx(found.tried["once"], rel=0.01)
+
+
+def test_blocks_are_brought_to_one_length_and_what_never_varies_is_silent() -> None:
+    x, y = blobs()
+    wide = torch.cat([1e4 * x, x, torch.full((90, 2), 7.0)], 1)
+    found = solve("softmax", wide, one_hot(y), candidates={"all": [(0, 12), (12, 24), (24, 26)]})
+    rows = (wide.float() - found.mean) * found.scale
+    lengths = rows.square()[:, :12].sum(1).mean(), rows.square()[:, 12:24].sum(1).mean(), rows[:, 24:].abs().max()
+    assert float(lengths[0]) == pytest.approx(float(lengths[1]), rel=1e-3)
+    assert float(lengths[2]) == 0.0
+
+
+def test_many_rows_come_to_the_same_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a sample chose the strength, all rows are fitted in their own columns, evened out by the sample's components."""
+    x, y = blobs(200, width=20)
+    few = solve("softmax", x, one_hot(y))
+    monkeypatch.setattr(probe, "_MOST_ROWS", 60)
+    monkeypatch.setattr(probe, "STRENGTHS", (few.strength,))
+    many = solve("softmax", x, one_hot(y))
+    torch.testing.assert_close(outputs(many, x).softmax(1), outputs(few, x).softmax(1), atol=5e-3, rtol=0)
 
 
 def test_without_folds_a_middle_strength_is_taken_and_said() -> None:
@@ -133,8 +171,11 @@ def test_a_request_to_stop_is_obeyed_before_the_next_fit() -> None:
 def test_a_run_says_what_was_chosen_and_by_what(home: Path) -> None:
     folder(home / "photos")
     done = pretune("finetune", "photos", "strategy=linear_probe", *QUICK, "out=run", "--offline")
-    assert "head: L2-regularised logistic regression on the features, C = " in done.stderr
-    assert "5-fold cross-validation (log loss " in done.stderr
+    line = next(line for line in done.stderr.splitlines() if line.startswith("head: "))
+    assert re.match(r"head: L2-regularised logistic regression on the means( and deviations)? of .*, C = ", line)
+    assert re.search(r"5-fold cross-validation \(log loss .* on 26 training examples; by pooling: mean ", line)
+    told = json.loads((home / "run" / "model.json").read_text())
+    assert told["pooling"] in CHOICES["map"]
     assert "probe: solved in " in done.stderr
     events = [json.loads(line)["event"] for line in (home / "run" / "events.jsonl").read_text().splitlines()]
     assert events == ["started", "finished"]

@@ -25,6 +25,10 @@ MOST_THREADS = 1024
 """More would not start, or take all memory."""
 
 
+Pooling = Literal["mean", "mean_std", "first", "last", "max", "layers", "last4_mean_std", "layers_mean_std"]
+"""From a map (H, W) or a sequence to one vector; `models.pooling` computes them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """What the model is shown; auto is what its weights were trained with."""
@@ -38,8 +42,9 @@ class Inputs:
     """Audio: length of the input window; auto covers 95 of 100 training clips completely, up to 10 s."""
     max_tokens: Annotated[int | None, Within(4)] = None
     """Text: maximum number of tokens; longer texts are truncated."""
-    pooling: Literal["mean", "mean_std", "first", "last", "max", "layers"] | None = None
-    """Pooling of the feature map or token sequence into one vector; layers concatenates the mean of every layer."""
+    pooling: Pooling | None = None
+    """Pooling of the feature map or token sequence into one vector; std is the standard deviation, layers concatenates all layers,
+    last4 the last four. auto: for a linear probe, the pooling with the lowest cross-validated loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,15 @@ class FeatureView:
     """Cached features of some items; epoch e takes view e % views."""
 
     def __init__(
-        self, source: Tensor | Store, positions: Index, layout: Layout, labels: Labels | None, *, views: int = 1, stride: int | None = None
+        self,
+        source: Tensor | Store,
+        positions: Index,
+        layout: Layout,
+        labels: Labels | None,
+        *,
+        views: int = 1,
+        stride: int | None = None,
+        columns: Tensor | None = None,
     ) -> None:
         """Select items.
 
@@ -81,9 +89,10 @@ class FeatureView:
             labels: N, aligned with `positions`.
             views: how many of an item's views take turns.
             stride: views that are stored of an item; None for `views`.
+            columns: (K,) which numbers of pooled features are taken; None for all.
         """
         self.positions, self.layout, self.labels = positions, layout, labels
-        self.views, self.stride = views, stride or views
+        self.views, self.stride, self.columns = views, stride or views, columns
         self.store = source if isinstance(source, Store) else None
         self.features = source if isinstance(source, Tensor) else source.tensor() if source.uniform is not None else None
         self.lengths: Index | None = (
@@ -100,6 +109,7 @@ class FeatureView:
         if self.features is None:
             return _batch(self._padded(rows), self.labels, index)
         tensor = self.features.index_select(0, torch.from_numpy(rows)).float()
+        tensor = tensor if self.columns is None else tensor.index_select(1, self.columns)
         mask = None if self.real is None else torch.arange(tensor.shape[1]) < torch.from_numpy(self.real[rows])[:, None]
         return _batch(Features(tensor=tensor, layout=self.layout, mask=mask, heard=mask is not None), self.labels, index)
 

@@ -30,6 +30,8 @@ class SavedModel:
     """Columns of the training data."""
     head: Head
     pooling: str
+    width: int | None
+    """Numbers that the head takes; None in a run saved before they were recorded."""
     weights: Path
     """File of the head's tensors, inside the run folder."""
     precision: Precision
@@ -65,6 +67,7 @@ def read(run: Path) -> SavedModel:
             schema=_schema(run, told, space),
             head=config.component("heads", _entry(told, "head", dict, path), "head"),
             pooling=_entry(told, "pooling", str, path),
+            width=_entry(told, "width", int, path) if "width" in told else None,
             weights=saved.inside(run, weights, path),
             precision=_precision(told, "precision", path),
             forward=_precision(told, "forward", path),

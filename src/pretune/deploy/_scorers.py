@@ -79,7 +79,7 @@ class Network:
             raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
         path = run / _saved_model.MODEL
         with backbones.bounded(told.weights), saved.reading(path):
-            model = Model(backbone, told.head, told.task.outputs(told.space), told.pooling, told.task.layout)
+            model = Model(backbone, told.head, told.task.outputs(told.space), told.pooling, told.task.layout, told.width)
         if not 0 <= told.frozen < len(model.names):
             raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
         head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}

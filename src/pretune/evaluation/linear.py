@@ -202,7 +202,7 @@ def _best(link: Link, tried: list[Tensor], goal: Tensor) -> int:
 
     On few rows accuracy alone is a lottery, and the loss alone prefers a penalty that is too strong.
     """
-    losses = np.array([float(link(scores, goal)[0]) for scores in tried])
+    losses = np.array([float(link(scores, goal)[0].mean()) for scores in tried])
     if link is softmax:
         accuracy = np.array([float((scores.argmax(1) == goal.argmax(1)).double().mean()) for scores in tried])
         top = accuracy.max()

@@ -1,49 +1,60 @@
-"""The linear head of frozen features, solved exactly: L2-regularised, its strength chosen by cross-validation.
+"""The linear head of frozen features, solved exactly: L2-regularised, its strength and its features chosen by cross-validation.
 
 A probe is convex: descending it step by step with AdamW ends near a training loss of zero, at a worse separator that is
-too sure of itself. Here the solver is L-BFGS (Liu & Nocedal 1989) on a path of strengths, each started from the one before,
-which ends when the held-out loss has risen twice. Features are centred and divided by one number, the root mean square
-length of a row; dividing each column by its own deviation was worse on small data (docs/log.md has the table).
+too sure of itself. Which features it is best solved on depends on how far the data are from what the network was trained
+on: the means of the last stage for photographs, statistics of earlier stages for what looks different. Features are centred,
+and each block of them (one statistic of one stage) is divided by one number, the root mean square length of its rows; dividing
+each column by its own deviation was worse on small data. docs/log.md has the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pretune.evaluation import path
 from pretune.evaluation.folds import by_turns
 from pretune.evaluation.links import LinkName
+from pretune.evaluation.path import Choice, Principal
 from pretune.evaluation.solver import LINKS, Dense, Link, fit, one_thread, outputs
 
 STRENGTHS = tuple(float(10 ** (exponent / 2)) for exponent in range(-3, 10))
 """Inverse penalties C of the path, strongest penalty first; rows have a length of about 1, and C multiplies their summed loss."""
 FOLDS = 5
-_MOST_ROWS = 3_000
+_MOST_ROWS = 1_500
 """Rows by which the strength is chosen at most."""
-_FOLD_ROWS = 6_000
-"""Rows of all folds together: of many rows not every fold is held out."""
-_PATIENCE = 2
+_MOST_ROWS_TO_COMPARE = 800
+"""Rows by which the features are chosen at most."""
+_BETTER = 0.99
+"""Share of a simpler candidate's loss that a wider one must come below."""
 _SMALL = 4_000_000
 """Numbers in the features below which one thread is quicker: two wait for each other after every product."""
-_TOLERANCE_OF_CHOICE, _TOLERANCE = 1e-5, 1e-6
+_TOLERANCE = 1e-6
+
+Columns = Sequence[tuple[int, int]]
+"""Start and stop of each block of columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
     """A head, and how it was found."""
 
+    candidate: str
+    """Name of the features it takes."""
+    columns: Tensor
+    """(K,) which of all columns those are."""
     mean: Tensor
-    """(D,) that is taken from features."""
-    scale: float
-    """That they are multiplied by then."""
+    """(K,) that is taken from features."""
+    scale: Tensor
+    """(K,) that they are multiplied by then."""
     weight: Tensor
-    """(C, D)."""
+    """(C, K)."""
     bias: Tensor
     """(C,)."""
     strength: float
@@ -52,10 +63,19 @@ class Solution:
     held_out: int
     """Examples that it is of."""
     folds: int
+    curvature: float = 1.0
+    """Mean second derivative of the loss by a score."""
+    tried: Mapping[str, float] = field(default_factory=dict)
+    """Held-out loss of each candidate on the same examples; empty where there was one."""
 
 
 def solve(
-    kind: LinkName, x_ND: Tensor, y_NC: Tensor, folds: NDArray[np.int64] | None = None, pause: Callable[[], None] = lambda: None
+    kind: LinkName,
+    x_ND: Tensor,
+    y_NC: Tensor,
+    folds: NDArray[np.int64] | None = None,
+    pause: Callable[[], None] = lambda: None,
+    candidates: Mapping[str, Columns] | None = None,
 ) -> Solution:
     """Return the regularised linear head.
 
@@ -65,93 +85,108 @@ def solve(
         y_NC: (N, C) one-hot or multi-hot targets, or (N, 1) numbers.
         folds: (N,) fold of each example; None deals them out class by class.
         pause: called before each fit; may raise where the person asked to stop.
+        candidates: by name, the blocks of columns that one set of features consists of, the simplest first; None for all columns.
     """
-    link = LINKS[kind]
-    threads = one_thread() if x_ND.numel() < _SMALL else nullcontext()
-    with torch.no_grad(), threads:
-        x_ND = x_ND.float()
-        mean = x_ND.mean(0)
-        centred = x_ND - mean
-        scale = float(1 / centred.square().sum(1).mean().sqrt().clamp(min=1e-12))
-        rows, basis = _rotated(centred * scale)
-        goal = y_NC.to(rows.dtype)
+    link, given = LINKS[kind], candidates or {"": [(0, x_ND.shape[1])]}
+    with torch.no_grad(), one_thread() if x_ND.numel() < _SMALL else nullcontext():
+        x_ND, goal = x_ND.float(), y_NC.float()
         dealt = by_turns(y_NC.numpy(), FOLDS) if folds is None else folds
-        chosen = _choose(link, rows, goal, dealt, pause)
-        pause()
-        weight = fit(link, Dense(rows), goal, chosen.strength, chosen.start, _TOLERANCE)
+        scaled = _Scaled.of(x_ND, given)
+        name, strengths, tried = _compare(link, x_ND, goal, dealt, scaled, pause) if len(given) > 1 else (next(iter(given)), STRENGTHS, {})
+        chosen = scaled[name]
+        rows = chosen.of_rows(x_ND)
+        weight, choice = _solved(link, rows, goal, dealt, strengths, pause)
         return Solution(
-            mean=mean,
-            scale=scale,
-            weight=(basis @ weight[:-1]).T.float(),
-            bias=weight[-1].float(),
-            strength=chosen.strength,
-            loss=chosen.loss,
-            held_out=chosen.held_out,
-            folds=chosen.folds,
+            candidate=name,
+            columns=chosen.columns,
+            mean=chosen.mean,
+            scale=chosen.scale,
+            weight=weight[:-1].T.contiguous(),
+            bias=weight[-1],
+            strength=choice.strength,
+            loss=choice.loss,
+            held_out=choice.held_out,
+            folds=choice.folds,
+            curvature=choice.curvature,
+            tried=tried,
         )
 
 
-def _rotated(x_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows (N, R) and a basis (D, R) with x = rows · basisᵀ: with fewer rows than columns, products are smaller so."""
-    if len(x_ND) >= x_ND.shape[1]:
-        return x_ND, torch.eye(x_ND.shape[1])
-    basis, triangle = torch.linalg.qr(x_ND.T)
-    return triangle.T, basis
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """The strength of the lowest held-out loss."""
+class _Scaled:
+    """Columns of one candidate, centred, each block brought to one length."""
 
-    strength: float
-    loss: float = float("nan")
-    held_out: int = 0
-    folds: int = 0
-    start: Tensor | None = None
-    """The mean of the folds' weights at this strength: where the fit on all rows begins."""
+    columns: Tensor
+    mean: Tensor
+    scale: Tensor
 
+    @classmethod
+    def of(cls, x_ND: Tensor, candidates: Mapping[str, Columns]) -> dict[str, _Scaled]:
+        """Return how each candidate is centred and scaled, by all rows; a block that never varies is silenced."""
+        mean = x_ND.mean(0)
+        length = {block: _length(x_ND[:, slice(*block)], mean[slice(*block)]) for blocks in candidates.values() for block in blocks}
+        out = {}
+        for name, blocks in candidates.items():
+            columns = torch.cat([torch.arange(*block) for block in blocks])
+            scale = torch.cat([torch.full((stop - start,), length[start, stop]) for start, stop in blocks]) / len(blocks) ** 0.5
+            out[name] = cls(columns=columns, mean=mean[columns], scale=scale)
+        return out
 
-def _choose(link: Link, rows: Tensor, goal: Tensor, folds: NDArray[np.int64], pause: Callable[[], None]) -> _Choice:
-    """Follow the path of strengths until the held-out loss has risen twice."""
-    pairs = _splits(folds)
-    best = _Choice(strength=STRENGTHS[len(STRENGTHS) // 2])
-    if not pairs:
-        return best
-    weights: list[Tensor | None] = [None] * len(pairs)
-    lowest, worse = float("inf"), 0
-    count = sum(len(held) for _, held in pairs)
-    for strength in STRENGTHS:
-        total = 0.0
-        for place, (train, held) in enumerate(pairs):
-            pause()
-            weight = fit(link, Dense(rows[train]), goal[train], strength, weights[place], _TOLERANCE_OF_CHOICE)
-            total += len(held) * float(link(outputs(Dense(rows[held]), weight), goal[held])[0])
-            weights[place] = weight
-        if total / count < lowest:
-            lowest, worse = total / count, 0
-            start = torch.stack([weight for weight in weights if weight is not None]).mean(0)
-            best = _Choice(strength=strength, loss=lowest, held_out=count, folds=len(pairs), start=start)
-        else:
-            worse += 1
-            if worse == _PATIENCE:
-                break
-    return best
+    def of_rows(self, x_ND: Tensor) -> Tensor:
+        """Return (N, K)."""
+        taken = x_ND if len(self.columns) == x_ND.shape[1] else x_ND[:, self.columns]
+        return (taken - self.mean) * self.scale
 
 
-def _splits(folds: NDArray[np.int64]) -> list[tuple[Tensor, Tensor]]:
-    """Return (train, held out) row numbers; of many rows a sample, and not every fold."""
-    rows = np.arange(len(folds))
-    if len(rows) > _MOST_ROWS:
-        rows = np.sort(np.random.default_rng(0).choice(rows, _MOST_ROWS, replace=False))
-    dealt = folds[rows]
-    pairs = [(rows[dealt != fold], rows[dealt == fold]) for fold in np.unique(dealt)]
-    whole = [(torch.from_numpy(train), torch.from_numpy(held)) for train, held in pairs if len(train)]
-    return whole[: max(1, _FOLD_ROWS // max(1, len(rows)))]
+def _length(x_NK: Tensor, mean_K: Tensor) -> float:
+    """Return one over the root mean square length of rows; 0 where what is left of a constant is rounding."""
+    length = float((x_NK - mean_K).square().sum(1).mean().sqrt())
+    return 1 / length if length > 1e-6 * float(mean_K.norm()) + 1e-12 else 0.0
+
+
+def _compare(
+    link: Link,
+    x_ND: Tensor,
+    goal: Tensor,
+    folds: NDArray[np.int64],
+    scaled: Mapping[str, _Scaled],
+    pause: Callable[[], None],
+) -> tuple[str, Sequence[float], dict[str, float]]:
+    """Return the features of the lowest held-out loss, the strengths around their best one, and the losses of all."""
+    some = _sample(len(folds), _MOST_ROWS_TO_COMPARE)
+    best, lowest = Choice(strength=0.0), ""
+    tried: dict[str, float] = {}
+    for name, candidate in scaled.items():
+        rows = Principal.of(candidate.of_rows(x_ND[some])).rows
+        found = path.choose(link, rows, goal[some], folds[some.numpy()], STRENGTHS[::2], pause, patience=1)
+        tried[name] = found.loss
+        if not lowest or found.loss < _BETTER * best.loss:
+            best, lowest = found, name
+    if not best.held_out:
+        return lowest, STRENGTHS, {}
+    place = STRENGTHS.index(best.strength)
+    return lowest, STRENGTHS[max(0, place - 2) : place + 3], tried
+
+
+def _solved(
+    link: Link, rows: Tensor, goal: Tensor, folds: NDArray[np.int64], strengths: Sequence[float], pause: Callable[[], None]
+) -> tuple[Tensor, Choice]:
+    """Return weight and bias, (K + 1, C), of all rows, at the strength that some of them chose."""
+    some = _sample(len(rows), _MOST_ROWS)
+    principal = Principal.of(rows[some])
+    choice = path.choose(link, principal.rows, goal[some], folds[some.numpy()], strengths, pause)
+    pause()
+    if len(some) == len(rows):
+        weight = path.fit(link, principal.rows, goal, choice.strength, choice.start, _TOLERANCE)
+        return torch.cat([principal.back @ weight[:-1], weight[-1:]]), choice
+    start = None if choice.start is None else torch.cat([principal.back @ choice.start[:-1], choice.start[-1:]])
+    even = path.preconditioner(principal, choice, len(rows))
+    return fit(link, Dense(rows), goal, choice.strength, start, _TOLERANCE, even), choice
 
 
 def held_out(
     kind: LinkName,
-    x_ND: Tensor,
+    x_NK: Tensor,
     y_NC: Tensor,
     solution: Solution,
     pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
@@ -161,17 +196,27 @@ def held_out(
 
     Args:
         kind: softmax for one class, sigmoid for several, squared for numbers.
-        x_ND: (N, D) pooled features.
-        y_NC: (N, C) targets.
+        x_NK: the columns of pooled features that the solution takes.
+        y_NC: targets.
         solution: whose strength and scaling are taken.
         pairs: (training rows, held-out rows) of each fold.
         pause: called before each fit; may raise where the person asked to stop.
     """
-    out = [y_NC[:0].float()]
-    with torch.no_grad(), one_thread() if x_ND.numel() < _SMALL else nullcontext():
+    link, goal = LINKS[kind], y_NC.float()
+    out = [goal[:0]]
+    with torch.no_grad(), one_thread() if x_NK.numel() < _SMALL else nullcontext():
+        rows = (x_NK.float() - solution.mean) * solution.scale
+        some = Principal.of(rows[_sample(len(rows), _MOST_ROWS)])
         for train, held in pairs:
             pause()
-            rows, basis = _rotated((x_ND[train].float() - solution.mean) * solution.scale)
-            weight = fit(LINKS[kind], Dense(rows), y_NC[train].float(), solution.strength, None, _TOLERANCE_OF_CHOICE)
-            out.append(outputs(Dense((x_ND[held].float() - solution.mean) * solution.scale @ basis), weight))
+            even = path.preconditioner(some, Choice(strength=solution.strength, curvature=solution.curvature), len(train))
+            weight = fit(link, Dense(rows[train]), goal[train], solution.strength, None, path.TOLERANCE, even)
+            out.append(outputs(Dense(rows[held]), weight))
     return torch.cat(out)
+
+
+def _sample(count: int, most: int) -> Tensor:
+    """Return row numbers: all, or a random sample of `most`, in order."""
+    if count <= most:
+        return torch.arange(count)
+    return torch.from_numpy(np.sort(np.random.default_rng(0).choice(count, most, replace=False)))

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pretune.evaluation.lbfgs import minimise
 from pretune.evaluation.links import LinkName
 
 Link = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(scores (N, C), targets (N, C)) -> mean loss, residual (N, C) whose product with the features is the gradient."""
+"""(scores (…, C), targets (…, C)) -> loss of each row (…), residual (…, C) whose product with the features is the gradient."""
 
-_MOST_STEPS = 3_000
-"""Steps of the solver at most; it has mostly converged after a hundred."""
+
 TOLERANCE = 1e-9
 """It has converged when a step lowers its objective by less than this share: probabilities are then within 1e-3 of scikit-learn's."""
 
@@ -77,20 +77,20 @@ def one_thread() -> Generator[None]:
 
 def softmax(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of one class out of several."""
-    log_p = scores.log_softmax(1)
-    return -(goal * log_p).sum(1).mean(), log_p.exp() - goal
+    log_p = scores.log_softmax(-1)
+    return -(goal * log_p).sum(-1), log_p.exp() - goal
 
 
 def sigmoid(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy, summed over classes."""
     loss = torch.nn.functional.softplus(scores) - goal * scores
-    return loss.sum(1).mean(), scores.sigmoid() - goal
+    return loss.sum(-1), scores.sigmoid() - goal
 
 
 def squared(scores: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Half the squared error."""
     residual = scores - goal
-    return 0.5 * residual.square().sum(1).mean(), residual
+    return 0.5 * residual.square().sum(-1), residual
 
 
 LINKS: dict[LinkName, Link] = {"softmax": softmax, "sigmoid": sigmoid, "squared": squared}
@@ -101,20 +101,45 @@ def outputs(rows: Rows, weight: Tensor) -> Tensor:
     return rows @ weight[:-1] + weight[-1]
 
 
-def fit(link: Link, rows: Rows, goal: Tensor, strength: float, start: Tensor | None = None, tolerance: float = TOLERANCE) -> Tensor:
-    """Return weight and bias, (D + 1, C), that minimise mean loss + |weight|² / (2 · strength · N)."""
+def fit(
+    link: Link,
+    rows: Rows,
+    goal: Tensor,
+    strength: float,
+    start: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return weight and bias, (D + 1, C), that minimise mean loss + |weight|² / (2 · strength · N).
+
+    Args:
+        link: the loss.
+        rows: N rows of D columns.
+        goal: (N, C).
+        strength: inverse penalty C.
+        start: (D + 1, C) near the minimum; zeros by default.
+        tolerance: share by which a last step lowers the objective.
+        precondition: a symmetric linear map of weights (D, C) that evens out the curvature; steps are taken before it.
+    """
     if link is squared and isinstance(rows, Dense):
         return _ridge(rows.tensor, goal, 1 / strength)
     count, width = rows.shape
     penalty = 1 / (strength * count)
+    even = precondition or (lambda weight: weight)
+    begin = torch.zeros(width + 1, goal.shape[1], dtype=goal.dtype) if start is None else start
 
-    def objective(weight: Tensor) -> tuple[float, Tensor]:
+    def weights(x_1P: Tensor) -> Tensor:
+        x = x_1P.view(width + 1, -1)
+        return begin + torch.cat([even(x[:-1]), x[-1:]])
+
+    def objective(x_1P: Tensor) -> tuple[Tensor, Tensor]:
+        weight = weights(x_1P)
         loss, residual = link(outputs(rows, weight), goal)
         residual /= count
-        slope = torch.cat([rows.transposed_times(residual) + penalty * weight[:-1], residual.sum(0, keepdim=True)])
-        return float(loss + 0.5 * penalty * weight[:-1].square().sum()), slope
+        slope = torch.cat([even(rows.transposed_times(residual) + penalty * weight[:-1]), residual.sum(0, keepdim=True)])
+        return (loss.mean() + 0.5 * penalty * weight[:-1].square().sum())[None], slope.reshape(1, -1)
 
-    return _minimise(objective, torch.zeros(width + 1, goal.shape[1], dtype=goal.dtype) if start is None else start, tolerance)
+    return weights(minimise(objective, torch.zeros_like(begin).reshape(1, -1), tolerance))
 
 
 def _ridge(x_ND: Tensor, y_NC: Tensor, penalty: float) -> Tensor:
@@ -124,44 +149,3 @@ def _ridge(x_ND: Tensor, y_NC: Tensor, penalty: float) -> Tensor:
     normal = centred.T @ centred + penalty * torch.eye(x_ND.shape[1], dtype=x_ND.dtype)
     weight = torch.cholesky_solve(centred.T @ (y_NC - middle_C), torch.linalg.cholesky(normal))
     return torch.cat([weight, (middle_C - middle_D @ weight)[None]])
-
-
-def _minimise(objective: Callable[[Tensor], tuple[float, Tensor]], x: Tensor, tolerance: float) -> Tensor:
-    """Return the minimum of a smooth convex function by L-BFGS with backtracking.
-
-    Not `torch.optim.LBFGS`: constructing any torch optimizer imports torch's compiler, 1-3 s that a floor need not cost.
-    """
-    value, slope = objective(x)
-    memory: list[tuple[Tensor, Tensor]] = []
-    for _ in range(_MOST_STEPS):
-        if not slope.any():
-            break
-        direction = _descent(slope, memory)
-        gain = float((slope * direction).sum())
-        step = 1.0
-        new_value, new_slope = objective(x + direction)
-        while new_value > value + 1e-4 * step * gain and step > 1e-6:
-            step /= 2
-            new_value, new_slope = objective(x + step * direction)
-        change, bend = step * direction, new_slope - slope
-        if new_value > value or value - new_value < tolerance * max(abs(value), 1e-3):
-            return x + change if new_value <= value else x
-        if (change * bend).sum() > 0:
-            memory = [*memory[-9:], (change, bend)]
-        x, value, slope = x + change, new_value, new_slope
-    return x
-
-
-def _descent(slope: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return minus the slope times the inverse curvature that past steps have shown (the two-loop recursion)."""
-    if not memory:
-        return -slope / slope.norm()
-    direction, weights = -slope, []
-    for change, bend in reversed(memory):
-        weights.append((direction * change).sum() / (bend * change).sum())
-        direction = direction - weights[-1] * bend
-    change, bend = memory[-1]
-    direction = direction * ((change * bend).sum() / bend.square().sum())
-    for (change, bend), share in zip(memory, reversed(weights), strict=True):
-        direction = direction + change * (share - (bend * direction).sum() / (bend * change).sum())
-    return direction

@@ -10,7 +10,7 @@ from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.labels import Outputs, Ragged
 from pretune.models.heads import Head, HeadModule
-from pretune.models.pooling import LAYERS, NONE, POOLINGS, Collecting, Places, Pool, collected
+from pretune.models.pooling import NONE, OF_STAGES, POOLINGS, Collecting, Places, Pool, collected
 from pretune.types import Features, Layout
 
 INPUT, POOL, HEAD = "input", "pool", "head"
@@ -24,37 +24,68 @@ class Model(nn.Module):
     computed once, and `forward(features, start=boundary)` goes on from it.
     """
 
-    def __init__(self, backbone: Backbone, head: Head, outputs: int, pooling: str | None = None, layout: Layout = "pooled") -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        outputs: int,
+        pooling: str | None = None,
+        layout: Layout = "pooled",
+        width: int | None = None,
+    ) -> None:
         """Put a head on a backbone.
 
         Args:
             backbone: its stages, in order.
             head: the kind of head.
             outputs: of the head.
-            pooling: how a map or a sequence becomes one vector; None for the backbone's.
+            pooling: one of `POOLINGS` or `OF_STAGES`; None for the backbone's.
             layout: what the head takes: one vector an example (pooled), or the backbone's sequence or map as it is.
+            width: numbers the head takes; None where the backbone's width tells.
 
         Raises:
             SettingError: the backbone returns no such layout, or cannot be pooled so.
         """
         super().__init__()
         self.layout: Layout = layout
-        self.pooling = kind = (pooling or backbone.pooling) if layout == "pooled" else NONE
+        self.pooling = (pooling or backbone.pooling) if layout == "pooled" else NONE
         """How a map or a sequence becomes one vector."""
         if layout not in ("pooled", backbone.layout):
             raise SettingError(f"the head takes a {layout}, and {backbone.builder.id} returns features of the layout {backbone.layout}.")
-        stages, factor = dict(backbone.stages.items()), 1 if backbone.layout == "pooled" else POOLINGS.get(kind, 1)
-        if kind == LAYERS:
-            if not backbone.layered:
-                raise SettingError(f"pooling=layers needs a backbone of layers of one width, which {backbone.builder.id} is not.")
-            taken = collected(list(stages))
-            stages = {name: Collecting(stage) if name in taken else stage for name, stage in stages.items()}
-            factor = len(taken)
-        self.stages = nn.ModuleDict({INPUT: backbone.modality.normaliser(), **stages})
-        self.stages[POOL] = Pool(kind) if layout == "pooled" else Places(layout)
-        self.stages[HEAD] = head.build(backbone.width * factor, outputs)
+        self._head, self._outputs = head, outputs
+        stages = {INPUT: backbone.modality.normaliser(), **backbone.stages}
+        self.stages = nn.ModuleDict(self._collecting(stages))
+        self.stages[POOL] = Pool(self.pooling) if layout == "pooled" else Places(layout)
+        self.stages[HEAD] = head.build(width or _width(backbone, self.pooling), outputs)
         self.freeze_norms = False
         """True keeps every normalisation's running statistics, wherever it stands."""
+
+    def repool(self, pooling: str, width: int) -> None:
+        """Take another pooling, and a fresh head for the `width` numbers that it gives."""
+        device = self.head.mean.device
+        plain = {name: stage.stage if isinstance(stage, Collecting) else stage for name, stage in self.stages.items()}
+        self.pooling = pooling
+        self.stages = nn.ModuleDict(self._collecting({name: stage for name, stage in plain.items() if name not in (POOL, HEAD)}))
+        self.stages[POOL] = Pool(pooling)
+        self.stages[HEAD] = self._head.build(width, self._outputs).to(device)
+
+    def _collecting(self, stages: dict[str, nn.Module]) -> dict[str, nn.Module]:
+        """Return the stages, those that the pooling takes wrapped."""
+        if self.pooling not in OF_STAGES:
+            return stages
+        taken = set(collected([name for name in stages if name != INPUT], self.pooling))
+        deviation = OF_STAGES[self.pooling].deviation
+        return {name: Collecting(stage, deviation=deviation) if name in taken else stage for name, stage in stages.items()}
+
+    @torch.no_grad()
+    def widths(self, features: Features) -> dict[str, tuple[Layout, int]]:
+        """Return layout and channels of the output of each of the backbone's stages, found by running them on a raw batch."""
+        self.eval()
+        found: dict[str, tuple[Layout, int]] = {}
+        for name in [INPUT, *self.body]:
+            features = self.stages[name](features)
+            found[name] = features.layout, features.tensor.shape[1 if features.layout == "map" else -1]
+        return {name: width for name, width in found.items() if name != INPUT}
 
     @property
     def head(self) -> HeadModule:
@@ -84,7 +115,7 @@ class Model(nn.Module):
     @property
     def cacheable(self) -> bool:
         """Whether what the stage at the boundary takes can be kept: it exists, and is one tensor an item."""
-        return self.boundary > 1 and (self.pooling != LAYERS or self.boundary > self.names.index(POOL))
+        return self.boundary > 1 and (self.pooling not in OF_STAGES or self.boundary > self.names.index(POOL))
 
     def forward(self, features: Features, start: int = 0) -> Tensor:
         """Return outputs (B, outputs) from the features that stage number `start` takes."""
@@ -116,3 +147,13 @@ class Model(nn.Module):
                     if isinstance(module, _NormBase):
                         module.eval()
         return self
+
+
+def _width(backbone: Backbone, pooling: str) -> int:
+    """Return the numbers that a pooling of a backbone's output gives."""
+    if pooling not in OF_STAGES:
+        return backbone.width * (1 if backbone.layout == "pooled" else POOLINGS.get(pooling, 1))
+    if not backbone.layered:
+        raise SettingError(f"pooling={pooling} needs a backbone of layers of one width, which {backbone.builder.id} is not.")
+    each = 2 if OF_STAGES[pooling].deviation else 1
+    return backbone.width * each * len(collected(list(backbone.stages), pooling))

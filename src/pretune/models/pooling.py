@@ -1,6 +1,7 @@
 """From a map or a sequence to one vector an item; padding never leaks in."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,51 @@ from pretune.types import Features, Layout
 POOLINGS = {"mean": 1, "mean_std": 2, "first": 1, "last": 1, "max": 1}
 """How many times each pooling multiplies the width."""
 LAYERS = "layers"
-"""The means of all stages side by side: what a late layer has traded away for its own task, an earlier one still holds.
 
-Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning".
-"""
 NONE = "none"
 """What stands for the pooling of a head that takes every position."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfStages:
+    """A pooling of several stages side by side: what a late layer has traded away for its own task, an earlier one still holds.
+
+    Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning".
+    """
+
+    last: int | None = None
+    """How many stages, counted from the last; None for all, or of many the last and others at equal distances before it."""
+    deviation: bool = False
+    """Whether the deviation over positions stands beside the mean."""
+
+
+OF_STAGES = {
+    "last4_mean_std": OfStages(last=4, deviation=True),
+    LAYERS: OfStages(),
+    "layers_mean_std": OfStages(deviation=True),
+}
+"""By name; `layers` is the means of all stages."""
+WIDEST = "layers_mean_std"
+"""The pooling whose output holds that of every other in `CHOICES`."""
+CHOICES: dict[Layout, tuple[str, ...]] = {
+    "map": ("mean", "mean_std", "last4_mean_std", "layers_mean_std"),
+    "sequence": ("mean", "mean_std", LAYERS, "layers_mean_std"),
+}
+"""What a solved head is tried on, the simplest first, by the layout of the network's output (docs/log.md has the comparison)."""
+_CACHED = 1 << 18
+"""Numbers of float32 that a core's cache holds."""
 MOST_LAYERS = 8
-"""Stages that `layers` pools at most: more make the head wide and tell little that their neighbours do not."""
+"""Stages that are pooled at most: more make the head wide and tell little that their neighbours do not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Columns of a pooled output that are one statistic of one stage."""
+
+    stage: str
+    deviation: bool
+    start: int
+    stop: int
 
 
 class Pool(nn.Module):
@@ -29,8 +67,8 @@ class Pool(nn.Module):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        if kind not in POOLINGS and kind != LAYERS:
-            raise SettingError(f"no pooling is called {kind!r}. {did_you_mean(kind, [*POOLINGS, LAYERS])}")
+        if kind not in POOLINGS and kind not in OF_STAGES:
+            raise SettingError(f"no pooling is called {kind!r}. {did_you_mean(kind, [*POOLINGS, *OF_STAGES])}")
         self.kind = kind
 
     def forward(self, features: Features) -> Features:
@@ -42,24 +80,30 @@ class Pool(nn.Module):
         x_BTD, mask_BT = features.tensor, features.mask
         if features.layout == "map":
             x_BTD = x_BTD.flatten(2).transpose(1, 2)
-        return Features(tensor=self._reduce(x_BTD.float(), mask_BT), layout="pooled")
+        return Features(tensor=self._reduce(x_BTD, mask_BT), layout="pooled")
 
     def _reduce(self, x_BTD: Tensor, mask_BT: Tensor | None) -> Tensor:
         if mask_BT is None:
             mask_BT = torch.ones(x_BTD.shape[:2], dtype=torch.bool, device=x_BTD.device)
         if self.kind == "first":
-            return x_BTD[:, 0]
+            return x_BTD[:, 0].float()
         if self.kind == "last":
             last_B = mask_BT.int().cumsum(1).argmax(1)
-            return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B]
+            return x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B].float()
         if self.kind == "max":
-            return x_BTD.masked_fill(~mask_BT[..., None], -torch.inf).amax(1)
-        weight_BT1 = (mask_BT / mask_BT.sum(1, keepdim=True).clamp(min=1))[..., None]
-        mean_BD = (x_BTD * weight_BT1).sum(1)
+            return x_BTD.masked_fill(~mask_BT[..., None], -torch.inf).amax(1).float()
+        weight_B1T = (mask_BT / mask_BT.sum(1, keepdim=True).clamp(min=1))[:, None]
+        few = max(1, _CACHED // x_BTD[0].numel())  # at once, so that what a large map is cast to stays in the processor's cache
+        pieces = zip(x_BTD.split(few), weight_B1T.split(few), strict=True)
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            return torch.cat([self._moments(x.float(), weight) for x, weight in pieces])
+
+    def _moments(self, x_BTD: Tensor, weight_B1T: Tensor) -> Tensor:
+        mean_B1D = weight_B1T @ x_BTD
         if self.kind == "mean":
-            return mean_BD
-        variance_BD = ((x_BTD - mean_BD[:, None]).square() * weight_BT1).sum(1)
-        return torch.cat([mean_BD, (variance_BD + 1e-6).sqrt()], 1)
+            return mean_B1D[:, 0]
+        variance_B1D = weight_B1T @ (x_BTD - mean_B1D).square()
+        return torch.cat([mean_B1D, (variance_B1D + 1e-6).sqrt()], 2)[:, 0]
 
 
 class Places(nn.Module):
@@ -83,24 +127,52 @@ def positions(features: Features) -> Tensor:
     return x[features.mask] if features.mask is not None and features.layout == "sequence" else x.flatten(0, -2)
 
 
-def collected(stages: list[str]) -> set[str]:
-    """Return which stages `layers` pools: all, or of many the last and others at equal distances before it."""
-    return (
-        {stages[round(i * (len(stages) - 1) / (MOST_LAYERS - 1))] for i in range(MOST_LAYERS)} if len(stages) > MOST_LAYERS else set(stages)
-    )
+def collected(stages: list[str], pooling: str) -> list[str]:
+    """Return which stages a pooling takes, in order; of many the last and others at equal distances before it."""
+    wanted, count = OF_STAGES[pooling], len(stages)
+    if wanted.last is None and count > MOST_LAYERS:
+        return [stages[count - 1 - i * count // MOST_LAYERS] for i in reversed(range(MOST_LAYERS))]
+    return stages if wanted.last is None else stages[-wanted.last :]
 
 
 class Collecting(nn.Module):
-    """A stage that also adds the mean of its output to what `layers` pools."""
+    """A stage that also adds the mean of its output, and the deviation where it is wanted, to what the pooling takes."""
 
-    def __init__(self, stage: nn.Module) -> None:
+    def __init__(self, stage: nn.Module, *, deviation: bool = False) -> None:
         super().__init__()
         self.stage = stage
-        self.mean = Pool("mean")
+        self.pool = Pool("mean_std" if deviation else "mean")
 
     def forward(self, features: Features) -> Features:
-        """Run the stage."""
+        """Run the stage; its output is pooled where it is a map or a sequence, and taken as it is where it is a vector."""
         out = self.stage(features)
-        mean_BD = self.mean(replace(out, collected=None)).tensor
-        collected = mean_BD if features.collected is None else torch.cat([features.collected, mean_BD], 1)
+        pooled_BD = self.pool(replace(out, collected=None)).tensor
+        collected = pooled_BD if features.collected is None else torch.cat([features.collected, pooled_BD], 1)
         return replace(out, collected=collected)
+
+
+def blocks(widths: Mapping[str, tuple[Layout, int]], pooling: str) -> list[Block]:
+    """Return the columns of a pooling of stages, by stage and statistic.
+
+    Args:
+        widths: layout and channels of the output of each stage, in order.
+        pooling: one of `OF_STAGES`, or mean or mean_std, which take the last stage.
+    """
+    stages = list(widths)
+    of_many = pooling in OF_STAGES
+    taken = collected(stages, pooling) if of_many else stages[-1:]
+    deviation = OF_STAGES[pooling].deviation if of_many else pooling == "mean_std"
+    found: list[Block] = []
+    for stage in taken:
+        layout, width = widths[stage]
+        for of_deviation in (False, True) if deviation and layout != "pooled" else (False,):
+            start = found[-1].stop if found else 0
+            found.append(Block(stage=stage, deviation=of_deviation, start=start, stop=start + width))
+    return found
+
+
+def columns_of(pooling: str, widths: Mapping[str, tuple[Layout, int]]) -> list[Block]:
+    """Return the blocks of the widest pooling that another one consists of, in its order."""
+    wanted = [(block.stage, block.deviation) for block in blocks(widths, pooling)]
+    whole = {(block.stage, block.deviation): block for block in blocks(widths, WIDEST)}
+    return [whole[key] for key in wanted if key in whole]

@@ -87,10 +87,12 @@ class FrozenFeatures:
     """Number of the stage that takes them."""
     seconds: float | None = None
     """What the pass that computed them took, perhaps in an earlier run; None where it is not known."""
+    columns: torch.Tensor | None = None
+    """(K,) which numbers of pooled features are taken; None for all."""
 
     def view(self, positions: np.ndarray, labels: Labels | None, views: int) -> View:
         """Return some items' features as a data view."""
-        return FeatureView(self.source, positions, self.layout, labels, views=views, stride=self.views)
+        return FeatureView(self.source, positions, self.layout, labels, views=views, stride=self.views, columns=self.columns)
 
 
 def weights_hash(modules: list[nn.Module]) -> str:

@@ -31,6 +31,7 @@ from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
 from pretune.training.loop import Evaluation, Surroundings, fit
 from pretune.training.plan import Plan, Precision
+from pretune.types import Layout
 
 BATCH = 32
 """Items of a step where none is asked for."""
@@ -77,6 +78,8 @@ class Work:
     """Whether the head was solved, not trained in steps."""
     solution: Solution | None = None
     """How, where it was."""
+    widths: dict[str, tuple[Layout, int]] | None = None
+    """Layout and channels of each stage, while it is not yet chosen which of them the head takes."""
     seconds: dict[str, float] = field(default_factory=lambda: {"features_s": 0.0, "train_s": 0.0})
     frozen: FrozenFeatures | None = None
     """Features of the current phase's boundary."""
@@ -101,7 +104,10 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
         if number < first:
             continue
         groups = work.strategy.apply(work.model, phase)
+        head = work.model.head
         begin(work, phase, number)
+        if work.model.head is not head:
+            groups = work.strategy.apply(work.model, phase)
         if solving.obstacle(work, phase) is None:
             yield from solving.solve(work, phase)
             work.solved = True
@@ -136,6 +142,8 @@ def begin(work: Work, phase: Phase, number: int = 0) -> None:
     work.frozen = None if isinstance(found, TooLong) else found
     work.learner.start = work.frozen.start if work.frozen else 0
     work.seconds["features_s"] += time.perf_counter() - started
+    if work.widths is not None and solving.obstacle(work, phase) is not None:  # of time or memory
+        solving.narrow(work, work.backbone.probing)
     if work.frozen is not None and work.learner.start == len(work.model.names) - 1 and phase.open == 0:
         _fit_head(work)
     elif isinstance(found, TooLong) and phase.open == 0:

@@ -14,6 +14,7 @@ import torch
 from pretune import registry
 from pretune.auditing import audit, duplicates, usable
 from pretune.data import splits
+from pretune.data.dataset import StoreView
 from pretune.errors import DataError
 from pretune.labels import Labels
 from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
@@ -27,7 +28,7 @@ from pretune.sources.target_type import TargetType
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
 from pretune.tasks import Space, Task, infer
-from pretune.types import Finding, LedgerEntry, Row
+from pretune.types import Features, Finding, LedgerEntry, Row
 
 SHOWN = 8
 """Ledger entries of one reason that are said one by one; the file has all."""
@@ -58,6 +59,11 @@ class Prepared:
     def score(self) -> str:
         """The part whose figures are the score: test, else val."""
         return "test" if "test" in self.parts else "val"
+
+    def example(self) -> Features:
+        """Return the first training example as a raw batch of one."""
+        view = StoreView(self.ingested.store, self.parts["train"][:1], self.modality, None)
+        return view.batch(np.zeros(1, dtype=np.int64), 0).inputs
 
     @property
     def selects(self) -> str | None:

@@ -79,6 +79,7 @@ def save_model(done: Outcome, model: ModelName = "network") -> None:
             "schema": done.data.table.schema.to_json(),
             "head": config.to_tree(done.recipe.head),
             "pooling": done.work.model.pooling,
+            "width": done.work.model.head.mean.numel(),
             "weights": _weights(done.data),
             "precision": asdict(done.work.chosen),
             "forward": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),

@@ -11,7 +11,7 @@ from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
-from pretune.models.pooling import LAYERS
+from pretune.models.pooling import OF_STAGES
 from pretune.recipe import Recipe, unread_of
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -149,7 +149,7 @@ def _is_cached(recipe: Recipe, choices: Choices, phase: Phase) -> bool:
     closed = 0 if phase.open is None else len(stages) - phase.open
     learns = getattr(choices.strategy, "learns", _has_parameters)
     first = next((place for place, stage in enumerate(stages) if place >= closed and learns(stage)), len(stages))
-    return first == len(stages) or (first > 0 and recipe.inputs.pooling != LAYERS)
+    return first == len(stages) or (first > 0 and recipe.inputs.pooling not in OF_STAGES)
 
 
 def _has_parameters(stage: nn.Module) -> bool:

@@ -19,8 +19,9 @@ from pretune.kernels.memory import kept_memory
 from pretune.modalities import FitsRows
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
+from pretune.models.pooling import OF_STAGES, blocks
 from pretune.recipe import Recipe
-from pretune.runner import baselines, fingerprint, interrupt, phases, refusals
+from pretune.runner import baselines, fingerprint, interrupt, phases, refusals, solving
 from pretune.runner.commands import resume_line
 from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
@@ -253,7 +254,7 @@ class _Run:
         probes = all(phase.open == 0 for phase in strategy.phases(len(backbone.stages)))
         pooling = self.recipe.inputs.pooling or (backbone.probing if probes else None)
         torch.manual_seed(self.recipe.training.seed + 1)  # whatever drew numbers since the backbone was built
-        model = Model(backbone, self.recipe.head, task.outputs(data.space), pooling, task.layout).to(self.device.device)
+        model = self._model(data, backbone, pooling)
         strategy.prepare(model)
         train = data.encoded.take(torch.from_numpy(data.parts["train"]))
         loss = self.given.loss or task.loss(data.space, train, phases.loss_settings(self.recipe))
@@ -279,7 +280,7 @@ class _Run:
             needs.chosen = around.decisions.built(
                 Precision, _FEATURES, lambda: made
             )  # for the record, where the phase that took features is not run again
-        return phases.Work(
+        work = phases.Work(
             recipe=self.recipe,
             strategy=strategy,
             backbone=backbone,
@@ -292,6 +293,17 @@ class _Run:
             deadline=self.deadline,
             own_loss=self.given.loss is not None,
         )
+        solving.widen(work)
+        return work
+
+    def _model(self, data: Prepared, backbone: Backbone, pooling: str | None) -> Model:
+        """Return the model; where stages of several widths are pooled, one example tells what the head takes."""
+        outputs, layout, device = data.task.outputs(data.space), data.task.layout, self.device.device
+        if pooling not in OF_STAGES or backbone.layered or layout != "pooled":
+            return Model(backbone, self.recipe.head, outputs, pooling, layout).to(device)
+        model = Model(backbone, self.recipe.head, outputs, "mean").to(device)
+        model.repool(pooling, blocks(model.widths(data.example().to(device)), pooling)[-1].stop)
+        return model
 
     def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
         wanted = self.recipe.training.precision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,11 @@ from pretune.evaluation.folds import of_groups
 from pretune.evaluation.links import LOSSES, MODELS, LinkName
 from pretune.evaluation.probe import Solution
 from pretune.models.heads.linear import Linear
+from pretune.models.pooling import CHOICES, WIDEST, blocks, columns_of
+from pretune.recipe import Recipe
 from pretune.runner.interrupt import check
 from pretune.strategies import Phase
+from pretune.tasks import Task
 from pretune.training.events import Event, Finished, Started
 from pretune.unread import given
 
@@ -33,6 +37,14 @@ _OF_STEPS = frozenset(
 """Settings that only training steps read: who gives one wants steps."""
 _MOST_NUMBERS = 400_000_000
 """Features, as numbers, that are taken into memory at once: 1.6 GB."""
+_WORDS = {
+    "mean": "the means of the last stage",
+    "mean_std": "the means and deviations of the last stage",
+    "last4_mean_std": "the means and deviations of the last four stages",
+    "layers": "the means of all stages",
+    "layers_mean_std": "the means and deviations of all stages",
+}
+"""What a head is on, by pooling."""
 
 
 def obstacle(work: Work, phase: Phase) -> str | None:
@@ -41,27 +53,84 @@ def obstacle(work: Work, phase: Phase) -> str | None:
     Raises:
         SettingError: head.solver=exact was asked for, and something stands against it.
     """
-    head = work.recipe.head
-    if not isinstance(head, Linear) or head.solver == "steps":
-        return "it was asked for"
-    why = _obstacle(work, phase, head)
-    if why and head.solver == "exact":
+    recipe, data = work.recipe, work.needs.data
+    if work.frozen is None or not _is_probe(phase) or work.frozen.layout != "pooled":
+        why: str | None = "the head is not all that learns, or its features are not cached"
+    else:
+        why = asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss)
+        if why is None and len(data.parts["train"]) * work.model.head.mean.numel() > _MOST_NUMBERS:
+            why = "the features do not fit into memory at once"
+    if why and isinstance(recipe.head, Linear) and recipe.head.solver == "exact":
         raise SettingError(f"head.solver=exact does not apply: {why}. Leave head.solver out.")
     return why
 
 
-def _obstacle(work: Work, phase: Phase, head: Linear) -> str | None:
-    asked = sorted(key for key in given(work.recipe) if key in _OF_STEPS)
-    if phase.open != 0 or phase.epochs is not None or work.frozen is None or work.frozen.layout != "pooled":
-        return "the head is not all that learns, or its features are not cached"
-    if head.dropout or work.frozen.views > 1 or work.mixing:
+def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool) -> str | None:
+    """Return what of the settings wants a head that is trained in steps; None where nothing does.
+
+    Args:
+        recipe: the settings.
+        task: what is predicted.
+        varied: whether augmentations change the head's input at random.
+        own_loss: whether the caller brought a loss.
+    """
+    head = recipe.head
+    if not isinstance(head, Linear) or head.solver == "steps":
+        return "it was asked for"
+    if head.dropout or recipe.views > 1 or varied:
         return "its input is varied at random"
-    if work.own_loss or work.needs.data.task.linear is None:
+    if own_loss or task.linear is None:
         return "it has a loss of its own"
-    if asked:
-        return f"{', '.join(asked)} {'is' if len(asked) == 1 else 'are'} set"
-    numbers = len(work.needs.data.parts["train"]) * work.model.head.mean.numel()
-    return "the features do not fit into memory at once" if numbers > _MOST_NUMBERS else None
+    asked = sorted(key for key in given(recipe) if key in _OF_STEPS)
+    return f"{', '.join(asked)} {'is' if len(asked) == 1 else 'are'} set" if asked else None
+
+
+def _is_probe(phase: Phase) -> bool:
+    return phase.open == 0 and phase.epochs is None
+
+
+# --- which features ------------------------------------------------------------------------------
+
+
+def widen(work: Work) -> None:
+    """Let the model pool all that the features are chosen from, where the head will be solved and no pooling was asked for."""
+    recipe, data, backbone = work.recipe, work.needs.data, work.backbone
+    phases = work.strategy.phases(len(work.model.body))
+    choices = CHOICES.get(backbone.layout, ())
+    if not (work.strategy.trains and len(phases) == 1 and _is_probe(phases[0]) and backbone.probing in choices):
+        return
+    if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss):
+        return
+    widths = work.model.widths(data.example().to(work.around.device.device))
+    width = blocks(widths, WIDEST)[-1].stop
+    if len(data.rows) * width <= _MOST_NUMBERS:
+        work.widths = widths
+        work.model.repool(WIDEST, width)
+
+
+def narrow(work: Work, pooling: str) -> None:
+    """Let the model pool no more than was chosen, and take those columns of the cached features."""
+    assert work.widths is not None
+    columns = torch.cat([torch.arange(block.start, block.stop) for block in columns_of(pooling, work.widths)])
+    work.model.repool(pooling, len(columns))
+    work.widths = None
+    if work.frozen is not None:
+        work.frozen = replace(work.frozen, columns=columns)
+
+
+def _candidates(work: Work) -> dict[str, list[tuple[int, int]]] | None:
+    """Return the columns of each pooling that is tried; None where there is no choice."""
+    if work.widths is None:
+        return None
+    found = {name: [(block.start, block.stop) for block in columns_of(name, work.widths)] for name in CHOICES[work.backbone.layout]}
+    distinct: dict[str, list[tuple[int, int]]] = {}
+    for name, columns in found.items():
+        if columns not in distinct.values():
+            distinct[name] = columns
+    return distinct
+
+
+# --- the solution --------------------------------------------------------------------------------
 
 
 def solve(work: Work, phase: Phase) -> Generator[Event]:
@@ -70,12 +139,14 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
     started = time.perf_counter()
     solution = work.around.device.decide(lambda: _solution(work))
     work.solution = solution
+    if work.widths is not None:
+        narrow(work, solution.candidate)
     head = work.model.head
     layer = head.layers
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
         head.mean.copy_(solution.mean)
-        head.scale.fill_(solution.scale)
+        head.scale.copy_(solution.scale)
         layer.weight.copy_(solution.weight)
         layer.bias.copy_(solution.bias)
     seconds = time.perf_counter() - started
@@ -99,7 +170,7 @@ def _solution(work: Work) -> Solution:
     wanted = goal(work, data.encoded.take(torch.from_numpy(train)).only)
     units = data.units[train]
     folds = of_groups(units, wanted.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
-    return probe.solve(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check)
+    return probe.solve(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check, _candidates(work))
 
 
 def goal(work: Work, encoded: Tensor) -> Tensor:
@@ -110,11 +181,14 @@ def goal(work: Work, encoded: Tensor) -> Tensor:
 
 
 def sentence(link: LinkName, solution: Solution) -> str:
-    """Return what a person reads: the model, its regularisation, and what that was chosen by."""
+    """Return what a person reads: the model, its features and regularisation, and what those were chosen by."""
     model = MODELS[link] if link == "squared" else f"L2-regularised {MODELS[link]}"
+    found = f"head: {model} on {_WORDS.get(solution.candidate, 'the features')}, C = {solution.strength:.3g}"
     if not solution.held_out:
-        return f"head: {model} on the features, C = {solution.strength:.3g} (too few examples for cross-validation)"
+        return f"{found} (too few examples for cross-validation)"
+    others = ", ".join(f"{name} {loss:.3g}" for name, loss in solution.tried.items())
     return (
-        f"head: {model} on the features, C = {solution.strength:.3g}, chosen by {solution.folds}-fold cross-validation "
-        f"({LOSSES[link]} {solution.loss:.3g} on {solution.held_out:,} training examples)"
+        f"{found}, chosen by {solution.folds}-fold cross-validation "
+        f"({LOSSES[link]} {solution.loss:.3g} on {solution.held_out:,} training examples"
+        f"{f'; by pooling: {others}' if others else ''})"
     )
