@@ -223,8 +223,9 @@ def test_the_model_is_chosen_by_cross_validation_on_the_training_set_alone(kind:
     assert found.comparison is not None
     assert found.comparison.examples == 60, "each training example was held out once"
     assert found.by == "5-fold cross-validation of the training set"
-    other = "network" if better == "baseline" else "baseline"
-    assert selection.select(other, done, fitted, None).model == other, "a setting is obeyed"
+    other: Any = "network" if better == "baseline" else "baseline"
+    forced = selection.select(other, done, fitted, None)
+    assert (forced.model, forced.asked, forced.by) == (other, True, found.by), "a setting is obeyed"
 
 
 def test_without_evidence_the_network_stays() -> None:

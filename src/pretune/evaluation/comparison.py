@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pretune.evaluation.links import LinkName
 
-COMPARED: dict[LinkName, str] = {"softmax": "accuracy", "sigmoid": "log loss", "squared": "mean absolute error"}
-"""What two models are compared by, for people."""
+COMPARED: dict[LinkName, str] = {"softmax": "accuracy", "sigmoid": "log_loss", "squared": "mae"}
+"""The metric by which two models are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """What is compared, for people."""
+        """Name of what is compared."""
         return COMPARED[self.link]
 
 

@@ -110,10 +110,9 @@ def _baseline_instead(name: str, metrics: Tree, split: str, context: Context) ->
     why = context.compared if context.chosen else f"predictor=baseline was set{f'; {context.compared}' if context.compared else ''}"
     value = ((metrics.get("network") or {}).get(split) or {}).get(name)
     beside = "" if value is None else f" On {split} the network has {words(name)} {show(name, value)}."
-    return (
-        f"The run's model is the classical baseline, not the network: {why}.{beside} predict and evaluate use it; predictor=network uses "
-        f"the network. For a better network, try {listed(cures('baseline', context))}."
-    )
+    use = "predict and evaluate use it; predictor=network uses the network."
+    said = f"The run's model is the classical baseline, not the network: {why}.{beside} {use}"
+    return f"{said} For a better network, try {listed(cures('baseline', context))}." if context.chosen else said
 
 
 def _collapsed(held: Tree, split: str, context: Context) -> str:

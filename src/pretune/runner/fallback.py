@@ -68,7 +68,9 @@ def settle(done: Outcome, raw: Raw, parts: Positions, selecting: Selecting | Non
         return network
     chosen = selection.select(done.recipe.predictor, done.work, fitted, selecting)
     better = compared(name, network.figures[data.score], floors["classical"]["value"]) == "better"
-    network = replace(network, selection=chosen, seconds={} if better else _seconds(done, parts))
+    network = replace(network, selection=chosen)
+    if chosen.model == "network" and chosen.comparison is not None and not chosen.asked:
+        done.reporter.say(f"predictor: the network; the classical baseline has {chosen.figures}")
     if chosen.model == "network" and better:
         return network
     if chosen.model == "baseline":
@@ -77,7 +79,7 @@ def settle(done: Outcome, raw: Raw, parts: Positions, selecting: Selecting | Non
     if not data.task.tunes:
         model = replace(model, thresholds=data.task.thresholds(data.space))
     _save(done, model)
-    network = replace(network, is_saved=True, other={"baseline": _told(data, fitted, model)})
+    network = replace(network, is_saved=True, seconds=_seconds(done, parts), other={"baseline": _told(data, fitted, model)})
     done.timing["floors_s"] = time.perf_counter() - clock
     return network if chosen.model == "network" else _replaced(network, data, model, parts)
 

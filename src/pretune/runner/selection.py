@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pretune.evaluation import probe
 from pretune.evaluation.comparison import Comparison, compared
-from pretune.evaluation.wording import show
+from pretune.evaluation.wording import show, words
 from pretune.labels import Outputs
 from pretune.runner import baselines, solving
 from pretune.runner.baselines import Fitted
@@ -44,23 +44,30 @@ class Selection:
     """The model of a run, and why."""
 
     model: ModelName = "network"
+    asked: bool = False
+    """Whether the person chose it."""
     by: str = ""
-    """What decided: a split, cross-validation, or a setting; empty where nothing could."""
+    """What the models were compared by: a split, or cross-validation; empty where nothing could compare them."""
     comparison: Comparison | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what metrics.json says of it."""
-        return {"model": self.model, "by": self.by, **({} if self.comparison is None else asdict(self.comparison))}
+        found = self.comparison
+        return {
+            "model": self.model,
+            "asked": self.asked,
+            "by": self.by,
+            **({} if found is None else asdict(found) | {"metric": found.metric}),
+        }
 
     @property
     def figures(self) -> str:
-        """The two models' means, for people."""
+        """The two models' means beside each other, as a clause; empty where they were not compared."""
         if self.comparison is None:
             return ""
         found, metric = self.comparison, self.comparison.metric
-        name = metric.replace(" ", "_")
-        figures = f"{metric} {show(name, found.baseline)} against the network's {show(name, found.network)}"
-        return f"{figures} on {found.examples:,} examples ({self.by})"
+        baseline, network = (show(metric, value) for value in (found.baseline, found.network))
+        return f"{words(metric)} {baseline} against the network's {network} on {found.examples:,} examples ({self.by})"
 
 
 def select(wanted: ModelName | None, work: Work, fitted: Fitted | None, selecting: Selecting | None) -> Selection:
@@ -77,7 +84,7 @@ def select(wanted: ModelName | None, work: Work, fitted: Fitted | None, selectin
     found = evidence(work, fitted, selecting)
     by, comparison = found if found else ("", None)
     if wanted is not None:
-        return Selection(model=wanted, by=f"predictor={wanted}", comparison=comparison)
+        return Selection(model=wanted, asked=True, by=by, comparison=comparison)
     better = comparison is not None and comparison.favours_baseline(NOISE)
     return Selection(model="baseline" if better else "network", by=by, comparison=comparison)
 
