@@ -223,3 +223,16 @@ def test_the_first_process_solves_for_all_and_its_failure_ends_all(monkeypatch: 
     assert next(events).phase == "probe"
     with pytest.raises(TrainingError, match="no memory"):
         next(events)
+
+
+def test_held_out_scores_are_of_heads_that_did_not_learn_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = blobs()
+    found, folds = solve("softmax", x, one_hot(y)), np.arange(90) // 30
+    pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(3)]
+    together = probe.held_out("softmax", x, one_hot(y), found, pairs)
+    rows = ((x.float() - found.mean) * found.scale).double().numpy()
+    for fold, (train, held) in enumerate(pairs):
+        theirs = LogisticRegression(C=found.strength, tol=1e-10, max_iter=20_000).fit(rows[train], y[train])
+        np.testing.assert_allclose(together[30 * fold : 30 * fold + 30].softmax(1), theirs.predict_proba(rows[held]), atol=0.02)
+    monkeypatch.setattr(probe, "_MOST_ROWS", 40)
+    torch.testing.assert_close(probe.held_out("softmax", x, one_hot(y), found, pairs).softmax(1), together.softmax(1), atol=0.02, rtol=0)

@@ -186,3 +186,15 @@ def fit(link: Link, rows_NR: Tensor, goal_NC: Tensor, strength: float, start: Te
         path.weights = start[None]
     path.fit(strength, tolerance)
     return path.weights[0]
+
+
+def held_out(
+    link: Link, rows_NR: Tensor, goal_NC: Tensor, pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], strength: float
+) -> Tensor:
+    """Return the scores (H, C) of each pair's held-out rows under a fit on its training rows, pair after pair."""
+    train_FN = torch.zeros(len(pairs), len(rows_NR))
+    for row, (train, _) in zip(train_FN, pairs, strict=True):
+        row[torch.from_numpy(train)] = 1
+    path = Path(link, rows_NR, goal_NC, train_FN)
+    path.fit(strength)
+    return torch.cat([path.rows[held] @ weight for (_, held), weight in zip(pairs, path.weights, strict=True)])

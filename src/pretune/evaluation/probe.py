@@ -203,16 +203,20 @@ def held_out(
         pause: called before each fit; may raise where the person asked to stop.
     """
     link, goal = LINKS[kind], y_NC.float()
-    out = [goal[:0]]
+    if not pairs:
+        return goal[:0]
     with torch.no_grad(), one_thread() if x_NK.numel() < _SMALL else nullcontext():
         rows = (x_NK.float() - solution.mean) * solution.scale
-        some = Principal.of(rows[_sample(len(rows), _MOST_ROWS)])
+        principal = Principal.of(rows[_sample(len(rows), _MOST_ROWS)])
+        if len(principal.rows) == len(rows):
+            return path.held_out(link, principal.rows, goal, pairs, solution.strength)
+        out = []
         for train, held in pairs:
             pause()
-            even = path.preconditioner(some, Choice(strength=solution.strength, curvature=solution.curvature), len(train))
+            even = path.preconditioner(principal, Choice(strength=solution.strength, curvature=solution.curvature), len(train))
             weight = fit(link, Dense(rows[train]), goal[train], solution.strength, None, path.TOLERANCE, even)
             out.append(outputs(Dense(rows[held]), weight))
-    return torch.cat(out)
+        return torch.cat(out)
 
 
 def _sample(count: int, most: int) -> Tensor:
