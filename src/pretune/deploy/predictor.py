@@ -53,7 +53,7 @@ class Predictor:
             for begin in range(0, len(rows), BATCH):
                 chunk = rows[begin : begin + BATCH]
                 views = list(pool.map(self._view, chunk))
-                good = [v for v in views if not isinstance(v, BadItem)]
+                good = [(row, view) for row, view in zip(chunk, views, strict=True) if not isinstance(view, BadItem)]
                 told = iter(self._describe(good) if good else [])
                 for row, view in zip(chunk, views, strict=True):
                     yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(told)}
@@ -85,11 +85,11 @@ class Predictor:
             )
         return good, self.task.decode(joined(raw), self.space), bad
 
-    def _describe(self, views: list[Any]) -> list[dict[str, Any]]:
-        raw = self.scorer.outputs(views)
+    def _describe(self, examples: list[tuple[Row, Any]]) -> list[dict[str, Any]]:
+        raw = self.scorer.outputs([view for _, view in examples])
         usable = finite(raw)
-        good = taken(raw, usable.nonzero()[:, 0])
-        told = iter(self.task.describe(self.task.decode(good, self.space), self.space) if usable.any() else [])
+        good, rows = taken(raw, usable.nonzero()[:, 0]), [row for (row, _), yes in zip(examples, usable, strict=True) if yes]
+        told = iter(self.task.describe(self.task.decode(good, self.space), self.space, rows, self.modality) if rows else [])
         return [next(told) if yes else {"error": str(NOT_FINITE)} for yes in usable]
 
     def _view(self, row: Row) -> Any:

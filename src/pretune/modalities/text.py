@@ -179,6 +179,18 @@ class Text:
         text = self._as_read(_text(raw))
         return self._framed(text, tokenizing.encode(self.tokenizer, text))
 
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """Return the characters (T, 2), first and one past the last, that each id stands for which `decode` returns of one text.
+
+        Those of special tokens are (0, 0). What was cut off has none.
+
+        Raises:
+            BadItem: there is no text.
+        """
+        frame = tokenizing.frame(self.tokenizer, False)
+        kept = tokenizing.offsets(self.tokenizer, _text((text,))[0])[: self.max_tokens - len(frame)]
+        return np.pad(kept, ((len(frame.before), len(frame.after)), (0, 0)))
+
     def _as_read(self, text: tuple[str, ...]) -> tuple[str, ...]:
         """Put two texts into one where the tokenizer has no token to stand between them."""
         if len(text) == 1 or tokenizing.frame(self.tokenizer, True).between:

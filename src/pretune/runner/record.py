@@ -204,11 +204,9 @@ def write_predictions(done: Outcome, raw: dict[str, Outputs], parts: dict[str, n
     for part, out in raw.items():
         if part == "train":
             continue
-        described = task.describe(task.decode(out, data.space), data.space)
-        rows += [
-            prediction_row(data.rows[i].id, part, task.shown(data.rows[i].target), told)
-            for i, told in zip(parts[part], described, strict=True)
-        ]
+        examples = [data.rows[i] for i in parts[part]]
+        described = task.describe(task.decode(out, data.space), data.space, examples, data.modality)
+        rows += [prediction_row(row.id, part, task.shown(row.target), told) for row, told in zip(examples, described, strict=True)]
     done.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 

@@ -105,6 +105,7 @@ def settle(table: Table, path: Path, *, learn: bool, merge: bool | None = None) 
     if not table.rows:
         first = f" The first: {table.ledger[0].item}: {table.ledger[0].detail}." if table.ledger else ""
         raise DataError(f"{path}: none of the {len(table.ledger)} items can be used.{first}")
+    _drop_faults(table)
     if learn:
         _refuse_free_text(table, path)
         spellings.merged(table, merge)
@@ -114,6 +115,22 @@ def settle(table: Table, path: Path, *, learn: bool, merge: bool | None = None) 
     if learn:
         _refuse(table, path)
     return table
+
+
+def _drop_faults(table: Table) -> None:
+    """Drop rows whose target does not go with their content.
+
+    Raises:
+        DataError: none is left.
+    """
+    kind = table.target_type
+    faults = {} if kind is None else {row.id: fault for row in table.rows if (fault := kind.fault(row)) is not None}
+    for item, (reason, words) in faults.items():
+        table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=f"{item} {words}"))
+    table.rows = [row for row in table.rows if row.id not in faults]
+    if not table.rows:
+        item, (_, words) = next(iter(faults.items()))
+        raise DataError(f"{table.root}: none of the {len(faults)} labels goes with its example. The first: {item} {words}.")
 
 
 def _refuse_free_text(table: Table, path: Path) -> None:

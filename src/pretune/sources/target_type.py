@@ -68,6 +68,13 @@ class TargetType:
         """
         return None
 
+    def fault(self, row: Row) -> tuple[str, str] | None:
+        """Return why a row's target does not go with its content, as a reason and words that continue 'notes.csv:19 …'; None where it does.
+
+        Such rows are dropped, and named in the ledger.
+        """
+        return None
+
     def strata(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
         """Return what each row is counted under when data are split: its class names; of numbers the tenth it lies in.
 

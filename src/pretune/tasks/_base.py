@@ -231,9 +231,16 @@ class Task:
 
     # --- what people read --------------------------------------------------------------------
 
-    def describe(self, decoded: Any, space: Any) -> list[dict[str, Any]]:
-        """Return, for each example, the fields of its row in JSON: `prediction`, and where there are such `confidence`, `probabilities`."""
-        raise TypeError(f"{type(self).__name__} must define describe(decoded, space)")
+    def describe(self, decoded: Any, space: Any, rows: Sequence[Row] = (), modality: Modality | None = None) -> list[dict[str, Any]]:
+        """Return, for each example, the fields of its row in JSON: `prediction`, and where there are such `confidence`, `probabilities`.
+
+        Args:
+            decoded: of N examples.
+            space: what `fit` returned.
+            rows: the N examples themselves, for predictions that belong to parts of them.
+            modality: the preprocessing.
+        """
+        raise TypeError(f"{type(self).__name__} must define describe(decoded, space, rows, modality)")
 
     def shown(self, target: Any) -> Any:
         """Return a row's target as its column in predictions.csv holds it, in the form of `prediction`."""

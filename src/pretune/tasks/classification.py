@@ -76,7 +76,9 @@ class Classification(Task):
             out["classical"] = self.floor(model[0].what, model[1], held, space)
         return out
 
-    def describe(self, decoded: NDArray[Any], space: Space) -> list[dict[str, Any]]:
+    def describe(
+        self, decoded: NDArray[Any], space: Space, rows: Sequence[Row] = (), modality: Modality | None = None
+    ) -> list[dict[str, Any]]:
         """Return the most probable class by name, its probability, and all probabilities."""
         rows = []
         for probabilities in decoded:

@@ -133,7 +133,9 @@ class Multilabel(Task):
             out["classical"] = self.floor(model[0].what, model[1], held, replace(space, thresholds=cut))
         return out
 
-    def describe(self, decoded: NDArray[Any], space: LabelSpace) -> list[dict[str, Any]]:
+    def describe(
+        self, decoded: NDArray[Any], space: LabelSpace, rows: Sequence[Row] = (), modality: Modality | None = None
+    ) -> list[dict[str, Any]]:
         """Return the names above their thresholds, the least sure of them, and all probabilities."""
         rows = []
         for probabilities in decoded:

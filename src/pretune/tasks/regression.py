@@ -111,7 +111,9 @@ class Regression(Task):
             out["classical"] = self.floor(model[0].what, model[1], held, space)
         return out
 
-    def describe(self, decoded: NDArray[Any], space: Scale) -> list[dict[str, Any]]:
+    def describe(
+        self, decoded: NDArray[Any], space: Scale, rows: Sequence[Row] = (), modality: Modality | None = None
+    ) -> list[dict[str, Any]]:
         """Return the predicted number."""
         return [{"prediction": float(value)} for value in decoded]
 

@@ -129,6 +129,11 @@ def encode(content: str, texts: Sequence[str]) -> list[Ids]:
     return [np.asarray(e.ids, np.int32) for e in load(content).encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
+def offsets(content: str, text: str) -> NDArray[np.int64]:
+    """Return the characters (T, 2), first and one past the last, that each id of a text stands for, whole and without special tokens."""
+    return np.asarray(load(content).encode(text, add_special_tokens=False).offsets, np.int64).reshape(-1, 2)
+
+
 def truncate(parts: Sequence[Ids], room: int) -> list[Ids]:
     """Cut the ends so that `room` ids are left in all, the longer part first."""
     if len(parts) == 1:

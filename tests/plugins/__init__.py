@@ -1,0 +1,1 @@
+"""Components as another package would bring them: one file each."""

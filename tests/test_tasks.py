@@ -1,0 +1,287 @@
+"""Tasks of another package: one file each, from the label column to the report, through the real command line."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pretune import registry
+from pretune.errors import SettingError
+from pretune.labels import Labels, Ragged
+from pretune.modalities.text import Text
+from pretune.runner import interrupt
+from pretune.tasks import Space, Task, named
+from pretune.tasks.classification import Classification
+from pretune.types import Row
+from tests.command_line import pretune
+from tests.plugins.token_classification import NONE, TokenClassification, first_tokens
+from tests.test_docs import ROOT, blocks
+
+POINTS = """
+[pretune.tasks]
+ordinal = ordinal_of_the_page:Ordinal
+token_classification = tests.plugins.token_classification:TokenClassification
+"""
+LSTM = "backbone=scratch:lstm,embedding=24,hidden=24,bidirectional=true,dropout=0"
+QUICK = ("precision=float32", "threads=1", "--offline", "--json")
+PLACES, PEOPLE, OTHERS = ("paris", "rome", "lima", "oslo"), ("anna", "jack", "mary", "omar"), ("house", "train", "market", "song")
+BOTH = ("washington", "lincoln", "paris", "houston", "sydney", "florence")
+"""Names that only the word before them decides."""
+
+
+@pytest.fixture
+def installed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package with the task of the guide and that of tests/plugins, as pip would install it."""
+    site = home / "site"
+    (site / "tasks_of_others-1.0.dist-info").mkdir(parents=True)
+    (site / "ordinal_of_the_page.py").write_text(blocks(ROOT / "docs" / "extend" / "task.md")[0])
+    (site / "tasks_of_others-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
+    (site / "tasks_of_others-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: tasks-of-others\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(site))
+    registry._plugins.cache_clear()
+    yield home
+    sys.modules.pop("ordinal_of_the_page", None)
+    registry._plugins.cache_clear()
+
+
+def table(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+def sentence(draw: random.Random) -> tuple[str, str]:
+    """Return a text and its tags; a name after 'in' is a place, after 'met' a person."""
+    words: list[tuple[str, str]] = []
+    for _ in range(draw.randint(1, 3)):
+        before, tag = draw.choice((("in", "place"), ("met", "person"), ("the", "O")))
+        names = OTHERS if tag == "O" else (*BOTH, *(PLACES if tag == "place" else PEOPLE))
+        words += [("we", "O"), (before, "O"), (draw.choice(names), tag)]
+    return " ".join(word for word, _ in words), " ".join(tag for _, tag in words)
+
+
+def interrupted(words: tuple[str, ...], run: Path, after: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a command that is asked to stop after so many steps of training, and return the last line it prints."""
+    steps = iter(range(10**6))
+    with monkeypatch.context() as patched:
+        patched.setattr(interrupt, "is_asked", lambda: any(run.glob("checkpoints/*")) and next(steps) >= after)
+        return pretune(*words, code=130).stderr.strip().splitlines()[-1]
+
+
+# --- an ordinal task -----------------------------------------------------------------------------
+
+
+def test_an_ordinal_task_goes_from_a_column_to_a_report(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    degrees = {"cold": ("ice", "snow", "frost"), "mild": ("cloud", "breeze", "drizzle"), "warm": ("sun", "beach", "melon")}
+    rows = [[" ".join(draw.choices((*degrees[name], "day", "and"), k=6)) + f" {i}", name] for i in range(60) for name in degrees]
+    table(installed / "weather.csv", ["text", "label"], rows)
+    words = ("finetune", "weather.csv", "task=ordinal", "task.order=cold,mild,warm", "backbone=scratch:textcnn,embedding=16", *QUICK)
+    metrics = json.loads(pretune(*words, "epochs=6", "lr=0.01", "out=run").stdout)
+    assert metrics["task"] == "ordinal"
+    assert metrics["classes"] == ["cold", "mild", "warm"], "in their own order"
+    assert metrics["primary"] == {"name": "rank_error", "value": metrics["val"]["rank_error"], "split": "val", "higher_is_better": False}
+    low, high = metrics["val"]["interval"]["rank_error"]
+    assert low <= metrics["val"]["rank_error"] <= high
+    assert {"rank_error", "accuracy"} <= metrics["val"]["interval"].keys()
+    assert list(metrics["floors"]) == ["majority", "classical"]
+    assert metrics["val"]["rank_error"] < 0.3 < metrics["floors"]["majority"]["value"]
+    page = (installed / "run" / "report.html").read_text()
+    assert "rank error" in page
+    assert "baseline: classical" in page
+
+    told = list(csv.DictReader(io.StringIO(pretune("predict", "run", "weather.csv").stdout)))
+    assert len(told) == 180
+    assert sum(row["prediction"] == wanted for row, (_, wanted) in zip(told, rows, strict=True)) > 150
+    again = json.loads(pretune("evaluate", "run", "weather.csv", "--json").stdout)
+    assert (again["task"], again["primary"]["name"], again["counts"]["used"]) == ("ordinal", "rank_error", 180)
+    assert len(again["primary"]["interval"]) == 2
+
+    last = interrupted((*words, "epochs=6", "lr=0.01", "out=cut"), installed / "cut", 9, monkeypatch)
+    assert "resume=true" in last
+    resumed = json.loads(pretune(*words, "epochs=6", "lr=0.01", "out=cut", "resume=true").stdout)
+    assert resumed["val"] == metrics["val"]
+
+
+def test_what_an_ordinal_task_cannot_have_is_one_sentence(installed: Path) -> None:
+    table(installed / "d.csv", ["text", "label"], [[f"text number {i} {'ab'[i % 2]}", "ab"[i % 2]] for i in range(40)])
+    scratch = ("backbone=scratch:textcnn,embedding=8", "epochs=1")
+    told = pretune("finetune", "d.csv", "task=ordinal", "task.order=a,c", *scratch, *QUICK, code=2).stderr
+    assert "task.order must name each class once: a,b; got a,c." in told
+    told = pretune("finetune", "d.csv", "task=ordinal", "class_weights=true", *scratch, *QUICK, code=2).stderr
+    assert "class_weights is not used by task=ordinal" in told
+    told = pretune("finetune", "d.csv", "task=ordinal", "strategy=direct", scratch[0], *QUICK, code=2).stderr
+    assert (
+        "strategy=direct computes the head without training, which task=ordinal has no formula for. Choose strategy=linear_probe." in told
+    )
+
+
+# --- token classification ------------------------------------------------------------------------
+
+
+def tagged(path: Path, count: int) -> list[list[str]]:
+    draw = random.Random(1)
+    rows = [[*sentence(draw), "val" if i % 4 == 0 else "train"] for i in range(count)]
+    table(path, ["text", "tags", "split"], [*rows, ["we met anna", "O O", "train"], ["we met jack", "", "train"]])
+    return rows
+
+
+def test_token_classification_goes_from_a_column_to_a_report(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tagged(installed / "names.csv", 240)
+    words = ("finetune", "names.csv", "label=tags", "task=token_classification", LSTM, "epochs=16", "lr=0.03", *QUICK)
+    metrics = json.loads(pretune(*words, "out=run").stdout)
+    assert (metrics["task"], metrics["primary"]["name"], metrics["classes"]) == (
+        "token_classification",
+        "macro_f1",
+        ["O", "person", "place"],
+    )
+    held = metrics["val"]
+    low, high = held["interval"]["macro_f1"]
+    assert low <= held["macro_f1"] <= high
+    assert {"accuracy", "text_accuracy"} <= held["interval"].keys()
+    assert sum(row["support"] for row in held["per_class"].values()) == sum(len(text.split()) for text, _, part in rows if part == "val")
+    assert list(metrics["floors"]) == ["majority", "lexicon"]
+    assert held["macro_f1"] > 0.97 > metrics["floors"]["lexicon"]["value"] > metrics["floors"]["majority"]["value"]
+    ledger = {row["reason"]: row["detail"] for row in csv.DictReader((installed / "run" / "ledger.csv").open())}
+    assert ledger["other_tags"].endswith("has 2 tags for 3 words")
+    assert "no tags" in ledger["blank_label"]
+    page = (installed / "run" / "report.html").read_text()
+    assert "baseline: lexicon" in page
+    assert "macro-F1" in page
+
+    scored = list(csv.DictReader((installed / "run" / "predictions.csv").open()))
+    assert [row["target"] for row in scored] == [tags for _, tags, part in rows if part == "val"]
+    table(installed / "new.csv", ["text"], [["we met florence"], ["we in florence"]])
+    told = json.loads(pretune("predict", "run", "new.csv", "--json").stdout)["predictions"]
+    assert [row["prediction"] for row in told] == ["O O person", "O O place"]
+    assert told[0]["words"][2] == {"word": "florence", "tag": "person"}
+    again = json.loads(pretune("evaluate", "run", "names.csv", "part=val", "--json").stdout)
+    assert again["metrics"]["macro_f1"] == pytest.approx(held["macro_f1"])
+    assert again["primary"]["interval"] == pytest.approx(held["interval"]["macro_f1"])
+
+    interrupted((*words, "out=cut"), installed / "cut", 12, monkeypatch)
+    resumed = json.loads(pretune(*words, "out=cut", "resume=true").stdout)
+    assert resumed["val"] == held
+
+    probe = ("finetune", "names.csv", "label=tags", "task=token_classification", "backbone=run:run", "strategy=linear_probe", "epochs=20")
+    done = pretune(*probe, *QUICK, "out=probe")
+    assert json.loads(done.stdout)["val"]["macro_f1"] > 0.97, "the head alone, on cached features of every position"
+    assert "features_precision" in json.loads(done.stdout)
+
+
+def test_what_token_classification_cannot_have_is_one_sentence(installed: Path) -> None:
+    tagged(installed / "names.csv", 30)
+    words = ("finetune", "names.csv", "label=tags", "task=token_classification", "epochs=1", *QUICK)
+    told = pretune(*words, LSTM, "pooling=mean", code=2).stderr
+    assert "pooling is not used by task=token_classification, whose head takes the sequence as it is" in told
+    from tests.test_flows import folder
+
+    folder(installed / "photos", 4)
+    told = pretune("finetune", "photos", "task=token_classification", "backbone=scratch:cnn", *QUICK, code=2).stderr
+    assert "task=token_classification" in told
+
+
+def test_tags_stand_at_the_first_token_of_each_word_and_what_is_cut_off_has_none() -> None:
+    rows = [Row(id="a", text=("we met jack-o'-lantern, in oslo",), target=("O", "O", "person", "O", "place"))]
+    text = Text(units="piece", vocabulary=300).learned_from(["we met jack in oslo"])
+    for limit in (64, 8):
+        short = dataclasses.replace(text, max_tokens=limit)
+        stored = short.decode(rows[0].text or ())
+        spans = short.spans("we met jack-o'-lantern, in oslo")
+        assert len(spans) == len(stored.array)
+        places, length = first_tokens(rows[0], short)
+        assert length == len(stored.array) <= limit
+        (labels,) = TokenClassification().encode(rows, Space(classes=("O", "person", "place")), short).tensors.values()
+        assert isinstance(labels, Ragged)
+        wanted = {place: {"O": 0, "person": 1, "place": 2}[(rows[0].target or ())[word]] for word, place in places.items()}  # type: ignore[index]
+        assert labels.values.tolist() == [wanted.get(place, NONE) for place in range(length)]
+    assert len(first_tokens(rows[0], text)[0]) == 5 > len(places)
+
+
+def test_a_ragged_batch_has_the_loss_of_its_words() -> None:
+    task, space = TokenClassification(), Space(classes=("O", "x"))
+    labels = Labels.of(Ragged.of([torch.tensor([0, 1, NONE]), torch.tensor([1])]))
+    outputs = torch.randn(2, 5, 2)
+    found = task.loss(space, labels, SimpleNamespace(class_weights=False))(outputs, labels)
+    words = torch.stack([outputs[0, 0], outputs[0, 1], outputs[1, 0]])
+    assert torch.allclose(found, torch.nn.functional.cross_entropy(words, torch.tensor([0, 1, 1])))
+
+
+# --- the base class ------------------------------------------------------------------------------
+
+
+def test_a_task_that_changes_outputs_of_another_has_no_linear_model_unless_it_says_so() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Renamed(Classification):
+        """Nothing else."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Fewer(Classification):
+        """One output fewer."""
+
+        def outputs(self, space: Any) -> int:
+            return len(space.classes) - 1
+
+    assert (Renamed().linear, Fewer().linear, Fewer().baseline) == ("softmax", None, "softmax")
+    assert Renamed().target_type.task == "renamed"
+    assert Renamed().target_type.form == "class"
+
+
+@pytest.mark.parametrize("method", ["fit", "encode", "outputs", "loss", "decode", "metrics", "describe"])
+def test_what_a_task_must_define_is_said(method: str) -> None:
+    arguments = {"outputs": 1, "fit": 2, "decode": 2, "describe": 2}.get(method, 3)
+    with pytest.raises(TypeError, match=f"Task must define {method}"):
+        getattr(Task(), method)(*[None] * arguments)
+
+
+def test_a_report_of_a_task_that_is_not_installed_shows_predictions_as_they_are() -> None:
+    plain = named("gone")
+    assert plain.badness({"prediction": "a", "target": "a", "confidence": "0.9"}) == 0
+    assert plain.badness({"prediction": "a", "target": "b", "confidence": "0.9"}) == 0.9
+    assert plain.badness({"prediction": "1.5", "target": "2"}) > 0
+    assert not plain.numbers
+
+
+def test_labels_of_another_form_than_the_tasks_are_refused(home: Path) -> None:
+    table(home / "d.csv", ["text", "label"], [[f"text number {i}", json.dumps(["a", "b"][: 1 + i % 2])] for i in range(40)])
+    told = pretune("finetune", "d.csv", "task=classification", "backbone=scratch:textcnn", *QUICK, code=2).stderr
+    assert "task=classification takes one class for each example, and the labels are any number of classes for each example." in told
+
+
+def test_names_that_end_as_errors_do_are_minimised() -> None:
+    from pretune.evaluation.metrics import better, is_error
+
+    assert [is_error(name) for name in ("rank_error", "log_loss", "hamming_distance", "accuracy", "text_accuracy")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert better("rank_error", 0.1, 0.2)
+    with pytest.raises(SettingError, match="no task is called 'rank'"):
+        registry.load("tasks", "rank")
+
+
+def test_a_ratio_of_sums_is_a_metric() -> None:
+    from pretune.evaluation.intervals import of_sums
+    from pretune.evaluation.sums import Sums, ratio
+
+    right = np.r_[np.ones(30), np.zeros(10)]
+    sums = Sums(sums=np.stack([np.ones(40), right], 1), statistics={"hits": ratio(1, 0)}, kinds={"hits": "hits"})
+    low, high = of_sums([sums])["hits"]
+    assert low < 0.75 < high
+    grouped = of_sums([sums], np.arange(40) // 10)["hits"]
+    assert grouped[1] - grouped[0] > high - low, "examples of a group are no evidence of their own"
+    assert of_sums([sums], np.zeros(40)) == {}
