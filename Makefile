@@ -21,7 +21,7 @@ install: $(STAMP)-core  ## create the environment (.venv) with pretune in it
 	@echo "pretune is ready: $(VENV)/bin/pretune --help"
 
 demo: $(STAMP)-demo  ## the main job on real photos: pretrained features against random ones
-	@$(VENV)/bin/python examples/demo.py
+	@$(VENV)/bin/python -m pretune demo
 
 test: $(STAMP)-dev  ## everything CI runs: scripts/check, then scripts/test
 	scripts/check

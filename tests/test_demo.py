@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples import demo
+from pretune import demo
+from pretune.errors import RequestError
 
 
 def test_photos_are_found_without_importing_their_packages():
@@ -17,7 +18,7 @@ def test_photos_are_found_without_importing_their_packages():
 
 def test_a_missing_package_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(demo, "find_spec", lambda _: None)
-    with pytest.raises(SystemExit, match=r"pip install 'pretune\[demo\]'"):
+    with pytest.raises(RequestError, match="pip install scikit-image scikit-learn"):
         demo.photo_paths()
 
 
@@ -30,10 +31,18 @@ def test_train_and_test_crops_come_from_disjoint_halves():
     assert max(np.asarray(crop).max() for crop in left) < min(np.asarray(crop).min() for crop in right)
 
 
-def test_crops_are_written_as_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_only_an_earlier_demo_is_removed(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RequestError, match="was not written by pretune demo"):
+        demo.clear(tmp_path / "mine")
+    (tmp_path / "demo" / "crops").mkdir(parents=True)
+    demo.clear(tmp_path / "demo")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_crops_are_written_as_class_folders(tmp_path: Path):
     photos = demo.photo_paths()[-2:]
-    monkeypatch.setattr(demo, "photo_paths", lambda: photos)
-    demo.write_crops(tmp_path)
+    demo.write_crops(tmp_path, photos)
     for part, count in (("train", demo.TRAIN), ("test", demo.TEST)):
         for photo in photos:
             files = sorted((tmp_path / part / photo.stem).iterdir())

@@ -6,12 +6,16 @@ import csv
 import json
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pretune import config
+from pretune.cli import completion, doctor
 from pretune.recipe import Recipe
 from tests import saved_runs
 from tests.command_line import pretune
@@ -168,3 +172,84 @@ def test_a_run_is_shown_in_words_with_the_command_that_repeats_it(home: Path) ->
     run_of(home / "runs" / "b", value=None)
     assert "all defaults" in (shown := pretune("inspect", "b").stdout)
     assert "not finished" in shown
+
+
+# --- doctor -----------------------------------------------------------------------------------------
+
+
+def test_doctor_looks_at_machine_libraries_and_weights(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_IMPORTED", {"torch": "torch", "pillow": "PIL"})
+    told = {check["name"]: check for check in json.loads(pretune("doctor", "--json").stdout)["checks"]}
+    assert {"pretune", "runs", "cache", "memory", "torch", "pillow", "processor", "GPU", "image weights", "text weights"} <= told.keys()
+    assert told["image weights"]["detail"].startswith("package:efficientnet_lite0")
+    assert "GB free" in told["runs"]["detail"]
+
+
+def test_doctor_names_what_is_broken_and_the_cure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "broken_lib.py").write_text("raise OSError('sndfile library not found')")
+    monkeypatch.syspath_prepend(str(home))
+    monkeypatch.setattr(doctor, "_IMPORTED", {"soundfile": "broken_lib"})
+    monkeypatch.setattr(doctor, "_OPTIONAL", {"no-such-package": "some files cannot be read"})
+    done = pretune("doctor", code=2)
+    assert "! soundfile" in done.stdout
+    assert "sndfile library not found). Install it with: pip install --force-reinstall soundfile" in done.stdout
+    assert "not installed: some files cannot be read. Install it with: pip install no-such-package" in done.stdout
+    assert "soundfile: see above" in done.stderr
+    assert "Everything works" not in done.stdout
+
+
+def test_doctor_finds_a_folder_that_cannot_be_written_to_and_a_full_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "file").write_text("")
+    assert doctor._disk("cache", home / "file" / "cache", "Set PRETUNE_CACHE=FOLDER").state == "problem"
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e8))
+    found = doctor._disk("runs", home, "Set out=FOLDER")
+    assert (found.state, found.cure) == ("warning", "Set out=FOLDER, or free some space.")
+
+
+# --- completion -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pretune fin", ["finetune"]),
+        ("pretune finetune photos strat", ["strategy="]),
+        ("pretune finetune photos strategy=l", ["strategy=linear_probe", "strategy=lora"]),
+        ("pretune finetune photos strategy=lora strategy.ra", ["strategy.rank="]),
+        ("pretune finetune photos schedule=co", ["schedule=cosine", "schedule=constant"]),
+        ("pretune finetune photos schedule.war", ["schedule.warmup="]),
+        ("pretune finetune photos class_weights=", ["class_weights=true", "class_weights=false"]),
+        ("pretune finetune photos strategy=full strategy.probe_first=", ["strategy.probe_first=true", "strategy.probe_first=false"]),
+        ("pretune finetune photos backbone=package:mini", ["backbone=package:minilm"]),
+        ("pretune finetune photos epochs=", []),
+        ("pretune finetune pho", []),
+        ("pretune finetune photos --of", ["--offline"]),
+        ("pretune pretrain c.txt pati", []),
+        ("pretune predict r", ["runs/a"]),
+        ("pretune list lor", ["lora"]),
+        ("pretune completion ", []),
+        ("pretune finetune 'my pho", []),
+        ("pretune nothing x", []),
+    ],
+)
+def test_the_shell_completes_what_the_command_accepts(home: Path, line: str, found: list[str]) -> None:
+    run_of(home / "runs" / "a")
+    assert completion.suggestions(line) == found
+
+
+@pytest.mark.parametrize("shell", completion.SCRIPTS)
+def test_every_shell_has_a_script_that_asks_pretune(shell: str) -> None:
+    assert "pretune completion suggest" in pretune("completion", shell).stdout
+    assert "Did you mean 'bash'" in pretune("completion", "bsh", code=2).stderr
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_behind_the_signs_that_it_breaks_words_at(tmp_path: Path) -> None:
+    (tmp_path / "pretune").write_text("#!/bin/sh\nprintf 'backbone=package:minilm\\nbackbone=package:mobilenet_v2\\n'\n")
+    (tmp_path / "pretune").chmod(0o755)
+    line = "pretune finetune photos backbone=package:mi"
+    script = f'{completion.SCRIPTS["bash"]}\nCOMP_LINE="{line}" COMP_POINT={len(line)}\n_pretune\necho "${{COMPREPLY[@]}}"'
+    done = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "minilm mobilenet_v2"

@@ -1,7 +1,7 @@
 """The settings of pretune's classes, read from source: a wrong key is known, and a help page printed, before torch is loaded.
 
 A class of settings stands in the module that acts on them, which imports torch: seconds. Its fields need none of that. So
-`declared("recipe", "Recipe")` is a dataclass with the same fields, types, defaults and docs as `pretune.recipe.Recipe` and none
+`declared("pretune.recipe:Recipe")` is a dataclass with the same fields, types, defaults and docs as `pretune.recipe.Recipe` and none
 of its methods, made from the source, as `registry.summary` reads a docstring. tests/test_declared.py holds the two equal.
 """
 
@@ -25,14 +25,14 @@ _LIGHT = frozenset(("config", "schema", "amounts", "errors", "registry", "types"
 
 
 @functools.cache
-def declared(module: str, name: str) -> type:
-    """Return the settings of a class.
+def declared(place: str) -> Any:
+    """Return the settings of a class, or the value of another name.
 
     Args:
-        module: where it is defined, below pretune: 'recipe', 'training.optim'.
-        name: of a class there.
+        place: module and name: 'pretune.recipe:Recipe', 'pretune.training.optim:Optim'.
     """
-    return _module(f"pretune.{module}").value(name)
+    module, _, name = place.partition(":")
+    return _module(module).value(name)
 
 
 def load(family: str, name: str) -> type:

@@ -12,7 +12,7 @@ from pretune.cli import verbs
 from pretune.errors import SettingError, did_you_mean
 
 USAGE = "usage: pretune COMMAND [DATA|RUN] [recipe.toml] [key=value …] [--json] [--offline]"
-_FLAGS = {
+FLAGS = {
     "--json": "json",
     "--offline": "offline",
     "--help": "help",
@@ -60,8 +60,8 @@ def parse(argv: Sequence[str]) -> Arguments:
             _place(out, word)
         elif word == "--":
             rest_is_words = True
-        elif word in _FLAGS:
-            setattr(out, _FLAGS[word], True)
+        elif word in FLAGS:
+            setattr(out, FLAGS[word], True)
         else:
             raise _unknown_flag(out.verb, word, words[place + 1 :])
     if out.verb:

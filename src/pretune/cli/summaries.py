@@ -138,7 +138,7 @@ def is_number(value: Any) -> bool:
 
 
 def _class_of(tree: dict[str, Any]) -> type:
-    return declared("pretraining", "Pretraining") if "objective" in tree else declared("recipe", "Recipe")
+    return declared("pretune.pretraining:Pretraining") if "objective" in tree else declared("pretune.recipe:Recipe")
 
 
 def _flat(tree: dict[str, Any], cls: type) -> dict[str, str]:

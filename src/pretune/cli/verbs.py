@@ -21,11 +21,11 @@ class Verb:
     """How many words it takes at least and at most."""
     asks: str = ""
     """What is said where there are fewer or more."""
-    settings: tuple[str, str] | None = None
-    """Module and class of its settings, below pretune; None where it has none."""
+    settings: str = ""
+    """'module:class' of its settings; empty where it has none."""
     examples: tuple[str, ...] = ()
-    unused: tuple[str, str] | None = None
-    """Module and name of a tuple: settings of the class that this verb refuses."""
+    unused: str = ""
+    """'module:name' of a tuple: settings of the class that this verb refuses."""
     heading: str = ""
     """Under which all its settings are printed; empty for those of what they are about."""
     reads_recipes: bool = False
@@ -40,7 +40,7 @@ VERBS: dict[str, Verb] = {
         summary="check a dataset for problems before training",
         words=(1, 1),
         asks="name one folder or manifest, for example: pretune audit photos/",
-        settings=("requests", "Auditing"),
+        settings="pretune.requests:Auditing",
         examples=("pretune audit photos/", "pretune audit reviews.csv label=stars"),
         slow=True,
     ),
@@ -49,7 +49,7 @@ VERBS: dict[str, Verb] = {
         summary="fine-tune a model on labelled data",
         words=(0, 1),
         asks="name one folder or manifest, for example: pretune finetune photos/",
-        settings=("recipe", "Recipe"),
+        settings="pretune.recipe:Recipe",
         reads_recipes=True,
         examples=(
             "pretune finetune photos/",
@@ -64,14 +64,14 @@ VERBS: dict[str, Verb] = {
         summary="pretrain a network on unlabelled text, images or audio",
         words=(0, 1),
         asks="name one corpus, for example: pretune pretrain corpus.txt; further ones are written also=FIRST,SECOND",
-        settings=("pretraining", "Pretraining"),
+        settings="pretune.pretraining:Pretraining",
         reads_recipes=True,
         examples=(
             "pretune pretrain corpus.txt time=30m",
             "pretune pretrain photos/ objective=masked objective.share=0.6",
             "pretune pretrain corpus.txt then=reviews.csv",
         ),
-        unused=("pretraining", "_UNUSED"),
+        unused="pretune.pretraining:_UNUSED",
         slow=True,
     ),
     "generate": Verb(
@@ -79,7 +79,7 @@ VERBS: dict[str, Verb] = {
         summary="generate text, audio or images with a pretrained model",
         words=(1, 2),
         asks='name a run and, if you like, a prompt: pretune generate runs/x "Once upon a time"',
-        settings=("requests", "Generating"),
+        settings="pretune.requests:Generating",
         examples=('pretune generate runs/corpus-causal-001 "Once upon a time" temperature=0.8',),
         slow=True,
     ),
@@ -88,7 +88,7 @@ VERBS: dict[str, Verb] = {
         summary="compute the metrics of a run on labelled data",
         words=(2, 2),
         asks="name a run and labelled data, for example: pretune evaluate runs/photos-linear_probe-001 photos/test",
-        settings=("requests", "Evaluating"),
+        settings="pretune.requests:Evaluating",
         examples=("pretune evaluate runs/photos-linear_probe-001 photos/test",),
         slow=True,
     ),
@@ -97,7 +97,7 @@ VERBS: dict[str, Verb] = {
         summary="predict one row per input; unreadable inputs get a row with an error message",
         words=(2, 2),
         asks="name a run and what to predict, for example: pretune predict runs/photos-linear_probe-001 new_photos/",
-        settings=("requests", "Predicting"),
+        settings="pretune.requests:Predicting",
         examples=("pretune predict runs/photos-linear_probe-001 new_photos/ out=predictions.csv",),
         slow=True,
     ),
@@ -111,7 +111,7 @@ VERBS: dict[str, Verb] = {
         takes="[FOLDER] | compare RUN RUN …",
         summary="list the runs on disk, sorted and filtered, or compare some",
         words=(0, 100),
-        settings=("requests", "Listing"),
+        settings="pretune.requests:Listing",
         heading="Order and filters",
         examples=(
             "pretune runs",
@@ -130,8 +130,29 @@ VERBS: dict[str, Verb] = {
         summary="show or clear the cache of decoded data and features",
         words=(0, 1),
         asks="write pretune cache to show it, or pretune cache clear",
-        settings=("requests", "Caching"),
+        settings="pretune.requests:Caching",
         heading="Place",
+    ),
+    "doctor": Verb(
+        takes="",
+        summary="check this machine and this installation",
+        words=(0, 0),
+        asks="pretune doctor takes no words",
+        slow=True,
+    ),
+    "demo": Verb(
+        takes="",
+        summary="run the main job on real photos, with pretrained features and with random ones",
+        words=(0, 0),
+        asks="pretune demo takes no words",
+        slow=True,
+    ),
+    "completion": Verb(
+        takes="bash|zsh|fish",
+        summary="print a script that completes commands and settings in a shell",
+        words=(1, 2),
+        asks="name your shell, for example: pretune completion bash",
+        examples=('eval "$(pretune completion bash)"',),
     ),
 }
 
@@ -145,6 +166,9 @@ _CALLED: dict[str, str] = {
     "list": "ls models components backbones show",
     "runs": "history experiments leaderboard results",
     "inspect": "info describe summary",
+    "doctor": "env environment checks diagnose sysinfo",
+    "demo": "example quickstart tutorial",
+    "completion": "completions autocomplete",
 }
 """Ours, and what other tools call the same."""
 
@@ -171,13 +195,13 @@ def refuse_unknown(verb: str, rest: list[str]) -> None:
 def settings_of(verb: str) -> type | None:
     """Return the settings of a verb, without what acts on them; None where it has none."""
     place = VERBS[verb].settings
-    return declared(*place) if place else None
+    return declared(place) if place else None
 
 
 def unused_by(verb: str) -> tuple[str, ...]:
     """Return the settings that a verb shares with others and refuses."""
     place = VERBS[verb].unused
-    return tuple(cast("Any", declared(*place))) if place else ()
+    return tuple(cast("Any", declared(place))) if place else ()
 
 
 def keys_of(verb: str) -> list[str]:
