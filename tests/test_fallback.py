@@ -228,6 +228,23 @@ def test_the_model_is_chosen_by_cross_validation_on_the_training_set_alone(kind:
     assert (forced.model, forced.asked, forced.by) == (other, True, found.by), "a setting is obeyed"
 
 
+def test_each_training_example_is_held_out_once_and_groups_stay_whole() -> None:
+    from pretune.runner import solving
+
+    x = np.random.default_rng(0).normal(size=(90, 3))
+    done, _ = work(
+        torch.from_numpy(x).float(), x, torch.from_numpy((x[:, 0] > 0).astype(np.int64)), Classification(), Space(classes=("a", "b"))
+    )
+    done.recipe = SimpleNamespace(training=SimpleNamespace(seed=0))
+    found = solving.cross_validated(done)
+    assert found is not None
+    positions, raw = found
+    assert sorted(positions.tolist()) == list(range(60))
+    assert ((raw[:, 1] > raw[:, 0]).numpy() == (x[positions, 0] > 0)).mean() > 0.85
+    done.needs.data.units = np.zeros(90, dtype=int)
+    assert solving.cross_validated(done) is None, "one group cannot be held out"
+
+
 def test_without_evidence_the_network_stays() -> None:
     done, fitted = work(
         torch.randn(90, 3),

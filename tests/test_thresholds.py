@@ -82,6 +82,15 @@ def test_val_alone_is_the_score_and_chooses_nothing(home: Path) -> None:
     assert any("items of select" in note for note in patient.metrics["notes"])
 
 
+def test_thresholds_of_a_solved_head_are_chosen_on_training_examples_that_it_did_not_learn_from(home: Path) -> None:
+    data = manifest(home / "data", {"train": 120, "val": 60})
+    run = finetune(data, epochs=None, predictor="network")
+    assert set(saved(run)) != {0.5}
+    assert any("chosen on 120 training examples, each held out once (cross-validation)" in note for note in run.metrics["notes"])
+    figures = run.metrics["val"]["per_class"]
+    assert [row["threshold"] for row in figures.values()] == saved(run)
+
+
 def test_a_threshold_of_the_person_stays(home: Path) -> None:
     data = manifest(home / "data", {"train": 60, "val": 40, "test": 40})
     run = finetune(data, task=Multilabel(threshold=0.4))

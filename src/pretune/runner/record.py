@@ -17,7 +17,7 @@ from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.labels import Outputs
 from pretune.models.model import HEAD
-from pretune.runner import baselines, fallback, score, selection
+from pretune.runner import baselines, fallback, score, selection, solving
 from pretune.runner.fallback import Final
 from pretune.runner.inputs import is_fresh
 from pretune.runner.outcome import Outcome
@@ -93,19 +93,29 @@ def tune(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -
     data, task = done.data, done.data.task
     if not task.tunes:
         return
-    part = data.selects
-    if part is None:
+    found = _for_tuning(done, raw, parts)
+    if found is None:
         done.reporter.say(
             f"{task.untuned}: {data.score} is the score and chooses nothing. "
             "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
         )
         return
-    positions = parts.get(part, data.parts[part])
-    out, encoded = raw[part] if part in raw else _outputs(done, positions), data.encoded.take(torch.from_numpy(positions))
+    positions, out, where = found
+    encoded = data.encoded.take(torch.from_numpy(positions))
     data.space, said = task.tuned(task.decode(out, data.space), task.truth(encoded, data.space), data.space)
-    done.reporter.say(f"{said}; chosen on the {encoded.size} items of {part}")
+    done.reporter.say(f"{said}; chosen on {where}")
     if done.device.first:
         save_model(done)
+
+
+def _for_tuning(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> tuple[np.ndarray, Outputs, str] | None:
+    """Return examples that are not the score's, the network's outputs for them, and what they are; None where there are none."""
+    part = done.data.selects
+    if part is not None:
+        positions = parts.get(part, done.data.parts[part])
+        return positions, raw[part] if part in raw else _outputs(done, positions), f"the {len(positions)} items of {part}"
+    found = done.device.decide(lambda: solving.cross_validated(done.work))
+    return None if found is None else (*found, f"{len(found[0]):,} training examples, each held out once (cross-validation)")
 
 
 def _outputs(done: Outcome, positions: np.ndarray) -> Outputs:

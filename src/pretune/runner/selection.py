@@ -11,16 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pretune.evaluation import probe
 from pretune.evaluation.comparison import Comparison, compared
 from pretune.evaluation.wording import show, words
 from pretune.labels import Outputs
 from pretune.runner import baselines, solving
 from pretune.runner.baselines import Fitted
-from pretune.runner.interrupt import check
 from pretune.runner.prepare import Prepared
 
 if TYPE_CHECKING:
@@ -102,10 +99,7 @@ def _cross_validated(work: Work, fitted: Fitted) -> tuple[str, Comparison] | Non
         return None
     data, held = work.needs.data, fitted.classical.fitted.held_out
     positions = data.parts["train"][fitted.classical.rows]
-    view = work.frozen.view(positions, None, 1)
-    features = view.batch(np.arange(len(view)), 0).inputs.tensor
-    goal = solving.goal(work, data.encoded.take(torch.from_numpy(positions)).only)
-    raw = probe.held_out(fitted.classical.link, features, goal, work.solution, pairs, check)
+    raw = solving.held_out(work, positions, pairs)
     baseline = fitted.classical.fitted.outputs
     comparison = compared(
         fitted.classical.link,

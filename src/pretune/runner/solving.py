@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pretune.errors import SettingError
@@ -35,6 +36,8 @@ _OF_STEPS = frozenset(
     )
 )
 """Settings that only training steps read: who gives one wants steps."""
+_HELD_OUT = 1_500
+"""Training examples at most that are held out in turn to choose thresholds by."""
 _MOST_NUMBERS = 400_000_000
 """Features, as numbers, that are taken into memory at once: 1.6 GB."""
 _WORDS = {
@@ -171,6 +174,40 @@ def _solution(work: Work) -> Solution:
     units = data.units[train]
     folds = of_groups(units, wanted.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
     return probe.solve(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check, _candidates(work))
+
+
+def held_out(work: Work, positions: NDArray[np.int64], pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Tensor:
+    """Return the raw outputs (H, C) of held-out training examples under solved heads that did not learn from them, fold after fold.
+
+    Args:
+        work: with a solution.
+        positions: (N,) of training examples.
+        pairs: (those learned from, those held out) of each fold, as places in `positions`.
+    """
+    assert work.frozen is not None
+    assert work.solution is not None
+    view = work.frozen.view(positions, None, 1)
+    wanted = goal(work, work.needs.data.encoded.take(torch.from_numpy(positions)).only)
+    return probe.held_out(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, work.solution, pairs, check)
+
+
+def cross_validated(work: Work) -> tuple[NDArray[np.int64], Tensor] | None:
+    """Return positions (H,) of training examples, each held out once, and the raw outputs of solved heads for them.
+
+    None where the head was not solved, or nothing could be held out. Of many examples, a random sample.
+    """
+    if work.solution is None or work.frozen is None:
+        return None
+    data = work.needs.data
+    train = data.parts["train"]
+    if len(train) > _HELD_OUT:
+        train = np.sort(np.random.default_rng(work.recipe.training.seed).choice(train, _HELD_OUT, replace=False))
+    wanted = goal(work, data.encoded.take(torch.from_numpy(train)).only).numpy().astype(float)
+    folds = of_groups(data.units[train], wanted, probe.FOLDS)
+    pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
+    if len(pairs) < 2:
+        return None
+    return train[np.concatenate([held for _, held in pairs])], held_out(work, train, pairs)
 
 
 def goal(work: Work, encoded: Tensor) -> Tensor:
