@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import time
 from importlib.metadata import EntryPoint, distribution
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torchvision import models
 
 from pretune import backbones, registry
 from pretune.architectures.layers.fold import FusedConv2d
-from pretune.backbones import Backbone, Builder, _packages, _timm_cuts, _torchvision_cuts, load_matching
+from pretune.backbones import Backbone, Builder, _fetch, _network, _packages, _timm_cuts, _torchvision_cuts, load_matching
 from pretune.backbones import torchvision as torchvision_source
 from pretune.backbones._cut import Cut
 from pretune.backbones._load import resized
@@ -402,12 +403,40 @@ def test_a_download_is_announced_and_its_failure_is_said(capsys: pytest.CaptureF
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    monkeypatch.setattr(_fetch, "require_reachable", lambda *_: None)
     with pytest.raises(WeightsError, match=r"could not be downloaded.*no route to host"):
         backbones.load("torchvision:resnet18")
     said = capsys.readouterr().err
     assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in said
     assert "45 MB" in said
     assert "licence" in said
+
+
+@pytest.mark.parametrize("id", ["torchvision:resnet18", "timm:test_resnet", "transformers:some/model"])
+def test_no_network_is_one_sentence_without_another_try(id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def refuse(server: tuple[str, int], timeout: float) -> None:
+        tried.append(server[0])
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(_network.socket, "create_connection", refuse)
+    monkeypatch.setattr(_network, "getproxies", dict)
+    with pytest.raises(WeightsError, match=r"cannot be reached \(Name or service not known\)\. Check the network, or (put|give)"):
+        backbones.load(id)
+    assert len(tried) == 1
+
+
+def test_a_server_that_never_answers_is_given_up_and_a_proxy_is_asked_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(_network, "SECONDS", 0.05)
+    monkeypatch.setattr(_network, "getproxies", lambda: {"https": "http://proxy.local:3128"})
+    monkeypatch.setattr(_network, "proxy_bypass", lambda host: host == "inside.local")
+    monkeypatch.setattr(_network, "_refusal", lambda host, port: asked.append((host, port)) or time.sleep(0.5) or "")
+    for address in ("https://far.example/x", "https://inside.local/x"):
+        with pytest.raises(WeightsError, match="no answer within"):
+            _network.require_reachable("x:y", address, "do without")
+    assert asked == [("proxy.local", 3128), ("inside.local", 443)]
 
 
 def test_a_damaged_download_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -176,6 +177,13 @@ def test_a_wrong_command_is_answered_before_torch_is_loaded(home: Path) -> None:
     for (line, said), told in zip(WRONG.items(), re.split(r">> 2 ", done.stderr), strict=False):
         assert said in told, (line, told)
     assert done.stderr.count(">> 2 ") == len(WRONG)
+
+
+def test_a_refusal_reaches_a_pipe_before_the_process_is_left(home: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "pretune", "finetune", "nowhere", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nowhere does not exist" in json.loads(done.stdout)["error"]
+    assert done.stderr.startswith("pretune: nowhere does not exist")
 
 
 def test_what_is_refused_early_is_refused_in_python_too(home: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pretune.backbones._network import require_reachable
 from pretune.backbones._packages import folder, sha256
 from pretune.errors import WeightsError
 from pretune.printable import printable
@@ -43,6 +44,7 @@ def fetch(id: str, address: str, size: str, licence: str, download: Callable[[],
     Raises:
         WeightsError: the network or the server refused.
     """
+    require_reachable(id, address, "put the file in the folder that PRETUNE_WEIGHTS names")
     sys.stderr.write(printable(f"downloading {id}: {address} ({size}; licence: {licence})") + "\n")
     try:
         return download()

@@ -194,6 +194,7 @@ def _image(name: str, facts: Any, image_size: int | None) -> Image:
 def _file(name: str, facts: Any, offline: bool) -> Path:
     """Return the weights file, fetched where it is not here."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.constants import ENDPOINT
 
     full = f"{facts.architecture or name}.{facts.tag}" if facts.tag else name
     own = f"{full}.safetensors"
@@ -204,7 +205,7 @@ def _file(name: str, facts: Any, offline: bool) -> Path:
     path = find(own, next((Path(c) for c in cached if isinstance(c, str)), None))
     if path is not None:
         return path
-    address = f"https://huggingface.co/{facts.hf_hub_id}/resolve/main/{files[0]}"
+    address = f"{ENDPOINT}/{facts.hf_hub_id}/resolve/main/{files[0]}"
     if offline:
         raise absent(f"timm:{name}", address, own, f"the Hugging Face cache entry of {facts.hf_hub_id}")
     return fetch(f"timm:{name}", address, _SIZE, facts.license or _NO_LICENCE, lambda: Path(hf_hub_download(facts.hf_hub_id, files[0])))

@@ -14,6 +14,7 @@ from torch import Tensor
 from pretune.backbones import _transformers_audio, _transformers_text
 from pretune.backbones._base import Backbone, Builder
 from pretune.backbones._fetch import absent, fetch, network_errors
+from pretune.backbones._network import require_reachable
 from pretune.backbones._packages import folder as weights_folder
 from pretune.backbones._states import read_state
 from pretune.errors import PretuneError, SettingError, WeightsError, did_you_mean
@@ -126,14 +127,19 @@ def _cached() -> set[str]:
 
 def _download(name: str) -> tuple[Path, str | None]:
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import HfHubHTTPError
 
-    address = f"https://huggingface.co/{name}"
+    address = f"{ENDPOINT}/{name}"
+    require_reachable(f"transformers:{name}", address, "give a folder that save_pretrained wrote: transformers:FOLDER")
     try:
         info = HfApi().model_info(name, files_metadata=True)
     except (HfHubHTTPError, OSError, ValueError, *network_errors()) as error:
         why = " ".join(str(error).split())[:160]
-        raise WeightsError(f"transformers:{name} could not be found at {address}: {type(error).__name__}: {why}.") from None
+        raise WeightsError(
+            f"transformers:{name} could not be found at {address}: {type(error).__name__}: {why}. "
+            "Check its spelling, or give a folder that save_pretrained wrote: transformers:FOLDER."
+        ) from None
     files = [file for file in info.siblings or [] if "/" not in file.rfilename and Path(file.rfilename).match(_WANTED[-1])]
     wanted = [*_WANTED, *([] if files else ["pytorch_model*.bin"])]
     size = sum(file.size or 0 for file in info.siblings or [] if any(Path(file.rfilename).match(p) for p in wanted))

@@ -32,8 +32,9 @@ def command() -> None:
     """
     code = main()
     if sys.gettrace() is None and sys.getprofile() is None:  # what watches a program writes its own result at the end
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

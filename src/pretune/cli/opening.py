@@ -53,7 +53,7 @@ def acknowledged() -> Generator[None]:
     Python runs the handler of a signal between two operations, and a backward pass is one of seconds; a byte on the
     wake-up socket comes at once, to a thread.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not is_first():
         yield
         return
     here, there = socket.socketpair()

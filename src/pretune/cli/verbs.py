@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
 from pretune.declared import declared
 from pretune.errors import SettingError, did_you_mean
@@ -201,7 +200,7 @@ def settings_of(verb: str) -> type | None:
 def unused_by(verb: str) -> tuple[str, ...]:
     """Return the settings that a verb shares with others and refuses."""
     place = VERBS[verb].unused
-    return tuple(cast("Any", declared(place))) if place else ()
+    return tuple(declared(place)) if place else ()
 
 
 def keys_of(verb: str) -> list[str]:
