@@ -13,7 +13,7 @@ from torch import Tensor
 from pretune.augmentations import Augmentation
 from pretune.errors import DataError
 from pretune.labels import Labels
-from pretune.modalities import Modality
+from pretune.modalities import CutsViews, Modality
 from pretune.storage.store import Arrays, Store
 from pretune.types import Batch, Features, Layout
 
@@ -60,9 +60,22 @@ class StoreView:
         views = [self._view(int(position), epoch) for position in self.positions[index]]
         return _batch(self.modality.collate(views), self.labels, index)
 
+    def extents(self, index: Index, epoch: int) -> Tensor:
+        """Return what part of each stored item `batch` shows in this epoch: (B, 4) top, left, height, width, or (B, 2) start, length.
+
+        Raises:
+            TypeError: views of this modality are no parts of what is stored.
+        """
+        if not isinstance(self.modality, CutsViews):
+            raise TypeError(f"{type(self.modality).__name__} cuts no views")
+        parts = [self.modality.extent(self.store[int(p)], self.crop, self._random(int(p), epoch)) for p in self.positions[index]]
+        return torch.tensor(parts, dtype=torch.float64)
+
     def _view(self, position: int, epoch: int) -> NDArray[Any]:
-        rng = np.random.default_rng([self.seed, epoch, position]) if self.crop is not None else None
-        return self.modality.view(self.store[position], self.crop, rng)
+        return self.modality.view(self.store[position], self.crop, self._random(position, epoch))
+
+    def _random(self, position: int, epoch: int) -> np.random.Generator | None:
+        return np.random.default_rng([self.seed, epoch, position]) if self.crop is not None else None
 
 
 class FeatureView:

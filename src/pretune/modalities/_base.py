@@ -74,6 +74,15 @@ class FitsLengths(Protocol):
 
 
 @runtime_checkable
+class CutsViews(Protocol):
+    """A modality whose views show a part of what is stored, so that what is labelled in an example can follow."""
+
+    def extent(self, array: NDArray[Any], crop: Augmentation | None, rng: np.random.Generator | None) -> tuple[float, ...]:
+        """Return what part of the array `view` shows with the same arguments: (top, left, height, width), or (start, length)."""
+        ...
+
+
+@runtime_checkable
 class CarriesFiles(Protocol):
     """A modality with content of its own that travels with saved weights: a tokenizer."""
 

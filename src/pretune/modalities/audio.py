@@ -148,6 +148,13 @@ class Audio:
             return np.concatenate([late, array[max(0, start) : start + length]])
         return array if len(array) <= window else array[loudest(array, window) :][:window]
 
+    def extent(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> tuple[float, float]:
+        """Return the first sample and the samples of what `view` returns with the same arguments; a negative first is silence before."""
+        window = self.window
+        if crop is not None and rng is not None:
+            return cast("ViewAugmentation", crop).window((len(array), window), rng)
+        return (0, len(array)) if len(array) <= window else (loudest(array, window), window)
+
     def collate(self, views: list[NDArray[np.float16]]) -> Features:
         """Put views into raw float32 (B, window), silence after the short ones, with a mask where there is any."""
         samples = np.zeros((len(views), self.window), np.float32)

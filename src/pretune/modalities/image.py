@@ -112,6 +112,24 @@ class Image:
         top, left = (centre(length, self.size) for length in array.shape[:2])
         return array[top : top + self.size, left : left + self.size]
 
+    def extent(
+        self, array: NDArray[np.uint8], crop: Augmentation | None, rng: np.random.Generator | None
+    ) -> tuple[float, float, float, float]:
+        """Return (top, left, height, width) of what `view` shows with the same arguments, in pixels of the stored array.
+
+        It may reach beyond the array, where the view is padded. Boxes follow a view by it.
+        """
+        height, width = array.shape[:2]
+        if crop is not None and rng is not None:
+            side = (max(height, width),) * 2 if self.fit == "pad" else (height, width)
+            top, left, tall, wide = cast("ViewAugmentation", crop).window((*side, 3), rng)
+            return top - (side[0] - height) // 2, left - (side[1] - width) // 2, tall, wide
+        reached = max(height, width) if self.fit == "pad" else min(height, width)
+        wide, tall = (width, height) if reached >= self.resize else scaled((width, height), self.resize, self.fit)
+        begins = [centre(max(length, self.size), self.size) - (max(length, self.size) - length) // 2 for length in (tall, wide)]
+        down, across = height / tall, width / wide  # stored pixels that one of the view's is
+        return begins[0] * down, begins[1] * across, self.size * down, self.size * across
+
     def _enlarged(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Scale a picture that was stored below the working size up to it; of a very long one only the middle."""
         height, width = array.shape[:2]
