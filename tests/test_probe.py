@@ -236,3 +236,12 @@ def test_held_out_scores_are_of_heads_that_did_not_learn_from_them(monkeypatch: 
         np.testing.assert_allclose(together[30 * fold : 30 * fold + 30].softmax(1), theirs.predict_proba(rows[held]), atol=0.02)
     monkeypatch.setattr(probe, "_MOST_ROWS", 40)
     torch.testing.assert_close(probe.held_out("softmax", x, one_hot(y), found, pairs).softmax(1), together.softmax(1), atol=0.02, rtol=0)
+
+
+def test_two_classes_are_one_column_of_a_sigmoid() -> None:
+    x, y = blobs(classes=2)
+    found = solve("softmax", x, one_hot(y))
+    torch.testing.assert_close(found.weight[0], -found.weight[1])
+    rows = ((x.float() - found.mean) * found.scale).double().numpy()
+    theirs = LogisticRegression(C=2 * found.strength, tol=1e-10, max_iter=20_000).fit(rows, y)
+    np.testing.assert_allclose(outputs(found, x).softmax(1), theirs.predict_proba(rows), atol=5e-3)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.evaluation.lbfgs import minimise
-from pretune.evaluation.solver import Link, squared
+from pretune.evaluation.solver import Link, as_one, as_two, sigmoid, softmax, squared
 
 TOLERANCE = 3e-4
 """Of the solver while strengths are compared."""
@@ -95,18 +95,31 @@ class Path:
             goal_NC: targets.
             train_FN: float; 1 where a row belongs to a fold's training part, else 0.
         """
-        self.link, self.goal, self.counts_F = link, goal_NC, train_FN.sum(1)
+        self.of_two = link is softmax and goal_NC.shape[1] == 2
+        """Whether one column of a sigmoid stands for two of a softmax."""
+        self.link, self.goal, self.counts_F = (
+            (sigmoid, goal_NC[:, 1:], train_FN.sum(1)) if self.of_two else (link, goal_NC, train_FN.sum(1))
+        )
         self.rows = torch.cat([rows_NR, torch.ones(len(rows_NR), 1)], 1)
         self.shares_NF = (train_FN / self.counts_F[:, None]).T
-        self.weights = rows_NR.new_zeros(len(train_FN), rows_NR.shape[1] + 1, goal_NC.shape[1])
-        """(F, R + 1, C), the bias last."""
-        self.curvature = 1.0 if link is squared else float((goal_NC.mean(0) * (1 - goal_NC.mean(0))).mean().clamp(min=1e-3))
+        self._columns = rows_NR.new_zeros(len(train_FN), rows_NR.shape[1] + 1, self.goal.shape[1])
+        share_C = self.goal.mean(0)
+        self.curvature = 1.0 if link is squared else float((share_C * (1 - share_C)).mean().clamp(min=1e-3))
         """Mean second derivative of the loss by a score."""
+
+    @property
+    def weights(self) -> Tensor:
+        """(F, R + 1, C) of the last fit, the bias last."""
+        return as_two(self._columns) if self.of_two else self._columns
+
+    def begin_at(self, weight: Tensor) -> None:
+        """Let the next fit of every fold begin at a weight (R + 1, C)."""
+        self._columns = (as_one(weight) if self.of_two else weight).expand(len(self._columns), -1, -1)
 
     def fit(self, strength: float, tolerance: float = TOLERANCE) -> Tensor:
         """Fit each fold at an inverse penalty and return the loss of every row under every fold, (N, F)."""
-        (folds, width, outputs), count = self.weights.shape, len(self.rows)
-        penalty_F = 1 / (strength * self.counts_F)
+        (folds, width, outputs), count = self._columns.shape, len(self.rows)
+        penalty_F = 1 / ((2 * strength if self.of_two else strength) * self.counts_F)
         ridge_R = torch.full((width,), float(penalty_F.mean()))
         ridge_R[-1] = 0.0  # the bias is not penalised
         unit_R = (self.curvature * self.rows.square().mean(0) + ridge_R).sqrt()
@@ -125,8 +138,8 @@ class Path:
             value_F = (loss_NF * self.shares_NF).sum(0) + 0.5 * (x_FP * pull_FP).sum(1)
             return value_F, slope_RFC.transpose(0, 1).reshape(folds, -1) + pull_FP
 
-        x_FP = minimise(objective, (self.weights * unit_R[:, None]).reshape(folds, -1), tolerance)
-        self.weights = x_FP.view(folds, width, outputs) / unit_R[:, None]
+        x_FP = minimise(objective, (self._columns * unit_R[:, None]).reshape(folds, -1), tolerance)
+        self._columns = x_FP.view(folds, width, outputs) / unit_R[:, None]
         loss_NF, residual_NFC = self.link(scores(x_FP), self.goal[:, None])
         if self.link is not squared:
             probability = residual_NFC + self.goal[:, None]
@@ -183,7 +196,7 @@ def fit(link: Link, rows_NR: Tensor, goal_NC: Tensor, strength: float, start: Te
     """Return weight and bias, (R + 1, C), fitted on all rows."""
     path = Path(link, rows_NR, goal_NC, torch.ones(1, len(rows_NR)))
     if start is not None:
-        path.weights = start[None]
+        path.begin_at(start)
     path.fit(strength, tolerance)
     return path.weights[0]
 

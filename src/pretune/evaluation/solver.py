@@ -123,6 +123,9 @@ def fit(
     """
     if link is squared and isinstance(rows, Dense):
         return _ridge(rows.tensor, goal, 1 / strength)
+    if link is softmax and goal.shape[1] == 2:
+        begun = None if start is None else as_one(start)
+        return as_two(fit(sigmoid, rows, goal[:, 1:], 2 * strength, begun, tolerance, precondition))
     count, width = rows.shape
     penalty = 1 / (strength * count)
     even = precondition or (lambda weight: weight)
@@ -140,6 +143,20 @@ def fit(
         return (loss.mean() + 0.5 * penalty * weight[:-1].square().sum())[None], slope.reshape(1, -1)
 
     return weights(minimise(objective, torch.zeros_like(begin).reshape(1, -1), tolerance))
+
+
+def as_one(weight: Tensor) -> Tensor:
+    """Return the one column (…, 1) of a sigmoid that two columns of a softmax amount to.
+
+    A softmax over two classes is a sigmoid of the difference of their scores, which takes half the products; at its minimum the
+    columns are opposite, so that the penalty at twice the strength is the same.
+    """
+    return weight[..., 1:] - weight[..., :1]
+
+
+def as_two(weight: Tensor) -> Tensor:
+    """Return the two columns (…, 2) of a softmax that one column of a sigmoid amounts to."""
+    return torch.cat([-weight / 2, weight / 2], -1)
 
 
 def _ridge(x_ND: Tensor, y_NC: Tensor, penalty: float) -> Tensor:
