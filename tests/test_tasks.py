@@ -19,10 +19,14 @@ import torch
 
 from pretune import registry
 from pretune.errors import SettingError
+from pretune.evaluation.intervals import of_sums
+from pretune.evaluation.metrics import better, is_error
+from pretune.evaluation.sums import Sums, ratio
 from pretune.labels import Labels, Ragged
 from pretune.modalities.text import Text
 from pretune.runner import interrupt
-from pretune.tasks import Space, Task, named
+from pretune.sources.targets import classes_of
+from pretune.tasks import Examples, LossSettings, Space, Task, named
 from pretune.tasks.classification import Classification
 from pretune.types import Row
 from tests.command_line import pretune
@@ -220,6 +224,79 @@ def test_a_ragged_batch_has_the_loss_of_its_words() -> None:
     assert torch.allclose(found, torch.nn.functional.cross_entropy(words, torch.tensor([0, 1, 1])))
 
 
+# --- what every task must do ---------------------------------------------------------------------
+
+EXAMPLES: dict[str, list[Any]] = {
+    "class": ["a", "b", "c", "b"] * 6,
+    "classes": [("a",), ("a", "b"), (), ("b",)] * 6,
+    "number": [1.0, 2.5, -3.0, 40.0] * 6,
+    "own": [("O", "O"), ("O", "x", "O"), ("x",), ("O", "O", "x", "O")] * 6,
+}
+"""Targets by the form of the type that a task reads."""
+
+
+def examples(task: Task) -> tuple[list[Row], Any]:
+    """Return rows with targets of the task's form, each word of a text standing for one tag, and the preprocessing."""
+    targets = EXAMPLES[task.reads.form]
+    words = [" ".join("abcdefgh"[k] for k in range(len(t) if isinstance(t, tuple) and t else 1)) for t in targets]
+    rows = [Row(id=str(i), text=(text,), target=t, group=f"g{i // 2}") for i, (text, t) in enumerate(zip(words, targets, strict=True))]
+    return rows, Text(units="word", vocabulary=50).learned_from(words)
+
+
+@pytest.mark.parametrize("name", [*registry.names("tasks"), "token_classification", "ordinal"])
+def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
+    task: Task = registry.load("tasks", name)()
+    rows, modality = examples(task)
+    space = task.fit(rows, classes_of([row.target for row in rows]))
+    assert type(space).from_json(json.loads(json.dumps(space.to_json()))) == space
+    assert [task.reads.fault(row) for row in rows] == [None] * len(rows)
+    assert len(task.reads.strata(rows)) == len(rows)
+
+    labels = task.encode(rows, space, modality)
+    assert labels.size == len(rows)
+    some = torch.tensor([5, 0, 2])
+    for one, alone in zip(task.truth(labels.take(some), space), (task.truth(labels, space)[i] for i in some), strict=True):
+        assert np.array_equal(one, alone)
+    raw = torch.randn(len(rows), task.outputs(space), requires_grad=True)
+    outputs: Any = raw
+    if task.layout == "sequence":
+        (lengths,) = (one.lengths for one in labels.tensors.values() if isinstance(one, Ragged))
+        raw = torch.randn(len(rows), int(lengths.max()), task.outputs(space), requires_grad=True)
+        outputs = Ragged.unpadded(raw, torch.arange(raw.shape[1]) < lengths[:, None])
+    loss = task.loss(space, labels, LossSettings())(raw, labels.value)
+    loss.backward()
+    assert raw.grad is not None
+    assert bool(raw.grad.abs().sum() > 0)
+
+    outputs = Ragged(values=outputs.values.detach(), lengths=outputs.lengths) if isinstance(outputs, Ragged) else outputs.detach()
+    decoded, truth = task.decode(outputs, space), task.truth(labels, space)
+    figures = task.metrics(decoded, truth, space)
+    assert isinstance(figures[task.primary], float)
+    assert task.higher_is_better != is_error(task.primary)
+    for groups in (None, np.array([row.group for row in rows])):
+        found = task.intervals(decoded, truth, space, groups)
+        assert task.primary in found
+        assert all(low <= figures[metric] <= high for metric, (low, high) in found.items())
+    held = Examples(rows=rows, truth=truth)
+    floors = task.floors(held, held, space, None)
+    assert floors
+    assert all(floor["what"] and task.primary in floor for floor in floors.values())
+    told = task.describe(decoded, space, rows, modality)
+    assert [isinstance(row["prediction"], str | float) for row in told] == [True] * len(rows)
+    assert json.loads(json.dumps(told)) == told
+    shown = [str(task.shown(row.target)) for row in rows]
+    assert [task.badness({"target": target, "prediction": target, "confidence": "0.9"}) for target in shown] == [0] * len(rows)
+    assert (
+        task.badness(
+            {"target": shown[0], "prediction": shown[3], "confidence": "0.9"}
+            if task.layout == "pooled"
+            else {"target": "O O", "prediction": "O x"}
+        )
+        > 0
+    )
+    assert len(task.captions(labels, space)) == len(rows)
+
+
 # --- the base class ------------------------------------------------------------------------------
 
 
@@ -262,8 +339,6 @@ def test_labels_of_another_form_than_the_tasks_are_refused(home: Path) -> None:
 
 
 def test_names_that_end_as_errors_do_are_minimised() -> None:
-    from pretune.evaluation.metrics import better, is_error
-
     assert [is_error(name) for name in ("rank_error", "log_loss", "hamming_distance", "accuracy", "text_accuracy")] == [
         True,
         True,
@@ -277,9 +352,6 @@ def test_names_that_end_as_errors_do_are_minimised() -> None:
 
 
 def test_a_ratio_of_sums_is_a_metric() -> None:
-    from pretune.evaluation.intervals import of_sums
-    from pretune.evaluation.sums import Sums, ratio
-
     right = np.r_[np.ones(30), np.zeros(10)]
     sums = Sums(sums=np.stack([np.ones(40), right], 1), statistics={"hits": ratio(1, 0)}, kinds={"hits": "hits"})
     low, high = of_sums([sums])["hits"]
