@@ -120,7 +120,7 @@ def compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         recipes: list[Any] = []
 
         def run(recipe: Any, *, given: Any, **named: Any) -> Any:
-            recipes.append(SimpleNamespace(recipe=recipe, parts=dict(given.parts)))
+            recipes.append(SimpleNamespace(recipe=recipe, parts=dict(given.parts), reporter=named["reporter"]))
             value = {"accuracy": 0.5 + 0.1 * len(recipes)}
             primary = {"name": "accuracy", "value": value["accuracy"], "split": "val", "higher_is_better": True}
             recipe.place.out.mkdir(parents=True)
@@ -149,6 +149,10 @@ def test_all_three_runs_start_from_one_network_and_see_one_split(compared: Calla
     assert {"train", "val"} == set(runs[0].parts.values())
     assert {one.recipe.columns.label for one in runs} == {"kind"}
     assert [type(one.recipe.strategy).__name__ for one in runs] == ["Full", "Scratch", "Scratch"]
+
+
+def test_every_run_moves_the_bar(compared: Callable[..., list[Any]]) -> None:
+    assert [one.reporter.label for one in compared("seeds=1")] == ["pretrained, seed 0", "scratch, seed 0", "longer, seed 0"]
 
 
 @pytest.mark.parametrize("bfloat16", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -180,7 +181,9 @@ def test_a_wrong_command_is_answered_before_torch_is_loaded(home: Path) -> None:
 
 
 def test_a_refusal_reaches_a_pipe_before_the_process_is_left(home: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "pretune", "finetune", "nowhere", "--json"], capture_output=True, text=True, check=False)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    words = [sys.executable, "-m", "pretune", "finetune", "nowhere", "--json"]
+    done = subprocess.run(words, env=buffered, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "nowhere does not exist" in json.loads(done.stdout)["error"]
     assert done.stderr.startswith("pretune: nowhere does not exist")

@@ -103,6 +103,16 @@ def test_training_shows_epoch_step_loss_metric_and_waiting(capsys: pytest.Captur
     assert told == ["full, epoch 1: val accuracy 0.75, log_loss 0.5  (best so far)", "full: 40 steps in 9.0 s; the time is up"]
 
 
+def test_a_given_time_bounds_what_is_shown_as_left() -> None:
+    terminal = Terminal(until=time.monotonic() + 30)
+    terminal.event(Started(phase="pretrain", step=0, steps=100_000, trainable=1))
+    assert terminal.bar.phase is not None
+    terminal.bar.phase.began -= 10
+    terminal.event(STEPPED)
+    assert 20 < (terminal.bar.phase.left(time.monotonic()) or 0) <= 30
+    terminal.close()
+
+
 def test_work_of_unknown_length_lasts_until_the_next(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal(stdout=True)
     terminal.progress("loading the backbone", 0, 0)
