@@ -175,6 +175,18 @@ def test_labels_are_compared_by_log_loss_and_numbers_by_their_error(link: LinkNa
     assert found.network > found.baseline
 
 
+def test_a_baseline_that_always_predicts_the_majority_does_not_replace_a_network_that_finds_the_small_class() -> None:
+    truth = (np.arange(200) < 12).astype(int)
+    majority = np.tile([0.94, 0.06], (200, 1))
+    doubtful = np.arange(200) < 40  # all of the small class, and 28 that it resembles
+    network = np.where(doubtful[:, None], [0.45, 0.55], [0.998, 0.002])
+    found = compared("softmax", network, majority, truth)
+    assert found.gain > found.error, "it is right more often"
+    assert not found.favours_baseline(1.0)
+    sure = compared("softmax", network, np.where(truth[:, None] == 1, [0.1, 0.9], [0.9, 0.1]), truth)
+    assert sure.favours_baseline(1.0)
+
+
 def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any, space: Space) -> tuple[Any, Fitted]:
     """Return a solved probe of these features and the baseline of `x`, on 60 training examples; all others are the score's."""
     from pretune.runner import solving

@@ -27,10 +27,13 @@ class Comparison:
     error: float
     """Standard error of the gain, over groups where there are any; infinite where one group is all there is."""
     examples: int
+    contradicted: bool = False
+    """Whether of classes the network's log loss is lower by more than a standard error: a baseline that always predicts the majority can be
+    right more often than a network that finds the small class."""
 
     def favours_baseline(self, noise: float) -> bool:
-        """Tell whether the baseline is better by more than so many standard errors."""
-        return self.gain > noise * self.error
+        """Tell whether the baseline is better by more than so many standard errors, and the log loss does not contradict it."""
+        return self.gain > noise * self.error and not self.contradicted
 
     @property
     def metric(self) -> str:
@@ -50,6 +53,7 @@ def compared(
         targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers.
         groups: (N,) examples of one group are no evidence of their own.
     """
+    groups = np.arange(len(targets)) if groups is None else groups
     costs = [_costs(link, outputs, targets) for outputs in (network, baseline)]
     gain = costs[0] - costs[1]
     means = [float(cost.mean()) for cost in costs]
@@ -60,8 +64,9 @@ def compared(
         network=means[0],
         baseline=means[1],
         gain=float(gain.mean()),
-        error=_standard_error(gain, np.arange(len(gain)) if groups is None else groups),
+        error=_standard_error(gain, groups),
         examples=len(gain),
+        contradicted=link == "softmax" and _is_surer(network, baseline, targets, groups),
     )
 
 
@@ -73,6 +78,13 @@ def _costs(link: LinkName, outputs: NDArray[Any], targets: NDArray[Any]) -> NDAr
         sure = np.clip(np.where(targets > 0.5, outputs, 1 - outputs), 1e-15, 1)
         return -np.log(sure).sum(1)
     return np.abs(outputs - targets)
+
+
+def _is_surer(network: NDArray[Any], baseline: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any]) -> bool:
+    """Tell whether the network's log loss is lower by more than a standard error."""
+    rows = np.arange(len(targets))
+    gain = np.log(np.clip(network[rows, targets], 1e-15, 1)) - np.log(np.clip(baseline[rows, targets], 1e-15, 1))
+    return bool(gain.mean() > _standard_error(gain, groups))
 
 
 def _standard_error(values: NDArray[np.float64], groups: NDArray[Any]) -> float:
