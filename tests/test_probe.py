@@ -18,6 +18,7 @@ from pretune import api
 from pretune.errors import Interrupted, TrainingError
 from pretune.evaluation import probe
 from pretune.evaluation.advice import _TABLE, Context, cures
+from pretune.evaluation.path import Choice
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
 from pretune.models.pooling import CHOICES
 from pretune.runner import solving
@@ -245,3 +246,13 @@ def test_two_classes_are_one_column_of_a_sigmoid() -> None:
     rows = ((x.float() - found.mean) * found.scale).double().numpy()
     theirs = LogisticRegression(C=2 * found.strength, tol=1e-10, max_iter=20_000).fit(rows, y)
     np.testing.assert_allclose(outputs(found, x).softmax(1), theirs.predict_proba(rows), atol=5e-3)
+
+
+def test_wider_features_must_be_better_by_more_than_chance() -> None:
+    before = torch.tensor([0.1, 0.9] * 10)
+    plain = Choice(strength=1.0, loss=0.5, losses=before)
+    lower = torch.tensor([0.0, 0.8] * 10)
+    assert probe._is_better(Choice(strength=1.0, loss=0.4, losses=lower), plain)
+    assert not probe._is_better(Choice(strength=1.0, loss=0.499, losses=before - 0.001), plain), "too little"
+    by_chance = before + torch.tensor([0.2] * 19 + [-4.8])
+    assert not probe._is_better(Choice(strength=1.0, loss=0.45, losses=by_chance), plain), "one example decides"

@@ -75,6 +75,8 @@ class Choice:
     strength: float
     loss: float = float("nan")
     """Mean held-out loss; NaN where nothing could be held out."""
+    losses: Tensor | None = None
+    """(N,) that it is the mean of."""
     held_out: int = 0
     folds: int = 0
     start: Tensor | None = None
@@ -174,11 +176,13 @@ def choose(
     path, worse = Path(link, rows_NR, goal_NC, train_FN), 0
     for strength in strengths:
         pause()
-        loss = float(((1 - train_FN.T) * path.fit(strength)).sum() / len(rows_NR))
+        losses_N = ((1 - train_FN.T) * path.fit(strength)).sum(1)
+        loss = float(losses_N.mean())
         if not loss >= best.loss:  # the first is compared with NaN
             best = Choice(
                 strength=strength,
                 loss=loss,
+                losses=losses_N,
                 held_out=len(rows_NR),
                 folds=len(train_FN),
                 start=path.weights.mean(0),

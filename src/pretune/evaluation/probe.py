@@ -32,7 +32,7 @@ _MOST_ROWS = 1_500
 _MOST_ROWS_TO_COMPARE = 800
 """Rows by which the features are chosen at most."""
 _BETTER = 0.99
-"""Share of a simpler candidate's loss that a wider one must come below."""
+"""Share of a simpler candidate's loss that a wider one must come below, by more than the standard error of the difference."""
 _SMALL = 4_000_000
 """Numbers in the features below which one thread is quicker: two wait for each other after every product."""
 _TOLERANCE = 1e-6
@@ -160,12 +160,20 @@ def _compare(
         rows = Principal.of(candidate.of_rows(x_ND[some])).rows
         found = path.choose(link, rows, goal[some], folds[some.numpy()], STRENGTHS[::2], pause, patience=1)
         tried[name] = found.loss
-        if not lowest or found.loss < _BETTER * best.loss:
+        if not lowest or _is_better(found, best):
             best, lowest = found, name
     if not best.held_out:
         return lowest, STRENGTHS, {}
     place = STRENGTHS.index(best.strength)
     return lowest, STRENGTHS[max(0, place - 2) : place + 3], tried
+
+
+def _is_better(wider: Choice, simpler: Choice) -> bool:
+    """Tell whether the loss on the same held-out rows is lower by more than chance."""
+    if wider.losses is None or simpler.losses is None:
+        return False
+    gains = simpler.losses - wider.losses
+    return wider.loss < _BETTER * simpler.loss and float(gains.mean()) > float(gains.std() / len(gains) ** 0.5)
 
 
 def _solved(
