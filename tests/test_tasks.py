@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from pretune import registry
+from pretune.deploy import _sections
 from pretune.errors import SettingError
 from pretune.evaluation.intervals import of_sums
 from pretune.evaluation.metrics import better, is_error
@@ -25,10 +26,12 @@ from pretune.evaluation.sums import Sums, ratio
 from pretune.labels import Labels, Ragged
 from pretune.modalities.text import Text
 from pretune.runner import interrupt
+from pretune.sources.classes import count
+from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
 from pretune.sources.targets import classes_of
 from pretune.tasks import Examples, LossSettings, Space, Task, named
 from pretune.tasks.classification import Classification
-from pretune.types import Row
+from pretune.types import Row, Structured
 from tests.command_line import pretune
 from tests.plugins.token_classification import NONE, TokenClassification, first_tokens
 from tests.test_docs import ROOT, blocks
@@ -172,6 +175,9 @@ def test_token_classification_goes_from_a_column_to_a_report(installed: Path, mo
     assert [row["prediction"] for row in told] == ["O O person", "O O place"]
     assert told[0]["words"][2] == {"word": "florence", "tag": "person"}
     again = json.loads(pretune("evaluate", "run", "names.csv", "part=val", "--json").stdout)
+    table(installed / "upper.csv", ["text", "tags"], [[text, tags.upper()] for text, tags, part in rows if part == "val"])
+    upper = json.loads(pretune("evaluate", "run", "upper.csv", "--json").stdout)
+    assert upper["metrics"] == again["metrics"], "the tags of other letter case are read as those of the run, each at its place"
     assert again["metrics"]["macro_f1"] == pytest.approx(held["macro_f1"])
     assert again["primary"]["interval"] == pytest.approx(held["interval"]["macro_f1"])
 
@@ -194,8 +200,8 @@ def test_what_token_classification_cannot_have_is_one_sentence(installed: Path) 
     from tests.test_flows import folder
 
     folder(installed / "photos", 4)
-    told = pretune("finetune", "photos", "task=token_classification", "backbone=scratch:cnn", *QUICK, code=2).stderr
-    assert "task=token_classification" in told
+    told = pretune("finetune", "photos", "task=token_classification", "backbone=scratch:cnn", *QUICK, code=2).stderr.splitlines()[-1]
+    assert "none of the 8 labels goes with its example. The first: disc/0.png has 1 tags for 0 words." in told
 
 
 def test_tags_stand_at_the_first_token_of_each_word_and_what_is_cut_off_has_none() -> None:
@@ -295,6 +301,38 @@ def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
         > 0
     )
     assert len(task.captions(labels, space)) == len(rows)
+
+
+def test_a_target_of_several_parts_is_known_by_the_classes_in_it() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Boxes(Structured):
+        boxes: tuple[tuple[str, int, int], ...]
+
+        @property
+        def names(self) -> tuple[str, ...]:
+            return tuple(name for name, *_ in self.boxes)
+
+    rows = [Row(id=str(i), target=Boxes((("cat", i, 2), ("dog", 1, i), ("cat", 3, 3)))) for i in range(2)]
+    assert classes_of([row.target for row in rows]) == ("cat", "dog")
+    assert count(rows) == {"cat": 4, "dog": 2}
+    assert TargetType().strata(rows) == [("cat", "dog")] * 2
+    assert TargetType().renamed(rows[0].target, {"cat": "tiger"}) == rows[0].target
+    assert len({row.target for row in rows}) == 2
+
+
+def test_tags_keep_their_places_when_classes_are_renamed_and_sets_of_classes_lose_doubles() -> None:
+    names = {"A": "a"}
+    assert TargetType().renamed(("A", "a", "b"), names) == ("a", "a", "b")
+    assert SEVERAL_CLASSES.renamed(("A", "a", "b"), names) == ("a", "b")
+    assert (ONE_CLASS.renamed("A", names), NUMBER.renamed(2.0, names)) == ("a", 2.0)
+
+
+def test_the_report_shows_whatever_a_task_measures_of_each_class() -> None:
+    held = {"per_class": {"cat": {"average_precision": 0.5, "boxes": None}, "dog": {"average_precision": None, "boxes": 3}}}
+    section = _sections.classes({"primary": {"split": "val"}}, held)
+    assert section is not None
+    assert section["columns"] == ["average precision", "boxes"]
+    assert [row["cells"] for row in section["rows"]] == [["0.500", "–"], ["–", "3.000"]]
 
 
 # --- the base class ------------------------------------------------------------------------------

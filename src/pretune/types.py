@@ -16,8 +16,18 @@ if TYPE_CHECKING:
 
     from pretune.labels import Labels
 
-Target = str | tuple[str, ...] | float | None
-"""A class name, the names of a multilabel item, a number, or None for an unlabelled item."""
+
+class Structured:
+    """A target of several parts, such as boxes: a task derives a frozen dataclass, whose values can be compared and hashed."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that occur in it, each as often as it does."""
+        return ()
+
+
+Target = str | tuple[str, ...] | float | Structured | None
+"""A class name, the names of a multilabel item or of a sequence, a number, what a task reads, or None for an unlabelled item."""
 
 
 class NotUsed(NamedTuple):

@@ -139,7 +139,7 @@ def _kind(table: Table) -> TargetType:
 
 
 def _target(row: Row) -> str:
-    return "+".join(row.target) if isinstance(row.target, tuple) else str(row.target)
+    return str(row.target) if isinstance(row.target, int | float) else "+".join(names_of(row))
 
 
 def _leaks(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:

@@ -148,14 +148,14 @@ def classes(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> Section:
     if not per_class:
         return None
     counts = (metrics.get("counts") or {}).get("per_class") or {}
-    columns = [key for key in ("precision", "f1", "average_precision", "threshold") if key in next(iter(per_class.values()))]
+    columns = [key for key in next(iter(per_class.values())) if key not in ("recall", "support")]
     rows = [
         {
             "name": name,
             "train": counts.get(name, {}).get("train"),
-            "support": row["support"],
-            "recall": row["recall"],
-            "cells": ["–" if row[key] is None else f"{row[key]:.3f}" for key in columns],
+            "support": row.get("support", ""),
+            "recall": row.get("recall"),
+            "cells": ["–" if row.get(key) is None else f"{row[key]:.3f}" for key in columns],
         }
         for name, row in per_class.items()
     ]

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from urllib.parse import unquote, unquote_plus
 
-from pretune.types import Row
+from pretune.types import Row, Structured, Target
 
 
 def composed(name: str) -> str:
@@ -35,6 +35,13 @@ def variants(value: str) -> list[str]:
 
 def names_of(row: Row) -> tuple[str, ...]:
     """Return the class names of a row; () for numbers and unlabelled rows."""
-    if isinstance(row.target, tuple):
-        return row.target
-    return (row.target,) if isinstance(row.target, str) else ()
+    return names_in(row.target)
+
+
+def names_in(target: Target) -> tuple[str, ...]:
+    """Return the class names in a target; () for numbers and where there is none."""
+    if isinstance(target, Structured):
+        return target.names
+    if isinstance(target, tuple):
+        return target
+    return (target,) if isinstance(target, str) else ()

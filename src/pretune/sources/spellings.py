@@ -11,7 +11,8 @@ from dataclasses import replace
 from pretune.sources.names import names_of
 from pretune.sources.numbers import is_number
 from pretune.sources.table import Table
-from pretune.types import Finding, Row
+from pretune.sources.target_type import TargetType
+from pretune.types import Finding
 
 _RARE, _RARE_SHARE = 1, 0.1
 """Examples of a spelling, or its share of the usual one's, up to which it is taken for a slip."""
@@ -47,17 +48,12 @@ def merged(table: Table, merge: bool | None) -> None:
         renamed |= dict.fromkeys([*slips, *unscored], usual)
     if not renamed:
         return
-    table.rows = [_renamed(row, renamed) for row in table.rows]
+    kind = table.target_type or TargetType()
+    table.rows = [replace(row, target=kind.renamed(row.target, renamed)) for row in table.rows]
     said = ", ".join(f"{shown(name)} ({counts[name]}) is {shown(usual)} ({counts[usual]})" for name, usual in list(renamed.items())[:8])
     more = " …" if len(renamed) > 8 else ""
     message = f"look-alike class names were merged: {said}{more}. merge_classes=false keeps them apart."
     table.findings.append(Finding(kind="merged_classes", severity="warning", message=message, items=tuple(renamed)))
-
-
-def _renamed(row: Row, renamed: dict[str, str]) -> Row:
-    if isinstance(row.target, tuple):
-        return replace(row, target=tuple(dict.fromkeys(renamed.get(name, name) for name in row.target)))
-    return replace(row, target=renamed[row.target]) if isinstance(row.target, str) and row.target in renamed else row
 
 
 def align(table: Table, classes: Sequence[str]) -> None:
@@ -68,7 +64,8 @@ def align(table: Table, classes: Sequence[str]) -> None:
     there = Counter(name for row in table.rows for name in names_of(row))
     renamed = {name: by_form[loose(name)][0] for name in there if name not in classes and len(by_form[loose(name)]) == 1}
     if renamed:
-        table.rows = [_renamed(row, renamed) for row in table.rows]
+        kind = table.target_type or TargetType()
+        table.rows = [replace(row, target=kind.renamed(row.target, renamed)) for row in table.rows]
         said = ", ".join(f"{shown(name)} ({there[name]}) as {shown(known)}" for name, known in list(renamed.items())[:8])
         table.said.append(f"labels that differ from a class of the run in letter case, spaces or Unicode form only are read as it: {said}.")
 

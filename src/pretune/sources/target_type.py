@@ -5,7 +5,7 @@ Reading, splitting and auditing follow the type and know no task. A task names t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,6 +67,13 @@ class TargetType:
             DataError: the column as a whole holds something else.
         """
         return None
+
+    def renamed(self, target: Target, names: Mapping[str, str]) -> Target:
+        """Return a target with other names for some of its classes."""
+        if isinstance(target, tuple):
+            found = tuple(names.get(name, name) for name in target)
+            return tuple(dict.fromkeys(found)) if self.several else found
+        return names.get(target, target) if isinstance(target, str) else target
 
     def fault(self, row: Row) -> tuple[str, str] | None:
         """Return why a row's target does not go with its content, as a reason and words that continue 'notes.csv:19 …'; None where it does.

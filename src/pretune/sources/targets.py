@@ -17,7 +17,7 @@ from pretune.errors import DataError
 from pretune.sources import label_lists
 from pretune.sources.column import as_text
 from pretune.sources.missing import may_be_missing, missing_words
-from pretune.sources.names import composed
+from pretune.sources.names import composed, names_in
 from pretune.sources.notation import Notation, may_be_grouped, notation_of
 from pretune.sources.numbers import finite, is_measured, number, outliers
 from pretune.sources.readers.records import Value
@@ -50,13 +50,7 @@ def _place(digits: str) -> tuple[object, ...]:
 
 def classes_of(targets: list[Target]) -> tuple[str, ...]:
     """Return the class names in natural order; () for numbers."""
-    names: set[str] = set()
-    for target in targets:
-        if isinstance(target, str):
-            names.add(target)
-        elif isinstance(target, tuple):
-            names.update(target)
-    return tuple(sorted(names, key=natural))
+    return tuple(sorted({name for target in targets for name in names_in(target)}, key=natural))
 
 
 def clean(name: str) -> str:
