@@ -110,7 +110,7 @@ def test_of_many_examples_some_choose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_features_of_the_lowest_held_out_loss_are_taken() -> None:
-    x, y = blobs()
+    x, y = blobs(spread=1.0)
     noise = torch.randn(90, 30, generator=torch.Generator().manual_seed(0))
     given = {"noise": [(0, 30)], "signal": [(30, 42)], "both": [(0, 30), (30, 42)]}
     found = solve("softmax", torch.cat([noise, x], 1), one_hot(y), candidates=given)
