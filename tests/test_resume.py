@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,9 @@ from pretune.deploy import report
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain, phases
 from pretune.runner.disk import refusals_told
-from pretune.runner.folder import same_threads
+from pretune.runner.folder import rewind, same_threads
 from pretune.runner.opening import environment_changes
-from pretune.runner.reporter import Silent
+from pretune.runner.reporter import Noted, Silent
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
 from pretune.training.device import Device
 from pretune.training.plan import Precision
@@ -385,3 +386,20 @@ def test_what_a_disk_that_cannot_be_written_to_needs(tmp_path: Path, number: int
         refusals_told("Resume it."),
     ):
         refuse(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (None, "there is no checkpoint yet: training starts from the beginning"),
+        ({"phase": 1, "done": False, "progress": {"step": 1200, "failures": 0}}, "training resumes after step 1,200 of full"),
+        ({"phase": 0, "done": True}, "probe is done; training resumes with full"),
+        ({"phase": 1, "done": True}, "probe, full is done; only the evaluation is left"),
+    ],
+)
+def test_a_resumed_run_says_where_it_goes_on(state: dict[str, Any] | None, said: str) -> None:
+    reporter = Noted(Silent())
+    events = SimpleNamespace(rewind_events=lambda *_: None)
+    checkpoint = None if state is None else SimpleNamespace(state={"progress": {}} | state)
+    rewind(events, ["probe", "full"], checkpoint, reporter)
+    assert reporter.notes == [said]

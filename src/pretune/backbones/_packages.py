@@ -258,7 +258,7 @@ def locate(name: str, weights: PackageWeights) -> tuple[Path, ...]:
         paths = [_find(part) for part in mirror]
         if all(paths):
             return tuple(_verified(path, part) for path, part in zip(paths, mirror, strict=True) if path)
-    lines = " or: ".join(_install(mirror) for mirror in weights.files)
+    lines = " or: ".join(install(mirror) for mirror in weights.files)
     raise WeightsError(f"package:{name} is not installed. Install it with: {lines}")
 
 
@@ -310,10 +310,11 @@ def sha256(path: Path) -> str:
 def install_line(modality: str) -> str | None:
     """Return the command that installs the preferred weights of a modality."""
     first = next((weights for weights in table().values() if weights.modality == modality), None)
-    return None if first is None else _install(first.files[0])
+    return None if first is None else install(first.files[0])
 
 
-def _install(parts: tuple[PackageFile, ...]) -> str:
+def install(parts: tuple[PackageFile, ...]) -> str:
+    """Return the command that installs the packages of some files."""
     flag = "--no-deps " if any(part.no_deps for part in parts) else ""
     return f"pip install {flag}{' '.join(dict.fromkeys(part.package for part in parts))}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pretune.backbones._base import Backbone, Builder
-from pretune.backbones._packages import entry, function, locate, locate_extra, origin, table
+from pretune.backbones._packages import entry, function, install, installed, locate, locate_extra, origin, table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,12 @@ class Package:
     def names(self, pattern: str = "") -> list[str]:
         """Return the known names, installed or not."""
         return [name for name in table() if pattern in name]
+
+    def facts(self, name: str) -> str:
+        """Return what the weights are, their licence, and how they are installed where they are not."""
+        weights = entry(name)
+        here = "installed" if installed(weights) else f"not installed: {install(weights.files[0])}"
+        return f"{weights.modality}; {weights.summary}; licence {weights.licence}; {here}"
 
     def load(self, name: str, *, offline: bool = True) -> Backbone:
         """Return the backbone with its weights; `offline` makes no difference.

@@ -41,9 +41,10 @@ def _unknown(name: str) -> str:
 
 def _offered(source: str, pattern: str, as_json: bool) -> dict[str, Any]:
     """Print the names that a backbone source offers."""
-    found = registry.load("backbones", source)().names(pattern)
+    offers = registry.load("backbones", source)()
+    found, facts = offers.names(pattern), getattr(offers, "facts", None)
     if not as_json:
-        print("\n".join(printable(f"{source}:{one}") for one in found))
+        print("\n".join(printable(f"{source}:{one}" if facts is None else f"{source}:{one:<20} {facts(one)}") for one in found))
         if not found:
             print(f"no network of {source} has {pattern!r} in its name" if pattern else f"{source} names no networks here")
     return {source: found}

@@ -245,6 +245,19 @@ def position(phases: Sequence[str], checkpoint: Checkpoint | None) -> Position:
     return Position(done=phases[:number], phase=phases[number], step=int(progress["step"]), restarts=int(progress["failures"]))
 
 
+def rewind(folder: RunDir, phases: Sequence[str], checkpoint: Checkpoint | None, reporter: Reporter) -> None:
+    """Forget the events after a checkpoint, whose steps are taken again, and say where training resumes."""
+    where = position(phases, checkpoint)
+    folder.rewind_events(where, reporter.warn)
+    if where.phase and where.step:
+        reporter.say(f"training resumes after step {where.step:,} of {where.phase}")
+    elif where.done:
+        rest = [phase for phase in phases if phase not in where.done]
+        reporter.say(f"{', '.join(where.done)} is done; {f'training resumes with {rest[0]}' if rest else 'only the evaluation is left'}")
+    else:
+        reporter.say("there is no checkpoint yet: training starts from the beginning")
+
+
 def seconds_before(folder: RunDir, checkpoint: Checkpoint | None) -> float:
     """Return the seconds of training that a resumed run took before it was stopped."""
     if checkpoint is None:

@@ -31,8 +31,8 @@ from pretune.runner.folder import (
     follow,
     newest_checkpoint,
     open_folder,
-    position,
     require_same_processes,
+    rewind,
     same_threads,
     seconds_before,
 )
@@ -241,7 +241,7 @@ class _Pretraining:
         checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else self._extended(work)
         before = 0.0
         if resumed and self.device.first:
-            folder.rewind_events(position(work.learner.phases, checkpoint), self.reporter.warn)
+            rewind(folder, work.learner.phases, checkpoint, self.reporter)
             before = seconds_before(folder, checkpoint)
         started = time.perf_counter()
         follow(self._phases(work, checkpoint), folder, self.device, self.reporter, resume_line(self.recipe, folder.path))

@@ -26,7 +26,7 @@ from pretune.runner.commands import resume_line
 from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
-from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, position, same_threads, seconds_before
+from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, rewind, same_threads, seconds_before
 from pretune.runner.inputs import fitted_to_shape, fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
@@ -330,7 +330,7 @@ class _Run:
         checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else None
         if resumed and self.device.first:
             names = [phase.name for phase in work.strategy.phases(len(work.model.body))]
-            folder.rewind_events(position(names, checkpoint), self.reporter.warn)
+            rewind(folder, names, checkpoint, self.reporter)
             work.seconds["train_s"] = seconds_before(folder, checkpoint)
         if not work.strategy.trains:
             phases.solve(work)
