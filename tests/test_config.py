@@ -82,6 +82,14 @@ def test_bad_settings_say_what_is_allowed(word: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_a_components_settings_may_come_before_its_name() -> None:
+    for words in (["strategy.rank=4", "strategy=lora"], ["strategy=lora", "strategy.rank=4"]):
+        assert config.to_tree(Recipe.from_settings("x", *words).strategy)["rank"] == 4
+    changed = Recipe.from_settings("x", "strategy=lora", "strategy.rank=4", "strategy=full").strategy
+    assert "rank" not in config.to_tree(changed), "another component keeps nothing of the one before"
+    assert build("named.weight=3", "named=two").named == Named(name="two", weight=3.0)
+
+
 def test_a_named_section_takes_its_name_or_its_keys() -> None:
     assert build("named=two").named == Named(name="two")
     assert build("named=two", "named.weight=3").named == Named(name="two", weight=3.0)

@@ -307,7 +307,7 @@ def test_a_run_that_is_stopped_between_two_events_ends_with_the_line_that_resume
         yield Started(phase="p", step=0, steps=10, trainable=1)
         raise KeyboardInterrupt  # in the pass over the frozen layers, say
 
-    with pytest.raises(Interrupted, match="stopped; go on with: the same line"):
+    with pytest.raises(Interrupted, match="stopped; resume it with: the same line"):
         follow(cast("Any", events()), RunDir(tmp_path), CPU, Silent(), "the same line")
 
 

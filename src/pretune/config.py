@@ -72,7 +72,9 @@ def _copied(value: Any) -> Any:
 
 def _assign(tree: Tree, path: list[str], value: Any) -> None:
     if len(path) == 1:
-        tree[path[0]] = value
+        found = tree.get(path[0])
+        waits = isinstance(value, str) and isinstance(found, dict) and "name" not in found  # settings came before their component
+        tree[path[0]] = {"name": value, **found} if waits and found else value
         return
     found = tree.get(path[0], {})
     below: Tree = {"name": found} if isinstance(found, str) else found

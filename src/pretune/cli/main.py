@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
         trains = bool({"finetune", "pretrain"} & set(words[:1]))
-        again = "; the same command starts again, and with resume=true it goes on where training had begun" if trains else ""
+        again = "; run the same command to start again, or add resume=true to resume training if it had begun" if trains else ""
         return _fail(f"stopped{again}", 130, as_json)
     except BrokenPipeError:
         sys.stderr.close()

@@ -218,7 +218,7 @@ def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: R
     Raises:
         Interrupted: Ctrl-C; the message ends with `resume`.
     """
-    stopped = Interrupted(f"stopped; go on with: {resume}")
+    stopped = Interrupted(f"stopped; resume it with: {resume}")
     with Interruption() as interruption, closing(events), closing(recorded(events, folder, device)) as written:
         try:
             for event in written:
