@@ -54,11 +54,19 @@ class Negative:
 
 class Plain:
     """No dataclass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """Not derived from Strategy."""
+
+    component: ClassVar[bool] = True
 '''
 POINTS = """
 [pretune.strategies]
 careful = extras:Cautious
 plain = extras:Plain
+alone = extras:Alone
 gone = extras.nowhere:Gone
 lora = extras:Cautious
 [pretune.augmentations]
@@ -84,7 +92,7 @@ def extras(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             blocks(ROOT / "docs" / "extend" / f"{page}.md")[0].replace("/srv/lab", str(home / "lab"))
         )
     imports = [f"from extras._{page} import {name}" for page, name in names.items()]
-    (site / "extras" / "__init__.py").write_text("\n".join(["from extras._parts import Cautious, Negative, Plain", *imports]))
+    (site / "extras" / "__init__.py").write_text("\n".join(["from extras._parts import Alone, Cautious, Negative, Plain", *imports]))
     (site / "extras-1.0.dist-info").mkdir()
     (site / "extras-1.0.dist-info" / "entry_points.txt").write_text(POINTS)
     (site / "extras-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: extras\nVersion: 1.0\n")
@@ -145,6 +153,7 @@ def test_an_objective_of_another_package_pretrains_a_network_that_is_fine_tuned(
     ("name", "told"),
     [
         ("plain", "extras:Plain of package extras is no strategy: it must be a frozen dataclass"),
+        ("alone", "extras:Alone of package extras is no strategy: it must be a frozen dataclass derived from Strategy (docs/extend/)"),
         ("gone", "extras.nowhere:Gone of package extras cannot be imported for strategy 'gone': No module named 'extras.nowhere'"),
         ("lora", "more than one strategy is called 'lora': pretune itself; extras:Cautious of package extras. Rename or uninstall"),
     ],

@@ -28,6 +28,7 @@ FAMILIES = (
     "objectives",
 )
 _FOLDERS = {"heads": "models/heads"}
+_BASES = {"tasks": "Task", "strategies": "Strategy"}
 _PACKAGES = frozenset(f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" for family in FAMILIES)
 
 
@@ -103,11 +104,19 @@ def _plugin(family: str, point: EntryPoint) -> type:
         cls = point.load()
     except Exception as error:  # whatever a stranger's module raises when it is imported
         raise SettingError(f"{_whose(point)} cannot be imported for {singular(family)} {point.name!r}: {error}") from error
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and hasattr(cls, "component")):
-        raise SettingError(
-            f"{_whose(point)} is no {singular(family)}: it must be a frozen dataclass with component: ClassVar[bool] = True (docs/extend/)"
-        )
+    base = _base(family)
+    if not (
+        isinstance(cls, type) and dataclasses.is_dataclass(cls) and hasattr(cls, "component") and (base is None or issubclass(cls, base))
+    ):
+        derived = f"derived from {base.__name__}" if base else "with component: ClassVar[bool] = True"
+        raise SettingError(f"{_whose(point)} is no {singular(family)}: it must be a frozen dataclass {derived} (docs/extend/)")
     return cls
+
+
+def _base(family: str) -> type | None:
+    """Return the class that all members of a family are derived from; None where they only have methods of the same names."""
+    name = _BASES.get(family)
+    return None if name is None else getattr(importlib.import_module(f"pretune.{family}"), name)
 
 
 def _whose(point: EntryPoint) -> str:
@@ -141,13 +150,10 @@ def _is_loaded_from(cls: type, point: EntryPoint) -> bool:
     return found is cls
 
 
-def own_name(cls: type) -> str | None:
-    """Return the name of the member of pretune that a class is, or is derived from; None where there is none."""
-    published = (base.__module__.rpartition(".") for base in cls.__mro__)
-    return next((module for package, _, module in published if package in _PACKAGES and not module.startswith("_")), None)
-
-
 def is_of(family: str, cls: type) -> bool:
     """Tell whether a class may be a member of a family: of pretune's own classes it is known where they belong."""
+    base = _base(family)
+    if base is not None:
+        return issubclass(cls, base)
     packages = {base.__module__.rpartition(".")[0] for base in cls.__mro__} & _PACKAGES
     return not packages or f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" in packages

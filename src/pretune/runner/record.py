@@ -179,7 +179,7 @@ def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any
     named = bool(done.recipe.augmentations)
     return Context(
         strategy=metrics["strategy"],
-        fresh=getattr(strategy, "fresh", False) or is_fresh(done.backbone),
+        fresh=strategy.fresh or is_fresh(done.backbone),
         classes="class_weights" not in done.data.task.unread,
         modality=modality,
         given=frozenset(given(done.recipe)),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from pretune import registry
 from pretune.augmentations import Augmentation
 from pretune.backbones import Backbone
@@ -147,10 +145,5 @@ def _is_cached(recipe: Recipe, choices: Choices, phase: Phase) -> bool:
     """Tell whether a phase begins above frozen stages."""
     stages = list(choices.backbone.stages.values())
     closed = 0 if phase.open is None else len(stages) - phase.open
-    learns = getattr(choices.strategy, "learns", _has_parameters)
-    first = next((place for place, stage in enumerate(stages) if place >= closed and learns(stage)), len(stages))
+    first = next((place for place, stage in enumerate(stages) if place >= closed and choices.strategy.learns(stage)), len(stages))
     return first == len(stages) or (first > 0 and recipe.inputs.pooling not in OF_STAGES)
-
-
-def _has_parameters(stage: nn.Module) -> bool:
-    return any(True for _ in stage.parameters())

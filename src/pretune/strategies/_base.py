@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -65,8 +65,7 @@ class Defaults:
 
 def suggested(strategy: Strategy, modality: str) -> Defaults:
     """Return a strategy's defaults: those of its `by_modality` where it names this one, else its `defaults`."""
-    special: Mapping[str, Defaults] = getattr(strategy, "by_modality", {})
-    return special.get(modality, strategy.defaults)
+    return strategy.by_modality.get(modality, strategy.defaults)
 
 
 TRAINING = (
@@ -79,42 +78,53 @@ TRAINING = (
 def unread(strategy: Strategy) -> dict[str, NotUsed]:
     """Return the settings, as they are written from the recipe, that nothing reads under a strategy."""
     name = registry.name_of(strategy)
-    own = getattr(strategy, "unread", dict)()
-    out = {f"strategy.{key}": why for key, why in own.items()}
+    out = {f"strategy.{key}": why for key, why in strategy.unread().items()}
     if not strategy.trains:
         out |= dict.fromkeys(TRAINING, NotUsed(f"strategy={name}, which trains nothing", "choose another strategy"))
     return out
 
 
-class Strategy(Protocol):
-    """How a pretrained model is used; members are frozen keyword-only dataclasses named like their file."""
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """How a pretrained model is used; members are frozen keyword-only dataclasses named like their file.
+
+    Required are `defaults`, `phases` and `apply`; `solve` too where nothing is trained.
+    """
 
     component: ClassVar[bool] = True
     defaults: ClassVar[Defaults]
+    by_modality: ClassVar[Mapping[str, Defaults]] = {}
+    """Defaults for modalities that need others, by name."""
     trains: ClassVar[bool] = True
     """False where there is nothing to descend: the head is computed, not trained."""
+    fresh: ClassVar[bool] = False
+    """Whether the network starts from randomly initialised weights."""
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """Return the phases for a backbone of so many stages."""
-        ...
+        raise TypeError(f"{type(self).__name__} must define phases(stages) -> (Phase, ...)")
 
-    # A strategy may also have `unread() -> dict[str, NotUsed]`: those of its own settings that it does not read under the others.
+    def unread(self) -> dict[str, NotUsed]:
+        """Return those of its own settings that it does not read under the others."""
+        return {}
+
+    def learns(self, stage: nn.Module) -> bool:
+        """Tell whether something would learn in a stage that is open."""
+        return any(True for _ in stage.parameters())
 
     def prepare(self, model: Model) -> None:
         """Change the network once, before weights are read or trained (adapters); usually nothing."""
-        ...
 
     def finish(self, model: Model) -> None:
         """Undo what `prepare` did to the structure, keeping what was learned; usually nothing."""
-        ...
 
     def solve(self, model: Model, backbone: Backbone, features_ND: Tensor, encoded: Tensor, space: Space) -> str:
         """Compute the head where nothing is trained (`trains` is False), and return a sentence on how."""
-        ...
+        raise TypeError(f"{type(self).__name__} must define solve(…), as it trains nothing")
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Set what learns in this phase and return it in groups."""
-        ...
+        raise TypeError(f"{type(self).__name__} must define apply(model, phase) -> (ParamGroup, ...)")
 
 
 def open_last(model: Model, count: int | None) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretune.errors import SettingError
-from pretune.strategies._base import Defaults, Phase, open_last
+from pretune.strategies._base import Defaults, Phase, Strategy, open_last
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:
@@ -21,22 +21,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Direct:
+class Direct(Strategy):
     """No gradient at all: the head is computed from the training features."""
 
-    component: ClassVar[bool] = True
     trains: ClassVar[bool] = False
     defaults: ClassVar[Defaults] = Defaults(lr=1.0, epochs=0, weight_decay=0.0, augment="none")
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """One phase, everything frozen."""
         return (Phase(name="direct", open=0, share=1.0),)
-
-    def prepare(self, model: Model) -> None:
-        """Change nothing."""
-
-    def finish(self, model: Model) -> None:
-        """Change nothing."""
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Freeze everything."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune.config import Within
-from pretune.strategies._base import PROBE, Defaults, Phase, open_last, staged_groups
+from pretune.strategies._base import PROBE, Defaults, Phase, Strategy, open_last, staged_groups
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Full:
+class Full(Strategy):
     """All stages learn, with discriminative learning rates."""
 
-    component: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=5, weight_decay=0.05, augment="light")
     by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-4, epochs=3, weight_decay=0.01, augment="none")}
     lr_decay: Annotated[float, Within(0, 1, above=True)] = 0.8
@@ -37,9 +35,6 @@ class Full:
     def prepare(self, model: Model) -> None:
         """Keep or move norm statistics."""
         model.freeze_norms = self.freeze_norms
-
-    def finish(self, model: Model) -> None:
-        """Change nothing."""
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Open the stages of the phase."""

@@ -13,7 +13,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.strategies._base import PROBE, Defaults, Phase, groups
+from pretune.strategies._base import PROBE, Defaults, Phase, Strategy, groups
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoRA:
+class LoRA(Strategy):
     """Frozen weights plus trained low-rank updates (Hu et al. 2021)."""
 
-    component: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=1e-3, epochs=8, weight_decay=0.01, augment="light")
     by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=1e-3, epochs=4, weight_decay=0.01, augment="none")}
     rank: Annotated[int, Within(1)] = 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.strategies._base import PROBE, Defaults, Phase, open_last, staged_groups
+from pretune.strategies._base import PROBE, Defaults, Phase, Strategy, open_last, staged_groups
 from pretune.types import NotUsed, ParamGroup
 
 if TYPE_CHECKING:
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partial:
+class Partial(Strategy):
     """The last `last` stages learn, at once or one after another from the top."""
 
-    component: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=3e-4, epochs=8, weight_decay=0.05, augment="none")
     by_modality: ClassVar[Mapping[str, Defaults]] = {"text": Defaults(lr=2e-4, epochs=4, weight_decay=0.01, augment="none")}
     last: Annotated[int, Within(1)] = 2
@@ -52,9 +50,6 @@ class Partial:
     def prepare(self, model: Model) -> None:
         """Keep or move norm statistics."""
         model.freeze_norms = self.freeze_norms
-
-    def finish(self, model: Model) -> None:
-        """Change nothing."""
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Open the stages of the phase."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pretune.strategies._base import Defaults, Phase, open_last, staged_groups
+from pretune.strategies._base import Defaults, Phase, Strategy, open_last, staged_groups
 from pretune.types import ParamGroup
 
 if TYPE_CHECKING:
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scratch:
+class Scratch(Strategy):
     """All parameters start fresh and learn at one rate."""
 
-    component: ClassVar[bool] = True
-    trains: ClassVar[bool] = True
     fresh: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light", least_steps=200)
     by_modality: ClassVar[Mapping[str, Defaults]] = {
@@ -28,12 +26,6 @@ class Scratch:
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """One phase, everything open."""
         return (Phase(name="scratch", open=None, share=1.0),)
-
-    def prepare(self, model: Model) -> None:
-        """Change nothing."""
-
-    def finish(self, model: Model) -> None:
-        """Change nothing."""
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
         """Open everything at one rate."""
