@@ -149,6 +149,9 @@ WRONG = {
     "finetune photos epochs=three": "epochs must be a whole number",
     "finetune photos strategy=ful": "Did you mean 'full'",
     "finetune photos backbone=resnet50": "torchvision:resnet50, timm:resnet50",
+    "finetune photos backbone=run:runs/photos-full-01": "Did you mean runs/photos-full-001?",
+    "finetune photos backbone=run:photos": "photos is not a run with a backbone",
+    "predict photos-full-01 photos": "Did you mean runs/photos-full-001?",
     "finetune photos backbone=package:efficientnet_lit0": "Did you mean 'efficientnet_lite0'",
     "finetune foto": "Did you mean photos?",
     "finetune": "Name one folder or manifest",
@@ -167,6 +170,9 @@ WRONG = {
 
 def test_a_wrong_command_is_answered_before_torch_is_loaded(home: Path) -> None:
     (home / "photos").mkdir()
+    (home / "runs" / "photos-full-001" / "backbone").mkdir(parents=True)
+    for name in ("model.json", "backbone/builder.json"):
+        (home / "runs" / "photos-full-001" / name).write_text("{}")
     code = (
         "import shlex, sys\nfrom pretune.cli import main\n"
         f"for line in {list(WRONG)!r}:\n    sys.stderr.write(f'>> {{main(shlex.split(line))}} ')\n"

@@ -6,6 +6,7 @@ missing, cut off or of another kind is one sentence that names the file.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import sys
@@ -37,7 +38,9 @@ def damaged(path: Path, why: str, error: type[RequestError] = DataError) -> Requ
 
 def unfinished(run: Path, lacks: str, kind: str = "a finished run") -> str:
     """Return the sentence on a folder that is not a run of this kind, or does not exist, with the run that was probably meant."""
-    meant = "" if "/" in str(run) or not (Path("runs") / run / lacks).exists() else f" Did you mean {Path('runs') / run}?"
+    known = {path.name: path for path in Path("runs").glob("*") if (path / lacks).exists()}
+    near = [] if run.exists() else difflib.get_close_matches(run.name, known, n=1, cutoff=0.75)
+    meant = f" Did you mean {known[near[0]]}?" if near else ""
     why = f"is not {kind}: it has no {lacks}" if run.exists() else "does not exist"
     return f"{run} {why}.{meant} Known runs: pretune runs."
 

@@ -107,13 +107,21 @@ def _texts(key: str, value: Any) -> list[str]:
     return [str(one).strip() for one in found if str(one).strip() and str(one).lower() not in ("auto", "none")]
 
 
+def _refuse_backbone(id: str) -> None:
+    networks.refuse_unknown(id)
+    kind, _, name = id.partition(":")
+    run = Path(name).expanduser()
+    if kind == "run" and not (run / "builder.json").exists() and not (run / "backbone" / "builder.json").exists():
+        raise SettingError(f"backbone=run:{saved.unfinished(run, 'backbone/builder.json', 'a run with a backbone')}")
+
+
 def _refuse_extended(run: str) -> None:
     if not (Path(run) / "recipe.json").exists():
         raise SettingError(f"extend={saved.unfinished(Path(run), 'recipe.json')}")
 
 
 _REFUSES: dict[str, Callable[[str], object]] = {
-    "backbone": networks.refuse_unknown,
+    "backbone": _refuse_backbone,
     "extend": _refuse_extended,
     "then": lambda data: existing(Path(data)),
     "also": lambda data: existing(Path(data)),
