@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from pretune.backbones import Backbone, Builder
+from pretune.data.dataset import FeatureView
 from pretune.modalities.image import Image
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
@@ -91,3 +93,8 @@ class Positions(nn.Module):
         x = features.tensor if features.tensor.ndim == 4 else features.tensor.transpose(1, 2).unflatten(2, (8, 8))
         x = self.stage(x)
         return features.with_tensor(x if self.layout == "map" else x.flatten(2).transpose(1, 2), self.layout)
+
+
+def test_a_view_of_cached_features_takes_the_columns_that_were_chosen() -> None:
+    view = FeatureView(torch.arange(12.0).view(3, 4), np.array([2, 0]), "pooled", None, columns=torch.tensor([3, 1]))
+    assert view.batch(np.array([0, 1]), 0).inputs.tensor.tolist() == [[11.0, 9.0], [3.0, 1.0]]
