@@ -381,7 +381,7 @@ def test_the_seconds_of_a_run_are_those_of_the_whole_verb(home: Path, monkeypatc
     folder.path.mkdir()
     folder.write_json("metrics.json", {"timing": {"total_s": 3.0}})
     written: list[float] = []
-    monkeypatch.setattr(api.report, "write", lambda run: written.append(RunDir(run).read_json("metrics.json")["timing"]["total_s"]))
+    monkeypatch.setattr(api.report, "write", lambda run, task: written.append(RunDir(run).read_json("metrics.json")["timing"]["total_s"]))
     monkeypatch.setattr(api, "time", SimpleNamespace(monotonic=lambda: 130.0))
     api._finish(folder.path, 100.0)
     assert written == [30.0]
