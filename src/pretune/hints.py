@@ -6,6 +6,7 @@ The names are those of scikit-learn, Hugging Face, fastai, Ultralytics, Keras an
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ _RENAMED: dict[str, str] = {
     "epochs": "epoch num_train_epochs n_epochs n_epoch num_epochs nb_epochs max_epochs train_epochs",
     "batch_size": "batch bs batchsize per_device_train_batch_size train_batch_size per_device_batch_size minibatch_size",
     "micro_batch": "micro_batch_size per_step_batch_size",
-    "backbone": "model arch architecture net network model_name model_name_or_path base_model pretrained_model weights pretrained "
+    "backbone": "model arch architecture net network model_name model_name_or_path base_model pretrained_model weights "
     "checkpoint encoder model_id feature_extractor pretrained_model_name_or_path",
     "image_size": "imgsz img_size imagesize image_shape input_size input_shape size img_dim resolution crop_size sz",
     "max_tokens": "max_length max_len maxlen max_seq_length max_seq_len max_sequence_length seq_len sequence_length block_size "
@@ -145,6 +146,11 @@ _ABSENT: dict[str, str] = {
     "no_cuda use_cpu accelerator device_map",
     "For several processes: torchrun --nproc-per-node 2 -m pretune …; each uses one GPU.": "gpus devices num_gpus n_gpu num_nodes",
     "There is no verbosity; the run folder keeps everything (events.jsonl, report.html).": "verbose quiet logging_steps report_to wandb",
+    "Weights are pretrained by default; strategy=scratch starts from randomly initialised ones.": "pretrained use_pretrained",
+    "The classes are read from the data.": "num_labels num_classes n_classes nc id2label",
+    "Every metric of the task is reported, with 95 % confidence intervals.": "metric metrics scoring eval_metric compute_metrics",
+    "One split is evaluated, with 95 % confidence intervals; val= sets its size, seed= draws another.": "cv kfold k_fold n_splits n_folds",
+    "In Python, reporter= receives everything that happens; a run folder keeps it in events.jsonl.": "callbacks callback cbs logger",
     "The task chooses the loss; in Python: pretune.finetune(…, loss=function).": "loss criterion loss_func loss_fn",
 }
 """What to say of names that others have a setting for, and nothing here has."""
@@ -192,7 +198,7 @@ def unknown(cls: type, owner: str, key: str, given: Any) -> SettingError:
     answer, verb = meant(cls, key, given), getattr(cls, "verb", None)
     if answer is None:
         return SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, keys(cls))}")
-    more = f" All settings: pretune {verb} --help" if verb else ""
+    more = f" (See pretune {verb} --help.)" if verb else ""
     return SettingError(f"{owner} has no setting {key!r}. {answer}{more}")
 
 
@@ -237,7 +243,9 @@ def _elsewhere(cls: type, key: str, given: Any) -> str | None:
 
 
 def written(key: str, text: str) -> str:
-    """Return a setting as it is written; a network's name alone gets its source."""
+    """Return a setting as it is written; a network's name alone gets its source, a file the network that it is of."""
+    if key == "backbone" and text.endswith((".pt", ".pth", ".bin", ".safetensors", ".ckpt")) and ":" not in text:
+        return f"{key}=file:{text}@SOURCE:NAME"
     ids = networks.ids_of(text) if key == "backbone" and ":" not in text else []
     return " or ".join(f"{key}={value}" for value in ids or [text])
 
@@ -259,8 +267,8 @@ def _places(cls: type, key: str, text: str) -> Iterator[str]:
 
 
 def _docs(cls: type, key: str) -> str:
-    """Return what a setting means, in brackets."""
+    """Return the gist of what a setting means, in brackets."""
     homes = flat_homes(cls)
     home = bare(fields_of(cls)[homes[key]])[0] if key in homes else cls
-    doc = field_docs(home).get(key, "").rstrip(".")
+    doc = re.split(r"[;.] ", field_docs(home).get(key, ""))[0].rstrip(".")
     return f" ({doc})" if doc else ""

@@ -94,7 +94,5 @@ def _unknown_flag(verb: str, word: str, rest: list[str]) -> SettingError:
             return SettingError(f"unknown option {word!r}. Settings are written key=value: {hints.written(ours, value)}")
         if (meant := hints.meant(settings, key, value)) is not None:
             return SettingError(f"unknown option {word!r}. {meant}")
-    return SettingError(
-        f"unknown option {word!r}. {did_you_mean(word, ['--json', '--offline', '--help', '--version'])} "
-        "Settings are written key=value, for example epochs=3."
-    )
+    flags = did_you_mean(word if len(word) > 2 else "", ["--json", "--offline", "--help", "--version"])
+    return SettingError(f"unknown option {word!r}. {flags} Settings are written key=value, for example epochs=3.")

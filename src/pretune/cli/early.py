@@ -58,9 +58,10 @@ def _refuse_words(arguments: Arguments) -> None:
     if least <= len(words) <= most:
         return
     for word, after in zip(words, [*words[1:], "…"], strict=True):
-        key = hints.renamed(word.strip("="), keys_of(arguments.verb))
+        name, sign, value = word.partition(":")
+        key = hints.renamed(name.strip("="), keys_of(arguments.verb))
         if key is not None and len(words) > most:
-            raise SettingError(f"{word} is a setting, which is written as one word: {key}={after.strip('=')}")
+            raise SettingError(f"{name} is a setting, which is written as one word: {key}={value if sign else after.strip('=')}")
     got = f" Got: {' '.join(map(shell_word, words))}" if len(words) > most else ""
     raise SettingError(f"{known.asks}.{got}")
 
