@@ -28,7 +28,7 @@ FAMILIES = (
     "objectives",
 )
 _FOLDERS = {"heads": "models/heads"}
-_BASES = {"tasks": "Task", "strategies": "Strategy"}
+_BASES = {"tasks": "Task", "strategies": "Strategy", "objectives": "Objective"}
 _PACKAGES = frozenset(f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" for family in FAMILIES)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -108,12 +108,24 @@ class PretextLearner(Learner):
         return []
 
 
-class Objective(Protocol):
-    """What is learned without labels; members are frozen keyword-only dataclasses named like their file."""
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is learned without labels; members are frozen keyword-only dataclasses named like their file.
+
+    Required are `suggested` and `learner`, and `block` of one that `streams`.
+    """
 
     component: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Suggested]]
     """By the public name of a modality; the objective serves no others."""
+    views: ClassVar[int] = 1
+    """How many augmented views of an item a batch holds, stacked behind the items: (B, V, …)."""
+    wants_targets: ClassVar[bool] = False
+    """Whether labels are learned from, or conditioned on, where the data have them."""
+    streams: ClassVar[bool] = False
+    """Whether texts are learned from as one stream of tokens that `block` cuts; else each text is an item."""
+    verbatim: ClassVar[bool] = True
+    """Of texts: whether it writes them, so that every token is predicted and a tokenizer that is made here keeps all of a text."""
 
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return what the loop trains.
@@ -121,37 +133,18 @@ class Objective(Protocol):
         Raises:
             SettingError: the objective does not fit this network, and why.
         """
-        ...
-
-    # An objective may also have `views: int` (how many augmented views of an item a batch holds, stacked behind the items: (B, V, …)),
-    # `block(text) -> (length, stride)` (how blocks are cut from a stream of tokens; see `Blocks`), and `wants_targets: bool` (labels are
-    # learned from, or conditioned on, where the data have them).
-
-
-@runtime_checkable
-class FitsStudent(Protocol):
-    """An objective that changes how a fresh network reads texts, before any are tokenized."""
-
-    def fitted(self, backbone: Backbone) -> Backbone:
-        """Return the network over another tokenizer."""
-        ...
-
-
-@runtime_checkable
-class ChecksNetwork(Protocol):
-    """An objective that tells before any data are read whether a network suits it."""
+        raise TypeError(f"{type(self).__name__} must define learner(backbone) -> PretextLearner")
 
     def check(self, backbone: Backbone) -> None:
-        """Raise a SettingError that says why where it does not."""
-        ...
+        """Raise a SettingError, before any data are read, where a network does not suit; all do by default."""
 
-
-class Blocks(Protocol):
-    """An objective over a stream of tokens."""
+    def fitted(self, backbone: Backbone) -> Backbone:
+        """Return the network, over another tokenizer where the objective changes how it reads texts, before any are tokenized."""
+        return backbone
 
     def block(self, text: Any) -> tuple[int, int]:
-        """Return how many ids a block has, and how many lie between the beginnings of two blocks."""
-        ...
+        """Return how many ids a block of a stream of tokens has, and how many lie between the beginnings of two blocks."""
+        raise TypeError(f"{type(self).__name__} must define block(text) -> (length, stride), as it streams")
 
 
 def suggestion(objective: Objective, name: str, modality: str) -> Suggested:

@@ -11,14 +11,13 @@ from typing import Annotated, ClassVar
 from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.objectives._autoencoder import AutoencodeLearner
-from pretune.objectives._base import Suggested
+from pretune.objectives._base import Objective, Suggested
 
 
 @dataclass(frozen=True, kw_only=True)
-class Autoencode:
+class Autoencode(Objective):
     """An encoder (the backbone), a codebook and a decoder first; then a prior over the codes, which `generate` draws from."""
 
-    component: ClassVar[bool] = True
     wants_targets: ClassVar[bool] = True
     suggested: ClassVar = {
         "audio": Suggested(

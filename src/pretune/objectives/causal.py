@@ -20,7 +20,7 @@ from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import _causal_sounds
-from pretune.objectives._base import PretextLearner, Suggested
+from pretune.objectives._base import Objective, PretextLearner, Suggested
 from pretune.objectives._sampling import Sample, Wanted, drawn
 from pretune.objectives._vocabulary import TokenHead, above_trigram
 from pretune.types import Batch, Features, StepOutput
@@ -29,11 +29,11 @@ Ids = NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Causal:
+class Causal(Objective):
     """Next-token prediction over packed blocks; next-sample prediction over windows of sounds."""
 
-    component: ClassVar[bool] = True
     wants_targets: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:gpt", lr=1e-2, width=128, batch_size=16, epochs=5, optim="muon"),
         "audio": Suggested(backbone="scratch:wavenet", lr=4e-3, batch_size=4, epochs=2, weight_decay=0.0, augment="light"),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.objectives._base import Suggested
+from pretune.objectives._base import Objective, Suggested
 from pretune.objectives._items import ItemLearner, collapse, health, unstacked
 from pretune.types import Batch, StepOutput
 
@@ -34,10 +34,9 @@ _FAST: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive:
+class Contrastive(Objective):
     """Features of two augmented views of an item agree, those of different items do not."""
 
-    component: ClassVar[bool] = True
     suggested: ClassVar = {
         "image": Suggested(backbone="scratch:cnn", epochs=20, **_FAST),
         "audio": Suggested(backbone="scratch:audiocnn", epochs=40, **_FAST),

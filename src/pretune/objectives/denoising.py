@@ -20,7 +20,7 @@ from pretune.backbones import Backbone, token_table
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
-from pretune.objectives._base import PretextLearner, Suggested
+from pretune.objectives._base import Objective, PretextLearner, Suggested
 from pretune.objectives._decoder import Decoder
 from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._sampling import Sample, Wanted, drawn
@@ -29,10 +29,10 @@ from pretune.types import Batch, Features, StepOutput
 
 
 @dataclass(frozen=True, kw_only=True)
-class Denoising:
+class Denoising(Objective):
     """Sequence to sequence: the network reads a text with gaps, a small decoder writes what was in them."""
 
-    component: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     suggested: ClassVar = {"text": Suggested(backbone="scratch:transformer,dropout=0.0", lr=2e-2, batch_size=16, epochs=10, optim="muon")}
     verbatim: ClassVar[bool] = False
     """Whether a tokenizer made for it keeps case and spaces: only what writes texts needs them."""

@@ -20,7 +20,7 @@ from pretune.errors import SettingError
 from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.models.pooling import Pool
-from pretune.objectives._base import Suggested
+from pretune.objectives._base import Objective, Suggested
 from pretune.objectives._items import ItemLearner, collapse, health
 from pretune.types import Batch, Features, StepOutput
 
@@ -29,10 +29,9 @@ _PREFERRED = {"image": "package:efficientnet_lite0", "text": "package:minilm"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation:
+class Distillation(Objective):
     """A linear layer over the student's pooled features foretells the teacher's."""
 
-    component: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer", lr=1e-3, batch_size=32, epochs=8, weight_decay=0.01, continued_heads=10),
         "image": Suggested(

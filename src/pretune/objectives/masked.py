@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pretune import registry
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.objectives._base import PretextLearner, Suggested
+from pretune.objectives._base import Objective, PretextLearner, Suggested
 
 if TYPE_CHECKING:
     from pretune.backbones import Backbone
@@ -21,10 +21,10 @@ _LEARNERS = {"text": "_masked_tokens", "image": "_masked_images", "audio": "_mas
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masked:
+class Masked(Objective):
     """Hides a share of each item and predicts it from the rest."""
 
-    component: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer,dropout=0.0", lr=2e-2, batch_size=16, epochs=10, optim="muon"),
         "image": Suggested(

@@ -14,17 +14,16 @@ from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import DataError
 from pretune.modalities.text import Text
-from pretune.objectives._base import Suggested
+from pretune.objectives._base import Objective, Suggested
 from pretune.objectives._items import ItemLearner, health
 from pretune.objectives._labels import KnowsClasses
 from pretune.types import Batch, StepOutput
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supervised:
+class Supervised(Objective):
     """Classification, whose head is left behind."""
 
-    component: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:transformer", lr=2e-3, batch_size=32, epochs=8, weight_decay=0.05, continued_heads=10),
         "image": Suggested(

@@ -27,7 +27,7 @@ from pretune.evaluation import ngram
 from pretune.labels import Labels
 from pretune.modalities import FitsLengths, FitsRows
 from pretune.modalities.text import Text
-from pretune.objectives import FitsStudent, Objective, Suggested
+from pretune.objectives import Objective, Suggested
 from pretune.pretraining import Pretraining
 from pretune.runner.deadline import Deadline
 from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
@@ -68,7 +68,7 @@ class Material:
 
 def text_material(
     recipe: Pretraining,
-    objective: Any,
+    objective: Objective,
     backbone: Backbone,
     cache: Cache,
     reporter: Reporter,
@@ -147,13 +147,13 @@ def unigram(train: np.ndarray, held: np.ndarray, unscored: Sequence[int] = ()) -
     return float(-(held * log_p).sum() / max(1, held.sum()))
 
 
-def _writes(objective: Any) -> bool:
+def _writes(objective: Objective) -> bool:
     """Tell whether an objective writes texts: it predicts every token, and its tokenizer keeps all of a text."""
-    return bool(getattr(objective, "verbatim", True))
+    return objective.verbatim
 
 
 def _with_tokenizer(
-    recipe: Pretraining, objective: Any, backbone: Backbone, parts: list[Corpus], cache: Cache, reporter: Reporter
+    recipe: Pretraining, objective: Objective, backbone: Backbone, parts: list[Corpus], cache: Cache, reporter: Reporter
 ) -> Backbone:
     """Make a tokenizer where none came with the weights, and build the fresh network anew with a table of its size.
 
@@ -224,7 +224,7 @@ def item_material(
     unpack(rows, cache)
     backbone, line = fitted_to_small(backbone, rows, named=recipe.backbone, inputs=recipe.inputs, seed=recipe.training.seed)
     said += [line] if line else []
-    backbone = objective.fitted(backbone) if isinstance(objective, FitsStudent) else backbone
+    backbone = objective.fitted(backbone)
     if isinstance(backbone.modality, FitsRows):
         backbone.modality, line = backbone.modality.fitted_to(rows)
         said += [line] if line else []
@@ -240,7 +240,7 @@ def item_material(
         reporter.say(f"{out.sum():,} {unit}(s) are left out: they are held-out items of the task that follows{resemble}.")
     what = f"different usable {unit}s under {recipe.data}"
     twins = duplicates.find(done).near
-    parts = _drawn(positions[~out], done.rows, recipe, what, twins, least=int(getattr(objective, "views", 1)))
+    parts = _drawn(positions[~out], done.rows, recipe, what, twins, least=objective.views)
     if isinstance(backbone.modality, FitsLengths):
         backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
         reporter.say(line)
@@ -262,7 +262,7 @@ def _refuse_unread_of_items(recipe: Pretraining, objective: Objective, kind: str
     name = registry.name_of(objective)
     whole = NotUsed(f"objective={name}: a tokenizer is trained by objectives that predict tokens")
     unread = dict.fromkeys(("units", "vocabulary"), whole)
-    if not getattr(objective, "wants_targets", False):
+    if not objective.wants_targets:
         unread |= dict.fromkeys(("missing", "merge_classes"), NotUsed(f"objective={name}, which reads no labels"))
     if recipe.augment not in (None, "none", "views") and not preset(recipe.augment, kind):
         unread["augment"] = NotUsed(f"the modality {kind}: this preset is empty there", "set augment=none")
@@ -280,7 +280,7 @@ def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
 
 def _table(path: Path, kind: str, recipe: Pretraining, objective: Objective) -> Table:
     """Read labelled data where labels are learned from and there are any, else whatever of this modality is there."""
-    if not getattr(objective, "wants_targets", False):
+    if not objective.wants_targets:
         return sources.read_items(path, kind, recipe.columns)
     try:
         return sources.read(path, recipe.columns, modality=kind, learn=False)
@@ -325,7 +325,7 @@ def _drawn(
 
 def _targets(rows: list[Row], objective: Objective) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Return each item's class and the classes' names, where the objective wants them and every item has one."""
-    if not getattr(objective, "wants_targets", False) or not all(isinstance(row.target, str) for row in rows):
+    if not objective.wants_targets or not all(isinstance(row.target, str) for row in rows):
         return None, ()
     names = tuple(sorted({str(row.target) for row in rows}))
     places = {name: place for place, name in enumerate(names)}
@@ -342,7 +342,7 @@ def _view(
     objective: Objective,
     part: str,
 ) -> View:
-    views = int(getattr(objective, "views", 1))
+    views = objective.views
     augments = part == "train" or views > 1  # views are compared, so held-out items need several too
     kind = registry.name_of(backbone.modality)
     chosen = preset(recipe.augment or suggested.augment, kind) if augments else ()

@@ -21,7 +21,7 @@ from pretune.data.loader import Loader
 from pretune.errors import RequestError, SettingError
 from pretune.kernels.memory import kept_memory
 from pretune.modalities.text import Text
-from pretune.objectives import ChecksNetwork, Objective, PretextLearner, Suggested, suggestion, tell_classes
+from pretune.objectives import Objective, PretextLearner, Suggested, suggestion, tell_classes
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, fingerprint, interrupt, pretrained
 from pretune.runner.commands import resume_line
@@ -120,8 +120,7 @@ class _Pretraining:
         name = registry.name_of(objective)
         suggested = suggestion(objective, name, kind)
         backbone = self._backbone(suggested, kind)
-        if isinstance(objective, ChecksNetwork):
-            objective.check(backbone)
+        objective.check(backbone)
         suggested = suggested if self._is_fresh(backbone) else suggested.for_weights()
         folder, resumed = open_folder(self.recipe, f"{Path(self.recipe.data).stem}-{name}", self.device, self.reporter)
         if resumed:
@@ -179,7 +178,7 @@ class _Pretraining:
         return self._before.fresh if self.recipe.extend else backbone.report is None
 
     def _material(self, objective: Objective, suggested: Suggested, backbone: Backbone) -> Material:
-        if isinstance(backbone.modality, Text) and hasattr(objective, "block"):
+        if isinstance(backbone.modality, Text) and objective.streams:
             return text_material(self.recipe, objective, backbone, self.cache, self.reporter, self.exclude, self.deadline)
         return item_material(self.recipe, objective, suggested, backbone, self.cache, self.reporter, self.exclude, self.deadline)
 
