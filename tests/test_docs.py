@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -17,6 +18,9 @@ import numpy as np
 import pytest
 
 import pretune
+from pretune import config
+from pretune.cli.arguments import parse
+from pretune.cli.verbs import VERBS, settings_of
 from tests.test_flows import folder
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +123,48 @@ def test_links_between_pages_lead_somewhere() -> None:
     links = [(page, target) for page in PAGES for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8"))]
     assert len(links) > 25
     assert [(name_of(page), target) for page, target in links if not (page.parent / target).exists()] == []
+
+
+def commands(page: Path) -> list[str]:
+    """Return the lines of a page's fences that run pretune, without comments and without output."""
+    lines = [line for language, content in fences(page) if not language for line in content.splitlines()]
+    found = [match[1] for line in lines if (match := re.match(r"(?:\$ )?(?:\S*/bin/|(?:\w+=\S+ )*)pretune +([a-z].*)", line))]
+    return [re.split(r"\s+#| {3,}(?=\w+ \w)| && | > ", line)[0] for line in found]
+
+
+def accepted(line: str) -> None:
+    """Read a command as the command line does, up to where data or runs would be opened."""
+    arguments = parse(shlex.split(line))
+    least, most = VERBS[arguments.verb].words
+    words = len(arguments.words) + bool(arguments.recipes)
+    assert least <= words <= most, line
+    settings = settings_of(arguments.verb)
+    tree = config.override({}, arguments.settings)
+    if settings is not None:
+        config.build(settings, tree | ({"data": "x"} if "data" in config.keys(settings) else {}))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_of_the_pages_are_accepted(page: Path) -> None:
+    wrong = {"learning_rate=0.1": "lr=0.1"}  # shown with its answer
+    for line in commands(page):
+        for asked, answered in wrong.items():
+            line = line.replace(asked, answered)
+        accepted(line)
+
+
+def test_a_wrong_command_is_noticed() -> None:
+    for line in ("finetune photos/ learning_rate=0.1", "finetun photos/", "predict", "finetune a b"):
+        with pytest.raises((pretune.SettingError, AssertionError)):
+            accepted(line)
+
+
+def test_settings_of_the_glossary_are_accepted() -> None:
+    rows = [line.split("|")[1] for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line.startswith("| `")]
+    settings = [code for row in rows for code in re.findall(r"`(\S+=[^`]+)`", row)]
+    assert len(settings) > 30
+    for code in settings:
+        accepted(f"finetune photos/ {code}")
 
 
 def installed_plugin(root: Path) -> Path:
