@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
-from torch import nn
+from torch import Tensor, nn
 
 from pretune import api
 from pretune.errors import Interrupted, TrainingError
-from pretune.evaluation import probe
+from pretune.evaluation import path, probe
 from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.path import Choice
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
+from pretune.evaluation.solver import LINKS, Dense, fit
 from pretune.models.pooling import CHOICES
 from pretune.runner import solving
 from pretune.runner.solving import sentence
@@ -256,3 +257,53 @@ def test_wider_features_must_be_better_by_more_than_chance() -> None:
     assert not probe._is_better(Choice(strength=1.0, loss=0.499, losses=before - 0.001), plain), "too little"
     by_chance = before + torch.tensor([0.2] * 19 + [-4.8])
     assert not probe._is_better(Choice(strength=1.0, loss=0.45, losses=by_chance), plain), "one example decides"
+
+
+# --- squares: the minimum itself, whatever the penalty and however rows resemble each other ------
+
+
+def alike(count: int = 40, width: int = 60) -> tuple[Tensor, Tensor]:
+    """Return rows whose principal components fall off slowly, and numbers that only the small ones tell."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(count, width, generator=random) * 0.85 ** torch.arange(width).clamp(max=30)
+    x = x - x.mean(0)
+    y = x @ torch.randn(width, 1, generator=random)
+    return x / x.square().sum(1).mean().sqrt(), (y - y.mean()) / y.std()
+
+
+def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
+    """Return weight and bias of the textbook's normal equations in float64."""
+    wide = torch.cat([x, torch.ones(len(x), 1)], 1).double()
+    penalty = torch.eye(wide.shape[1], dtype=torch.float64) / strength
+    penalty[-1, -1] = 0
+    return torch.linalg.solve(wide.T @ wide + penalty, wide.T @ y.double())
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_held_out_numbers_are_those_of_the_minimum_at_every_penalty(strength: float) -> None:
+    x, y = alike()
+    fold = np.arange(len(x)) % 5
+    pairs = [(np.flatnonzero(fold != one), np.flatnonzero(fold == one)) for one in range(5)]
+    rows = path.Principal.of(x).rows
+    found = path.held_out(LINKS["squared"], rows, y, pairs, strength)
+    exact = [ridge(rows[train], y[train], strength) for train, _ in pairs]
+    wanted = torch.cat([rows[held].double() @ weight[:-1] + weight[-1] for (_, held), weight in zip(pairs, exact, strict=True)])
+    torch.testing.assert_close(found, wanted.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_head_for_numbers_says_the_loss_that_its_held_out_scores_have() -> None:
+    x, y = alike()
+    folds = np.arange(len(x)) % 5
+    solution = probe.solve("squared", x, y, folds)
+    pairs = [(np.flatnonzero(folds != one), np.flatnonzero(folds == one)) for one in range(5)]
+    scores = probe.held_out("squared", x, y, solution, pairs)
+    truth = y[np.concatenate([held for _, held in pairs])]
+    assert float(0.5 * (scores - truth).square().mean()) == pytest.approx(solution.loss, rel=1e-2)
+
+
+def test_many_float32_rows_with_equal_columns_have_a_ridge_solution() -> None:
+    """Their sums of squares round by more than a weak penalty: in float32 the matrix is not positive definite."""
+    x = torch.randn(6_000, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 40)
+    weight = fit(LINKS["squared"], Dense(x), x[:, :1], strength=3.16e4)
+    assert weight.dtype == x.dtype
+    torch.testing.assert_close(x @ weight[:-1] + weight[-1], x[:, :1], rtol=1e-3, atol=1e-3)
