@@ -129,7 +129,7 @@ def commands(page: Path) -> list[str]:
     """Return the lines of a page's fences that run pretune, without comments and without output."""
     lines = [line for language, content in fences(page) if not language for line in content.splitlines()]
     found = [match[1] for line in lines if (match := re.match(r"(?:\$ )?(?:\S*/bin/|(?:\w+=\S+ )*)pretune +([a-z].*)", line))]
-    return [re.split(r"\s+#| {3,}(?=\w+ \w)| && | > ", line)[0] for line in found]
+    return [re.split(r"\s+#| {3,}(?=\w+,? \w)| && | > ", line)[0] for line in found]
 
 
 def accepted(line: str) -> None:
