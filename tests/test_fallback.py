@@ -402,3 +402,9 @@ def test_a_run_whose_network_learned_nothing_predicts_with_the_baseline(home: Pa
     forced = pt.finetune("d.csv", out="forced", predictor="network", **settings)
     assert forced.metrics["model"] == "network"
     assert [row["prediction"] for row in forced.predict("new.csv", predictor="baseline") if "prediction" in row] == ["p", "n"]
+
+
+def test_a_baseline_says_by_cross_validation_only_where_there_was_any() -> None:
+    x, truth = np.random.default_rng(0).normal(size=(10, 4)), np.arange(10) % 2
+    assert "by cross-validation" in classical.fit("softmax", x, truth, 2, words="numbers").what
+    assert "by cross-validation" not in classical.fit("softmax", x, truth, 2, words="numbers", groups=np.zeros(10)).what

@@ -14,7 +14,7 @@ from pretune.data.dataset import FeatureView
 from pretune.modalities.image import Image
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
-from pretune.models.pooling import CHOICES, MOST_LAYERS, POOLINGS, WIDEST, Pool, blocks, collected, columns_of
+from pretune.models.pooling import CHOICES, MOST_LAYERS, POOLINGS, WIDEST, Pool, blocks, choices, collected, columns_of
 from pretune.types import Features, Layout
 
 REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -82,6 +82,16 @@ def test_each_choice_is_columns_of_the_widest_pooling(layout: Layout) -> None:
         torch.testing.assert_close(model.before_head(raw).tensor, whole[:, columns])
 
 
+@pytest.mark.parametrize("count", [3, 8, 10, 11, 20])
+def test_of_many_stages_only_poolings_that_the_widest_holds_whole_are_tried(count: int) -> None:
+    """A head on fewer columns than the pooling gives would fit the cached features and no image."""
+    widths: dict[str, tuple[Layout, int]] = {f"stage{i}": ("map", 3) for i in range(count)}
+    found = choices("map", widths)
+    assert all(sum(b.stop - b.start for b in held) == blocks(widths, name)[-1].stop for name, held in found.items())
+    assert ("last4_mean_std" in found) == (count < 11)
+    assert {"mean", "mean_std", WIDEST} <= set(found)
+
+
 class Positions(nn.Module):
     """A stage that gives a map, or the same as a sequence."""
 
@@ -98,3 +108,10 @@ class Positions(nn.Module):
 def test_a_view_of_cached_features_takes_the_columns_that_were_chosen() -> None:
     view = FeatureView(torch.arange(12.0).view(3, 4), np.array([2, 0]), "pooled", None, columns=torch.tensor([3, 1]))
     assert view.batch(np.array([0, 1]), 0).inputs.tensor.tolist() == [[11.0, 9.0], [3.0, 1.0]]
+
+
+def test_a_head_is_standardised_by_features_of_another_device() -> None:
+    """Cached features stay on the CPU where the head is on a GPU; `meta` stands for one here."""
+    head = Linear().build(4, 2).to("meta")
+    head.fit(torch.randn(10, 4))
+    assert head.mean.device.type == head.scale.device.type == "meta"

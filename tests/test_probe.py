@@ -148,6 +148,12 @@ def test_many_rows_come_to_the_same_optimum(monkeypatch: pytest.MonkeyPatch) -> 
     torch.testing.assert_close(outputs(many, x).softmax(1), outputs(few, x).softmax(1), atol=5e-3, rtol=0)
 
 
+def test_many_rows_that_never_vary_come_to_the_shares_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_MOST_ROWS", 20)
+    x, y = torch.ones(60, 4), np.array([0, 0, 1] * 20)
+    torch.testing.assert_close(outputs(solve("softmax", x, one_hot(y)), x).softmax(1)[0], torch.tensor([2 / 3, 1 / 3]), atol=1e-2, rtol=0)
+
+
 def test_without_folds_a_middle_strength_is_taken_and_said() -> None:
     x, y = blobs(2, classes=2)
     found = solve("softmax", x, one_hot(y), np.zeros(2, dtype=np.int64))

@@ -75,7 +75,8 @@ def fit(
     if link == "sigmoid":
         cut = thresholds.choose(fitted.outputs, goal[fitted.held_out])
     sample = "" if len(rows) == len(targets) else f", fitted on {len(rows):,} of {len(targets):,} training examples"
-    what = f"{MODELS[link]} on {words} ({x.shape[1]:,} columns, C = {fitted.strength:g} by cross-validation{sample})"
+    by = " by cross-validation" if fitted.pairs or strength is not None else ""
+    what = f"{MODELS[link]} on {words} ({x.shape[1]:,} columns, C = {fitted.strength:g}{by}{sample})"
     return Classical(link=link, fitted=fitted, rows=rows, goal=goal, thresholds=cut, what=what)
 
 

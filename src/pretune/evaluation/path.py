@@ -60,7 +60,7 @@ def preconditioner(principal: Principal, choice: Choice, count: int) -> Callable
     """
     penalty = 1 / (choice.strength * count)
     units_R = 1 / (choice.curvature * principal.rows.square().mean(0) + penalty).sqrt()
-    rest = float(units_R.max())
+    rest = float(units_R.max()) if len(units_R) else penalty**-0.5
 
     def apply(weight_DC: Tensor) -> Tensor:
         return rest * weight_DC + principal.back @ ((units_R - rest)[:, None] * (principal.back.T @ weight_DC))

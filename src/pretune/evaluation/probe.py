@@ -135,7 +135,7 @@ class _Scaled:
     def of_rows(self, x_ND: Tensor) -> Tensor:
         """Return (N, K)."""
         taken = x_ND if len(self.columns) == x_ND.shape[1] else x_ND[:, self.columns]
-        return (taken - self.mean) * self.scale
+        return (taken - self.mean).mul_(self.scale)
 
 
 def _length(x_NK: Tensor, mean_K: Tensor) -> float:

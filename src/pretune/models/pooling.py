@@ -37,7 +37,7 @@ OF_STAGES = {
 }
 """By name; `layers` is the means of all stages."""
 WIDEST = "layers_mean_std"
-"""The pooling whose output holds that of every other in `CHOICES`."""
+"""The pooling whose output holds that of the others in `CHOICES`: of all, where there are few enough stages."""
 CHOICES: dict[Layout, tuple[str, ...]] = {
     "map": ("mean", "mean_std", "last4_mean_std", "layers_mean_std"),
     "sequence": ("mean", "mean_std", LAYERS, "layers_mean_std"),
@@ -176,3 +176,12 @@ def columns_of(pooling: str, widths: Mapping[str, tuple[Layout, int]]) -> list[B
     wanted = [(block.stage, block.deviation) for block in blocks(widths, pooling)]
     whole = {(block.stage, block.deviation): block for block in blocks(widths, WIDEST)}
     return [whole[key] for key in wanted if key in whole]
+
+
+def choices(layout: Layout, widths: Mapping[str, tuple[Layout, int]]) -> dict[str, list[Block]]:
+    """Return the poolings of `CHOICES` whose output the widest one holds whole, each with its blocks there.
+
+    Of many stages the widest pooling takes some: the last four are not all among them.
+    """
+    found = {name: columns_of(name, widths) for name in CHOICES.get(layout, ())}
+    return {name: held for name, held in found.items() if len(held) == len(blocks(widths, name))}

@@ -18,7 +18,7 @@ from pretune.evaluation.folds import of_groups
 from pretune.evaluation.links import LOSSES, MODELS, LinkName
 from pretune.evaluation.probe import Solution
 from pretune.models.heads.linear import Linear
-from pretune.models.pooling import CHOICES, WIDEST, blocks, columns_of
+from pretune.models.pooling import CHOICES, WIDEST, blocks, choices, columns_of
 from pretune.recipe import Recipe
 from pretune.runner.interrupt import check
 from pretune.strategies import Phase
@@ -99,14 +99,14 @@ def widen(work: Work) -> None:
     """Let the model pool all that the features are chosen from, where the head will be solved and no pooling was asked for."""
     recipe, data, backbone = work.recipe, work.needs.data, work.backbone
     phases = work.strategy.phases(len(work.model.body))
-    choices = CHOICES.get(backbone.layout, ())
-    if not (work.strategy.trains and len(phases) == 1 and _is_probe(phases[0]) and backbone.probing in choices):
+    tried = CHOICES.get(backbone.layout, ())
+    if not (work.strategy.trains and len(phases) == 1 and _is_probe(phases[0]) and backbone.probing in tried):
         return
     if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss):
         return
     widths = work.model.widths(data.example().to(work.around.device.device))
     width = blocks(widths, WIDEST)[-1].stop
-    if len(data.rows) * width <= _MOST_NUMBERS:
+    if len(data.rows) * width <= _MOST_NUMBERS and backbone.probing in choices(backbone.layout, widths):
         work.widths = widths
         work.model.repool(WIDEST, width)
 
@@ -125,9 +125,9 @@ def _candidates(work: Work) -> dict[str, list[tuple[int, int]]] | None:
     """Return the columns of each pooling that is tried; None where there is no choice."""
     if work.widths is None:
         return None
-    found = {name: [(block.start, block.stop) for block in columns_of(name, work.widths)] for name in CHOICES[work.backbone.layout]}
     distinct: dict[str, list[tuple[int, int]]] = {}
-    for name, columns in found.items():
+    for name, held in choices(work.backbone.layout, work.widths).items():
+        columns = [(block.start, block.stop) for block in held]
         if columns not in distinct.values():
             distinct[name] = columns
     return distinct

@@ -31,10 +31,10 @@ class HeadModule(nn.Module):
     def fit(self, features_ND: Tensor) -> None:
         """Take mean and deviation from features of the training set, (N, D)."""
         x_ND = features_ND.float()
-        self.mean.copy_(x_ND.mean(0))
-        deviation_D = x_ND.std(0, correction=0)
+        mean_D, deviation_D = x_ND.mean(0), x_ND.std(0, correction=0)  # where the features are, which may not be where the head is
+        self.mean.copy_(mean_D)
         # A channel that never moves carries nothing; a scale of 0 silences it instead of blowing up noise.
-        self.scale.copy_(torch.where(deviation_D > 1e-6 * (1 + self.mean.abs()), 1 / deviation_D.clamp(min=1e-12), 0.0))
+        self.scale.copy_(torch.where(deviation_D > 1e-6 * (1 + mean_D.abs()), 1 / deviation_D.clamp(min=1e-12), 0.0))
 
     def forward(self, features: Features) -> Tensor:
         """Return outputs in float32: (B, outputs), or (B, T, outputs) for each position."""
