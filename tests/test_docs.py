@@ -31,6 +31,7 @@ CODE = {
     "docs/extend/objective.md": 3,
     "docs/extend/strategy.md": 3,
     "docs/extend/task.md": 3,
+    "docs/faq.md": 1,
     "docs/python.md": 3,
 }
 """Python blocks of each page that has some."""
@@ -128,7 +129,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 def commands(page: Path) -> list[str]:
     """Return the lines of a page's fences that run pretune, without comments and without output."""
     lines = [line for language, content in fences(page) if not language for line in content.splitlines()]
-    found = [match[1] for line in lines if (match := re.match(r"(?:\$ )?(?:\S*/bin/|(?:\w+=\S+ )*)pretune +([a-z].*)", line))]
+    found = [match[1] for line in lines if (match := re.match(r"(?:\$ )?(?:.* && )?(?:\S*/bin/|(?:\w+=\S+ )*)pretune +([a-z].*)", line))]
     return [re.split(r"\s+#| {3,}(?=\w+,? \w)| && | > ", line)[0] for line in found]
 
 
