@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 
 import pretune
-from pretune import config
+from pretune import config, registry
+from pretune.augmentations import preset
+from pretune.augmentations._presets import NAMES
 from pretune.cli.arguments import parse
 from pretune.cli.verbs import VERBS, settings_of
 from tests.test_flows import folder
@@ -32,6 +34,7 @@ CODE = {
     "docs/extend/strategy.md": 3,
     "docs/extend/task.md": 3,
     "docs/faq.md": 1,
+    "docs/learn.md": 3,
     "docs/python.md": 3,
 }
 """Python blocks of each page that has some."""
@@ -166,6 +169,33 @@ def test_settings_of_the_glossary_are_accepted() -> None:
     assert len(settings) > 30
     for code in settings:
         accepted(f"finetune photos/ {code}")
+
+
+def table_of(page: str, member: str) -> dict[str, list[str]]:
+    """Return the cells of a table's rows by the member that each names first; the table is the one that names `member`."""
+    tables = re.findall(r"(?:^\|.*\n)+", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    table = next(table for table in tables if f"\n| `{member}` |" in table)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {row[0].strip("`"): row[1:] for row in rows}
+
+
+def test_the_table_of_augmentations_says_what_they_are() -> None:
+    rows = table_of("docs/learn.md", "flip")
+    assert set(rows) == set(registry.names("augmentations"))
+    for name, (modalities, acts, presets, *_) in rows.items():
+        member = registry.load("augmentations", name)
+        assert set(modalities.split(", ")) == member.modalities
+        assert acts == member.acts
+        having = [p for p in NAMES if any(isinstance(part, member) for m in member.modalities for part in preset(p, m))]
+        assert presets == (", ".join(having) or "–"), name
+
+
+def test_the_table_of_strategies_says_their_defaults() -> None:
+    rows = table_of("docs/learn.md", "linear_probe")
+    assert list(rows) == ["linear_probe", "partial", "full", "lora"]
+    for name, cells in rows.items():
+        defaults = registry.load("strategies", name).defaults
+        assert cells[-1].endswith(f"{defaults.lr:g}, {defaults.epochs}, {defaults.augment}"), name
 
 
 def installed_plugin(root: Path) -> Path:
