@@ -22,7 +22,7 @@ from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.modalities.transforms.geometry import centre, scaled, stored, visible
 from pretune.recipe import Inputs
-from pretune.runner.inputs import fitted_to_shape, fitted_to_small, set_inputs
+from pretune.runner.inputs import fitted_to_probe, fitted_to_shape, fitted_to_small, set_inputs
 from pretune.types import Row
 
 MEAN = (0.485, 0.456, 0.406)
@@ -192,6 +192,21 @@ def test_fit_survives_a_smaller_input_and_is_refused_for_sounds(tmp_path: Path) 
     assert isinstance(sounds.modality, Audio)
     with pytest.raises(SettingError, match="fit=pad does not apply"):
         set_inputs(sounds, Inputs(fit="pad"))
+
+
+@pytest.mark.parametrize(("side", "size"), [(20, 128), (32, 128), (40, 160), (60, 224), (300, 224)])
+def test_a_probe_sees_small_images_at_four_times_their_size_and_says_so(side: int, size: int, tmp_path: Path) -> None:
+    rows = [Row(id=f"{i}.png", path=tmp_path / f"{i}.png") for i in range(3)]
+    for row in rows:
+        assert isinstance(row.path, Path)
+        row.path.write_bytes(_encoded(_ramp(side, side + 5)))
+    backbone = backbones.build(backbones.Builder(id="package:efficientnet_lite0"))
+    said = fitted_to_probe(backbone, rows, Inputs())
+    assert isinstance(backbone.modality, Image)
+    assert backbone.modality.size == size
+    assert (f"sees them at {size} pixels" in said) == (size < 224)
+    backbone = backbones.build(backbones.Builder(id="package:efficientnet_lite0"))
+    assert fitted_to_probe(backbone, rows, Inputs(image_size=224)) == "", "whoever names a size keeps it"
 
 
 @pytest.mark.parametrize(("long", "fit"), [(0, "crop"), (2, "crop"), (3, "squash"), (10, "squash")])

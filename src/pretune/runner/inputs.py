@@ -26,6 +26,8 @@ _TOO_LONG, _MANY = 2, 0.25
 """Long over short side from which a centre crop hides most of a picture, and the share of such pictures from which it is not used."""
 _MUCH = 1.5
 """How many times as wide as the pictures a network's input must be for them to be much enlarged."""
+_TIMES, _LEAST_OF_PRETRAINED, _WORTHWHILE = 4, 128, 0.75
+"""A probe sees small images at some times their size, at no fewer pixels than that, where it is that share of the weights' size at most."""
 _STEP, _LEAST = 8, 16
 """Sizes of inputs are multiples of the one and no smaller than the other, so that halvings fit."""
 
@@ -83,6 +85,32 @@ def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | Non
     return smaller, (
         f"half of the pictures are at most {half} pixels wide or high: the fresh network sees them at {fitting} "
         f"(image_size={image.size} would enlarge them, at {(image.size / fitting) ** 2:.0f} times the cost)"
+    )
+
+
+def fitted_to_probe(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> str:
+    """Let a linear probe on packaged weights see small images at four times their size; return a sentence on it.
+
+    Measured on images of 32 pixels (docs/log.md): at 128 pixels a probe is as good as at 224, at a third of the cost. Fine-tuning keeps
+    the size that the weights were trained at; so does whoever names a size.
+
+    Args:
+        backbone: its preprocessing is changed.
+        rows: what will be learned from.
+        inputs: the recipe's.
+    """
+    image = backbone.modality
+    packaged = backbone.builder.id.startswith("package:") and backbone.layout == "map"
+    if inputs.image_size is not None or not packaged or not isinstance(image, Image) or not (sizes := _sizes(rows)):
+        return ""
+    side = int(np.median([min(size) for size in sizes]))
+    wanted = max(_LEAST_OF_PRETRAINED, -(-_TIMES * side // 32) * 32)
+    if wanted > _WORTHWHILE * image.size:
+        return ""
+    backbone.modality = backbones.resized(backbone, wanted)
+    return (
+        f"half of the images are at most {side} pixels wide or high: a probe sees them at {wanted} pixels "
+        f"(image_size={image.size}, the size of the weights, costs {(image.size / wanted) ** 2:.1f} times as much)"
     )
 
 

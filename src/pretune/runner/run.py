@@ -27,7 +27,7 @@ from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
 from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, rewind, same_threads, seconds_before
-from pretune.runner.inputs import fitted_to_shape, fitted_to_small, is_fresh, set_inputs
+from pretune.runner.inputs import fitted_to_probe, fitted_to_shape, fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads, wanted_target
@@ -38,6 +38,7 @@ from pretune.sources.table import Table
 from pretune.storage.cache import Cache
 from pretune.storage.cells import unpack
 from pretune.strategies import Strategy, suggested
+from pretune.strategies.linear_probe import LinearProbe
 from pretune.tasks import infer
 from pretune.training.acceleration import as_asked
 from pretune.training.checkpoint import Checkpoints, Decisions
@@ -162,6 +163,9 @@ class _Run:
             self.reporter.say(said)
         backbone, said = fitted_to_small(backbone, learned, named=self.recipe.backbone, inputs=self.recipe.inputs, seed=seed)
         if said:
+            self.reporter.say(said)
+        probes = self.recipe.strategy is None or isinstance(self.recipe.strategy, LinearProbe)
+        if probes and not is_fresh(backbone) and (said := fitted_to_probe(backbone, learned, self.recipe.inputs)):
             self.reporter.say(said)
         return backbone
 
