@@ -21,8 +21,10 @@ from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.path import Choice
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
 from pretune.evaluation.solver import LINKS, Dense, fit
+from pretune.labels import Labels
 from pretune.models.pooling import CHOICES
-from pretune.runner import solving
+from pretune.runner import phases, solving
+from pretune.runner.features import FrozenFeatures
 from pretune.runner.solving import sentence
 from pretune.strategies import Phase
 from tests.command_line import pretune
@@ -231,6 +233,53 @@ def test_the_first_process_solves_for_all_and_its_failure_ends_all(monkeypatch: 
     assert next(events).phase == "probe"
     with pytest.raises(TrainingError, match="no memory"):
         next(events)
+
+
+def test_a_head_that_nothing_trains_is_computed_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cached features stay on the CPU where the head is on a GPU; `meta` stands for one here."""
+    labels, seen = Labels.of(torch.tensor([0, 1, 0])), []
+
+    def computed(model: Any, backbone: Any, features: torch.Tensor, encoded: torch.Tensor, space: Any) -> str:
+        seen.extend([features.device.type, encoded.device.type])
+        return "computed"
+
+    strategy = SimpleNamespace(phases=lambda stages: [None], apply=lambda model, phase: (), solve=computed)
+    data = SimpleNamespace(parts={"train": np.arange(3)}, encoded=labels, space=None)
+    work: Any = SimpleNamespace(
+        strategy=strategy,
+        model=SimpleNamespace(body=[]),
+        backbone=None,
+        needs=SimpleNamespace(data=data, reporter=SimpleNamespace(say=lambda line: None)),
+        around=SimpleNamespace(device=SimpleNamespace(device=torch.device("meta"))),
+        frozen=FrozenFeatures(source=torch.randn(3, 4), layout="pooled", views=1, start=2),
+    )
+    monkeypatch.setattr(phases, "begin", lambda work, phase: None)
+    phases.solve(work)
+    assert seen == ["meta", "meta"]
+
+
+@pytest.mark.parametrize(("layout", "stages", "widens"), [("pooled", 3, True), ("map", 3, False), ("pooled", 12, True)])
+def test_only_a_pooled_model_is_widened_and_only_where_its_pooling_can_be_taken_back(
+    layout: str, stages: int, widens: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repooled = []
+    widths = {f"stage{i}": ("map", 3) for i in range(stages)}
+    model = SimpleNamespace(layout=layout, body=list(widths), widths=lambda raw: widths, repool=lambda name, width: repooled.append(name))
+    monkeypatch.setattr(solving, "asked_for_steps", lambda *args, **asked: None)
+    for probing, held in (("mean", True), ("last4_mean_std", stages < 11)):
+        work: Any = SimpleNamespace(
+            recipe=SimpleNamespace(inputs=SimpleNamespace(pooling=None)),
+            needs=SimpleNamespace(data=SimpleNamespace(task=None, rows=[0] * 5, example=lambda: torch.zeros(1))),
+            backbone=SimpleNamespace(layout="map", probing=probing),
+            strategy=SimpleNamespace(trains=True, phases=lambda stages: [Phase(name="probe", open=0, share=1.0)]),
+            model=model,
+            mixing=(),
+            own_loss=False,
+            around=SimpleNamespace(device=SimpleNamespace(device=torch.device("cpu"))),
+        )
+        repooled.clear()
+        solving.widen(work)
+        assert bool(repooled) == (widens and held)
 
 
 def test_held_out_scores_are_of_heads_that_did_not_learn_from_them(monkeypatch: pytest.MonkeyPatch) -> None:

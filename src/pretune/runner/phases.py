@@ -359,7 +359,7 @@ def solve(work: Work) -> None:
     assert work.frozen is not None
     data = work.needs.data
     view = work.frozen.view(data.parts["train"], data.encoded.take(torch.from_numpy(data.parts["train"])), 1)
-    batch = view.batch(np.arange(len(view)), 0)
+    batch = view.batch(np.arange(len(view)), 0).to(work.around.device.device)
     assert batch.target is not None
     work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.target, data.space))
     work.chosen = Precision(reason="nothing is trained")

@@ -100,7 +100,8 @@ def widen(work: Work) -> None:
     recipe, data, backbone = work.recipe, work.needs.data, work.backbone
     phases = work.strategy.phases(len(work.model.body))
     tried = CHOICES.get(backbone.layout, ())
-    if not (work.strategy.trains and len(phases) == 1 and _is_probe(phases[0]) and backbone.probing in tried):
+    is_pooled = work.model.layout == "pooled" and backbone.probing in tried
+    if not (work.strategy.trains and len(phases) == 1 and _is_probe(phases[0]) and is_pooled):
         return
     if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss):
         return
