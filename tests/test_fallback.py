@@ -20,7 +20,7 @@ from pretune.evaluation import baseline as saving
 from pretune.evaluation import classical, terms
 from pretune.evaluation.advice import Context
 from pretune.evaluation.baseline import Baseline, Description
-from pretune.evaluation.comparison import compared
+from pretune.evaluation.comparison import Comparison, compared
 from pretune.evaluation.diagnosis import diagnose
 from pretune.evaluation.links import LinkName
 from pretune.evaluation.probe import solve
@@ -408,3 +408,9 @@ def test_a_baseline_says_by_cross_validation_only_where_there_was_any() -> None:
     x, truth = np.random.default_rng(0).normal(size=(10, 4)), np.arange(10) % 2
     assert "by cross-validation" in classical.fit("softmax", x, truth, 2, words="numbers").what
     assert "by cross-validation" not in classical.fit("softmax", x, truth, 2, words="numbers", groups=np.zeros(10)).what
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "on 1 example (the split val)"), (2, "on 2 examples (the split val)")])
+def test_the_number_of_examples_is_said_in_words_that_agree(count: int, said: str) -> None:
+    comparison = Comparison(link="softmax", network=1.0, baseline=0.5, gain=-0.5, error=0.1, examples=count)
+    assert selection.Selection(by="the split val", comparison=comparison).figures.endswith(said)

@@ -190,7 +190,9 @@ def test_a_run_says_what_was_chosen_and_by_what(home: Path) -> None:
     events = [json.loads(line)["event"] for line in (home / "run" / "events.jsonl").read_text().splitlines()]
     assert events == ["started", "finished"]
     told = json.loads((home / "run" / "metrics.json").read_text())
-    assert api.evaluate(home / "run", home / "photos")["primary"]["value"] > told["floors"]["majority"]["accuracy"]
+    again = api.evaluate(home / "run", home / "photos")
+    assert again["primary"]["value"] > told["floors"]["majority"]["accuracy"]
+    assert again["learned_from"] == told["counts"]["train"] == 26
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,14 @@ def test_training_shows_epoch_step_loss_metric_and_waiting(capsys: pytest.Captur
     assert told == ["full, epoch 1: val accuracy 0.75, log_loss 0.5  (best so far)", "full: 40 steps in 9.0 s; the time is up"]
 
 
+def test_one_step_is_one_step(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.event(Started(phase="full", step=0, steps=1, trainable=1))
+    terminal.event(Finished(phase="full", step=1, reason="completed", seconds=9.0))
+    terminal.close()
+    assert capsys.readouterr().err.splitlines() == ["full: 1 step in 9.0 s"]
+
+
 def test_a_given_time_bounds_what_is_shown_as_left() -> None:
     terminal = Terminal(until=time.monotonic() + 30)
     terminal.event(Started(phase="pretrain", step=0, steps=100_000, trainable=1))

@@ -15,7 +15,7 @@ from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
 from pretune.corpus.resemblance import NOTHING
-from pretune.deploy import pictures, report, samples
+from pretune.deploy import familiar, pictures, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError
@@ -323,6 +323,8 @@ def evaluate(
     figures, primary = task.metrics(decoded, truth, space), task.primary
     ends = task.intervals(decoded, truth, space, _groups(scored)).get(primary)
     dropped = _dropped(table, rows, bad, unknown)
+    if seen := familiar.learned(Path(run), Path(data), [row.id for row in scored]):
+        said.warn(familiar.warning(seen, len(scored), Path(run)))
     return {
         "task": registry.name_of(task),
         "model": model.model,
@@ -331,6 +333,7 @@ def evaluate(
         "classes": list(model.space.classes),
         "columns": table.columns,
         "counts": {"used": len(good), "dropped": len(dropped)},
+        "learned_from": seen,
         "dropped": dropped,
         "unknown_labels": more,
         "timing": {"total_s": time.monotonic() - started},

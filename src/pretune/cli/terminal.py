@@ -74,7 +74,7 @@ class Terminal:
         elif isinstance(event, Finished):
             self.bar.end()
             why = {"early_stopped": "; stopped early, the best is restored", "time": "; the time is up"}.get(event.reason, "")
-            what = "solved" if event.reason == "solved" else f"{event.step} steps"
+            what = "solved" if event.reason == "solved" else f"{event.step} step{'' if event.step == 1 else 's'}"
             self.say(f"{event.phase}: {what} in {event.seconds:.1f} s{why}")
 
     def _facts(self, event: Stepped) -> str:

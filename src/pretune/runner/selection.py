@@ -64,7 +64,8 @@ class Selection:
             return ""
         found, metric = self.comparison, self.comparison.metric
         baseline, network = (show(metric, value) for value in (found.baseline, found.network))
-        return f"{words(metric)} {baseline} against the network's {network} on {found.examples:,} examples ({self.by})"
+        examples = f"{found.examples:,} example{'' if found.examples == 1 else 's'}"
+        return f"{words(metric)} {baseline} against the network's {network} on {examples} ({self.by})"
 
 
 def select(wanted: ModelName | None, work: Work, fitted: Fitted | None, selecting: Selecting | None) -> Selection:
