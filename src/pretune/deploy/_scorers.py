@@ -105,6 +105,7 @@ class Network:
         try:
             if self._prefix is not None:
                 features = self._prefix(features)
+                features = replace(features, tensor=features.tensor.float())  # as what learned took them from the cache
             with autocast(self._rest, self.device):
                 return self.model.predict(features, self._start).float().cpu()
         except (IndexError, RuntimeError) as error:
