@@ -77,7 +77,10 @@ def compare(data: str, settings: list[str], share: float, seed: int) -> dict[str
             return run(recipe, offline=True, given=given)
 
         ours = trained("default", "predictor=network")
-        cells = {"default": f"{_figures(ours)} ({ours.work.model.pooling})", "steps": _figures(trained("steps", "predictor=network", "head.solver=steps"))}
+        cells = {
+            "default": f"{_figures(ours)} ({ours.work.model.pooling})",
+            "steps": _figures(trained("steps", "predictor=network", "head.solver=steps")),
+        }
         return {"train": str(len(ours.data.parts["train"]))} | cells | _on_features(ours)
 
 
