@@ -110,7 +110,7 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
             groups = work.strategy.apply(work.model, phase)
         if solving.obstacle(work, phase) is None:
             yield from solving.solve(work, phase)
-            work.solved = True
+            work.solved = not solving.leads(phase)
             work.chosen = Precision(reason="the head is solved on cached features")
             continue
         loader = _loader(work, phase)

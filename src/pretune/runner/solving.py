@@ -57,8 +57,10 @@ def obstacle(work: Work, phase: Phase) -> str | None:
         SettingError: head.solver=exact was asked for, and something stands against it.
     """
     recipe, data = work.recipe, work.needs.data
-    if work.frozen is None or not _is_probe(phase) or work.frozen.layout != "pooled":
+    if work.frozen is None or phase.open != 0 or work.frozen.layout != "pooled":
         why: str | None = "the head is not all that learns, or its features are not cached"
+    elif leads(phase):
+        return _obstacle_of_a_lead(work)
     else:
         why = asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss)
         if why is None and len(data.parts["train"]) * work.model.head.mean.numel() > _MOST_NUMBERS:
@@ -66,6 +68,21 @@ def obstacle(work: Work, phase: Phase) -> str | None:
     if why and isinstance(recipe.head, Linear) and recipe.head.solver == "exact":
         raise SettingError(f"head.solver=exact does not apply: {why}. Leave head.solver out.")
     return why
+
+
+def leads(phase: Phase) -> bool:
+    """Tell whether a phase is the short probe before others, which gives the head a direction."""
+    return phase.epochs is not None
+
+
+def _obstacle_of_a_lead(work: Work) -> str | None:
+    """Return why the head that fine-tuning begins with is trained in steps; settings of training are those of the phases after it."""
+    head, data = work.recipe.head, work.needs.data
+    if not isinstance(head, Linear) or head.solver == "steps" or work.own_loss or data.task.linear is None:
+        return "the head is no linear one with a loss that is solved"
+    return (
+        None if len(data.parts["train"]) * work.model.head.mean.numel() <= _MOST_NUMBERS else "the features do not fit into memory at once"
+    )
 
 
 def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool) -> str | None:
@@ -142,17 +159,22 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
     yield Started(phase=phase.name, step=0, steps=0, trainable=sum(p.numel() for p in work.model.head.parameters()))
     started = time.perf_counter()
     solution = work.around.device.decide(lambda: _solution(work))
-    work.solution = solution
+    work.solution = None if leads(phase) else solution
     if work.widths is not None:
         narrow(work, solution.candidate)
     head = work.model.head
     layer = head.layers
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
-        head.mean.copy_(solution.mean)
-        head.scale.copy_(solution.scale)
-        layer.weight.copy_(solution.weight)
-        layer.bias.copy_(solution.bias)
+        if leads(phase):  # what comes after it takes steps, which suit features that are standardised column by column
+            weight = (solution.weight * solution.scale).to(head.mean.device)
+            layer.weight.copy_(torch.where(head.scale > 0, weight / head.scale, 0.0))
+            layer.bias.copy_(solution.bias.to(head.mean.device) + weight @ (head.mean - solution.mean.to(head.mean.device)))
+        else:
+            head.mean.copy_(solution.mean)
+            head.scale.copy_(solution.scale)
+            layer.weight.copy_(solution.weight)
+            layer.bias.copy_(solution.bias)
     seconds = time.perf_counter() - started
     work.seconds["train_s"] += seconds
     work.needs.reporter.say(sentence(_link(work), solution))
