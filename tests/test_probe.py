@@ -364,3 +364,12 @@ def test_many_float32_rows_with_equal_columns_have_a_ridge_solution() -> None:
     weight = fit(LINKS["squared"], Dense(x), x[:, :1], strength=3.16e4)
     assert weight.dtype == x.dtype
     torch.testing.assert_close(x @ weight[:-1] + weight[-1], x[:, :1], rtol=1e-3, atol=1e-3)
+
+
+def test_fine_tuning_begins_with_a_solved_head(home: Path) -> None:
+    folder(home / "photos")
+    done = pretune("finetune", "photos", "strategy=full", *QUICK, "epochs=1", "predictor=network", "out=run", "--offline")
+    assert "head: L2-regularised logistic regression" in done.stderr
+    events = [json.loads(line) for line in (home / "run" / "events.jsonl").read_text().splitlines()]
+    finished = [event["reason"] for event in events if event["event"] == "finished"]
+    assert finished == ["solved", "completed"]
