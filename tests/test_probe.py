@@ -373,3 +373,13 @@ def test_fine_tuning_begins_with_a_solved_head(home: Path) -> None:
     events = [json.loads(line) for line in (home / "run" / "events.jsonl").read_text().splitlines()]
     finished = [event["reason"] for event in events if event["event"] == "finished"]
     assert finished == ["solved", "completed"]
+
+
+@pytest.mark.parametrize("word", ["head.dropout=0.1", "class_weights=true", "label_smoothing=0.1", "head.solver=steps"])
+def test_fine_tuning_begins_with_steps_where_a_setting_is_of_the_head_or_the_loss(word: str, home: Path) -> None:
+    folder(home / "photos")
+    words = ("head=linear", word) if word.startswith("head.") else (word,)
+    done = pretune("finetune", "photos", "strategy=full", *QUICK, *words, "epochs=1", "predictor=network", "out=run", "--offline")
+    assert done.code == 0, done.stderr
+    events = [json.loads(line) for line in (home / "run" / "events.jsonl").read_text().splitlines()]
+    assert [event["reason"] for event in events if event["event"] == "finished"] == ["completed", "completed"]

@@ -146,9 +146,8 @@ class Path:
         x_FP = minimise(objective, (self._columns * unit_R[:, None]).reshape(folds, -1), tolerance)
         self._columns = x_FP.view(folds, width, outputs) / unit_R[:, None]
         loss_NF, residual_NFC = self.link(scores(x_FP), self.goal[:, None])
-        if self.link is not squared:
-            probability = residual_NFC + self.goal[:, None]
-            self.curvature = max(1e-4, float((probability * (1 - probability)).mean()))
+        probability = residual_NFC + self.goal[:, None]
+        self.curvature = max(1e-4, float((probability * (1 - probability)).mean()))
         return loss_NF
 
     def _solve(self, strength: float) -> Tensor:

@@ -36,6 +36,8 @@ _OF_STEPS = frozenset(
     )
 )
 """Settings that only training steps read: who gives one wants steps."""
+_OF_THE_LOSS = frozenset({"label_smoothing", "class_weights"})
+"""Those that a probe before other phases reads too."""
 _HELD_OUT = 1_500
 """Training examples at most that are held out in turn to choose thresholds by."""
 _MOST_NUMBERS = 400_000_000
@@ -57,15 +59,15 @@ def obstacle(work: Work, phase: Phase) -> str | None:
         SettingError: head.solver=exact was asked for, and something stands against it.
     """
     recipe, data = work.recipe, work.needs.data
-    if work.frozen is None or phase.open != 0 or work.frozen.layout != "pooled":
+    exact = isinstance(recipe.head, Linear) and recipe.head.solver == "exact"
+    if work.frozen is None or phase.open != 0 or work.frozen.layout != "pooled" or (leads(phase) and exact):
         why: str | None = "the head is not all that learns, or its features are not cached"
-    elif leads(phase):
-        return _obstacle_of_a_lead(work)
     else:
-        why = asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss)
+        varied = bool(work.mixing) and not leads(phase)  # a probe before the phases is not augmented
+        why = asked_for_steps(recipe, data.task, varied=varied, own_loss=work.own_loss, first=leads(phase))
         if why is None and len(data.parts["train"]) * work.model.head.mean.numel() > _MOST_NUMBERS:
             why = "the features do not fit into memory at once"
-    if why and isinstance(recipe.head, Linear) and recipe.head.solver == "exact":
+    if why and exact:
         raise SettingError(f"head.solver=exact does not apply: {why}. Leave head.solver out.")
     return why
 
@@ -75,17 +77,7 @@ def leads(phase: Phase) -> bool:
     return phase.epochs is not None
 
 
-def _obstacle_of_a_lead(work: Work) -> str | None:
-    """Return why the head that fine-tuning begins with is trained in steps; settings of training are those of the phases after it."""
-    head, data = work.recipe.head, work.needs.data
-    if not isinstance(head, Linear) or head.solver == "steps" or work.own_loss or data.task.linear is None:
-        return "the head is no linear one with a loss that is solved"
-    return (
-        None if len(data.parts["train"]) * work.model.head.mean.numel() <= _MOST_NUMBERS else "the features do not fit into memory at once"
-    )
-
-
-def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool) -> str | None:
+def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool, first: bool = False) -> str | None:
     """Return what of the settings wants a head that is trained in steps; None where nothing does.
 
     Args:
@@ -93,20 +85,17 @@ def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool)
         task: what is predicted.
         varied: whether augmentations change the head's input at random.
         own_loss: whether the caller brought a loss.
+        first: whether other phases follow, which most settings of training are for.
     """
     head = recipe.head
     if not isinstance(head, Linear) or head.solver == "steps":
         return "it was asked for"
-    if head.dropout or recipe.views > 1 or varied:
+    if head.dropout or varied or (recipe.views > 1 and not first):
         return "its input is varied at random"
     if own_loss or task.linear is None:
         return "it has a loss of its own"
-    asked = sorted(key for key in given(recipe) if key in _OF_STEPS)
+    asked = sorted(key for key in given(recipe) if key in (_OF_THE_LOSS if first else _OF_STEPS))
     return f"{', '.join(asked)} {'is' if len(asked) == 1 else 'are'} set" if asked else None
-
-
-def _is_probe(phase: Phase) -> bool:
-    return phase.open == 0 and phase.epochs is None
 
 
 # --- which features ------------------------------------------------------------------------------
@@ -118,7 +107,7 @@ def widen(work: Work) -> None:
     phases = work.strategy.phases(len(work.model.body))
     tried = CHOICES.get(backbone.layout, ())
     is_pooled = work.model.layout == "pooled" and backbone.probing in tried
-    if not (work.strategy.trains and len(phases) == 1 and _is_probe(phases[0]) and is_pooled):
+    if not (work.strategy.trains and len(phases) == 1 and phases[0].open == 0 and not leads(phases[0]) and is_pooled):
         return
     if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss):
         return
