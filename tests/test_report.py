@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sectio
 from pretune.deploy._sheets import sheet, thumbnail
 from pretune.deploy.run_files import Files
 from pretune.errors import DataError
-from pretune.tasks import named
+from pretune.tasks import Line, Passage, named
+from pretune.tasks.multilabel import Multilabel
 from pretune.training.run_dir import RunDir
 from tests import fake_run
 from tests.fake_run import HOSTILE
@@ -319,3 +322,24 @@ def test_written_texts_keep_their_lines_and_nothing_else_that_hides(tmp_path: Pa
     )
     (text,) = _pretraining._texts(files)
     assert str(report.visible(text)) == "MENENIUS:\n\tHe had it;\\x1b[2J&lt;b&gt;\\u202e"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks(Multilabel):
+    """A task that marks where a prediction and its target differ."""
+
+    def compare(self, row: Mapping[str, str], text: str) -> list[Line]:
+        """Return the predicted names, those that the target lacks marked."""
+        target = row["target"].split("|")
+        names = (Passage(text=name, mark="right" if name in target else "wrong", label="<i>") for name in row["prediction"].split("|"))
+        return [Line(name="predicted", passages=tuple(names)), Line(name="in", passages=(Passage(text=text),))]
+
+
+def test_a_task_marks_what_differs(tmp_path: Path) -> None:
+    run = fake_run.multilabel(tmp_path / "run")
+    page = report.write(run, Marks()).read_text(encoding="utf-8")
+    Reader(page)
+    assert '<mark class="wrong">' in page
+    assert '<mark class="right">' in page
+    assert "&lt;i&gt;</small>" in page
+    assert page.count("in the hills") == page.count('<span class="soft small">in</span>'), "the text is not shown twice"

@@ -19,7 +19,7 @@ from pretune.evaluation.sums import CLASSES, Sums, cell_sums, ratio
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.modalities.text import Text
 from pretune.sources.target_type import ParsedLabels, TargetType
-from pretune.tasks import Examples, LossSettings, Space, Task
+from pretune.tasks import Examples, Line, LossSettings, Passage, Space, Task
 from pretune.types import Layout, Row
 
 NONE = -100
@@ -159,6 +159,21 @@ class TokenClassification(Task):
         """Return the share of words with a wrong tag."""
         pairs = list(zip(row["target"].split(), row["prediction"].split(), strict=True))
         return sum(true != told for true, told in pairs) / max(1, len(pairs))
+
+    def compare(self, row: Mapping[str, str], text: str) -> list[Line]:
+        """Return the words with their tags, as they are and as they are predicted."""
+        tags = {"target": row["target"].split(), "prediction": row["prediction"].split()}
+        other = {"target": ("missing", tags["prediction"]), "prediction": ("wrong", tags["target"])}
+        return [
+            Line(
+                name=name,
+                passages=tuple(
+                    Passage(text=f"{word} ", mark="" if tag == "O" else "right" if tag == beside else other[name][0], label=tag)
+                    for word, tag, beside in zip(text.split(), found, other[name][1], strict=False)
+                ),
+            )
+            for name, found in tags.items()
+        ]
 
 
 def words_of(row: Row) -> list[re.Match[str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pretune.sources.readers.quoting import unlimited_fields
@@ -23,6 +24,8 @@ class Prediction:
     """Probability of the prediction, in [0, 1]; None for numbers."""
     badness: float
     """How wrong, as the task sees it: 0 where right."""
+    row: Mapping[str, str] = field(default_factory=dict)
+    """All columns of the file."""
 
     @property
     def right(self) -> bool:
@@ -55,4 +58,5 @@ def worst(predictions: list[Prediction], limit: int) -> list[Prediction]:
 
 def _prediction(row: dict[str, str], task: Task) -> Prediction:
     confidence = float(row["confidence"]) if row.get("confidence") else None
-    return Prediction(id=row["id"], target=row["target"], prediction=row["prediction"], confidence=confidence, badness=task.badness(row))
+    target, prediction = row["target"], row["prediction"]
+    return Prediction(id=row["id"], target=target, prediction=prediction, confidence=confidence, badness=task.badness(row), row=row)

@@ -245,6 +245,7 @@ def mistakes(files: Files) -> Section:
                 "picture": embed(files.run / "pictures", entry.get("picture")),
                 "audio": embed(files.run / "pictures", entry.get("audio")),
                 "text": entry.get("text") or "",
+                "lines": files.task.compare(p.row, entry.get("text") or ""),
             }
         )
     return {

@@ -18,6 +18,7 @@ from pretune.evaluation.intervals import of_sums
 from pretune.evaluation.links import LinkName
 from pretune.evaluation.sums import Sums
 from pretune.sources.target_type import ONE_CLASS, TargetType
+from pretune.tasks._marked import Line
 from pretune.types import Layout, Row
 
 if TYPE_CHECKING:
@@ -251,6 +252,15 @@ class Task:
         if row["prediction"] == row["target"]:
             return 0.0
         return max(float(row.get("confidence") or 0.0), 1e-9)
+
+    def compare(self, row: Mapping[str, str], text: str) -> Sequence[Line]:
+        """Return how the report shows a prediction beside its target, line by line; empty where the two names say all.
+
+        Args:
+            row: of predictions.csv.
+            text: of the example, where the run kept it.
+        """
+        return ()
 
     def captions(self, labels: Labels, space: Any) -> list[str]:
         """Return what stands under each example of a training batch; labels may be mixed."""
