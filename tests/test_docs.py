@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = {
     "docs/extend/backbone.md": 2,
+    "docs/extend/layout.md": 2,
     "docs/extend/modality.md": 3,
     "docs/extend/objective.md": 3,
     "docs/extend/strategy.md": 3,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from pretune.errors import DataError, SettingError
-from pretune.sources import manifests, sources
-from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Source, Tables, source_of
-from pretune.sources.table import Columns
-from pretune.sources.target_type import NUMBER
+from pretune.sources import layouts, manifests, sources
+from pretune.sources.layouts import OwnLayout, Place, Source
+from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Tables, source_of
+from pretune.sources.table import Columns, Table
+from pretune.sources.target_type import NUMBER, ONE_CLASS, TargetType
+from pretune.types import Row
 from tests.data_files import put, said, sentences, table_of
 
 PICTURES = [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(4)]
@@ -121,3 +125,48 @@ def test_tables_of_which_none_is_meant_are_reported_and_not_used(tmp_path: Path)
     table = sources.read_items(tmp_path, "image")
     assert len(table.rows) == 4
     assert "a.csv, b.csv were not used" in said(table)
+
+
+# --- layouts of their own --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxes(TargetType):
+    """Targets of a form of their own, as boxes are."""
+
+
+BOXES = Boxes(task="detection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxed(OwnLayout):
+    """A folder with a file boxes.txt."""
+
+    place: Place
+
+    @classmethod
+    def recognise(cls, place: Place) -> Self | None:
+        there = any(file.parts[-1] == "boxes.txt" for file in place.tree.files) and place.may_be("image", BOXES)
+        return cls(columns=place.columns, modality="image", place=place) if there else None
+
+    def read(self, target: TargetType | None) -> Table:
+        rows = [Row(id=file.id, path=self.place.tree.path(file), target=("dog",)) for file in self.place.tree.media("image")]
+        return Table(rows=rows, modality="image", target_type=BOXES, root=self.place.path, layout="boxes")
+
+    def read_unlabelled(self) -> Table:
+        return replace(self.read(None), target_type=None, layout="without boxes")
+
+
+def test_a_layout_of_its_own_comes_first_unless_something_else_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, *PICTURES)
+    (tmp_path / "boxes.txt").write_text("dog 1 2 3 4\n")
+    assert sources.read(tmp_path).task == "classification"
+    monkeypatch.setattr(layouts, "RECOGNISERS", (Boxed,))
+    table = sources.read(tmp_path)
+    assert (table.task, table.layout, len(table.rows)) == ("detection", "boxes", 8), (
+        "one class is enough where targets are of their own form"
+    )
+    assert sources.read(tmp_path, target=ONE_CLASS).layout == "class folders"
+    assert sources.read_unlabelled(tmp_path, "image", target=BOXES).layout == "without boxes"
+    assert sources.read_unlabelled(tmp_path, "image", target=ONE_CLASS).layout == "bare folder"
+    assert sources.read_items(tmp_path, "image").layout == "boxes"

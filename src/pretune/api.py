@@ -265,7 +265,9 @@ def predict(
         DataError: nothing can be read, or a column of the training data is missing; before the first prediction.
     """
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
-    table = sources.read_unlabelled(Path(inputs), model.name, RunColumns(text=text, path=path, schema=model.schema))
+    table = sources.read_unlabelled(
+        Path(inputs), model.name, RunColumns(text=text, path=path, schema=model.schema), target=model.task.target_type
+    )
     said = reporter or Silent()
     for line in table.said:
         said.say(line)

@@ -186,6 +186,8 @@ def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
 
 def _refuse(table: Table, path: Path) -> None:
     kind = table.target_type or ONE_CLASS
+    if kind.form == "own":
+        return  # one class is something to find, as one kind of object; what cannot be learned from is for the type's `fault`
     if kind.numeric:
         values = {row.target for row in table.rows}
         if len(values) == 1:

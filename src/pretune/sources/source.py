@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pretune.sources import classes, folders, joins, lists, manifests, patterns,
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import commonest, named_columns, nothing_found, tables_in
 from pretune.sources.folders import Layout
+from pretune.sources.layouts import Place, Source, recognised
 from pretune.sources.readers import arrow
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
@@ -23,28 +23,6 @@ from pretune.sources.target_type import TargetType
 from pretune.sources.tree import FileEntry, Tree, modality_by_content, walk
 
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".numbers"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source(ABC):
-    """Labelled data under a path, before a row of them is made."""
-
-    columns: Columns
-    """The columns to read: those that the person named, of a run those of its training data."""
-    modality: str | None
-    """image, audio or text; None where the tables have to show it."""
-
-    @abstractmethod
-    def read(self, target: TargetType | None) -> Table:
-        """Return the rows with their targets.
-
-        Args:
-            target: the type of target that is wanted; None infers it.
-
-        Raises:
-            DataError: the data as a whole cannot be used.
-            SettingError: a named column does not exist.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,21 +93,25 @@ class OneTable(Source):
         return tables.with_folders_splits(table)
 
 
-def source_of(path: Path, columns: Columns, modality: str | None) -> Source:
-    """Return what labelled data lie under a path.
+def source_of(path: Path, columns: Columns, modality: str | None, target: TargetType | None = None) -> Source:
+    """Return what labelled data lie under a path: the first layout of `layouts` that recognises them, else class folders or tables.
 
     Args:
         path: a folder or a file that exists.
         columns: the columns that the person named, or of a run those of its training data.
         modality: image, audio or text; None infers it.
+        target: the type of target that is wanted; None infers it.
 
     Raises:
         DataError: there are none, or more than one reading of them.
         MissingExtra: Parquet or Arrow files without pyarrow.
     """
+    place = Place(path=path, columns=columns, modality=modality, target=target)
+    if (own := recognised(place)) is not None:
+        return own
     if not path.is_dir():
         return _one_table(path, columns, modality)
-    return _datasets_folder(path, columns, modality) if arrow.is_datasets_folder(path) else _in_folder(walk(path), columns, modality)
+    return _datasets_folder(path, columns, modality) if arrow.is_datasets_folder(path) else _in_folder(place.tree, columns, modality)
 
 
 def _one_table(path: Path, columns: Columns, modality: str | None) -> OneTable:

@@ -12,6 +12,7 @@ from pretune.formats.files import ending, kinds
 from pretune.sources import classes, folders, joins, manifests, patterns, shards, vocabulary
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, modality_inside, named_columns, nothing_found, tables_in
+from pretune.sources.layouts import Place, recognised
 from pretune.sources.readers import arrow
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
@@ -51,7 +52,7 @@ def read(
     """
     path = existing(path)
     check_modality(modality)
-    table = source_of(path, columns, modality).read(target)
+    table = source_of(path, columns, modality, target).read(target)
     _ignore_parts(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
@@ -88,17 +89,25 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
     return table
 
 
-def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
+def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND, *, target: TargetType | None = None) -> Table:
     """Read what is to be predicted: a file, a folder of any depth, a manifest whose labels are ignored.
 
     `Table.inputs` holds the id of every input in order; those without a row are in the ledger.
+
+    Args:
+        path: where.
+        modality: image, audio or text.
+        columns: the columns that the person named, or of a run those of its training data.
+        target: the type of target that the run predicts: only its layouts are looked for.
 
     Raises:
         DataError: there is nothing of this modality.
     """
     path = existing(path)
     check_modality(modality)
-    table = _read_unlabelled(path, modality, replace(columns, label=None))
+    columns_read = replace(columns, label=None)
+    own = recognised(Place(path=path, columns=columns_read, modality=modality, target=target)) if target is not None else None
+    table = (own.read_unlabelled() if own is not None else None) or _read_unlabelled(path, modality, columns_read)
     _settle_schema(table, path, columns)
     return table
 

@@ -1,0 +1,21 @@
+"""Layouts of data that tell their task by themselves: one file each, tried in the order of `RECOGNISERS`."""
+
+from __future__ import annotations
+
+from pretune.sources.layouts._base import OwnLayout, Place, Source
+
+RECOGNISERS: tuple[type[OwnLayout], ...] = ()
+"""The layouts in the order in which they are tried; class folders and tables come after all of them."""
+
+
+def recognised(place: Place) -> OwnLayout | None:
+    """Return the data at a place in the first layout that recognises them; None where class folders or tables have to.
+
+    Raises:
+        DataError: a layout recognises data that cannot be read.
+    """
+    found = (layout.recognise(place) for layout in RECOGNISERS)
+    return next((one for one in found if one is not None), None)
+
+
+__all__ = ["RECOGNISERS", "OwnLayout", "Place", "Source", "recognised"]
