@@ -22,7 +22,7 @@ from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions, read
 from pretune.training.device import Device
 from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
-from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.loop import Evaluation, TrainingContext, fit
 from pretune.training.optim import Optim
 from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
@@ -67,9 +67,9 @@ class ToyLoader:
             yield Batch(inputs=Features(tensor=x, layout="pooled"), labels=Labels.of(x.sum(1)), index=torch.arange(6))
 
 
-def around(folder: Path) -> Surroundings:
+def context(folder: Path) -> TrainingContext:
     folder.mkdir(exist_ok=True)
-    return Surroundings(
+    return TrainingContext(
         device=CPU, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", CPU)
     )
 
@@ -80,7 +80,7 @@ def plan(**changes: Any) -> Plan:
 
 def events_of(folder: Path, learner: Learner | None = None, evaluation: Evaluation | None = None, **changes: Any) -> list[Event]:
     learner = learner or Toy()
-    return list(fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(**changes), around(folder), evaluation))
+    return list(fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(**changes), context(folder), evaluation))
 
 
 def losses(events: list[Event]) -> dict[int, float]:
@@ -144,7 +144,7 @@ def test_a_spike_is_told_at_an_epochs_end_and_the_noise_of_few_steps_is_none(
 ) -> None:
     learner = Scripted(at, value)
     spiky = plan(epochs=11, log_every=10, spikes=True, ema=None, save_seconds=60.0)  # the last epoch's last span is its step 561 alone
-    events = fit(learner, ToyLoader(51), groups("all", learner.net, "net"), spiky, around(tmp_path))
+    events = fit(learner, ToyLoader(51), groups("all", learner.net, "net"), spiky, context(tmp_path))
     assert [e.message.split(":")[0] for e in events if isinstance(e, Warned)] == told
 
 
@@ -158,7 +158,7 @@ class Averaged(Device):
 def test_a_spike_is_one_of_all_processes_so_that_all_have_the_same_events(tmp_path: Path) -> None:
     learner = Scripted(561, 40.0)
     spiky = plan(epochs=11, log_every=10, spikes=True, ema=None, save_seconds=60.0)
-    alone = dataclasses.replace(around(tmp_path), device=Averaged(device=CPU.device))
+    alone = dataclasses.replace(context(tmp_path), device=Averaged(device=CPU.device))
     events = list(fit(learner, ToyLoader(51), groups("all", learner.net, "net"), spiky, alone))
     assert sum(isinstance(e, Stepped) for e in events) == 66
     assert not [e for e in events if isinstance(e, Warned)], "a warning of one process alone is an event that the others do not have"
@@ -172,7 +172,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str, e
     same = {"optim": Optim(name=optim), "log_every": every}
     whole = losses(events_of(tmp_path / "whole", whole_learner, **same))
     learner = Toy()
-    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(**same), around(tmp_path / "cut"))
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(**same), context(tmp_path / "cut"))
     seen: dict[int, float] = {}
     for event in loop:
         if isinstance(event, Stepped):
@@ -180,11 +180,11 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str, e
             if event.step >= stop:
                 break
     loop.close()
-    checkpoint = latest(around(tmp_path / "cut").checkpoints)
+    checkpoint = latest(context(tmp_path / "cut").checkpoints)
     assert checkpoint is not None
     torch.manual_seed(99)  # whatever the new process did before
     fresh = Toy()
-    rest = fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(**same), around(tmp_path / "cut"), resume=checkpoint)
+    rest = fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(**same), context(tmp_path / "cut"), resume=checkpoint)
     seen |= losses(list(rest))
     assert seen == whole
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), whole_learner.state_dict().values(), strict=True))
@@ -193,7 +193,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path, stop: int, optim: str, e
 def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
     whole = losses(events_of(tmp_path / "whole"))
     learner = Toy()
-    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path / "cut"))
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(), context(tmp_path / "cut"))
     next(event for event in loop if isinstance(event, Saved) and event.step == 8)
     copies = {p.name: p.read_bytes() for p in (tmp_path / "cut" / "checkpoints").iterdir()}
     loop.close()
@@ -203,11 +203,11 @@ def test_killed_without_a_word_it_goes_on_from_the_last_checkpoint(tmp_path: Pat
         (tmp_path / "cut" / "checkpoints" / name).write_bytes(
             content if not name.endswith("08.safetensors") else content[: len(content) // 2]
         )
-    checkpoint = latest(around(tmp_path / "cut").checkpoints)
+    checkpoint = latest(context(tmp_path / "cut").checkpoints)
     assert checkpoint is not None
     assert checkpoint.state["progress"]["step"] == 7
     fresh = Toy()
-    rest = losses(list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), around(tmp_path / "cut"), resume=checkpoint)))
+    rest = losses(list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), context(tmp_path / "cut"), resume=checkpoint)))
     assert rest == {step: loss for step, loss in whole.items() if step > 7}
 
 
@@ -224,7 +224,7 @@ def test_interleaved_loops_do_not_touch_each_other(tmp_path: Path) -> None:
     alone = [losses(events_of(tmp_path / f"alone{s}", seed=s)) for s in (1, 2)]
     learners = [Toy(), Toy()]
     loops = [
-        fit(m, ToyLoader(), groups("all", m.net, "net"), plan(seed=s), around(tmp_path / f"both{s}"))
+        fit(m, ToyLoader(), groups("all", m.net, "net"), plan(seed=s), context(tmp_path / f"both{s}"))
         for m, s in zip(learners, (1, 2), strict=True)
     ]
     seen: list[dict[int, float]] = [{}, {}]
@@ -260,7 +260,7 @@ def disturbed(learner: Learner) -> Generator[None]:
 def test_a_consumer_that_measures_between_events_changes_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
     quiet, busy = Normed(), Normed()
     events_of(tmp_path / "quiet", quiet, **changes)
-    loop = fit(busy, ToyLoader(), groups("all", busy.net, "net"), plan(**changes), around(tmp_path / "busy"))
+    loop = fit(busy, ToyLoader(), groups("all", busy.net, "net"), plan(**changes), context(tmp_path / "busy"))
     next(loop)  # from here on the loop has threads of its own
     threads = torch.get_num_threads()
     try:
@@ -333,10 +333,10 @@ class Greedy(Toy):
 def test_halves_that_memory_decided_are_taken_again_after_a_resume_with_more_memory(tmp_path: Path) -> None:
     whole, learner = Greedy(), Greedy()
     events_of(tmp_path / "whole", whole)
-    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path / "cut"))
+    loop = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(), context(tmp_path / "cut"))
     next(event for event in loop if isinstance(event, Stepped) and event.step == 3)
     del loop
-    rich, here = Greedy(greedy=False), around(tmp_path / "cut")
+    rich, here = Greedy(greedy=False), context(tmp_path / "cut")
     list(fit(rich, ToyLoader(), groups("all", rich.net, "net"), plan(), here, resume=here.checkpoints.first(0)))
     assert all(torch.equal(a, b) for a, b in zip(rich.state_dict().values(), whole.state_dict().values(), strict=True))
 
@@ -344,7 +344,7 @@ def test_halves_that_memory_decided_are_taken_again_after_a_resume_with_more_mem
 def test_a_phase_that_began_again_is_resumed_there(tmp_path: Path) -> None:
     whole, seen = Toy(poison=9), []
     expected = events_of(tmp_path / "whole", whole)
-    loop = fit((learner := Toy(poison=9)), ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path / "cut"))
+    loop = fit((learner := Toy(poison=9)), ToyLoader(), groups("all", learner.net, "net"), plan(), context(tmp_path / "cut"))
     for event in loop:
         seen.append(event)
         if isinstance(event, Warned):
@@ -354,18 +354,18 @@ def test_a_phase_that_began_again_is_resumed_there(tmp_path: Path) -> None:
     copy = first.read_bytes()
     loop.close()
     first.write_bytes(copy)
-    checkpoint = latest(around(tmp_path / "cut").checkpoints)
+    checkpoint = latest(context(tmp_path / "cut").checkpoints)
     assert checkpoint is not None
     assert checkpoint.state["progress"]["failures"] == 1
     fresh = Toy()
-    list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), around(tmp_path / "cut"), resume=checkpoint))
+    list(fit(fresh, ToyLoader(), groups("all", fresh.net, "net"), plan(), context(tmp_path / "cut"), resume=checkpoint))
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), whole.state_dict().values(), strict=True))
     assert len(losses(expected)) == 20
 
 
 def test_what_a_checkpoint_holds_is_announced_before_it_is_written(tmp_path: Path) -> None:
     written, saved = [], []
-    for event in fit((learner := Toy()), ToyLoader(), groups("all", learner.net, "net"), plan(), around(tmp_path)):
+    for event in fit((learner := Toy()), ToyLoader(), groups("all", learner.net, "net"), plan(), context(tmp_path)):
         there = {int(path.stem[3:]) for path in (tmp_path / "checkpoints").iterdir()}
         if isinstance(event, Saving):
             assert event.step == 20 or event.step not in there, "the last step has one of its own before it"

@@ -61,7 +61,7 @@ def work_with(data: Prepared, parts: tuple[Augmentation, ...]) -> Work:
     needs = cast("Any", type("Needs", (), {"data": data}))
     unused = cast("Any", None)
     return Work(
-        recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, learner=unused, needs=needs, around=unused, parts=parts,
+        recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, learner=unused, needs=needs, context=unused, parts=parts,
         precision=unused, deadline=unused,
     )  # fmt: skip
 

@@ -228,7 +228,7 @@ def test_a_solved_head_is_not_told_to_take_fewer_epochs() -> None:
 def test_the_first_process_solves_for_all_and_its_failure_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process alone raises would leave the others waiting for its broadcast."""
     work: Any = SimpleNamespace(
-        around=SimpleNamespace(device=SimpleNamespace(decide=lambda make: make())), model=SimpleNamespace(head=nn.Linear(2, 2))
+        context=SimpleNamespace(device=SimpleNamespace(decide=lambda make: make())), model=SimpleNamespace(head=nn.Linear(2, 2))
     )
     monkeypatch.setattr(solving, "_solution", lambda work: (_ for _ in ()).throw(TrainingError("no memory")))
     events = solving.solve(work, Phase(name="probe", open=0, share=1.0))
@@ -252,7 +252,7 @@ def test_a_head_that_nothing_trains_is_computed_where_it_is(monkeypatch: pytest.
         model=SimpleNamespace(body=[]),
         backbone=None,
         needs=SimpleNamespace(data=data, reporter=SimpleNamespace(say=lambda line: None)),
-        around=SimpleNamespace(device=SimpleNamespace(device=torch.device("meta"))),
+        context=SimpleNamespace(device=SimpleNamespace(device=torch.device("meta"))),
         frozen=FrozenFeatures(source=torch.randn(3, 4), layout="pooled", views=1, start=2),
     )
     monkeypatch.setattr(phases, "begin", lambda work, phase: None)
@@ -277,7 +277,7 @@ def test_only_a_pooled_model_is_widened_and_only_where_its_pooling_can_be_taken_
             model=model,
             mixing=(),
             own_loss=False,
-            around=SimpleNamespace(device=SimpleNamespace(device=torch.device("cpu"))),
+            context=SimpleNamespace(device=SimpleNamespace(device=torch.device("cpu"))),
         )
         repooled.clear()
         solving.widen(work)

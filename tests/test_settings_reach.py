@@ -379,7 +379,7 @@ def test_val_chooses_where_test_scores(plan: Any, pictures: Path, tmp_path: Path
 
 
 def test_a_run_keeps_as_many_checkpoints_as_asked(plan: Any) -> None:
-    assert plan("keep=7").outcome.work.around.checkpoints.keep == 7
+    assert plan("keep=7").outcome.work.context.checkpoints.keep == 7
 
 
 def test_a_probe_learns_at_its_own_rate(plan: Any) -> None:

@@ -30,7 +30,7 @@ from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device
 from pretune.training.events import Evaluated, Event, Finished, Started, Stepped, Warned
-from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.loop import Evaluation, TrainingContext, fit
 from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
@@ -96,7 +96,7 @@ class Run:
     def events(self, evaluation: Evaluation | None = None, resume: Any = None, **changes: Any) -> Iterator[Event]:
         self.folder.mkdir(exist_ok=True)
         settings = {"number": 0, "phase": "p", "epochs": 1000, "lr": PEAK, "log_every": 20, "save_seconds": 1e9, "schedule": WSD}
-        around = Surroundings(
+        context = TrainingContext(
             device=CPU,
             checkpoints=Checkpoints(self.folder / "checkpoints", 2),
             decisions=Decisions(self.folder / "decisions.jsonl", CPU),
@@ -104,7 +104,7 @@ class Run:
             stop=lambda: self.stop(),
         )
         return fit(
-            self.learner, self.batches, groups("all", self.learner.net, "net"), Plan(**{**settings, **changes}), around, evaluation, resume
+            self.learner, self.batches, groups("all", self.learner.net, "net"), Plan(**{**settings, **changes}), context, evaluation, resume
         )
 
 

@@ -14,20 +14,20 @@ from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Stepped
-from pretune.training.loop import Surroundings, fit
+from pretune.training.loop import TrainingContext, fit
 from tests.test_loop import Toy, ToyLoader, losses, plan
 
 
-def around(folder: Path, device: Device) -> Surroundings:
+def context(folder: Path, device: Device) -> TrainingContext:
     folder.mkdir(exist_ok=True)
-    return Surroundings(
+    return TrainingContext(
         device=device, checkpoints=Checkpoints(folder / "checkpoints", 2), decisions=Decisions(folder / "decisions.jsonl", device)
     )
 
 
 def train(folder: Path, device: Device, stop: int | None = None, resume: Checkpoint | None = None) -> tuple[dict[int, float], Toy]:
     """Train with a decision of its own on each rank; at `stop` both are interrupted."""
-    learner, here = Toy(), around(folder, device)
+    learner, here = Toy(), context(folder, device)
     mine = here.decisions.make("training/precision", lambda: device.rank)
     assert mine == 0, "the first process decides for all, before and after a resume"
     events = fit(learner, ToyLoader(), groups("all", learner.net, "net"), plan(ema=None), here, resume=resume)
@@ -46,7 +46,7 @@ def main(home: Path) -> None:
     with open_device() as device:
         whole, expected = train(home / "whole", device)
         begun, _ = train(home / "cut", device, stop=7)
-        checkpoint = newest_checkpoint(around(home / "cut", device).checkpoints, device, Silent())
+        checkpoint = newest_checkpoint(context(home / "cut", device).checkpoints, device, Silent())
         assert checkpoint is not None
         assert checkpoint.state["progress"]["step"] == 7
         rest, learner = train(home / "cut", device, resume=checkpoint)

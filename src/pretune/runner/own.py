@@ -23,7 +23,7 @@ from pretune.strategies import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event, Saving
-from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.loop import Evaluation, TrainingContext, fit
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
 from pretune.types import Batch, StepOutput
@@ -77,12 +77,12 @@ def train(own: Own, *, resume: bool = False) -> Iterator[Event]:
 
 def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[Event]:
     learner = OwnLearner(own.module, own.loss)
-    around = Surroundings(
+    context = TrainingContext(
         device=device,
         checkpoints=Checkpoints(own.out / "checkpoints", 2),
         decisions=Decisions(own.out / "decisions.jsonl", device),
     )
-    checkpoint = newest_checkpoint(around.checkpoints, device, Silent()) if resume else None
+    checkpoint = newest_checkpoint(context.checkpoints, device, Silent()) if resume else None
     if device.first and checkpoint is None:
         (own.out / "events.jsonl").write_text("")
     elif device.first and checkpoint is not None:
@@ -90,19 +90,19 @@ def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[E
     batching = Batching(size=max(1, own.batch_size // device.world), shuffle=True, seed=own.plan.seed)
     # Not ahead in a thread: what a dataset draws at random comes from the loop's streams, so that a resumed run draws the same.
     loader = Loader(DatasetView(own.train), batching, share=device.share, workers=0)
-    evaluation = None if own.held is None else _evaluation(learner, own, around)
-    for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, around, evaluation, checkpoint):
+    evaluation = None if own.held is None else _evaluation(learner, own, context)
+    for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, context, evaluation, checkpoint):
         if device.first and not isinstance(event, Saving):
             folder.append_events([event.to_json()])
         yield event
 
 
-def _evaluation(learner: OwnLearner, own: Own, around: Surroundings) -> Evaluation:
+def _evaluation(learner: OwnLearner, own: Own, context: TrainingContext) -> Evaluation:
     assert own.held is not None
     view = DatasetView(own.held)
 
     def measure() -> dict[str, float]:
-        raw = Labels.of(score.outputs(learner, view, around.device, Precision())).only
+        raw = Labels.of(score.outputs(learner, view, context.device, Precision())).only
         targets = torch.cat([batch.target for batch in Loader(view, Batching(size=256)).iterate(0) if batch.target is not None])
         with torch.no_grad():
             return {"loss": float(own.loss(raw, targets))}

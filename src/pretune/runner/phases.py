@@ -29,7 +29,7 @@ from pretune.strategies import Phase, Strategy, suggested
 from pretune.tasks import LossSettings
 from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
-from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.loop import Evaluation, TrainingContext, fit
 from pretune.training.plan import Plan, Precision
 from pretune.types import Layout
 
@@ -65,7 +65,7 @@ class Work:
     model: Model
     learner: SupervisedLearner
     needs: FeatureCache
-    around: Surroundings
+    context: TrainingContext
     parts: tuple[Augmentation, ...]
     """Augmentation parts, view and batch parts mixed."""
     precision: Callable[[SupervisedLearner, Loader], Precision]
@@ -121,7 +121,7 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
         plan = _plan(work, phase, number, phases, loader)
         started = time.perf_counter()
         held = resume if resume is not None and number == first else None
-        yield from fit(work.learner, loader, groups, plan, work.around, _evaluation(work), held)
+        yield from fit(work.learner, loader, groups, plan, work.context, _evaluation(work), held)
         work.seconds["train_s"] += time.perf_counter() - started
 
 
@@ -152,7 +152,7 @@ def begin(work: Work, phase: Phase, number: int = 0) -> None:
 
 def _features(work: Work, phase: Phase, views: int, number: int) -> FrozenFeatures | TooLong | None:
     """Return the frozen features; where one pass takes more than its share of the time, which is remembered, none."""
-    decisions, key = work.around.decisions, f"{number}/too_long"
+    decisions, key = work.context.decisions, f"{number}/too_long"
     if (known := decisions.made(key)) is not None:
         return decisions.built(TooLong, key, lambda: known)
     remaining = work.deadline.remaining
@@ -197,7 +197,7 @@ def _fit_head_on_few(work: Work, each: float) -> None:
     pooled: list[torch.Tensor] = []
     for batch in loader.iterate(0):
         check()
-        pooled.append(positions(work.model.before_head(batch.to(work.around.device.device).inputs)))
+        pooled.append(positions(work.model.before_head(batch.to(work.context.device.device).inputs)))
     work.model.head.fit(torch.cat(pooled))
 
 
@@ -218,7 +218,7 @@ def view_of(work: Work, positions: np.ndarray, *, training: bool = False) -> Vie
 def _loader(work: Work, phase: Phase) -> Loader:
     view = view_of(work, work.needs.data.parts["train"], training=True)
     size = _batch_size(work, len(view))
-    device = work.around.device
+    device = work.context.device
     mine = max(1, size // device.world)
     batching = Batching(size=mine, tokens=token_budget(view, mine), shuffle=True, seed=work.recipe.training.seed)
     loader = Loader(view, batching, share=device.share, workers=0 if work.frozen is not None else 1)
@@ -285,18 +285,18 @@ def _timing(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...]) ->
     def decide() -> tuple[float, float]:
         held = view_of(work, work.needs.data.parts[work.needs.data.score])
         size = 64 if work.frozen is not None else _FEW
-        each = score.seconds_per_item(work.learner, held, work.around.device, work.chosen, size, work.needs.now)
+        each = score.seconds_per_item(work.learner, held, work.context.device, work.chosen, size, work.needs.now)
         remaining = max(0.0, work.deadline.remaining - _REPORT)
         afterwards = min(_MEASURING * remaining, each * sum(len(positions) for positions in _all_measured(work).values()))
         left = remaining - afterwards
         share = _OF_A_PROBE if phase.epochs is not None else phase.share / sum(p.share for p in phases[number:])
         return left * share, each
 
-    budget, each = work.around.decisions.make(f"{number}/time", decide)
+    budget, each = work.context.decisions.make(f"{number}/time", decide)
     if last and work.frozen is None:
         total = sum(len(positions) for positions in _all_measured(work).values())
         fits = _MEASURING / (1 - _MEASURING) * budget / max(1e-9, each)
-        work.around.decisions.make(_MEASURED, lambda: max(1, min(total, int(fits))))
+        work.context.decisions.make(_MEASURED, lambda: max(1, min(total, int(fits))))
     return budget, each
 
 
@@ -306,7 +306,7 @@ def _all_measured(work: Work) -> dict[str, np.ndarray]:
 
 def measured(work: Work) -> dict[str, np.ndarray]:
     """Return the positions that the final figures are of, by split: where the time does not allow all, a random sample."""
-    found, count = _all_measured(work), work.around.decisions.made(_MEASURED)
+    found, count = _all_measured(work), work.context.decisions.made(_MEASURED)
     if count is None or sum(len(positions) for positions in found.values()) <= count:
         return found
     data = work.needs.data
@@ -332,7 +332,7 @@ def _evaluation(work: Work) -> Evaluation:
         encoded = data.encoded.take(torch.from_numpy(data.parts[part]))
 
         def run() -> dict[str, float]:
-            raw = score.outputs(work.learner, view, work.around.device, work.chosen)
+            raw = score.outputs(work.learner, view, work.context.device, work.chosen)
             figures = score.measure(raw, encoded, task, data.space)
             return {k: v for k, v in figures.items() if isinstance(v, float)}
 
@@ -359,7 +359,7 @@ def solve(work: Work) -> None:
     assert work.frozen is not None
     data = work.needs.data
     view = work.frozen.view(data.parts["train"], data.encoded.take(torch.from_numpy(data.parts["train"])), 1)
-    batch = view.batch(np.arange(len(view)), 0).to(work.around.device.device)
+    batch = view.batch(np.arange(len(view)), 0).to(work.context.device.device)
     assert batch.target is not None
     work.needs.reporter.say(work.strategy.solve(work.model, work.backbone, batch.inputs.tensor, batch.target, data.space))
     work.chosen = Precision(reason="nothing is trained")

@@ -48,7 +48,7 @@ from pretune.sources import sources
 from pretune.training.checkpoint import STABLE, Checkpoint, Checkpoints, Decisions, load_by_name
 from pretune.training.device import Device, open_device
 from pretune.training.events import Event
-from pretune.training.loop import Evaluation, Surroundings, fit
+from pretune.training.loop import Evaluation, TrainingContext, fit
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
@@ -207,7 +207,7 @@ class _Pretraining:
             (folder.path / "events.jsonl").write_text("")
 
     def _work(self, folder: RunDir, learner: PretextLearner, material: Material, suggested: Suggested) -> Work:
-        around = Surroundings(
+        context = TrainingContext(
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl", self.device, self.reporter.warn),
@@ -215,7 +215,7 @@ class _Pretraining:
             stop=interrupt.is_asked,
         )
         size = self.recipe.training.batch_size or suggested.batch_size
-        work = Work(learner=learner, material=material, around=around, suggested=suggested, batch_size=size)
+        work = Work(learner=learner, material=material, context=context, suggested=suggested, batch_size=size)
         parts = ", ".join(f"{part} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for part, c in material.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
@@ -223,7 +223,7 @@ class _Pretraining:
         learner.begin(learner.phases[0])
         self.reporter.progress("choosing the precision", 0, 0)
         make = partial(step_choice, learner, self._loader(work), self.recipe.training, self.cache)
-        work.precision = around.decisions.built(Precision, "training/precision", make)
+        work.precision = context.decisions.built(Precision, "training/precision", make)
         self.reporter.say(sentence("training", work.precision))
         return work
 
@@ -237,7 +237,7 @@ class _Pretraining:
     # --- training ----------------------------------------------------------------------------
 
     def _train(self, work: Work, folder: RunDir, resumed: bool) -> None:
-        checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else self._extended(work)
+        checkpoint = newest_checkpoint(work.context.checkpoints, self.device, self.reporter) if resumed else self._extended(work)
         before = 0.0
         if resumed and self.device.first:
             rewind(folder, work.learner.phases, checkpoint, self.reporter)
@@ -275,7 +275,7 @@ class _Pretraining:
                 continue
             timing = self._timing(work, number)
             plan, evaluation = self._plan(work, number, phase, timing), self._evaluation(work, timing)
-            yield from fit(work.learner, self._loader(work), work.learner.groups(), plan, work.around, evaluation, here)
+            yield from fit(work.learner, self._loader(work), work.learner.groups(), plan, work.context, evaluation, here)
 
     def _plan(self, work: Work, number: int, phase: str, timing: Timing | None) -> Plan:
         training, suggested = self.recipe.training, work.suggested
@@ -325,7 +325,7 @@ class _Pretraining:
             )
             return asdict(timing)
 
-        return work.around.decisions.built(Timing, f"{number}/time", decide)
+        return work.context.decisions.built(Timing, f"{number}/time", decide)
 
     def _held(self, work: Work) -> Held:
         loader = self._loader(work, training=False)

@@ -13,7 +13,7 @@ from pretune.errors import RequestError
 from pretune.objectives import Objective, PretextLearner, Suggested
 from pretune.runner.material import Material
 from pretune.runner.record import peak_rss_mb
-from pretune.training.loop import Surroundings
+from pretune.training.loop import TrainingContext
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
 
@@ -28,7 +28,7 @@ class Work:
 
     learner: PretextLearner
     material: Material
-    around: Surroundings
+    context: TrainingContext
     suggested: Suggested
     batch_size: int
     precision: Precision = field(default_factory=Precision)

@@ -43,7 +43,7 @@ from pretune.tasks import infer
 from pretune.training.acceleration import as_asked
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
-from pretune.training.loop import Surroundings
+from pretune.training.loop import TrainingContext
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir
 from pretune.training.turn import computing_threads
@@ -263,7 +263,7 @@ class _Run:
         train = data.encoded.take(torch.from_numpy(data.parts["train"]))
         loss = self.given.loss or task.loss(data.space, train, phases.loss_settings(self.recipe))
         learner = task.learner(model, loss).to(self.device.device)
-        around = Surroundings(
+        context = TrainingContext(
             device=self.device,
             checkpoints=Checkpoints(folder.path / "checkpoints", self.recipe.place.keep),
             decisions=Decisions(folder.path / "decisions.jsonl", self.device, self.reporter.warn),
@@ -278,10 +278,10 @@ class _Run:
             reporter=self.reporter,
             builder=backbone.builder,
             now=lambda: self.deadline.clock.seconds,
-            measure=lambda: self._forward_precision(model, data, around),
+            measure=lambda: self._forward_precision(model, data, context),
         )
-        if (made := around.decisions.made(_FEATURES)) is not None:
-            needs.chosen = around.decisions.built(
+        if (made := context.decisions.made(_FEATURES)) is not None:
+            needs.chosen = context.decisions.built(
                 Precision, _FEATURES, lambda: made
             )  # for the record, where the phase that took features is not run again
         work = phases.Work(
@@ -291,9 +291,9 @@ class _Run:
             model=model,
             learner=learner,
             needs=needs,
-            around=around,
+            context=context,
             parts=self._augmentations(strategy, registry.name_of(data.modality)),
-            precision=lambda ln, ld: self._step_precision(ln, ld, around),
+            precision=lambda ln, ld: self._step_precision(ln, ld, context),
             deadline=self.deadline,
             own_loss=self.given.loss is not None,
         )
@@ -309,7 +309,7 @@ class _Run:
         model.repool(pooling, blocks(model.widths(data.example().to(device)), pooling)[-1].stop)
         return model
 
-    def _forward_precision(self, model: Model, data: Prepared, around: Surroundings) -> Precision:
+    def _forward_precision(self, model: Model, data: Prepared, context: TrainingContext) -> Precision:
         wanted = self.recipe.training.precision
 
         def decide() -> dict[str, Any]:
@@ -319,19 +319,19 @@ class _Run:
             bfloat16 = wanted == "bfloat16"
             return asdict(Precision(bfloat16=bfloat16, reason=as_asked(bfloat16, self.device.device)))
 
-        chosen = around.decisions.built(Precision, _FEATURES, decide)
+        chosen = context.decisions.built(Precision, _FEATURES, decide)
         self.reporter.say(sentence("features", chosen))
         return chosen
 
-    def _step_precision(self, learner: SupervisedLearner, loader: Loader, around: Surroundings) -> Precision:
+    def _step_precision(self, learner: SupervisedLearner, loader: Loader, context: TrainingContext) -> Precision:
         self.reporter.progress("choosing the precision", 0, 0)
         decide = lambda: step_choice(learner, loader, self.recipe.training, self.cache)  # noqa: E731
-        chosen = around.decisions.built(Precision, "training/precision", decide)
+        chosen = context.decisions.built(Precision, "training/precision", decide)
         self.reporter.say(sentence("training", chosen))
         return chosen
 
     def _train(self, work: phases.Work, folder: RunDir, resumed: bool) -> None:
-        checkpoint = newest_checkpoint(work.around.checkpoints, self.device, self.reporter) if resumed else None
+        checkpoint = newest_checkpoint(work.context.checkpoints, self.device, self.reporter) if resumed else None
         if resumed and self.device.first:
             names = [phase.name for phase in work.strategy.phases(len(work.model.body))]
             rewind(folder, names, checkpoint, self.reporter)

@@ -111,7 +111,7 @@ def widen(work: Work) -> None:
         return
     if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss):
         return
-    widths = work.model.widths(data.example().to(work.around.device.device))
+    widths = work.model.widths(data.example().to(work.context.device.device))
     width = blocks(widths, WIDEST)[-1].stop
     if len(data.rows) * width <= _MOST_NUMBERS and backbone.probing in choices(backbone.layout, widths):
         work.widths = widths
@@ -147,7 +147,7 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
     """Put the solved head into the model, and say how it was found; the first rank solves for all."""
     yield Started(phase=phase.name, step=0, steps=0, trainable=sum(p.numel() for p in work.model.head.parameters()))
     started = time.perf_counter()
-    solution = work.around.device.decide(lambda: _solution(work))
+    solution = work.context.device.decide(lambda: _solution(work))
     work.solution = None if leads(phase) else solution
     if work.widths is not None:
         narrow(work, solution.candidate)

@@ -12,20 +12,18 @@ from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pretune.errors import Interrupted, TrainingError
 from pretune.models.learner import Learner
 from pretune.training.checkpoint import Checkpoint, changing, load_by_name
+from pretune.training.context import Evaluation, TrainingContext
+from pretune.training.distribution import distribution_of, replaced
 from pretune.training.ema import MovingAverage
 from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
-from pretune.training.optim import load_named_state, named_state
 from pretune.training.pace import Clock, Pace
 from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
-from pretune.training.surroundings import Evaluation, Surroundings
 from pretune.training.turn import Turn
 from pretune.types import Batch, ParamGroup, StepOutput
 
@@ -44,7 +42,7 @@ def fit(
     loader: Loader,
     groups: Sequence[ParamGroup],
     plan: Plan,
-    around: Surroundings,
+    context: TrainingContext,
     evaluation: Evaluation | None = None,
     resume: Checkpoint | None = None,
 ) -> Generator[Event]:
@@ -55,7 +53,7 @@ def fit(
         loader: training batches, deterministic in (seed, epoch).
         groups: parameters by name, with their learning rate scales.
         plan: everything constant.
-        around: device, checkpoints, decisions.
+        context: device, checkpoints, decisions.
         evaluation: held-out parts.
         resume: a checkpoint of this very phase.
 
@@ -65,7 +63,7 @@ def fit(
         TrainingError: the loss stayed NaN or diverged after three restarts at lower rates.
     """
     with torch.inference_mode(False):  # whatever its consumer asks for the first event in
-        loop = _Loop(learner, loader, groups, plan, around, evaluation)
+        loop = _Loop(learner, loader, groups, plan, context, evaluation)
     if resume is not None:
         loop.restore(resume)
     else:
@@ -77,7 +75,7 @@ def fit(
                 yield event
                 loop.go_on()
     except GeneratorExit:
-        if around.device.world == 1:
+        if context.device.world == 1:
             loop.save()
         raise
     except Interrupted:
@@ -96,20 +94,23 @@ class _Loop:
         loader: Loader,
         groups: Sequence[ParamGroup],
         plan: Plan,
-        around: Surroundings,
+        context: TrainingContext,
         evaluation: Evaluation | None,
     ) -> None:
-        self.learner, self.loader, self.plan, self.around, self.evaluation = learner, loader, plan, around, evaluation
-        sparse = around.device.world == 1 and plan.ema is None
+        self.learner, self.loader, self.plan, self.context, self.evaluation = learner, loader, plan, context, evaluation
+        sparse = context.device.world == 1 and plan.ema is None
+        self.distribution = context.distribution or distribution_of(context.device)
+        names = {id(p): name for name, p in learner.named_parameters()}
+        module = self.distribution.parallelize(learner)
+        groups = replaced(groups, names, learner)
         self.optimizer = plan.optim.build(groups, plan.lr, plan.weight_decay, large_tables(learner) if sparse else ())
         self.trainable = sum(p.numel() for group in groups for _, p in group)
-        self.turn = Turn(learner, plan.seed, around.device.device, plan.threads)
+        self.turn = Turn(learner, plan.seed, context.device.device, plan.threads)
         self.average = MovingAverage(learner, plan.ema) if plan.ema is not None else None
         self.progress = Progress(steps=self._steps_of(plan.epochs), micro_batch=plan.precision.micro_batch)
         self.best: dict[str, torch.Tensor] = {}
-        module: nn.Module = DistributedDataParallel(learner) if around.device.world > 1 else learner
-        self.stepper = Stepper(module, self.optimizer, plan, around.device.device)
-        self.clock = around.clock or Clock()
+        self.stepper = Stepper(learner, self.optimizer, plan, context.device.device, self.distribution, module)
+        self.clock = context.clock or Clock()
         if plan.steps is not None:
             self.progress.steps = max(1, min(plan.steps, self.progress.steps))
         self.pace = Pace(self.clock, plan.budget, self.progress)
@@ -117,12 +118,12 @@ class _Loop:
 
     def suspend(self) -> None:
         """Let no time pass until `go_on`, where nobody else keeps the clock."""
-        if self.around.clock is None:
+        if self.context.clock is None:
             self.clock.stop()
 
     def go_on(self) -> None:
         """Let time pass again."""
-        if self.around.clock is None:
+        if self.context.clock is None:
             self.clock.go()
 
     def _steps_of(self, epochs: int) -> int:
@@ -159,7 +160,7 @@ class _Loop:
                 self._mark_stable()
                 with self.turn.taken():  # once for several steps: swapping takes as long as half a step of a head
                     outs = self._steps(batches, ends)
-                loss, size = self.around.device.mean(float(torch.stack([out.loss for out in outs]).mean()), sum(out.size for out in outs))
+                loss, size = self.context.device.mean(float(torch.stack([out.loss for out in outs]).mean()), sum(out.size for out in outs))
                 spike = self._spike(loss, len(outs))
                 event, failed = self._report(loss, int(size), outs)
                 if failed:
@@ -167,7 +168,7 @@ class _Loop:
                 yield event
                 if spike:
                     yield Warned(phase=self.plan.phase, step=now.step, message=spike)
-                if self.around.device.agree(self.clock.seconds - self.saved_at > self.plan.save_seconds):
+                if self.context.device.agree(self.clock.seconds - self.saved_at > self.plan.save_seconds):
                     yield Saving(phase=self.plan.phase, step=now.step)
                     self.saved_at = self.clock.seconds
                     path = self.save()
@@ -193,7 +194,7 @@ class _Loop:
             now.step, now.batch, now.micro_batch = now.step + 1, now.batch + 1, self.stepper.micro_batch
             now.seconds += self.clock.seconds - started
             self._replan()
-            stopped = self.around.device.world == 1 and self.around.stop()  # several processes agree on it at the next event
+            stopped = self.context.device.world == 1 and self.context.stop()  # several processes agree on it at the next event
             if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends or stopped:
                 return outs
 
@@ -242,11 +243,11 @@ class _Loop:
 
     def _take_step(self, batch: Batch) -> StepOutput:
         """Step; where memory ran out at this step before the run was resumed, compute it in the same parts."""
-        now, decisions = self.progress, self.around.decisions
+        now, decisions = self.progress, self.context.decisions
         key = f"{self.plan.number}/{now.failures}/micro_batch/{now.step}"
         self.stepper.micro_batch = decisions.made(key) or self.stepper.micro_batch
         out = self.stepper(batch)
-        if self.stepper.micro_batch != now.micro_batch and self.around.device.world == 1:  # several find out each for itself
+        if self.stepper.micro_batch != now.micro_batch and self.context.device.world == 1:  # several find out each for itself
             decisions.make(key, lambda: self.stepper.micro_batch)
         return out
 
@@ -258,17 +259,17 @@ class _Loop:
             return
         now.marked = True
         checkpoint = self._checkpoint(done=False)
-        if self.around.device.first:
-            self.around.checkpoints.mark_stable(checkpoint)
+        if self.context.device.first:
+            self.context.checkpoints.mark_stable(checkpoint)
 
     def _replan(self) -> None:
         """Fit the number of steps to the time there is; where it is up, this step was the last."""
-        now, decisions = self.progress, self.around.decisions
+        now, decisions = self.progress, self.context.decisions
         self.pace.tick(now)
         if self.plan.budget is None:
             return
         key = f"{self.plan.number}/{now.failures}/steps/{now.step}"
-        if decisions.made(key) is None and not self.pace.is_due(now) and not self.around.device.agree(self.pace.is_up(now)):
+        if decisions.made(key) is None and not self.pace.is_due(now) and not self.context.device.agree(self.pace.is_up(now)):
             return
         now.steps = decisions.make(key, lambda: self.pace.steps(now, self._steps_of(self.plan.epochs)))
 
@@ -279,7 +280,7 @@ class _Loop:
         now, evaluation = self.progress, self.evaluation
         if evaluation is None or (now.epoch % self.plan.evaluate_every and not last):
             return False
-        if evaluation.selects is None and self.around.device.agree(self.pace.is_late(now)):
+        if evaluation.selects is None and self.context.device.agree(self.pace.is_late(now)):
             return False  # nothing depends on it, and whoever runs the phases measures at the end
         for part, measure in evaluation.parts.items():
             metrics = self._measured(measure)
@@ -341,7 +342,7 @@ class _Loop:
                 f"{self.plan.phase}: {failed} at step {step}, and again after {MAX_FAILURES} restarts at lower rates. "
                 f"Lower lr (now {self.plan.lr:g}), or look for absurd inputs with: pretune audit DATA"
             )
-        first = self.around.checkpoints.first(self.plan.number)
+        first = self.context.checkpoints.first(self.plan.number)
         if first is None:
             raise TrainingError(
                 f"{self.plan.phase}: {failed} at step {step}, and the phase's first checkpoint is gone. Lower lr (now {self.plan.lr:g})."
@@ -352,8 +353,8 @@ class _Loop:
         self.progress.spent = now.spent  # what failed took time as well
         self.pace.begin(self.progress)
         checkpoint = self._checkpoint(done=False)
-        if self.around.device.first:  # a resume begins where this one does, not at steps that failed
-            self.around.checkpoints.begin_again(self.plan.number, checkpoint)
+        if self.context.device.first:  # a resume begins where this one does, not at steps that failed
+            self.context.checkpoints.begin_again(self.plan.number, checkpoint)
         rate = self.plan.lr * 0.5**failures
         message = f"{failed} at step {step}; the phase begins again with lr {rate:.2g}"
         return Warned(phase=self.plan.phase, step=step, message=message, restart=True)
@@ -361,38 +362,30 @@ class _Loop:
     def save(self, done: bool = False) -> str:
         """Write a checkpoint on rank 0 and return its path."""
         checkpoint = self._checkpoint(done)
-        if not self.around.device.first:
+        if not self.context.device.first:
             return ""
-        return str(self.around.checkpoints.save(self.plan.number, self.progress.step, checkpoint))
+        return str(self.context.checkpoints.save(self.plan.number, self.progress.step, checkpoint))
 
     def _checkpoint(self, done: bool) -> Checkpoint:
-        tensors = {f"model/{k}": v for k, v in changing(self.learner).items()}
-        for name, state in named_state(self.optimizer).items():
-            tensors |= {f"optim/{name}/{k}": v for k, v in state.items()}
+        tensors = self.distribution.state(self.learner, self.optimizer)
         tensors |= {f"ema/{k}": v for k, v in (self.average.average if self.average else {}).items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
         state = {
             "phase": self.plan.number,
             "done": done,
             "progress": self.progress.to_json(),
-            "streams": self.around.device.gather(self.turn.streams.state()),
+            "streams": self.context.device.gather(self.turn.streams.state()),
         }
         return Checkpoint(tensors=tensors, state=state)
 
     @torch.inference_mode(False)
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put everything back as it was when the checkpoint was saved."""
-        load_by_name(self.learner, checkpoint.part("model"))
-        optim: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in checkpoint.part("optim").items():
-            parameter, _, key = name.rpartition("/")
-            optim.setdefault(parameter, {})[key] = tensor
-        self.optimizer.state.clear()
-        load_named_state(self.optimizer, optim)
+        self.distribution.load(self.learner, self.optimizer, checkpoint.tensors)
         if self.average:
             self.average.average = {k: v.clone() for k, v in checkpoint.part("ema").items()}
         self.best = checkpoint.part("best")
         self.progress = Progress(**checkpoint.state["progress"])
         self.pace.begin(self.progress)
         self.stepper.micro_batch = self.progress.micro_batch
-        self.turn.streams.load(checkpoint.state["streams"][self.around.device.rank])
+        self.turn.streams.load(checkpoint.state["streams"][self.context.device.rank])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pretune.errors import TrainingError
 from pretune.kernels import shortcuts
 from pretune.kernels.shortcuts import Shortcuts
 from pretune.models.learner import Learner
+from pretune.training.distribution import Distribution
 from pretune.training.optim import clip
 from pretune.training.plan import Plan, Precision
 from pretune.types import Batch, StepOutput
@@ -43,8 +42,27 @@ def arranged(batch: Batch, precision: Precision) -> Batch:
 class Stepper:
     """Runs optimizer steps; called with a batch, returns the mean loss and logs, detached."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, device: torch.device) -> None:
-        self.module, self.optimizer, self.plan, self.device = module, optimizer, plan, device
+    def __init__(
+        self,
+        learner: Learner,
+        optimizer: torch.optim.Optimizer,
+        plan: Plan,
+        device: torch.device,
+        distribution: Distribution | None = None,
+        module: nn.Module | None = None,
+    ) -> None:
+        """Take steps of one learner.
+
+        Args:
+            learner: what learns.
+            optimizer: of its parameters.
+            plan: of the phase.
+            device: that computes.
+            distribution: exchanges gradients; nobody to exchange them with where None.
+            module: what `distribution.parallelize` returned for the learner.
+        """
+        self.learner, self.optimizer, self.plan, self.device = learner, optimizer, plan, device
+        self.distribution, self.module = distribution or Distribution(), module or learner
         self.micro_batch = plan.precision.micro_batch
         self._found: Shortcuts | None = None
 
@@ -76,7 +94,7 @@ class Stepper:
         logs: dict[str, float] = {}
         for position, part in enumerate(parts):
             share = part.size / batch.size
-            with self._synchronised(position == len(parts) - 1):
+            with nullcontext() if position == len(parts) - 1 else self.distribution.accumulating(self.module):
                 with autocast(self.plan.precision, part.inputs.tensor.device), self._shortcuts(part).taken():
                     out = self.module(part)
                 (out.loss * share).backward()
@@ -87,22 +105,12 @@ class Stepper:
     def _shortcuts(self, part: Batch) -> Shortcuts:
         """Return the network's shortcuts, found at the first step."""
         if self._found is None:
-            learner = self._learner
-            self._found = shortcuts.find(learner, lambda: learner.predict(part.take(slice(0, 2))))
+            self._found = shortcuts.find(self.learner, lambda: self.learner.predict(part.take(slice(0, 2))))
         return self._found
-
-    @property
-    def _learner(self) -> Learner:
-        return cast("Learner", self.module.module if isinstance(self.module, DistributedDataParallel) else self.module)
-
-    def _synchronised(self, last: bool) -> AbstractContextManager[object]:
-        """Exchange gradients between ranks only with the last micro-batch."""
-        waits = isinstance(self.module, DistributedDataParallel) and not last
-        return self.module.no_sync() if waits else nullcontext()  # type: ignore[union-attr]
 
     def _halved(self, size: int) -> int:
         now = self.micro_batch or size
-        if self._learner.compares:
+        if self.learner.compares:
             raise TrainingError(f"memory runs out, and a loss that compares the {size} items of a step cannot be split. Lower batch_size.")
         if now <= 1:
             raise TrainingError(

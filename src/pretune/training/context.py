@@ -1,4 +1,4 @@
-"""What a loop is given besides a learner and batches: how held-out splits are measured, and what outlives a phase."""
+"""What a loop needs besides a learner and batches: how validation sets are measured, and what outlives a phase."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from dataclasses import dataclass
 
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device
+from pretune.training.distribution import Distribution
 from pretune.training.pace import Clock
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How held-out parts are measured between epochs."""
+    """How splits are measured between epochs."""
 
     parts: dict[str, Callable[[], dict[str, float]]]
-    """Part name -> function that returns its metrics, the model being in eval mode."""
+    """Split -> function that returns its metrics, the model being in eval mode."""
     selects: str | None = None
-    """The part whose `primary` metric stops early and keeps the best; None keeps the last."""
+    """The split whose `primary` metric stops early and keeps the best; None keeps the last."""
     primary: str = "accuracy"
     higher_is_better: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class TrainingContext:
     """What outlives a phase."""
 
     device: Device
     checkpoints: Checkpoints
     decisions: Decisions
+    distribution: Distribution | None = None
+    """How processes share the learner; None for data parallel where there are several."""
     clock: Clock | None = None
     """The run's, which whoever suspends it stops; None counts the loop's own time: it stands still between two events."""
     stop: Callable[[], bool] = lambda: False
