@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +10,8 @@ import torch
 
 from pretune import backbones
 from pretune.augmentations.mixup import Mixup
-from pretune.augmentations.random_resized_crop import RandomResizedCrop
-from pretune.augmentations.time_shift import TimeShift
-from pretune.data.dataset import StoreView
 from pretune.errors import SettingError
 from pretune.labels import Labels, Ragged
-from pretune.modalities.audio import Audio
-from pretune.modalities.image import Image
-from pretune.modalities.text import Text
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
 from pretune.models.pooling import positions
@@ -88,42 +82,6 @@ def test_mixing_examples_with_several_labels_each_is_refused() -> None:
     )
     with pytest.raises(SettingError, match="several"):
         Mixup().apply(batch, torch.Generator().manual_seed(0), 10)
-
-
-@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-@pytest.mark.parametrize("shape", [(40, 40), (40, 61), (90, 44), (24, 31)])
-@pytest.mark.parametrize("crop", [None, RandomResizedCrop()])
-def test_what_a_view_shows_is_known_in_the_pixels_that_are_stored(fit: Any, shape: tuple[int, int], crop: Any) -> None:
-    image = Image(size=32, resize=32 if fit != "crop" else 40, fit=fit, interpolation="bilinear")
-    rows, columns = np.indices(shape)
-    array = np.stack([rows * 2, columns * 2, np.zeros(shape)], 2).astype(np.uint8)
-    top, left, height, width = image.extent(array, crop, np.random.default_rng(3))
-    view = image.view(array, crop, np.random.default_rng(3)).astype(float)
-    for y, x in ((8, 8), (16, 20), (23, 9)):
-        row, column = top + (y + 0.5) * height / 32 - 0.5, left + (x + 0.5) * width / 32 - 0.5
-        if 1 <= row < shape[0] - 1 and 1 <= column < shape[1] - 1:  # not of the padding
-            assert view[y, x, 0] / 2 == pytest.approx(row, abs=0.8)
-            assert view[y, x, 1] / 2 == pytest.approx(column, abs=0.8)
-
-
-def test_a_views_extents_are_those_of_its_batch_in_every_epoch() -> None:
-    arrays = [np.random.default_rng(i).random(900).astype(np.float16) for i in range(3)]
-    sounds = Audio(sample_rate=1000, seconds=0.5)
-    view = StoreView(cast("Any", Stored(arrays)), np.arange(3), sounds, None, TimeShift(), seed=4)
-    for epoch in (0, 1):
-        inputs = view.batch(np.array([2, 0]), epoch).inputs.tensor
-        for samples, (start, length), place in zip(inputs, view.extents(np.array([2, 0]), epoch).tolist(), (2, 0), strict=True):
-            assert samples.numpy() == pytest.approx(arrays[place][int(start) : int(start + length)].astype(np.float32))
-    with pytest.raises(TypeError, match="Text cuts no views"):
-        StoreView(cast("Any", Stored(arrays)), np.arange(3), Text(), None).extents(np.array([0]), 0)
-
-
-class Stored(list[Any]):
-    """Arrays as a store gives them."""
-
-    @property
-    def lengths(self) -> Any:
-        return np.array([len(one) for one in self])
 
 
 @pytest.mark.parametrize(("layout", "shape"), [("pooled", (2, 3)), ("map", (2, 2, 2, 3))])

@@ -33,7 +33,7 @@ CODE = {
     "docs/extend/modality.md": 3,
     "docs/extend/objective.md": 3,
     "docs/extend/strategy.md": 3,
-    "docs/extend/task.md": 3,
+    "docs/extend/task.md": 5,
     "docs/faq.md": 1,
     "docs/learn.md": 3,
     "docs/python.md": 3,

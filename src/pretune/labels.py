@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pretune.geometry import Geometry, Kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +75,14 @@ def taken(one: Outputs, index: slice | Tensor) -> Outputs:
     return one.take(index) if isinstance(one, Ragged) else one[index]
 
 
+def moved(one: Outputs, geometry: Geometry, kind: Kind) -> Outputs:
+    """Return points or boxes of N examples, dense or ragged, where the examples' maps put them."""
+    if isinstance(one, Ragged):
+        example = torch.arange(len(one)).repeat_interleave(one.lengths.cpu())
+        return Ragged(values=geometry.move(one.values, kind, example), lengths=one.lengths)
+    return geometry.move(one, kind)
+
+
 def joined(pieces: Sequence[Outputs]) -> Outputs:
     """Return the examples of all pieces (at least one, all of one kind), one after the other."""
     ragged = [piece for piece in pieces if isinstance(piece, Ragged)]
@@ -97,10 +107,12 @@ def finite(outputs: Outputs) -> Tensor:
 class Labels:
     """What is to be predicted for some examples: tensors by name, one row an example, ragged where examples have several.
 
-    A task that predicts one thing has one tensor, `target`; boxes are `{"boxes": Ragged, "classes": Ragged}`.
+    A task that predicts one thing has one tensor, `target`; boxes are `Labels({"boxes": Ragged, "classes": Ragged}, {"boxes": "box"})`.
     """
 
     tensors: Mapping[str, Outputs]
+    located: Mapping[str, Kind] = field(default_factory=dict)
+    """The tensors that say where something is in an example, in coordinates of its file (`Geometry`); they follow crops and flips."""
 
     @classmethod
     def of(cls, target: Outputs) -> Labels:
@@ -131,16 +143,20 @@ class Labels:
 
     def take(self, index: slice | Tensor) -> Labels:
         """Return those of some examples, in the order of the index."""
-        return Labels({name: taken(one, index) for name, one in self.tensors.items()})
+        return replace(self, tensors={name: taken(one, index) for name, one in self.tensors.items()})
 
     def to(self, device: torch.device) -> Labels:
         """Return the same on a device."""
-        moved = {n: one.to(device) if isinstance(one, Ragged) else one.to(device, non_blocking=True) for n, one in self.tensors.items()}
-        return Labels(moved)
+        there = {n: one.to(device) if isinstance(one, Ragged) else one.to(device, non_blocking=True) for n, one in self.tensors.items()}
+        return replace(self, tensors=there)
+
+    def moved(self, geometry: Geometry) -> Labels:
+        """Return the same with what is located where the examples' maps put it."""
+        return replace(self, tensors={**self.tensors, **{name: moved(self[name], geometry, kind) for name, kind in self.located.items()}})
 
     def placed(self, index: Tensor, size: int) -> Labels:
         """Return labels of `size` examples of which those at `index` (rising) have these; the others have zeros, or nothing."""
-        return Labels({name: _placed(one, index, size) for name, one in self.tensors.items()})
+        return replace(self, tensors={name: _placed(one, index, size) for name, one in self.tensors.items()})
 
 
 def _placed(one: Outputs, index: Tensor, size: int) -> Outputs:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from pretune.geometry import Geometry
     from pretune.labels import Labels
 
 
@@ -150,6 +151,8 @@ class Batch:
     """Aligned with the inputs; None unlabelled."""
     index: torch.Tensor
     """(B,) int64 position of each item in its data view; results are aligned by it."""
+    geometry: Geometry | None = None
+    """Where the coordinates of the files lie in the inputs; None where the labels locate nothing."""
 
     @property
     def size(self) -> int:
@@ -164,10 +167,20 @@ class Batch:
     def take(self, index: slice | torch.Tensor) -> Batch:
         """Return some of its examples."""
         labels = None if self.labels is None else self.labels.take(index)
-        return Batch(inputs=self.inputs.take(index), labels=labels, index=self.index[index])
+        geometry = None if self.geometry is None else self.geometry.take(index)
+        return Batch(inputs=self.inputs.take(index), labels=labels, index=self.index[index], geometry=geometry)
+
+    def located(self, geometry: Geometry) -> Batch:
+        """Return it with labels where its inputs show what they locate, given where the files' coordinates lie in them."""
+        return replace(self, labels=None if self.labels is None else self.labels.moved(geometry), geometry=geometry)
+
+    def moved(self, inputs: Features, by: Geometry) -> Batch:
+        """Return it with inputs that were moved, by maps from where things lay to where they lie now; located labels follow."""
+        labels = None if self.labels is None else self.labels.moved(by)
+        return replace(self, inputs=inputs, labels=labels, geometry=None if self.geometry is None else self.geometry.then(by))
 
     def to(self, device: torch.device) -> Batch:
-        """Return it with inputs and labels on a device; its index stays."""
+        """Return it with inputs and labels on a device; its index and geometry stay."""
         if device.type == "cpu":
             return self
         return replace(self, inputs=self.inputs.to(device), labels=None if self.labels is None else self.labels.to(device))

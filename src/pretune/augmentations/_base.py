@@ -35,6 +35,10 @@ class ViewAugmentation(Augmentation, Protocol):
 class BatchAugmentation(Augmentation, Protocol):
     """Changes a raw batch (uint8 image B,C,H,W; float audio B,T), each item by its own draw."""
 
+    moves: ClassVar[bool | None] = None
+    """Whether something lies elsewhere afterwards; it then hands on where, by `Batch.moved`. One that does not say is refused where
+    labels locate something."""
+
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the changed batch; mixing parts turn class indices into (B, classes) soft classes."""
         ...

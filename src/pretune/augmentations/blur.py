@@ -28,6 +28,7 @@ class Blur:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     probability: Annotated[float, Within(0, 1)] = 0.5
     """Fraction of the images that are changed."""

@@ -29,6 +29,7 @@ class Colour:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     brightness: Annotated[float, Within(0, 1)] = 0.2
     """Largest relative change: values are multiplied by 1 ± this."""

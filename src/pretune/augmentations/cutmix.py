@@ -26,6 +26,7 @@ class CutMix:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     alpha: Annotated[float, Within(0, 10)] = 1.0
     """Kept areas are Beta(alpha, alpha): 0 pastes nothing, 1 is uniform."""

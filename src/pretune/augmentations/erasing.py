@@ -28,6 +28,7 @@ class Erasing:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     probability: Annotated[float, Within(0, 1)] = 0.25
     """Fraction of the images that are erased."""

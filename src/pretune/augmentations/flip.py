@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 
 from pretune.config import Within
+from pretune.geometry import Geometry
 
 if TYPE_CHECKING:
     from pretune.types import Batch
@@ -20,6 +21,7 @@ class Flip:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = True
 
     horizontal: Annotated[float, Within(0, 1)] = 0.5
     """Fraction of the images mirrored left to right."""
@@ -28,10 +30,12 @@ class Flip:
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch with some of its images (B, C, H, W) mirrored."""
-        x_BCHW = batch.inputs.tensor
-        draws_2B = torch.rand(2, len(x_BCHW), generator=generator)
-        for axis, share, draw_B in ((-1, self.horizontal, draws_2B[0]), (-2, self.vertical, draws_2B[1])):
-            chosen_B111 = (draw_B < share)[:, None, None, None]
-            if chosen_B111.any():
-                x_BCHW = torch.where(chosen_B111, x_BCHW.flip(axis), x_BCHW)
-        return replace(batch, inputs=batch.inputs.with_tensor(x_BCHW))
+        draws_2B = torch.rand(2, batch.size, generator=generator)
+        for axis, share, draw_B in ((0, self.horizontal, draws_2B[0]), (1, self.vertical, draws_2B[1])):  # x, y
+            chosen_B = draw_B < share
+            if chosen_B.any():
+                x_BCHW = batch.inputs.tensor
+                flipped = torch.where(chosen_B[:, None, None, None], x_BCHW.flip(-1 - axis), x_BCHW)
+                mirror = Geometry.mirror(chosen_B, axis, x_BCHW.shape[-1 - axis], axes=2)
+                batch = batch.moved(batch.inputs.with_tensor(flipped), mirror)
+        return batch

@@ -20,6 +20,7 @@ class Gain:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     decibels: Annotated[float, Within(0, 60)] = 6.0
     """Largest change, up or down."""

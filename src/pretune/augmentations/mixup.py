@@ -21,6 +21,7 @@ class Mixup:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image", "audio"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     alpha: Annotated[float, Within(0, 10)] = 0.2
     """Shares are Beta(alpha, alpha): 0 mixes nothing, 1 is uniform."""

@@ -21,6 +21,7 @@ class Noise:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     decibels: tuple[float, ...] = (10.0, 40.0)
     """Minimum and maximum signal-to-noise ratio."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from pretune.config import Within
+from pretune.geometry import Geometry
 
 if TYPE_CHECKING:
     from pretune.types import Batch
@@ -27,6 +28,7 @@ class RandAugment:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = True
 
     operations: Annotated[int, Within(0, 10)] = 2
     """Operations per image, one after another (N)."""
@@ -35,25 +37,48 @@ class RandAugment:
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
         """Return the batch with its images (B, 3, H, W) uint8 changed."""
-        x_BCHW = batch.inputs.tensor
+        m = self.magnitude / 10
         for _ in range(self.operations):
+            x_BCHW = batch.inputs.tensor
             which_B = torch.randint(2 * len(OPERATIONS), (len(x_BCHW),), generator=generator)
-            out = torch.empty_like(x_BCHW)
+            out, linear_B22, shift_B2 = torch.empty_like(x_BCHW), torch.eye(2).repeat(len(x_BCHW), 1, 1), torch.zeros(len(x_BCHW), 2)
             for which in which_B.unique().tolist():
-                drew_B = which_B == which
-                operation = OPERATIONS[which // 2]
-                out[drew_B] = operation(x_BCHW[drew_B], self.magnitude / 10, 1 if which % 2 else -1)
-            x_BCHW = out
-        return replace(batch, inputs=batch.inputs.with_tensor(x_BCHW))
+                chosen_B, operation, sign = which_B == which, OPERATIONS[which // 2], 1 if which % 2 else -1
+                out[chosen_B] = operation(x_BCHW[chosen_B], m, sign)
+                if isinstance(operation, _Affine):
+                    linear_B22[chosen_B], shift_B2[chosen_B] = operation.map(m * sign, x_BCHW.shape[-2:])
+            warp = Geometry.about(linear_B22, (x_BCHW.shape[-1] / 2, x_BCHW.shape[-2] / 2), shift_B2)
+            batch = batch.moved(batch.inputs.with_tensor(out), warp)
+        return batch
 
 
-def _affine(x: Tensor, *, angle: float = 0.0, translate: Pair = (0.0, 0.0), shear: Pair = (0.0, 0.0)) -> Tensor:
-    """Turn (degrees), move (shares of the size) and shear (degrees); what comes in from outside is mid-grey."""
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as TF
+@dataclass(frozen=True)
+class _Affine:
+    """Turns, moves and shears at magnitude 1; what comes in from outside is mid-grey."""
 
-    moved = [translate[0] * x.shape[-1], translate[1] * x.shape[-2]]
-    return TF.affine(x, angle, moved, 1.0, list(shear), interpolation=InterpolationMode.BILINEAR, fill=[128.0, 128.0, 128.0])
+    angle: float = 0.0
+    """Degrees, clockwise."""
+    translate: Pair = (0.0, 0.0)
+    """Shares of width and height."""
+    shear: Pair = (0.0, 0.0)
+    """Degrees along x and y."""
+
+    def __call__(self, x: Tensor, m: float, sign: int) -> Tensor:
+        from torchvision.transforms.v2 import InterpolationMode
+        from torchvision.transforms.v2 import functional as TF
+
+        by = m * sign
+        moved = [by * self.translate[0] * x.shape[-1], by * self.translate[1] * x.shape[-2]]
+        shear = [by * degrees for degrees in self.shear]
+        return TF.affine(x, by * self.angle, moved, 1.0, shear, interpolation=InterpolationMode.BILINEAR, fill=[128.0, 128.0, 128.0])
+
+    def map(self, by: float, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return what it does to (x, y) about the centre of images (H, W): a matrix (2, 2) and a shift (2,)."""
+        turn, across, along = (math.radians(by * degrees) for degrees in (self.angle, *self.shear))
+        rotation = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        vertical = torch.tensor([[1.0, 0.0], [-math.tan(along), 1.0]])
+        horizontal = torch.tensor([[1.0, -math.tan(across)], [0.0, 1.0]])
+        return rotation @ vertical @ horizontal, torch.tensor([by * self.translate[0] * shape[1], by * self.translate[1] * shape[0]])
 
 
 def _tone(name: str) -> Operation:
@@ -94,11 +119,11 @@ def _equalize(x: Tensor, m: float, sign: int) -> Tensor:
 _SHEAR = math.degrees(math.atan(0.3))
 OPERATIONS: tuple[Operation, ...] = (
     lambda x, m, sign: x,
-    lambda x, m, sign: _affine(x, angle=30 * m * sign),
-    lambda x, m, sign: _affine(x, shear=(_SHEAR * m * sign, 0.0)),
-    lambda x, m, sign: _affine(x, shear=(0.0, _SHEAR * m * sign)),
-    lambda x, m, sign: _affine(x, translate=(0.45 * m * sign, 0.0)),
-    lambda x, m, sign: _affine(x, translate=(0.0, 0.45 * m * sign)),
+    _Affine(angle=30),
+    _Affine(shear=(_SHEAR, 0.0)),
+    _Affine(shear=(0.0, _SHEAR)),
+    _Affine(translate=(0.45, 0.0)),
+    _Affine(translate=(0.0, 0.45)),
     _tone("brightness"),
     _tone("contrast"),
     _tone("saturation"),

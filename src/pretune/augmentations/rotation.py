@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from torch.nn import functional as F
 
 from pretune.config import Within
+from pretune.geometry import Geometry
 
 if TYPE_CHECKING:
     from pretune.types import Batch
@@ -22,6 +23,7 @@ class Rotation:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = True
 
     degrees: Annotated[float, Within(0, 180)] = 15.0
     """Largest angle, either way."""
@@ -32,7 +34,10 @@ class Rotation:
         angle_B = (torch.rand(len(x_BCHW), generator=generator) * 2 - 1) * math.radians(self.degrees)
         grid_BHW2 = F.affine_grid(_turns(angle_B, *x_BCHW.shape[-2:]), list(x_BCHW.shape), align_corners=False)
         turned = F.grid_sample(x_BCHW.float(), grid_BHW2, padding_mode="reflection", align_corners=False)
-        return replace(batch, inputs=batch.inputs.with_tensor(turned.round_().clamp_(0, 255).to(x_BCHW.dtype)))
+        cos_B, sin_B = angle_B.cos(), angle_B.sin()
+        turn_B22 = torch.stack([torch.stack([cos_B, sin_B], 1), torch.stack([-sin_B, cos_B], 1)], 1)
+        turn = Geometry.about(turn_B22, (x_BCHW.shape[-1] / 2, x_BCHW.shape[-2] / 2))
+        return batch.moved(batch.inputs.with_tensor(turned.round_().clamp_(0, 255).to(x_BCHW.dtype)), turn)
 
 
 def _turns(angle_B: torch.Tensor, height: int, width: int) -> torch.Tensor:

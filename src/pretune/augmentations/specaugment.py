@@ -24,6 +24,7 @@ class SpecAugment:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = False
 
     times: Annotated[int, Within(0, 20)] = 2
     """Time masks per clip."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 
 from pretune.config import Within
+from pretune.geometry import Geometry
 
 if TYPE_CHECKING:
     from pretune.types import Batch
@@ -21,6 +22,7 @@ class Speed:
     component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
     acts: ClassVar[Literal["view", "batch"]] = "batch"
+    moves: ClassVar[bool | None] = True
 
     most: Annotated[float, Within(1, 2)] = 1.2
     """Maximum factor; the minimum is 1 / most, and the logarithm of the factor is uniform."""
@@ -40,4 +42,5 @@ class Speed:
         ends_B1 = torch.tensor(played)[:, None]
         whole = mask_BT is None and bool((ends_B1 == x_BT.shape[1]).all())
         mask = None if whole else torch.arange(x_BT.shape[1]) < ends_B1
-        return replace(batch, inputs=replace(batch.inputs, tensor=y_BT, mask=mask))
+        stretch = Geometry.about(1 / factors_B[:, None, None], (0,))
+        return batch.moved(replace(batch.inputs, tensor=y_BT, mask=mask), stretch)

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pretune import registry
 from pretune.augmentations import BatchAugmentation
 from pretune.data.dataset import View
+from pretune.errors import SettingError
 from pretune.types import Batch
 
 
@@ -30,5 +32,9 @@ class AugmentedView:
         entropy = np.random.SeedSequence([self.seed, epoch, int(index[0]), len(index)]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(entropy >> 1))
         for part in self.parts:
+            if part.moves is None and batch.labels is not None and batch.labels.located:
+                raise SettingError(
+                    f"{registry.name_of(part)} does not say whether it moves what an image shows, so boxes cannot follow it."
+                )
             batch = part.apply(batch, generator, self.classes)
         return batch

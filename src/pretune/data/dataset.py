@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pretune.augmentations import Augmentation
 from pretune.errors import DataError
+from pretune.geometry import Geometry
 from pretune.labels import Labels
 from pretune.modalities import CutsViews, Modality
 from pretune.storage.store import Arrays, Store
@@ -58,18 +59,20 @@ class StoreView:
     def batch(self, index: Index, epoch: int) -> Batch:
         """Return these items' views, collated."""
         views = [self._view(int(position), epoch) for position in self.positions[index]]
-        return _batch(self.modality.collate(views), self.labels, index)
+        batch = _batch(self.modality.collate(views), self.labels, index)
+        return batch if batch.labels is None or not batch.labels.located else batch.located(self.geometry(index, epoch))
 
-    def extents(self, index: Index, epoch: int) -> Tensor:
-        """Return what part of each stored item `batch` shows in this epoch: (B, 4) top, left, height, width, or (B, 2) start, length.
+    def geometry(self, index: Index, epoch: int) -> Geometry:
+        """Return where the coordinates of these examples' files lie in what `batch` shows of them in this epoch.
 
         Raises:
-            TypeError: views of this modality are no parts of what is stored.
+            TypeError: examples of this modality have no coordinates.
         """
-        if not isinstance(self.modality, CutsViews):
-            raise TypeError(f"{type(self.modality).__name__} cuts no views")
-        parts = [self.modality.extent(self.store[int(p)], self.crop, self._random(int(p), epoch)) for p in self.positions[index]]
-        return torch.tensor(parts, dtype=torch.float64)
+        modality, infos = self.modality, self.store.infos
+        if not isinstance(modality, CutsViews):
+            raise TypeError(f"examples of {type(modality).__name__} have no coordinates")
+        places = [int(position) for position in self.positions[index]]
+        return Geometry.of([modality.geometry(self.store[p], infos[p], self.crop, self._random(p, epoch)) for p in places])
 
     def _view(self, position: int, epoch: int) -> NDArray[Any]:
         return self.modality.view(self.store[position], self.crop, self._random(position, epoch))

@@ -206,15 +206,16 @@ class _Sound:
     def mono(self) -> tuple[Samples, list[str]]:
         """Return the mean of all channels at the working rate, or the loudest where they cancel, and what had to be done."""
         energy = _Energy(self.channels)
-        samples, total = self._resampled(energy.means)
+        samples, total, begin = self._resampled(energy.means)
         repairs = [*self.header.notes, *self._missing(energy.frames)]
         if energy.cancels:
             loudest = energy.loudest
-            samples, total = self._resampled(lambda blocks: (block[:, loudest] for block in blocks))
+            samples, total, begin = self._resampled(lambda blocks: (block[:, loudest] for block in blocks))
             repairs.append(f"its {self.channels} channels cancel each other; channel {loudest + 1} was taken alone")
         if total > len(samples):
             kept = f"the {len(samples) / self.to:,.0f} s around its loudest part were kept"
             repairs.append(f"it lasts {total / self.to:,.0f} s, of which {kept}")
+            self.info["begin"] = begin / self.to
         return samples, repairs
 
     def _missing(self, played: int) -> list[str]:
@@ -227,8 +228,8 @@ class _Sound:
             return []
         return [f"it is cut off or damaged: the header promises {missing:.2f} s more"]
 
-    def _resampled(self, mix: Callable[[Iterator[Samples]], Iterator[Samples]]) -> tuple[Samples, int]:
-        """Return the samples that are kept, and how many there are; a long file is gone through twice and never held whole."""
+    def _resampled(self, mix: Callable[[Iterator[Samples]], Iterator[Samples]]) -> tuple[Samples, int, int]:
+        """Return the samples that are kept, how many there are, and how many come before; a long file is read twice, never held whole."""
         parts: list[Samples] = []
         grid = _Grid()
         total = 0
@@ -242,7 +243,7 @@ class _Sound:
             else:
                 parts.clear()
         if total <= self.kept:
-            return (np.concatenate(parts) if parts else np.zeros(0, np.float32)), total
+            return (np.concatenate(parts) if parts else np.zeros(0, np.float32)), total, 0
         begin = min(max(0, grid.loudest(self.window) + self.window // 2 - self.kept // 2), total - self.kept)
         out, place = np.empty(self.kept, np.float32), -begin
         for part in self._pieces(mix):
@@ -252,7 +253,7 @@ class _Sound:
             place += len(part)
             if place >= self.kept:
                 break
-        return out, total
+        return out, total, begin
 
     def _pieces(self, mix: Callable[[Iterator[Samples]], Iterator[Samples]]) -> Iterator[Samples]:
         """Yield blocks of the mixed channels, resampled (soxr, high quality) where the rates differ."""

@@ -75,10 +75,12 @@ class FitsLengths(Protocol):
 
 @runtime_checkable
 class CutsViews(Protocol):
-    """A modality whose views show a part of what is stored, so that what is labelled in an example can follow."""
+    """A modality whose examples have coordinates, so that what is located in one can follow its view."""
 
-    def extent(self, array: NDArray[Any], crop: Augmentation | None, rng: np.random.Generator | None) -> tuple[float, ...]:
-        """Return what part of the array `view` shows with the same arguments: (top, left, height, width), or (start, length)."""
+    def geometry(
+        self, array: NDArray[Any], info: Mapping[str, Any], crop: Augmentation | None, rng: np.random.Generator | None
+    ) -> NDArray[np.float64]:
+        """Return where the file's coordinates lie in what `view` returns with the same arguments: (A, A + 1), see `Geometry`."""
         ...
 
 

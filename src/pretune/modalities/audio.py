@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
@@ -15,6 +15,7 @@ from pretune import config, registry
 from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats.files import AUDIO
+from pretune.geometry import scaling
 from pretune.modalities import _audio_floor
 from pretune.modalities._audio_decode import KEPT, decode
 from pretune.modalities._base import Modality
@@ -24,7 +25,7 @@ from pretune.types import Decoded, Features, Finding
 if TYPE_CHECKING:
     from pretune.augmentations import Augmentation, ViewAugmentation
 
-_FORMAT = 2
+_FORMAT = 3
 """Version of what `decode` returns; raised whenever stored sounds would come out differently."""
 _TYPICAL = 10.0
 """Seconds a chosen window lasts at most: sounds are mostly told in less, and every second is paid for."""
@@ -100,7 +101,7 @@ class Audio:
         return {"modality": "audio", "format": _FORMAT, "sample_rate": self.sample_rate, "kept": kept, **versions}
 
     def decode(self, raw: bytes | tuple[str, ...]) -> Decoded:
-        """Return float16 (T,) at the working rate, with format, sample_rate, channels, seconds, rms and peak of the file.
+        """Return float16 (T,) at the working rate, with format, sample_rate, channels, seconds, rms and peak of the file, and its `begin`.
 
         Raises:
             BadItem: the bytes are no sound, or one of silence, without samples or with NaN in it.
@@ -141,15 +142,18 @@ class Audio:
 
     def view(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.float16]:
         """Return at most a window of samples: where `crop` draws it, else all or the loudest stretch."""
-        window = self.window
-        if crop is not None and rng is not None:
-            start, length = cast("ViewAugmentation", crop).window((len(array), window), rng)
-            late = np.zeros(max(0, -start), array.dtype)
-            return np.concatenate([late, array[max(0, start) : start + length]])
-        return array if len(array) <= window else array[loudest(array, window) :][:window]
+        start, length = self._window(array, crop, rng)
+        part = array[max(0, start) : start + length]
+        return part if start >= 0 else np.concatenate([np.zeros(-start, array.dtype), part])
 
-    def extent(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> tuple[float, float]:
-        """Return the first sample and the samples of what `view` returns with the same arguments; a negative first is silence before."""
+    def geometry(
+        self, array: NDArray[np.float16], info: Mapping[str, Any], crop: Augmentation | None, rng: np.random.Generator | None
+    ) -> NDArray[np.float64]:
+        """Return the map (1, 2) from seconds of the file to samples of what `view` returns with the same arguments."""
+        return scaling([self.sample_rate], [-(float(info.get("begin") or 0) * self.sample_rate + self._window(array, crop, rng)[0])])
+
+    def _window(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> tuple[int, int]:
+        """Return the first sample and the samples of a view; a negative first is silence before."""
         window = self.window
         if crop is not None and rng is not None:
             return cast("ViewAugmentation", crop).window((len(array), window), rng)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
@@ -15,11 +15,12 @@ from torch import nn
 from pretune.config import Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats.files import IMAGE
+from pretune.geometry import scaling
 from pretune.modalities._image_decode import decode
 from pretune.modalities._image_floor import describe
 from pretune.modalities._image_formats import open_raster
 from pretune.modalities._image_resize import Interpolation, resize, resize_part
-from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, visible
+from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, stored, visible
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
@@ -112,13 +113,21 @@ class Image:
         top, left = (centre(length, self.size) for length in array.shape[:2])
         return array[top : top + self.size, left : left + self.size]
 
-    def extent(
+    def geometry(
+        self, array: NDArray[np.uint8], info: Mapping[str, Any], crop: Augmentation | None, rng: np.random.Generator | None
+    ) -> NDArray[np.float64]:
+        """Return the map (2, 3) from (x, y) in pixels of the upright file to pixels of what `view` returns with the same arguments."""
+        file = int(info["width"]), int(info["height"])
+        kept = stored(file, self.resize, self.fit)  # what `decode` kept of it, in pixels of the array
+        top, left, height, width = self._shown(array, crop, rng)
+        across, down = self.size / width, self.size / height
+        scale = across * kept.size[0] / file[0], down * kept.size[1] / file[1]
+        return scaling(scale, (-(kept.left + left) * across, -(kept.top + top) * down))
+
+    def _shown(
         self, array: NDArray[np.uint8], crop: Augmentation | None, rng: np.random.Generator | None
     ) -> tuple[float, float, float, float]:
-        """Return (top, left, height, width) of what `view` shows with the same arguments, in pixels of the stored array.
-
-        It may reach beyond the array, where the view is padded. Boxes follow a view by it.
-        """
+        """Return (top, left, height, width) of what `view` shows, in pixels of the array; padding lies beyond it."""
         height, width = array.shape[:2]
         if crop is not None and rng is not None:
             side = (max(height, width),) * 2 if self.fit == "pad" else (height, width)

@@ -22,6 +22,7 @@ from pretune.backbones import Builder, inference_copy
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import FeatureView, StoreView, View
 from pretune.data.loader import Loader
+from pretune.data.views import Following
 from pretune.errors import TrainingError
 from pretune.labels import Labels
 from pretune.models import Model
@@ -89,10 +90,13 @@ class FrozenFeatures:
     """What the pass that computed them took, perhaps in an earlier run; None where it is not known."""
     columns: torch.Tensor | None = None
     """(K,) which numbers of pooled features are taken; None for all."""
+    shown: Callable[[np.ndarray], tuple[StoreView, ...]] = lambda positions: ()
+    """Returns what the features of some items were computed of, for each view."""
 
     def view(self, positions: np.ndarray, labels: Labels | None, views: int) -> View:
         """Return some items' features as a data view."""
-        return FeatureView(self.source, positions, self.layout, labels, views=views, stride=self.views, columns=self.columns)
+        view = FeatureView(self.source, positions, self.layout, labels, views=views, stride=self.views, columns=self.columns)
+        return Following(view, self.shown(positions)[:views]) if labels is not None and labels.located else view
 
 
 def weights_hash(modules: list[nn.Module]) -> str:
@@ -140,7 +144,8 @@ def compute(
     source = needs.device.decide(lambda: _stored(passes))
     if isinstance(source, Path):
         store = passes.opened(source)
-        return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop, seconds=store.meta.get("seconds"))
+        seconds = store.meta.get("seconds")
+        return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop, seconds=seconds, shown=passes.shown)
     if isinstance(source, TooLong):
         return source
     needs.reporter.warn(f"features are not kept on disk: {source}")
@@ -148,7 +153,7 @@ def compute(
         held = passes.in_memory() if needs.device.world == 1 else None
     except TooLong as slow:
         return slow
-    return None if held is None else FrozenFeatures(source=held[0], layout=held[1], views=views, start=stop)
+    return None if held is None else FrozenFeatures(source=held[0], layout=held[1], views=views, start=stop, shown=passes.shown)
 
 
 def _stored(passes: _Passes) -> Path | str | TooLong:
@@ -245,10 +250,7 @@ class _Passes:
         prefix = inference_copy([self.model.stages[name] for name in self.names], self.needs.precision.bfloat16).to(device)
         done, began = 0, self.needs.now()
         for window in _windows(len(data.rows)):
-            views = [
-                StoreView(data.ingested.store, window, data.modality, None, self.crop if k else None, self.seed + k)
-                for k in range(self.views)
-            ]
+            views = self.shown(window)
             loaders = [Loader(view, Batching(size=_items(view), tokens=token_budget(view, BATCH)), workers=1).iterate(0) for view in views]
             waiting: dict[int, list[Features]] = {}
             for batches in zip(*loaders, strict=True):
@@ -263,6 +265,12 @@ class _Passes:
                 else:  # they came by length
                     waiting |= {int(place): [_alone(out, item) for out in outs] for item, place in enumerate(batches[0].index)}
             yield from (waiting[place] for place in sorted(waiting))
+
+    def shown(self, positions: np.ndarray) -> tuple[StoreView, ...]:
+        """Return each view of some items."""
+        data = self.needs.data
+        crops = (self.crop if k else None for k in range(self.views))
+        return tuple(StoreView(data.ingested.store, positions, data.modality, None, crop, self.seed + k) for k, crop in enumerate(crops))
 
     def _require_time(self, took: float, done: int) -> None:
         """End the pass where the person asked for it, or where it would take longer than it may."""
