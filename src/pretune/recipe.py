@@ -122,7 +122,7 @@ class Recipe:
     backbone: str | None = None
     """SOURCE:NAME, for example torchvision:resnet50; auto is the best installed package."""
     strategy: Annotated[Strategy | None, Member("strategies")] = None
-    """How the pretrained network is used; auto is linear_probe, or scratch where no weights are pretrained."""
+    """How the pretrained network is used; auto is what the task suggests (mostly linear_probe), or scratch without pretrained weights."""
     task: Annotated[Task | None, Member("tasks")] = None
     """What is predicted; auto infers it from the targets."""
     head: Annotated[Head, Member("heads")] = field(default_factory=Linear)

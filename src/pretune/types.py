@@ -66,6 +66,8 @@ class Row:
     """The file that holds the content; None where `text` holds it."""
     text: tuple[str, ...] | None = None
     """Inline content: one string, or two for a sentence pair."""
+    words: tuple[tuple[int, int], ...] | None = None
+    """First character, and one past the last, of each word of a text whose source separates words; None where it does not."""
     target: Target = None
     split: Split | None = None
     """None where the source does not say; the splitter decides."""

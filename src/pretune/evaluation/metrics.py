@@ -50,7 +50,7 @@ def classification(probabilities: Floats, targets: Ints, classes: list[str]) -> 
     Raises:
         TrainingError: a probability is not a finite number.
     """
-    _refuse_nan(probabilities)
+    refuse_nan(probabilities)
     size, width = probabilities.shape
     predicted = probabilities.argmax(1)
     confusion = confusion_matrix(predicted, targets, width)
@@ -94,7 +94,7 @@ def multilabel(
     Raises:
         TrainingError: a probability is not a finite number.
     """
-    _refuse_nan(probabilities)
+    refuse_nan(probabilities)
     size, width = probabilities.shape
     cut = np.broadcast_to(np.asarray(0.5 if thresholds is None else thresholds, dtype=float), (width,))
     truth, chosen = targets > 0.5, probabilities >= cut
@@ -122,7 +122,7 @@ def regression(predictions: Floats, targets: Floats) -> dict[str, Any]:
     Raises:
         TrainingError: a prediction is not a finite number.
     """
-    _refuse_nan(predictions)
+    refuse_nan(predictions)
     if not len(targets):
         return dict.fromkeys(("mae", "rmse", "median_ae", "r2", "spearman"))
     wanted = np.asarray(targets, dtype=float)
@@ -167,7 +167,8 @@ def _per_class(classes: list[str], *, support: Ints, **columns: Floats) -> dict[
     return out
 
 
-def _refuse_nan(values: Floats) -> None:
+def refuse_nan(values: Floats) -> None:
+    """Refuse outputs of which one is not a finite number; infinity is one only where a logarithm is meant."""
     bad = ~np.isfinite(values)
     if bad.any():
         rows = int(bad.reshape(len(values), -1).any(1).sum())

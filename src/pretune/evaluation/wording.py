@@ -19,6 +19,7 @@ def words(name: str) -> str:
         "macro_f1": "macro-F1",
         "micro_f1": "micro-F1",
         "f1": "F1",
+        "entity_f1": "entity F1",
         "top5": "top-5 accuracy",
         "spearman": "rank correlation (Spearman)",
     }

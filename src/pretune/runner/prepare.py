@@ -136,6 +136,7 @@ def prepare(
     """
     done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=reading(modality.unit, reporter, deadline))
     task = recipe.task or infer(table.target_type)
+    task = task if table.target_type is None else task.suited(table.target_type)
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples)
     ledger = used.ledger

@@ -39,7 +39,7 @@ from pretune.storage.cache import Cache
 from pretune.storage.cells import unpack
 from pretune.strategies import Strategy, suggested
 from pretune.strategies.linear_probe import LinearProbe
-from pretune.tasks import infer
+from pretune.tasks import Suggestion, infer
 from pretune.training.acceleration import as_asked
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
@@ -104,7 +104,7 @@ class _Run:
         if self.given.parts is not None:
             table.rows = [replace(row, split=part) for row in table.rows if (part := self.given.parts.get(row.id))]
         backbone = self._backbone(table)
-        strategy = self._strategy(backbone)
+        strategy = self._strategy(table, backbone)
         self._refuse_unread(table, backbone, strategy)
         name = f"{name_of(self.recipe.data)}-{registry.name_of(strategy)}"
         folder, resumed = open_folder(self.recipe, name, self.device, self.reporter)
@@ -198,13 +198,14 @@ class _Run:
             if said:
                 self.reporter.say(said)
 
-    def _strategy(self, backbone: Backbone) -> Strategy:
+    def _strategy(self, table: Table, backbone: Backbone) -> Strategy:
         if self.recipe.strategy is not None:
             return self.recipe.strategy
-        name = "scratch" if is_fresh(backbone) else "linear_probe"
-        why = "no weights are pretrained" if name == "scratch" else "one pass over the data, and hard to beat with few labels"
-        self.reporter.say(f"strategy {name} (the default here: {why})")
-        return registry.load("strategies", name)()
+        chosen = (self.recipe.task or infer(table.target_type)).suggests
+        if is_fresh(backbone):
+            chosen = Suggestion(strategy="scratch", why="no weights are pretrained")
+        self.reporter.say(f"strategy {chosen.strategy} (the default here: {chosen.why})")
+        return registry.load("strategies", chosen.strategy)(**chosen.settings)
 
     def _refuse_unread(self, table: Table, backbone: Backbone, strategy: Strategy) -> None:
         given = self.given

@@ -8,7 +8,7 @@ Nothing else knows a task's name, so a task of another package is one file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pretune import registry
@@ -89,6 +89,17 @@ class Examples:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """How pretrained weights are used where the person names no strategy."""
+
+    strategy: str
+    why: str
+    """Ends 'strategy full (the default here: …)'."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the strategy, where its own defaults are not meant."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One kind of prediction; members are frozen keyword-only dataclasses named like their file.
 
@@ -108,6 +119,8 @@ class Task:
     """The modalities that it is for; empty for all."""
     unread: ClassVar[tuple[str, ...]] = ()
     """The fields of `LossSettings` that its loss does not read; who sets them is refused."""
+    suggests: ClassVar[Suggestion] = Suggestion(strategy="linear_probe", why="one pass over the data, and hard to beat with few labels")
+    """The strategy by default where weights are pretrained."""
     linear: ClassVar[LinkName | None] = None
     """The loss of the linear model whose scores are this task's outputs: a linear head can then be solved. None where there is none.
     A task that redefines outputs, loss or decoding of another has none, unless it says so."""
@@ -138,6 +151,10 @@ class Task:
     def target_type(self) -> TargetType:
         """How labels are read, under this task's name."""
         return replace(self.reads, task=registry.name_of(self))
+
+    def suited(self, target: TargetType) -> Task:
+        """Return the task with what the data decide of it, where a setting leaves that open; saved with the run."""
+        return self
 
     # --- targets -----------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pretune.sources.layouts._base import OwnLayout, Place, Source
+from pretune.sources.layouts.conll import Conll
+from pretune.sources.layouts.tagged_records import TaggedRecords
 
-RECOGNISERS: tuple[type[OwnLayout], ...] = ()
+RECOGNISERS: tuple[type[OwnLayout], ...] = (Conll, TaggedRecords)
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pretune.errors import DataError
 from pretune.formats import encodings
+from pretune.formats.files import ending
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.header import has_header
 from pretune.sources.readers.records import Records, Value
@@ -17,6 +18,8 @@ from pretune.types import LedgerEntry
 _SAMPLE = 200
 _FIELDS = 30
 """Fields of a flat object from which it is no example by itself."""
+_OF_LINES = frozenset((".jsonl", ".ndjson"))
+"""File extensions under which one line is one record, lists in it or not."""
 _BETWEEN = " \t\r\n,[]"
 
 
@@ -39,7 +42,7 @@ def parse(path: Path, raw: bytes) -> Records:
         raise DataError(
             f'{path} is one object with {len(whole):,} fields. It needs an object for each example: [{{"text": …, "label": …}}, …].'
         )
-    if isinstance(whole, dict) and _is_flat(whole) and "\n" not in text.strip():
+    if isinstance(whole, dict) and "\n" not in text.strip() and (_is_flat(whole) or ending(path.name) in _OF_LINES):
         return _lines(path, text, said)
     items, where = _find_array(path, whole)
     if where:

@@ -46,7 +46,7 @@ class Tags(TargetType):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenClassification(Task):
+class WordTags(Task):
     """A tag for each word, read from the word's first token."""
 
     primary: ClassVar[str] = "macro_f1"

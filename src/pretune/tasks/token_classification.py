@@ -1,0 +1,373 @@
+"""A tag for each word of a text: named entities, parts of speech."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretune.errors import DataError
+from pretune.evaluation import entities, metrics, tagger
+from pretune.evaluation.sums import CLASSES, Sums, cell_sums, ratio
+from pretune.labels import Labels, Outputs, Ragged
+from pretune.modalities import Modality
+from pretune.models.learner import Loss
+from pretune.sources.tags import TAGS, Entity, SchemeName, TaggedWords, Tags, entities_of, read_entities, written
+from pretune.sources.target_type import TargetType
+from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
+from pretune.tasks._marked import Line, Passage
+from pretune.tasks._words import Places, places_of, words_in
+from pretune.types import Layout, Row
+
+NONE = -100
+"""Label of a position that begins no word: special tokens and the later tokens of a word."""
+_OUTSIDE = "O"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagSpace(Space):
+    """The tags, one output each. `classes` are the types of entities; of plain tags the tags themselves."""
+
+    tags: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise ValueError unless the tags are those of the classes."""
+        super().check()
+        if self.tags not in (self.classes, _iob2(self.classes)):
+            raise ValueError("tags must be the classes, or O with B- and I- of each class")
+
+    @property
+    def marks(self) -> bool:
+        """Whether tags mark entities."""
+        return self.tags != self.classes
+
+
+class Truth(NamedTuple):
+    """What is true of one text."""
+
+    tags: NDArray[np.int64]
+    """(T,) of each position; NONE where no word begins, or one without a known tag."""
+    words: NDArray[np.int64]
+    """(T,) number of the word that begins at each position; what stands where none begins is not read."""
+    lost: NDArray[np.float64]
+    """(K,) how often each class occurs in words that the network is not shown: behind the last token, or spelled by none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClassification(Task):
+    """A tag for each word, predicted at its first token; entities are what IOB2 allows of the likeliest tags."""
+
+    reads: ClassVar[TargetType] = TAGS
+    space: ClassVar[type[Space]] = TagSpace
+    layout: ClassVar[Layout] = "sequence"
+    modalities: ClassVar[frozenset[str]] = frozenset({"text"})
+    suggests: ClassVar[Suggestion] = Suggestion(
+        strategy="full", why="tags depend on the words around, which a probe on frozen features reads less well"
+    )
+    scheme: SchemeName | None = None
+    """How tags mark entities: iob1, iob2, bioes (also BILOU and BMES), io; none for plain tags, as parts of speech; auto recognises it."""
+
+    @property
+    def primary(self) -> str:  # ty: ignore[incompatible-property-override]
+        """F1 of whole entities; of plain tags the mean F1 over tags."""
+        return "macro_f1" if self.scheme == "none" else "entity_f1"
+
+    @property
+    def target_type(self) -> TargetType:
+        """Tags of the scheme that is set."""
+        kind = super().target_type
+        assert isinstance(kind, Tags)
+        return replace(kind, scheme=self.scheme)
+
+    def suited(self, target: TargetType) -> TokenClassification:
+        """Return the task with the scheme that the data were read by."""
+        return replace(self, scheme=target.scheme) if isinstance(target, Tags) else self
+
+    # --- targets -----------------------------------------------------------------------------
+
+    def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> TagSpace:
+        """Return the types of the training rows' entities with their IOB2 tags, or their plain tags.
+
+        Raises:
+            DataError: the training rows have no entity, or only one tag.
+        """
+        targets = [row.target for row in rows if isinstance(row.target, TaggedWords)]
+        seen = {name for target in targets for name in target.names}
+        kept = tuple(name for name in classes if name in seen)
+        if self.scheme == "none":
+            if len(kept) < 2:
+                raise DataError(f"the training texts have only one tag ({', '.join(kept)}), so there is nothing to learn.")
+            return TagSpace(classes=kept, tags=kept)
+        if not kept:
+            raise DataError("the training texts have no entity: every word has the tag O. Add texts with entities.")
+        return TagSpace(classes=kept, tags=_iob2(kept))
+
+    def encode(self, rows: Sequence[Row], space: TagSpace, modality: Modality) -> Labels:
+        """Return for each position (T_i,) its tag, `target`, and its word, `words`; how often each class (K,) is not shown, `lost`."""
+        tag_of = {name: at for at, name in enumerate(space.tags)}
+        tags, numbers, lost = [], [], torch.zeros(len(rows), len(space.classes), dtype=torch.float64)
+        for row, counts in zip(rows, lost, strict=True):
+            assert isinstance(row.target, TaggedWords)
+            places = places_of(row, modality)
+            words = _cut(row.target, places, counts, space)
+            out, number = np.full(places.length, NONE), np.zeros(places.length, np.int64)
+            shown = np.flatnonzero(places.first >= 0)
+            out[places.first[shown]] = [tag_of.get(words[at], NONE) for at in shown]
+            number[places.first[shown]] = shown
+            tags.append(torch.from_numpy(out))
+            numbers.append(torch.from_numpy(number))
+        return Labels({"target": Ragged.of(tags), "words": Ragged.of(numbers), "lost": lost})
+
+    def truth(self, labels: Labels, space: TagSpace) -> list[Truth]:
+        """Return each text's tags, and what it has lost."""
+        lost = labels["lost"]
+        assert isinstance(lost, Tensor)
+        parts = zip(_split(labels["target"]), _split(labels["words"]), lost.double().numpy(), strict=True)
+        return [Truth(tags.numpy(), words.numpy(), gone) for tags, words, gone in parts]
+
+    # --- the network -------------------------------------------------------------------------
+
+    def outputs(self, space: TagSpace) -> int:
+        """One output for each tag, at each position."""
+        return len(space.tags)
+
+    def loss(self, space: TagSpace, labels: Labels, settings: LossSettings) -> Loss:
+        """Cross-entropy over the words that have a tag; class weights are N / (C · n_c)."""
+        weight = None
+        if settings.class_weights:
+            tags = labels["target"]
+            assert isinstance(tags, Ragged)
+            counts = torch.bincount(tags.values[tags.values != NONE], minlength=len(space.tags)).clamp(min=1)
+            weight = counts.sum() / (len(counts) * counts.float())
+
+        def cross_entropy(outputs: Tensor, targets: Labels) -> Tensor:
+            tags = targets["target"]
+            assert isinstance(tags, Ragged)
+            wanted = tags.padded(NONE, outputs.shape[1])
+            weights = None if weight is None else weight.to(outputs.device)
+            smoothing = settings.label_smoothing
+            whole = F.cross_entropy(
+                outputs.flatten(0, 1), wanted.flatten(), weights, ignore_index=NONE, reduction="sum", label_smoothing=smoothing
+            )
+            return whole / (wanted != NONE).sum().clamp(min=1)
+
+        return cross_entropy
+
+    def decode(self, outputs: Outputs, space: TagSpace) -> list[NDArray[np.float64]]:
+        """Return each text's log-probabilities (T_i, C)."""
+        return [one.double().log_softmax(1).numpy() for one in _split(outputs)]
+
+    # --- evaluation --------------------------------------------------------------------------
+
+    def metrics(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> Figures:
+        """Return the metrics of entities or of plain tags, and the share of words and of texts that are right."""
+        true, told = _tagged(decoded, truth, space)
+        lost = np.array([one.lost for one in truth])
+        right = sum(int((a == b).sum()) for a, b in zip(true, told, strict=True))
+        words = sum(map(len, true))
+        gone = lost.sum() if not space.marks else 0.0
+        whole = [bool((a == b).all()) and not one.lost.any() for a, b, one in zip(true, told, truth, strict=True)]
+        shared = {
+            "token_accuracy": right / (words + gone) if words + gone else None,
+            "text_accuracy": float(np.mean(whole)) if whole else None,
+        }
+        if space.marks:
+            return entities.figures(_counts(true, told, lost, space), space.classes) | shared
+        return _of_tags(true, told, lost, space) | shared
+
+    def sums(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> list[Sums]:
+        """Return what is right, true and predicted in each text: the words of a text are resampled together."""
+        true, told = _tagged(decoded, truth, space)
+        lost = np.array([one.lost for one in truth]).reshape(len(truth), -1)
+        wrong = [bool((a != b).any()) or one.lost.any() for a, b, one in zip(true, told, truth, strict=True)]
+        texts = np.stack([np.ones(len(truth)), ~np.array(wrong, dtype=bool)], 1).astype(float)
+        counts = _counts(true, told, lost, space)
+        words = np.array([[len(a), (a == b).sum()] for a, b in zip(true, told, strict=True)], dtype=float).reshape(len(truth), 2)
+        words[:, 0] += 0 if space.marks else lost.sum(1)
+        main = entities.sums_of(counts, space.classes) if space.marks else Sums(sums=counts, statistics={"macro_f1": CLASSES["macro_f1"]})
+        return [
+            main,
+            Sums(sums=words, statistics={"token_accuracy": ratio(1, 0)}),
+            Sums(sums=texts, statistics={"text_accuracy": ratio(1, 0)}, kinds={"text_accuracy": "hits"}),
+        ]
+
+    def floors(self, train: Examples, held: Examples, space: TagSpace, model: Any) -> dict[str, Figures]:
+        """Return the most frequent tag, the most frequent tag of each word, and a linear tagger."""
+        texts, tags = _words_and_tags(train)
+        counts = Counter(int(tag) for one in tags for tag in one if tag != NONE)
+        share = np.array([counts[at] for at in range(len(space.tags))], dtype=float) / max(1, counts.total())
+        lexicon: dict[str, NDArray[Any]] = defaultdict(lambda: np.zeros(len(space.tags)))
+        for words, goal in zip(texts, tags, strict=True):
+            for word, tag in zip(words, goal, strict=True):
+                if tag != NONE:
+                    lexicon[word.casefold()][tag] += 1
+        held_words, _ = _words_and_tags(held)
+        most = [np.tile(share, (len(words), 1)) for words in held_words]
+        known = [np.array([lexicon.get(word.casefold(), share) for word in words]).reshape(-1, len(share)) for words in held_words]
+        linear = tagger.fit(texts, tags, len(space.tags))
+        what = f"logistic regression on {tagger.FEATURES}, fitted on {linear.words:,} words of training"
+        return {
+            "majority": self._floor(f"always the most frequent tag in training, {space.tags[int(share.argmax())]}", most, held, space),
+            "lexicon": self._floor("the most frequent tag of each word in training", known, held, space),
+            "linear tagger": self._floor(what, linear.probabilities(held_words), held, space),
+        }
+
+    def _floor(self, what: str, words: list[NDArray[Any]], held: Examples, space: TagSpace) -> Figures:
+        """Return one baseline, of probabilities (W_i, C) of the words that are shown."""
+        decoded = []
+        for one, truth in zip(words, held.truth, strict=True):
+            out = np.zeros((len(truth.tags), len(space.tags)))
+            out[np.flatnonzero(truth.tags != NONE)] = np.log(np.clip(one / one.sum(1, keepdims=True), 1e-9, 1))
+            decoded.append(out)
+        return self.floor(what, decoded, held, space)
+
+    # --- what people read --------------------------------------------------------------------
+
+    def describe(
+        self, decoded: list[NDArray[Any]], space: TagSpace, rows: Sequence[Row] = (), modality: Modality | None = None
+    ) -> list[dict[str, Any]]:
+        """Return each text's words with their tags, and its entities, by their characters; a word that is not shown has the tag '?'."""
+        assert modality is not None
+        places = [places_of(row, modality) for row in rows]
+        scores = [one[place.first[place.first >= 0]] for one, place in zip(decoded, places, strict=True)]
+        paths = entities.likeliest(scores, space.tags) if space.marks else [one.argmax(1) for one in scores]
+        return [_described(place, path, one, space) for place, path, one in zip(places, paths, scores, strict=True)]
+
+    def shown(self, target: Any) -> str:
+        """Return entities as '0:5 LOC, 14:25 PER' by their characters, plain tags with spaces between them."""
+        return str(target)
+
+    def badness(self, row: Mapping[str, str]) -> float:
+        """Return how many entities are wrong or missing; of plain tags the share of wrong ones."""
+        if self.scheme != "none":
+            true, told = set(read_entities(row["target"])), set(read_entities(row["prediction"]))
+            return float(len(true ^ told))
+        pairs = list(zip(row["target"].split(), row["prediction"].split(), strict=False))
+        return sum(true != told for true, told in pairs) / max(1, len(pairs))
+
+    def compare(self, row: Mapping[str, str], text: str) -> Sequence[Line]:
+        """Return the text with the target's entities marked, and with those of the prediction."""
+        text = row.get("text") or text
+        if self.scheme == "none" or not text:
+            return ()
+        true, told = read_entities(row["target"]), read_entities(row["prediction"])
+        return (
+            Line(name="target", passages=_marked(text, true, {one: "right" if one in told else "missing" for one in true})),
+            Line(name="prediction", passages=_marked(text, told, {one: "right" if one in true else "wrong" for one in told})),
+        )
+
+
+def _iob2(types: Sequence[str]) -> tuple[str, ...]:
+    return (_OUTSIDE, *(f"{mark}-{name}" for name in types for mark in "BI"))
+
+
+def _split(outputs: Outputs) -> tuple[Tensor, ...]:
+    assert isinstance(outputs, Ragged)
+    return outputs.split()
+
+
+def _cut(target: TaggedWords, places: Places, counts: Tensor, space: TagSpace) -> list[str]:
+    """Return the tags of the words; an entity of which a word is not shown is counted, and the rest of it has none."""
+    words = list(target.tags)
+    class_of = {name: at for at, name in enumerate(space.classes)}
+    hidden = np.flatnonzero(places.first < 0)
+    if not len(hidden):
+        return words
+    if not space.marks:
+        for at in hidden:
+            if words[at] in class_of:
+                counts[class_of[words[at]]] += 1
+        return words
+    for one in entities_of(target.tags):
+        if (places.first[one.start : one.end] < 0).any():
+            words[one.start : one.end] = [""] * (one.end - one.start)
+            if one.type in class_of:
+                counts[class_of[one.type]] += 1
+    return words
+
+
+def _tagged(decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Return the true and the predicted tags (W_i,) of the words that have a known one."""
+    there = [one.tags != NONE for one in truth]
+    scores = [one[kept] for one, kept in zip(decoded, there, strict=True)]
+    for one in scores:
+        metrics.refuse_nan(one)
+    told = entities.likeliest(scores, space.tags) if space.marks else [one.argmax(1) for one in scores]
+    return [one.tags[kept] for one, kept in zip(truth, there, strict=True)], told
+
+
+def _counts(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> NDArray[np.float64]:
+    """Return what is right, true and predicted of each class in each text, (N, 3K), what is not shown among the true."""
+    width = len(space.classes)
+    if space.marks:
+        counts = entities.counted(true, told, space.tags, space.classes)
+    else:
+        counts = np.zeros((len(true), 3 * width))
+        text = np.repeat(np.arange(len(true)), [len(one) for one in true])
+        np.add.at(counts, text, cell_sums(np.concatenate(true).astype(int), np.concatenate(told).astype(int), width))
+    counts[:, width : 2 * width] += lost
+    return counts
+
+
+def _of_tags(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> Figures:
+    """Return the metrics of plain tags."""
+    counts = _counts(true, told, lost, space)
+    matrix = metrics.confusion_matrix(np.concatenate(told).astype(int), np.concatenate(true).astype(int), len(space.classes))
+    found = entities.figures(counts, space.classes)
+    kept = {key: found[key] for key in ("macro_f1", "per_class")}
+    return {**kept, "balanced_accuracy": float(CLASSES["balanced_accuracy"](counts.sum(0)[None])[0]), "confusion": matrix.tolist()}
+
+
+def _words_and_tags(examples: Examples) -> tuple[list[list[str]], list[NDArray[np.int64]]]:
+    """Return the words of some texts that are shown and have a tag, and those."""
+    texts, tags = [], []
+    for row, truth in zip(examples.rows, examples.truth, strict=True):
+        known, words = truth.tags != NONE, words_in(row)
+        texts.append([words[at] for at in truth.words[known]])
+        tags.append(truth.tags[known])
+    return texts, tags
+
+
+def _described(places: Places, path: NDArray[Any], scores: NDArray[Any], space: TagSpace) -> dict[str, Any]:
+    """Return one text's prediction, JSON-ready."""
+    shown = np.flatnonzero(places.first >= 0)
+    tags = dict(zip(shown.tolist(), (space.tags[at] for at in path), strict=True))
+    sure = dict(zip(shown.tolist(), np.exp(scores[np.arange(len(path)), path]).tolist(), strict=True))
+    words = [
+        {"word": places.text[start:end], "tag": tags.get(at, "?"), "start": start, "end": end}
+        for at, (start, end) in enumerate(places.words)
+    ]
+    confidence = min(sure.values(), default=0.0)
+    if not space.marks:
+        told = " ".join(tags.get(at, "?") for at in range(len(words)))
+        return {"prediction": told, "confidence": confidence, "text": places.text, "words": words}
+    found = entities_of([tags.get(at, _OUTSIDE) for at in range(len(places.words))])
+    spans = [Entity(places.words[one.start][0], places.words[one.end - 1][1], one.type) for one in found]
+    listed = [
+        {
+            "start": span.start,
+            "end": span.end,
+            "type": span.type,
+            "text": places.text[span.start : span.end],
+            "confidence": min(sure[at] for at in range(one.start, one.end)),
+        }
+        for one, span in zip(found, spans, strict=True)
+    ]
+    return {"prediction": written(spans), "confidence": confidence, "text": places.text, "entities": listed, "words": words}
+
+
+def _marked(text: str, found: Sequence[Entity], marks: Mapping[Entity, Any]) -> tuple[Passage, ...]:
+    """Return a text cut at its entities."""
+    passages, at = [], 0
+    for one in found:
+        passages += [Passage(text=text[at : one.start])] if one.start > at else []
+        passages.append(Passage(text=text[one.start : one.end], mark=marks[one], label=one.type))
+        at = one.end
+    return (*passages, Passage(text=text[at:])) if at < len(text) else tuple(passages)
