@@ -203,16 +203,18 @@ def _write(
 
 
 def _pictures(folder: Path, ids: list[str]) -> None:
-    from pretune.deploy._sheets import sheet
+    from pretune.deploy import _gallery
+    from pretune.deploy._gallery import Strip, Tile
 
     rng = np.random.default_rng(0)
     inside = folder / "pictures"
     inside.mkdir()
     tiles = [rng.integers(0, 255, (12, 16, 3), dtype=np.uint8) for _ in range(12)]
-    sheet([("", [(t, "bee") for t in tiles[:6]]), ("", [(t, "ant") for t in tiles[6:]])]).save(inside / "batch.jpg")
-    sheet([("flip (in use)", [(t, "") for t in tiles[:6]])], 120).save(inside / "augmentations.jpg")
-    for name, note in (("batch", "no augmentation: bee · ant"), ("augmentations", "6 draws each")):
-        (inside / f"{name}.json").write_text(json.dumps([{"picture": f"{name}.jpg", "note": note, "captions": ["bee", HOSTILE]}]))
+    named = [Tile(pixels=pixels, caption="bee" if k else HOSTILE) for k, pixels in enumerate(tiles)]
+    _gallery.write(inside, "batch", [Strip(tiles=named)], "no augmentation")
+    heard = [Tile(pixels=pixels, axes=(1.2, 8.0), audio=(np.zeros(1600), 16_000)) for pixels in tiles[:6]]
+    _gallery.write(inside, "augmentations", [Strip(heading="flip (in use)", tiles=heard)], "6 samples each")
     for k in range(len(ids)):
         Image.fromarray(tiles[k % 12]).resize((240, 180)).save(inside / f"m{k}.jpg") if k < 40 else None
     (inside / "mistakes.json").write_text(json.dumps([{"id": name, "picture": f"m{k % 40}.jpg"} for k, name in enumerate(ids)]))
+    (inside / "right.json").write_text(json.dumps([{"id": name, "picture": "m0.jpg"} for name in ids]))

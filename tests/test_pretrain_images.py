@@ -371,7 +371,7 @@ def test_objectives_run_save_and_are_taken_up(home: Path, objective: str, backbo
     assert told["floors"]
     if objective == "masked":
         shown = json.loads((run.path / "pictures" / "samples.json").read_text())[0]
-        assert shown["captions"][0] == "held-out images"
+        assert shown["rows"][0]["heading"] == "held-out images"
         assert "filled in (each patch with its real mean" in (run.path / "report.html").read_text()
     assert backbones.load(f"run:{run.path}").width > 0
 
@@ -565,7 +565,7 @@ def test_a_loss_is_drawn_once() -> None:
     evaluated = {"event": "evaluated", "phase": "pretrain", "step": 4, "epoch": 1, "part": "held", "metrics": {"loss": 1.7}}
     made = _curves.build([*stepped, evaluated], "loss")
     assert made is not None
-    assert [chart["title"] for chart in made["charts"]] == ["loss", "learning rate"]
+    assert [chart["title"] for chart in made["phases"][0]["charts"]] == ["loss", "learning rate"]
 
 
 def test_a_run_that_makes_nothing_is_called_by_its_objective(home: Path) -> None:

@@ -314,7 +314,7 @@ def test_tones_are_pretrained_on_and_made(home: Path) -> None:
     assert metrics["classes"] == ["high", "low"]
     assert {"mean_error", "unigram"} <= set(metrics["floors"])
     assert 1 <= metrics["held"]["codes_in_use"] <= 16
-    assert (home / "run" / "pictures" / "samples.png").stat().st_size > 1000
+    assert (home / "run" / "pictures" / "samples-00.png").stat().st_size > 1000
     made = pretune("generate", "run", "low", "count=2", "--json")
     files = [home / sample["file"] for sample in json.loads(made.stdout)["samples"]]
     assert [file.name for file in files] == ["low-000.wav", "low-001.wav"]

@@ -1,4 +1,4 @@
-"""The report: one safe page for every task, whatever is missing; and the sheets of pictures it shows."""
+"""The report: one safe page for every task, whatever is missing; and the images it shows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sections, report, run_files
-from pretune.deploy._sheets import sheet, thumbnail
+from pretune.deploy._gallery import thumbnail
+from pretune.deploy._headline import tiles
 from pretune.deploy.run_files import Files
 from pretune.errors import DataError
 from pretune.tasks import Line, Passage, named
@@ -80,9 +80,12 @@ def test_it_tells_the_whole_story_in_order(two: Path) -> None:
         "Confusion",
         "Can its confidence be believed?",
         "Worst mistakes",
-        "What the model saw",
+        "Right predictions",
+        "Input of the model",
+        "One example under each augmentation",
         "Where the time went",
         "Use it",
+        "Repeat it",
     ]
     places = [reader.text.index(heading) for heading in headings]
     assert places == sorted(places)
@@ -206,53 +209,82 @@ def test_a_restarted_phase_is_drawn_once() -> None:
     events += [{"event": "warned", "phase": "all", "step": 3, "message": "restarted"}, step(1, 1.0), step(2, 0.9)]
     head, whole = _curves.in_order(events)
     assert head.series("loss") == [(1, 0.5), (2, 0.4)]
-    assert whole.series("loss") == [(3, 1.0), (4, 0.9)]
+    assert whole.series("loss") == [(1, 1.0), (2, 0.9)]
 
 
-def ends(drawing: str, style: str) -> list[tuple[float, float]]:
-    """Return the first and last horizontal place of each line of a style."""
-    lines = re.findall(rf'<polyline class="line {style}" points="([^"]+)"', drawing)
-    places = [[float(point.split(",")[0]) for point in line.split()] for line in lines]
-    return [(min(xs), max(xs)) for xs in places]
-
-
-def test_phases_are_told_apart_in_every_chart() -> None:
+def test_the_last_phase_comes_first_and_those_before_it_are_folded(two: Path) -> None:
     built = _curves.build(fake_run.events(), "accuracy")
     assert built is not None
-    assert built["told"] == "head: 240 steps, 30 epochs; then all: 240 steps, 30 epochs."
-    for chart in built["charts"]:
-        drawing = str(chart["drawing"])
-        boundary = float(re.findall(r'class="boundary" x1="([\d.]+)"', drawing)[0])
-        assert re.findall(r'class="name"[^>]*>(\w+)<', drawing) == ["step", "head", "all"]
-        for style in ("main", "faint", "other", "third"):
-            for first, last in ends(drawing, style):
-                assert last <= boundary or first > boundary, "no line leads over the boundary"
-    loss = str(built["charts"][0]["drawing"])
-    assert len(ends(loss, "main")) == 2
+    assert [(phase["name"], phase["length"]) for phase in built["phases"]] == [
+        ("all", "240 steps, 30 epochs"),
+        ("head", "240 steps, 30 epochs"),
+    ]
+    for phase in built["phases"]:
+        assert [chart["title"] for chart in phase["charts"]] == ["loss", "accuracy", "learning rate"]
+    page, _ = page_of(two)
+    assert page.index("Last phase, all") < page.index("Before it, head: 240 steps") < page.index('id="classes"')
 
 
-def test_a_phase_that_was_measured_at_its_end_only_is_said_where_the_metric_is_drawn() -> None:
-    events = [e for e in fake_run.events() if e["event"] != "evaluated" or e["phase"] == "head"]
-    built = _curves.build(events, "accuracy")
-    assert built is not None
-    loss, metric, rate = built["charts"]
-    assert metric["note"] == "before all, which was measured at its end only: that is the score above"
-    assert len({re.findall(r'class="boundary" x1="([\d.]+)"', str(chart["drawing"]))[0] for chart in (loss, metric, rate)}) == 1, "one axis"
+def test_axes_have_names_and_steps_are_whole_numbers() -> None:
+    drawing = str(_charts.lines([_charts.Line(points=[(1, 0.5), (3, 0.4)], style="main")], labels=("step", "loss"), title="t"))
+    assert re.findall(r'class="name"[^>]*>(\w+)<', drawing) == ["step", "loss"]
+    assert re.findall(r'text-anchor="middle">([\d.]+)<', drawing) == ["1", "2", "3"]
+    counted = str(_charts.histogram([-1.0, 0.0, 1.0], "h", x_label="error"))
+    assert re.findall(r'class="name"[^>]*>(\w+)<', counted) == ["error", "examples"]
+    assert re.findall(r'dominant-baseline="middle">([\d.]+)<', counted) == ["0", "1"]
 
 
-def test_a_run_of_one_phase_has_no_boundary() -> None:
-    built = _curves.build(fake_run.events(phases=("probe",)), "accuracy")
-    assert built is not None
-    assert built["told"] == "240 steps, 30 epochs."
-    assert all("boundary" not in str(chart["drawing"]) for chart in built["charts"])
+def test_confusion_has_totals(two: Path) -> None:
+    metrics = json.loads((two / "metrics.json").read_text())
+    matrix = np.array(metrics["val"]["confusion"])
+    made = _sections.confusion(metrics["val"], metrics["classes"])
+    assert made is not None
+    assert made["totals"] == matrix.sum(0).tolist()
+    assert [row["total"] for row in made["rows"]] == matrix.sum(1).tolist()
+    assert made["all"] == matrix.sum()
 
 
-def test_names_of_short_phases_do_not_run_into_each_other() -> None:
-    spans = [_charts.Span(name=f"last {k}", start=100 + k, end=101 + k) for k in range(4)]
-    spans.insert(0, _charts.Span(name="probe", start=0, end=100))
-    drawing = str(_charts.lines([_charts.Line(points=[(0, 1.0), (104, 2.0)], style="main")], x_label="step", title="t", spans=spans))
-    assert drawing.count('class="boundary"') == 4
-    assert re.findall(r'class="name"[^>]*>([\w ]+)<', drawing) == ["step", "probe"]
+def test_every_metric_says_how_it_lies_to_the_baselines(two: Path) -> None:
+    held = {"accuracy": 0.9, "log_loss": 0.4, "ece": 0.1, "interval": {"accuracy": [0.8, 0.95], "log_loss": [0.3, 0.5]}}
+    floors = {"majority": {"value": 0.5, "accuracy": 0.5, "log_loss": 0.2}, "classical": {"value": 0.85, "accuracy": 0.85, "log_loss": 0.6}}
+    found = tiles({"primary": {"name": "macro_f1", "split": "val", "value": 0.9}, "floors": floors}, held)
+    assert {tile["words"]: tile["outcome"] for tile in found} == {"accuracy": "uncertain", "log loss": "worse", "calibration error": ""}
+    page, _ = page_of(two)
+    assert 'class="o ' in page
+
+
+def test_colours_of_text_can_be_read() -> None:
+    """WCAG 2.1, 1.4.3: a contrast of 4.5 at least."""
+    style = (Path(report.__file__).parent / "_report" / "style.css").read_text()
+    light, dark = re.findall(r"--page: [^}]*", style)
+    for theme in (light, dark):
+        colour = dict(re.findall(r"--([\w-]+): #([0-9a-f]{6})", theme))
+        pairs = [(ink, paper) for ink in ("ink", "soft", "faint", "accent", "good", "bad", "warn") for paper in ("card", "page")]
+        pairs += [(name, f"{name}-soft") for name in ("good", "bad", "warn")] + [
+            ("soft", f"{name}-soft") for name in ("good", "bad", "warn")
+        ]
+        for ink, paper in pairs:
+            assert contrast(colour[ink], colour[paper]) >= 4.5, (ink, paper, contrast(colour[ink], colour[paper]))
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the ratio of two colours' relative luminances."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_spectrograms_have_axes_and_players_show_their_length(two: Path) -> None:
+    page, reader = page_of(two)
+    assert '<span class="y">8 kHz</span>' in page
+    assert "1.2 s" in reader.text
+    assert ("audio", "preload", "metadata") in reader.attributes
+    assert (two / "pictures" / "augmentations-00.flac").stat().st_size > 40
 
 
 def test_waiting_for_data_is_of_all_phases() -> None:
@@ -287,8 +319,8 @@ def test_worst_predictions_by_task(tmp_path: Path) -> None:
 def test_charts_stay_on_their_paper(values: list[tuple[float, float]]) -> None:
     line = _charts.Line(points=values, style="main", dots=True)
     drawings = [
-        _charts.lines([line], x_label="step", title="t"),
-        _charts.lines([line], x_label="step", title="t", log_y=min(y for _, y in values) > 0),
+        _charts.lines([line], labels=("step", "loss"), title="t"),
+        _charts.lines([line], labels=("step", "loss"), title="t", log_y=min(y for _, y in values) > 0),
     ]
     drawings += [_charts.scatter(values, "s"), _charts.histogram([y for _, y in values], "h", x_label="error")]
     for drawing in drawings:
@@ -303,16 +335,9 @@ def test_tick_labels_are_short_and_differ() -> None:
     assert told == ["0", "1.5e-4", "2e-4", "1.5e-3", "0.05", "0.25", "400", "1.2e4"]
 
 
-def test_sheets_hold_every_picture_with_its_caption() -> None:
-    pixels = np.zeros((30, 60, 3), dtype=np.uint8)
-    pixels[:, :, 0] = 200
-    paper = sheet([("row", [(pixels, "a" * 200), (pixels, "蚂蚁")]), ("", [(pixels, "")])], side=50)
-    assert paper.size == (2 * 56 + 6, (25 + 6 + 40) + (25 + 6) + 6)
-    colours = paper.getcolors(maxcolors=1 << 20)
-    assert colours is not None
-    assert sum(count for count, colour in colours if colour == (200, 0, 0)) > 3 * 45 * 22
+def test_thumbnails_keep_their_aspect() -> None:
     assert thumbnail(np.zeros((1, 500, 3), dtype=np.uint8), 100).size == (100, 1)
-    assert isinstance(paper, Image.Image)
+    assert thumbnail(np.zeros((30, 60, 3), dtype=np.uint8), 50).size == (50, 25)
 
 
 def test_written_texts_keep_their_lines_and_nothing_else_that_hides(tmp_path: Path) -> None:

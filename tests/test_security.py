@@ -279,7 +279,9 @@ def test_a_report_embeds_files_of_its_run_only(tmp_path: Path) -> None:
     run = saved_runs.classifier(tmp_path / "run")
     (tmp_path / "secret.png").write_bytes(b"secret")
     for name in ("../../secret.png", str(tmp_path / "secret.png")):
-        (run / "pictures" / "batch.json").write_text(json.dumps([{"picture": name, "note": "", "captions": []}]))
+        (run / "pictures" / "batch.json").write_text(
+            json.dumps([{"note": "", "rows": [{"heading": "", "tiles": [{"picture": name, "caption": ""}]}]}])
+        )
         with pytest.raises(RequestError, match="refers to its own files only"):
             report.write(run)
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 340, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 34
-_NAMES = 5
-"""Room above a chart for the names of its spans."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 10, 34
+_COUNTS = 44
+"""Height of the bars below a reliability diagram that say how many examples each bin holds."""
 
 Points = Sequence[tuple[float, float]]
+Labels = tuple[str, str]
+"""Names of the horizontal and the vertical axis."""
+Whole = Literal["", "x", "y", "xy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +32,6 @@ class Line:
     """CSS class: 'main', 'other', 'faint' …"""
     label: str = ""
     dots: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """A named stretch of the horizontal axis."""
-
-    name: str
-    start: float
-    end: float
 
 
 class _Frame:
@@ -60,54 +54,52 @@ class _Frame:
         value = math.log10(y) if self.log else y
         return round(self.height - _BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (self.height - _TOP - _BOTTOM), 1)
 
-    def axes(self, x_label: str, y_label: str) -> str:
-        """Return grid lines, tick labels and axis names."""
-        parts = [f'<text class="name" x="{WIDTH - _RIGHT}" y="{self.height - 4}" text-anchor="end">{escape(x_label)}</text>']
-        parts.append(f'<text class="name" x="2" y="{_TOP}" dominant-baseline="middle">{escape(y_label)}</text>' if y_label else "")
+    def axes(self, labels: Labels, *, whole: Whole = "") -> str:
+        """Return grid lines, tick labels and axis names.
+
+        Args:
+            labels: names of the horizontal and the vertical axis.
+            whole: the axes that count, whose ticks are whole numbers: 'x', 'y' or 'xy'.
+        """
         base = self.height - _BOTTOM
-        for tick in _ticks(self.x0, self.x1, 5):
+        across, middle = (_LEFT + WIDTH - _RIGHT) / 2, (_TOP + base) / 2
+        parts = [f'<text class="name" x="{across:g}" y="{self.height - 4}" text-anchor="middle">{escape(labels[0])}</text>']
+        parts.append(f'<text class="name" transform="translate(11 {middle:g}) rotate(-90)" text-anchor="middle">{escape(labels[1])}</text>')
+        for tick in _ticks(self.x0, self.x1, 5, whole="x" in whole):
             x = min(self.px(tick), WIDTH - 12)
             parts.append(f'<text class="tick" x="{x}" y="{base + 14}" text-anchor="middle">{_short(tick)}</text>')
-        for tick in self._y_ticks():
+        for tick in self._y_ticks("y" in whole):
             y = self.py(tick)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
             parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y}" text-anchor="end" dominant-baseline="middle">{_short(tick)}</text>')
         return "".join(parts)
 
-    def _y_ticks(self) -> list[float]:
+    def _y_ticks(self, whole: bool) -> list[float]:
         if not self.log:
-            return _ticks(self.y0, self.y1, 4)
+            return _ticks(self.y0, self.y1, 4, whole=whole)
         powers = [10.0**p for p in range(math.ceil(self.y0), math.floor(self.y1) + 1)]
         return powers[:: max(1, len(powers) // 4)] if len(powers) > 1 else [float(f"{10**y:.2g}") for y in (self.y0, self.y1)]
 
 
 def lines(
-    series: Sequence[Line],
-    *,
-    x_label: str,
-    title: str,
-    mark: float | None = None,
-    log_y: bool = False,
-    least: float = 0.0,
-    spans: Sequence[Span] = (),
+    series: Sequence[Line], *, labels: Labels, title: str, mark: float | None = None, log_y: bool = False, least: float = 0.0
 ) -> Markup:
-    """Return a line chart.
+    """Return a line chart over steps.
 
     Args:
         series: what is drawn.
-        x_label: name of the horizontal axis.
+        labels: names of the axes.
         title: for those who cannot see it.
         mark: where a dashed vertical line goes.
         log_y: whether the vertical axis is logarithmic.
         least: the smallest range of y that is shown.
-        spans: stretches that the horizontal axis consists of, all of which it shows, with their names and a line between them.
     """
     points = [point for line in series for point in line.points]
     low, high = min(y for _, y in points), max(y for _, y in points)
     margin = 0.0 if log_y else max(0.06 * (high - low), (least - (high - low)) / 2)
-    xs = [x for x, _ in points] + [x for span in spans for x in (span.start, span.end)]
+    xs = [x for x, _ in points]
     frame = _Frame((min(xs), max(xs)), (low - margin, high + margin), log_y=log_y)
-    body = [frame.axes(x_label, ""), _named(spans, frame)]
+    body = [frame.axes(labels, whole="x")]
     if mark is not None:
         body.append(f'<line class="mark" x1="{frame.px(mark)}" x2="{frame.px(mark)}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     for line in series:
@@ -115,43 +107,33 @@ def lines(
         body.append(f'<polyline class="line {line.style}" points="{path}"/>')
         if line.dots or len(line.points) == 1:
             body += [f'<circle class="dot {line.style}" cx="{frame.px(x)}" cy="{frame.py(y)}" r="2.4"/>' for x, y in line.points]
-    return _svg("".join(body), title, above=_NAMES if spans else 0)
-
-
-def _named(spans: Sequence[Span], frame: _Frame) -> str:
-    """Return the lines between spans, and above each span its name, where that has room."""
-    parts = []
-    for position, span in enumerate(spans):
-        left, right = frame.px(span.start), frame.px(span.end)
-        wide, room = 5.5 * len(span.name) + 4, (right if position < len(spans) - 1 else WIDTH) - left
-        if position:
-            parts.append(f'<line class="boundary" x1="{left}" x2="{left}" y1="{-_NAMES}" y2="{frame.height - _BOTTOM}"/>')
-        if wide <= room:
-            middle = max((left + right) / 2, left + wide / 2)
-            parts.append(f'<text class="name" x="{middle:.1f}" y="{_TOP - 4}" text-anchor="middle">{escape(span.name)}</text>')
-    return "".join(parts)
+    return _svg("".join(body), title)
 
 
 def calibration(bins: Sequence[dict[str, Any]], title: str) -> Markup:
-    """Return the reliability diagram: accuracy over confidence by bin, the diagonal, and how many items each bin holds."""
+    """Return the reliability diagram: accuracy over confidence by bin, the diagonal, and below it how many examples each bin holds."""
     low = 0.0 if not bins or bins[0]["low"] < 0.4 else math.floor(bins[0]["low"] * 10) / 10
     frame = _Frame((low, 1.0), (0.0, 1.0), height=HEIGHT + 30)
     most = max((b["count"] for b in bins), default=1)
-    body = [frame.axes("confidence", "")]
+    body = [frame.axes(("confidence", "accuracy"))]
+    floor = HEIGHT + 30 + _COUNTS
     for b in bins:
         left, right = frame.px(max(b["low"], low)), frame.px(b["high"])
         top, base = frame.py(b["accuracy"]), frame.py(0.0)
         sure = min(frame.py(b["confidence"]), top)
-        weight = 0.35 + 0.65 * (b["count"] / most) ** 0.5
         wide = max(right - left - 1.5, 1)
-        told = escape(f"{b['count']} items, confidence {b['confidence']:.2f}, accuracy {b['accuracy']:.2f}")
+        tall = max((_COUNTS - 18) * b["count"] / most, 1)
+        text = escape(f"{b['count']:,} examples, confidence {b['confidence']:.2f}, accuracy {b['accuracy']:.2f}")
         body.append(
-            f'<g opacity="{weight:.2f}"><title>{told}</title>'
+            f"<g><title>{text}</title>"
             f'<rect class="bar" x="{left}" y="{top}" width="{wide:.1f}" height="{base - top:.1f}"/>'
-            f'<rect class="gap" x="{left}" y="{sure}" width="{wide:.1f}" height="{top - sure:.1f}"/></g>'
+            f'<rect class="gap" x="{left}" y="{sure}" width="{wide:.1f}" height="{top - sure:.1f}"/>'
+            f'<rect class="count" x="{left}" y="{floor - tall:.1f}" width="{wide:.1f}" height="{tall:.1f}"/>'
+            f'<text class="tick" x="{left + wide / 2:.1f}" y="{floor - tall - 3:.1f}" text-anchor="middle">{_short(b["count"])}</text></g>'
         )
+    body.append(f'<text class="tick" x="{_LEFT - 6}" y="{floor - 3}" text-anchor="end">examples</text>')
     body.append(f'<line class="diagonal" x1="{frame.px(low)}" y1="{frame.py(low)}" x2="{frame.px(1)}" y2="{frame.py(1)}"/>')
-    return _svg("".join(body), title, HEIGHT + 30)
+    return _svg("".join(body), title, floor)
 
 
 def scatter(points: Points, title: str) -> Markup:
@@ -163,7 +145,7 @@ def scatter(points: Points, title: str) -> Markup:
     dots = "".join(f'<circle cx="{frame.px(x)}" cy="{frame.py(y)}" r="2.6"/>' for x, y in points)
     corner, end = low - margin, high + margin
     diagonal = f'<line class="diagonal" x1="{frame.px(corner)}" y1="{frame.py(corner)}" x2="{frame.px(end)}" y2="{frame.py(end)}"/>'
-    return _svg(f'{frame.axes("true", "")}{diagonal}<g class="dots" opacity="{opacity:.2f}">{dots}</g>', title, 300)
+    return _svg(f'{frame.axes(("true", "predicted"))}{diagonal}<g class="dots" opacity="{opacity:.2f}">{dots}</g>', title, 300)
 
 
 def histogram(values: Sequence[float], title: str, *, x_label: str, bins: int = 31) -> Markup:
@@ -176,7 +158,7 @@ def histogram(values: Sequence[float], title: str, *, x_label: str, bins: int = 
         if abs(value) <= reach:
             counts[min(int((value + reach) / (2 * reach) * bins), bins - 1)] += 1
     frame = _Frame((-reach, reach), (0, max(counts) * 1.05), height=300)
-    body = [frame.axes(x_label, "")]
+    body = [frame.axes((x_label, "examples"), whole="y")]
     for b, count in enumerate(counts):
         left, right = frame.px(-reach + 2 * reach * b / bins), frame.px(-reach + 2 * reach * (b + 1) / bins)
         top = frame.py(count)
@@ -195,7 +177,7 @@ def heatmap(shares: Sequence[Sequence[float]], names: Sequence[str], counts: Seq
         for j, share in enumerate(row):
             if counts[i][j]:
                 kind = "right" if i == j else "wrong"
-                told = escape(f"{names[i]} taken for {names[j]}: {counts[i][j]}" if i != j else f"{names[i]}: {counts[i][j]} right")
+                told = escape(f"{names[i]} predicted as {names[j]}: {counts[i][j]}" if i != j else f"{names[i]}: {counts[i][j]} right")
                 body.append(
                     f'<rect class="{kind}" x="{j * side:.1f}" y="{i * side:.1f}" width="{side:.1f}" height="{side:.1f}" '
                     f'fill-opacity="{0.15 + 0.85 * share:.2f}"><title>{told}</title></rect>'
@@ -229,14 +211,13 @@ def thin(points: Points, most: int = 300) -> list[tuple[float, float]]:
     return out
 
 
-def _svg(body: str, title: str, height: int = HEIGHT, above: int = 0) -> Markup:
-    box = f"0 {-above} {WIDTH} {height + above}"
-    return Markup(f'<svg class="chart" viewBox="{box}" role="img" aria-label="{escape(title)}">{body}</svg>')
+def _svg(body: str, title: str, height: int = HEIGHT) -> Markup:
+    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{body}</svg>')
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Return round numbers inside a range (Heckbert's steps of 1, 2 and 5)."""
-    rough = (high - low) / max(count, 1)
+def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    """Return round numbers inside a range (Heckbert's steps of 1, 2 and 5); whole ones where things are counted."""
+    rough = max((high - low) / max(count, 1), 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.7)
     first = math.ceil(low / step - 1e-9)

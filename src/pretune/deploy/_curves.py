@@ -1,4 +1,4 @@
-"""Learning curves from a run's events: loss, metric, learning rate, phase after phase."""
+"""Learning curves from a run's events: loss, metric, learning rate of each training phase."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretune.deploy import _charts
-from pretune.deploy._charts import Line, Span
+from pretune.deploy._charts import Line
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import is_error
 from pretune.evaluation.wording import words
@@ -18,16 +18,14 @@ Points = list[tuple[float, float]]
 _STYLES = ("main", "other", "third")
 _LOSSES = ("log_loss", "loss")
 _DETAIL = 300
-"""Points of a curve, about, over all phases."""
+"""Points of a curve, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What happened in one phase, its steps counted on from those of the phases before."""
+    """What happened in one phase."""
 
     phase: str
-    before: int
-    """Steps of the phases before."""
     stepped: list[Event]
     evaluated: list[Event]
 
@@ -41,105 +39,96 @@ class Course:
         """Epochs of this phase, begun ones counted."""
         return max([event["epoch"] for event in self.evaluated] + [event["epoch"] + 1 for event in self.stepped])
 
+    @property
+    def length(self) -> str:
+        """How long it was, as people write it."""
+        return f"{self.steps:,} step{'' if self.steps == 1 else 's'}, {self.epochs:,} epoch{'' if self.epochs == 1 else 's'}"
+
     def series(self, key: str) -> Points:
         """Return what each reported step says under a name."""
-        return [(float(self.before + e["step"]), float(e[key])) for e in self.stepped if e.get(key) is not None]
+        return [(float(e["step"]), float(e[key])) for e in self.stepped if e.get(key) is not None]
 
-    def measured(self, part: str, name: str) -> Points:
-        """Return a metric of a held-out part."""
-        of_part = [e for e in self.evaluated if e["part"] == part and e["metrics"].get(name) is not None]
-        return [(float(self.before + e["step"]), e["metrics"][name]) for e in of_part]
+    def measured(self, split: str, name: str) -> Points:
+        """Return a metric of a split that training does not learn from."""
+        of_split = [e for e in self.evaluated if e["part"] == split and e["metrics"].get(name) is not None]
+        return [(float(e["step"]), e["metrics"][name]) for e in of_split]
+
+    def splits(self, name: str) -> list[str]:
+        """Return the splits that a metric was measured on."""
+        return list(dict.fromkeys(event["part"] for event in self.evaluated if event["metrics"].get(name) is not None))
 
 
 def build(events: Sequence[Event], primary: str) -> dict[str, Any] | None:
-    """Return the charts that there is material for; None where nothing was trained."""
-    courses = in_order(events)
-    if sum(len(course.series("loss")) for course in courses) < 2:
+    """Return the charts of every phase, the last one first: its weights are the model's; None where nothing was trained in steps."""
+    courses = [course for course in in_order(events) if len(course.series("loss")) > 1]
+    if not courses:
         return None
-    several = len(courses) > 1
-    spans = [Span(name=c.phase, start=c.before, end=c.before + c.steps) for c in courses] if several else []
-    metric = None if primary == _loss_name(courses) else _metric(courses, primary, spans)
-    charts = [_loss(courses, spans), metric, _rate(courses, spans)]
-    return {"charts": [chart for chart in charts if chart], "told": _told(courses), "warned": _warned(events)}
+    phases = [{"name": c.phase, "length": c.length, "charts": _charts_of(c, primary)} for c in reversed(courses)]
+    return {"phases": phases, "warned": _warned(events)}
 
 
 def in_order(events: Sequence[Event]) -> list[Course]:
     """Return the phases of a run; what a restart repeated counts once."""
-    courses: list[Course] = []
-    for phase, seen in by_phase(events).items():
-        before = courses[-1].before + courses[-1].steps if courses else 0
-        parts = {kind: [event for event in seen if event["event"] == kind] for kind in ("stepped", "evaluated")}
-        courses.append(Course(phase=phase, before=before, **parts))
-    return courses
+    kinds = ("stepped", "evaluated")
+    return [
+        Course(phase=phase, **{kind: [event for event in seen if event["event"] == kind] for kind in kinds})
+        for phase, seen in by_phase(events).items()
+    ]
 
 
-def _loss(courses: Sequence[Course], spans: Sequence[Span]) -> dict[str, Any]:
-    every = [course.series("loss") for course in courses]
-    windows = [max(1, len(points) // 15) for points in every]  # within a phase: the mean over a boundary is of neither
-    faint = _lines([points if window > 1 else [] for points, window in zip(every, windows, strict=True)], "faint")
-    series = [*faint, *_lines([_charts.smooth(points, window) for points, window in zip(every, windows, strict=True)], "main")]
+def _charts_of(course: Course, primary: str) -> list[dict[str, Any]]:
+    metric = None if primary == _loss_name(course) else _metric(course, primary)
+    return [chart for chart in (_loss(course), metric, _rate(course)) if chart]
+
+
+def _loss(course: Course) -> dict[str, Any]:
+    points = course.series("loss")
+    window = max(1, len(points) // 15)
+    faint = _line(points if window > 1 else [], "faint")
+    series = [*faint, *_line(_charts.smooth(points, window), "main")]
     keys = [("main", "train, smoothed" if faint else "train")] + ([("faint", "train, each step")] if faint else [])
-    name = _loss_name(courses)
-    for style, part in zip(_STYLES[1:], _parts(courses, name), strict=False):
-        series += _dotted([course.measured(part, name) for course in courses], style)
-        keys.append((style, f"{part}, {words(name)}"))
+    name = _loss_name(course)
+    for style, split in zip(_STYLES[1:], course.splits(name), strict=False):
+        series += _dotted(course.measured(split, name), style)
+        keys.append((style, f"{split}, {words(name)}"))
     values = [y for line in series for _, y in line.points]
     is_wide = min(values) > 0 and max(values) > 30 * min(values)
-    drawing = _charts.lines(series, x_label="step", title="loss over steps", log_y=is_wide, spans=spans)
+    drawing = _charts.lines(series, labels=("step", "loss"), title="loss over steps", log_y=is_wide)
     return {"title": "loss" + (", logarithmic" if is_wide else ""), "keys": keys, "drawing": drawing, "note": ""}
 
 
-def _loss_name(courses: Sequence[Course]) -> str:
+def _loss_name(course: Course) -> str:
     """Return the metric that is drawn beside the training loss, '' where there is none."""
-    return next((n for n in _LOSSES if any(n in event["metrics"] for course in courses for event in course.evaluated)), "")
+    return next((name for name in _LOSSES if course.splits(name)), "")
 
 
-def _metric(courses: Sequence[Course], primary: str, spans: Sequence[Span]) -> dict[str, Any] | None:
-    by_part = zip(("other", "third"), _parts(courses, primary), strict=False)
-    keys = list(by_part)
+def _metric(course: Course, primary: str) -> dict[str, Any] | None:
+    keys = list(zip(("other", "third"), course.splits(primary), strict=False))
     if not keys:
         return None
-    series = [line for style, part in keys for line in _dotted([course.measured(part, primary) for course in courses], style)]
-    last = courses[-1]
-    best = [last.before + event["step"] for event in last.evaluated if event.get("best")]
-    notes = [f"dashed: the best, {'lowest' if is_error(primary) else 'highest'} on select; its weights were kept"] if best else []
-    if not last.evaluated:
-        notes.append(f"before {last.phase}, which was measured at its end only: that is the score above")
-    least = 0.0 if is_error(primary) else 0.1  # one item more or less must not look like a cliff
+    series = [line for style, split in keys for line in _dotted(course.measured(split, primary), style)]
+    best = [event["step"] for event in course.evaluated if event.get("best")]
+    note = f"dashed: the best, {'lowest' if is_error(primary) else 'highest'} on select; its weights were kept" if best else ""
+    least = 0.0 if is_error(primary) else 0.1  # one example more or less must not look like a cliff
     title, mark = f"{words(primary)} over steps", best[-1] if best else None
-    drawing = _charts.lines(series, x_label="step", title=title, mark=mark, least=least, spans=spans)
-    return {"title": words(primary), "keys": keys, "drawing": drawing, "note": "; ".join(notes)}
+    drawing = _charts.lines(series, labels=("step", words(primary)), title=title, mark=mark, least=least)
+    return {"title": words(primary), "keys": keys, "drawing": drawing, "note": note}
 
 
-def _rate(courses: Sequence[Course], spans: Sequence[Span]) -> dict[str, Any] | None:
-    series = _lines([course.series("lr") for course in courses], "main")
+def _rate(course: Course) -> dict[str, Any] | None:
+    series = _line(course.series("lr"), "main")
     if not series:
         return None
-    drawing = _charts.lines(series, x_label="step", title="learning rate", spans=spans)
+    drawing = _charts.lines(series, labels=("step", "learning rate"), title="learning rate over steps")
     return {"title": "learning rate", "keys": [], "drawing": drawing, "note": ""}
 
 
-def _lines(pieces: Sequence[Points], style: str) -> list[Line]:
-    """Return one line a phase: nothing leads over a boundary."""
-    return [Line(points=_charts.thin(points, max(_DETAIL // len(pieces), 30)), style=style) for points in pieces if points]
+def _line(points: Points, style: str) -> list[Line]:
+    return [Line(points=_charts.thin(points, _DETAIL), style=style)] if points else []
 
 
-def _dotted(pieces: Sequence[Points], style: str) -> list[Line]:
-    few = sum(map(len, pieces)) < 40
-    return [Line(points=points, style=style, dots=few) for points in pieces if points]
-
-
-def _parts(courses: Sequence[Course], name: str) -> list[str]:
-    """Return the parts a metric was measured on."""
-    seen = [event["part"] for course in courses for event in course.evaluated if event["metrics"].get(name) is not None]
-    return list(dict.fromkeys(seen))
-
-
-def _told(courses: Sequence[Course]) -> str:
-    """Return how long was trained, by phase where there are several."""
-    spans = [f"{c.steps:,} steps, {c.epochs:,} epoch{'' if c.epochs == 1 else 's'}" for c in courses]
-    named = [f"{course.phase}: {span}" for course, span in zip(courses, spans, strict=True)]
-    return "; then ".join(named if len(courses) > 1 else spans) + "."
+def _dotted(points: Points, style: str) -> list[Line]:
+    return [Line(points=points, style=style, dots=len(points) < 40)] if points else []
 
 
 def _warned(events: Sequence[Event]) -> list[str]:

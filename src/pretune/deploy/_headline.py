@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pretune.evaluation.metrics import is_error
-from pretune.evaluation.verdict import opponents, verdict
+from pretune.evaluation.verdict import compared, opponents, verdict
 from pretune.evaluation.wording import show, span, words
 
 
@@ -70,17 +70,25 @@ def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str,
             ends = intervals.get(name)
             beside = [f"{label} {show(name, floor[name])}" for label, floor in floors.items() if floor.get(name) is not None]
             told = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
-            out.append({"words": words(name), "value": show(name, value), "range": told})
+            out.append({"words": words(name), "value": show(name, value), "range": told, "outcome": _outcome(name, held, floors)})
     seen = (metrics.get("train") or {}).get(primary)
     if seen is not None:
-        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics)})
+        out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics), "outcome": ""})
     return out
+
+
+def _outcome(name: str, held: Mapping[str, Any], floors: Mapping[str, Any]) -> str:
+    """Return how a metric lies to the best baseline: better, uncertain (within the interval), worse; '' without one or an interval."""
+    values = [floor[name] for floor in floors.values() if floor.get(name) is not None]
+    if not values or name not in (held.get("interval") or {}):
+        return ""
+    return compared(name, held, min(values) if is_error(name) else max(values))
 
 
 def _learned(metrics: Mapping[str, Any]) -> str:
     """Return which training items were measured."""
     all_of, measured = (metrics.get("counts") or {}).get("train"), (metrics.get("measured") or {}).get("train")
-    return "the items it learned from" if measured in (None, all_of) else f"{measured:,} drawn from the items it learned from"
+    return "the training set" if measured in (None, all_of) else f"{measured:,} examples of the training set"
 
 
 def terms(metrics: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from pretune.sources.readers.quoting import unlimited_fields
 from pretune.tasks import Task
 
+MISTAKES = 24
+"""Mistakes that the report shows at most."""
 _NEEDED = ("id", "split", "target", "prediction")
 
 
@@ -54,6 +57,12 @@ def worst(predictions: list[Prediction], limit: int) -> list[Prediction]:
     """Return the worst wrong predictions, worst first."""
     wrong = [p for p in predictions if not p.right]
     return sorted(wrong, key=lambda p: -p.badness)[:limit]
+
+
+def right(predictions: list[Prediction], limit: int, seed: int) -> list[Prediction]:
+    """Return right predictions, sampled with a seed, in file order."""
+    found = [p for p in predictions if p.right]
+    return [found[i] for i in sorted(random.Random(seed).sample(range(len(found)), min(limit, len(found))))]
 
 
 def _prediction(row: dict[str, str], task: Task) -> Prediction:

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from pretune.deploy import _curves, _sections
+from pretune.deploy import _curves, _examples, _repeating, _sections
 from pretune.deploy.run_files import Files
 from pretune.printable import path_word, printable, shell_word
 
@@ -45,12 +45,13 @@ def build(files: Files) -> dict[str, Any]:
         "done": _sections.done(files),
         "curves": _curves.build(files.events, "loss"),
         "gain": _gain(metrics.get("gain")),
-        "pictures": _sections.pictures(files.run / "pictures"),
+        "galleries": _examples.galleries(files.run / "pictures"),
         "texts": _texts(files),
         "filled": _filled(files),
         "timing": _sections.timing(metrics, files.events),
         "use": {"finetune": f"pretune finetune DATA {backbone}", "generate": f"pretune generate {run}{_prompt(files)}"},
-        "environment": _sections.environment(files.environment),
+        "again": _repeating.again(files),
+        "environment": _repeating.environment(files.environment),
     }
 
 
@@ -105,12 +106,12 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def _texts(files: Files) -> list[Markup]:
     """Return the written texts: lines stay lines, all else that cannot be seen is written out."""
-    return [escape(printable(str(text), keep="\n\t")) for text in _sections.listed(files.run / "samples.json")]
+    return [escape(printable(str(text), keep="\n\t")) for text in _examples.listed(files.run / "samples.json")]
 
 
 def _filled(files: Files) -> list[dict[str, str]]:
     """Return held-out texts with gaps, filled, and as they are."""
-    return _sections.listed(files.run / "filled.json")
+    return _examples.listed(files.run / "filled.json")
 
 
 def _prompt(files: Files) -> str:

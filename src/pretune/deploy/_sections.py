@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pretune import saved
-from pretune.deploy import _charts, _curves, _predictions
+from pretune.deploy import _charts, _curves, _examples, _repeating
 from pretune.deploy._headline import headline, model_of, terms, tiles
 from pretune.deploy.run_files import Files
 from pretune.evaluation import calibration
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.wording import show, words
-from pretune.printable import path_word, printable
 
 Section = dict[str, Any] | None
 
-MISTAKES = 24
 _PARTS = ("train", "select", "val", "test")
 _LONG = 30
 """A table longer than this is folded; its worst rows are shown."""
 _MATRIX = 40
 """Confusion matrices of more classes than this are drawn, not written."""
 _DOUBTS = frozenset({"leak", "group_leak", "contradiction", "label_disagreement", "confound"})
-_MIME = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".wav": "audio/wav",
-    ".flac": "audio/flac",
-}
 
 
 def build(files: Files) -> dict[str, Any]:
@@ -58,11 +45,13 @@ def build(files: Files) -> dict[str, Any]:
         "confusion": confusion(held, metrics.get("classes", [])),
         "calibration": calibrated(files, held),
         "numbers": numbers(files),
-        "mistakes": mistakes(files),
-        "pictures": pictures(files.run / "pictures"),
+        "mistakes": _examples.mistakes(files),
+        "right": _examples.correct(files),
+        "galleries": _examples.galleries(files.run / "pictures"),
         "timing": timing(metrics, files.events),
-        "use": use(files.run),
-        "environment": environment(files.environment),
+        "use": _repeating.use(files.run),
+        "again": _repeating.again(files),
+        "environment": _repeating.environment(files.environment),
     }
 
 
@@ -71,7 +60,8 @@ def data(files: Files) -> dict[str, Any]:
     counts, audit = files.metrics.get("counts") or {}, files.audit
     per_class: Mapping[str, Mapping[str, int]] = counts.get("per_class") or {}
     parts = [part for part in _PARTS if counts.get(part)]
-    rows = [(name, [row.get(part, 0) for part in parts]) for name, row in per_class.items()]
+    most = max((row.get("train", 0) for row in per_class.values()), default=0)
+    rows = [(name, [row.get(part, 0) for part in parts], 100 * row.get("train", 0) / max(most, 1)) for name, row in per_class.items()]
     reasons = Counter((entry["action"], entry["reason"]) for entry in files.ledger)
     ledger = [
         {"action": action, "reason": reason.replace("_", " "), "count": count, "entries": _entries(files.ledger, action, reason)}
@@ -170,14 +160,16 @@ def confusion(held: Mapping[str, Any], names: Sequence[str]) -> Section:
         return None
     shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
     pairs = [(matrix[i][j], names[i], names[j]) for i in range(len(names)) for j in range(len(names)) if i != j and matrix[i][j]]
-    top = [{"count": count, "true": true, "told": told} for count, true, told in sorted(pairs, key=lambda p: -p[0])[:8]]
+    top = [{"count": count, "true": true, "predicted": told} for count, true, told in sorted(pairs, key=lambda p: -p[0])[:8]]
     big = len(names) > _MATRIX
     return {
         "names": list(names),
+        "totals": [sum(column) for column in zip(*matrix, strict=True)],
+        "all": sum(map(sum, matrix)),
         "top": top,
         "size": "large" if len(names) <= 5 else "dense" if len(names) > 14 else "",
         "turned": len(names) > 6 or max(map(len, names)) > 12,
-        "rows": [] if big else [{"name": names[i], "cells": _cells(i, row, shares[i])} for i, row in enumerate(matrix)],
+        "rows": [] if big else [{"name": names[i], "cells": _cells(i, row, shares[i]), "total": sum(row)} for i, row in enumerate(matrix)],
         "drawing": _charts.heatmap(shares, names, matrix, "confusion matrix") if big else None,
     }
 
@@ -225,61 +217,6 @@ def numbers(files: Files) -> Section:
     }
 
 
-def mistakes(files: Files) -> Section:
-    """Return the worst mistakes: pictures, sounds or texts where the run kept them, else names."""
-    split = files.metrics["primary"]["split"]
-    wrong = sum(not p.right for p in files.predictions)
-    if not wrong:
-        return None
-    shown = {printable(entry["id"]): entry for entry in listed(files.run / "pictures" / "mistakes.json")}
-    is_number = files.task.numbers
-    cards = []
-    for p in _predictions.worst(files.predictions, MISTAKES):
-        entry = shown.get(p.id, {})
-        cards.append(
-            {
-                "id": p.id,
-                "true": show("mae", float(p.target)) if is_number else p.target.replace("|", ", ") or "no label",
-                "told": show("mae", float(p.prediction)) if is_number else p.prediction.replace("|", ", ") or "no label",
-                "sure": "" if p.confidence is None else f"{100 * p.confidence:.0f} %",
-                "picture": embed(files.run / "pictures", entry.get("picture")),
-                "audio": embed(files.run / "pictures", entry.get("audio")),
-                "text": entry.get("text") or "",
-                "lines": files.task.compare(p.row, entry.get("text") or ""),
-            }
-        )
-    return {
-        "split": split,
-        "wrong": wrong,
-        "items": len(files.predictions),
-        "cards": cards,
-        "gallery": any(card["picture"] or card["audio"] for card in cards),
-        "heard": any(card["audio"] for card in cards),
-        "is_number": is_number,
-        "verb": "predicted as" if is_number else "taken for",
-    }
-
-
-def pictures(folder: Path) -> Section:
-    """Return the sheets of pictures the run made: batch.json, augmentations.json and samples.json name file and captions."""
-    sheets = {name: listed(folder / f"{name}.json") for name in ("batch", "augmentations", "samples")}
-    out = {name: {**sheet[0], "src": embed(folder, sheet[0]["picture"])} for name, sheet in sheets.items() if sheet}
-    return out or None
-
-
-def listed(path: Path) -> list[Any]:
-    """Return what a JSON file lists; nothing where there is no such file."""
-    return saved.json_of(path, list) if path.exists() else []
-
-
-def embed(folder: Path, name: str | None) -> str:
-    """Return a file of the run folder as a data address; empty where there is none."""
-    path = saved.inside(folder, name, folder) if name else None
-    if path is None or not path.is_file():
-        return ""
-    return f"data:{_MIME[path.suffix.lower()]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
 def timing(metrics: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Section:
     """Return where the seconds went."""
     spent = metrics.get("timing") or {}
@@ -307,19 +244,3 @@ def _waited(events: Sequence[Mapping[str, Any]]) -> float | None:
     ends = [seen[-1] for seen in steps if seen]
     seconds = sum(end["seconds"] for end in ends)
     return sum(end["waited"] for end in ends) / seconds if seconds else None
-
-
-def use(run: Path) -> dict[str, str]:
-    """Return the lines that use this run."""
-    name = path_word(str(run))
-    return {"predict": f"pretune predict {name} new_data/", "evaluate": f"pretune evaluate {name} labelled_data/", "python": repr(str(run))}
-
-
-def environment(facts: Mapping[str, Any]) -> list[str]:
-    """Return one line about the machine and one about the software."""
-    packages = facts.get("packages") or {}
-    machine = ", ".join(str(facts[key]) for key in ("cpu", "platform") if facts.get(key))
-    threads = f"{facts['threads']} threads" if facts.get("threads") else ""
-    named = {"Python": facts["python"], **packages} if "python" in facts else packages
-    software = ", ".join(f"{name} {version}" for name, version in named.items())
-    return [line for line in (", ".join(filter(None, [machine, threads])), software) if line]

@@ -1,12 +1,12 @@
-"""Pictures for people: a training batch as the model sees it, one item under each augmentation, the worst mistakes.
+"""Images for people: a training batch as the model takes it, one example under each augmentation, examples of predictions.
 
-Written into the run's `pictures/` folder, each with a JSON file that says what it shows. Sounds are shown by their
-spectrograms, and mistakes can be heard; texts get no sheet, and mistakes carry their text.
+Written into the run's `pictures/` folder, with JSON files that list them. Audio is shown by its spectrogram, and examples of
+predictions can be played; text has no images, and examples of predictions carry their text.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from pretune import registry
 from pretune.augmentations import Augmentation, preset
-from pretune.deploy import _predictions
-from pretune.deploy._sheets import Pixels, sheet, thumbnail
+from pretune.deploy import _gallery, _predictions
+from pretune.deploy._gallery import Pixels, Strip, Tile, thumbnail, write_audio, write_json
 from pretune.modalities import Modality
 from pretune.modalities.audio import Audio
 from pretune.modalities.transforms.spectrogram import spectrogram
@@ -30,11 +29,10 @@ from pretune.types import Batch, Row
 
 BATCH = 12
 DRAWS = 6
-MISTAKES = 24
+RIGHT = 12
+"""Examples of right predictions."""
 _TEXT = 600
 """Characters of a text that are kept."""
-_SECONDS = 5.0
-"""Seconds of a sound that are kept."""
 
 
 def write(run: Path, work: Work, data: Prepared) -> None:
@@ -47,7 +45,9 @@ def write(run: Path, work: Work, data: Prepared) -> None:
     """
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    _write_mistakes(folder, _predictions.read(run / "predictions.csv", data.task, data.score), data)
+    scored = _predictions.read(run / "predictions.csv", data.task, data.score)
+    _write_examples(folder, "mistakes", _predictions.worst(scored, _predictions.MISTAKES), data)
+    _write_examples(folder, "right", _predictions.right(scored, RIGHT, work.recipe.training.seed), data)
     first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)
     if _shown(first, data.modality) is not None:
         _write_batch(folder, work, data)
@@ -59,27 +59,23 @@ def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
     train = view_of(raw, data.parts["train"], training=True)
     index = np.random.default_rng(work.recipe.training.seed).permutation(len(train))[:BATCH]
     batch = train.batch(np.sort(index), 1)
-    captions = _captions(batch, data)
-    tiles = list(zip(_pixels(batch.inputs.tensor, data.modality), captions, strict=True))
-    picture = sheet([("", tiles[k : k + DRAWS]) for k in range(0, len(tiles), DRAWS)])
     names = ", ".join(registry.name_of(part) for part in work.parts)
     note = f"after {names}" if names else "no augmentation"
-    _save(folder, "batch", picture, note, captions)
+    _gallery.write(folder, "batch", [Strip(tiles=_tiles(batch.inputs.tensor, data.modality, _captions(batch, data)))], note)
 
 
 def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
     """Draw each of the run's augmentations, or of the lightest preset: others may import libraries that this run did not need."""
     parts = work.parts or preset("light", registry.name_of(data.modality))
     photo = data.ingested.store[int(data.parts["train"][0])]
-    rows = [("as it is scored", [(pixels, "") for pixels in _collated([data.modality.view(photo, None, None)], data.modality)])]
-    rows += [(registry.name_of(part), [(pixels, "") for pixels in _drawn(part, photo, data)]) for part in parts]
-    names = [registry.name_of(part) for part in parts]
-    note = f"{DRAWS} draws each" if work.parts else f"this run used none; augment=light would do this, {DRAWS} draws each"
-    _save(folder, "augmentations", sheet(rows, 120), note, names)
+    strips = [Strip(heading="as it is scored", tiles=_collated([data.modality.view(photo, None, None)], data.modality))]
+    strips += [Strip(heading=registry.name_of(part), tiles=_sampled(part, photo, data)) for part in parts]
+    note = f"{DRAWS} samples each" if work.parts else f"this run used none; augment=light would do this, {DRAWS} samples each"
+    _gallery.write(folder, "augmentations", strips, note)
 
 
-def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixels]:
-    """Return draws of one augmentation; those that act on batches find other items beside the photo, to mix with."""
+def _sampled(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Tile]:
+    """Return samples of one augmentation; those that act on batches find other examples beside the photo, to mix with."""
     modality = data.modality
     if part.acts == "view":
         return _collated([modality.view(photo, part, np.random.default_rng(seed)) for seed in range(DRAWS)], modality)
@@ -88,36 +84,29 @@ def _drawn(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Pixe
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
     batch = Batch(inputs=inputs, labels=data.encoded.take(torch.from_numpy(positions)), index=torch.arange(len(positions)))
     changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.space.classes) or None)  # ty: ignore[missing-attribute]
-    return _pixels(changed.inputs.tensor[::2], modality)
+    return _tiles(changed.inputs.tensor[::2], modality)
 
 
-def _write_mistakes(folder: Path, predictions: list[_predictions.Prediction], data: Prepared) -> None:
+def _write_examples(folder: Path, name: str, predictions: list[_predictions.Prediction], data: Prepared) -> None:
+    """Write what a person needs to judge predictions: the image, the audio with its spectrogram, or the text of each example."""
     place = {printable(data.rows[i].id): int(i) for i in data.parts[data.score]}
     listed = []
-    for k, prediction in enumerate(_predictions.worst(predictions, MISTAKES)):
+    for k, prediction in enumerate(predictions):
         position = place[prediction.id]
         array = data.ingested.store[position]
         entry: dict[str, Any] = {"id": prediction.id}
         pixels = _shown(array, data.modality)
         if pixels is not None:
-            entry["picture"] = f"mistake-{k:02d}.jpg"
+            entry["picture"] = f"{name}-{k:02d}.jpg"
             thumbnail(pixels, 240).save(folder / entry["picture"], quality=82)
             if isinstance(data.modality, Audio):
-                entry["audio"] = f"mistake-{k:02d}.flac"
-                _write_sound(folder / entry["audio"], array, data.modality)
+                entry["audio"], entry["axes"] = f"{name}-{k:02d}.flac", _axes(len(array), data.modality)
+                entry["seconds"] = write_audio(folder / entry["audio"], data.modality.view(array, None, None), data.modality.sample_rate)
         else:
             entry["text"] = _text(data.rows[position])
         listed.append(entry)
     if listed:
-        _write_json(folder / "mistakes.json", listed)
-
-
-def _write_sound(path: Path, array: NDArray[Any], modality: Audio) -> None:
-    """Write what the model heard of a clip, its first seconds, no louder than full scale."""
-    import soundfile
-
-    samples = modality.view(array, None, None)[: round(_SECONDS * modality.sample_rate)].astype(np.float32)
-    soundfile.write(path, samples / max(1.0, float(np.abs(samples).max())), modality.sample_rate, format="FLAC", subtype="PCM_16")
+        write_json(folder / f"{name}.json", listed)
 
 
 def _text(row: Row) -> str:
@@ -128,7 +117,7 @@ def _text(row: Row) -> str:
 
 
 def _shown(array: NDArray[Any], modality: Modality) -> Pixels | None:
-    """Return what a person sees of an item: a picture itself, a sound's spectrogram, nothing of a text."""
+    """Return what a person sees of an example: an image itself, the spectrogram of audio, nothing of a text."""
     if _has_pixels(array):
         return array
     return spectrogram(array, modality.sample_rate) if isinstance(modality, Audio) else None
@@ -138,26 +127,28 @@ def _has_pixels(array: NDArray[Any]) -> bool:
     return array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
 
 
-def _collated(views: list[NDArray[Any]], modality: Modality) -> list[Pixels]:
-    return _pixels(modality.collate(views).tensor, modality)
+def _axes(samples: int, modality: Audio) -> tuple[float, float]:
+    """Return the seconds and the kHz that a spectrogram shows."""
+    return samples / modality.sample_rate, modality.sample_rate / 2000
 
 
-def _pixels(raw: torch.Tensor, modality: Modality) -> list[Pixels]:
-    """Return raw pictures 0..255 of any number type as (H, W, 3) bytes, raw sounds as spectrograms."""
+def _collated(views: list[NDArray[Any]], modality: Modality) -> list[Tile]:
+    return _tiles(modality.collate(views).tensor, modality)
+
+
+def _tiles(raw: torch.Tensor, modality: Modality, captions: Sequence[str] = ()) -> list[Tile]:
+    """Return raw images 0..255 of any number type (N, 3, H, W), or raw audio (N, T) as spectrograms, with their captions."""
+    captions = captions or [""] * len(raw)
     if isinstance(modality, Audio):
-        return [spectrogram(samples, modality.sample_rate) for samples in raw.numpy()]
-    return list(raw.float().round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy())
+        axes = _axes(raw.shape[-1], modality)
+        return [
+            Tile(pixels=spectrogram(samples, modality.sample_rate), caption=caption, axes=axes)
+            for samples, caption in zip(raw.numpy(), captions, strict=True)
+        ]
+    images = raw.float().round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return [Tile(pixels=pixels, caption=caption) for pixels, caption in zip(images, captions, strict=True)]
 
 
 def _captions(batch: Batch, data: Prepared) -> list[str]:
     """Return each item's target by name; of a mixture, the shares."""
     return [""] * batch.size if batch.labels is None else data.task.captions(batch.labels, data.space)
-
-
-def _save(folder: Path, name: str, picture: Image.Image, note: str, captions: list[str]) -> None:
-    picture.save(folder / f"{name}.jpg", quality=84)
-    _write_json(folder / f"{name}.json", [{"picture": f"{name}.jpg", "note": note, "captions": captions}])
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=True, indent=1), encoding="utf-8")

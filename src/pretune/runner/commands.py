@@ -64,16 +64,22 @@ def _components(value: Any) -> Iterator[Any]:
             yield from _components(getattr(value, field.name))
 
 
-def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
-    """Return the command that goes on with this run, exactly as it can be pasted; of what only Python has, what to change in the call."""
-    if unnamed := [type(value).__name__ for value in _components(recipe) if registry.published_name(type(value)) is None]:
-        return f"the same Python call (it gives {', '.join(unnamed)}) with out={str(folder)!r}, resume=True"
+def command(recipe: Recipe | Pretraining) -> str:
+    """Return the command that carries out a recipe, exactly as it can be pasted; empty where it holds what only Python has."""
+    if _unnamed(recipe):
+        return ""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     start = "pretune" if processes == 1 else f"torchrun --nproc-per-node {processes} -m pretune"
-    return " ".join(
-        [
-            f"{start} {recipe.verb}",
-            path_word(recipe.data),
-            *as_assignments(replace(recipe, place=replace(recipe.place, out=folder, resume=True))),
-        ]
-    )
+    return " ".join([f"{start} {recipe.verb}", path_word(recipe.data), *as_assignments(recipe)])
+
+
+def resume_line(recipe: Recipe | Pretraining, folder: Path) -> str:
+    """Return the command that resumes this run; of what only Python has, what to change in the call."""
+    if unnamed := _unnamed(recipe):
+        return f"the same Python call (it gives {', '.join(unnamed)}) with out={str(folder)!r}, resume=True"
+    return command(replace(recipe, place=replace(recipe.place, out=folder, resume=True)))
+
+
+def _unnamed(recipe: Recipe | Pretraining) -> list[str]:
+    """Return the types of components that no name of a registry leads to."""
+    return [type(value).__name__ for value in _components(recipe) if registry.published_name(type(value)) is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -36,7 +37,7 @@ LIBRARIES = (
     "rich",
 )
 """Every library that a run may pass through; scripts/declared holds them equal to what is imported."""
-_WITHOUT_EFFECT = frozenset({"platform", "wait_policy"})
+_WITHOUT_EFFECT = frozenset({"platform", "wait_policy", "date"})
 """What is recorded, and changes no number."""
 
 
@@ -58,6 +59,7 @@ def environment() -> dict[str, Any]:
     """Return what the result may depend on besides recipe and data."""
     cpu = torch.device("cpu")
     return {
+        "date": datetime.now().astimezone().isoformat(" ", "minutes"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": processor.name(cpu),
@@ -86,7 +88,7 @@ def write_environment(folder: RunDir, reporter: Reporter, *, resumed: bool) -> N
         before = {}
     if line := environment_changes(before, now):
         reporter.warn(line)
-    folder.write_json("environment.json", now)
+    folder.write_json("environment.json", now | {"date": before.get("date", now["date"])})
 
 
 def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
