@@ -19,8 +19,10 @@ FEATURES = "word, shape, prefixes, suffixes, and the words beside it"
 _BUCKETS = 1 << 19
 _COUNT = 22
 """Features of a word."""
-_PASSES = 4
+_PASSES, _STEPS = 4, 400
+"""Passes over the words, and steps, at least."""
 _BATCH = 256
+"""Words of a step at most; of few words a hundredth."""
 _LR = 0.05
 _MOST_WORDS = 200_000
 """Words of training that it is fitted on at most."""
@@ -59,8 +61,9 @@ def fit(texts: Sequence[Sequence[str]], tags: Sequence[NDArray[Any]], classes: i
     weight, bias = torch.zeros(_BUCKETS, classes), torch.zeros(classes)
     squares, bias_squares = torch.full_like(weight, 1e-8), torch.full_like(bias, 1e-8)
     order = np.random.default_rng(seed)
-    for _ in range(_PASSES):
-        for chosen in np.array_split(order.permutation(len(goal)), max(1, len(goal) // _BATCH)):
+    steps = max(1, len(goal) // int(np.clip(len(goal) // 100, 8, _BATCH)))
+    for _ in range(max(_PASSES, -(-_STEPS // steps))):
+        for chosen in np.array_split(order.permutation(len(goal)), steps):
             mine, wanted = ids[chosen], goal[chosen]
             off = _softmax(weight, bias, mine)
             off[torch.arange(len(wanted)), wanted] -= 1

@@ -23,14 +23,21 @@ class Places:
     """Characters of each word."""
     first: NDArray[np.int64]
     """(W,) position of each word's first token; -1 where the network is not shown it."""
+    shared: NDArray[np.bool_]
+    """(W,) whether that token is the one of the word before: a tokenizer may take several words of ours as one."""
     length: int
     """Positions, those of special tokens included."""
+
+    @property
+    def leads(self) -> NDArray[np.int64]:
+        """The words that have a token of their own, in order: those that are predicted."""
+        return np.flatnonzero((self.first >= 0) & ~self.shared)
 
 
 def places_of(row: Row, modality: Any) -> Places:
     """Return where the words of a row begin; those that its source separates, else those of the text.
 
-    A word whose last token lies behind the end of what the network is shown counts as not shown.
+    A word is shown where its first token is, if the rest of it lies behind the end of what the network is shown.
     """
     assert isinstance(modality, Text)
     text = modality.content(row)
@@ -44,7 +51,9 @@ def places_of(row: Row, modality: Any) -> Places:
         found = at < len(kept)
         found[found] &= spans[kept[at[found]], 0] < ends[found]
         first[found] = kept[at[found]]
-    return Places(text=text, words=words, first=first, length=len(spans))
+    shared = np.zeros(len(words), dtype=bool)
+    shared[1:] = (first[1:] == first[:-1]) & (first[1:] >= 0)
+    return Places(text=text, words=words, first=first, shared=shared, length=len(spans))
 
 
 def words_in(row: Row) -> list[str]:

@@ -57,7 +57,7 @@ class Truth(NamedTuple):
     words: NDArray[np.int64]
     """(T,) number of the word that begins at each position; what stands where none begins is not read."""
     lost: NDArray[np.float64]
-    """(K,) how often each class occurs in words that the network is not shown: behind the last token, or spelled by none."""
+    """(K,) how often each class occurs where no prediction can be right: behind the last token, or with a border inside a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class TokenClassification(Task):
             places = places_of(row, modality)
             words = _cut(row.target, places, counts, space)
             out, number = np.full(places.length, NONE), np.zeros(places.length, np.int64)
-            shown = np.flatnonzero(places.first >= 0)
+            shown = places.leads
             out[places.first[shown]] = [tag_of.get(words[at], NONE) for at in shown]
             number[places.first[shown]] = shown
             tags.append(torch.from_numpy(out))
@@ -236,7 +236,7 @@ class TokenClassification(Task):
         """Return each text's words with their tags, and its entities, by their characters; a word that is not shown has the tag '?'."""
         assert modality is not None
         places = [places_of(row, modality) for row in rows]
-        scores = [one[place.first[place.first >= 0]] for one, place in zip(decoded, places, strict=True)]
+        scores = [one[place.first[place.leads]] for one, place in zip(decoded, places, strict=True)]
         paths = entities.likeliest(scores, space.tags) if space.marks else [one.argmax(1) for one in scores]
         return [_described(place, path, one, space) for place, path, one in zip(places, paths, scores, strict=True)]
 
@@ -274,19 +274,22 @@ def _split(outputs: Outputs) -> tuple[Tensor, ...]:
 
 
 def _cut(target: TaggedWords, places: Places, counts: Tensor, space: TagSpace) -> list[str]:
-    """Return the tags of the words; an entity of which a word is not shown is counted, and the rest of it has none."""
+    """Return the tags of the words; what cannot be predicted is counted: an entity of which a word is not shown, or that shares a token.
+
+    The words of such an entity have no tag: they are neither trained on nor scored.
+    """
     words = list(target.tags)
-    class_of = {name: at for at, name in enumerate(space.classes)}
-    hidden = np.flatnonzero(places.first < 0)
-    if not len(hidden):
+    if (places.first >= 0).all() and not places.shared.any():
         return words
+    class_of = {name: at for at, name in enumerate(space.classes)}
     if not space.marks:
-        for at in hidden:
-            if words[at] in class_of:
+        for at in np.flatnonzero((places.first < 0) | places.shared):
+            if words[at] in class_of and (places.first[at] < 0 or words[at] != words[at - 1]):
                 counts[class_of[words[at]]] += 1
         return words
+    borders = np.append(places.shared, False)
     for one in entities_of(target.tags):
-        if (places.first[one.start : one.end] < 0).any():
+        if (places.first[one.start : one.end] < 0).any() or borders[one.start] or borders[one.end]:
             words[one.start : one.end] = [""] * (one.end - one.start)
             if one.type in class_of:
                 counts[class_of[one.type]] += 1
@@ -337,9 +340,11 @@ def _words_and_tags(examples: Examples) -> tuple[list[list[str]], list[NDArray[n
 
 def _described(places: Places, path: NDArray[Any], scores: NDArray[Any], space: TagSpace) -> dict[str, Any]:
     """Return one text's prediction, JSON-ready."""
-    shown = np.flatnonzero(places.first >= 0)
-    tags = dict(zip(shown.tolist(), (space.tags[at] for at in path), strict=True))
-    sure = dict(zip(shown.tolist(), np.exp(scores[np.arange(len(path)), path]).tolist(), strict=True))
+    leads = places.leads.tolist()
+    tags = dict(zip(leads, (space.tags[at] for at in path), strict=True))
+    sure = dict(zip(leads, np.exp(scores[np.arange(len(path)), path]).tolist(), strict=True))
+    for at in np.flatnonzero(places.shared).tolist():
+        tags[at], sure[at] = tags[at - 1].replace("B-", "I-", 1) if space.marks else tags[at - 1], sure[at - 1]
     words = [
         {"word": places.text[start:end], "tag": tags.get(at, "?"), "start": start, "end": end}
         for at, (start, end) in enumerate(places.words)
