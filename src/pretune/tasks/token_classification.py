@@ -29,6 +29,8 @@ from pretune.types import Layout, Row
 NONE = -100
 """Label of a position that begins no word: special tokens and the later tokens of a word."""
 _OUTSIDE = "O"
+_SHIFTS = (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0, -4.0, 0.5, 1.0)
+"""What is tried as the weight of O, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +38,28 @@ class TagSpace(Space):
     """The tags, one output each. `classes` are the types of entities; of plain tags the tags themselves."""
 
     tags: tuple[str, ...] = ()
+    outside: float = 0.0
+    """Added to the log-probability of O: below 0 more entities are found, above 0 fewer."""
 
     def check(self) -> None:
         """Raise ValueError unless the tags are those of the classes."""
         super().check()
         if self.tags not in (self.classes, _iob2(self.classes)):
             raise ValueError("tags must be the classes, or O with B- and I- of each class")
+        if not np.isfinite(float(self.outside)):
+            raise ValueError("outside must be a finite number")
 
     @property
     def marks(self) -> bool:
         """Whether tags mark entities."""
         return self.tags != self.classes
+
+    def likeliest(self, scores: Sequence[NDArray[Any]]) -> list[NDArray[np.int64]]:
+        """Return the tags (W_i,) of each text's words, from their log-probabilities (W_i, C)."""
+        if not self.marks:
+            return [one.argmax(1) for one in scores]
+        shift = np.array([self.outside if tag == _OUTSIDE else 0.0 for tag in self.tags])
+        return entities.likeliest([one + shift for one in scores], self.tags)
 
 
 class Truth(NamedTuple):
@@ -71,6 +84,7 @@ class TokenClassification(Task):
     suggests: ClassVar[Suggestion] = Suggestion(
         strategy="full", why="tags depend on the words around, which a probe on frozen features reads less well"
     )
+    untuned: ClassVar[str] = "the probability of O counts as it is"
     scheme: SchemeName | None = None
     """How tags mark entities: iob1, iob2, bioes (also BILOU and BMES), io; none for plain tags, as parts of speech; auto recognises it."""
 
@@ -164,6 +178,25 @@ class TokenClassification(Task):
         """Return each text's log-probabilities (T_i, C)."""
         return [one.double().log_softmax(1).numpy() for one in _split(outputs)]
 
+    @property
+    def tunes(self) -> bool:
+        """Whether the weight of O is chosen after training: most words are O, so networks find too few entities."""
+        return self.scheme != "none"
+
+    def tuned(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> tuple[TagSpace, str]:
+        """Return the space with what is added to the log-probability of O where the F1 of entities is best."""
+        tried = {shift: self._f1(decoded, truth, replace(space, outside=shift)) for shift in _SHIFTS}
+        best = max(_SHIFTS, key=lambda shift: (tried[shift], -abs(shift)))
+        if tried[best] <= tried[0.0]:
+            return space, "the probability of O counts as it is: no other weight finds entities better"
+        figures = f"entity F1 {tried[best]:.3f} instead of {tried[0.0]:.3f}"
+        return replace(space, outside=best), f"O is predicted where it is {np.exp(-best):.2g} times as likely as another tag: {figures}"
+
+    def _f1(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> float:
+        true, told = _tagged(decoded, truth, space)
+        lost = np.array([one.lost for one in truth])
+        return entities.figures(_counts(true, told, lost, space), space.classes)["entity_f1"] or 0.0
+
     # --- evaluation --------------------------------------------------------------------------
 
     def metrics(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> Figures:
@@ -200,6 +233,7 @@ class TokenClassification(Task):
 
     def floors(self, train: Examples, held: Examples, space: TagSpace, model: Any) -> dict[str, Figures]:
         """Return the most frequent tag, the most frequent tag of each word, and a linear tagger."""
+        space = replace(space, outside=0.0)  # which was chosen for the network
         texts, tags = _words_and_tags(train)
         counts = Counter(int(tag) for one in tags for tag in one if tag != NONE)
         share = np.array([counts[at] for at in range(len(space.tags))], dtype=float) / max(1, counts.total())
@@ -237,8 +271,8 @@ class TokenClassification(Task):
         assert modality is not None
         places = [places_of(row, modality) for row in rows]
         scores = [one[place.first[place.leads]] for one, place in zip(decoded, places, strict=True)]
-        paths = entities.likeliest(scores, space.tags) if space.marks else [one.argmax(1) for one in scores]
-        return [_described(place, path, one, space) for place, path, one in zip(places, paths, scores, strict=True)]
+        parts = zip(places, space.likeliest(scores), scores, strict=True)
+        return [_described(place, path, one, space) for place, path, one in parts]
 
     def shown(self, target: Any) -> str:
         """Return entities as '0:5 LOC, 14:25 PER' by their characters, plain tags with spaces between them."""
@@ -302,8 +336,7 @@ def _tagged(decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) ->
     scores = [one[kept] for one, kept in zip(decoded, there, strict=True)]
     for one in scores:
         metrics.refuse_nan(one)
-    told = entities.likeliest(scores, space.tags) if space.marks else [one.argmax(1) for one in scores]
-    return [one.tags[kept] for one, kept in zip(truth, there, strict=True)], told
+    return [one.tags[kept] for one, kept in zip(truth, there, strict=True)], space.likeliest(scores)
 
 
 def _counts(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> NDArray[np.float64]:
