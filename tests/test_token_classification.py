@@ -23,8 +23,9 @@ from pretune.modalities.text import Text
 from pretune.sources.tags import TAGS, target_of
 from pretune.sources.words import joined, words_of
 from pretune.tasks import token_classification
+from pretune.tasks._tags import NONE, TagSpace
 from pretune.tasks._words import Places, places_of
-from pretune.tasks.token_classification import NONE, TagSpace, TokenClassification
+from pretune.tasks.token_classification import TokenClassification
 from pretune.types import Row
 from tests.command_line import pretune
 
@@ -197,13 +198,32 @@ def _examples(rows: list[Row], truth: Any) -> Any:
     return Examples(rows=rows, truth=truth)
 
 
+def test_the_weight_of_o_is_chosen_where_entities_are_found_best() -> None:
+    rows = [row_of(["a", "b"], ["O", "B-X"], item=str(i)) for i in range(9)]
+    task, space = TokenClassification(scheme="iob2"), TagSpace(classes=("X",), tags=("O", "B-X", "I-X"))
+    modality = Text(units="word", vocabulary=50).learned_from(["a b"])
+    truth = task.truth(task.encode(rows, space, modality), space)
+    hesitant = [np.log([[0.9, 0.05, 0.05], [0.7, 0.25, 0.05]])] * 9
+    assert task.metrics(hesitant, truth, space)["entity_f1"] == 0
+    chosen, said = task.tuned(hesitant, truth, space)
+    assert (chosen.outside, task.metrics(hesitant, truth, chosen)["entity_f1"]) == (-1.5, 1.0)
+    assert "entity F1 1.000 instead of 0.000" in said
+    assert TagSpace.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    assert task.describe(hesitant[:1], chosen, rows[:1], modality)[0]["prediction"] == "2:3 X"
+    held = _examples(rows, truth)
+    assert task.floors(held, held, chosen, None)["majority"] == task.floors(held, held, space, None)["majority"], "chosen for the network"
+    sure = [np.log([[0.9, 0.05, 0.05], [0.1, 0.85, 0.05]])] * 9
+    assert task.tuned(sure, truth, space)[0] == space
+    assert not TokenClassification(scheme="none").tunes
+
+
 def test_a_training_split_without_entities_is_refused() -> None:
     with pytest.raises(DataError, match="the training texts have no entity"):
         TokenClassification(scheme="iob2").fit([row_of(["a"], ["O"])], ("X",))
     with pytest.raises(DataError, match="only one tag"):
         TokenClassification(scheme="none").fit([row_of(["a"], ["N"], "none")], ("N",))
     with pytest.raises(ValueError, match="tags must be the classes"):
-        TagSpace.from_json({"classes": ["X"], "tags": ["O", "B-Z", "I-Z"]})
+        TagSpace.from_json({"classes": ["X"], "tags": ["O", "B-Z", "I-Z"], "outside": 0.0})
 
 
 def test_the_report_marks_what_is_right_wrong_and_missing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,63 +14,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.errors import DataError
-from pretune.evaluation import entities, metrics, tagger
-from pretune.evaluation.sums import CLASSES, Sums, cell_sums, ratio
+from pretune.evaluation import entities, tagger
+from pretune.evaluation.sums import CLASSES, Sums, ratio
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.modalities import Modality
 from pretune.models.learner import Loss
-from pretune.sources.tags import TAGS, Entity, SchemeName, TaggedWords, Tags, entities_of, read_entities, written
+from pretune.sources.tags import OUTSIDE, TAGS, Entity, SchemeName, TaggedWords, Tags, entities_of, read_entities, written
 from pretune.sources.target_type import TargetType
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
 from pretune.tasks._marked import Line, Passage
+from pretune.tasks._tags import NONE, TagSpace, Truth, counted, figures_of_tags, iob2, known_tags, tagged
 from pretune.tasks._words import Places, places_of, words_in
 from pretune.types import Layout, Row
 
-NONE = -100
-"""Label of a position that begins no word: special tokens and the later tokens of a word."""
-_OUTSIDE = "O"
 _SHIFTS = (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0, -4.0, 0.5, 1.0)
 """What is tried as the weight of O, in nats."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TagSpace(Space):
-    """The tags, one output each. `classes` are the types of entities; of plain tags the tags themselves."""
-
-    tags: tuple[str, ...] = ()
-    outside: float = 0.0
-    """Added to the log-probability of O: below 0 more entities are found, above 0 fewer."""
-
-    def check(self) -> None:
-        """Raise ValueError unless the tags are those of the classes."""
-        super().check()
-        if self.tags not in (self.classes, _iob2(self.classes)):
-            raise ValueError("tags must be the classes, or O with B- and I- of each class")
-        if not np.isfinite(float(self.outside)):
-            raise ValueError("outside must be a finite number")
-
-    @property
-    def marks(self) -> bool:
-        """Whether tags mark entities."""
-        return self.tags != self.classes
-
-    def likeliest(self, scores: Sequence[NDArray[Any]]) -> list[NDArray[np.int64]]:
-        """Return the tags (W_i,) of each text's words, from their log-probabilities (W_i, C)."""
-        if not self.marks:
-            return [one.argmax(1) for one in scores]
-        shift = np.array([self.outside if tag == _OUTSIDE else 0.0 for tag in self.tags])
-        return entities.likeliest([one + shift for one in scores], self.tags)
-
-
-class Truth(NamedTuple):
-    """What is true of one text."""
-
-    tags: NDArray[np.int64]
-    """(T,) of each position; NONE where no word begins, or one without a known tag."""
-    words: NDArray[np.int64]
-    """(T,) number of the word that begins at each position; what stands where none begins is not read."""
-    lost: NDArray[np.float64]
-    """(K,) how often each class occurs where no prediction can be right: behind the last token, or with a border inside a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +79,7 @@ class TokenClassification(Task):
             return TagSpace(classes=kept, tags=kept)
         if not kept:
             raise DataError("the training texts have no entity: every word has the tag O. Add texts with entities.")
-        return TagSpace(classes=kept, tags=_iob2(kept))
+        return TagSpace(classes=kept, tags=iob2(kept))
 
     def encode(self, rows: Sequence[Row], space: TagSpace, modality: Modality) -> Labels:
         """Return for each position (T_i,) its tag, `target`, and its word, `words`; how often each class (K,) is not shown, `lost`."""
@@ -130,7 +88,7 @@ class TokenClassification(Task):
         for row, counts in zip(rows, lost, strict=True):
             assert isinstance(row.target, TaggedWords)
             places = places_of(row, modality)
-            words = _cut(row.target, places, counts, space)
+            words = known_tags(row.target, places, counts, space)
             out, number = np.full(places.length, NONE), np.zeros(places.length, np.int64)
             shown = places.leads
             out[places.first[shown]] = [tag_of.get(words[at], NONE) for at in shown]
@@ -193,15 +151,15 @@ class TokenClassification(Task):
         return replace(space, outside=best), f"O is predicted where it is {np.exp(-best):.2g} times as likely as another tag: {figures}"
 
     def _f1(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> float:
-        true, told = _tagged(decoded, truth, space)
+        true, told = tagged(decoded, truth, space)
         lost = np.array([one.lost for one in truth])
-        return entities.figures(_counts(true, told, lost, space), space.classes)["entity_f1"] or 0.0
+        return entities.figures(counted(true, told, lost, space), space.classes)["entity_f1"] or 0.0
 
     # --- evaluation --------------------------------------------------------------------------
 
     def metrics(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> Figures:
         """Return the metrics of entities or of plain tags, and the share of words and of texts that are right."""
-        true, told = _tagged(decoded, truth, space)
+        true, told = tagged(decoded, truth, space)
         lost = np.array([one.lost for one in truth])
         right = sum(int((a == b).sum()) for a, b in zip(true, told, strict=True))
         words = sum(map(len, true))
@@ -212,16 +170,16 @@ class TokenClassification(Task):
             "text_accuracy": float(np.mean(whole)) if whole else None,
         }
         if space.marks:
-            return entities.figures(_counts(true, told, lost, space), space.classes) | shared
-        return _of_tags(true, told, lost, space) | shared
+            return entities.figures(counted(true, told, lost, space), space.classes) | shared
+        return figures_of_tags(true, told, lost, space) | shared
 
     def sums(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> list[Sums]:
         """Return what is right, true and predicted in each text: the words of a text are resampled together."""
-        true, told = _tagged(decoded, truth, space)
+        true, told = tagged(decoded, truth, space)
         lost = np.array([one.lost for one in truth]).reshape(len(truth), -1)
         wrong = [bool((a != b).any()) or one.lost.any() for a, b, one in zip(true, told, truth, strict=True)]
         texts = np.stack([np.ones(len(truth)), ~np.array(wrong, dtype=bool)], 1).astype(float)
-        counts = _counts(true, told, lost, space)
+        counts = counted(true, told, lost, space)
         words = np.array([[len(a), (a == b).sum()] for a, b in zip(true, told, strict=True)], dtype=float).reshape(len(truth), 2)
         words[:, 0] += 0 if space.marks else lost.sum(1)
         main = entities.sums_of(counts, space.classes) if space.marks else Sums(sums=counts, statistics={"macro_f1": CLASSES["macro_f1"]})
@@ -298,67 +256,9 @@ class TokenClassification(Task):
         )
 
 
-def _iob2(types: Sequence[str]) -> tuple[str, ...]:
-    return (_OUTSIDE, *(f"{mark}-{name}" for name in types for mark in "BI"))
-
-
 def _split(outputs: Outputs) -> tuple[Tensor, ...]:
     assert isinstance(outputs, Ragged)
     return outputs.split()
-
-
-def _cut(target: TaggedWords, places: Places, counts: Tensor, space: TagSpace) -> list[str]:
-    """Return the tags of the words; what cannot be predicted is counted: an entity of which a word is not shown, or that shares a token.
-
-    The words of such an entity have no tag: they are neither trained on nor scored.
-    """
-    words = list(target.tags)
-    if (places.first >= 0).all() and not places.shared.any():
-        return words
-    class_of = {name: at for at, name in enumerate(space.classes)}
-    if not space.marks:
-        for at in np.flatnonzero((places.first < 0) | places.shared):
-            if words[at] in class_of and (places.first[at] < 0 or words[at] != words[at - 1]):
-                counts[class_of[words[at]]] += 1
-        return words
-    borders = np.append(places.shared, False)
-    for one in entities_of(target.tags):
-        if (places.first[one.start : one.end] < 0).any() or borders[one.start] or borders[one.end]:
-            words[one.start : one.end] = [""] * (one.end - one.start)
-            if one.type in class_of:
-                counts[class_of[one.type]] += 1
-    return words
-
-
-def _tagged(decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Return the true and the predicted tags (W_i,) of the words that have a known one."""
-    there = [one.tags != NONE for one in truth]
-    scores = [one[kept] for one, kept in zip(decoded, there, strict=True)]
-    for one in scores:
-        metrics.refuse_nan(one)
-    return [one.tags[kept] for one, kept in zip(truth, there, strict=True)], space.likeliest(scores)
-
-
-def _counts(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> NDArray[np.float64]:
-    """Return what is right, true and predicted of each class in each text, (N, 3K), what is not shown among the true."""
-    width = len(space.classes)
-    if space.marks:
-        counts = entities.counted(true, told, space.tags, space.classes)
-    else:
-        counts = np.zeros((len(true), 3 * width))
-        text = np.repeat(np.arange(len(true)), [len(one) for one in true])
-        np.add.at(counts, text, cell_sums(np.concatenate(true).astype(int), np.concatenate(told).astype(int), width))
-    counts[:, width : 2 * width] += lost
-    return counts
-
-
-def _of_tags(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> Figures:
-    """Return the metrics of plain tags."""
-    counts = _counts(true, told, lost, space)
-    matrix = metrics.confusion_matrix(np.concatenate(told).astype(int), np.concatenate(true).astype(int), len(space.classes))
-    found = entities.figures(counts, space.classes)
-    kept = {key: found[key] for key in ("macro_f1", "per_class")}
-    return {**kept, "balanced_accuracy": float(CLASSES["balanced_accuracy"](counts.sum(0)[None])[0]), "confusion": matrix.tolist()}
 
 
 def _words_and_tags(examples: Examples) -> tuple[list[list[str]], list[NDArray[np.int64]]]:
@@ -386,7 +286,7 @@ def _described(places: Places, path: NDArray[Any], scores: NDArray[Any], space: 
     if not space.marks:
         told = " ".join(tags.get(at, "?") for at in range(len(words)))
         return {"prediction": told, "confidence": confidence, "text": places.text, "words": words}
-    found = entities_of([tags.get(at, _OUTSIDE) for at in range(len(places.words))])
+    found = entities_of([tags.get(at, OUTSIDE) for at in range(len(places.words))])
     spans = [Entity(places.words[one.start][0], places.words[one.end - 1][1], one.type) for one in found]
     listed = [
         {
