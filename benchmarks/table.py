@@ -58,9 +58,9 @@ def page() -> str:
 
 def section(result: dict[str, Any]) -> str:
     """Return one case as Markdown: what was done, medians, ratios, who is missing, and where."""
-    said = [f"## {result['title']}", "", f"Same work: {result['same_work']}", "", result["what"], ""]
+    messages = [f"## {result['title']}", "", f"Same work: {result['same_work']}", "", result["what"], ""]
     ratios_of = [*_ratios(result), ""] if result["rivals"] else []
-    return "\n".join([*said, *_medians(result), "", *ratios_of, *_left_out(result), _where(result), ""])
+    return "\n".join([*messages, *_medians(result), "", *ratios_of, *_left_out(result), _where(result), ""])
 
 
 def _medians(result: dict[str, Any]) -> list[str]:

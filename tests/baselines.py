@@ -13,7 +13,7 @@ from pretune.types import Row
 
 
 def floors(
-    name: str, x: Any, train: NDArray[Any], held_x: Any, held: NDArray[Any], classes: list[str], *, words: str = "classical features"
+    name: str, x: Any, train: NDArray[Any], held_x: Any, held_out: NDArray[Any], classes: list[str], *, words: str = "classical features"
 ) -> dict[str, dict[str, Any]]:
     """Return the baselines of the task of this name, with the leading metric as `value`.
 
@@ -22,7 +22,7 @@ def floors(
         x: (N, D) classical features of the training examples; None leaves their model out.
         train: N targets, as metrics take them.
         held_x: (M, D) features of the held-out examples.
-        held: M targets.
+        held_out: M targets.
         classes: names.
         words: what the features are, for people.
     """
@@ -33,7 +33,7 @@ def floors(
         assert task.baseline is not None
         fitted = classical.fit(task.baseline, x, train, len(classes), words=words)
         model = fitted, fitted.outputs(held_x)
-    found = task.floors(_examples(train), _examples(held), space, model)
+    found = task.floors(_examples(train), _examples(held_out), space, model)
     return {label: {"what": floor["what"], "value": floor.get(task.primary), **floor} for label, floor in found.items()}
 
 

@@ -32,8 +32,8 @@ def sentences(n: int = 10) -> list[list[object]]:
     ]
 
 
-def said(table: Table) -> str:
-    return "\n".join(table.said)
+def messages_of(table: Table) -> str:
+    return "\n".join(table.messages)
 
 
 def reasons(table: Table) -> Counter[str]:

@@ -212,8 +212,8 @@ def _pictures(folder: Path, ids: list[str]) -> None:
     tiles = [rng.integers(0, 255, (12, 16, 3), dtype=np.uint8) for _ in range(12)]
     named = [Tile(pixels=pixels, caption="bee" if k else HOSTILE) for k, pixels in enumerate(tiles)]
     _gallery.write(inside, "batch", [Strip(tiles=named)], "no augmentation")
-    heard = [Tile(pixels=pixels, axes=(1.2, 8.0), audio=(np.zeros(1600), 16_000)) for pixels in tiles[:6]]
-    _gallery.write(inside, "augmentations", [Strip(heading="flip (in use)", tiles=heard)], "6 samples each")
+    attends_padding = [Tile(pixels=pixels, axes=(1.2, 8.0), audio=(np.zeros(1600), 16_000)) for pixels in tiles[:6]]
+    _gallery.write(inside, "augmentations", [Strip(heading="flip (in use)", tiles=attends_padding)], "6 samples each")
     for k in range(len(ids)):
         Image.fromarray(tiles[k % 12]).resize((240, 180)).save(inside / f"m{k}.jpg") if k < 40 else None
     (inside / "mistakes.json").write_text(json.dumps([{"id": name, "picture": f"m{k % 40}.jpg"} for k, name in enumerate(ids)]))

@@ -51,7 +51,7 @@ def classifier(folder: Path, names: list[str] = NAMES) -> Path:
         "model.json",
         {
             "task": {"name": "classification"},
-            "schema": Schema(path="file", label=("label",), texts=None).to_json(),
+            "schema": Schema(path="file", label=("label",), text_count=None).to_json(),
             "targets": {"classes": names, "mean": 0.0, "deviation": 1.0, "thresholds": []},
             "head": config.to_tree(Linear()),
             "pooling": "mean",
@@ -106,11 +106,11 @@ def painter(folder: Path, names: list[str] = NAMES) -> Path:
 
 
 def _pretrained(folder: Path, objective: Any, backbone: Any, names: tuple[str, ...]) -> Path:
-    from pretune.objectives._labels import tell_classes
+    from pretune.objectives._labels import set_classes
 
     torch.manual_seed(0)
     learner = objective.learner(backbone)
-    tell_classes(learner, names)
+    set_classes(learner, names)
     material: Any = SimpleNamespace(backbone=backbone, classes=names)
     folder.mkdir(parents=True)
     save_learner(RunDir(folder), objective, learner, material)

@@ -27,7 +27,7 @@ from pretune.modalities.transforms.spectrogram import spectrogram
 from pretune.modalities.transforms.spectrum import Bank
 from pretune.storage.store import StoreWriter
 from pretune.types import Batch, Features
-from tests.sounds import RATE, encoded, loudest_hertz, tone, write_tones
+from tests.audio_files import RATE, encoded, loudest_hertz, tone, write_tones
 
 AUDIO = Audio()
 
@@ -138,9 +138,9 @@ def test_ffmpeg_is_asked_for_what_libsndfile_cannot_read(tmp_path: Path, monkeyp
 
 def test_window_is_chosen_from_the_training_clips() -> None:
     lengths = np.array([RATE // 2] * 30 + [120 * RATE])
-    chosen, said = AUDIO.windowed(lengths[:-1], lengths)
+    chosen, message = AUDIO.windowed(lengths[:-1], lengths)
     assert chosen.seconds == 0.5
-    assert "(1 of 31, up to 120 s)" in said
+    assert "(1 of 31, up to 120 s)" in message
     assert Audio(shortest=1.5).windowed(lengths, lengths)[0].seconds == 1.5
     assert AUDIO.windowed(*2 * [np.array([40 * RATE])])[0].seconds == 10.0
     assert Audio(longest=2.0).windowed(*2 * [np.array([40 * RATE])])[0].seconds == 2.0
@@ -248,23 +248,25 @@ def test_standardised_waveforms_leave_padding_out() -> None:
 
 
 def test_image_networks_see_a_spectrogram() -> None:
-    audio = Audio.around(Image(size=64, resize=72))
+    audio = Audio.from_image(Image(size=64, resize=72))
     assert audio is not None
-    picture = Audio.around(Image(size=64, resize=72)).normaliser()(Audio(seconds=1.0).collate([tone(4000, 1.0).astype(np.float16)])).tensor  # type: ignore[union-attr]
+    picture = (
+        Audio.from_image(Image(size=64, resize=72)).normaliser()(Audio(seconds=1.0).collate([tone(4000, 1.0).astype(np.float16)])).tensor
+    )  # type: ignore[union-attr]
     assert picture.shape == (1, 3, 64, 64)
     assert 8 < int(picture[0, 0].mean(1).argmax()) < 24  # 4 kHz lies in the upper half, low frequencies below
     assert config.component("modalities", config.to_tree(audio), "modality") == audio
-    assert Audio.around(AUDIO) is None
+    assert Audio.from_image(AUDIO) is None
 
 
 def test_floor_features_of_a_clip_do_not_depend_on_the_others() -> None:
     clips = [tone(hertz, seconds).astype(np.float16) for hertz, seconds in ((220, 0.3), (880, 2.0), (440, 0.02))]
-    together = AUDIO.floor_features(clips)
+    together = AUDIO.baseline_features(clips)
     assert together.shape == (3, 80)
     assert np.isfinite(together).all()
     for clip, row in zip(clips, together, strict=True):
-        assert AUDIO.floor_features([clip])[0] == pytest.approx(row, abs=1e-3)
-        assert AUDIO.floor_features([(0.25 * clip).astype(np.float16)])[0] == pytest.approx(row, abs=0.1)
+        assert AUDIO.baseline_features([clip])[0] == pytest.approx(row, abs=1e-3)
+        assert AUDIO.baseline_features([(0.25 * clip).astype(np.float16)])[0] == pytest.approx(row, abs=0.1)
 
 
 def test_spectrogram_picture() -> None:
@@ -346,7 +348,7 @@ def test_cached_sequences_keep_the_silence_that_is_heard(tmp_path: Path) -> None
         writer.append(np.full((5, 3), real, np.float32), {"real": real})
     view = FeatureView(writer.close({"layout": "sequence"}), np.arange(2), "sequence", None)
     inputs = view.batch(np.array([0, 1]), 0).inputs
-    assert inputs.heard
+    assert inputs.attends_padding
     assert inputs.mask is not None
     assert inputs.mask.sum(1).tolist() == [2, 5]
     assert inputs.tensor.shape == (2, 5, 3)

@@ -271,7 +271,7 @@ def test_resnet_blocks_fold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("id", "said"),
+    ("id", "message"),
     [
         ("torchvison:resnet18", "Did you mean 'torchvision'"),
         ("resnet18", "not SOURCE:NAME. Networks of that name: torchvision:resnet18, timm:resnet18."),
@@ -288,10 +288,10 @@ def test_resnet_blocks_fold() -> None:
         ("file:w.pth", "@torchvision:resnet18"),
     ],
 )
-def test_wrong_ids_are_answered_in_words(id: str, said: str) -> None:
+def test_wrong_ids_are_answered_in_words(id: str, message: str) -> None:
     with pytest.raises(SettingError) as caught:
         backbones.load(id, offline=True, image_size=30 if "vit" in id else None)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_default_is_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,10 +406,10 @@ def test_a_download_is_announced_and_its_failure_is_said(capsys: pytest.CaptureF
     monkeypatch.setattr(_fetch, "require_reachable", lambda *_: None)
     with pytest.raises(WeightsError, match=r"could not be downloaded.*no route to host"):
         backbones.load("torchvision:resnet18")
-    said = capsys.readouterr().err
-    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in said
-    assert "45 MB" in said
-    assert "licence" in said
+    message = capsys.readouterr().err
+    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in message
+    assert "45 MB" in message
+    assert "licence" in message
 
 
 @pytest.mark.parametrize("id", ["torchvision:resnet18", "timm:test_resnet", "transformers:some/model"])
@@ -537,7 +537,7 @@ def test_a_network_of_ones_own(own_module: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "said"),
+    ("end", "message"),
     [
         ("my_network_42:number", "must return an nn.Module"),
         ("my_network_42:pair", "must return one tensor"),
@@ -546,8 +546,8 @@ def test_a_network_of_ones_own(own_module: Path) -> None:
         ("my_network_42:make_model,depth=3", "does not take these settings"),
     ],
 )
-def test_what_is_wrong_with_ones_own_network_is_said(own_module: Path, end: str, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_what_is_wrong_with_ones_own_network_is_said(own_module: Path, end: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         backbones.load(f"file:n.pt@{end}")
 
 
@@ -573,8 +573,8 @@ def test_load_matching_counts_and_refuses() -> None:
     report = load_matching(network, {**state, "2.weight": torch.ones(9, 4)}, source="f", head=("2.",))
     assert report.matched == 7
     assert float(network[0].weight.detach().sum()) == 12
-    for wrong, said in (({"extra": torch.ones(1)}, "unexpected extra"), ({"0.weight": torch.ones(2, 2)}, "of another shape")):
-        with pytest.raises(WeightsError, match=said):
+    for wrong, message in (({"extra": torch.ones(1)}, "unexpected extra"), ({"0.weight": torch.ones(2, 2)}, "of another shape")):
+        with pytest.raises(WeightsError, match=message):
             load_matching(network, {**state, **wrong}, source="f")
     del state["0.bias"]
     with pytest.raises(WeightsError, match=r"missing 0\.bias"):

@@ -86,7 +86,7 @@ def test_mixing_examples_with_several_labels_each_is_refused() -> None:
 
 @pytest.mark.parametrize(("layout", "shape"), [("pooled", (2, 3)), ("map", (2, 2, 2, 3))])
 def test_a_head_gives_outputs_for_each_place_of_a_map(layout: Any, shape: tuple[int, ...]) -> None:
-    backbone = backbones.fresh("scratch:cnn,width=8,depth=1", image_size=16)
+    backbone = backbones.from_scratch("scratch:cnn,width=8,depth=1", image_size=16)
     model = Model(backbone, Linear(), 3, layout=layout)
     raw = backbone.modality.collate([np.zeros((16, 16, 3), np.uint8)] * 2)
     out = model.eval().predict(raw)
@@ -96,6 +96,6 @@ def test_a_head_gives_outputs_for_each_place_of_a_map(layout: Any, shape: tuple[
 
 
 def test_a_head_is_refused_features_that_its_backbone_does_not_return() -> None:
-    backbone = backbones.fresh("scratch:cnn,width=8,depth=1", image_size=16)
+    backbone = backbones.from_scratch("scratch:cnn,width=8,depth=1", image_size=16)
     with pytest.raises(SettingError, match=r"the head takes a sequence, and scratch:cnn.* returns features of the layout map"):
         Model(backbone, Linear(), 3, layout="sequence")

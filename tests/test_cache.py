@@ -47,9 +47,9 @@ def store_of(nbytes: int, value: int = 1) -> Callable[[Path], Store]:
 
 def hearing(cache: Cache) -> list[str]:
     """Return the list of what the cache will say."""
-    said: list[str] = []
-    cache.warn = said.append
-    return said
+    messages: list[str] = []
+    cache.warn = messages.append
+    return messages
 
 
 def test_an_entry_is_made_once(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flipped", "index", "missing", "file", "swapped"])
 def test_a_damaged_entry_is_made_again_with_a_word(tmp_path: Path, damage: str) -> None:
     cache = Cache(tmp_path)
-    said = hearing(cache)
+    messages = hearing(cache)
     path = cache.build("kind", "key", store_of(3_000_000)).path
     other = cache.build("kind", "other", store_of(3_000_000, 2)).path
     data, index = path / "data.bin", path / "index.npz"
@@ -101,25 +101,25 @@ def test_a_damaged_entry_is_made_again_with_a_word(tmp_path: Path, damage: str) 
     else:  # another entry's features under this entry's name
         shutil.rmtree(path)
         shutil.copytree(other, path)
-    assert said == []
+    assert messages == []
     assert set(cache.build("kind", "key", store_of(3_000_000))[0]) == {1}
-    assert len(said) == 1
-    assert "kind/key" in said[0]
-    assert "built again" in said[0]
+    assert len(messages) == 1
+    assert "kind/key" in messages[0]
+    assert "built again" in messages[0]
     assert cache.build("kind", "key", store_of(3_000_000)).path == path
-    assert len(said) == 1, "what was built again is whole"
+    assert len(messages) == 1, "what was built again is whole"
 
 
 def test_a_large_entry_is_verified_as_it_is_read_where_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pretune.storage.cache.AT_ONCE", 1000)
     cache = Cache(tmp_path)
-    said = hearing(cache)
+    messages = hearing(cache)
     data = cache.build("kind", "key", store_of(2000)).path / "data.bin"
     data.write_bytes(b"\0" + data.read_bytes()[1:])
     assert len(cache.build("kind", "key", store_of(2000), as_read=True)) == 1
-    assert said == []
+    assert messages == []
     assert cache.build("kind", "key", store_of(2000))[0][0] == 1
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_what_killed_processes_left_goes_when_a_cache_is_opened_and_what_is_in_u
 
 def test_whoever_finds_an_entry_being_built_says_that_it_waits(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    said = hearing(cache)
+    messages = hearing(cache)
     entry = tmp_path / "kind" / "key"
     held = cache._locked(entry, "build", fcntl.LOCK_EX)
     looks = iter([None, None])
@@ -159,7 +159,7 @@ def test_whoever_finds_an_entry_being_built_says_that_it_waits(tmp_path: Path) -
 
     cache.pause = pause
     assert len(cache.build("kind", "key", store_of(10))) == 1
-    assert said == ["cache: waiting for another process that is building kind/key"]
+    assert messages == ["cache: waiting for another process that is building kind/key"]
 
     def stop() -> None:
         raise KeyboardInterrupt
@@ -467,13 +467,13 @@ def test_items_in_a_damaged_block_are_decoded_again_and_the_entry_the_next_time(
     raw[100] ^= 1
     data.write_bytes(raw)
     cache = Cache(tmp_path / "cache")
-    said = hearing(cache)
+    messages = hearing(cache)
     done, modality = run(rows, cache)
-    assert (done.hit, said) == (True, [])
+    assert (done.hit, messages) == (True, [])
     assert ["".join(map(chr, done.store[i])) for i in range(40)] == [f"word {n}" for n in range(40)]
     assert 0 < len(modality.decoded) < 10
-    assert len(said) == 1
-    assert "decoded again" in said[0]
+    assert len(messages) == 1
+    assert "decoded again" in messages[0]
     assert not run(rows, cache)[0].hit
 
 

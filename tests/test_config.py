@@ -61,7 +61,7 @@ def test_bytes_take_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("cout=3", "Did you mean 'count'"),
         ("count=0", "count must be a whole number in [1, inf); got '0'"),
@@ -76,10 +76,10 @@ def test_bytes_take_units() -> None:
         ("count", "not a setting"),
     ],
 )
-def test_bad_settings_say_what_is_allowed(word: str, said: str) -> None:
+def test_bad_settings_say_what_is_allowed(word: str, message: str) -> None:
     with pytest.raises(SettingError) as caught:
         build(word)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_components_settings_may_come_before_its_name() -> None:

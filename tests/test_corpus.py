@@ -17,7 +17,7 @@ from pretune.corpus import corpus as corpora
 from pretune.corpus import documents
 from pretune.corpus.corpus import Corpus
 from pretune.corpus.documents import Piece
-from pretune.corpus.resemblance import HeldTexts
+from pretune.corpus.resemblance import HeldOutTexts
 from pretune.corpus.tokens import BlockView, tokenized
 from pretune.errors import DataError
 from pretune.modalities import _tokenizer_training
@@ -30,8 +30,8 @@ from pretune.storage.cache import Cache
 ALL = Columns()
 
 
-def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: HeldTexts | None = None) -> Corpus:
-    return corpora.read(path, columns, held=held, seed=0, exclude=exclude)
+def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: HeldOutTexts | None = None) -> Corpus:
+    return corpora.read(path, columns, validation_fraction=held, seed=0, exclude=exclude)
 
 
 def whole(pieces: Iterator[Piece]) -> list[str]:
@@ -80,14 +80,14 @@ def test_one_long_line_is_a_text_like_any(tmp_path: Path, monkeypatch: pytest.Mo
     corpus = read(write(tmp_path / "a.txt", line))
     assert (corpus.documents, corpus.characters) == (1, len(line))
     assert max(len(text) for text, _ in corpus.read()) <= 1001, "never more than a piece is held"
-    assert "".join(whole(corpus.train()) + whole(corpus.held())) == line
+    assert "".join(whole(corpus.train()) + whole(corpus.validation())) == line
 
 
 def test_bytes_that_are_no_text_are_counted_and_marks_go(tmp_path: Path) -> None:
     corpus = read(write(tmp_path / "a.txt", "\ufeffone\fzwei é 好".encode() + b"\xff\xfe" + "\ufeffdrei é é".encode() + b"\xff"))
     assert corpus.replaced == 3
     assert whole(corpus.read()) == ["one\nzwei é 好\ufffd\ufffddrei é é\ufffd"]
-    assert any("3 invalid bytes" in line for line in corpus.said)
+    assert any("3 invalid bytes" in line for line in corpus.messages)
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_a_folder_is_its_files_less_what_is_about_it(tmp_path: Path) -> None:
     corpus = read(tmp_path)
     assert sorted(whole(corpus.read())) == sorted([*(f"book {n}" for n in range(12)), "a line"])
     assert {(entry.item, entry.reason) for entry in corpus.ledger} == {("empty.txt", "empty"), ("cover.txt", "not_text")}
-    assert any("1 files of other kinds" in line for line in corpus.said)
-    assert len(whole(corpus.held())) == 1
+    assert any("1 files of other kinds" in line for line in corpus.messages)
+    assert len(whole(corpus.validation())) == 1
 
 
 def test_files_of_val_and_test_are_left_alone(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_files_of_val_and_test_are_left_alone(tmp_path: Path) -> None:
         write(tmp_path / f"{part}.txt", f"the {part} text")
     corpus = read(tmp_path, held=0.3)
     assert whole(corpus.read()) == ["the train text"]
-    assert any("2 files of the parts val and test" in line for line in corpus.said)
+    assert any("2 files of the parts val and test" in line for line in corpus.messages)
 
 
 def test_labelled_texts_give_only_their_training_part(tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_one_bad_file_of_a_folder_is_named_and_the_others_are_read(tmp_path: Pat
     corpus = read(tmp_path / "c")
     assert sorted(whole(corpus.read())) == ["a line of a log", "a story", "good"]
     assert {entry.item for entry in corpus.ledger} == expected
-    assert any("1 files of other kinds are not read (1 .gz)" in line for line in corpus.said)
-    assert any("about the corpus: README.zh.md" in line for line in corpus.said)
+    assert any("1 files of other kinds are not read (1 .gz)" in line for line in corpus.messages)
+    assert any("about the corpus: README.zh.md" in line for line in corpus.messages)
 
 
 def test_parquet_and_tables_are_read_by_column(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_parquet_and_tables_are_read_by_column(tmp_path: Path) -> None:
 
 def test_of_many_documents_some_are_held_and_of_few_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = read(write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": f"d{i}"}) for i in range(40))))
-    held, train = whole(many.held()), whole(many.train())
+    held, train = whole(many.validation()), whole(many.train())
     assert (len(held), len(train)) == (4, 36)
     assert set(held) | set(train) == {f"d{i}" for i in range(40)}
     monkeypatch.setattr(documents, "PIECE", 8)
@@ -229,35 +229,35 @@ def test_of_many_documents_some_are_held_and_of_few_the_end(tmp_path: Path, monk
         write(tmp_path / "few" / f"{name}.txt", name * 50)
     few = read(tmp_path / "few", held=0.2)
     assert whole(few.train()) == ["a" * 50, "b" * 30]
-    assert whole(few.held()) == ["b" * 20]
+    assert whole(few.validation()) == ["b" * 20]
 
 
 def test_no_copy_of_a_held_out_document_is_learned_from(tmp_path: Path) -> None:
     texts = [f"d{i % 30}" for i in range(40)]  # ten of them twice
     corpus = read(write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": text}) for text in texts)))
     assert corpus.copies == 10
-    assert len(whole(corpus.held())) == 4
-    assert not set(whole(corpus.held())) & set(whole(corpus.train()))
-    assert any("10 documents are copies" in line for line in corpus.said)
+    assert len(whole(corpus.validation())) == 4
+    assert not set(whole(corpus.validation())) & set(whole(corpus.train()))
+    assert any("10 documents are copies" in line for line in corpus.messages)
     loud = read(
         write(tmp_path / "c.jsonl", "\n".join(json.dumps({"text": f"A d{i % 30}".upper() if i > 29 else f"a  d{i}"}) for i in range(40)))
     )
     assert loud.copies == 10, "letter case and white space do not make another document"
     same = read(write(tmp_path / "b.jsonl", '"same"\n' * 30))
-    assert (len(whole(same.held())), len(whole(same.train()))) == (3, 27), "where all are copies some are held out all the same"
+    assert (len(whole(same.validation())), len(whole(same.train()))) == (3, 27), "where all are copies some are held out all the same"
 
 
 def test_held_out_items_of_a_later_task_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": f"d{i}"}) for i in range(10)))
-    corpus = read(path, exclude=HeldTexts(["d3", " d4\n"]))
+    corpus = read(path, exclude=HeldOutTexts(["d3", " d4\n"]))
     assert whole(corpus.read()) == [f"d{i}" for i in (0, 1, 2, 5, 6, 7, 8, 9)]
-    assert any("2 documents are left out" in line for line in corpus.said)
+    assert any("2 documents are left out" in line for line in corpus.messages)
 
 
 def test_lines_of_a_text_that_are_held_out_items_are_left_out(tmp_path: Path) -> None:
-    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=HeldTexts(["secret"]))
+    corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=HeldOutTexts(["secret"]))
     assert whole(corpus.read()) == ["one\n\nthree\n"]
-    assert any("1 lines are left out" in line for line in corpus.said)
+    assert any("1 lines are left out" in line for line in corpus.messages)
     assert (corpus.documents, corpus.left.equal, corpus.left.equal_lines) == (1, 0, 1)
 
 
@@ -335,14 +335,14 @@ def test_tokens_that_find_no_room_are_one_message(tmp_path: Path) -> None:
 def test_a_cut_tokenizer_is_made_again(home: Path) -> None:
     write(home / "a.txt", "the cat sat on the mat. " * 60)
     corpus, cache = read(home / "a.txt"), Cache(home / "cache")
-    said: list[str] = []
-    cache.warn = said.append
+    messages: list[str] = []
+    cache.warn = messages.append
     plain = replace(Text(), units="character", verbatim=True)
     made = material._learned(plain, [corpus], cache, masked=False)
     file = next((home / "cache").glob("tokenizers/*/data.bin"))
     file.write_bytes(file.read_bytes()[:40])
     assert material._learned(plain, [corpus], cache, masked=False).tokenizer == made.tokenizer
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 def test_a_tokenizer_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def held(value: float, low: float, high: float, **others: Any) -> dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("score", "outcome", "said"),
+    ("score", "outcome", "message"),
     [
         (held(0.9, 0.85, 0.95), "better", "It beats the classical baseline: accuracy 90.0 % against 65.0 %."),
         (held(0.7, 0.6, 0.8), "uncertain", "cannot be told apart from the classical baseline"),
@@ -47,11 +47,11 @@ def held(value: float, low: float, high: float, **others: Any) -> dict[str, Any]
         ({"accuracy": 0.4}, "worse", "does not beat"),
     ],
 )
-def test_a_verdict_has_three_outcomes_on_both_sides(score: dict[str, Any], outcome: str, said: str) -> None:
+def test_a_verdict_has_three_outcomes_on_both_sides(score: dict[str, Any], outcome: str, message: str) -> None:
     found = verdict("accuracy", score, FLOORS)
     assert found is not None
     assert found.outcome == outcome
-    assert said in found.sentence
+    assert message in found.sentence
 
 
 @pytest.mark.parametrize(("r2", "outcome"), [(-0.058, "uncertain"), (0.3, "better"), (None, "better")])
@@ -64,9 +64,9 @@ def test_a_regression_with_negative_r2_is_not_green(r2: float | None, outcome: s
 
 
 def test_a_score_that_equals_its_baseline_needs_a_larger_set_not_another_strategy() -> None:
-    said = told(held=held(0.65, 0.55, 0.75), floors=FLOORS, strategy="linear_probe")
-    assert "On these examples the model gains nothing over it; more val examples would decide it." in said
-    assert "strategy=" not in said
+    message = told(held=held(0.65, 0.55, 0.75), floors=FLOORS, strategy="linear_probe")
+    assert "On these examples the model gains nothing over it; more val examples would decide it." in message
+    assert "strategy=" not in message
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
@@ -96,10 +96,10 @@ def test_a_model_that_predicts_one_class_is_said_to_have_collapsed() -> None:
     found = verdict("accuracy", score, FLOORS)
     assert found is not None
     assert (found.outcome, found.primary) == ("worse", "uncertain")
-    said = told(held=score, floors=FLOORS)
-    assert "Every example is predicted as 'ant'" in said
-    assert "Do not use this model" in said
-    assert "Never predicted" not in said, "it is said once"
+    messages = told(held=score, floors=FLOORS)
+    assert "Every example is predicted as 'ant'" in messages
+    assert "Do not use this model" in messages
+    assert "Never predicted" not in messages, "it is said once"
     both = {"ant": {"support": 25, "precision": 0.5}, "bee": {"support": 25, "precision": 0.5}}
     assert "predicted as" not in told(held={"accuracy": 0.5, "per_class": both})
     alone = {"ant": {"support": 25, "precision": 1.0}, "bee": {"support": 0, "precision": None}}
@@ -117,9 +117,9 @@ def test_a_regression_that_predicts_one_number_is_said_to_have_collapsed() -> No
 
 
 def test_what_the_tokenizer_does_not_know_comes_first() -> None:
-    said = told(held=held(0.4, 0.38, 0.42), floors=FLOORS, strategy="linear_probe", unknown_tokens="66 % of the tokens are unknown.")
-    assert said.startswith("66 % of the tokens are unknown.")
-    assert "try a backbone whose tokenizer knows this language" in said
+    message = told(held=held(0.4, 0.38, 0.42), floors=FLOORS, strategy="linear_probe", unknown_tokens="66 % of the tokens are unknown.")
+    assert message.startswith("66 % of the tokens are unknown.")
+    assert "try a backbone whose tokenizer knows this language" in message
 
 
 # --- divergence ----------------------------------------------------------------------------------
@@ -142,8 +142,8 @@ def test_a_rise_within_the_noise_of_single_batches_is_not_a_divergence() -> None
 
 
 def test_a_run_of_a_few_steps_is_said_to_be_short_not_incapable() -> None:
-    said = told(stepped([2.0, 1.9, 1.8, 1.7, 1.6, 1.5]), held={"accuracy": 0.4}, train={"accuracy": 0.4}, strategy="scratch", fresh=True)
-    assert "after 6 training steps. Train longer: raise epochs or time" in said
+    message = told(stepped([2.0, 1.9, 1.8, 1.7, 1.6, 1.5]), held={"accuracy": 0.4}, train={"accuracy": 0.4}, strategy="scratch", fresh=True)
+    assert "after 6 training steps. Train longer: raise epochs or time" in message
 
 
 def test_the_probe_is_advised_only_where_it_was_better() -> None:

@@ -18,7 +18,7 @@ from pretune.modalities.image import Image as ImageModality
 from pretune.sources import sources
 from pretune.sources.schema import Schema
 from pretune.sources.table import Columns, RunColumns, Table
-from tests.data_files import put, said, table_of
+from tests.data_files import messages_of, put, table_of
 
 COUNT = 12
 
@@ -64,7 +64,7 @@ def test_pictures_spelled_in_a_column(tmp_path: Path, spelled: Callable[[int], s
     table = sources.read(path)
     check(table)
     assert table.classes == ("a", "b")
-    assert "path is 'data' (images inside the table)" in said(table)
+    assert "path is 'data' (images inside the table)" in messages_of(table)
     schema = Schema.from_json(table.schema.to_json())
     check(sources.read_unlabelled(path, "image", RunColumns(schema=schema)))
 
@@ -147,7 +147,7 @@ def test_lists_separated_by_spaces(tmp_path: Path, line: Callable[[int], str], t
     table = sources.read(tmp_path / name)
     assert len(table.rows) == COUNT
     assert table.rows[1].target == target
-    assert "separated by spaces" in said(table)
+    assert "separated by spaces" in messages_of(table)
 
 
 def test_a_list_with_a_header(tmp_path: Path) -> None:
@@ -212,4 +212,4 @@ def test_a_place_for_each_class(tmp_path: Path, cell: str) -> None:
     rows: list[list[Any]] = [[text, cell.format(i % 2, int(i % 3 == 0))] for i, (text, _) in enumerate(TEXTS)]
     table = sources.read(table_of(tmp_path / "t.csv", ["text", "labels"], rows))
     assert [row.target for row in table.rows[:3]] == [("1", "2"), ("0", "2"), ("2",)]
-    assert "one place for each class" in said(table)
+    assert "one place for each class" in messages_of(table)

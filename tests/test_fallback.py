@@ -25,7 +25,7 @@ from pretune.evaluation.diagnosis import diagnose
 from pretune.evaluation.links import LinkName
 from pretune.evaluation.probe import solve
 from pretune.labels import Labels
-from pretune.modalities._text_floor import Tfidf, _hashed
+from pretune.modalities._tfidf import Tfidf, _hashed
 from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.runner import selection
@@ -351,21 +351,21 @@ def sentences(value: float, low: float, high: float, context: Context) -> str:
 
 def test_a_network_below_its_baseline_is_not_the_end() -> None:
     context = Context(strategy="linear_probe", baseline_saved=True, seconds={"full": 730.0, "partial": 40.0})
-    said = sentences(0.7, 0.65, 0.75, context)
-    assert "Do not use this model" not in said
-    assert "The baseline is saved with the run: predict and evaluate use it with predictor=baseline." in said
-    assert "patience=… sets examples aside" in said
-    assert "strategy=full (about 12 min), strategy=partial (about 40 s)" in said
+    message = sentences(0.7, 0.65, 0.75, context)
+    assert "Do not use this model" not in message
+    assert "The baseline is saved with the run: predict and evaluate use it with predictor=baseline." in message
+    assert "patience=… sets examples aside" in message
+    assert "strategy=full (about 12 min), strategy=partial (about 40 s)" in message
     assert "Do not use this model yet" in sentences(0.7, 0.65, 0.75, replace(context, baseline_saved=False))
 
 
 def test_a_baseline_that_is_the_model_is_not_compared_with_itself() -> None:
     figures = "accuracy 88.0 % against the network's 70.0 %"
     context = Context(strategy="linear_probe", model="baseline", baseline_saved=True, compared=figures)
-    said = sentences(0.9, 0.87, 0.93, context)
-    assert said.startswith(f"The run's model is the classical baseline, not the network: {figures}.")
-    assert "On val the network has accuracy 70.0 %." in said
-    assert "equals" not in said
+    message = sentences(0.9, 0.87, 0.93, context)
+    assert message.startswith(f"The run's model is the classical baseline, not the network: {figures}.")
+    assert "On val the network has accuracy 70.0 %." in message
+    assert "equals" not in message
     assert "predictor=baseline was set" in sentences(0.9, 0.87, 0.93, replace(context, chosen=False))
 
 
@@ -410,7 +410,7 @@ def test_a_baseline_says_by_cross_validation_only_where_there_was_any() -> None:
     assert "by cross-validation" not in classical.fit("softmax", x, truth, 2, words="numbers", groups=np.zeros(10)).what
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "on 1 example (the split val)"), (2, "on 2 examples (the split val)")])
-def test_the_number_of_examples_is_said_in_words_that_agree(count: int, said: str) -> None:
+@pytest.mark.parametrize(("count", "message"), [(1, "on 1 example (the split val)"), (2, "on 2 examples (the split val)")])
+def test_the_number_of_examples_is_said_in_words_that_agree(count: int, message: str) -> None:
     comparison = Comparison(link="softmax", network=1.0, baseline=0.5, gain=-0.5, error=0.1, examples=count)
-    assert selection.Selection(by="the split val", comparison=comparison).figures.endswith(said)
+    assert selection.Selection(by="the split val", comparison=comparison).figures.endswith(message)

@@ -36,7 +36,7 @@ def test_the_logistic_solver_converges_to_what_scikit_learn_finds(form: str, str
     x, y = blobs(*{"dense": (400, 40), "rotated": (80, 300), "sparse": (200, 30)}[form], 4)
     plain, _ = standardised(x, x)
     with torch.no_grad():
-        rows = linear._Sparse(sparse.csr_matrix(plain)) if form == "sparse" else linear.Columns.of(x).rows(x)
+        rows = linear._Sparse(sparse.csr_matrix(plain)) if form == "sparse" else linear.Standardizer.of(x).rows(x)
         weight = solver.fit(solver.softmax, rows, torch.from_numpy(np.eye(4)[y]), strength)
         ours = solver.outputs(rows, weight).softmax(1).numpy()
     theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=20_000).fit(plain, y).predict_proba(plain)
@@ -50,7 +50,7 @@ def test_the_models_of_labels_and_numbers_are_scikit_learns_too() -> None:
     plain, _ = standardised(x, x)
     labels = np.stack([y == 0, y > 0, x[:, 1] > 0], 1).astype(float)
     with torch.no_grad():
-        rows = linear.Columns.of(x).rows(x)
+        rows = linear.Standardizer.of(x).rows(x)
         weight = solver.fit(solver.sigmoid, rows, torch.from_numpy(labels), 300.0)
         ours = solver.outputs(rows, weight).sigmoid().numpy()
         numbers = solver.outputs(rows, solver.fit(solver.squared, rows, torch.from_numpy(x[:, 1:2].astype(float)), 30.0)).numpy()
@@ -60,21 +60,21 @@ def test_the_models_of_labels_and_numbers_are_scikit_learns_too() -> None:
     assert np.allclose(numbers[:, 0], Ridge(alpha=1 / 30).fit(plain, x[:, 1]).predict(plain), rtol=1e-4)
 
 
-def standardised(x: NDArray[Any], held: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def standardised(x: NDArray[Any], test: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return columns that vary, standardised by `x`, in rows of length about 1."""
     kept = x.std(0) > 1e-4
     mean, factor = x[:, kept].mean(0, dtype=float), 1 / x[:, kept].std(0, dtype=float) / kept.sum() ** 0.5
-    return (x[:, kept] - mean) * factor, (held[:, kept] - mean) * factor
+    return (x[:, kept] - mean) * factor, (test[:, kept] - mean) * factor
 
 
 def test_few_rows_are_rotated_without_changing_the_model() -> None:
     x, y = blobs(60, 300, 3)
-    held, _ = blobs(40, 300, 3, seed=1)
+    test, _ = blobs(40, 300, 3, seed=1)
     goal = torch.from_numpy(np.eye(3)[y])
-    plain, plain_held = (solver.Dense(torch.from_numpy(part)) for part in standardised(x, held))
+    plain, plain_held = (solver.Dense(torch.from_numpy(part)) for part in standardised(x, test))
     with torch.no_grad():
-        columns = linear.Columns.of(x)
-        rows, rows_held = columns.rows(x), columns.rows(held)
+        columns = linear.Standardizer.of(x)
+        rows, rows_held = columns.rows(x), columns.rows(test)
         assert rows.shape[1] < 60
         small, full = (solver.fit(solver.softmax, part, goal, 3.0) for part in (rows, plain))
         a, b = solver.outputs(rows_held, small).softmax(1), solver.outputs(plain_held, full).softmax(1)

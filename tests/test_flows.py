@@ -159,10 +159,10 @@ def test_ctrl_c_leaves_a_run_that_the_printed_line_resumes(home: Path) -> None:
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Traceback" not in said
-    line = said[said.index("pretune finetune") :].strip().splitlines()[0]
+    assert "Traceback" not in messages
+    line = messages[messages.index("pretune finetune") :].strip().splitlines()[0]
     assert "resume=true" in line
     assert "strategy.probe" not in line, "only what differs from the defaults"
     assert "epochs=400" in line
@@ -204,8 +204,8 @@ def test_two_runs_share_a_cache_at_the_same_time(home: Path) -> None:
         for i in (1, 2)
     ]
     for process in runs:
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said.decode()[-3000:]
+        _, message = process.communicate(timeout=240)
+        assert process.returncode == 0, message.decode()[-3000:]
     assert losses(home / "run1") == losses(home / "run2")
 
 
@@ -233,7 +233,7 @@ def test_a_full_disk_is_one_plain_message_and_the_run_goes_on_when_there_is_room
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["finetune", "photos", "stratgy=full"], "Did you mean 'strategy'"),
         (["finetune", "photos", "strategy=ful"], "Did you mean 'full'"),
@@ -248,10 +248,10 @@ def test_a_full_disk_is_one_plain_message_and_the_run_goes_on_when_there_is_room
         (["finetun", "photos"], "Did you mean 'finetune'"),
     ],
 )
-def test_what_cannot_be_carried_out_is_one_plain_message(home: Path, words: list[str], said: str) -> None:
+def test_what_cannot_be_carried_out_is_one_plain_message(home: Path, words: list[str], message: str) -> None:
     folder(home / "photos", 4)
     done = pretune(*words, code=2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""
 
 

@@ -56,10 +56,10 @@ def test_no_held_out_text_is_also_learned_from_in_another_case(home: Path, seed:
 
 def test_pretraining_knows_the_held_out_texts_and_no_others(home: Path) -> None:
     task = read_task(recipe_of(home))
-    assert task.held.texts is not None
-    found = task.held.texts.found([[f"{text.upper()}!"] for text in texts_of(task, False)])
+    assert task.held.documents is not None
+    found = task.held.documents.found([[f"{text.upper()}!"] for text in texts_of(task, False)])
     assert all(codes.tolist() == [EQUAL] for codes in found)
-    learned = task.held.texts.found([[text] for text in texts_of(task, True)])
+    learned = task.held.documents.found([[text] for text in texts_of(task, True)])
     assert all(codes.tolist() != [EQUAL] for codes in learned)
     assert len(task.held.hashes) == len(set(texts_of(task, False)))
 
@@ -67,7 +67,7 @@ def test_pretraining_knows_the_held_out_texts_and_no_others(home: Path) -> None:
 def test_held_out_items_are_not_pretrained_on(home: Path) -> None:
     task = read_task(recipe_of(home))
     held, train = texts_of(task, False), texts_of(task, True)
-    learned = [text for text in train if task.held.texts is not None and not task.held.texts.found([[text]])[0].any()]
+    learned = [text for text in train if task.held.documents is not None and not task.held.documents.found([[text]])[0].any()]
     rows = [Row(id=str(i), text=(text,)) for i, text in enumerate([*held, *(text.upper() for text in held), *learned])]
     hashes = [hashlib.sha256(str(row.text and row.text[0]).encode()).hexdigest() for row in rows]
     done: Any = SimpleNamespace(rows=rows, hashes=hashes)

@@ -182,11 +182,11 @@ def test_fit_survives_a_smaller_input_and_is_refused_for_sounds(tmp_path: Path) 
     (tmp_path / "a.png").write_bytes(_encoded(_ramp(30, 20)))
     backbone = backbones.load("scratch:cnn,width=8,depth=1,stages=2")
     set_inputs(backbone, Inputs(fit="pad"))
-    smaller, said = fitted_to_small(
+    smaller, message = fitted_to_small(
         backbone, [Row(id="a.png", path=tmp_path / "a.png")], named="scratch:cnn", inputs=Inputs(fit="pad"), seed=0
     )
     assert isinstance(smaller.modality, Image)
-    assert "network sees them at" in said
+    assert "network sees them at" in message
     assert smaller.modality.fit == "pad"
     sounds: Backbone = backbones.load("scratch:audiocnn,width=4,blocks=2")
     assert isinstance(sounds.modality, Audio)
@@ -201,10 +201,10 @@ def test_a_probe_sees_small_images_at_four_times_their_size_and_says_so(side: in
         assert isinstance(row.path, Path)
         row.path.write_bytes(_encoded(_ramp(side, side + 5)))
     backbone = backbones.build(backbones.Builder(id="package:efficientnet_lite0"))
-    said = fitted_to_probe(backbone, rows, Inputs())
+    message = fitted_to_probe(backbone, rows, Inputs())
     assert isinstance(backbone.modality, Image)
     assert backbone.modality.size == size
-    assert (f"sees them at {size} pixels" in said) == (size < 224)
+    assert (f"sees them at {size} pixels" in message) == (size < 224)
     backbone = backbones.build(backbones.Builder(id="package:efficientnet_lite0"))
     assert fitted_to_probe(backbone, rows, Inputs(image_size=224)) == "", "whoever names a size keeps it"
 
@@ -218,11 +218,11 @@ def test_where_a_crop_would_hide_most_of_many_pictures_they_are_squashed_and_it_
         rows.append(Row(id=path.name, path=path))
     backbone = backbones.load("scratch:cnn,width=8,depth=1,stages=2,size=64")
     rows.append(Row(id="gone", path=tmp_path / "gone.png"))
-    said = fitted_to_shape(backbone, rows, Inputs())
+    messages = fitted_to_shape(backbone, rows, Inputs())
     assert isinstance(backbone.modality, Image)
     assert backbone.modality.fit == fit
-    assert bool(said) is (fit == "squash")
-    assert not said or "fit=crop cuts" in said
+    assert bool(messages) is (fit == "squash")
+    assert not messages or "fit=crop cuts" in messages
     again = backbones.load("scratch:cnn,width=8,depth=1,stages=2,size=64")
     assert fitted_to_shape(again, rows, Inputs(fit="crop")) == "", "whoever names a fit decides"
     assert isinstance(again.modality, Image)

@@ -74,10 +74,10 @@ def test_pages_give_examples_that_the_command_accepts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("lora", "strategy.rank=8"), ("flip", "augmentations.flip.horizontal=0.5"), ("cnn", "scratch:cnn,width=")]
+    ("name", "message"), [("lora", "strategy.rank=8"), ("flip", "augmentations.flip.horizontal=0.5"), ("cnn", "scratch:cnn,width=")]
 )
-def test_a_component_shows_its_settings_as_they_are_written(name: str, said: str) -> None:
-    assert said in pretune("list", name).stdout
+def test_a_component_shows_its_settings_as_they_are_written(name: str, message: str) -> None:
+    assert message in pretune("list", name).stdout
 
 
 def test_names_that_are_none_lead_to_those_that_are() -> None:

@@ -31,7 +31,7 @@ def answer(verb: str, words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("learning_rate=0.1", "write lr=0.1"),
         ("lr0=0.1", "write lr=0.1"),
@@ -77,8 +77,8 @@ def answer(verb: str, words: str) -> str:
         ("fit=letterbox", "Did you mean 'pad'"),
     ],
 )
-def test_names_of_other_libraries_lead_to_ours(words: str, said: str) -> None:
-    assert said in answer("finetune", words)
+def test_names_of_other_libraries_lead_to_ours(words: str, message: str) -> None:
+    assert message in answer("finetune", words)
 
 
 def test_names_lead_to_keys_of_the_verb_in_hand() -> None:
@@ -121,7 +121,7 @@ def test_networks_are_known_from_their_sources() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("finetune x --epochs 3", "Settings are written key=value: epochs=3"),
         ("finetune x --epochs=3", "Settings are written key=value: epochs=3"),
@@ -133,10 +133,10 @@ def test_networks_are_known_from_their_sources() -> None:
         ("finetun x", "Did you mean 'finetune'"),
     ],
 )
-def test_other_tools_command_lines_are_answered_with_ours(words: str, said: str) -> None:
+def test_other_tools_command_lines_are_answered_with_ours(words: str, message: str) -> None:
     with pytest.raises(SettingError) as caught:
         parse(shlex.split(words))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("words", [["help", "finetune"], ["finetune", "-h"], ["--help", "finetune"]])
@@ -185,8 +185,8 @@ def test_a_wrong_command_is_answered_before_torch_is_loaded(home: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for (line, said), told in zip(WRONG.items(), re.split(r">> 2 ", done.stderr), strict=False):
-        assert said in told, (line, told)
+    for (line, message), told in zip(WRONG.items(), re.split(r">> 2 ", done.stderr), strict=False):
+        assert message in told, (line, told)
     assert done.stderr.count(">> 2 ") == len(WRONG)
 
 

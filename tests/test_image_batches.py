@@ -8,7 +8,7 @@ import torch
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
 from pretune.errors import SettingError
-from pretune.modalities._image_floor import hog
+from pretune.modalities._hog import hog
 from pretune.modalities.image import Image
 from pretune.types import Features
 
@@ -110,7 +110,7 @@ def test_floor_features_separate_colours_and_directions() -> None:
     along = np.repeat(((np.sin(y / 3) + 1) * 127).astype(np.uint8)[..., None], 3, axis=2)
     red, blue = np.zeros((2, 50, 70, 3), np.uint8)
     red[..., 0], blue[..., 2] = 200, 200
-    features = IMAGE.floor_features([across, along, red, blue])
+    features = IMAGE.baseline_features([across, along, red, blue])
     assert features.shape == (4, 70 + 1764)
     assert np.isfinite(features).all()
     assert np.abs(features[0, 70:] - features[1, 70:]).sum() > 50

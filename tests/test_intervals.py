@@ -178,7 +178,7 @@ def test_a_good_run_needs_no_advice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "given"),
+    ("message", "given"),
     [
         ("against 65.0 %. The baseline is hog.", {"val": {"accuracy": 0.6}, "floors": {"classical": {"what": "hog", "value": 0.65}}}),
         ("It only equals the classical baseline", {"val": {"accuracy": 1.0}, "floors": {"classical": {"what": "hog", "value": 1.0}}}),
@@ -198,8 +198,8 @@ def test_a_good_run_needs_no_advice() -> None:
         ("overconfident", {"val": {"ece": 0.2, "accuracy": 0.7, "mean_confidence": 0.9}, "counts": {"val": 500}}),
     ],
 )  # fmt: skip
-def test_trouble_is_said_with_its_figures_and_a_cure(said: str, given: dict[str, Any]) -> None:
-    assert said in told(**given)
+def test_trouble_is_said_with_its_figures_and_a_cure(message: str, given: dict[str, Any]) -> None:
+    assert message in told(**given)
 
 
 def test_the_best_epoch_and_whether_it_was_kept() -> None:

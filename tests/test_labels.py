@@ -18,7 +18,7 @@ from pretune.sources.spellings import loose, merged
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
 from pretune.sources.targets import classes_of, parse
-from tests.data_files import put, reasons, said, table_of
+from tests.data_files import messages_of, put, reasons, table_of
 
 ROWS = 60
 
@@ -85,7 +85,7 @@ def test_a_group_is_never_the_label(tmp_path: Path) -> None:
     header = ["text", "label", "patient_group"]
     table = read(tmp_path, header, lambda i: [sentence(i), "ab"[i % 2], i // 4])
     assert table.columns["group"] == "patient_group"
-    assert "group=none turns this off" in said(table)
+    assert "group=none turns this off" in messages_of(table)
     assert "group" not in read(tmp_path, header, lambda i: [sentence(i), "ab"[i % 2], i // 4], group="none").columns
 
 
@@ -102,7 +102,7 @@ def test_no_group_is_wanted_beside_folders(tmp_path: Path) -> None:
 def test_a_word_for_nothing_is_a_class_where_it_is_as_frequent(tmp_path: Path, word: str) -> None:
     table = read(tmp_path, ["text", "label"], lambda i: [sentence(i), ("roti", word, "pita")[i % 3]])
     assert set(table.classes) == {"roti", word, "pita"}
-    assert f"the label {word!r} is about as frequent as the others and is a class; missing={word} drops it" in said(table)
+    assert f"the label {word!r} is about as frequent as the others and is a class; missing={word} drops it" in messages_of(table)
     table = read(tmp_path, ["text", "label"], lambda i: [sentence(i), ("roti", word, "pita")[i % 3]], missing=word)
     assert (table.classes, reasons(table)) == (("pita", "roti"), {"na_label": 20})
 
@@ -129,7 +129,7 @@ def test_among_numbers_a_word_for_nothing_is_missing() -> None:
 def test_a_run_knows_whether_the_word_is_a_class(tmp_path: Path) -> None:
     path = table_of(tmp_path / "t.csv", ["text", "label"], [[sentence(i), "nan" if i == 1 else "roti"] for i in range(20)])
     for classes, used in ((("nan", "roti"), 20), (("pita", "roti"), 19)):
-        schema = Schema(text=("text",), label=("label",), texts=1, classes=classes)
+        schema = Schema(text=("text",), label=("label",), text_count=1, classes=classes)
         assert len(sources.read(path, RunColumns(schema=schema), learn=False).rows) == used
 
 
@@ -178,7 +178,7 @@ def test_a_run_remembers_how_its_numbers_are_written(tmp_path: Path) -> None:
     path = table_of(tmp_path / "t.csv", ["text", "price"], [[sentence(i), f"{i * 137 + 200:,} kg"] for i in range(30)])
     table = sources.read(path)
     assert (table.task, table.rows[-1].target) == ("regression", 29 * 137 + 200)
-    assert "'price' is in 'kg'; the unit was removed" in said(table)
+    assert "'price' is in 'kg'; the unit was removed" in messages_of(table)
     schema = Schema.from_json(table.schema.to_json())
     assert (schema.decimal, schema.unit) == ("point", "kg")
     path = table_of(tmp_path / "e.csv", ["text", "price"], [[sentence(i), f"{i},500 kg"] for i in range(1, 9)])
@@ -271,9 +271,9 @@ def test_decimal_commas_with_three_digits_are_measured(tmp_path: Path) -> None:
 
 def test_points_that_may_separate_thousands_are_reported_with_the_other_reading(tmp_path: Path) -> None:
     table = read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{1 + i % 9}.{100 + i}"])
-    assert "'1.100' in 'price' was read as 1.1; decimal=comma reads it as 1100." in said(table)
+    assert "'1.100' in 'price' was read as 1.1; decimal=comma reads it as 1100." in messages_of(table)
     assert read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{1 + i % 9}.{100 + i}"], decimal="comma").rows[0].target == 1100
-    assert "decimal=comma" not in said(read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{i % 9}.{100 + i}"]))
+    assert "decimal=comma" not in messages_of(read(tmp_path, ["text", "price"], lambda i: [sentence(i), f"{i % 9}.{100 + i}"]))
 
 
 def test_files_that_are_not_there_beside_a_text_name_the_text(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_of_two_signs_that_cut_alike_the_one_without_spaces_separates(tmp_path: 
 
 def test_who_names_a_column_by_its_place_means_a_table_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("a first text\tjoy\na second text\tanger\n")
-    trained = Schema(text=("column1",), label=("column2",), texts=1, width=2, classes=("anger", "joy"))
+    trained = Schema(text=("column1",), label=("column2",), text_count=1, width=2, classes=("anger", "joy"))
     assert len(sources.read(tmp_path / "t.tsv", RunColumns(schema=trained), learn=False).rows) == 2
     assert len(sources.read(tmp_path / "t.tsv", Columns(label="column2"), learn=False).rows) == 2
     (tmp_path / "t.tsv").write_text("text\tjoy\n" + "".join(f"{sentence(i)}\t{'ab'[i % 2]}\n" for i in range(8)))

@@ -22,7 +22,7 @@ from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.objectives import _vocabulary
-from pretune.objectives._sampling import Wanted, drawn
+from pretune.objectives._sampling import Wanted, sample_index
 from pretune.pretraining import Pretraining
 from pretune.runner.gain import _summary, interval, read_task
 from pretune.training.muon import orthogonal
@@ -107,10 +107,10 @@ def test_muon_takes_orthogonal_steps_for_hidden_matrices_and_adamws_for_the_rest
 def test_draws_keep_to_the_likeliest() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, 9.0, 8.5]])
     generator = torch.Generator().manual_seed(0)
-    assert drawn(logits, Wanted(temperature=0), generator).tolist() == [3]
+    assert sample_index(logits, Wanted(temperature=0), generator).tolist() == [3]
     many = logits.repeat(200, 1)
-    assert set(drawn(many, Wanted(temperature=5, top_k=2), generator).tolist()) == {3, 4}
-    assert set(drawn(many, Wanted(top_p=0.5), generator).tolist()) == {3}
+    assert set(sample_index(many, Wanted(temperature=5, top_k=2), generator).tolist()) == {3, 4}
+    assert set(sample_index(many, Wanted(top_p=0.5), generator).tolist()) == {3}
 
 
 def test_a_gain_is_said_only_where_it_is_one() -> None:
@@ -149,8 +149,8 @@ def test_what_a_task_holds_out_is_known_in_every_form(home: Path) -> None:
     texts = [row.text[0] for row in task.rows if row.split != "train" and row.text]
     assert texts
     assert {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held.hashes
-    assert task.held.texts is not None
-    assert all(found.tolist() == [EQUAL] for found in task.held.texts.found([[f" {text.upper()}!"] for text in texts]))
+    assert task.held.documents is not None
+    assert all(found.tolist() == [EQUAL] for found in task.held.documents.found([[f" {text.upper()}!"] for text in texts]))
 
 
 def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> None:
@@ -158,9 +158,9 @@ def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> N
     (home / "d.csv").write_text("\n".join(["text,label", *rows, '"",odd']) + "\n")
     with pytest.raises(DataError, match="labels=1 is fewer than the 2 classes"):
         read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,1"))
-    said = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,99")).said()
-    assert any("dropped d.csv:22" in line for line in said)
-    assert any("labels=99: only 16 are there" in line for line in said)
+    messages = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,99")).messages()
+    assert any("dropped d.csv:22" in line for line in messages)
+    assert any("labels=99: only 16 are there" in line for line in messages)
 
 
 def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
@@ -278,8 +278,8 @@ def test_a_text_ends_with_its_document(writer: Path) -> None:
 
 def test_prompts_that_look_like_settings_and_texts_that_are_kept(writer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(writer), "a=b"]) == 2
-    assert "generate has no setting 'a'" in (said := capsys.readouterr().err)
-    assert said.rstrip().endswith("-- a=b")
+    assert "generate has no setting 'a'" in (message := capsys.readouterr().err)
+    assert message.rstrip().endswith("-- a=b")
     assert main(["generate", str(writer), "length=2", "--", "a=b"]) == 0
     assert capsys.readouterr().out.startswith("a=b")
     assert main(["generate", str(writer), "the", f"out={tmp_path}", "length=60", "temperature=0"]) == 0

@@ -14,7 +14,7 @@ from pretune.sources import lists, sources
 from pretune.sources.split_names import is_fold, split_of_file, split_of_folder, splits_of_folders, splits_of_words
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import NUMBER
-from tests.data_files import put, reasons, said, table_of
+from tests.data_files import messages_of, put, reasons, table_of
 
 CLASSES = ("cat", "dog")
 
@@ -67,7 +67,7 @@ def test_a_split_without_class_folders_has_no_labels(tmp_path: Path) -> None:
     table = sources.read(tmp_path)
     assert (table.classes, dict(table.counts())) == (CLASSES, {"train": 8})
     assert table.layout == "class folders with train splits"
-    assert "test1/ holds 4 images in no class folder" in said(table)
+    assert "test1/ holds 4 images in no class folder" in messages_of(table)
     assert reasons(table) == {"no_class_folder": 4}
 
 
@@ -77,7 +77,7 @@ def test_numbers_are_classes_and_images_is_none(tmp_path: Path) -> None:
     put(tmp_path / "tiny", *files("train/n1/images", "train/n2/images", "val/images"))
     tiny = sources.read(tmp_path / "tiny")
     assert (tiny.classes, tiny.counts(), reasons(tiny)) == (("n1", "n2"), {"train": 8}, {"no_class_folder": 4})
-    assert "val/ holds 4 images in no class folder" in said(tiny)
+    assert "val/ holds 4 images in no class folder" in messages_of(tiny)
 
 
 @pytest.mark.parametrize("folders", [("train", "test1"), ("train2017", "val2017"), ("train",), ("fold1", "fold2", "fold3")])
@@ -176,7 +176,7 @@ def test_nested_classes_are_named_and_the_spelling_works(tmp_path: Path) -> None
     put(tmp_path, *files("animals/cat", "animals/dog", "cars/bmw", "cars/vw"))
     table = sources.read(tmp_path)
     assert table.classes == ("animals", "cars")
-    label = re.search(r"no classes of their own; label='(.*?)' takes them", said(table))
+    label = re.search(r"no classes of their own; label='(.*?)' takes them", messages_of(table))
     assert label
     assert sources.read(tmp_path, Columns(label=label[1])).classes == ("bmw", "cat", "dog", "vw")
 
@@ -231,7 +231,7 @@ def test_a_table_above_the_splits_takes_them_from_the_folders(tmp_path: Path, wr
     for data in (tmp_path, path):
         table = sources.read(data)
         assert (sides(table), len(table.rows)) == ({("train", "train"), ("test", "test")}, 16)
-        assert "the folders in which the files lie give the splits" in said(table)
+        assert "the folders in which the files lie give the splits" in messages_of(table)
     assert {row.split for row in sources.read(tmp_path, Columns(split="new")).rows} == {None}
 
 
@@ -266,7 +266,7 @@ def test_a_split_column_of_numbers_is_not_guessed(tmp_path: Path) -> None:
     rows: list[list[object]] = [[f"{i}.jpg", CLASSES[i % 2], i % 3] for i in range(8)]
     table = sources.read(table_of(tmp_path / "l.csv", ["file", "label", "partition"], rows))
     assert {row.split for row in table.rows} == {None}
-    assert "column 'partition' is not used as the split: its values ('0', '1', '2')" in said(table)
+    assert "column 'partition' is not used as the split: its values ('0', '1', '2')" in messages_of(table)
 
 
 # --- lists ---------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_lists_of_the_files_of_a_split(tmp_path: Path, form: str) -> None:
     table = sources.read(tmp_path)
     assert {row.split for row in table.rows if row.id.endswith(("6.wav", "7.wav"))} == {"test"}
     assert table.counts() == {"train": 9, "val": 4, "test": 4}
-    assert "all other files are train; folders give the labels" in said(table)
+    assert "all other files are train; folders give the labels" in messages_of(table)
 
 
 def test_lists_without_file_extensions_in_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_several_lists_of_one_split_are_not_used_and_said(tmp_path: Path) -> Non
     put(tmp_path, *files("a", "b"), *(f"splits/{name}.txt" for name in ("train1", "test1", "test2")), content=b"a/0.jpg\nb/1.jpg\n")
     table = sources.read(tmp_path)
     assert {row.split for row in table.rows} == {None}
-    assert "list several choices of the same split and were not used" in said(table)
+    assert "list several choices of the same split and were not used" in messages_of(table)
 
 
 # --- Unicode -------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_class_folders_in_two_unicode_forms_are_one_class(tmp_path: Path) -> Non
         put(tmp_path, *files(*(f"{part}/{unicodedata.normalize(form, name)}" for name in ("café", "thé"))))
     table = sources.read(tmp_path)
     assert (table.classes, table.counts()) == (("café", "thé"), {"train": 8, "test": 8})
-    assert "folders in different Unicode forms (NFC, NFD) are one class: 'café', 'thé'." in said(table)
+    assert "folders in different Unicode forms (NFC, NFD) are one class: 'café', 'thé'." in messages_of(table)
     assert all(unicodedata.is_normalized("NFC", name) for name in table.classes)
 
 

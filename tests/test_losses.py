@@ -117,8 +117,8 @@ def test_thresholds_give_each_class_its_best_f1_of_all_thresholds() -> None:
     truth = (rng.random((80, 2)) < (0.5, 0.2)).astype(float)
     probabilities = np.round(np.clip(0.3 * truth + 0.7 * rng.random((80, 2)), 0, 1), 2)
     space = LabelSpace(classes=("a", "b"), thresholds=(0.5, 0.5))
-    chosen, said = Multilabel().tuned(probabilities, truth, space)
-    assert "best F1" in said
+    chosen, message = Multilabel().tuned(probabilities, truth, space)
+    assert "best F1" in message
     for c, cut in enumerate(chosen.thresholds):
         f1 = {t: f1_score(truth[:, c], probabilities[:, c] >= t, zero_division=0) for t in np.unique(probabilities[:, c])}
         assert f1_score(truth[:, c], probabilities[:, c] >= cut) == pytest.approx(max(f1.values()))

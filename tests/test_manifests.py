@@ -16,7 +16,7 @@ from pretune.sources.readers.delimited import sniff
 from pretune.sources.readers.header import has_header
 from pretune.sources.table import Columns
 from pretune.sources.targets import classes_of, parse
-from tests.data_files import put, reasons, said, sentences, table_of
+from tests.data_files import messages_of, put, reasons, sentences, table_of
 
 # --- manifests of files --------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ def test_absolute_paths_are_followed_where_they_are_the_rule(tmp_path: Path) -> 
     assert sorted(row.id for row in table.rows) == sorted(f"{c}/{i}.jpg" for i in range(4) for c in "ab")
     assert {row.path for row in table.rows} == set(files)
     assert reasons(table) == {"outside_root": 1}
-    assert f"its paths are absolute, below {tmp_path / 'photos'}" in said(table)
+    assert f"its paths are absolute, below {tmp_path / 'photos'}" in messages_of(table)
 
 
 def test_letter_case_is_repaired(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_paths_relative_to_a_folder_below(tmp_path: Path) -> None:
     table_of(tmp_path / "labels.csv", ["path", "label"], [[f"{i}.jpg", "ab"[i % 2]] for i in range(6)])
     table = sources.read(tmp_path)
     assert [row.id for row in table.rows] == [f"imgs/{i}.jpg" for i in range(6)]
-    assert "relative to imgs/" in said(table)
+    assert "relative to imgs/" in messages_of(table)
 
 
 def test_paths_with_a_lead_from_another_machine(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_paths_with_a_lead_from_another_machine(tmp_path: Path) -> None:
     table_of(tmp_path / "labels.csv", ["path", "label"], [[f"/home/me/data/imgs/{i}.jpg", "ab"[i % 2]] for i in range(6)])
     table = sources.read(tmp_path)
     assert len(table.rows) == 6
-    assert "'/home/me/data/' was cut" in said(table)
+    assert "'/home/me/data/' was cut" in messages_of(table)
 
 
 def test_names_without_endings(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_columns_are_found_and_said(tmp_path: Path) -> None:
     rows = [[i, text, i % 5, label] for i, (text, label) in enumerate(sentences())]
     table = sources.read(table_of(tmp_path / "data.csv", ["id", "review_text", "stars", "verdict"], rows))
     assert table.columns == {"text": "review_text", "label": "verdict"}
-    assert "not used: id, stars" in said(table)
+    assert "not used: id, stars" in messages_of(table)
     assert table.rows[0].id == "data.csv:2"
     assert table.rows[0].text == ("the nice meal number 0 was served today",)
 
@@ -147,7 +147,7 @@ def test_encodings(tmp_path: Path, encoding: str, word: str) -> None:
     table = sources.read(path)
     assert table.columns == {"text": "text", "label": "label"}
     assert str(table.rows[0].text).count("café, señor") == 1
-    assert word in said(table)
+    assert word in messages_of(table)
 
 
 def test_chinese_and_what_cannot_be_told() -> None:
@@ -186,7 +186,7 @@ def test_literal_quotes_in_a_tab_separated_file(tmp_path: Path) -> None:
     table = sources.read(tmp_path / "data.tsv")
     assert len(table.rows) == 20
     assert table.rows[4].text == ('" unclosed here',)
-    assert "no header line" in said(table)
+    assert "no header line" in messages_of(table)
 
 
 def test_header_or_not() -> None:
@@ -250,7 +250,7 @@ def test_a_test_table_without_labels_is_left_out(tmp_path: Path) -> None:
     table_of(tmp_path / "test.csv", ["text"], [["only a text"]])
     table = sources.read(tmp_path)
     assert len(table.rows) == 20
-    assert "test.csv has no column 'label'" in said(table)
+    assert "test.csv has no column 'label'" in messages_of(table)
 
 
 def test_a_split_column_and_a_flag(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_decimal_commas_make_a_number_column(tmp_path: Path) -> None:
     assert (table.task, table.columns["label"]) == ("regression", "wert")
     assert table.rows[3].target == 3.5
     assert not table.ledger
-    assert "commas in 'wert' were read as decimal points" in said(table)
+    assert "commas in 'wert' were read as decimal points" in messages_of(table)
 
 
 def test_several_manifests_are_not_guessed(tmp_path: Path) -> None:

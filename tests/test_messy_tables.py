@@ -11,7 +11,7 @@ from pretune.errors import DataError
 from pretune.sources import sources
 from pretune.sources.readers.quoting import Quoting, divide
 from pretune.sources.table import Columns, Table
-from tests.data_files import reasons, said
+from tests.data_files import messages_of, reasons
 
 LABELS = ("bad", "good")
 
@@ -54,7 +54,7 @@ def check(table: Table, count: int = 20) -> None:
 def test_lines_above_the_header(tmp_path: Path, above: str, words: str) -> None:
     table = read(tmp_path, above + body())
     check(table)
-    assert words in said(table)
+    assert words in messages_of(table)
     assert table.rows[0].id == f"r.csv:{above.count(chr(10)) + 1}", "numbered as in the file"
 
 
@@ -95,7 +95,7 @@ def test_a_header_between_the_data_is_left_out_and_said(tmp_path: Path) -> None:
     table = read(tmp_path, "text,label\n" + body(count=10) + "Text , Label\n" + body(lambda i: f"{sentence(i + 10)},{LABELS[i % 2]}\n", 10))
     check(table)
     assert reasons(table) == {"repeated_header": 1}
-    assert "repeated header line" in said(table)
+    assert "repeated header line" in messages_of(table)
 
 
 # --- delimiters at the end -----------------------------------------------------------------------
@@ -178,4 +178,4 @@ def test_columns_of_one_name_are_asked_for_where_they_differ(tmp_path: Path, nam
 def test_copies_of_a_column_are_one(tmp_path: Path) -> None:
     table = read(tmp_path, "text,label,label\n" + body(lambda i: f"{sentence(i)},{LABELS[i % 2]},{LABELS[i % 2]}\n"))
     check(table)
-    assert "hold the same; one is read" in said(table)
+    assert "hold the same; one is read" in messages_of(table)

@@ -61,9 +61,9 @@ def test_it_knows_what_follows_what_and_frequencies_do_not() -> None:
     [(8.03, "token frequencies alone (6.290)"), (6.2, "token frequencies alone"), (5.5, "trigram model"), (4.0, "")],
 )
 def test_a_causal_model_above_its_baselines_is_told_so(loss: float, told: str) -> None:
-    said = CausalLearner.verdict(None, {"loss": loss}, {"unigram": 6.29, "trigram": 5.2})  # type: ignore[arg-type]
-    assert (told in said[0]) if told else said == []
-    assert len(said) <= 1
+    messages = CausalLearner.verdict(None, {"loss": loss}, {"unigram": 6.29, "trigram": 5.2})  # type: ignore[arg-type]
+    assert (told in messages[0]) if told else messages == []
+    assert len(messages) <= 1
     assert CausalLearner.verdict(None, {"loss": 1.0}, {}) == []  # type: ignore[arg-type]
 
 
@@ -77,8 +77,8 @@ def test_the_report_of_pretraining_has_a_verdict(loss: float, diagnosis: list[st
     assert _verdict({"held": {"loss": loss}, "floors": {}}, "loss") is None
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.66, True), (0.05, False)])
-def test_pretraining_knows_of_tokens_that_its_tokenizer_does_not(share: float, said: bool) -> None:
+@pytest.mark.parametrize(("share", "messages"), [(0.66, True), (0.05, False)])
+def test_pretraining_knows_of_tokens_that_its_tokenizer_does_not(share: float, messages: bool) -> None:
     material: Any = SimpleNamespace(unknown=share)
-    assert bool(unknown_tokens(material)) == said
-    assert not said or "66 % of the held-out tokens are unknown to the tokenizer" in unknown_tokens(material)[0]
+    assert bool(unknown_tokens(material)) == messages
+    assert not messages or "66 % of the held-out tokens are unknown to the tokenizer" in unknown_tokens(material)[0]

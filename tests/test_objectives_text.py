@@ -23,10 +23,10 @@ from pretune.backbones._retokenize import token_table
 from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.modalities.transforms import tokenizing
-from pretune.objectives._decoder import Decoder
 from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._masked_tokens import MaskedTokens
 from pretune.objectives._sampling import Wanted
+from pretune.objectives._transformer_decoder import TransformerDecoder
 from pretune.objectives._vocabulary import linear_cross_entropy
 from pretune.objectives.causal import Causal, CausalLearner
 from pretune.objectives.denoising import Denoising, DenoisingLearner, spans
@@ -115,7 +115,7 @@ def word_pieces() -> str:
 def test_word_pieces_and_their_frame() -> None:
     text = Text(tokenizer=word_pieces(), max_tokens=16)
     assert words_of(text, "unbelievable cats runs!") == ["un##believ##able", "cats", "run##s", "!"]
-    assert (text.room, text.around, text.special) == (14, ((2,), (3,)), (0, 1, 2, 3, 4))
+    assert (text.room, text.framed, text.special) == (14, ((2,), (3,)), (0, 1, 2, 3, 4))
     assert Masked().block(text) == (14, 14)
     learner = MaskedTokens(network(TINY, text), share=0.5, whole_words=False)
     framed = learner.framed(torch.full((2, 14), 8))
@@ -294,7 +294,7 @@ def test_what_is_cut_out_is_written() -> None:
 
 
 def test_a_decoder_sees_no_later_token_and_all_that_is_read() -> None:
-    decoder = Decoder(32, 48, 2, 16).eval()
+    decoder = TransformerDecoder(32, 48, 2, 16).eval()
     x, read = torch.randn(1, 6, 32), torch.randn(1, 5, 48)
     whole = decoder(x, read)
     changed = x.clone()

@@ -12,7 +12,7 @@ from pretune.errors import DataError
 from pretune.sources import sources
 from pretune.sources.names import variants
 from pretune.sources.table import Table
-from tests.data_files import put, reasons, said, table_of
+from tests.data_files import messages_of, put, reasons, table_of
 
 NAMES = [f"p{i}.jpg" for i in range(8)]
 
@@ -69,7 +69,7 @@ def test_files_in_several_folders_are_found_by_their_names(tmp_path: Path) -> No
     put(tmp_path, *(f"audio/fold{i % 4}/p{i}.jpg" for i in range(8)))
     table = sources.read(labelled(tmp_path / "meta" / "l.csv", NAMES))
     assert ids(table) == sorted(f"audio/fold{i % 4}/p{i}.jpg" for i in range(8))
-    assert "found by their names, in audio/fold0/, audio/fold1/" in said(table)
+    assert "found by their names, in audio/fold0/, audio/fold1/" in messages_of(table)
 
 
 def test_equal_names_are_told_apart_by_the_cells_of_their_rows(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_files_beside_a_folder_of_tables_are_found(tmp_path: Path, folder: str) 
     put(tmp_path / "d", *(f"audio/{name}" for name in NAMES))
     table = sources.read(labelled(tmp_path / "d" / folder / "l.csv", NAMES))
     assert ids(table) == [f"audio/{name}" for name in NAMES]
-    assert f"found below {tmp_path / 'd'}." in said(table)
+    assert f"found below {tmp_path / 'd'}." in messages_of(table)
 
 
 def test_files_beside_any_other_folder_are_a_hint_and_the_cure_works(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_where_most_paths_leave_they_are_followed_to_one_folder_and_no_further(t
     names = [str(tmp_path / "photos" / name) for name in NAMES] * 2
     table = sources.read(labelled(tmp_path / "d" / "l.csv", names, *strays))
     assert ids(table) == NAMES
-    assert f"below {tmp_path / 'photos'}." in said(table)
+    assert f"below {tmp_path / 'photos'}." in messages_of(table)
     assert reasons(table)["outside_root"] == 1
 
 

@@ -122,8 +122,8 @@ def damaged(home: Path) -> Path:
 
 def test_there_is_one_number_of_usable_examples(damaged: Path) -> None:
     """28 files: 3 are broken, 2 contradict each other, 1 is of a class without usable training examples."""
-    heard = Heard()
-    data = prepared(damaged, reporter=heard)
+    attends_padding = Heard()
+    data = prepared(damaged, reporter=attends_padding)
     found = api.audit(damaged)
     assert data.counts["used"] == found.counts["used"] == 22
     assert data.counts["dropped"] == found.counts["dropped"] == 6
@@ -131,7 +131,7 @@ def test_there_is_one_number_of_usable_examples(damaged: Path) -> None:
     assert found.counts["per_class"] == {"a": 11, "b": 11}
     assert data.counts["per_class"] == {"a": {"train": 8, "val": 3}, "b": {"train": 8, "val": 3}}
     counted = "22 usable images (16 train, 6 val), 2 classes: a, b."
-    for lines in (heard.lines, data.table.said, found.said):
+    for lines in (attends_padding.lines, data.table.messages, found.messages):
         assert [line for line in lines if "usable image" in line] == [counted]
     assert sum(row.split is not None for row in data.rows) == 22
     assert {entry.item for entry in data.ledger} == {entry.item for entry in found.ledger}
@@ -234,7 +234,7 @@ def test_labels_are_aligned_with_the_classes_of_a_run_by_their_looks_where_only_
     table = named(**{"GOOD ": 2, "cafe\u0301": 1, "bad": 1, "x": 1, "odd": 1})
     align(table, ("good", "café", "bad", "X", "x", "Odd", "ODD"))
     assert [row.target for row in table.rows] == ["good", "good", "café", "bad", "x", "odd"]
-    assert "'GOOD ' (2) as 'good'" in table.said[0]
+    assert "'GOOD ' (2) as 'good'" in table.messages[0]
 
 
 def test_what_pretraining_holds_out_has_no_near_duplicate_in_train(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

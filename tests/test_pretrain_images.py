@@ -31,7 +31,7 @@ from pretune.labels import Labels
 from pretune.models.pooling import Pool
 from pretune.objectives import PretextLearner
 from pretune.objectives._items import FEW, collapse, effective_rank, health, spread
-from pretune.objectives._labels import tell_classes
+from pretune.objectives._labels import set_classes
 from pretune.objectives._masked_images import LeftOut, MaskedImagesLearner, Painted, hidden, normalised
 from pretune.objectives._sampling import Wanted
 from pretune.objectives.autoencode import Autoencode
@@ -340,9 +340,9 @@ def test_fresh_networks_see_small_pictures_at_about_their_size(name: str, given:
     for row in rows[:4]:  # the last is missing, which is said when all are decoded
         Image.new("RGB", (side + 5, side)).save(cast("Path", row.path))
     given_backbone = backbones.load(name, offline=True, image_size=given)
-    backbone, said = fitted_to_small(given_backbone, rows, named=name, inputs=Inputs(image_size=given), seed=3)
+    backbone, message = fitted_to_small(given_backbone, rows, named=name, inputs=Inputs(image_size=given), seed=3)
     assert backbone.modality.size == seen
-    assert (f"at most {side} pixels" in said) is (seen < 64)
+    assert (f"at most {side} pixels" in message) is (seen < 64)
     again, _ = fitted_to_small(given_backbone, rows, named=name, inputs=Inputs(image_size=given), seed=3)
     assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), again.parameters(), strict=True))
 
@@ -447,9 +447,9 @@ def test_few_items_tell_nothing_about_collapse() -> None:
     assert health(torch.randn(FEW - 1, 8)) == {}
     assert set(health(torch.randn(FEW, 8))) == {"spread", "rank"}
     assert collapse(health(torch.randn(FEW, 8))) == []
-    said = collapse({})
-    assert len(said) == 1
-    assert "cannot tell" in said[0]
+    messages = collapse({})
+    assert len(messages) == 1
+    assert "cannot tell" in messages[0]
 
 
 def test_equal_items_are_taken_once_and_both_parts_of_a_comparison_hold_two() -> None:
@@ -477,7 +477,7 @@ def test_settings_of_another_modality_or_loss_are_refused() -> None:
 def test_pictures_of_any_size_are_decoded_by_a_decoder_of_bounded_width(id: str, size: int) -> None:
     learner: Any = Autoencode(codes=8).learner(network(id, size)).eval()
     learner.begin("autoencode")
-    tell_classes(learner, ())
+    set_classes(learner, ())
     with torch.no_grad():
         out = learner(batch_of(images(3, size)))
     assert math.isfinite(float(out.loss))
@@ -486,7 +486,7 @@ def test_pictures_of_any_size_are_decoded_by_a_decoder_of_bounded_width(id: str,
 
 def test_pictures_have_no_length() -> None:
     learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16))
-    tell_classes(learner, ())
+    set_classes(learner, ())
     with pytest.raises(SettingError, match="length is for texts and sounds"):
         learner.generate(Wanted(length=5))
 
@@ -494,7 +494,7 @@ def test_pictures_have_no_length() -> None:
 def test_the_mean_that_decoding_must_beat_is_that_of_the_other_items() -> None:
     learner: Any = Autoencode(codes=8).learner(network("scratch:vqvae,width=8", 16)).eval()
     learner.begin("autoencode")
-    tell_classes(learner, ())
+    set_classes(learner, ())
     batch = batch_of(images(3, 16))
     x = learner.decoder.target(learner.input(batch.inputs))
     others = torch.stack([(x[[1, 2]].mean(0) - x[0]), (x[[0, 2]].mean(0) - x[1]), (x[[0, 1]].mean(0) - x[2])]).square().mean()

@@ -13,9 +13,9 @@ import pytest
 
 from pretune import recipe
 from pretune.cli.main import parse
+from tests.audio_files import write_tones
 from tests.command_line import pretune
 from tests.data_files import sentences, table_of
-from tests.sounds import write_tones
 from tests.test_flows import folder, picture
 
 ROOT = Path(__file__).parent.parent

@@ -345,7 +345,7 @@ def test_written_texts_keep_their_lines_and_nothing_else_that_hides(tmp_path: Pa
     files = Files(
         run=tmp_path, metrics={}, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=[], task=named("classification")
     )
-    (text,) = _pretraining._texts(files)
+    (text,) = _pretraining._filled_texts(files)
     assert str(report.visible(text)) == "MENENIUS:\n\tHe had it;\\x1b[2J&lt;b&gt;\\u202e"
 
 

@@ -56,21 +56,21 @@ def saved(folder: Path) -> Checkpoints:
 
 @pytest.mark.parametrize("left", [b'{"b": 2', b"\x00\x00\x00", b"\xff\xfe", b"[1, 2]", b"[" * 100_000])
 def test_a_half_line_is_dropped_with_a_word_and_the_next_one_is_whole(tmp_path: Path, left: bytes) -> None:
-    path, said = tmp_path / "log.jsonl", []
+    path, messages = tmp_path / "log.jsonl", []
     append_lines(path, [{"a": 1}])
     path.write_bytes(path.read_bytes() + left)
     append_lines(path, [{"c": 3}], sync=True)
-    assert read_lines(path, said.append) == [{"a": 1}, {"c": 3}]
-    assert len(said) == 1
-    assert "1 of 3 lines" in said[0]
+    assert read_lines(path, messages.append) == [{"a": 1}, {"c": 3}]
+    assert len(messages) == 1
+    assert "1 of 3 lines" in messages[0]
 
 
 def test_a_decision_after_a_half_line_is_kept_and_the_half_one_is_made_again(tmp_path: Path) -> None:
-    path, said = tmp_path / "decisions.jsonl", []
+    path, messages = tmp_path / "decisions.jsonl", []
     path.write_text('{"first": 1}\n{"second": ')
-    decisions = Decisions(path, CPU, said.append)
+    decisions = Decisions(path, CPU, messages.append)
     assert [decisions.make("first", lambda: 10), decisions.make("second", lambda: 20)] == [1, 20]
-    assert len(said) == 1
+    assert len(messages) == 1
     assert Decisions(path, CPU).make("second", lambda: 30) == 20
 
 
@@ -104,13 +104,13 @@ def test_more_threads_than_can_start_are_not_taken_from_a_run_folder(tmp_path: P
 
 
 def test_events_are_rewound_whatever_is_damaged_among_them(tmp_path: Path) -> None:
-    folder, said = RunDir(tmp_path), []
+    folder, messages = RunDir(tmp_path), []
     folder.append_events({"event": "stepped", "phase": "all", "step": step} for step in (1, 2, 3))
     path = tmp_path / "events.jsonl"
     path.write_text(path.read_text() + '{"phase": "all"}\n{"event": "stepped", "pha')
-    folder.rewind_events(Position(phase="all", step=2), said.append)
+    folder.rewind_events(Position(phase="all", step=2), messages.append)
     assert [event["step"] for event in folder.events()] == [1, 2]
-    assert len(said) == 1
+    assert len(messages) == 1
     assert path.read_text().endswith("}\n")
 
 
@@ -145,23 +145,23 @@ def test_every_flipped_byte_of_a_checkpoint_is_recognised(tmp_path: Path) -> Non
 
 
 def test_damaged_checkpoints_are_set_aside_with_a_word_each_and_the_one_before_is_used(tmp_path: Path) -> None:
-    checkpoints, said = saved(tmp_path / "some"), []
+    checkpoints, messages = saved(tmp_path / "some"), []
     newest = checkpoints.folder / "00-00000009.safetensors"
     content = newest.read_bytes()
     newest.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     (checkpoints.folder / "00-00000011.safetensors").mkdir()
     (checkpoints.folder / "00-00000010.safetensors").write_bytes(b"")
     (checkpoints.folder / ".00-00000012.safetensors.123.tmp").write_bytes(b"half")
-    found = latest(checkpoints, said.append)
+    found = latest(checkpoints, messages.append)
     assert found is not None
     assert found.state["value"] == 5.0
-    assert [Path(line.split()[1]).stem for line in said] == ["00-00000011", "00-00000010", "00-00000009"]
+    assert [Path(line.split()[1]).stem for line in messages] == ["00-00000011", "00-00000010", "00-00000009"]
     assert not list(checkpoints.folder.glob(".*"))
     checkpoints.save(0, 9, checkpoint(9.0))
     assert [path.stem for path in sorted(checkpoints.folder.glob("*.safetensors"))] == ["00-00000000", "00-00000005", "00-00000009"]
-    said.clear()
-    assert latest(checkpoints, said.append) is not None
-    assert not said, "told once"
+    messages.clear()
+    assert latest(checkpoints, messages.append) is not None
+    assert not messages, "told once"
     checkpoints.clear()
     assert [path.name for path in checkpoints.folder.iterdir()] == ["00-00000011.safetensors.damaged"], "a folder is nobody's to remove"
 
@@ -389,7 +389,7 @@ def test_what_a_disk_that_cannot_be_written_to_needs(tmp_path: Path, number: int
 
 
 @pytest.mark.parametrize(
-    ("state", "said"),
+    ("state", "message"),
     [
         (None, "there is no checkpoint yet: training starts from the beginning"),
         ({"phase": 1, "done": False, "progress": {"step": 1200, "failures": 0}}, "training resumes after step 1,200 of full"),
@@ -397,9 +397,9 @@ def test_what_a_disk_that_cannot_be_written_to_needs(tmp_path: Path, number: int
         ({"phase": 1, "done": True}, "probe, full is done; only the evaluation is left"),
     ],
 )
-def test_a_resumed_run_says_where_it_goes_on(state: dict[str, Any] | None, said: str) -> None:
+def test_a_resumed_run_says_where_it_goes_on(state: dict[str, Any] | None, message: str) -> None:
     reporter = Noted(Silent())
     events = SimpleNamespace(rewind_events=lambda *_: None)
     checkpoint = None if state is None else SimpleNamespace(state={"progress": {}} | state)
     rewind(events, ["probe", "full"], checkpoint, reporter)
-    assert reporter.notes == [said]
+    assert reporter.notes == [message]

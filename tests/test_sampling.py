@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pretune.objectives._sampling import Wanted, drawn
+from pretune.objectives._sampling import Wanted, sample_index
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 
@@ -13,7 +13,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 def shares(**settings: float) -> torch.Tensor:
     """Return how often each of four tokens is sampled."""
     many = LOGITS.repeat(20_000, 1)
-    return drawn(many, Wanted(**settings), torch.Generator().manual_seed(0)).bincount(minlength=4) / 20_000
+    return sample_index(many, Wanted(**settings), torch.Generator().manual_seed(0)).bincount(minlength=4) / 20_000
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -32,5 +32,5 @@ def test_top_k_and_top_p_renormalise_what_they_keep() -> None:
 
 def test_temperature_zero_takes_the_likeliest_and_a_seed_repeats_its_draws() -> None:
     assert shares(temperature=0.0)[0] == 1.0
-    draws = [drawn(LOGITS.repeat(50, 1), Wanted(), torch.Generator().manual_seed(seed)).tolist() for seed in (1, 1, 2)]
+    draws = [sample_index(LOGITS.repeat(50, 1), Wanted(), torch.Generator().manual_seed(seed)).tolist() for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]

@@ -12,7 +12,7 @@ from pretune.sources import sources
 from pretune.sources.schema import Schema
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.training.run_dir import RunDir
-from tests.data_files import put, said, sentences, table_of
+from tests.data_files import messages_of, put, sentences, table_of
 
 LONG = "a long text that says nothing at all about it, again and again and again"
 
@@ -47,7 +47,7 @@ def pairs(tmp_path: Path) -> Schema:
 def test_the_column_of_the_training_data_is_read_and_not_the_longest(tmp_path: Path, titles: Schema) -> None:
     table = predicted(table_of(tmp_path / "new.csv", ["id", "Title", "body"], [[1, "a nice meal", LONG]]), titles)
     assert table.rows[0].text == ("a nice meal",)
-    assert "text is 'Title' as in training" in said(table)
+    assert "text is 'Title' as in training" in messages_of(table)
     path = table_of(tmp_path / "eval.csv", ["category", "body", "title", "label"], [["x", LONG, *row] for row in sentences()])
     table = evaluated(path, titles)
     assert table.columns == {"text": "title", "label": "label"}
@@ -65,7 +65,7 @@ def test_a_missing_column_is_refused_with_what_there_is_and_the_cure(tmp_path: P
 
 
 def test_pairs_are_read_as_pairs_or_not_at_all(tmp_path: Path, titles: Schema, pairs: Schema) -> None:
-    assert pairs.texts == 2
+    assert pairs.text_count == 2
     path = table_of(tmp_path / "new.csv", ["hypothesis", "id", "premise"], [["a nice meal", 1, "it was good"]])
     assert predicted(path, pairs).rows[0].text == ("it was good", "a nice meal")
     one = table_of(tmp_path / "one.csv", ["premise"], [["it was good"]])
@@ -114,7 +114,7 @@ def test_files_are_found_by_name_or_where_only_one_column_holds_them(tmp_path: P
     both = table_of(tmp_path / "new.csv", ["path", "photo"], [[f"m{i}.png", f"{i}.jpg"] for i in range(8)])
     assert [row.id for row in predicted(both, schema, modality="image").rows][:2] == ["0.jpg", "1.jpg"]
     renamed = table_of(tmp_path / "renamed.csv", ["id", "shot"], [[i, f"{i}.jpg"] for i in range(8)])
-    assert "'shot' is its only column of files" in said(predicted(renamed, schema, modality="image"))
+    assert "'shot' is its only column of files" in messages_of(predicted(renamed, schema, modality="image"))
     two = table_of(tmp_path / "two.csv", ["shot", "mask"], [[f"{i}.jpg", f"m{i}.png"] for i in range(8)])
     with pytest.raises(DataError, match=r"no column 'photo' \(columns: shot, mask\).*path=COLUMN"):
         predicted(two, schema, modality="image")
@@ -155,7 +155,7 @@ def test_old_runs_take_what_their_audit_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="text=body or text=title"):
         predicted(path, nothing)
     table = predicted(table_of(tmp_path / "one.csv", ["id", "body"], [[i, f"{LONG} {i}"] for i in range(4)]), nothing)
-    assert "does not record a text column; body of one.csv was read" in said(table)
+    assert "does not record a text column; body of one.csv was read" in messages_of(table)
 
 
 @pytest.mark.parametrize("settings", [{"txt": "a"}, {"group": "a"}])
@@ -176,11 +176,11 @@ def test_a_saved_run_reads_its_columns_and_says_so(home: Path) -> None:
     run = pt.finetune(table_of(home / "train.csv", ["title", "label"], rows), **settings)
     path = table_of(home / "new.csv", ["id", "body", "title", "label"], [[i, LONG, *row] for i, row in enumerate(rows)])
     alone = table_of(home / "alone.csv", ["title"], [row[:1] for row in rows])
-    said = Noted(Silent())
-    answers = [row["probabilities"] for row in api.predict(run.path, path, reporter=said)]
+    messages_of = Noted(Silent())
+    answers = [row["probabilities"] for row in api.predict(run.path, path, reporter=messages_of)]
     assert answers == [row["probabilities"] for row in run.predict(alone)]
     assert answers != [row["probabilities"] for row in run.predict(path, text="body")]
-    assert said.notes == ["new.csv: text is 'title' as in training; not used: id, body, label."]
+    assert messages_of.notes == ["new.csv: text is 'title' as in training; not used: id, body, label."]
     assert run.evaluate(path)["columns"] == {"text": "title", "label": "label"}
     with pytest.raises(DataError, match="has no examples of part=test"):
         run.evaluate(path, part="test")

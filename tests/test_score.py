@@ -15,7 +15,7 @@ from pretune import api
 from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.labels import Labels
-from pretune.modalities._text_floor import Tfidf
+from pretune.modalities._tfidf import Tfidf
 from pretune.models.learner import Learner
 from pretune.runner import baselines, score
 from pretune.runner.reporter import Noted, Silent
@@ -116,9 +116,9 @@ def test_the_scores_interval_is_in_the_users_units() -> None:
 class Described:
     """A modality whose classical features are the stored numbers."""
 
-    floor_words: ClassVar[str] = "numbers"
+    baseline_words: ClassVar[str] = "numbers"
 
-    def floor_features(self, arrays: list[Any]) -> Any:
+    def baseline_features(self, arrays: list[Any]) -> Any:
         return np.stack(arrays)
 
 

@@ -76,8 +76,8 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
 def test_no_verb_runs_code_that_a_run_folder_names(here: Path, verb: str) -> None:
     attack = run_naming(here / "attack", "file:w.pth@os:system", {"command": "touch ran"})
     own = run_naming(here / "own", "file:w.pth@theirs_42:make_model")
-    for run, said in ((attack, "would call os:system"), (own, "add trust=theirs_42 to this command")):
-        with pytest.raises(RequestError, match=said):
+    for run, message in ((attack, "would call os:system"), (own, "add trust=theirs_42 to this command")):
+        with pytest.raises(RequestError, match=message):
             READERS[verb](run, here)
     assert traces(here) == set()
 

@@ -16,7 +16,7 @@ from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable,
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import NUMBER, ONE_CLASS, TargetType
 from pretune.types import Row
-from tests.data_files import put, said, sentences, table_of
+from tests.data_files import messages_of, put, sentences, table_of
 
 PICTURES = [f"{name}/{i}.jpg" for name in ("cat", "dog") for i in range(4)]
 FLAT = [f"{name}_{i}.jpg" for name in ("cat", "dog") for i in range(4)]
@@ -104,7 +104,7 @@ def test_what_is_read_without_labels_keeps_the_splits_of_its_folders(tmp_path: P
         sources.read(tmp_path)
     table = sources.read_items(tmp_path, "image")
     assert {(row.id.split("/")[0], row.split) for row in table.rows} == {("train", "train"), ("test", "test")}
-    assert "the folders in which the files lie give the splits" in said(table)
+    assert "the folders in which the files lie give the splits" in messages_of(table)
     assert {row.split for row in sources.read_items(tmp_path, "image", Columns(split="new")).rows} == {None}
 
 
@@ -124,7 +124,7 @@ def test_tables_of_which_none_is_meant_are_reported_and_not_used(tmp_path: Path)
         (tmp_path / name).write_text("file\n0.jpg\n1.jpg\n")
     table = sources.read_items(tmp_path, "image")
     assert len(table.rows) == 4
-    assert "a.csv, b.csv were not used" in said(table)
+    assert "a.csv, b.csv were not used" in messages_of(table)
 
 
 # --- layouts of their own --------------------------------------------------------------------------

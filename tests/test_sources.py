@@ -12,7 +12,7 @@ from pretune.sources import sources
 from pretune.sources.table import Columns
 from pretune.sources.target_type import NUMBER
 from pretune.sources.targets import natural
-from tests.data_files import put, reasons, said, table_of
+from tests.data_files import messages_of, put, reasons, table_of
 
 # --- class folders -------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ def test_class_folders(tmp_path: Path) -> None:
     assert [(row.id, row.target) for row in table.rows] == [("cat/1.jpg", "cat"), ("cat/deep/er/2.JPG", "cat"), ("dog/1.png", "dog")]
     assert (table.modality, table.task, table.classes) == ("image", "classification", ("cat", "dog"))
     assert all(row.split is None and row.path == tmp_path / row.id for row in table.rows)
-    assert "2 file(s) of other types were ignored" in said(table)
+    assert "2 file(s) of other types were ignored" in messages_of(table)
 
 
 @pytest.mark.parametrize("names", [("train", "val"), ("Training", "validation"), ("train", "dev", "test"), ("seg_train", "seg_test")])
@@ -97,7 +97,7 @@ def test_junk_links_and_false_files(tmp_path: Path) -> None:
     table = sources.read(tmp_path)
     assert [row.id for row in table.rows] == ["cat/1.jpg", "dog/1.jpg"]
     assert {entry.item: entry.reason for entry in table.ledger} == {"cat/broken.jpg": "broken_link", "dog/again.jpg": "repeated_link"}
-    assert "not followed: cat/loop" in said(table)
+    assert "not followed: cat/loop" in messages_of(table)
 
 
 def test_links_outside_are_followed_once(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_folders_label_and_the_manifest_adds_columns(tiles: Path) -> None:
     table = sources.read(tiles, Columns(group="tile_group"))
     assert table.counts() == {"train": 8, "test": 4}
     assert {row.id: row.group for row in table.rows}["crack/5.jpg"] == "t2"
-    assert "labels.csv names 12 of 12 files and adds group (tile_group), split (split) by path" in said(table)
+    assert "labels.csv names 12 of 12 files and adds group (tile_group), split (split) by path" in messages_of(table)
 
 
 def test_naming_the_column_or_the_manifest_takes_its_labels(tiles: Path) -> None:
@@ -222,7 +222,7 @@ def test_folder_parts_win_over_the_split_column(tiles: Path) -> None:
     )
     table = sources.read(tiles / "data")
     assert table.counts() == {"train": 2, "val": 2}
-    assert "puts 4 file(s) elsewhere" in said(table)
+    assert "puts 4 file(s) elsewhere" in messages_of(table)
 
 
 def test_lists_of_parts_beside_class_folders(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_without_labels_a_folder_may_be_of_any_depth_and_what_else_it_holds_is_s
     assert [row.id for row in table.rows] == ["1.jpg", "a/2.jpg", "b/3.jpg", "b/c/4.jpg"]
     assert not table.ledger
     put(tmp_path / "flat", "1.jpg", "2.jpg", "3.wav")
-    assert "1 file(s) of other types were ignored (1 .wav)." in said(sources.read_items(tmp_path / "flat", "image"))
+    assert "1 file(s) of other types were ignored (1 .wav)." in messages_of(sources.read_items(tmp_path / "flat", "image"))
 
 
 def test_without_labels_rows_of_a_manifest_need_none_but_keep_their_part(tmp_path: Path) -> None:

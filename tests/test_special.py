@@ -36,7 +36,7 @@ READERS = {
     "items": lambda path: sources.read_items(path, "image"),
     "unlabelled": lambda path: sources.read_unlabelled(path, "image"),
     "modality": lambda path: sources.modality_at(path),
-    "corpus": lambda path: corpus.read(path, Columns(), held=0.1, seed=0),
+    "corpus": lambda path: corpus.read(path, Columns(), validation_fraction=0.1, seed=0),
 }
 
 
@@ -83,9 +83,9 @@ def test_special_files_among_the_data_are_named(tmp_path: Path) -> None:
         "dog/fifo": "is a named pipe (FIFO), not a file; it was not opened",
         "dog/endless.jpg": "is a device, not a file; it was not opened",
     }
-    assert any("3 pipe(s), socket(s) or device(s) were not opened: cat/3.jpg" in line for line in table.said)
+    assert any("3 pipe(s), socket(s) or device(s) were not opened: cat/3.jpg" in line for line in table.messages)
     if Path("/proc/self").exists():
-        assert any("1 folder(s) belong to the kernel's own file systems and were not read: dog/system." in line for line in table.said)
+        assert any("1 folder(s) belong to the kernel's own file systems and were not read: dog/system." in line for line in table.messages)
     assert "dog/endless.jpg" in sources.read_unlabelled(root, "image").inputs, "predict answers for it"
     put(tmp_path, "listed.csv", content=b"path,label\ndata/cat/1.jpg,a\ndata/dog/1.jpg,b\ndata/cat/3.jpg,a\ndata/dog,b\n")
     told = {entry.detail.partition(" names ")[2] for entry in sources.read(tmp_path / "listed.csv").ledger}
@@ -102,10 +102,10 @@ def test_links_in_circles_out_of_the_folder_and_to_nowhere_are_said(tmp_path: Pa
     (root / "bird").symlink_to(tmp_path / "unplugged" / "bird")
     table = sources.read(root)
     assert sorted(row.id for row in table.rows) == ["cat/1.jpg", "cat/2.jpg", "cat/more/4.jpg", "dog/1.jpg", "dog/2.jpg"]
-    said = " ".join(table.said)
-    assert "1 folder link(s) lead out of the folder and were followed: cat/more." in said
-    assert "were not followed: cat/up." in said
-    assert "1 link(s) lead nowhere: bird." in said
+    message = " ".join(table.messages)
+    assert "1 folder link(s) lead out of the folder and were followed: cat/more." in message
+    assert "were not followed: cat/up." in message
+    assert "1 link(s) lead nowhere: bird." in message
     assert {entry.item for entry in table.ledger if entry.reason == "broken_link"} == {"a.jpg", "b.jpg"}
 
 

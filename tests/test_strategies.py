@@ -44,7 +44,7 @@ TARGETS = torch.tensor([0, 1, 0, 1])
 
 
 def packaged(name: str) -> Backbone:
-    """Return a packaged network with fresh weights: the package need not be installed."""
+    """Return a packaged network with randomly initialised weights: the package need not be installed."""
     torch.manual_seed(0)
     backbone = registry.load("backbones", "package")().build(name, **SMALL.get(name, {}))
     kind = registry.name_of(backbone.modality)
@@ -124,9 +124,9 @@ def test_every_strategy_on_every_packaged_backbone(tmp_path: Path, name: str, st
 @pytest.mark.parametrize("strategy", ["linear_probe", "full", "lora"])
 def test_image_networks_look_at_spectrograms(tmp_path: Path, name: str, strategy: str) -> None:
     backbone = packaged(name)
-    around = Audio.around(backbone.modality)
-    assert around is not None
-    backbone.modality = replace(around, seconds=0.4)
+    context = Audio.from_image(backbone.modality)
+    assert context is not None
+    backbone.modality = replace(context, seconds=0.4)
     component, model = registry.load("strategies", strategy)(), Model(backbone, Linear(), 2)
     step(backbone, component, model)
     component.finish(model)

@@ -25,7 +25,7 @@ from pretune.storage.cache import Cache
 from pretune.storage.cells import TableCell
 from pretune.storage.ingest import Ingested, ingest
 from pretune.storage.streaming import StreamingStore
-from tests.data_files import reasons, said, table_of
+from tests.data_files import messages_of, reasons, table_of
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -98,8 +98,8 @@ def test_pieces_of_a_table_with_parts_and_class_names(home: Path) -> None:
     assert (data.modality, data.task, data.counts()) == ("image", "classification", {"train": 18, "test": 9})
     assert {row.id: row.target for row in data.rows} == {f"{i:03d}.png": COLOURS[i % 3] for i in range(27)}
     assert bytes_of(data) == {f"{i:03d}.png": png(i) for i in range(27)}
-    assert "path is 'image' (images inside the table)" in said(data)
-    assert "the numbers in 'label' stand for the class names that the table gives: red, green, blue." in said(data)
+    assert "path is 'image' (images inside the table)" in messages_of(data)
+    assert "the numbers in 'label' stand for the class names that the table gives: red, green, blue." in messages_of(data)
     assert not data.findings
 
 
@@ -168,7 +168,7 @@ def test_pieces_without_rows_are_told_of(home: Path) -> None:
     write(home / "train-1.parquet", cells(6), ["a", "b"] * 3)
     data = sources.read(home)
     assert len(data.rows) == 6
-    assert "train-0.parquet has no rows." in said(data)
+    assert "train-0.parquet has no rows." in messages_of(data)
     write(home / "train-1.parquet", [], pyarrow.array([], pyarrow.string()))
     with pytest.raises(DataError, match="none of the 2 tables"):
         sources.read(home)
@@ -180,7 +180,7 @@ def test_a_saved_data_set_is_matched_by_class_name(home: Path) -> None:
     (home / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
     data = sources.read(home / "saved")
     assert [(row.split, row.target) for row in data.rows] == [(part, name) for part in ("train", "val") for name in COLOURS * 2]
-    assert "validation numbers its classes otherwise; they were matched by name." in said(data)
+    assert "validation numbers its classes otherwise; they were matched by name." in messages_of(data)
     assert list(bytes_of(data).values()) == [png(i) for i in range(6)] * 2
     assert sources.modality_at(home / "saved") == "image"
     assert len(sources.read_unlabelled(home / "saved", "image").inputs) == 12
@@ -285,7 +285,7 @@ def test_bytes_beside_texts_are_left_alone(home: Path) -> None:
     parquet.write_table(made, home / "a.parquet")
     data = sources.read(home / "a.parquet")
     assert data.columns == {"text": "text", "label": "label"}
-    assert "not used: key" in said(data)
+    assert "not used: key" in messages_of(data)
     write(home / "b.parquet", cells(6), ["a", "b"] * 3, caption=texts)
     assert sources.read(home / "b.parquet").modality == "image"
     assert sources.read(home / "b.parquet", Columns(text="caption")).rows[2].text == (texts[2],)
@@ -296,7 +296,7 @@ def test_bytes_beside_texts_are_left_alone(home: Path) -> None:
 def test_one_of_several_columns_of_files(home: Path) -> None:
     write(home / "a.parquet", cells(6), ["a", "b"] * 3, other=[png(i, seed=1) for i in range(6)])
     data = sources.read(home / "a.parquet")
-    assert "several columns of a.parquet hold files; 'image' was taken, path= takes another (other)." in said(data)
+    assert "several columns of a.parquet hold files; 'image' was taken, path= takes another (other)." in messages_of(data)
     chosen = sources.read(home / "a.parquet", Columns(path="OTHER"))
     assert chosen.columns["path"] == "other"
     assert bytes_of(chosen)["a.parquet:1"] == png(0, seed=1)
@@ -331,13 +331,13 @@ def test_pictures_beside_tables_of_pictures_are_not_guessed(home: Path) -> None:
     (home / "a.parquet").write_bytes(b"PAR1 broken PAR1")
     lone = sources.read_unlabelled(home, "image")
     assert [row.id for row in lone.rows] == ["logo.png"]
-    assert "a.parquet was not used" in said(lone)
+    assert "a.parquet was not used" in messages_of(lone)
 
 
 def test_no_table_is_left_out_of_what_is_predicted(home: Path) -> None:
     for name in ("train", "test", "extra"):
         write(home / f"{name}.parquet", cells(6, names=""), ["a", "b"] * 3)
-    assert "not used, as their names say no split: extra.parquet." in said(sources.read(home))
+    assert "not used, as their names say no split: extra.parquet." in messages_of(sources.read(home))
     with pytest.raises(DataError, match=r"say no split \(extra.parquet\)"):
         sources.read_unlabelled(home, "image")
     (home / "extra.parquet").unlink()

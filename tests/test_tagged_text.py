@@ -15,7 +15,7 @@ from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.tags import TAGS, Entity, TaggedWords, contradiction, entities_of, read_entities, scheme_of, written
 from pretune.sources.target_type import ONE_CLASS
 from pretune.sources.words import joined, words_of
-from tests.data_files import reasons, said
+from tests.data_files import messages_of, reasons
 
 NAMES = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n1996-08-22 O\n"
 
@@ -126,7 +126,7 @@ def test_a_conll_file_is_texts_with_entities(tmp_path: Path) -> None:
     assert (table.task, table.modality, len(table.rows)) == ("token_classification", "text", 3)
     assert entities(table) == [[("EU", "ORG"), ("German", "MISC")], [("Peter Blackburn", "PER")], [("BRUSSELS", "LOC")]]
     assert [row.id for row in table.rows] == ["names.conll:1", "names.conll:6", "names.conll:9"]
-    assert "scheme IOB2" in said(table)
+    assert "scheme IOB2" in messages_of(table)
     assert table.classes == ("LOC", "MISC", "ORG", "PER")
 
 
@@ -138,7 +138,7 @@ def test_splits_are_told_by_the_names_of_files(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / name).write_text(NAMES)
     assert sources.read(tmp_path / "a").counts() == {"train": 3, "val": 3}
-    assert "not used, as their names say no split: extra.txt" in said(sources.read(tmp_path / "a"))
+    assert "not used, as their names say no split: extra.txt" in messages_of(sources.read(tmp_path / "a"))
     assert sources.read(tmp_path / "b").counts() == {"train": 3, "test": 3}
 
 
@@ -152,7 +152,7 @@ def test_columns_documents_comments_and_headers(tmp_path: Path, mark: str) -> No
     assert entities(table) == [[("EU", "ORG")], [("Peter", "PER")]]
     assert words(table) == ["EU", "#1"]
     assert [row.group for row in table.rows] == ["a.conll document 1", "a.conll document 2"]
-    assert "column 4 of 4 holds the tags; label=… reads another: column2 (NNP, CD …), column3 (B-NP, I-NP …)." in said(table)
+    assert "column 4 of 4 holds the tags; label=… reads another: column2 (NNP, CD …), column3 (B-NP, I-NP …)." in messages_of(table)
     assert tags(sources.read(path, Columns(label="column2"))) == [("NNP", "CD"), ("NNP",)]
     path.write_text(f"token{mark}tag\n" + NAMES.replace(" ", mark))
     assert len(sources.read(path).rows) == 3
@@ -172,7 +172,7 @@ def test_numbered_words_and_two_columns_of_entities(tmp_path: Path) -> None:
     table = sources.read(tmp_path / "de.conllu")
     assert tags(table)[0] == ("DET", "NOUN")
     assert words(table) == ["Das", "Haus"]
-    assert "a plain tag for each word" in said(table)
+    assert "a plain tag for each word" in messages_of(table)
 
 
 def test_what_is_wrong_with_a_text_is_in_the_ledger(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_lists_of_words_and_tags(tmp_path: Path) -> None:
     table = sources.read(lines(tmp_path / "a.jsonl", records))
     assert entities(table) == [[("EU", "ORG")], [("Ann Lee", "PER")]]
     assert {(entry.item, entry.reason) for entry in table.ledger} == {("a.jsonl:2", "other_tags"), ("a.jsonl:3", "empty_text")}
-    assert "'ner_tags' holds the tags; label=… reads another (pos_tags)" in said(table)
+    assert "'ner_tags' holds the tags; label=… reads another (pos_tags)" in messages_of(table)
     assert tags(sources.read(tmp_path / "a.jsonl", Columns(label="pos_tags")))[0] == ("NNP", "VBZ")
     table = sources.read_unlabelled(tmp_path / "a.jsonl", "text", RunColumns(schema=table.schema), target=TAGS)
     assert table.inputs == [f"a.jsonl:{n}" for n in (1, 2, 3, 4)]
@@ -323,10 +323,10 @@ def test_a_datasets_folder_with_named_tags(tmp_path: Path) -> None:
 
 def test_a_run_reads_words_where_its_column_holds_them(tmp_path: Path) -> None:
     path = lines(tmp_path / "new.jsonl", [{"tokens": ["Ann", "Lee"]}, {"tokens": ["Bo", "'s"]}])
-    table = sources.read_unlabelled(path, "text", RunColumns(schema=Schema(text=("tokens",), texts=1)), target=TAGS)
+    table = sources.read_unlabelled(path, "text", RunColumns(schema=Schema(text=("tokens",), text_count=1)), target=TAGS)
     assert [row.text for row in table.rows] == [("Ann Lee",), ("Bo 's",)]
     (tmp_path / "new.conll").write_text(NAMES)
-    table = sources.read_unlabelled(tmp_path / "new.conll", "text", RunColumns(schema=Schema(texts=1)), target=TAGS)
+    table = sources.read_unlabelled(tmp_path / "new.conll", "text", RunColumns(schema=Schema(text_count=1)), target=TAGS)
     assert (len(table.rows), words(table)) == (3, ["EU", "rejects", "German", "call"])
     assert sources.read_unlabelled(tmp_path / "new.conll", "text", Columns()).layout != table.layout, (
         "only runs that predict tags look for them"

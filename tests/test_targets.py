@@ -54,7 +54,7 @@ def test_a_name_that_says_quantity_makes_integers_numbers(column: str, values: l
     targets = parse([str(value) for value in values] * 10, column)
     assert targets.type.task == task
     inferred = values != ["low", "high"]  # names of classes need no word
-    assert any("task=" in said for said in targets.said) is inferred
+    assert any("task=" in message for message in targets.messages) is inferred
 
 
 def test_numbers_as_written() -> None:
@@ -141,7 +141,7 @@ def test_one_hot_columns(tmp_path: Path) -> None:
 def test_a_frequent_na_is_a_class() -> None:
     targets = parse(["NA", "EU", "AS"] * 10, "continent")
     assert classes_of(targets.values) == ("AS", "EU", "NA")
-    assert "is a class; missing=NA drops it" in targets.said[0]
+    assert "is a class; missing=NA drops it" in targets.messages[0]
 
 
 def test_white_space_around_labels_is_cut_and_case_is_kept() -> None:

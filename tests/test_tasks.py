@@ -267,7 +267,7 @@ def examples(task: Task) -> tuple[list[Row], Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two truths are equal: arrays, or several of them."""
+    """Return whether two truths are equal: arrays, or several of them."""
     return all(map(same, one, other)) if isinstance(one, tuple) else np.array_equal(one, other)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pretune.cli import opening
-from pretune.cli.progress import QUIET, Phase, Progress, shown
+from pretune.cli.progress import QUIET, ProgressDisplay, ProgressPhase, shown
 from pretune.cli.terminal import Terminal
 from pretune.runner.reporter import Within
 from pretune.training.events import Evaluated, Finished, Started, Stepped
@@ -44,16 +44,16 @@ def test_durations_are_written_as_clocks_show_them(seconds: float, text: str) ->
 
 
 def test_the_time_left_is_told_from_the_first_step_on_and_never_beyond_the_given_time() -> None:
-    assert Phase(label="x", total=100, done=1, began=0.0).left(2.0) == 198.0
-    assert Phase(label="x", total=100, done=1, began=0.0, until=30.0).left(2.0) == 28.0
-    assert Phase(label="x", total=100, done=0, began=0.0, until=30.0).left(2.0) == 28.0
-    assert Phase(label="x", began=0.0).left(2.0) is None
-    assert Phase(label="x", total=4, done=2, began=0.0, until=1.0).left(2.0) == 2.0, "the given time is over"
+    assert ProgressPhase(label="x", total=100, done=1, began=0.0).left(2.0) == 198.0
+    assert ProgressPhase(label="x", total=100, done=1, began=0.0, until=30.0).left(2.0) == 28.0
+    assert ProgressPhase(label="x", total=100, done=0, began=0.0, until=30.0).left(2.0) == 28.0
+    assert ProgressPhase(label="x", began=0.0).left(2.0) is None
+    assert ProgressPhase(label="x", total=4, done=2, began=0.0, until=1.0).left(2.0) == 2.0, "the given time is over"
 
 
 def test_a_phase_says_how_far_it_is_in_one_line() -> None:
-    assert Phase(label="reading images", total=40, done=10, began=0.0).line(10.0) == "reading images 10/40  0:30 left"
-    assert Phase(label="loading PyTorch", began=0.0).line(12.0) == "loading PyTorch  0:12"
+    assert ProgressPhase(label="reading images", total=40, done=10, began=0.0).line(10.0) == "reading images 10/40  0:30 left"
+    assert ProgressPhase(label="loading PyTorch", began=0.0).line(12.0) == "loading PyTorch  0:12"
 
 
 # --- where there is no terminal ---------------------------------------------------------------------
@@ -61,9 +61,9 @@ def test_a_phase_says_how_far_it_is_in_one_line() -> None:
 
 def test_a_line_comes_now_and_then_where_nothing_else_is_printed() -> None:
     lines: list[str] = []
-    bar: Any = Progress(None, lines.append)  # type: ignore[arg-type]
+    bar: Any = ProgressDisplay(None, lines.append)  # type: ignore[arg-type]
     began = time.monotonic()
-    bar.begin(Phase(label="reading images", total=1000, began=began))
+    bar.begin(ProgressPhase(label="reading images", total=1000, began=began))
     bar.spoke = began
     for second in range(1, 601):
         bar.update(second, 1000, f"{second}/1000  1 images/s")
@@ -77,10 +77,10 @@ def test_a_line_comes_now_and_then_where_nothing_else_is_printed() -> None:
 
 def test_no_line_comes_where_sentences_come_or_nothing_is_done() -> None:
     lines: list[str] = []
-    bar: Any = Progress(None, lines.append)  # type: ignore[arg-type]
+    bar: Any = ProgressDisplay(None, lines.append)  # type: ignore[arg-type]
     bar.spoke = 0.0
     bar.beat(100.0)
-    bar.begin(Phase(label="x", began=0.0))
+    bar.begin(ProgressPhase(label="x", began=0.0))
     bar.spoke = 99.0
     bar.beat(99.0 + QUIET / 2)
     bar.close()
@@ -158,7 +158,7 @@ def test_ctrl_c_is_answered_at_once_and_the_second_one_explained(capsys: pytest.
     finally:
         signal.signal(signal.SIGINT, before)
     assert came == [signal.SIGINT, signal.SIGINT]
-    said = capsys.readouterr().err
-    assert opening.ASKED in said
-    assert said.index(opening.ASKED) < said.index(opening.AGAIN)
+    message = capsys.readouterr().err
+    assert opening.ASKED in message
+    assert message.index(opening.ASKED) < message.index(opening.AGAIN)
     assert signal.set_wakeup_fd(-1) == -1, "nobody listens afterwards"

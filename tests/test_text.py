@@ -17,7 +17,7 @@ from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
 from pretune.errors import BadItem, SettingError, WeightsError
 from pretune.kernels.dropout import DropAdd, keep_mask
-from pretune.modalities import _text_floor, _tokenizer_training
+from pretune.modalities import _tfidf, _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.modalities.transforms import tokenizing
 from pretune.models import Model
@@ -44,10 +44,10 @@ def words() -> Text:
 
 @pytest.mark.parametrize("units", ["word", "piece", "character"])
 def test_a_tokenizer_made_twice_is_the_same(units: str):
-    first, said = Text(vocabulary=300, units=units).fitted_to(rows(TEXTS))  # type: ignore[arg-type]
+    first, message = Text(vocabulary=300, units=units).fitted_to(rows(TEXTS))  # type: ignore[arg-type]
     second, _ = Text(vocabulary=300, units=units).fitted_to(rows(TEXTS))  # type: ignore[arg-type]
     assert first == second
-    assert "labels unseen" in said
+    assert "labels unseen" in message
     assert first.fitted_to(rows(["other"])) == (first, ""), "a tokenizer that came with weights stays"
 
 
@@ -146,8 +146,8 @@ def test_tfidf_matches_scikit_learn():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     train, held = TEXTS * 2, ["the fox sleeps", "unheard words"]
-    block, ours = _text_floor.Block.fitted(_text_floor._words(_text_floor._split(train)), len(train), fewest=1)
-    ours_held = block.features(_text_floor._words(_text_floor._split(held)), len(held))
+    block, ours = _tfidf.Vocabulary.fitted(_tfidf._words(_tfidf._split(train)), len(train), fewest=1)
+    ours_held = block.features(_tfidf._words(_tfidf._split(held)), len(held))
     theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[!?…]")
     expected = theirs.fit_transform(train)
     np.testing.assert_allclose(np.sort(ours.toarray(), 1)[:, -20:], np.sort(expected.toarray(), 1)[:, -20:], atol=1e-6)
@@ -156,7 +156,7 @@ def test_tfidf_matches_scikit_learn():
 
 def test_floor_of_unspaced_scripts_takes_characters(words: Text):
     train = [words.content(Row(id="0", text=("好吃的菜",))), words.content(Row(id="1", text=("不好吃",)))]
-    floor, features = words.fitted_floor(train)
+    floor, features = words.fit_baseline_features(train)
     held = floor.features(train[:1])
     assert "characters" in floor.words
     assert (features.shape[0], held.shape[0]) == (2, 1)

@@ -44,9 +44,9 @@ def test_predictions_go_to_the_file_that_out_names(home: Path, photos: Path) -> 
     assert len(confidence) <= 11, "no more digits than float32 has"
 
 
-@pytest.mark.parametrize(("out", "said"), [("p.txt", "ends in .csv"), ("no/p.csv", "there is no folder no"), ("photos", "ends in .csv")])
-def test_predictions_cannot_go_everywhere(photos: Path, out: str, said: str) -> None:
-    assert said in pretune("predict", "run", "photos", f"out={out}", code=2).stderr
+@pytest.mark.parametrize(("out", "message"), [("p.txt", "ends in .csv"), ("no/p.csv", "there is no folder no"), ("photos", "ends in .csv")])
+def test_predictions_cannot_go_everywhere(photos: Path, out: str, message: str) -> None:
+    assert message in pretune("predict", "run", "photos", f"out={out}", code=2).stderr
 
 
 def test_predictions_do_not_replace_what_they_were_made_from(home: Path, photos: Path) -> None:

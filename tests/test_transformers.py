@@ -162,9 +162,9 @@ def test_numbers_that_are_none_are_refused_with_the_tensor(family: str, folders:
     copy = _copied(folders[family], tmp_path / "copy")
     state = load_file(copy / "model.safetensors")
     name = next(name for name, tensor in state.items() if name.endswith("weight") and tensor.ndim == 2)
-    for wrong, said in ((state[name].to(torch.int8), "is int8"), (torch.full_like(state[name], float("nan")), "are NaN or infinite")):
+    for wrong, message in ((state[name].to(torch.int8), "is int8"), (torch.full_like(state[name], float("nan")), "are NaN or infinite")):
         save_file(state | {name: wrong}, copy / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(WeightsError, match=said):
+        with pytest.raises(WeightsError, match=message):
             backbones.load(f"transformers:{copy}", offline=True)
 
 

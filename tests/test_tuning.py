@@ -176,20 +176,20 @@ def solved(z: np.ndarray, encoded: Tensor, space: Space, outputs: int, backbone:
     model = Model(backbone, Linear(), outputs).eval()
     x = torch.from_numpy(z).float()
     model.head.fit(x)
-    said = Direct().solve(model, backbone, x, encoded, space)
-    return model, said, model.head(Features(tensor=x, layout="pooled")).detach().numpy()
+    messages = Direct().solve(model, backbone, x, encoded, space)
+    return model, messages, model.head(Features(tensor=x, layout="pooled")).detach().numpy()
 
 
 def test_direct_takes_the_nearest_class_mean_of_standardised_features() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(3, size=60)
     z = (rng.normal(size=(60, WIDTH)) + 0.8 * rng.normal(size=(3, WIDTH))[y]) * 10.0 ** np.arange(WIDTH)
-    _, said, outputs = solved(z, torch.from_numpy(y), Space(classes=("a", "b", "c")), 3)
+    _, messages, outputs = solved(z, torch.from_numpy(y), Space(classes=("a", "b", "c")), 3)
     scaled = (z - z.mean(0)) / z.std(0)
     means = np.stack([scaled[y == c].mean(0) for c in range(3)])
     distances = ((scaled[:, None] - means[None]) ** 2).sum(-1)
     assert (outputs.argmax(1) == distances.argmin(1)).all()
-    assert "nearest class mean" in said
+    assert "nearest class mean" in messages
     scores, mine = distances.mean(1, keepdims=True) - distances, outputs - outputs.mean(1, keepdims=True)
     ratio = (mine * scores).sum() / (scores**2).sum()
     np.testing.assert_allclose(mine, ratio * scores, atol=1e-3 * np.abs(mine).max())
@@ -209,10 +209,10 @@ def test_direct_takes_ridge_regression_for_numbers() -> None:
     rng = np.random.default_rng(0)
     z = rng.normal(size=(40, WIDTH))
     y = z[:, 0] - 2 * z[:, 1] + 0.1 * rng.normal(size=40)
-    _, said, outputs = solved(z, torch.from_numpy(y).float(), Space(), 1)
+    _, messages, outputs = solved(z, torch.from_numpy(y).float(), Space(), 1)
     scaled = (z - z.mean(0)) / z.std(0)
     np.testing.assert_allclose(outputs[:, 0], Ridge(alpha=0.1 * WIDTH).fit(scaled, y).predict(scaled), atol=1e-4)
-    assert "ridge" in said
+    assert "ridge" in messages
 
 
 def test_direct_takes_the_pretrained_rows_of_known_classes_by_name() -> None:
@@ -222,12 +222,12 @@ def test_direct_takes_the_pretrained_rows_of_known_classes_by_name() -> None:
     backbone.classifier, backbone._classes = known.layer, known.classes
     z = np.random.default_rng(0).normal(size=(6, WIDTH)) * 5 + 3
     space = Space(classes=("crane", "tabby cat"))
-    _, said, outputs = solved(z, torch.tensor([0, 1] * 3), space, 2, backbone)
-    assert "knows every class name" in said
+    _, messages, outputs = solved(z, torch.tensor([0, 1] * 3), space, 2, backbone)
+    assert "knows every class name" in messages
     theirs = layer(torch.from_numpy(z).float()).detach().numpy()
     np.testing.assert_allclose(outputs, theirs[:, [3, 1]], rtol=1e-5, atol=1e-5)
-    _, said, _ = solved(z, torch.tensor([0, 1] * 3), Space(classes=("crane", "unknown")), 2, backbone)
-    assert "nearest class mean" in said
+    _, messages, _ = solved(z, torch.tensor([0, 1] * 3), Space(classes=("crane", "unknown")), 2, backbone)
+    assert "nearest class mean" in messages
     with pytest.raises(SettingError, match="leave head out"):
         Direct().solve(Model(backbone, MLP(), 2), backbone, torch.zeros(2, WIDTH), torch.tensor([0, 1]), space)
 

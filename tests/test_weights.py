@@ -82,10 +82,10 @@ LAYOUTS: dict[str, tuple[Callable[[], dict[str, Any]], int, str]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_of_several_sets_the_one_that_is_meant_is_taken_and_said(layout: str, tmp_path: Path) -> None:
-    make, seed, said = LAYOUTS[layout]
+    make, seed, message = LAYOUTS[layout]
     state = _fit(make(), tmp_path / "w.pth")
     assert _seed(state) == seed
-    assert said in state.source
+    assert message in state.source
 
 
 def test_the_other_set_can_be_named_and_equals_are_asked_for(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_from_scratch_needs_no_weights(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: pytest.fail("weights were fetched"))
     ids = ("torchvision:resnet18", "timm:test_resnet", "package:mobilenet_v2", "package:resemblyzer", "file:no.pth@torchvision:resnet18")
     for id in ids:
-        backbone = backbones.fresh(id, offline=True, image_size=64 if "res" not in id[:12] else None)
+        backbone = backbones.from_scratch(id, offline=True, image_size=64 if "res" not in id[:12] else None)
         assert backbone.report is None
         assert backbone.builder.id.startswith(id)
-    assert backbones.fresh("timm:test_resnet").modality == backbones.build(Builder(id="timm:test_resnet")).modality
+    assert backbones.from_scratch("timm:test_resnet").modality == backbones.build(Builder(id="timm:test_resnet")).modality
 
 
 def test_a_run_from_scratch_loads_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,15 +207,15 @@ def test_a_state_dict_that_holds_itself_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tensor", "said"),
+    ("tensor", "message"),
     [
         (torch.empty(3, device="meta"), "on the meta device"),
         (torch.eye(3).to_sparse(), "sparse"),
     ],
 )
-def test_tensors_without_plain_numbers_are_named(tensor: Tensor, said: str, tmp_path: Path) -> None:
+def test_tensors_without_plain_numbers_are_named(tensor: Tensor, message: str, tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": tensor}}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match=f"'state_dict.w' is {said}"):
+    with pytest.raises(WeightsError, match=f"'state_dict.w' is {message}"):
         read_state(tmp_path / "w.pth")
 
 
@@ -239,19 +239,19 @@ LIES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_headers_that_lie_are_refused_with_the_tensor(lie: str, tmp_path: Path) -> None:
-    raw, said = LIES[lie]
+    raw, message = LIES[lie]
     (tmp_path / "w.safetensors").write_bytes(raw)
     with pytest.raises(WeightsError, match=r"w\.safetensors is not a whole safetensors file") as caught:
         read_state(tmp_path / "w.safetensors")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_file_is_read_as_what_it_is(tmp_path: Path) -> None:
     save_file(_under(""), tmp_path / "w.pth")
     assert set(read_state(tmp_path / "w.pth").tensors) == set(_under(""))
-    for raw, said in ((b"GGUF" + bytes(40), "a GGUF file"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull")):
+    for raw, message in ((b"GGUF" + bytes(40), "a GGUF file"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull")):
         (tmp_path / "w.bin").write_bytes(raw)
-        with pytest.raises(WeightsError, match=said):
+        with pytest.raises(WeightsError, match=message):
             read_state(tmp_path / "w.bin")
     with pytest.raises(WeightsError, match="is a folder"):
         read_state(tmp_path)

@@ -22,12 +22,12 @@ from pretune.modalities.audio import Audio
 from pretune.models.pooling import Pool
 from pretune.storage.store import StoreWriter
 from pretune.types import Features
-from tests.sounds import RATE, tone, write_tones
+from tests.audio_files import RATE, tone, write_tones
 
 TINY = {"mels": 20, "width": 32, "layers": 2, "heads": 2, "positions": 60}
 
 
-def heard(backbone: Backbone, seconds: float) -> Audio:
+def attends_padding(backbone: Backbone, seconds: float) -> Audio:
     """The backbone's preprocessing with a window."""
     assert isinstance(backbone.modality, Audio)
     return replace(backbone.modality, seconds=seconds)
@@ -157,7 +157,7 @@ def test_the_default_audio_weights_load_and_tell_high_from_low(tmp_path: Path) -
     assert backbone.report is not None
     assert backbone.report.licence == "MIT"
     assert backbones.default("audio") == "package:whisper_base"
-    audio = heard(backbone, 0.6)
+    audio = attends_padding(backbone, 0.6)
     low, high, high2 = backbone(audio.normaliser()(audio.collate([tone(h).astype(np.float16) for h in (220, 880, 900)]))).tensor.mean(1)
     distance = torch.nn.functional.pairwise_distance
     assert distance(high, high2) < 0.5 * distance(high, low)
@@ -170,7 +170,7 @@ def test_crepe_hears_pitch() -> None:
     t = np.arange(RATE // 2) / RATE
     for hertz in (110.0, 440.0):
         sound = sum(np.sin(2 * np.pi * hertz * k * t) / (2 * k) for k in range(1, 6))
-        audio = heard(backbone, 0.5)
+        audio = attends_padding(backbone, 0.5)
         pitch = backbone.classifier(backbone(audio.normaliser()(audio.collate([np.asarray(sound, np.float16)]))).tensor).argmax(-1)
         assert 10 * 2 ** ((1997.3794 + 20 * float(pitch.median())) / 1200) == pytest.approx(hertz, rel=0.02)
 
@@ -178,7 +178,7 @@ def test_crepe_hears_pitch() -> None:
 @torch.inference_mode()
 def test_resemblyzer_equals_its_published_form() -> None:
     backbone = backbones.load("package:resemblyzer", offline=True).eval()
-    audio = heard(backbone, 1.6)
+    audio = attends_padding(backbone, 1.6)
     loud, soft = tone(200, 1.0).astype(np.float16), (0.05 * tone(200, 1.0)).astype(np.float16)
     embeddings = backbone(audio.normaliser()(audio.collate([loud, np.concatenate([soft, np.zeros(3000, np.float16)]), soft]))).tensor
     assert embeddings.norm(dim=1).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
@@ -225,12 +225,12 @@ def test_waveform_networks_equal_transformers_own(name: str, settings: dict[str,
     base = getattr(model, model.base_model_prefix, model)
     backbone = assemble(model.config.to_dict(), {"do_normalize": True}, model.state_dict(), "a folder").eval()
     assert list(backbone.stages)[:4] == ["convolutions", "projection", "layer1", "layer2"]
-    assert heard(backbone, 1.0).features == "standardised"
+    assert attends_padding(backbone, 1.0).features == "standardised"
     mask = torch.arange(4000) < torch.tensor([4000, 2500])[:, None]
     samples = torch.randn(2, 4000) * mask
     ours = backbone(Features(tensor=samples, layout="raw", mask=mask))
     assert ours.mask is not None
-    expected = base(samples, attention_mask=None if ours.heard else mask.long()).last_hidden_state
+    expected = base(samples, attention_mask=None if ours.attends_padding else mask.long()).last_hidden_state
     assert torch.allclose(ours.tensor[ours.mask], expected[ours.mask], atol=1e-5)
     assert ours.mask.sum(1).tolist() == model._get_feat_extract_output_lengths(mask.sum(1)).tolist()
 
@@ -256,7 +256,7 @@ def test_ast_equals_transformers_own_and_is_cut_to_the_window() -> None:
     assert torch.allclose(backbone(Features(tensor=frames, layout="sequence")).tensor, expected, atol=1e-5)
     assert backbone(Features(tensor=frames[:, :60], layout="sequence")).tensor.shape == (2, 32)
     with pytest.raises(SettingError, match=r"at most 1\.28"):
-        heard(backbone, 2.0)
+        attends_padding(backbone, 2.0)
 
 
 def test_an_image_network_learns_from_spectrograms(home: Path) -> None:

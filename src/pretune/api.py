@@ -15,7 +15,7 @@ from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
 from pretune.corpus.resemblance import NOTHING
-from pretune.deploy import familiar, pictures, report, samples
+from pretune.deploy import augmentation_sheets, familiar, report, samples
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError
@@ -105,7 +105,7 @@ def run(
     if outcome.device.first:
         with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
             (reporter or Silent()).progress("writing the report", 0, 0)
-            pictures.write(outcome.folder.path, outcome.work, outcome.data)
+            augmentation_sheets.write(outcome.folder.path, outcome.work, outcome.data)
             _finish(outcome.folder.path, started, outcome.data.task)
     return Run(path=outcome.folder.path)
 
@@ -132,27 +132,27 @@ def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, of
 
 
 def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, started: float | None) -> Run:
-    started, said = time.monotonic() if started is None else started, reporter or Silent()
+    started, reporter = time.monotonic() if started is None else started, reporter or Silent()
     if recipe.gain.then:
-        said.progress(f"reading {recipe.gain.then}", 0, 0)
+        reporter.progress(f"reading {recipe.gain.then}", 0, 0)
     task = gain.read_task(recipe) if recipe.gain.then else None
-    held = NOTHING
+    exclude = NOTHING
     if task is not None:
-        held = task.held
-        for line in task.said():
-            said.warn(line)
-    done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=held)
+        exclude = task.held
+        for line in task.messages():
+            reporter.warn(line)
+    done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=exclude)
     if not done.metrics:  # another rank's process writes
         return Run(path=done.folder.path)
     with refusals_told(f"The run is whole ({done.folder.path}: weights and figures), but for its samples and report."):
-        said.progress("writing samples", 0, 0)
+        reporter.progress("writing samples", 0, 0)
         samples.write(done.folder.path, done.objective)
         samples.write_reconstructions(done.folder.path, done.reconstructions)
         if task is not None:
             seconds = done.metrics["timing"]["train_s"]
-            told = gain.measure(task, done.folder, seconds, said, offline)
-            done.folder.write_json("metrics.json", {**done.metrics, "gain": told})
-        said.progress("writing the report", 0, 0)
+            result = gain.measure(task, done.folder, seconds, reporter, offline)
+            done.folder.write_json("metrics.json", {**done.metrics, "gain": result})
+        reporter.progress("writing the report", 0, 0)
         _finish(done.folder.path, started)
     return Run(path=done.folder.path)
 
@@ -183,14 +183,14 @@ def generate(run: str | Path, prompt: str = "", *, trust: str | Collection[str] 
 def save_sample(sample: Sample, path: Path) -> None:
     """Write a sound as 16-bit WAV or a picture as PNG; a text as UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if sample.sound is not None:
+    if sample.audio is not None:
         import soundfile
 
-        soundfile.write(path, sample.sound, sample.sample_rate, subtype="PCM_16")
-    elif sample.picture is not None:
+        soundfile.write(path, sample.audio, sample.sample_rate, subtype="PCM_16")
+    elif sample.image is not None:
         from PIL import Image
 
-        Image.fromarray(sample.picture).save(path)
+        Image.fromarray(sample.image).save(path)
     else:
         path.write_text(sample.text or "", encoding="utf-8")
 
@@ -202,7 +202,7 @@ class Audit:
     layout: str
     modality: str
     task: str | None
-    said: list[str]
+    messages: list[str]
     findings: list[Finding]
     ledger: list[LedgerEntry]
     counts: dict[str, Any]
@@ -220,21 +220,25 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     """
     config.build(Auditing, settings)
     recipe = Recipe.from_settings(str(data), base=settings)
-    said = reporter or Silent()
+    reporter = reporter or Silent()
     table = sources.read(Path(data), recipe.columns, target=wanted_target(recipe))
     modality = plain_modality(table)
     done = ingest(
-        table.rows, modality, open_cache(recipe, said), threads=threads(recipe), progress=lambda i, n: said.progress("reading", i, n)
+        table.rows,
+        modality,
+        open_cache(recipe, reporter),
+        threads=threads(recipe),
+        progress=lambda i, n: reporter.progress("reading", i, n),
     )
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples)
     rows = used.rows(done)
-    lines = [*table.said, *usable.sentences(table, rows, used.ledger)]
+    lines = [*table.messages, *usable.sentences(table, rows, used.ledger)]
     findings = [*table.findings, *used.findings, *auditing.audit(table, done, modality, same, used.positions)]
-    report_ledger(used.ledger, said)
+    report_ledger(used.ledger, reporter)
     counts = {"used": len(rows), "dropped": used.dropped, "per_class": usable.per_class(table, rows)}
     return Audit(
-        layout=table.layout, modality=table.modality, task=table.task, said=lines, findings=findings, ledger=used.ledger, counts=counts
+        layout=table.layout, modality=table.modality, task=table.task, messages=lines, findings=findings, ledger=used.ledger, counts=counts
     )
 
 
@@ -268,17 +272,17 @@ def predict(
     table = sources.read_unlabelled(
         Path(inputs), model.name, RunColumns(text=text, path=path, schema=model.schema), target=model.task.target_type
     )
-    said = reporter or Silent()
-    for line in table.said:
-        said.say(line)
-    return _answers(model, table, said)
+    reporter = reporter or Silent()
+    for line in table.messages:
+        reporter.say(line)
+    return _answers(model, table, reporter)
 
 
 def _answers(predictor: Predictor, table: Table, reporter: Reporter) -> Iterator[dict[str, Any]]:
     refused = {entry.item: entry.detail for entry in table.ledger if entry.action == "dropped"}
-    told = predictor.predict(table.rows)
+    answers = predictor.predict(table.rows)
     for done, item in enumerate(table.inputs, 1):
-        yield {"id": item, "error": refused[item]} if item in refused else next(told)
+        yield {"id": item, "error": refused[item]} if item in refused else next(answers)
         reporter.progress("predicting", done, len(table.inputs))
 
 
@@ -307,26 +311,26 @@ def evaluate(
         DataError: the data cannot be used, or a column of the training data is missing.
         SettingError: an unknown setting.
     """
-    started, said = time.monotonic(), reporter or Silent()
+    started, reporter = time.monotonic(), reporter or Silent()
     config.build(Evaluating, {"predictor": predictor, **columns})
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
     wanted = config.build(RunColumns, {"schema": model.schema, **columns})
     table = sources.read(Path(data), wanted, target=model.task.target_type, modality=model.name, learn=False)
     align(table, model.space.classes)
-    for line in table.said:
-        said.say(line)
+    for line in table.messages:
+        reporter.say(line)
     rows, unknown = _scored(model, table, part, data)
     if more := _unknown_labels(model, rows):
-        said.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
-    good, decoded, bad = model.decoded(rows, progress=lambda done, count: said.progress("evaluating", done, count))
-    said.progress("computing confidence intervals", 0, 0)
+        reporter.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
+    good, decoded, bad = model.decoded(rows, progress=lambda done, count: reporter.progress("evaluating", done, count))
+    reporter.progress("computing confidence intervals", 0, 0)
     task, space, scored = model.task, model.space, [rows[i] for i in good]
     truth = task.truth(task.encode(scored, space, model.modality), space)
     figures, primary = task.metrics(decoded, truth, space), task.primary
     ends = task.intervals(decoded, truth, space, _groups(scored)).get(primary)
     dropped = _dropped(table, rows, bad, unknown)
     if seen := familiar.learned(Path(run), Path(data), [row.id for row in scored]):
-        said.warn(familiar.warning(seen, len(scored), Path(run)))
+        reporter.warn(familiar.warning(seen, len(scored), Path(run)))
     return {
         "task": registry.name_of(task),
         "model": model.model,

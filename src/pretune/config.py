@@ -131,7 +131,7 @@ def _nest(cls: type, tree: Mapping[str, Any]) -> Tree:
 
 
 def _is_unset(kind: Any, value: Any) -> bool:
-    """Tell whether a value stands for None: as `auto` and `none` do where no choice of the setting is called so."""
+    """Return whether a value stands for None: as `auto` and `none` do where no choice of the setting is called so."""
     if not is_union(kind) or type(None) not in typing.get_args(kind):
         return False
     choices = {choice for part in typing.get_args(kind) if typing.get_origin(part) is typing.Literal for choice in typing.get_args(part)}

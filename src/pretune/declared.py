@@ -44,8 +44,7 @@ def load(family: str, name: str) -> type:
     module = registry.module_of(family, name)
     if module is None:
         return registry.load(family, name)
-    wanted = name.replace("_", "")
-    return _module(module).value(next(found for found in _module(module).classes if found.lower() == wanted))
+    return _module(module).value(next(found for found in _module(module).classes if registry.is_named(found, name)))
 
 
 @functools.cache

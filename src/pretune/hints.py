@@ -186,57 +186,57 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_").strip("_")
 
 
-def unknown(cls: type, owner: str, key: str, given: Any) -> SettingError:
+def unknown(cls: type, owner: str, key: str, value: Any) -> SettingError:
     """Return the error of a setting that there is not, with what was probably meant.
 
     Args:
         cls: whose setting it would be.
         owner: what has no such setting, as a person knows it.
         key: as it was written.
-        given: its value: text, or a table where keys of its own were written.
+        value: its value: text, or a table where keys of its own were written.
     """
-    answer, verb = meant(cls, key, given), getattr(cls, "verb", None)
+    answer, verb = meant(cls, key, value), getattr(cls, "verb", None)
     if answer is None:
         return SettingError(f"{owner} has no setting {key!r}. {did_you_mean(key, keys(cls))}")
     more = f" (See pretune {verb} --help.)" if verb else ""
     return SettingError(f"{owner} has no setting {key!r}. {answer}{more}")
 
 
-def meant(cls: type, key: str, given: Any) -> str | None:
+def meant(cls: type, key: str, value: Any) -> str | None:
     """Return a sentence that says what to write instead of a key; None where nothing but similar letters would tell."""
     plain = _plain(key)
     if plain in _NO_SETTING and plain not in keys(cls):
         return _NO_SETTING[plain][0]
-    answer = _component(cls, key, given) or _elsewhere(cls, plain, given)
+    answer = _component(cls, key, value) or _elsewhere(cls, plain, value)
     if answer is None and not difflib.get_close_matches(key, keys(cls), n=1, cutoff=0.6):
         alike = difflib.get_close_matches(plain, [*_OURS, *_NEAR], n=1, cutoff=0.8)
-        answer = _elsewhere(cls, alike[0], given) if alike else None
+        answer = _elsewhere(cls, alike[0], value) if alike else None
     return answer
 
 
-def _component(cls: type, key: str, given: Any) -> str | None:
+def _component(cls: type, key: str, value: Any) -> str | None:
     """Return what to write where the key is the name of a component: `lora.rank=4`, `flip=true`."""
     for name, annotation in fields_of(cls).items():
         member = member_of(annotation)
         if member is None or key not in registry.names(member.family):
             continue
         prefix = f"{name}.{key}" if name == member.family else name
-        own = [f"{prefix}.{k}={v}" for k, v in given.items() if not isinstance(v, dict)] if isinstance(given, dict) else []
+        own = [f"{prefix}.{k}={v}" for k, v in value.items() if not isinstance(v, dict)] if isinstance(value, dict) else []
         return f"{key} is one of the {member.family}: write {' '.join([f'{name}={key}', *own])}."
     return None
 
 
-def _elsewhere(cls: type, key: str, given: Any) -> str | None:
+def _elsewhere(cls: type, key: str, value: Any) -> str | None:
     """Return what to write where others call a setting so, or where it belongs to a section or a component."""
-    text = str(given) if isinstance(given, str | int | float) else "…"
+    text = str(value) if isinstance(value, str | int | float) else "…"
     same = renamed(key, keys(cls))
     if same is not None:
         return f"The key is {same}: write {written(same, text)}{_docs(cls, same)}."
     near = next((ours for ours in _NEAR.get(key, ()) if ours in keys(cls)), None)
     if near is not None:
         return f"The closest setting is {near}=…{_docs(cls, near)}."
-    for ours, told in ((key, text), *((ours, text) for ours in _OURS.get(key, ())), *((ours, "…") for ours in _NEAR.get(key, ()))):
-        places = list(_places(cls, ours, told))
+    for ours, shown in ((key, text), *((ours, text) for ours in _OURS.get(key, ())), *((ours, "…") for ours in _NEAR.get(key, ()))):
+        places = list(_places(cls, ours, shown))
         if places:
             return f"Write {', or '.join(places[:_MOST])}."
     return None

@@ -96,6 +96,6 @@ def refuse_without_source(id: str) -> None:
 
 
 def _is_absent(source: str, name: str) -> bool:
-    """Tell whether a name is nowhere in the files that define a source's networks; a package that is not there decides nothing."""
+    """Return whether a name is nowhere in the files that define a source's networks; a package that is not there decides nothing."""
     paths = _sources(source)
     return bool(paths) and not any(name in path.read_text(encoding="utf-8") for path in paths)

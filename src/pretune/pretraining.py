@@ -33,7 +33,7 @@ class CorpusSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class GainSettings:
     """Whether pretraining helped: the task it is measured by."""
 
     then: str | None = None
@@ -82,7 +82,7 @@ class Pretraining:
     inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
     columns: Annotated[Columns, Flat()] = field(default_factory=Columns)
     training: Annotated[Training, Flat()] = field(default_factory=Training)
-    gain: Annotated[Gain, Flat()] = field(default_factory=Gain)
+    gain: Annotated[GainSettings, Flat()] = field(default_factory=GainSettings)
     place: Annotated[Place, Flat()] = field(default_factory=Place)
 
     @classmethod
@@ -118,7 +118,7 @@ def _refuse_unused(recipe: Pretraining) -> None:
     """Refuse settings that nothing would read."""
     out = unread_steps(recipe.optim or Optim(), recipe.schedule) | dict.fromkeys(_UNUSED, NotUsed("pretraining: it is for fine-tuning"))
     if recipe.gain.then is None:
-        out |= dict.fromkeys((f.name for f in fields(Gain)), NotUsed("pretraining without then=", "name the labelled data: then=…"))
+        out |= dict.fromkeys((f.name for f in fields(GainSettings)), NotUsed("pretraining without then=", "name the labelled data: then=…"))
     if recipe.extend:
         out["backbone"] = NotUsed("extend=…, which continues with a run's own network")
     refuse(given(recipe), out)

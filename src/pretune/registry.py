@@ -80,11 +80,15 @@ def load(family: str, name: str) -> type:
     if points:
         return _plugin(family, points[0])
     module = importlib.import_module(str(module_of(family, name)))
-    wanted = name.replace("_", "")
     for attribute in vars(module).values():
-        if isinstance(attribute, type) and attribute.__module__ == module.__name__ and attribute.__name__.lower() == wanted:
+        if isinstance(attribute, type) and attribute.__module__ == module.__name__ and is_named(attribute.__name__, name):
             return attribute
     raise AssertionError(f"{module.__name__} must define a class called like its file")
+
+
+def is_named(cls: str, name: str) -> bool:
+    """Return whether a class is called like the file `name`: Mixup, or ScratchSource where another family has a Scratch."""
+    return cls.lower().removesuffix("source") == name.replace("_", "").removesuffix("source")
 
 
 def module_of(family: str, name: str) -> str | None:
@@ -143,7 +147,7 @@ def published_name(cls: type) -> str | None:
 
 
 def _is_loaded_from(cls: type, point: EntryPoint) -> bool:
-    """Tell whether an entry point stands for a class, which may be defined elsewhere than it is published; imports nothing."""
+    """Return whether an entry point stands for a class, which may be defined elsewhere than it is published; imports nothing."""
     found: object = sys.modules.get(point.module)
     for attribute in point.attr.split("."):
         found = getattr(found, attribute, None)
@@ -151,7 +155,7 @@ def _is_loaded_from(cls: type, point: EntryPoint) -> bool:
 
 
 def is_of(family: str, cls: type) -> bool:
-    """Tell whether a class may be a member of a family: of pretune's own classes it is known where they belong."""
+    """Return whether a class may be a member of a family: of pretune's own classes it is known where they belong."""
     base = _base(family)
     if base is not None:
         return issubclass(cls, base)

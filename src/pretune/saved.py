@@ -114,7 +114,7 @@ def reading(path: Path, error: type[RequestError] = DataError) -> Generator[None
         raise damaged(path, f"what it says cannot be used ({type(problem).__name__}: {first})", error) from problem
 
 
-def inside(folder: Path, name: str, said_by: Path) -> Path:
+def inside(folder: Path, name: str, named_in: Path) -> Path:
     """Return the path of a file that a run folder names, which lies in that folder.
 
     Raises:
@@ -122,7 +122,7 @@ def inside(folder: Path, name: str, said_by: Path) -> Path:
     """
     relative = Path(name)
     if not name or relative.is_absolute() or ".." in relative.parts or "\0" in name:
-        raise DataError(f"{said_by} names {name!r}, which is outside {folder}. A run folder refers to its own files only.")
+        raise DataError(f"{named_in} names {name!r}, which is outside {folder}. A run folder refers to its own files only.")
     return folder / relative
 
 
@@ -197,7 +197,7 @@ def _whole(path: Path) -> Generator[None]:
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors have one shape and one kind of numbers."""
+    """Return whether two tensors have one shape and one kind of numbers."""
     same_kind = one.is_floating_point() == other.is_floating_point() and one.is_complex() == other.is_complex()
     return one.shape == other.shape and same_kind
 

@@ -47,7 +47,7 @@ def as_dataclass(cls: type) -> Any:
 
 
 def is_required(field: dataclasses.Field[Any]) -> bool:
-    """Tell whether a field has no default."""
+    """Return whether a field has no default."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
@@ -65,7 +65,7 @@ def bare(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def is_union(kind: Any) -> bool:
-    """Tell whether a type is X | Y."""
+    """Return whether a type is X | Y."""
     return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
@@ -75,7 +75,7 @@ def without_none(kind: Any) -> list[Any]:
 
 
 def is_flat(annotation: Any) -> bool:
-    """Tell whether a field is a section whose keys stand for themselves."""
+    """Return whether a field is a section whose keys stand for themselves."""
     return any(isinstance(note, Flat) for note in bare(annotation)[1])
 
 

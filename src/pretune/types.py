@@ -121,7 +121,7 @@ class Features:
     layout: Layout
     mask: torch.Tensor | None = None
     """(B, T) bool, True where a sequence position is real; None where all are."""
-    heard: bool = False
+    attends_padding: bool = False
     """True where the network sees what is not real as well (silence after a sound): only pooling leaves that out, and a cache keeps it."""
 
     collected: torch.Tensor | None = None

@@ -36,7 +36,7 @@ class Tags(TargetType):
         for index, tags in enumerate(out.values):
             if not tags:
                 out.drop(index, "blank_label", f"has no tags in {column!r}")
-        out.said.append(f"{column!r} holds one tag for each word of the text.")
+        out.messages.append(f"{column!r} holds one tag for each word of the text.")
         return out
 
     def fault(self, row: Row) -> tuple[str, str] | None:
@@ -121,20 +121,22 @@ class WordTags(Task):
             Sums(sums=whole, statistics={"text_accuracy": ratio(1, 0)}, kinds={"text_accuracy": "hits"}),
         ]
 
-    def floors(self, train: Examples, held: Examples, space: Space, model: Any) -> dict[str, dict[str, Any]]:
+    def floors(self, train: Examples, held_out: Examples, space: Space, model: Any) -> dict[str, dict[str, Any]]:
         """Return the most frequent tag for every word, and the most frequent tag of each word by itself."""
         counts = Counter(int(tag) for tags in train.truth for tag in tags if tag != NONE)
         share = np.array([counts[c] for c in range(len(space.classes))], dtype=float) / counts.total()
         by_word: dict[str, NDArray[Any]] = defaultdict(lambda: share.copy())
         for word, _, tag in words_in(train):
             by_word[word] += np.eye(len(space.classes))[tag]
-        known = [np.tile(share, (len(tags), 1)) for tags in held.truth]
-        for word, (text, place), _ in words_in(held):
+        known = [np.tile(share, (len(tags), 1)) for tags in held_out.truth]
+        for word, (text, place), _ in words_in(held_out):
             known[text][place] = by_word[word] / by_word[word].sum() if word in by_word else share
-        most = [np.tile(share, (len(tags), 1)) for tags in held.truth]
+        most = [np.tile(share, (len(tags), 1)) for tags in held_out.truth]
         return {
-            "majority": self.floor(f"always the most frequent tag in training, {space.classes[int(share.argmax())]}", most, held, space),
-            "lexicon": self.floor("the most frequent tag of each word in training", known, held, space),
+            "majority": self.floor(
+                f"always the most frequent tag in training, {space.classes[int(share.argmax())]}", most, held_out, space
+            ),
+            "lexicon": self.floor("the most frequent tag of each word in training", known, held_out, space),
         }
 
     def describe(self, decoded: list[NDArray[Any]], space: Space, rows: Sequence[Row] = (), modality: Any = None) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class Architecture(Protocol):
         ...
 
     def build(self) -> Network:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         ...
 
 

@@ -41,7 +41,7 @@ class AudioCNN:
         return {"features": "log_mel", "mels": self.mels, "fft": 512, "relative": self.relative}
 
     def build(self) -> AudioCNNNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return AudioCNNNetwork(self)
 
 
@@ -53,7 +53,7 @@ class AudioCNNNetwork(nn.Module):
     def __init__(self, sizes: AudioCNN) -> None:
         super().__init__()
         widths = [1, *(sizes.width * 2**i for i in range(sizes.blocks))]
-        blocks = {f"block{i + 1}": Block(*pair) for i, pair in enumerate(itertools.pairwise(widths))}
+        blocks = {f"block{i + 1}": AudioCnnBlock(*pair) for i, pair in enumerate(itertools.pairwise(widths))}
         self.width = widths[-1]
         self.stages = nn.ModuleDict({"bands": Bands(sizes.mels), **blocks, "squeeze": Squeeze()})
         self.to(memory_format=torch.channels_last)  # a step takes two thirds of the time
@@ -78,7 +78,7 @@ class Bands(nn.Module):
         return features.with_tensor(x_BMF.transpose(1, 2)[:, None], "map")
 
 
-class Block(nn.Sequential):
+class AudioCnnBlock(nn.Sequential):
     """Two 3x3 convolutions with batch norm and ReLU, then a mean over 2x2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -48,7 +48,7 @@ class AudioLSTM:
         }
 
     def build(self) -> AudioLSTMNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return AudioLSTMNetwork(self)
 
 
@@ -60,7 +60,7 @@ class AudioLSTMNetwork(nn.Module):
         self.layout: Layout = "pooled" if sizes.embedding else "sequence"
         self.width = sizes.embedding or sizes.units
         inputs = [min(40, sizes.mels) if sizes.features == "mfcc" else sizes.mels] + [sizes.units] * (sizes.layers - 1)
-        self.stages = nn.ModuleDict({f"layer{i + 1}": Layer(width, sizes.units) for i, width in enumerate(inputs)})
+        self.stages = nn.ModuleDict({f"layer{i + 1}": LstmLayer(width, sizes.units) for i, width in enumerate(inputs)})
         if sizes.embedding:
             self.stages["embedding"] = Embedding(sizes.units, sizes.embedding)
 
@@ -71,7 +71,7 @@ class AudioLSTMNetwork(nn.Module):
         return features
 
 
-class Layer(nn.Module):
+class LstmLayer(nn.Module):
     """One forward LSTM layer as a stage: what comes after a sound cannot reach back into its states."""
 
     def __init__(self, inputs: int, units: int) -> None:

@@ -44,7 +44,7 @@ class AudioVQVAE:
         return {"features": "log_mel", "sample_rate": self.sample_rate, "mels": self.mels, "fft": fft, "hop": fft // 4}
 
     def build(self) -> AudioVQVAENetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return AudioVQVAENetwork(self)
 
 
@@ -81,4 +81,4 @@ class Convolved(nn.Sequential):
             x_BDF = nn.functional.pad(x_BDF, (0, 1), mode="replicate")
         x_BFD = super().forward(x_BDF).transpose(1, 2)
         mask = features.mask if features.mask is None or not self.halves else features.mask[:, ::2]
-        return Features(tensor=x_BFD, layout="sequence", mask=mask, heard=True)
+        return Features(tensor=x_BFD, layout="sequence", mask=mask, attends_padding=True)

@@ -53,7 +53,7 @@ class Bert:
         return {"max_tokens": self.max_tokens, "positions": self.positions}
 
     def build(self) -> BertNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return BertNetwork(self)
 
 

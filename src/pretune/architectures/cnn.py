@@ -38,11 +38,11 @@ class Cnn:
         return {"size": self.size, "resize": self.size, "interpolation": "bilinear"}
 
     def build(self) -> CnnNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return CnnNetwork(self)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Norm, relu, 3x3 convolution, twice, added to the input (He et al. 2016, "Identity Mappings in Deep Residual Networks").
 
     The last convolution starts at zero, so that every block begins as the identity and deep stacks learn at once.
@@ -77,8 +77,8 @@ class CnnNetwork(nn.Module):
         self.width = widths[-1]
         self.stages = nn.ModuleDict({"stem": _stem(widths[0], large=sizes.size >= _LARGE)})
         for i, (inputs, outputs) in enumerate(zip([widths[0], *widths], widths, strict=False)):
-            first = Block(inputs, outputs, 1 if i == 0 else 2, sizes.dropout)
-            rest = [Block(outputs, outputs, 1, sizes.dropout) for _ in range(sizes.depth - 1)]
+            first = ResidualBlock(inputs, outputs, 1 if i == 0 else 2, sizes.dropout)
+            rest = [ResidualBlock(outputs, outputs, 1, sizes.dropout) for _ in range(sizes.depth - 1)]
             self.stages[f"stage{i + 1}"] = MapStage(first, *rest)
         self.stages["final"] = MapStage(nn.BatchNorm2d(self.width), nn.ReLU())
 

@@ -41,7 +41,7 @@ class Crepe:
         return {"features": "waveform"}
 
     def build(self) -> CrepeNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return CrepeNetwork(self)
 
 

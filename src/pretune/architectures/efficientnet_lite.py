@@ -48,7 +48,7 @@ class EfficientNetLite:
         return {"size": size, "resize": math.floor(size / crop), "mean": half, "std": half, "interpolation": "bicubic"}
 
     def build(self) -> EfficientNetLiteNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return EfficientNetLiteNetwork(*_SCALING[self.variant][:2], classes=self.classes)
 
 

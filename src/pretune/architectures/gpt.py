@@ -54,7 +54,7 @@ class Gpt:
         return {**sizes, "units": self.units, "verbatim": True}
 
     def build(self) -> GptNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return GptNetwork(self)
 
 
@@ -66,8 +66,8 @@ class GptNetwork(nn.Module):
     def __init__(self, sizes: Gpt) -> None:
         super().__init__()
         self.width = sizes.width
-        layers = {f"layer{i + 1}": Layer(sizes) for i in range(sizes.layers)}
-        self.stages = nn.ModuleDict({"embeddings": Table(sizes), **layers, "norm": LastNorm(sizes.width)})
+        layers = {f"layer{i + 1}": GptLayer(sizes) for i in range(sizes.layers)}
+        self.stages = nn.ModuleDict({"embeddings": GptEmbedding(sizes), **layers, "norm": GptNorm(sizes.width)})
 
     def forward(self, features: Features) -> Features:
         """Run all stages."""
@@ -76,7 +76,7 @@ class GptNetwork(nn.Module):
         return features
 
 
-class Table(Recalling):
+class GptEmbedding(Recalling):
     """Token and position vectors: ids (B, T) -> sequence (B, T, D)."""
 
     def __init__(self, sizes: Gpt) -> None:
@@ -101,7 +101,7 @@ class Table(Recalling):
         return features.with_tensor(x_BTD, "sequence")
 
 
-class Layer(Recalling):
+class GptLayer(Recalling):
     """Causal self-attention and a feed-forward network, each normed before and added after."""
 
     def __init__(self, sizes: Gpt) -> None:
@@ -139,7 +139,7 @@ class Layer(Recalling):
         return F.dropout(x_BTD, self.dropout, self.training) if self.dropout else x_BTD
 
 
-class LastNorm(nn.Module):
+class GptNorm(nn.Module):
     """The final norm as a stage."""
 
     def __init__(self, width: int) -> None:

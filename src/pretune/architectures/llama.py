@@ -61,7 +61,7 @@ class Llama:
         return {"max_tokens": self.max_tokens, "positions": self.positions}
 
     def build(self) -> LlamaNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return LlamaNetwork(self)
 
 
@@ -73,8 +73,8 @@ class LlamaNetwork(nn.Module):
     def __init__(self, sizes: Llama) -> None:
         super().__init__()
         self.width = sizes.width
-        layers = {f"layer{i + 1}": Layer(sizes) for i in range(sizes.layers)}
-        self.stages = nn.ModuleDict({"embeddings": Table(sizes.vocabulary, sizes.width), **layers, "norm": LastNorm(sizes)})
+        layers = {f"layer{i + 1}": LlamaLayer(sizes) for i in range(sizes.layers)}
+        self.stages = nn.ModuleDict({"embeddings": LlamaEmbedding(sizes.vocabulary, sizes.width), **layers, "norm": LlamaNorm(sizes)})
 
     def forward(self, features: Features) -> Features:
         """Run all stages."""
@@ -83,7 +83,7 @@ class LlamaNetwork(nn.Module):
         return features
 
 
-class Table(nn.Module):
+class LlamaEmbedding(nn.Module):
     """Word vectors: ids (B, T) -> sequence (B, T, D)."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
@@ -96,7 +96,7 @@ class Table(nn.Module):
         return features.with_tensor(self.word(features.tensor), "sequence")
 
 
-class Layer(Recalling):
+class LlamaLayer(Recalling):
     """Causal self-attention and a gated feed-forward network, each normed before and added after."""
 
     def __init__(self, sizes: Llama) -> None:
@@ -133,7 +133,7 @@ class Layer(Recalling):
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None).transpose(1, 2).flatten(2))
 
 
-class LastNorm(nn.Module):
+class LlamaNorm(nn.Module):
     """The final norm as a stage."""
 
     def __init__(self, sizes: Llama) -> None:

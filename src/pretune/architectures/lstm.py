@@ -46,7 +46,7 @@ class Lstm:
     """Words a text is cut to."""
 
     def causal(self) -> bool:
-        """Tell whether no position sees what comes after it."""
+        """Return whether no position sees what comes after it."""
         return not self.bidirectional
 
     def preprocessing(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Lstm:
         return {"vocabulary": self.vocabulary, "units": self.units, "max_tokens": self.max_tokens}
 
     def build(self) -> LstmNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return LstmNetwork(self)
 
 

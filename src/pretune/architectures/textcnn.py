@@ -46,7 +46,7 @@ class TextCnn:
         return {"vocabulary": self.vocabulary, "units": self.units, "max_tokens": self.max_tokens}
 
     def build(self) -> TextCnnNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return TextCnnNetwork(self)
 
 

@@ -44,7 +44,7 @@ class Transformer:
         return {"vocabulary": self.vocabulary, "units": self.units, "max_tokens": self.max_tokens, "positions": self.max_tokens}
 
     def build(self) -> TransformerNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return TransformerNetwork(self)
 
 

@@ -50,7 +50,7 @@ class Vit:
         return {"size": self.size, "resize": self.size, "interpolation": "bilinear"}
 
     def build(self) -> VitNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return VitNetwork(self)
 
 

@@ -38,7 +38,7 @@ class VQVAE:
         return {"size": self.size, "resize": self.size, "interpolation": "bilinear", "mean": half, "std": half}
 
     def build(self) -> VQVAENetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return VQVAENetwork(self)
 
 

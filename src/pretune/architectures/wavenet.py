@@ -48,7 +48,7 @@ class WaveNet:
         return {"features": "waveform", "sample_rate": self.sample_rate, "shortest": 0.0, "longest": self.longest}
 
     def build(self) -> WaveNetNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return WaveNetNetwork(self)
 
 

@@ -50,7 +50,7 @@ class WhisperEncoder:
         return {"features": "log_mel", "mels": self.mels, "shortest": _SHORTEST, "longest": self.positions / 50}
 
     def build(self) -> WhisperEncoderNetwork:
-        """Return the network with fresh weights."""
+        """Return the network with randomly initialised weights."""
         return WhisperEncoderNetwork(self)
 
 
@@ -62,7 +62,7 @@ class WhisperEncoderNetwork(nn.Module):
     def __init__(self, sizes: WhisperEncoder) -> None:
         super().__init__()
         self.width = sizes.width
-        layers = {f"layer{i + 1}": Layer(sizes.width, sizes.heads) for i in range(sizes.layers)}
+        layers = {f"layer{i + 1}": WhisperLayer(sizes.width, sizes.heads) for i in range(sizes.layers)}
         self.stages = nn.ModuleDict({"stem": Stem(sizes.mels, sizes.width, sizes.positions), **layers, "norm": Norm(sizes.width)})
 
     def forward(self, features: Features) -> Features:
@@ -91,10 +91,10 @@ class Stem(nn.Module):
         if length > most:
             raise ValueError(f"{length} positions are more than the table's {most}: cut sounds to {most / 50:g} s (seconds=…)")
         mask = None if features.mask is None else features.mask[:, ::2]
-        return Features(tensor=x_BTD + self.table[:length].to(x_BTD.dtype), layout="sequence", mask=mask, heard=True)
+        return Features(tensor=x_BTD + self.table[:length].to(x_BTD.dtype), layout="sequence", mask=mask, attends_padding=True)
 
 
-class Layer(EncoderLayer):
+class WhisperLayer(EncoderLayer):
     """A pre-norm layer that attends to the silence after a sound too, as in training; only pooling leaves it out.
 
     Masked instead, a probe on the last layer falls from 0.949 to 0.913. Whisper's keys have no bias; the one that the joined

@@ -67,7 +67,7 @@ def audit(
         *_confounds(kept, infos, table),
     ]
     if table.modality == "image":
-        findings += _odd_pictures(ingested)
+        findings += _odd_images(ingested)
     return sorted(findings, key=lambda finding: finding.severity != "warning")
 
 
@@ -125,7 +125,7 @@ def _differing(rows: list[Row], group: list[int]) -> list[int]:
 
 
 def _disagree(rows: list[Row], group: list[int], spread: float) -> bool:
-    """Tell whether targets of equal items differ; numbers by more than a tenth of their standard deviation."""
+    """Return whether targets of equal items differ; numbers by more than a tenth of their standard deviation."""
     targets = [rows[position].target for position in group]
     if all(isinstance(target, int | float) for target in targets):
         numbers = [float(target) for target in targets if isinstance(target, int | float)]
@@ -210,7 +210,7 @@ def _repeats(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
 
 
 def _is_harmless(rows: list[Row], group: list[int]) -> bool:
-    """Tell whether equal items have one target and lie in one part; the others are reported as contradictions and leaks."""
+    """Return whether equal items have one target and lie in one part; the others are reported as contradictions and leaks."""
     return len({rows[position].target for position in group}) == 1 and len({rows[position].split for position in group}) == 1
 
 
@@ -285,7 +285,7 @@ def _confounds(rows: list[Row], infos: list[dict[str, Any]], table: Table) -> li
     return confounds.confounds([info for info, _ in single], [name for _, name in single])
 
 
-def _odd_pictures(ingested: Ingested) -> list[Finding]:
+def _odd_images(ingested: Ingested) -> list[Finding]:
     """Name pictures of one colour, tiny ones and very long ones."""
     rows, infos = ingested.rows, ingested.store.infos
     findings = []

@@ -76,7 +76,7 @@ def _near_pairs(ingested: Ingested, pool: NDArray[np.int_]) -> Pairs:
         return _images(ingested, pool)
     if "rms" in info:
         return _clips(ingested, pool)
-    return _texts(ingested, pool)
+    return _equal_texts(ingested, pool)
 
 
 def _by_key(keys: Iterable[object]) -> list[list[int]]:
@@ -185,7 +185,7 @@ def _middle(samples: NDArray[Any]) -> NDArray[np.float32]:
     return part / max(float(np.linalg.norm(part)), 1e-9)
 
 
-def _texts(ingested: Ingested, pool: NDArray[np.int_]) -> Pairs:
+def _equal_texts(ingested: Ingested, pool: NDArray[np.int_]) -> Pairs:
     """Return pairs of texts equal but for letter case, Unicode form and white space; of files, with equal tokens."""
     keys = [_plain(ingested.rows[position].text) or ingested.store[position].tobytes() for position in pool.tolist()]
     return [(int(pool[group[0]]), int(pool[other])) for group in _by_key(keys) for other in group[1:]]

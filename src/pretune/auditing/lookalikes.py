@@ -48,7 +48,7 @@ def _one_letter_apart(classes: tuple[str, ...]) -> list[list[int]]:
 
 
 def _is_slip(a: str, b: str) -> bool:
-    """Tell whether two folded names differ by two swapped neighbours or, if long, by one inserted, missing or other letter; no digits."""
+    """Return whether two folded names differ by two swapped neighbours or, if long, by one inserted, missing or other letter; no digits."""
     if a == b or abs(len(a) - len(b)) > 1:
         return False
     start = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -59,6 +59,6 @@ class CutMix:
 
 
 def _are_numbers(labels: Labels | None) -> bool:
-    """Tell whether an example has one number to predict."""
+    """Return whether an example has one number to predict."""
     tensors = [] if labels is None else [labels.value]
     return any(isinstance(one, torch.Tensor) and one.ndim == 1 and one.is_floating_point() for one in tensors)

@@ -35,10 +35,10 @@ class Speed:
         lengths = [x_BT.shape[1]] * len(x_BT) if mask_BT is None else mask_BT.sum(1).tolist()
         factors_B = ((2 * torch.rand(len(x_BT), generator=generator) - 1) * math.log(self.most)).exp()
         y_BT, played = torch.zeros_like(x_BT), []
-        for row, sound_T, length, factor in zip(y_BT, x_BT, lengths, factors_B.tolist(), strict=True):
-            heard = torch.from_numpy(soxr.resample(sound_T[:length].numpy(), factor, 1.0, quality="LQ"))[: len(row)]
-            row[: len(heard)] = heard
-            played.append(len(heard))
+        for row, wave_T, length, factor in zip(y_BT, x_BT, lengths, factors_B.tolist(), strict=True):
+            resampled = torch.from_numpy(soxr.resample(wave_T[:length].numpy(), factor, 1.0, quality="LQ"))[: len(row)]
+            row[: len(resampled)] = resampled
+            played.append(len(resampled))
         ends_B1 = torch.tensor(played)[:, None]
         whole = mask_BT is None and bool((ends_B1 == x_BT.shape[1]).all())
         mask = None if whole else torch.arange(x_BT.shape[1]) < ends_B1

@@ -4,7 +4,7 @@ from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifie
 from pretune.backbones._bounded import bounded
 from pretune.backbones._folder import read, read_modality, save
 from pretune.backbones._inference import inference_copy
-from pretune.backbones._load import build, default, for_modality, fresh, load, resized
+from pretune.backbones._load import build, default, for_modality, from_scratch, load, resized
 from pretune.backbones._packages import PackageFile, PackageWeights
 from pretune.backbones._retokenize import retokenized, token_table
 from pretune.backbones._trust import modules_in, modules_of, require_trust, trusting
@@ -23,7 +23,7 @@ __all__ = [
     "build",
     "default",
     "for_modality",
-    "fresh",
+    "from_scratch",
     "inference_copy",
     "load",
     "load_matching",

@@ -59,12 +59,12 @@ def _check_heads(name: str, sizes: Any) -> None:
 
 def _readout(sizes: Architecture) -> Readout:
     """Return what the architecture says of reading its features out."""
-    said = {key: getattr(sizes, key) for key in ("pooling", "layered", "probing") if hasattr(sizes, key)}
-    return Readout(**said)
+    options = {key: getattr(sizes, key) for key in ("pooling", "layered", "probing") if hasattr(sizes, key)}
+    return Readout(**options)
 
 
 def _is_causal(sizes: Architecture) -> bool:
-    """Tell whether the network looks back only; an architecture says so itself, as a fact or by its settings."""
+    """Return whether the network looks back only; an architecture says so itself, as a fact or by its settings."""
     causal: Any = getattr(sizes, "causal", False)
     return bool(causal() if callable(causal) else causal)
 

@@ -165,7 +165,7 @@ class BackboneSource(Protocol):
         ...
 
     def build(self, name: str, **settings: Any) -> Backbone:
-        """Return the same architecture with fresh weights: for scratch, and for reading a saved run."""
+        """Return the same architecture with randomly initialised weights: for scratch, and for reading a saved run."""
         ...
 
 

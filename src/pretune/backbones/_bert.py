@@ -79,7 +79,7 @@ def sizes_of(config: Mapping[str, Any], *, separator: int | None, max_tokens: in
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
-    """Tell whether nothing in the settings changes what a Bert computes."""
+    """Return whether nothing in the settings changes what a Bert computes."""
     activation = config.get("activation" if config["model_type"] == "distilbert" else "hidden_act", "gelu")
     dropouts = {config.get(k, 0.1) for k in ("dropout", "attention_dropout")} if config["model_type"] == "distilbert" else {
         config.get(k, 0.1) for k in ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -134,7 +134,7 @@ def _joined(state: Mapping[str, Tensor], query: str, origin: str) -> Tensor:
 
 
 def assemble(state: Mapping[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:
-    """Return the backbone, with fresh weights where `state` is None."""
+    """Return the backbone, with randomly initialised weights where `state` is None."""
     sizes = Bert(**settings)
     with Unfilled() if state is not None else nullcontext():
         network = sizes.build()

@@ -20,7 +20,7 @@ _TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 _VERSIONS = range(3, 7)
 
 
-class _Reader:
+class _CTranslate2Reader:
     """Takes fields off the front of a buffer."""
 
     def __init__(self, data: memoryview, what: str) -> None:
@@ -53,7 +53,7 @@ def read(data: bytes | memoryview, what: str, wanted: Callable[[str], bool]) -> 
     Raises:
         WeightsError: another version, a type this reader does not know, or the file ends early.
     """
-    reader = _Reader(memoryview(data), what)
+    reader = _CTranslate2Reader(memoryview(data), what)
     version = reader.number("I")
     if version not in _VERSIONS:
         raise WeightsError(f"{what} is version {version} of CTranslate2's format; versions {_VERSIONS[0]} to {_VERSIONS[-1]} are read.")

@@ -33,7 +33,7 @@ def save(backbone: Backbone, folder: Path) -> None:
         _replace(folder / name, lambda path, text=content: path.write_text(text, encoding="utf-8"))
     _replace(folder / WEIGHTS, lambda path: save_file(_separate(backbone.stages.state_dict()), path))
     preprocessing = {key: value for key, value in config.to_tree(backbone.modality).items() if value not in files.values()}
-    told = {
+    record = {
         "id": backbone.builder.id,
         "settings": backbone.builder.settings,
         "modality": {**preprocessing, "name": registry.name_of(backbone.modality)},
@@ -42,7 +42,7 @@ def save(backbone: Backbone, folder: Path) -> None:
         "pooling": backbone.pooling,
         "files": list(files),
     }
-    _replace(folder / BUILDER, lambda path: path.write_text(json.dumps(told, indent=1), encoding="utf-8"))
+    _replace(folder / BUILDER, lambda path: path.write_text(json.dumps(record, indent=1), encoding="utf-8"))
 
 
 def read(folder: Path) -> Backbone:
@@ -55,9 +55,9 @@ def read(folder: Path) -> Backbone:
         WeightsError: not such a folder, or a file of it is damaged.
         SettingError: the network is built by a module that is not trusted.
     """
-    told = _read_builder(folder)
+    record = _read_builder(folder)
     path = folder / BUILDER
-    builder = Builder(id=_entry(told, "id", str, path), settings=_entry(told, "settings", dict, path))
+    builder = Builder(id=_entry(record, "id", str, path), settings=_entry(record, "settings", dict, path))
     if builder.id.startswith("run:"):
         raise WeightsError(f"{path} names another run ({builder.id}). A run folder refers to its own files only.")
     if builder.id.startswith("transformers:") and not isinstance(builder.settings.get("config"), dict):
@@ -66,12 +66,12 @@ def read(folder: Path) -> Backbone:
         require_trust(builder.id, path)
     with bounded(folder / WEIGHTS), saved.reading(path, WeightsError):
         backbone = build(builder)
-        backbone.modality = _read_modality(folder, told)
-        backbone.pooling = _entry(told, "pooling", str, path)
-    if (backbone.layout, backbone.width) != (told.get("layout"), told.get("width")):
+        backbone.modality = _read_modality(folder, record)
+        backbone.pooling = _entry(record, "pooling", str, path)
+    if (backbone.layout, backbone.width) != (record.get("layout"), record.get("width")):
         raise WeightsError(
             f"{folder}: {builder.id} now builds {backbone.layout} features of width {backbone.width}, but was saved with "
-            f"{told.get('layout')} of width {told.get('width')}. Install the library versions of the run (environment.json beside it)."
+            f"{record.get('layout')} of width {record.get('width')}. Install the library versions of the run (environment.json beside it)."
         )
     backbone.report = _fill(backbone, folder / WEIGHTS)
     backbone.classifier = None
@@ -84,9 +84,9 @@ def read_modality(folder: Path) -> Modality:
     Raises:
         WeightsError: not such a folder, or a file of it is damaged.
     """
-    told = _read_builder(folder)
+    record = _read_builder(folder)
     with saved.reading(folder / BUILDER, WeightsError):
-        return _read_modality(folder, told)
+        return _read_modality(folder, record)
 
 
 def _read_builder(folder: Path) -> dict[str, Any]:
@@ -95,15 +95,15 @@ def _read_builder(folder: Path) -> dict[str, Any]:
     return saved.json_of(folder / BUILDER, dict, WeightsError)
 
 
-def _entry(told: dict[str, Any], key: str, kind: type, path: Path) -> Any:
-    return saved.field(told, key, kind, path, WeightsError)
+def _entry(record: dict[str, Any], key: str, kind: type, path: Path) -> Any:
+    return saved.field(record, key, kind, path, WeightsError)
 
 
-def _read_modality(folder: Path, told: dict[str, Any]) -> Any:
+def _read_modality(folder: Path, record: dict[str, Any]) -> Any:
     """Return the preprocessing with its own files, whose names the modality knows and the folder does not choose."""
     path = folder / BUILDER
-    modality = config.component("modalities", _entry(told, "modality", dict, path), "modality")
-    names = _entry(told, "files", list, path)
+    modality = config.component("modalities", _entry(record, "modality", dict, path), "modality")
+    names = _entry(record, "files", list, path)
     if not names:
         return modality
     files = {name: saved.text_of(saved.inside(folder, str(name), path), WeightsError) for name in names}

@@ -38,7 +38,7 @@ class GGUF:
     tensors: dict[str, Tensor]
 
 
-class _Reader:
+class _GGUFReader:
     """Takes fields off the front of a buffer."""
 
     def __init__(self, data: mmap.mmap, what: str) -> None:
@@ -85,7 +85,7 @@ def read(path: Path, *, tensors: bool = True) -> GGUF:
     if path.stat().st_size < 4:
         raise WeightsError(f"{path} is not a GGUF file: it has {path.stat().st_size} bytes.")
     with path.open("rb") as file:
-        reader = _Reader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))
+        reader = _GGUFReader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))
     if reader.data[:4] != b"GGUF" or (reader.take("I"), reader.take("I"))[1] not in (2, 3):
         raise WeightsError(f"{path} is not a GGUF file of version 2 or 3.")
     count, settings_count = reader.take("Q"), reader.take("Q")
@@ -106,7 +106,7 @@ def read(path: Path, *, tensors: bool = True) -> GGUF:
     return GGUF(settings, {name: _tensor(reader, name, shape, kind, start + offset) for name, shape, kind, offset in wanted})
 
 
-def _tensor(reader: _Reader, name: str, shape: tuple[int, ...], kind: int, at: int) -> Tensor:
+def _tensor(reader: _GGUFReader, name: str, shape: tuple[int, ...], kind: int, at: int) -> Tensor:
     if kind not in _FORMATS:
         raise WeightsError(f"{reader.what}: tensor {name} is of GGUF type {kind}; read are F32, F16, Q4_0, Q4_1 and Q8_0.")
     dtype, values = _FORMATS[kind]

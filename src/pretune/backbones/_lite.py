@@ -35,7 +35,7 @@ def assemble(state: dict[str, Tensor] | None, origin: str, *, variant: int = 0) 
     """Return EfficientNet-Lite, its weights and ImageNet classifier from `state` where there is one.
 
     Args:
-        state: tensors as `read` returns them; None for fresh weights.
+        state: tensors as `read` returns them; None for randomly initialised weights.
         origin: where they come from, for messages.
         variant: 0 to 4.
     """

@@ -62,7 +62,7 @@ def _halved(weight: Tensor, heads: int) -> Tensor:
 
 
 def assemble(state: Mapping[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:
-    """Return the backbone, with fresh weights where `state` is None."""
+    """Return the backbone, with randomly initialised weights where `state` is None."""
     sizes = Llama(**settings)
     with Unfilled() if state is not None else nullcontext():
         network = sizes.build()

@@ -36,7 +36,7 @@ def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Ba
 
 
 def build(builder: Builder) -> Backbone:
-    """Return the same architecture with fresh weights and nothing downloaded."""
+    """Return the same architecture with randomly initialised weights and nothing downloaded."""
     name, source, settings = _parse(builder.id)
     settings |= builder.settings
     image_size = settings.pop("image_size", None)
@@ -44,7 +44,7 @@ def build(builder: Builder) -> Backbone:
     return _remember_size(backbone, image_size)
 
 
-def fresh(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
+def from_scratch(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
     """Return the architecture that an id names, with randomly initialised weights and the preprocessing of its weights.
 
     The weights need not be on this machine, and nothing is downloaded for them, except where the preprocessing lies beside

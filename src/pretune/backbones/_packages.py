@@ -130,8 +130,8 @@ def _crepe(size: str, capacity: int, digest: str) -> PackageWeights:
         summary=f"CREPE {size}, pitch of speech and music, six convolutions over the waveform, 16 kHz",
         licence="MIT",
         files=((file,),),
-        assemble="pretune.backbones._sounds:assemble_crepe",
-        read="pretune.backbones._sounds:read_crepe",
+        assemble="pretune.backbones._audio_networks:assemble_crepe",
+        read="pretune.backbones._audio_networks:read_crepe",
         settings={"capacity": capacity},
     )
 
@@ -197,8 +197,8 @@ TABLE: dict[str, PackageWeights] = {
         summary="Resemblyzer's speaker encoder, who speaks rather than what, 3 LSTM layers of 256",
         licence="Apache-2.0",
         files=((_RESEMBLYZER,),),
-        assemble="pretune.backbones._sounds:assemble_resemblyzer",
-        read="pretune.backbones._sounds:read_resemblyzer",
+        assemble="pretune.backbones._audio_networks:assemble_resemblyzer",
+        read="pretune.backbones._audio_networks:read_resemblyzer",
         settings={"mels": 40, "units": 256, "layers": 3, "embedding": 256, "features": "speaker"},
     ),
     "crepe_tiny": _crepe("tiny", 4, "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"),

@@ -137,8 +137,8 @@ def _named(state: State, prefix: str) -> str:
     path = state.source.partition(" (its entry ")[0]
     entry = max((entry for entry in state.entries if prefix.startswith(f"{entry}.")), key=len, default="")
     rest = prefix.removeprefix(f"{entry}.") if entry else prefix
-    told = [f"its entry {entry!r}"] * bool(entry) + [f"prefix {rest!r} taken off"] * bool(rest)
-    return f"{path} ({'; '.join(told)})" if told else path
+    details = [f"its entry {entry!r}"] * bool(entry) + [f"prefix {rest!r} taken off"] * bool(rest)
+    return f"{path} ({'; '.join(details)})" if details else path
 
 
 def _left(unused: list[str]) -> list[str]:

@@ -128,12 +128,12 @@ def header_fault(path: Path) -> str:
             return "its header is no JSON"
     if not isinstance(header, dict):
         return "its header names no tensors"
-    return next((why for name, told in header.items() if name != "__metadata__" and (why := _wrong(name, told, size - 8 - length))), "")
+    return next((why for name, entry in header.items() if name != "__metadata__" and (why := _wrong(name, entry, size - 8 - length))), "")
 
 
-def _wrong(name: str, told: Any, room: int) -> str:
+def _wrong(name: str, entry: Any, room: int) -> str:
     try:
-        kind, shape, (start, end) = told["dtype"], told["shape"], told["data_offsets"]
+        kind, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         count = 1
         for side in shape:
             count *= side
@@ -237,9 +237,9 @@ def _flat(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         if not isinstance(inside, dict) or id(inside) in seen:
             continue
         seen.add(id(inside))
-        held = {f"{place}{name}": value for name, value in inside.items() if isinstance(value, Tensor)}
-        if held and place:
+        tensors = {f"{place}{name}": value for name, value in inside.items() if isinstance(value, Tensor)}
+        if tensors and place:
             entries.append(place.rstrip("."))
-        found |= held
+        found |= tensors
         waiting += [(f"{place}{name}.", value) for name, value in inside.items() if isinstance(value, dict)]
     return found, tuple(entries)

@@ -40,7 +40,7 @@ _OLD_AST = (
 
 
 def assemble(config: Mapping[str, Any], preprocessor: Mapping[str, Any], state: Mapping[str, Tensor] | None, origin: str) -> Backbone:
-    """Return the backbone of a checkpoint, with fresh weights where `state` is None.
+    """Return the backbone of a checkpoint, with randomly initialised weights where `state` is None.
 
     Args:
         config: content of config.json; its `model_type` is one of `FAMILIES`.
@@ -55,7 +55,7 @@ def assemble(config: Mapping[str, Any], preprocessor: Mapping[str, Any], state: 
     if kind == WHISPER:
         backbone = _whisper(config, preprocessor, state, origin)
     else:
-        network = _fresh(config)
+        network = _from_scratch(config)
         report = None if state is None else load_matching(network, _renamed(state, network, kind), source=origin)
         make = _spectrogram if kind == SPECTROGRAM else _waveform
         backbone = make(network, preprocessor)
@@ -64,7 +64,7 @@ def assemble(config: Mapping[str, Any], preprocessor: Mapping[str, Any], state: 
     return backbone
 
 
-def _fresh(config: Mapping[str, Any]) -> Any:
+def _from_scratch(config: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModel
 
     settings = {key: value for key, value in config.items() if key not in ("architectures", "torch_dtype", "dtype")}
@@ -97,9 +97,9 @@ def _waveform(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
     )  # those normed over time were trained without masks, padding as silence
     late = bool(getattr(config, "do_stable_layer_norm", False))
     stages: dict[str, nn.Module] = {
-        "convolutions": _Convolutions(network, heard=not masked),
+        "convolutions": _Convolutions(network, attends_padding=not masked),
         "projection": _Projection(network, norm=None if late else network.encoder.layer_norm),
-        **{f"layer{i + 1}": _Layer(layer) for i, layer in enumerate(network.encoder.layers)},
+        **{f"layer{i + 1}": _EncoderLayer(layer) for i, layer in enumerate(network.encoder.layers)},
     }
     if late:
         stages["norm"] = TensorStage(network.encoder.layer_norm, "sequence")
@@ -120,11 +120,11 @@ def _waveform(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
 class _Convolutions(nn.Module):
     """raw (B, T) -> sequence (B, F, C)."""
 
-    def __init__(self, network: Any, *, heard: bool) -> None:
+    def __init__(self, network: Any, *, attends_padding: bool) -> None:
         super().__init__()
         self.extractor = network.feature_extractor
         self.lengths = network._get_feat_extract_output_lengths
-        self.heard = heard
+        self.attends_padding = attends_padding
 
     def forward(self, features: Features) -> Features:
         x_BFC = self.extractor(features.tensor).transpose(1, 2)
@@ -132,7 +132,7 @@ class _Convolutions(nn.Module):
         if features.mask is not None:
             real_B = self.lengths(features.mask.sum(1)).clamp(min=1)
             mask = torch.arange(x_BFC.shape[1], device=x_BFC.device) < real_B[:, None]
-        return Features(tensor=x_BFC, layout="sequence", mask=mask, heard=self.heard)
+        return Features(tensor=x_BFC, layout="sequence", mask=mask, attends_padding=self.attends_padding)
 
 
 class _Projection(nn.Module):
@@ -148,13 +148,13 @@ class _Projection(nn.Module):
     def forward(self, features: Features) -> Features:
         projected = self.project(features.tensor)
         x_BFD = projected[0] if isinstance(projected, tuple) else projected
-        if features.mask is not None and not features.heard:
+        if features.mask is not None and not features.attends_padding:
             x_BFD = x_BFD.masked_fill(~features.mask[..., None], 0.0)
         x_BFD = x_BFD + self.position(x_BFD)
         return features.with_tensor(self.dropout(x_BFD if self.norm is None else self.norm(x_BFD)))
 
 
-class _Layer(nn.Module):
+class _EncoderLayer(nn.Module):
     """A transformer layer of `transformers`; padding that is not heard is not attended to."""
 
     def __init__(self, layer: nn.Module) -> None:
@@ -162,7 +162,7 @@ class _Layer(nn.Module):
         self.layer = layer
 
     def forward(self, features: Features) -> Features:
-        seen = None if features.mask is None or features.heard else features.mask[:, None, None, :]
+        seen = None if features.mask is None or features.attends_padding else features.mask[:, None, None, :]
         out = self.layer(features.tensor, attention_mask=seen)
         return features.with_tensor(out[0] if isinstance(out, tuple) else out)
 
@@ -181,7 +181,7 @@ def _spectrogram(network: Any, preprocessor: Mapping[str, Any]) -> Backbone:
         std=float(preprocessor.get("std", 4.5689974)),
         longest=config.max_length / 100,
     )
-    layers = {f"layer{i + 1}": _Layer(layer) for i, layer in enumerate(network.layers)}
+    layers = {f"layer{i + 1}": _EncoderLayer(layer) for i, layer in enumerate(network.layers)}
     stages = {"patches": _Patches(network.embeddings), **layers, "norm": _TwoTokens(network.layernorm)}
     return Backbone(stages=stages.items(), modality=modality, layout="pooled", width=config.hidden_size, builder=Builder(id=""))
 

@@ -50,15 +50,15 @@ def load(config: Mapping[str, Any], where: Path) -> Backbone:
     return _finished(backbone, config, where, text)
 
 
-def fresh(config: Mapping[str, Any], where: Path) -> Backbone:
-    """Return the architecture of a folder with its tokenizer and fresh weights."""
+def from_scratch(config: Mapping[str, Any], where: Path) -> Backbone:
+    """Return the architecture of a folder with its tokenizer and randomly initialised weights."""
     backbone = build(config, **_facts(config, where))
     backbone.modality = _text(config, where)
     return backbone
 
 
 def build(config: Mapping[str, Any], *, separator: int | None = None, max_tokens: int = _LONGEST) -> Backbone:
-    """Return the architecture that a config.json describes, with fresh weights and without a tokenizer."""
+    """Return the architecture that a config.json describes, with randomly initialised weights and without a tokenizer."""
     sizes = _bert.sizes_of(config, separator=separator, max_tokens=max_tokens)
     if sizes is not None:
         backbone = _bert.assemble(None, "", **asdict(sizes))
@@ -165,7 +165,7 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
     logging.set_verbosity_error()  # what it would warn of is refused or told below
     try:
         settings = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
-        network, told = _class_for(settings).from_pretrained(
+        network, loading_info = _class_for(settings).from_pretrained(
             where,
             config=settings,
             local_files_only=True,
@@ -178,8 +178,8 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
         damaged = (f"{path.name}: {why}" for path in sorted(where.glob("*.safetensors")) if (why := header_fault(path)))
         why = next(damaged, "") or _reason(error)
         raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a language model?") from None
-    missing = tuple(name for name in told["missing_keys"] if not name.startswith(_UNUSED))
-    wrong = tuple(str(item) for item in told.get("mismatched_keys", ()))
+    missing = tuple(name for name in loading_info["missing_keys"] if not name.startswith(_UNUSED))
+    wrong = tuple(str(item) for item in loading_info.get("mismatched_keys", ()))
     if missing or wrong:
         shown = ", ".join([*missing, *wrong][:6])
         raise WeightsError(
@@ -188,7 +188,7 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
     own = network.state_dict()
     require_floats(own, _of_files(where, f"{network.base_model_prefix}."), str(where))
     require_finite(network, own, str(where))
-    return network, LoadReport(source=str(where), matched=len(own), unexpected=tuple(_unplaced(told["unexpected_keys"], network)))
+    return network, LoadReport(source=str(where), matched=len(own), unexpected=tuple(_unplaced(loading_info["unexpected_keys"], network)))
 
 
 def _of_files(where: Path, prefix: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:
 
 
 def assemble(state: dict[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:
-    """Return the encoder, with fresh weights where `state` is None."""
+    """Return the encoder, with randomly initialised weights where `state` is None."""
     sizes = WhisperEncoder(**settings)
     network = sizes.build()
     report = None if state is None else load_matching(network, state, source=origin)

@@ -55,7 +55,7 @@ class File:
         return backbone
 
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
-        """Return the network with fresh weights; the file is not read."""
+        """Return the network with randomly initialised weights; the file is not read."""
         backbone = _assemble(split_id(name)[1], None, image_size, settings)
         backbone.builder = Builder(id=f"file:{name}", settings=backbone.builder.settings)
         return backbone
@@ -141,10 +141,10 @@ def imported(module: str, function: str) -> Any:
 
 def _preprocessing(network: nn.Module, image_size: int | None, what: str) -> Image:
     """Return the network's own `preprocessing` (an Image, or a dict of its settings), or ImageNet's."""
-    given = getattr(network, "preprocessing", None)
-    if given is not None and not isinstance(given, Image | dict):
-        raise SettingError(f"{what}: its `preprocessing` must be an Image or a dict of an Image's settings; it is {type(given).__name__}.")
-    image = given if isinstance(given, Image) else config.build(Image, given or {}, f"{what}.preprocessing")
+    named = getattr(network, "preprocessing", None)
+    if named is not None and not isinstance(named, Image | dict):
+        raise SettingError(f"{what}: its `preprocessing` must be an Image or a dict of an Image's settings; it is {type(named).__name__}.")
+    image = named if isinstance(named, Image) else config.build(Image, named or {}, f"{what}.preprocessing")
     if image_size is None:
         return image
     return replace(image, size=image_size, resize=max(image_size, round(image_size * image.resize / image.size)))

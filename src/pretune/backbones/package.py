@@ -46,7 +46,7 @@ class Package:
         return backbone
 
     def build(self, name: str, **settings: Any) -> Backbone:
-        """Return the same architecture with fresh weights; the package need not be installed."""
+        """Return the same architecture with randomly initialised weights; the package need not be installed."""
         weights = entry(name)
         backbone: Backbone = function(weights.assemble)(None, "", **{**weights.settings, **settings})
         backbone.builder = Builder(id=f"package:{name}", settings={**weights.settings, **settings})

@@ -12,7 +12,7 @@ from pretune.errors import WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunSource:
     """`run:PATH`, a run folder or the backbone/ folder in it."""
 
     component: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class Run:
         return read(folder)
 
     def build(self, name: str, **settings: Any) -> Backbone:
-        """Return the run's architecture with fresh weights."""
+        """Return the run's architecture with randomly initialised weights."""
         from pretune.backbones._load import build
 
         return build(self.load(name).builder)

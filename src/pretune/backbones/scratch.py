@@ -16,7 +16,7 @@ _OTHERS = ("torchvision", "timm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scratch:
+class ScratchSource:
     """`scratch:NAME`, sizes after commas: `scratch:cnn,width=64,depth=3`."""
 
     component: ClassVar[bool] = True
@@ -26,11 +26,11 @@ class Scratch:
         return [name for name in registry.names("architectures") if pattern in name]
 
     def load(self, name: str, *, offline: bool = True, image_size: int | None = None, **settings: Any) -> Backbone:
-        """Return the backbone with fresh weights; there is nothing to download."""
+        """Return the backbone with randomly initialised weights; there is nothing to download."""
         return self.build(name, image_size=image_size, **settings)
 
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
-        """Return the backbone with fresh weights."""
+        """Return the backbone with randomly initialised weights."""
         source, colon, rest = name.partition(":")
         if colon and source in _OTHERS:
             other: BackboneSource = registry.load("backbones", source)()

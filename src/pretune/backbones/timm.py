@@ -56,7 +56,7 @@ class Timm:
         return backbone
 
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
-        """Return the same architecture with fresh weights."""
+        """Return the same architecture with randomly initialised weights."""
         _facts(name)
         return assemble(None, "", network=name, image_size=image_size, **settings)
 
@@ -77,7 +77,8 @@ def assemble(
     """Return a timm network as a backbone.
 
     Args:
-        state: a state dict in timm's names, or a file of the person's own in which they are looked for; None for fresh weights.
+        state: a state dict in timm's names, or a file of the person's own in which they are looked for; None for random
+            weights.
             Position tables are interpolated to the size.
         origin: where it comes from, for messages.
         network: timm's name, with or without a tag.
@@ -143,14 +144,14 @@ def _shape(tensors: dict[str, Tensor], name: str) -> torch.Size | None:
     return tensors[name].shape if name in tensors else None
 
 
-def _made(network: str, settings: dict[str, Any], **given: Any) -> torch.nn.Module:
+def _made(network: str, settings: dict[str, Any], **options: Any) -> torch.nn.Module:
     import timm
 
     reserved = inspect.signature(timm.create_model).parameters.keys() & settings  # files, addresses, and what is chosen here
     if reserved:
         raise SettingError(f"timm:{network} does not take {', '.join(sorted(reserved))}: weights are named by the backbone itself.")
     try:
-        return timm.create_model(network, **given, **settings)
+        return timm.create_model(network, **options, **settings)
     except TypeError as error:
         raise SettingError(f"timm:{network} does not take these settings: {error}.") from None
     except (AssertionError, ValueError) as error:
@@ -160,9 +161,9 @@ def _made(network: str, settings: dict[str, Any], **given: Any) -> torch.nn.Modu
 def _make(
     network: str, state: dict[str, Tensor] | None, origin: str, settings: dict[str, Any]
 ) -> tuple[torch.nn.Module, LoadReport | None]:
-    given = None if state is None else {"state_dict": state, "custom_load": False}
+    options = None if state is None else {"state_dict": state, "custom_load": False}
     try:
-        made = _made(network, settings, pretrained=state is not None, pretrained_cfg_overlay=given)
+        made = _made(network, settings, pretrained=state is not None, pretrained_cfg_overlay=options)
     except RuntimeError as error:
         if state is None:
             raise

@@ -46,15 +46,15 @@ class Torchvision:
         return backbone
 
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
-        """Return the same architecture with fresh weights."""
+        """Return the same architecture with randomly initialised weights."""
         network, weights = _named(name)
         return assemble(None, "", network=network, weights=weights.name, image_size=image_size, **settings)
 
     def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the architecture with tensors of the person's own; which classes their classifier knows is not known."""
         network, weights = _named(name)
-        given = {"network": network, "weights": weights.name, "image_size": image_size, **settings}
-        return assemble(state, state.source, classes=None, **given)
+        options = {"network": network, "weights": weights.name, "image_size": image_size, **settings}
+        return assemble(state, state.source, classes=None, **options)
 
 
 def assemble(
@@ -70,7 +70,8 @@ def assemble(
     """Return a torchvision network as a backbone.
 
     Args:
-        state: a state dict in torchvision's names, or a file of the person's own in which they are looked for; None for fresh weights.
+        state: a state dict in torchvision's names, or a file of the person's own in which they are looked for; None for random
+            weights.
         origin: where it comes from, for messages.
         network: name of the network.
         weights: name of the published weights whose preprocessing applies.
@@ -86,8 +87,8 @@ def assemble(
     cut_up = cut(made)
     report = None
     if state is not None:
-        given = state if isinstance(state, State) else State(tensors=state, source=origin)
-        report, has_head = _fill(made, cut_up.classifier, given, image)
+        loaded = state if isinstance(state, State) else State(tensors=state, source=origin)
+        report, has_head = _fill(made, cut_up.classifier, loaded, image)
         cut_up = cut_up if has_head else replace(cut_up, classifier=None)
     pretrained = cut_up.classifier is not None and state is not None
     return replace(cut_up, classifier=cut_up.classifier if pretrained else None).backbone(
@@ -150,8 +151,8 @@ def _in_new_names(network: nn.Module, state: State) -> State:
     if type(network).__module__.rpartition(".")[2] != "densenet":
         return state
     tensors, found = (
-        {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in given.items()}
-        for given in (state.tensors, state.found)
+        {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in entries.items()}
+        for entries in (state.tensors, state.found)
     )
     return replace(state, tensors=tensors, found=found)
 

@@ -56,7 +56,7 @@ class Transformers:
         return backbone
 
     def build(self, name: str, *, config: Mapping[str, Any] | None = None, **settings: Any) -> Backbone:
-        """Return the same architecture with fresh weights; `config` is that of a backbone that was loaded once."""
+        """Return the same architecture with randomly initialised weights; `config` is that of a backbone that was loaded once."""
         if config is not None:
             _refuse_code(config, name)
         if config is None:
@@ -67,7 +67,7 @@ class Transformers:
                 if config.get("model_type") in _transformers_audio.FAMILIES:
                     backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
                 else:
-                    backbone = _transformers_text.fresh(config, where)
+                    backbone = _transformers_text.from_scratch(config, where)
         elif config.get("model_type") in _transformers_audio.FAMILIES:
             backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
         else:
@@ -205,12 +205,12 @@ def _understood(where: Path) -> Generator[None]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path} cannot be read ({error}). Fetch the model again.") from None
-    if not isinstance(told, dict):
+    if not isinstance(record, dict):
         raise WeightsError(f"{path} holds no settings by name. Fetch the model again.")
-    return told
+    return record
 
 
 def _preprocessor(where: Path) -> dict[str, Any]:

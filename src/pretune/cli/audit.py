@@ -31,4 +31,4 @@ def _lines(found: Audit) -> list[str]:
     """Return what the data are, and how many examples each class has."""
     counts = found.counts
     head = f"{found.layout}; {found.modality}, {found.task or 'no labels'}; {counts['used']} usable, {counts['dropped']} dropped"
-    return [head, *found.said, *(f"  {name}: {count}" for name, count in counts["per_class"].items())]
+    return [head, *found.messages, *(f"  {name}: {count}" for name, count in counts["per_class"].items())]

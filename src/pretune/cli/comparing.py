@@ -9,7 +9,7 @@ from pretune.cli.summaries import Summary, changed, figure, named, read
 from pretune.cli.tables import aligned
 from pretune.errors import SettingError
 
-_ASIDE = ("out", "resume", "keep", "cache", "cache_size")
+_UNCOMPARED = ("out", "resume", "keep", "cache", "cache_size")
 _SAME = ("the examples", "the splits", "the labels")
 """What of the data must be equal for scores to be comparable."""
 
@@ -35,11 +35,11 @@ def differing(runs: list[Summary]) -> dict[str, list[str]]:
 
     Of settings that only some have, as those of another strategy, the defaults are left out.
     """
-    given = {key for run in runs for key in changed(run.recipe)}
+    changed_keys = {key for run in runs for key in changed(run.recipe)}
     out = {}
-    for key in dict.fromkeys(key for run in runs for key in run.settings if key not in _ASIDE):
+    for key in dict.fromkeys(key for run in runs for key in run.settings if key not in _UNCOMPARED):
         values = [run.settings.get(key, "") for run in runs]
-        if len(set(values)) > 1 and (key in given or all(key in run.settings for run in runs)):
+        if len(set(values)) > 1 and (key in changed_keys or all(key in run.settings for run in runs)):
             out[key] = values
     return out
 
@@ -54,7 +54,7 @@ def common_metrics(runs: list[Summary]) -> list[str]:
 def remarks(runs: list[Summary]) -> list[str]:
     """Return what a person must know to read the figures: other data, no figures, differences within the uncertainty."""
     out = [f"{run.run} is not finished: it has no figures" for run in runs if not run.finished]
-    prints = [{key: told.get(key) for key in _SAME} for run in runs if isinstance(told := run.recipe.get("data"), dict)]
+    prints = [{key: fingerprint.get(key) for key in _SAME} for run in runs if isinstance(fingerprint := run.recipe.get("data"), dict)]
     if any(one != prints[0] for one in prints) or len({run.split for run in runs if run.finished}) > 1:
         return [*out, "the runs were evaluated on different data or splits: their scores cannot be compared"]
     first, *others = [run for run in runs if run.finished] or runs[:1]

@@ -65,18 +65,18 @@ def suggestions(line: str) -> list[str]:
     last = "" if not line or line[-1].isspace() else words.pop()
     if len(words) < 2:
         return _beginning(last, [*VERBS, "help"]) if words else []
-    verb, given = words[1], words[2:]
+    verb, typed = words[1], words[2:]
     if last.startswith("-"):
         return _beginning(last, FLAGS)
     if verb not in VERBS:
         return []
     key, equals, value = last.partition("=")
     if equals:
-        return [f"{key}={choice}" for choice in _choices(verb, key, given) if choice.startswith(value)]
-    places = [word for word in given if "=" not in word and not word.startswith("-")]
+        return [f"{key}={choice}" for choice in _choices(verb, key, typed) if choice.startswith(value)]
+    places = [word for word in typed if "=" not in word and not word.startswith("-")]
     if len(places) < VERBS[verb].words[0] or verb == "list":
         return _beginning(last, _names(verb, len(places)))
-    return _beginning(last, [f"{known}=" for known in [*keys_of(verb), *_inner_keys(verb, given)]])
+    return _beginning(last, [f"{known}=" for known in [*keys_of(verb), *_inner_keys(verb, typed)]])
 
 
 def _split(line: str) -> list[str]:
@@ -99,14 +99,14 @@ def _names(verb: str, place: int) -> list[str]:
     return sorted(path.parent.as_posix() for path in Path("runs").glob("*/recipe.json")) if reads_run else []
 
 
-def _inner_keys(verb: str, given: list[str]) -> list[str]:
+def _inner_keys(verb: str, typed: list[str]) -> list[str]:
     """Return the keys of sections, and of the components that the line names."""
-    chosen = dict(word.split("=", 1) for word in given if "=" in word)
+    chosen = dict(word.split("=", 1) for word in typed if "=" in word)
     inside = [one for one in inside_settings(verb) if not one.name or one.name in chosen.get(one.key, "").split(",")]
     return [f"{one.prefix}.{setting.key}" for one in inside for setting in one.settings]
 
 
-def _choices(verb: str, key: str, given: list[str]) -> list[str]:
+def _choices(verb: str, key: str, typed: list[str]) -> list[str]:
     """Return the values that a setting may have, where they can be listed."""
     cls = settings_of(verb)
     if cls is None or key.partition(".")[0] not in keys_of(verb):

@@ -46,7 +46,7 @@ def check(arguments: Arguments) -> None:
         raise SettingError(f"no data given. {_capital(VERBS[verb].asks)}")
     _refuse_absent(arguments, data)
     for key, refuse in _REFUSES.items():
-        for value in _texts(key, tree.get(key)):
+        for value in _named_values(key, tree.get(key)):
             refuse(value)
 
 
@@ -76,9 +76,9 @@ def _refuse_unread(verb: str, tree: dict[str, Any]) -> None:
 
 def _data(arguments: Arguments, tree: dict[str, Any]) -> str | None:
     """Return the data that the command names, and take them out of a recipe file's tables."""
-    told = tree.pop("data", None) if VERBS[arguments.verb].reads_recipes else None
+    data = tree.pop("data", None) if VERBS[arguments.verb].reads_recipes else None
     place = {"audit": 0, "finetune": 0, "pretrain": 0, "predict": 1, "evaluate": 1}.get(arguments.verb, len(arguments.words))
-    return arguments.words[place] if place < len(arguments.words) else told
+    return arguments.words[place] if place < len(arguments.words) else data
 
 
 def _refuse_absent(arguments: Arguments, data: str | None) -> None:
@@ -102,7 +102,7 @@ def _capital(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}"
 
 
-def _texts(key: str, value: Any) -> list[str]:
+def _named_values(key: str, value: Any) -> list[str]:
     """Return the texts that a setting names; none where it is left to its default."""
     found = value if isinstance(value, list) else [] if value is None else str(value).split(",") if key == "also" else [str(value)]
     return [str(one).strip() for one in found if str(one).strip() and str(one).lower() not in ("auto", "none")]

@@ -25,7 +25,7 @@ def prepare_environment() -> None:
 
 
 def _busy() -> bool:
-    """Tell whether others use the cores now; the load average still tells of what ended a minute ago."""
+    """Return whether others use the cores now; the load average still tells of what ended a minute ago."""
     loadavg = Path("/proc/loadavg")
     if not loadavg.exists():
         return hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY * (os.cpu_count() or 1)

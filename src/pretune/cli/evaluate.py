@@ -17,8 +17,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
         result = api.evaluate(run, data, reporter=terminal, **config.override({}, arguments.settings))
         primary = result["primary"]
-        around = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
-        terminal.say(f"{primary['name']} {primary['value']:.4g}{around}")
+        interval = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
+        terminal.say(f"{primary['name']} {primary['value']:.4g}{interval}")
         for name, value in result["metrics"].items():
             if isinstance(value, float) and name != primary["name"]:
                 terminal.say(f"  {name}: {value:.4g}")

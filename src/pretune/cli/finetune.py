@@ -29,9 +29,9 @@ def _lines(done: Run) -> list[str]:
     metrics = done.metrics
     primary = metrics["primary"]
     ends = metrics[primary["split"]]["interval"].get(primary["name"])
-    around = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
+    interval = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
     floors = [f"  baseline, {name}: {floor['value']:.4g}" for name, floor in metrics["floors"].items()]
     if metrics["model"] == "baseline":
         floors.insert(0, f"  model: {metrics['baseline']['what']}")
         floors.append(f"  network: {metrics['network'][primary['split']][primary['name']]:.4g}")
-    return [f"{primary['split']} {primary['name']} {primary['value']:.4g}{around}", *floors]
+    return [f"{primary['split']} {primary['name']} {primary['value']:.4g}{interval}", *floors]

@@ -43,15 +43,15 @@ def _shown(samples: list[Sample], out: Path, *, keeps: bool, as_json: bool) -> l
     for sample in samples:
         if sample.note and not made:
             print(f"! {printable(sample.note)}", file=sys.stderr)
-        told: dict[str, Any] = {} if sample.text is None else {"text": sample.text}
+        row: dict[str, Any] = {} if sample.text is None else {"text": sample.text}
         if sample.text is not None and not as_json:
             sys.stdout.write(printable(sample.text, keep="\n\t") + "\n")
         if sample.text is None or keeps:
             path, number = _new_file(out, sample, number)
             api.save_sample(sample, path)
-            told |= {"file": str(path), "label": sample.label}
+            row |= {"file": str(path), "label": sample.label}
             print(printable(str(path)), file=sys.stderr)
-        made.append(told | ({"note": sample.note} if sample.note else {}))
+        made.append(row | ({"note": sample.note} if sample.note else {}))
     return made
 
 
@@ -76,4 +76,4 @@ def _new_file(folder: Path, sample: Sample, number: int) -> tuple[Path, int]:
 
 
 def _ending(sample: Sample) -> str:
-    return ".txt" if sample.text is not None else ".wav" if sample.sound is not None else ".png"
+    return ".txt" if sample.text is not None else ".wav" if sample.audio is not None else ".png"

@@ -19,32 +19,37 @@ _FILES = 12
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print settings, data, metrics and files of a run, and return them."""
     run = named(arguments.words[0])
-    told = read(run)
+    summary = read(run)
     files = {str(p.relative_to(run)): p.stat().st_size for p in sorted(run.rglob("*")) if p.is_file()}
     if not arguments.json:
-        blocks = [_head(told), _figures(told), _baselines(told), _diagnosis(told), _files(files)]
+        blocks = [_head(summary), _figures(summary), _baselines(summary), _diagnosis(summary), _files(files)]
         print("\n\n".join("\n".join(block) for block in blocks if block))
-    return {"run": str(run), "recipe": told.recipe, **{key: told.metrics[key] for key in _SHOWN if key in told.metrics}, "files": files}
+    return {
+        "run": str(run),
+        "recipe": summary.recipe,
+        **{key: summary.metrics[key] for key in _SHOWN if key in summary.metrics},
+        "files": files,
+    }
 
 
-def _head(told: Summary) -> list[str]:
+def _head(summary: Summary) -> list[str]:
     """Return what the run is."""
-    state = "finished" if told.finished else "not finished (resume=true resumes it), started"
-    took = f", {told.seconds:.1f} s" if told.seconds is not None else ""
+    state = "finished" if summary.finished else "not finished (resume=true resumes it), started"
+    took = f", {summary.seconds:.1f} s" if summary.seconds is not None else ""
     rows = [
-        ["backbone", told.backbone],
-        ["objective" if "objective" in told.metrics else "strategy", told.strategy],
-        ["predicts with", "the classical baseline" if told.predicts_with_baseline else ""],
-        ["task", str(told.metrics.get("task", ""))],
-        ["data", told.settings.get("data", "")],
-        ["examples", _counts(told.metrics.get("counts"))],
-        ["parameters", _parameters(told.metrics.get("params"))],
-        ["precision", _precision(told.metrics.get("precision"))],
-        *([] if changed(told.recipe) else [["settings", "all defaults"]]),
+        ["backbone", summary.backbone],
+        ["objective" if "objective" in summary.metrics else "strategy", summary.strategy],
+        ["predicts with", "the classical baseline" if summary.predicts_with_baseline else ""],
+        ["task", str(summary.metrics.get("task", ""))],
+        ["data", summary.settings.get("data", "")],
+        ["examples", _counts(summary.metrics.get("counts"))],
+        ["parameters", _parameters(summary.metrics.get("params"))],
+        ["precision", _precision(summary.metrics.get("precision"))],
+        *([] if changed(summary.recipe) else [["settings", "all defaults"]]),
     ]
     lines = aligned([row for row in rows if row[1]], "  ")
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(told.when))
-    return [printable(f"{told.run}: {state} {when}{took}"), *lines, f"  repeat it: {command_of(told.recipe)}"]
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(summary.when))
+    return [printable(f"{summary.run}: {state} {when}{took}"), *lines, f"  repeat it: {command_of(summary.recipe)}"]
 
 
 def _counts(counts: Any) -> str:
@@ -63,33 +68,33 @@ def _precision(precision: Any) -> str:
     return "" if not isinstance(precision, dict) else "bfloat16" if precision.get("bfloat16") else "float32"
 
 
-def _figures(told: Summary) -> list[str]:
+def _figures(summary: Summary) -> list[str]:
     """Return the metrics of every split, the intervals of the score's."""
-    found = {split: told.metrics[split] for split in _SPLITS if isinstance(told.metrics.get(split), dict)}
+    found = {split: summary.metrics[split] for split in _SPLITS if isinstance(summary.metrics.get(split), dict)}
     if not found:
         return []
     numbers = {split: {k: v for k, v in figures.items() if is_number(v)} for split, figures in found.items()}
-    names = sorted(dict.fromkeys(name for figures in numbers.values() for name in figures), key=lambda name: name != told.metric)
-    header = ["metrics", *numbers, f"95 % interval ({told.split})"]
+    names = sorted(dict.fromkeys(name for figures in numbers.values() for name in figures), key=lambda name: name != summary.metric)
+    header = ["metrics", *numbers, f"95 % interval ({summary.split})"]
     rows = []
     for name in names:
-        ends = told.interval(name)
-        around = f"{figure(ends[0])} to {figure(ends[1])}" if ends else ""
-        rows.append([f"  {name}", *(figure(numbers[split][name]) if name in numbers[split] else "" for split in numbers), around])
+        ends = summary.interval(name)
+        interval = f"{figure(ends[0])} to {figure(ends[1])}" if ends else ""
+        rows.append([f"  {name}", *(figure(numbers[split][name]) if name in numbers[split] else "" for split in numbers), interval])
     return aligned([header, *rows])
 
 
-def _baselines(told: Summary) -> list[str]:
-    floors = told.metrics.get("floors")
+def _baselines(summary: Summary) -> list[str]:
+    floors = summary.metrics.get("floors")
     if not isinstance(floors, dict) or not floors:
         return []
     values = {name: floor.get("value") if isinstance(floor, dict) else floor for name, floor in floors.items()}
     shown = [[f"  {name}", figure(value)] for name, value in values.items() if is_number(value)]
-    return [f"baselines ({told.metric})", *aligned(shown)] if shown else []
+    return [f"baselines ({summary.metric})", *aligned(shown)] if shown else []
 
 
-def _diagnosis(told: Summary) -> list[str]:
-    lines = told.metrics.get("diagnosis")
+def _diagnosis(summary: Summary) -> list[str]:
+    lines = summary.metrics.get("diagnosis")
     return ["diagnosis", *(f"  {printable(str(line))}" for line in lines)] if isinstance(lines, list) and lines else []
 
 

@@ -42,7 +42,7 @@ def opened(*, stdout: bool = False) -> Generator[Terminal]:
 
 
 def is_first() -> bool:
-    """Tell whether this is the process that reports: torchrun starts several."""
+    """Return whether this is the process that reports: torchrun starts several."""
     return not int(os.environ.get("RANK", "0"))
 
 
@@ -70,10 +70,10 @@ def acknowledged() -> Generator[None]:
         here.close()
 
 
-def _answer(told: socket.socket) -> None:
+def _answer(client: socket.socket) -> None:
     """Print a line for each Ctrl-C (or SIGTERM) until the other end is closed."""
     times = 0
-    while numbers := told.recv(16):
+    while numbers := client.recv(16):
         for number in numbers:
             if number in (signal.SIGINT, signal.SIGTERM):
                 times += 1

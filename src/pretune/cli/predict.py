@@ -26,9 +26,9 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
         from pretune.runner.reporter import Noted
         from pretune.training.run_dir import write_atomic
 
-        said = Noted(terminal)
-        given = {key: settings.get(key) for key in ("text", "path", "predictor")}
-        rows = list(api.predict(run, inputs, **given, trust=settings.get("trust", ()), reporter=said))
+        notes = Noted(terminal)
+        columns = {key: settings.get(key) for key in ("text", "path", "predictor")}
+        rows = list(api.predict(run, inputs, **columns, trust=settings.get("trust", ()), reporter=notes))
         bad = sum("error" in row for row in rows)
         if bad:
             terminal.warn(f"{bad} of {len(rows)} inputs could not be read (see the error column)")
@@ -36,7 +36,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
             write_atomic(out, _content(rows, out.suffix, api.predictions_csv).encode())
             terminal.say(f"{len(rows)} rows written to {out}")
     if arguments.json:
-        return {"run": run, "predictions": rows, "notes": said.notes, **({"out": str(out)} if out else {})}
+        return {"run": run, "predictions": rows, "notes": notes.notes, **({"out": str(out)} if out else {})}
     if out is None:
         sys.stdout.write(api.predictions_csv(rows))
     return None

@@ -27,6 +27,6 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
 
 def _lines(done: Run) -> list[str]:
     """Return the held-out figures, the floors, and how the result is used, a line each."""
-    held = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics["held"].items())
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in done.metrics["held"].items())
     floors = [f"  baseline, {name}: {floor:.4g}" for name, floor in done.metrics["floors"].items()]
-    return [f"held-out {held}", *floors, f"use it: pretune finetune DATA {shell_word(f'backbone=run:{done.path}')}"]
+    return [f"held-out {figures}", *floors, f"use it: pretune finetune DATA {shell_word(f'backbone=run:{done.path}')}"]

@@ -19,7 +19,7 @@ _SHARE = 0.1
 
 
 @dataclass(kw_only=True)
-class Phase:
+class ProgressPhase:
     """A stretch of work: how much of it is done."""
 
     label: str
@@ -58,7 +58,7 @@ def shown(seconds: float) -> str:
     return f"{whole // 3600}:{minutes}" if whole >= 3600 else minutes
 
 
-class Progress:
+class ProgressDisplay:
     """Shows one phase at a time; close it to leave the terminal as it was."""
 
     def __init__(self, console: Console, heartbeat: Callable[[str], None]) -> None:
@@ -68,20 +68,20 @@ class Progress:
             console: of stderr.
             heartbeat: prints a line where there is no bar.
         """
-        self.phase: Phase | None = None
+        self.phase: ProgressPhase | None = None
         self.spoke = time.monotonic()
         """When the last line was printed."""
         self._console, self._heartbeat = console, heartbeat
-        self._drawn = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begin(self, phase: Phase) -> None:
+    def begin(self, phase: ProgressPhase) -> None:
         """Show a phase in place of the one before."""
         self.end()
         self.phase = phase
-        if self._drawn:
+        if self._is_terminal:
             self._bar = _bar(self._console, phase)
             self._bar.start()
         elif self._thread is None:
@@ -122,17 +122,17 @@ class Progress:
             self._heartbeat(phase.line(now))
 
 
-def _bar(console: Console, phase: Phase) -> Any:
+def _bar(console: Console, phase: ProgressPhase) -> Any:
     """Return the bar of a phase; one of unknown length moves to and fro."""
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
     from rich.progress import Progress as Bar
     from rich.text import Text
 
-    class Clock(ProgressColumn):
+    class TimeColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(phase.clock(time.monotonic()))
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"), Clock())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"), TimeColumn())
     bar = Bar(*columns, console=console, transient=True, refresh_per_second=5, redirect_stdout=False)
     bar.add_task(phase.label, total=phase.total or None, facts="")
     return bar

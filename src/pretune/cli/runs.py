@@ -50,7 +50,7 @@ def _found(parent: Path) -> tuple[list[Summary], dict[Path, str]]:
 
 
 def _is_wanted(run: Summary, wanted: Any) -> bool:
-    """Tell whether a run is one of those that the settings keep."""
+    """Return whether a run is one of those that the settings keep."""
     parts = {"strategy": run.strategy, "backbone": run.backbone, "data": run.settings.get("data", ""), "metric": run.metric}
     if any(value not in parts[key] for key in parts if (value := getattr(wanted, key)) is not None):
         return False

@@ -44,8 +44,8 @@ class Summary:
     @property
     def strategy(self) -> str:
         """The strategy; of pretraining, the objective."""
-        told = self.metrics.get("strategy") or self.metrics.get("objective")
-        return str(told or self.settings.get("strategy") or self.settings.get("objective", ""))
+        name = self.metrics.get("strategy") or self.metrics.get("objective")
+        return str(name or self.settings.get("strategy") or self.settings.get("objective", ""))
 
     @property
     def predicts_with_baseline(self) -> bool:
@@ -55,8 +55,8 @@ class Summary:
     @property
     def seconds(self) -> float | None:
         """How long the command took; None where that is not known."""
-        told: Any = _table(self.metrics, "timing").get("total_s")
-        return float(told) if is_number(told) else None
+        total: Any = _table(self.metrics, "timing").get("total_s")
+        return float(total) if is_number(total) else None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -115,9 +115,9 @@ def changed(recipe: dict[str, Any]) -> dict[str, str]:
     """Return the settings of a recipe.json that are not the defaults; where results go is left out."""
     tree = _table(recipe, "recipe")
     cls = _class_of(tree)
-    told, plain = _flat(tree, cls), _flat(config.to_tree(cls(data="")), cls) | _defaults(tree, cls)
-    aside = ("data", "out", "resume", "keep", "cache", "cache_size")
-    return {key: value for key, value in told.items() if value != plain.get(key) and key not in aside}
+    values, defaults = _flat(tree, cls), _flat(config.to_tree(cls(data="")), cls) | _defaults(tree, cls)
+    ignored = ("data", "out", "resume", "keep", "cache", "cache_size")
+    return {key: value for key, value in values.items() if value != defaults.get(key) and key not in ignored}
 
 
 def command_of(recipe: dict[str, Any]) -> str:
@@ -133,7 +133,7 @@ def figure(value: float | None) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a JSON value is a number that a float can hold; whole numbers have no limit in JSON."""
+    """Return whether a JSON value is a number that a float can hold; whole numbers have no limit in JSON."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 

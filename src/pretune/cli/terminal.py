@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pretune.cli.progress import Phase, Progress
+from pretune.cli.progress import ProgressDisplay, ProgressPhase
 from pretune.printable import printable
 from pretune.training.events import Evaluated, Event, Finished, Started, Stepped
 
@@ -30,7 +30,7 @@ class Terminal:
         self.unit, self.until = unit, until
         self.console = Console(stderr=not stdout, highlight=False, soft_wrap=True, markup=False)
         self._stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False) if stdout else self.console
-        self.bar = Progress(self._stderr, lambda line: self._stderr.print(printable(line)))
+        self.bar = ProgressDisplay(self._stderr, lambda line: self._stderr.print(printable(line)))
         self._items, self._metric = 0, ""
         self._evaluated = 0.0
 
@@ -85,7 +85,7 @@ class Terminal:
 
     def _begin(self, label: str, total: int) -> None:
         if self.bar.phase is None or self.bar.phase.label != label:
-            self.bar.begin(Phase(label=label, total=total, until=self.until))
+            self.bar.begin(ProgressPhase(label=label, total=total, until=self.until))
 
     def _rate(self, done: int) -> str:
         phase = self.bar.phase

@@ -206,5 +206,5 @@ def unused_by(verb: str) -> tuple[str, ...]:
 def keys_of(verb: str) -> list[str]:
     """Return the keys that a verb accepts."""
     settings = settings_of(verb)
-    aside = {*unused_by(verb), *(["data"] if VERBS[verb].reads_recipes else [])}
-    return [] if settings is None else [key for key in keys(settings) if key not in aside]
+    unused = {*unused_by(verb), *(["data"] if VERBS[verb].reads_recipes else [])}
+    return [] if settings is None else [key for key in keys(settings) if key not in unused]

@@ -19,7 +19,7 @@ import numpy as np
 
 from pretune.corpus import documents
 from pretune.corpus.documents import Piece
-from pretune.corpus.resemblance import HeldTexts
+from pretune.corpus.resemblance import HeldOutTexts
 from pretune.corpus.sifting import Sifted, sifted
 from pretune.errors import BadItem, DataError
 from pretune.formats import encodings
@@ -31,7 +31,7 @@ from pretune.sources.table import Columns
 from pretune.sources.tree import FileEntry, walk
 from pretune.types import LedgerEntry, Row, Split
 
-_TEXTS = frozenset((".txt", ".md", ".text", ".rst", ".log"))
+_TEXT_SUFFIXES = frozenset((".txt", ".md", ".text", ".rst", ".log"))
 _LINES = frozenset((".jsonl", ".ndjson"))
 _PARQUET = frozenset((".parquet", ".pq"))
 _TABLES = frozenset((".csv", ".tsv", ".json"))
@@ -52,7 +52,7 @@ class Corpus:
     root: Path
     read: Reader
     """Begins at the first document; the same every time."""
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
     documents: int = 0
     characters: int = 0
@@ -66,13 +66,13 @@ class Corpus:
     """A hash of each document: eight bytes of it is all that is held of many."""
     digest: str = ""
     """Hash of all text: what caches know the corpus by."""
-    held_share: float = 0.0
+    validation_fraction: float = 0.0
     seed: int = 0
 
     @property
     def parted(self) -> list[str | float]:
         """What is made of its parts depends on: what caches know these by."""
-        return [_FORMAT, self.digest, self.held_share, self.seed]
+        return [_FORMAT, self.digest, self.validation_fraction, self.seed]
 
     @property
     def damage(self) -> str:
@@ -89,25 +89,25 @@ class Corpus:
 
     def train(self) -> Iterator[Piece]:
         """Yield what is learned from."""
-        return self._part(held=False)
+        return self._part(validation=False)
 
-    def held(self) -> Iterator[Piece]:
+    def validation(self) -> Iterator[Piece]:
         """Yield what is only measured on: of many documents some at random, of a few the end of the last."""
-        return self._part(held=True)
+        return self._part(validation=True)
 
     @property
     def few(self) -> bool:
         """Whether there are too few documents to hold whole ones out."""
-        return self.documents * self.held_share < 1
+        return self.documents * self.validation_fraction < 1
 
-    def _part(self, *, held: bool) -> Iterator[Piece]:
+    def _part(self, *, validation: bool) -> Iterator[Piece]:
         if self.few:
-            yield from self._end(int(self.characters * (1 - self.held_share)), held)
+            yield from self._end(int(self.characters * (1 - self.validation_fraction)), validation)
             return
         chosen = self.chosen()
         number = 0
         for text, ends in self._again():
-            if number < len(chosen) and chosen[number] == held:
+            if number < len(chosen) and chosen[number] == validation:
                 yield text, ends
             number += ends
 
@@ -126,7 +126,7 @@ class Corpus:
 
     def chosen(self) -> np.ndarray:
         """Return which documents are held out, (documents,) bool; at least one and not all, and none that has a copy elsewhere."""
-        count = min(self.documents - 1, max(1, round(self.documents * self.held_share)))
+        count = min(self.documents - 1, max(1, round(self.documents * self.validation_fraction)))
         order = np.random.default_rng(self.seed).permutation(self.documents)
         if self.copies:
             _, which, often = np.unique(np.frombuffer(self.keys, np.uint64), return_inverse=True, return_counts=True)
@@ -136,23 +136,23 @@ class Corpus:
         out[order[:count]] = True
         return out
 
-    def _end(self, cut: int, held: bool) -> Iterator[Piece]:
+    def _end(self, cut: int, validation: bool) -> Iterator[Piece]:
         place = 0
         for text, ends in self._again():
             here = min(max(cut - place, 0), len(text))
             place += len(text)
-            part = text[here:] if held else text[:here]
+            part = text[here:] if validation else text[:here]
             if part:
-                yield part, ends or (not held and place >= cut)
+                yield part, ends or (not validation and place >= cut)
 
 
-def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldTexts | None = None) -> Corpus:
+def read(path: Path, columns: Columns, *, validation_fraction: float, seed: int, exclude: HeldOutTexts | None = None) -> Corpus:
     """Look through a corpus once and return it.
 
     Args:
         path: a text file, a folder of them, JSONL, Parquet, a manifest, or labelled texts, of which only `train` is read.
         columns: `text` names the column of a table.
-        held: share that is held out for measuring.
+        validation_fraction: share that is held out for measuring.
         seed: of which documents are held out.
         exclude: texts that must not be learned from, nor what resembles them: the test items of a later task.
 
@@ -160,7 +160,7 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldT
         DataError: nothing here is text.
     """
     path = existing(path)
-    corpus = Corpus(root=path, read=lambda: iter(()), held_share=held, seed=seed)
+    corpus = Corpus(root=path, read=lambda: iter(()), validation_fraction=validation_fraction, seed=seed)
     open_pieces = _opened(path, columns, corpus)
     corpus.read = open_pieces if exclude is None else functools.partial(sifted, open_pieces, exclude, corpus.left)
     _look_through(corpus)
@@ -169,7 +169,7 @@ def read(path: Path, columns: Columns, *, held: float, seed: int, exclude: HeldT
         if corpus.left.characters:
             raise DataError(f"{path}: all of its text is, or resembles, held-out items of the task that follows. Give another corpus.")
         raise DataError(f"{path} holds no text to learn from{why}.")
-    _say(corpus)
+    _describe(corpus)
     return corpus
 
 
@@ -211,7 +211,7 @@ def _plain(text: str) -> bytes:
     return unicodedata.normalize("NFKC", "".join(text.split())).casefold().encode("utf-8", "replace")
 
 
-def texts_of(row: Row) -> list[str]:
+def documents_of(row: Row) -> list[str]:
     """Return what a corpus would know a labelled text by: the whole of it, and each of a pair."""
     if row.text is not None:
         return ["\n".join(row.text), *row.text]
@@ -219,20 +219,20 @@ def texts_of(row: Row) -> list[str]:
     return ["".join(text for text, _ in documents.text_file(row.path, documents.codec_of(row.path)))]
 
 
-def _say(corpus: Corpus) -> None:
+def _describe(corpus: Corpus) -> None:
     word = "document" if corpus.documents == 1 else "documents"
-    corpus.said.insert(0, f"{corpus.root}: {corpus.documents:,} {word}, {corpus.characters:,} characters.")
-    corpus.said += [corpus.damage] if corpus.damage else []
+    corpus.messages.insert(0, f"{corpus.root}: {corpus.documents:,} {word}, {corpus.characters:,} characters.")
+    corpus.messages += [corpus.damage] if corpus.damage else []
     if corpus.copies:
-        held = "the held-out text may be among them" if corpus.few else "what is held out is drawn from those without a copy"
-        corpus.said.append(
-            f"{corpus.copies:,} documents are copies of earlier ones (but for letter case and white space) and learned from again; {held}."
+        note = "the held-out text may be among them" if corpus.few else "what is held out is drawn from those without a copy"
+        corpus.messages.append(
+            f"{corpus.copies:,} documents are copies of earlier ones (but for letter case and white space) and learned from again; {note}."
         )
-    corpus.said += corpus.left.said(corpus.characters)
+    corpus.messages += corpus.left.messages(corpus.characters)
 
 
 def has_columns(path: Path) -> bool:
-    """Tell whether there is a file under `path` whose records have fields."""
+    """Return whether there is a file under `path` whose records have fields."""
     names = [file.parts[-1] for file in walk(path).files] if path.is_dir() else [path.name]
     return any(ending(name) in _LINES | _PARQUET | _TABLES for name in names)
 
@@ -246,12 +246,12 @@ def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
         return _file(path, columns, corpus)
     tree = walk(path)
     wanted = [file for file in tree.files if file.parts[-1].casefold().partition(".")[0] not in _ABOUT]
-    streams = [file for file in wanted if ending(file.parts[-1]) in _TEXTS | _LINES | _PARQUET]
+    streams = [file for file in wanted if ending(file.parts[-1]) in _TEXT_SUFFIXES | _LINES | _PARQUET]
     if not streams or _has_classes(path, columns, streams):
         return _labelled(path, columns, corpus)
     corpus.ledger += tree.ledger("text")
-    corpus.said += tree.said()
-    corpus.said += _unread(tree.files, wanted, streams)
+    corpus.messages += tree.messages()
+    corpus.messages += _unread(tree.files, wanted, streams)
     readers = [_member(tree.path(file), columns, corpus) for file in _learned_from(streams, corpus)]
     found = [reader for reader in readers if reader is not None]
     if not found and corpus.ledger:
@@ -261,21 +261,21 @@ def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
 
 def _unread(files: Sequence[FileEntry], wanted: Sequence[FileEntry], streams: Sequence[FileEntry]) -> list[str]:
     """Say which files of a folder are left alone."""
-    said = []
+    messages = []
     if len(wanted) < len(files):
         about = sorted({file.parts[-1] for file in files} - {file.parts[-1] for file in wanted})
-        said.append(f"not learned from, as they are about the corpus: {', '.join(about)}.")
+        messages.append(f"not learned from, as they are about the corpus: {', '.join(about)}.")
     if len(streams) < len(wanted):
         kinds = Counter(ending(file.parts[-1]) or "no ending" for file in wanted)
         kinds.subtract(ending(file.parts[-1]) or "no ending" for file in streams)
         named = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common() if count)
-        said.append(f"{len(wanted) - len(streams):,} files of other kinds are not read ({named}); unpack or convert what is text.")
-    return said
+        messages.append(f"{len(wanted) - len(streams):,} files of other kinds are not read ({named}); unpack or convert what is text.")
+    return messages
 
 
 def _has_classes(path: Path, columns: Columns, streams: list[FileEntry]) -> bool:
-    """Tell whether a folder of text files is labelled data: records say themselves which part they are of."""
-    if not all(ending(file.parts[-1]) in _TEXTS for file in streams):
+    """Return whether a folder of text files is labelled data: records say themselves which part they are of."""
+    if not all(ending(file.parts[-1]) in _TEXT_SUFFIXES for file in streams):
         return False
     try:
         return sources.read(path, columns, modality="text").task is not None
@@ -290,7 +290,7 @@ def _learned_from(files: list[FileEntry], corpus: Corpus) -> list[FileEntry]:
         return files
     chosen = [file for file, part in zip(files, parts, strict=True) if part not in ("val", "test")]
     if len(chosen) < len(files):
-        corpus.said.append(f"{len(files) - len(chosen):,} files of the parts val and test are left alone.")
+        corpus.messages.append(f"{len(files) - len(chosen):,} files of the parts val and test are left alone.")
     return chosen
 
 
@@ -349,9 +349,9 @@ def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     except DataError:
         table = sources.read_unlabelled(path, "text", columns)
     rows = [row for row in table.rows if row.split in (None, "train")]
-    corpus.said += table.said
+    corpus.messages += table.messages
     if len(rows) < len(table.rows):
-        corpus.said.append(f"only the {len(rows):,} texts of the part train are learned from; val and test are left alone.")
+        corpus.messages.append(f"only the {len(rows):,} texts of the part train are learned from; val and test are left alone.")
     corpus.ledger += table.ledger
     return lambda: (piece for row in rows for piece in _row(row, corpus))
 

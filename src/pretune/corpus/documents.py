@@ -74,15 +74,15 @@ def _whole(head: bytes) -> bytes:
 def text_file(path: Path, codec: str) -> Iterator[Piece]:
     r"""Yield one file's text: line ends become "\n"; marks of byte order and form feeds go; what is no text is U+FFFD."""
     decoder = codecs.getincrementaldecoder(codec)("replace")
-    before, held = "", ""
+    before, pending = "", ""
     with path.open("rb") as stream:
         while raw := stream.read(PIECE):
             if before:
                 yield before, False
-            text = held + decoder.decode(raw)
-            held = "\r" if text.endswith("\r") else ""  # its line feed may come with the next piece
+            text = pending + decoder.decode(raw)
+            pending = "\r" if text.endswith("\r") else ""  # its line feed may come with the next piece
             before = _cleaned(text.removesuffix("\r"))
-    yield before + _cleaned(held + decoder.decode(b"", final=True)), True
+    yield before + _cleaned(pending + decoder.decode(b"", final=True)), True
 
 
 def _cleaned(text: str) -> str:
@@ -189,7 +189,7 @@ def _fields(path: Path, records: Sequence[object]) -> list[str]:
     Raises:
         DataError: there are several, or it is a field of a field.
     """
-    found = dict.fromkeys(name for record in records if isinstance(record, dict) for name in _texts(record))
+    found = dict.fromkeys(name for record in records if isinstance(record, dict) for name in _text_columns(record))
     usual = [field for name in _NAMES for field in found if vocabulary.plain(field) == name and "." not in field]
     if usual or not found:
         return usual[:1]
@@ -199,7 +199,7 @@ def _fields(path: Path, records: Sequence[object]) -> list[str]:
     return fields
 
 
-def _texts(record: dict[str, object], before: str = "") -> Iterator[str]:
+def _text_columns(record: dict[str, object], before: str = "") -> Iterator[str]:
     """Yield the names of fields that hold text and do not only name the record or its part."""
     for key, value in record.items():
         plain = vocabulary.plain(str(key))
@@ -208,4 +208,4 @@ def _texts(record: dict[str, object], before: str = "") -> Iterator[str]:
         elif isinstance(value, str) and not (plain in vocabulary.ID or plain.endswith("_id") or plain in vocabulary.SPLIT):
             yield f"{before}{key}"
         elif isinstance(value, dict):
-            yield from _texts(value, f"{before}{key}.")
+            yield from _text_columns(value, f"{before}{key}.")

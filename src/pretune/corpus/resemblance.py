@@ -47,22 +47,22 @@ class Excluded:
 
     hashes: frozenset[str] = frozenset()
     """Of the bytes of files, and of texts."""
-    texts: HeldTexts | None = None
+    documents: HeldOutTexts | None = None
 
 
 NOTHING = Excluded()
 
 
-class HeldTexts:
+class HeldOutTexts:
     """Held-out texts, and what resembles them."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, documents: Iterable[str]) -> None:
         """Take the texts; their sketches are kept, not they."""
         whole: set[int] = set()
         bare: set[str] = set()
         self._longest = 0
         sketched: dict[int, list[Symbols]] = {_SPELLED: [], _WIDE: []}
-        for text in dict.fromkeys(texts):
+        for text in dict.fromkeys(documents):
             codes = _codes(text)
             symbols = _symbols(codes)[0]
             if len(symbols):
@@ -119,10 +119,10 @@ class HeldTexts:
 class _Sketches:
     """Shingles of `run` symbols, and the held-out texts that have them."""
 
-    def __init__(self, texts: Sequence[Symbols], run: int) -> None:
+    def __init__(self, documents: Sequence[Symbols], run: int) -> None:
         self.run = run
-        shingles = [np.unique(_shingles(symbols, run)) for symbols in texts]
-        lengths = [len(symbols) for symbols, one in zip(texts, shingles, strict=True) if len(one) >= _FEWEST]
+        shingles = [np.unique(_shingles(symbols, run)) for symbols in documents]
+        lengths = [len(symbols) for symbols, one in zip(documents, shingles, strict=True) if len(one) >= _FEWEST]
         sketches = _sketches([one for one in shingles if len(one) >= _FEWEST])
         keys = np.concatenate([np.zeros(0, np.uint64), *sketches])
         owners = np.repeat(np.arange(len(sketches)), [len(one) for one in sketches])

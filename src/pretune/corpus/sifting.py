@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretune.corpus.documents import Piece
-from pretune.corpus.resemblance import EQUAL, KEPT, NEAR, HeldTexts
+from pretune.corpus.resemblance import EQUAL, KEPT, NEAR, HeldOutTexts
 
 BATCH = 1 << 20
 """Characters that are compared at a time, about."""
@@ -43,7 +43,7 @@ class Sifted:
     known: bool = False
     """Whether the whole stream has gone by once."""
 
-    def said(self, kept: int) -> list[str]:
+    def messages(self, kept: int) -> list[str]:
         """Return what is to be said of it; `kept` are the characters that are left."""
         lines = []
         for whole, part, what in ((self.equal, self.equal_lines, "they are"), (self.near, self.near_lines, "they resemble")):
@@ -55,12 +55,12 @@ class Sifted:
         return lines
 
 
-def sifted(read: Callable[[], Iterator[Piece]], held: HeldTexts, left: Sifted) -> Iterator[Piece]:
+def sifted(read: Callable[[], Iterator[Piece]], held_out: HeldOutTexts, left: Sifted) -> Iterator[Piece]:
     """Yield the documents of a stream less what is held out; `left` is told of it in the first pass, and remembers it."""
     begun = False  # whether something of a document was yielded, so that its end must be too
     for number, batch in enumerate(_batches(read())):
         if not left.known:
-            found = held.found([segments for segments, _, _ in batch])
+            found = held_out.found([segments for segments, _, _ in batch])
             _count(left, batch, found)
             places = np.flatnonzero(np.concatenate(found))
             if len(places):

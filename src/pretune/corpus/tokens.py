@@ -100,15 +100,15 @@ def tokenized(
     }
 
     def write(path: Path) -> None:
-        pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.held()))
-        _write(path, pieces if progress is None else _told(pieces, progress, sum(c.characters for c in corpora)), tokenizer, cache)
+        pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.validation()))
+        _write(path, pieces if progress is None else _counted(pieces, progress, sum(c.characters for c in corpora)), tokenizer, cache)
 
     store = kept(cache, "tokens", config.digest(key), write)
     facts = dict(store.meta)
     return TokenStream(ids=store.flat, counts=np.array(facts.pop("counts"), np.int64), **facts)
 
 
-def _told(pieces: Iterator[Piece], progress: Callable[[int, int], None], characters: int) -> Iterator[Piece]:
+def _counted(pieces: Iterator[Piece], progress: Callable[[int, int], None], characters: int) -> Iterator[Piece]:
     done = 0
     for text, ends in pieces:
         yield text, ends

@@ -127,7 +127,7 @@ class FeatureView:
         tensor = self.features.index_select(0, torch.from_numpy(rows)).float()
         tensor = tensor if self.columns is None else tensor.index_select(1, self.columns)
         mask = None if self.real is None else torch.arange(tensor.shape[1]) < torch.from_numpy(self.real[rows])[:, None]
-        return _batch(Features(tensor=tensor, layout=self.layout, mask=mask, heard=mask is not None), self.labels, index)
+        return _batch(Features(tensor=tensor, layout=self.layout, mask=mask, attends_padding=mask is not None), self.labels, index)
 
     def _padded(self, rows: Index) -> Features:
         assert self.store is not None

@@ -46,21 +46,21 @@ def assign(
     Raises:
         DataError: there is no row to train on, or nothing that could be held out.
     """
-    given = {row.split for row in rows}
-    if given & {"val", "test"}:
-        if "train" not in given and None not in given:
-            names = " and ".join(sorted(map(str, given)))
+    named = {row.split for row in rows}
+    if named & {"val", "test"}:
+        if "train" not in named and None not in named:
+            names = " and ".join(sorted(map(str, named)))
             raise DataError(f"the data have only {names} splits and none to train on. Add a train split, or give split=new.")
         return [replace(row, split=row.split or "train") for row in rows], _parts_left_open(rows)
-    held = set(_hold_out(rows, list(range(len(rows))), target, fraction, seed, twins))
-    if not held or len(held) == len(rows):
+    held_out = set(_hold_out(rows, list(range(len(rows))), target, fraction, seed, twins))
+    if not held_out or len(held_out) == len(rows):
         why = (
             "they are all of one group"
             if len({row.group for row in rows}) == 1 and rows[0].group
             else "each class has a single example or group"
         )
         raise DataError(f"no val split can be held out of {len(rows)} rows: {why}. Add data, or give a val split.")
-    out = [replace(row, split="val" if index in held else "train") for index, row in enumerate(rows)]
+    out = [replace(row, split="val" if index in held_out else "train") for index, row in enumerate(rows)]
     return out, _describe(out, target, fraction, seed)
 
 
@@ -93,7 +93,7 @@ def _hold_out(
     total = Counter(name for names in labels.values() for name in names)
     chosen = _fill(counts, total, fraction)
     _touch_every_class(counts, total, chosen)
-    return sorted(index for unit, is_held in zip(order, chosen, strict=True) if is_held for index in unit)
+    return sorted(index for unit, is_held_out in zip(order, chosen, strict=True) if is_held_out for index in unit)
 
 
 def _draw(item: str, seed: int) -> bytes:
@@ -151,35 +151,35 @@ def merge(sets: Sequence[Sequence[int]]) -> list[list[int]]:
 
 def _fill(counts: Sequence[_Counts], total: Counter[str], fraction: float) -> list[bool]:
     """Take units while that lessens the sum over classes of (held - wanted)² / size, and leaves each class an item."""
-    held = dict.fromkeys(total, 0)
+    held_out = dict.fromkeys(total, 0)
     chosen = []
     for unit in counts:
         change, leaves_some = 0.0, True
         for name, n in unit.items():
-            size, have = total[name], held[name]
+            size, have = total[name], held_out[name]
             change += n * (n + 2 * (have - fraction * size)) / size
             leaves_some = leaves_some and have + n < size
         chosen.append(change < 0 and leaves_some)
         if chosen[-1]:
             for name, n in unit.items():
-                held[name] += n
+                held_out[name] += n
     return chosen
 
 
 def _touch_every_class(counts: Sequence[_Counts], total: Counter[str], chosen: list[bool]) -> None:
     """Give every class that can spare one an item on the held-out side, by its smallest unit."""
-    held: Counter[str] = Counter()
-    for unit, is_held in zip(counts, chosen, strict=True):
-        if is_held:
-            held.update(unit)
-    missing = [name for name in sorted(total, key=lambda name: (total[name], name)) if not held[name]]
+    held_out: Counter[str] = Counter()
+    for unit, is_held_out in zip(counts, chosen, strict=True):
+        if is_held_out:
+            held_out.update(unit)
+    missing = [name for name in sorted(total, key=lambda name: (total[name], name)) if not held_out[name]]
     for name in missing:
-        holders = [at for at, unit in enumerate(counts) if name in unit] if not held[name] else []
-        spare = [at for at in holders if all(held[other] + n < total[other] for other, n in counts[at].items())]
+        holders = [at for at, unit in enumerate(counts) if name in unit] if not held_out[name] else []
+        spare = [at for at in holders if all(held_out[other] + n < total[other] for other, n in counts[at].items())]
         if spare:
             at = min(spare, key=lambda at: (sum(counts[at].values()), at))
             chosen[at] = True
-            held.update(counts[at])
+            held_out.update(counts[at])
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -194,16 +194,16 @@ def _parts_left_open(rows: list[Row]) -> list[Finding]:
 
 def _describe(rows: list[Row], target: TargetType, fraction: float, seed: int) -> list[Finding]:
     """Say how the parts were drawn, and which classes the held-out part lacks."""
-    held = sum(row.split == "val" for row in rows)
+    held_out = sum(row.split == "val" for row in rows)
     how = "" if target.numeric else "stratified by class, "
     groups = len({row.group for row in rows if row.group is not None})
     how += f"whole groups ({groups}), " if groups else ""
     message = (
-        f"the data have no val or test split: {held} of {len(rows)} examples are held out as val ({how}seed {seed}); "
+        f"the data have no val or test split: {held_out} of {len(rows)} examples are held out as val ({how}seed {seed}); "
         "the score is measured on val."
     )
     findings = [Finding(kind="split", severity="note", message=message)]
-    share = held / len(rows)
+    share = held_out / len(rows)
     if groups and abs(share - fraction) > 0.5 * fraction:
         message = f"groups are so uneven that val has {share:.0%} of the examples instead of {fraction:.0%}."
         findings.append(Finding(kind="uneven_groups", severity="warning", message=message))
@@ -212,9 +212,9 @@ def _describe(rows: list[Row], target: TargetType, fraction: float, seed: int) -
 
 def _unseen(rows: list[Row]) -> list[Finding]:
     total: Counter[str] = Counter(name for row in rows for name in names_of(row))
-    held: Counter[str] = Counter(name for row in rows if row.split == "val" for name in names_of(row))
+    held_out: Counter[str] = Counter(name for row in rows if row.split == "val" for name in names_of(row))
     single = sorted(name for name, n in total.items() if n == 1)
-    grouped = sorted(name for name, n in total.items() if n > 1 and not held[name])
+    grouped = sorted(name for name, n in total.items() if n > 1 and not held_out[name])
     findings = []
     if single:
         message = f"a single example: {_quoted(single)}. It stays in train, so that class has no validation score."

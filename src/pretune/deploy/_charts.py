@@ -177,10 +177,10 @@ def heatmap(shares: Sequence[Sequence[float]], names: Sequence[str], counts: Seq
         for j, share in enumerate(row):
             if counts[i][j]:
                 kind = "right" if i == j else "wrong"
-                told = escape(f"{names[i]} predicted as {names[j]}: {counts[i][j]}" if i != j else f"{names[i]}: {counts[i][j]} right")
+                tooltip = escape(f"{names[i]} predicted as {names[j]}: {counts[i][j]}" if i != j else f"{names[i]}: {counts[i][j]} right")
                 body.append(
                     f'<rect class="{kind}" x="{j * side:.1f}" y="{i * side:.1f}" width="{side:.1f}" height="{side:.1f}" '
-                    f'fill-opacity="{0.15 + 0.85 * share:.2f}"><title>{told}</title></rect>'
+                    f'fill-opacity="{0.15 + 0.85 * share:.2f}"><title>{tooltip}</title></rect>'
                 )
     return Markup(
         f'<svg class="chart heat" viewBox="0 0 {size} {size}" width="{size}" role="img" aria-label="{escape(title)}">{"".join(body)}</svg>'

@@ -10,12 +10,12 @@ from pretune.evaluation.verdict import compared, opponents, verdict
 from pretune.evaluation.wording import show, span, words
 
 
-def headline(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+def headline(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
     """Return the score beside its baselines."""
     primary, floors = metrics["primary"], opponents(metrics.get("floors") or {}, model_of(metrics))
     name, value = primary["name"], primary["value"]
-    found = verdict(name, held, floors)
-    ends = (held.get("interval") or {}).get(name)
+    found = verdict(name, scores, floors)
+    ends = (scores.get("interval") or {}).get(name)
     return {
         "value": show(name, value),
         "words": words(name),
@@ -60,29 +60,29 @@ def model_of(metrics: Mapping[str, Any]) -> str:
     return metrics.get("model", "network")
 
 
-def tiles(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> list[dict[str, str]]:
+def tiles(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the other metrics of the score's part, with intervals and what baselines reach, and the primary one on train."""
     primary, floors = metrics["primary"]["name"], opponents(metrics.get("floors") or {}, model_of(metrics))
-    intervals = held.get("interval") or {}
+    intervals = scores.get("interval") or {}
     out = []
-    for name, value in held.items():
+    for name, value in scores.items():
         if isinstance(value, int | float) and name not in (primary, "mean_confidence"):
             ends = intervals.get(name)
             beside = [f"{label} {show(name, floor[name])}" for label, floor in floors.items() if floor.get(name) is not None]
-            told = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
-            out.append({"words": words(name), "value": show(name, value), "range": told, "outcome": _outcome(name, held, floors)})
+            interval = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
+            out.append({"words": words(name), "value": show(name, value), "range": interval, "outcome": _outcome(name, scores, floors)})
     seen = (metrics.get("train") or {}).get(primary)
     if seen is not None:
         out.append({"words": f"{words(primary)} on train", "value": show(primary, seen), "range": _learned(metrics), "outcome": ""})
     return out
 
 
-def _outcome(name: str, held: Mapping[str, Any], floors: Mapping[str, Any]) -> str:
+def _outcome(name: str, scores: Mapping[str, Any], floors: Mapping[str, Any]) -> str:
     """Return how a metric lies to the best baseline: better, uncertain (within the interval), worse; '' without one or an interval."""
     values = [floor[name] for floor in floors.values() if floor.get(name) is not None]
-    if not values or name not in (held.get("interval") or {}):
+    if not values or name not in (scores.get("interval") or {}):
         return ""
-    return compared(name, held, min(values) if is_error(name) else max(values))
+    return compared(name, scores, min(values) if is_error(name) else max(values))
 
 
 def _learned(metrics: Mapping[str, Any]) -> str:

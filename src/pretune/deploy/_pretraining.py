@@ -46,7 +46,7 @@ def build(files: Files) -> dict[str, Any]:
         "curves": _curves.build(files.events, "loss"),
         "gain": _gain(metrics.get("gain")),
         "galleries": _examples.galleries(files.run / "pictures"),
-        "texts": _texts(files),
+        "texts": _filled_texts(files),
         "filled": _filled(files),
         "timing": _sections.timing(metrics, files.events),
         "use": {"finetune": f"pretune finetune DATA {backbone}", "generate": f"pretune generate {run}{_prompt(files)}"},
@@ -104,7 +104,7 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"metric": gain["table"][0]["metric"].replace("_", " "), "rows": rows, "said": gain["said"]}
 
 
-def _texts(files: Files) -> list[Markup]:
+def _filled_texts(files: Files) -> list[Markup]:
     """Return the written texts: lines stay lines, all else that cannot be seen is written out."""
     return [escape(printable(str(text), keep="\n\t")) for text in _examples.listed(files.run / "samples.json")]
 

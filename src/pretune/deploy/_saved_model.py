@@ -50,48 +50,48 @@ def read(run: Path) -> SavedModel:
     path = run / MODEL
     if not path.exists():
         raise DataError(saved.unfinished(run, MODEL))
-    told = saved.json_of(path)
-    if "objective" in told and "task" not in told:
+    record = saved.json_of(path)
+    if "objective" in record and "task" not in record:
         raise DataError(
             f"{run} is a pretraining run: it has a backbone and no task to predict. "
             f"Fine-tune it first: pretune finetune DATA backbone={shell_word(f'run:{run}')}"
         )
-    targets, weights = _entry(told, "targets", dict, path), _entry(told, "weights", str, path)
+    targets, weights = _entry(record, "targets", dict, path), _entry(record, "weights", str, path)
     with saved.reading(path):
-        task: Task = config.component("tasks", _entry(told, "task", dict, path), "task")
+        task: Task = config.component("tasks", _entry(record, "task", dict, path), "task")
         space = task.space.from_json(targets)
         model = SavedModel(
-            model=_model(told, path),
+            model=_model(record, path),
             task=task,
             space=space,
-            schema=_schema(run, told, space),
-            head=config.component("heads", _entry(told, "head", dict, path), "head"),
-            pooling=_entry(told, "pooling", str, path),
-            width=_entry(told, "width", int, path) if "width" in told else None,
+            schema=_schema(run, record, space),
+            head=config.component("heads", _entry(record, "head", dict, path), "head"),
+            pooling=_entry(record, "pooling", str, path),
+            width=_entry(record, "width", int, path) if "width" in record else None,
             weights=saved.inside(run, weights, path),
-            precision=_precision(told, "precision", path),
-            forward=_precision(told, "forward", path),
-            frozen=_entry(told, "frozen", int, path),
+            precision=_precision(record, "precision", path),
+            forward=_precision(record, "forward", path),
+            frozen=_entry(record, "frozen", int, path),
         )
         if model.task.outputs(model.space) < 1:
             raise ValueError("it names no classes")
     return model
 
 
-def _model(told: dict[str, Any], path: Path) -> str:
+def _model(record: dict[str, Any], path: Path) -> str:
     """Return the model of a run; runs made before there was a choice have the network."""
-    if "model" not in told:
+    if "model" not in record:
         return MODELS[0]
-    name = _entry(told, "model", str, path)
+    name = _entry(record, "model", str, path)
     if name not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}; got {name!r}")
     return name
 
 
-def _schema(run: Path, told: dict[str, Any], space: Space) -> Schema:
+def _schema(run: Path, record: dict[str, Any], space: Space) -> Schema:
     """Return the columns of the training data; of a run that saved no schema, what its audit lists."""
-    if "schema" in told:
-        return Schema.from_json(told["schema"], space.classes)
+    if "schema" in record:
+        return Schema.from_json(record["schema"], space.classes)
     try:
         columns = saved.field(saved.json_of(run / "audit.json"), "columns", dict, run / "audit.json")
     except DataError:
@@ -99,11 +99,11 @@ def _schema(run: Path, told: dict[str, Any], space: Space) -> Schema:
     return Schema.from_columns({role: str(names) for role, names in columns.items() if names}, space.classes)
 
 
-def _precision(told: dict[str, Any], key: str, path: Path) -> Precision:
-    tree = _entry(told, key, dict, path)
+def _precision(record: dict[str, Any], key: str, path: Path) -> Precision:
+    tree = _entry(record, key, dict, path)
     _entry(tree, "bfloat16", bool, path)
     return Precision(**tree)
 
 
-def _entry(told: dict[str, Any], key: str, kind: type, path: Path) -> Any:
-    return saved.field(told, key, kind, path)
+def _entry(record: dict[str, Any], key: str, kind: type, path: Path) -> Any:
+    return saved.field(record, key, kind, path)

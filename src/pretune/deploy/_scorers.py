@@ -47,46 +47,53 @@ class Scorer(Protocol):
         ...
 
 
-def load(run: Path, told: SavedModel, model: str | None, device: torch.device | None, trust: Collection[str]) -> Scorer:
+def load(run: Path, saved_model: SavedModel, model: str | None, device: torch.device | None, trust: Collection[str]) -> Scorer:
     """Return the model of a run: the one that its figures are of, or the one that the person names.
 
     Raises:
         WeightsError: its weights are damaged or do not fit.
         SettingError: it has no such model, or its network is built by a module that is not trusted.
     """
-    name = model or told.model
+    name = model or saved_model.model
     if name not in _saved_model.MODELS:
         raise SettingError(f"predictor must be one of {', '.join(_saved_model.MODELS)}; got {model!r}.")
     if name == "network":
-        return Network(run, told, device or Device(device=torch.device("cpu")).device, trust)
+        return NetworkScorer(run, saved_model, device or Device(device=torch.device("cpu")).device, trust)
     if model is not None and not (run / baseline.SETTINGS).exists():
         raise SettingError(
             f"{run} has no baseline: it is saved only where the network is not clearly better, or with predictor=baseline when training. "
             "Leave predictor out."
         )
-    return Classical(run, told)
+    return BaselineScorer(run, saved_model)
 
 
-class Network:
+class NetworkScorer:
     """The backbone and head of a run, computed as they were when it was scored."""
 
-    def __init__(self, run: Path, told: SavedModel, device: torch.device, trust: Collection[str]) -> None:
-        self.run, self.device, self.space = run, device, told.space
+    def __init__(self, run: Path, saved_model: SavedModel, device: torch.device, trust: Collection[str]) -> None:
+        self.run, self.device, self.space = run, device, saved_model.space
         with backbones.trusting(trust):
             backbone = backbones.read(run / "backbone")
         self.modality: Modality = backbone.modality
         if isinstance(self.modality, Audio) and self.modality.seconds is None:
             raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
         path = run / _saved_model.MODEL
-        with backbones.bounded(told.weights), saved.reading(path):
-            model = Model(backbone, told.head, told.task.outputs(told.space), told.pooling, told.task.layout, told.width)
-        if not 0 <= told.frozen < len(model.names):
-            raise saved.damaged(path, f"it counts {told.frozen} frozen stages of {len(model.names)}")
+        with backbones.bounded(saved_model.weights), saved.reading(path):
+            model = Model(
+                backbone,
+                saved_model.head,
+                saved_model.task.outputs(saved_model.space),
+                saved_model.pooling,
+                saved_model.task.layout,
+                saved_model.width,
+            )
+        if not 0 <= saved_model.frozen < len(model.names):
+            raise saved.damaged(path, f"it counts {saved_model.frozen} frozen stages of {len(model.names)}")
         head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
-        saved.load_exactly(head, told.weights)
+        saved.load_exactly(head, saved_model.weights)
         self.model = model.eval().requires_grad_(False).to(self.device)
-        self._rest, forward = _here([told.precision, told.forward], self.device)
-        self._start = told.frozen
+        self._rest, forward = _here([saved_model.precision, saved_model.forward], self.device)
+        self._start = saved_model.frozen
         names = model.names[: self._start]
         self._prefix = inference_copy([model.stages[n] for n in names], forward.bfloat16).to(self.device) if names else None
 
@@ -113,13 +120,13 @@ class Network:
             raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
 
 
-class Classical:
+class BaselineScorer:
     """The classical baseline of a run; the network's weights are not read."""
 
-    def __init__(self, run: Path, told: SavedModel) -> None:
+    def __init__(self, run: Path, saved_model: SavedModel) -> None:
         self.modality: Modality = backbones.read_modality(run / "backbone")
-        self.baseline = baseline.read(run, self.modality, told.task.outputs(told.space))
-        self.space = told.task.thresholded(told.space, self.baseline.thresholds)
+        self.baseline = baseline.read(run, self.modality, saved_model.task.outputs(saved_model.space))
+        self.space = saved_model.task.thresholded(saved_model.space, self.baseline.thresholds)
 
     def view(self, row: Row, array: NDArray[Any]) -> Any:
         """Return what the features of an example are made of."""

@@ -27,23 +27,23 @@ _DOUBTS = frozenset({"leak", "group_leak", "contradiction", "label_disagreement"
 def build(files: Files) -> dict[str, Any]:
     """Return all sections by name."""
     metrics = files.metrics
-    held = metrics.get(metrics["primary"]["split"]) or {}
+    scores = metrics.get(metrics["primary"]["split"]) or {}
     return {
         "name": files.run.resolve().name,
         "task": metrics["task"],
         "backbone": metrics.get("backbone", ""),
         "strategy": metrics.get("strategy", ""),
-        "headline": headline(metrics, held),
-        "tiles": tiles(metrics, held),
+        "headline": headline(metrics, scores),
+        "tiles": tiles(metrics, scores),
         "alerts": [f for f in files.audit.get("findings", []) if _is_alert(f)],
         "diagnosis": metrics.get("diagnosis", []),
         "data": data(files),
         "done": done(files),
         "curves": _curves.build(files.events, metrics["primary"]["name"]),
-        "classes": classes(metrics, held),
+        "classes": classes(metrics, scores),
         "terms": terms(metrics),
-        "confusion": confusion(held, metrics.get("classes", [])),
-        "calibration": calibrated(files, held),
+        "confusion": confusion(scores, metrics.get("classes", [])),
+        "calibration": calibrated(files, scores),
         "numbers": numbers(files),
         "mistakes": _examples.mistakes(files),
         "right": _examples.correct(files),
@@ -82,7 +82,7 @@ def data(files: Files) -> dict[str, Any]:
 
 
 def _is_alert(finding: Mapping[str, Any]) -> bool:
-    """Tell whether a finding puts the score itself in doubt."""
+    """Return whether a finding puts the score itself in doubt."""
     return finding["severity"] == "warning" and finding["kind"] in _DOUBTS
 
 
@@ -132,9 +132,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def classes(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> Section:
+def classes(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> Section:
     """Return the per-class table; of many classes the worst first, all of them folded."""
-    per_class: Mapping[str, Mapping[str, Any]] = held.get("per_class") or {}
+    per_class: Mapping[str, Mapping[str, Any]] = scores.get("per_class") or {}
     if not per_class:
         return None
     counts = (metrics.get("counts") or {}).get("per_class") or {}
@@ -153,14 +153,14 @@ def classes(metrics: Mapping[str, Any], held: Mapping[str, Any]) -> Section:
     return {"split": metrics["primary"]["split"], "columns": [words(key) for key in columns], "rows": rows, "worst": worst}
 
 
-def confusion(held: Mapping[str, Any], names: Sequence[str]) -> Section:
+def confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Section:
     """Return the confusion matrix and the most frequent confusions."""
-    matrix: Sequence[Sequence[int]] = held.get("confusion") or []
+    matrix: Sequence[Sequence[int]] = scores.get("confusion") or []
     if not matrix or len(matrix) != len(names):
         return None
     shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
     pairs = [(matrix[i][j], names[i], names[j]) for i in range(len(names)) for j in range(len(names)) if i != j and matrix[i][j]]
-    top = [{"count": count, "true": true, "predicted": told} for count, true, told in sorted(pairs, key=lambda p: -p[0])[:8]]
+    top = [{"count": count, "true": true, "predicted": predicted} for count, true, predicted in sorted(pairs, key=lambda p: -p[0])[:8]]
     big = len(names) > _MATRIX
     return {
         "names": list(names),
@@ -186,19 +186,19 @@ def _cells(i: int, counts: Sequence[int], shares: Sequence[float]) -> list[dict[
     ]
 
 
-def calibrated(files: Files, held: Mapping[str, Any]) -> Section:
+def calibrated(files: Files, scores: Mapping[str, Any]) -> Section:
     """Return the reliability diagram of single-label predictions."""
     sure = [p for p in files.predictions if p.confidence is not None]
-    if held.get("ece") is None or not sure:
+    if scores.get("ece") is None or not sure:
         return None
     import numpy as np
 
     bins = calibration.reliability(np.array([p.confidence for p in sure]), np.array([p.right for p in sure]))
     return {
         "drawing": _charts.calibration(bins, "accuracy over confidence"),
-        "ece": f"{held['ece']:.3f}",
-        "confidence": show("accuracy", held.get("mean_confidence")),
-        "accuracy": show("accuracy", held.get("accuracy")),
+        "ece": f"{scores['ece']:.3f}",
+        "confidence": show("accuracy", scores.get("mean_confidence")),
+        "accuracy": show("accuracy", scores.get("accuracy")),
         "few": len(sure) < 100,
         "items": len(sure),
     }
@@ -213,7 +213,7 @@ def numbers(files: Files) -> Section:
         "scatter": _charts.scatter(pairs[:3000], "predicted over true"),
         "shown": min(len(pairs), 3000),
         "items": len(pairs),
-        "residuals": _charts.histogram([told - true for true, told in pairs], "residuals", x_label="predicted − true"),
+        "residuals": _charts.histogram([predicted - true for true, predicted in pairs], "residuals", x_label="predicted − true"),
     }
 
 

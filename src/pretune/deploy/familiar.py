@@ -18,8 +18,8 @@ def learned(run: Path, data: Path, items: Collection[str]) -> int:
         data: folder or table that the items are of.
         items: ids of examples.
     """
-    recipe, metrics, held = run / "recipe.json", run / "metrics.json", run / "predictions.csv"
-    if not (recipe.is_file() and metrics.is_file() and held.is_file()):
+    recipe, metrics, predictions = run / "recipe.json", run / "metrics.json", run / "predictions.csv"
+    if not (recipe.is_file() and metrics.is_file() and predictions.is_file()):
         return 0
     settings = saved.json_of(recipe).get("recipe")
     source = settings.get("data") if isinstance(settings, dict) else None
@@ -31,7 +31,7 @@ def learned(run: Path, data: Path, items: Collection[str]) -> int:
         if isinstance(counts, dict)
         else 0
     )
-    with saved.reading(held), held.open(encoding="utf-8", errors="surrogateescape", newline="") as stream, unlimited_fields():
+    with saved.reading(predictions), predictions.open(encoding="utf-8", errors="surrogateescape", newline="") as stream, unlimited_fields():
         scored = {row[0] for row in csv.reader(stream) if row}
     return min(len(set(items) - scored), seen)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pretune import backbones, registry, saved
 from pretune.errors import RequestError
-from pretune.objectives import Objective, PretextLearner, Sample, Wanted, tell_classes
+from pretune.objectives import Objective, PretextLearner, Sample, Wanted, set_classes
 from pretune.runner.pretrained import MODEL, objective_of
 
 
@@ -55,15 +55,15 @@ def read_learner(run: Path, objective: Objective | None = None) -> PretextLearne
     """
     objective = objective or objective_of(run)
     path = run / MODEL
-    told = saved.json_of(path)
-    classes, weights = saved.field(told, "classes", list, path), saved.field(told, "weights", str, path)
+    record = saved.json_of(path)
+    classes, weights = saved.field(record, "classes", list, path), saved.field(record, "weights", str, path)
     if not all(isinstance(name, str) for name in classes):
         raise saved.damaged(path, "its classes are not names")
     backbone = backbones.load(f"run:{run}")
     inside = saved.inside(run, weights, path)
     with backbones.bounded(inside), saved.reading(path):
         learner: PretextLearner = objective.learner(backbone)
-        tell_classes(learner, tuple(classes))
+        set_classes(learner, tuple(classes))
     beside = {name: tensor for name, tensor in learner.state_dict().items() if not name.startswith("backbone.")}
     saved.load_exactly(beside, inside)
     return learner.eval()

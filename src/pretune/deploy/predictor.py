@@ -38,10 +38,10 @@ class Predictor:
             WeightsError: its weights are damaged or do not fit.
             SettingError: it has no such model, or its network is built by a module that is not trusted.
         """
-        told = _saved_model.read(run)
-        self.model = model or told.model
-        self.scorer = _scorers.load(run, told, model, device, trust)
-        self.task, self.space, self.schema = told.task, self.scorer.space, told.schema
+        saved_model = _saved_model.read(run)
+        self.model = model or saved_model.model
+        self.scorer = _scorers.load(run, saved_model, model, device, trust)
+        self.task, self.space, self.schema = saved_model.task, self.scorer.space, saved_model.schema
         self.modality: Modality = self.scorer.modality
 
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
@@ -54,9 +54,9 @@ class Predictor:
                 chunk = rows[begin : begin + BATCH]
                 views = list(pool.map(self._view, chunk))
                 good = [(row, view) for row, view in zip(chunk, views, strict=True) if not isinstance(view, BadItem)]
-                told = iter(self._describe(good) if good else [])
+                answers = iter(self._describe(good) if good else [])
                 for row, view in zip(chunk, views, strict=True):
-                    yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(told)}
+                    yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(answers)}
 
     def decoded(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
@@ -89,8 +89,8 @@ class Predictor:
         raw = self.scorer.outputs([view for _, view in examples])
         usable = finite(raw)
         good, rows = taken(raw, usable.nonzero()[:, 0]), [row for (row, _), yes in zip(examples, usable, strict=True) if yes]
-        told = iter(self.task.describe(self.task.decode(good, self.space), self.space, rows, self.modality) if rows else [])
-        return [next(told) if yes else {"error": str(NOT_FINITE)} for yes in usable]
+        answers = iter(self.task.describe(self.task.decode(good, self.space), self.space, rows, self.modality) if rows else [])
+        return [next(answers) if yes else {"error": str(NOT_FINITE)} for yes in usable]
 
     def _view(self, row: Row) -> Any:
         """Return what the model takes of a row, or the BadItem that says why there is nothing."""
@@ -98,8 +98,8 @@ class Predictor:
             raw = row.text if row.path is None else _read(row.path)
             if raw is None:
                 raise BadItem("empty", "there is no content")
-            if isinstance(raw, tuple) and len(raw) != (self.schema.texts or len(raw)):
-                raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.texts}")
+            if isinstance(raw, tuple) and len(raw) != (self.schema.text_count or len(raw)):
+                raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.text_count}")
             return self.scorer.view(row, self.modality.decode(raw).array)
         except BadItem as bad:
             return bad

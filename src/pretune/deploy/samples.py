@@ -35,8 +35,8 @@ def write(run: Path, objective: Objective) -> None:
         return
     modality = learner.backbone.modality
     if isinstance(modality, Text):
-        texts = [sample.text for sample in learner.generate(Wanted(count=TEXTS, length=_TOKENS, temperature=0.8))]
-        RunDir(run).write_json("samples.json", texts)
+        samples = [sample.text for sample in learner.generate(Wanted(count=TEXTS, length=_TOKENS, temperature=0.8))]
+        RunDir(run).write_json("samples.json", samples)
         return
     one_by_one = isinstance(modality, Audio) and modality.features == "waveform"
     made = learner.generate(Wanted(count=COUNT, length=_SAMPLES if one_by_one else None))
@@ -46,7 +46,7 @@ def write(run: Path, objective: Objective) -> None:
 def write_reconstructions(run: Path, shown: list[tuple[str, list[Any]]]) -> None:
     """Write what an objective that fills in made of held-out pictures or texts, where it did."""
     if shown and isinstance(shown[0][1][0], str):
-        items = zip(*(texts for _, texts in shown), strict=True)
+        items = zip(*(lines for _, lines in shown), strict=True)
         RunDir(run).write_json("filled.json", [dict(zip([heading for heading, _ in shown], item, strict=True)) for item in items])
     elif shown:
         _write(run, [Strip(heading=heading, tiles=[Tile(pixels=pixels) for pixels in row]) for heading, row in shown], "held-out examples")
@@ -60,9 +60,9 @@ def _write(run: Path, strips: list[Strip], note: str) -> None:
 
 def _tile(sample: Sample) -> Tile:
     """Return what a person sees of a sample."""
-    if sample.picture is not None:
-        return Tile(pixels=sample.picture, caption=sample.label or "")
-    assert sample.sound is not None
-    samples, rate = sample.sound, sample.sample_rate
+    if sample.image is not None:
+        return Tile(pixels=sample.image, caption=sample.label or "")
+    assert sample.audio is not None
+    samples, rate = sample.audio, sample.sample_rate
     axes = len(samples) / rate, rate / 2000
     return Tile(pixels=spectrogram(samples, rate), caption=sample.label or "", axes=axes, audio=(samples, rate))

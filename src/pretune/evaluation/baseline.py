@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pretune import saved
 from pretune.errors import WeightsError
 from pretune.evaluation.linear import LinearModel
-from pretune.modalities import DescribesItems, FitsFloor, FittedFloor, Modality
+from pretune.modalities import BaselineFeatures, FitsBaselineFeatures, HasBaselineFeatures, Modality
 
 if TYPE_CHECKING:
-    from pretune.evaluation.classical import Classical
+    from pretune.evaluation.classical import ClassicalModel
     from pretune.types import Row
 
 FOLDER = "baseline"
@@ -40,16 +40,16 @@ class Description:
     """Returns what the features of an example are made of: the row's content, or what is stored of it."""
     features: Callable[[list[Any]], Any]
     """Returns features (M, D), dense or sparse, of what `item` returned."""
-    floor: FittedFloor | None = None
+    floor: BaselineFeatures | None = None
     """What a modality that fits its features took from training examples."""
 
     @classmethod
-    def of_arrays(cls, modality: DescribesItems) -> Description:
+    def of_arrays(cls, modality: HasBaselineFeatures) -> Description:
         """Return the features of what is stored of examples."""
-        return cls(words=modality.floor_words, item=lambda row, array: array, features=modality.floor_features)
+        return cls(words=modality.baseline_words, item=lambda row, array: array, features=modality.baseline_features)
 
     @classmethod
-    def of_content(cls, modality: FitsFloor, floor: FittedFloor) -> Description:
+    def of_content(cls, modality: FitsBaselineFeatures, floor: BaselineFeatures) -> Description:
         """Return the features, fitted to training examples, of what rows hold."""
         return cls(words=floor.words, item=lambda row, array: modality.content(row), features=floor.features, floor=floor)
 
@@ -62,12 +62,12 @@ class Description:
             rows: N training examples.
             arrays: what is stored of them.
         """
-        if isinstance(modality, FitsFloor):
-            floor, features = modality.fitted_floor([modality.content(row) for row in rows])
+        if isinstance(modality, FitsBaselineFeatures):
+            floor, features = modality.fit_baseline_features([modality.content(row) for row in rows])
             return cls.of_content(modality, floor), features
-        if not isinstance(modality, DescribesItems):
+        if not isinstance(modality, HasBaselineFeatures):
             return None
-        return cls.of_arrays(modality), modality.floor_features(list(arrays))
+        return cls.of_arrays(modality), modality.baseline_features(list(arrays))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Baseline:
     """Multilabel: probability above which each class is predicted."""
 
     @classmethod
-    def of(cls, description: Description, fitted: Classical, *, mean: float, deviation: float) -> Baseline:
+    def of(cls, description: Description, fitted: ClassicalModel, *, mean: float, deviation: float) -> Baseline:
         """Return the baseline of a fitted classical model, which gives what a network's head gives.
 
         Args:
@@ -135,15 +135,15 @@ def read(run: Path, modality: Modality, outputs: int) -> Baseline:
         WeightsError: its weights are damaged or do not fit.
     """
     path, weights = run / SETTINGS, run / WEIGHTS
-    told = saved.json_of(path)
-    features, thresholds = saved.field(told, "features", dict, path), saved.field(told, "thresholds", list, path)
+    record = saved.json_of(path)
+    features, thresholds = saved.field(record, "features", dict, path), saved.field(record, "thresholds", list, path)
     words = saved.field(features, "words", str, path)
     found = saved.tensors_of(weights)
     saved.refuse_not_finite(found, weights)
     arrays = {name: tensor.numpy() for name, tensor in found.items()}
     with saved.reading(path):
         description = _description(modality, features, arrays)
-        if told.get("format") != _FORMAT or description.words != words:
+        if record.get("format") != _FORMAT or description.words != words:
             raise ValueError(f"it was made by another version of pretune, which described examples by {words}")
         if len(thresholds) not in (0, outputs):
             raise ValueError(f"there must be one threshold for each of the {outputs} classes, or none")
@@ -157,13 +157,13 @@ def read(run: Path, modality: Modality, outputs: int) -> Baseline:
             or (model.mean is not None and model.mean.shape != (width,))
         ):
             raise ValueError(f"its shapes do not fit {width} columns and {outputs} outputs")
-    return Baseline(description=description, model=model, what=saved.field(told, "what", str, path), thresholds=cut)
+    return Baseline(description=description, model=model, what=saved.field(record, "what", str, path), thresholds=cut)
 
 
 def _description(modality: Modality, features: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Description:
-    if isinstance(modality, FitsFloor):
+    if isinstance(modality, FitsBaselineFeatures):
         own = {name.removeprefix("features."): array for name, array in arrays.items() if name.startswith("features.")}
-        return Description.of_content(modality, modality.saved_floor(features, own))
-    if not isinstance(modality, DescribesItems):
+        return Description.of_content(modality, modality.load_baseline_features(features, own))
+    if not isinstance(modality, HasBaselineFeatures):
         raise ValueError(f"the modality {type(modality).__name__} has no features without a network")
     return Description.of_arrays(modality)

@@ -22,11 +22,11 @@ _MOST_WORK = 400_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classical:
+class ClassicalModel:
     """A fitted classical model."""
 
     link: LinkName
-    fitted: linear.Fitted
+    fitted: linear.LinearFit
     rows: NDArray[np.int64]
     """(n,) the training examples, of N, that it was fitted on; the folds' rows count among these."""
     goal: NDArray[np.float64]
@@ -52,7 +52,7 @@ def fit(
     rows: NDArray[np.int64] | None = None,
     groups: NDArray[Any] | None = None,
     strength: float | None = None,
-) -> Classical:
+) -> ClassicalModel:
     """Return the classical model.
 
     Args:
@@ -77,7 +77,7 @@ def fit(
     sample = "" if len(rows) == len(targets) else f", fitted on {len(rows):,} of {len(targets):,} training examples"
     by = " by cross-validation" if fitted.pairs or strength is not None else ""
     what = f"{MODELS[link]} on {words} ({x.shape[1]:,} columns, C = {fitted.strength:g}{by}{sample})"
-    return Classical(link=link, fitted=fitted, rows=rows, goal=goal, thresholds=cut, what=what)
+    return ClassicalModel(link=link, fitted=fitted, rows=rows, goal=goal, thresholds=cut, what=what)
 
 
 def goals(link: LinkName, y: NDArray[Any], classes: int) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ class Comparison:
     right more often than a network that finds the small class."""
 
     def favours_baseline(self, noise: float) -> bool:
-        """Tell whether the baseline is better by more than so many standard errors, and the log loss does not contradict it."""
+        """Return whether the baseline is better by more than so many standard errors, and the log loss does not contradict it."""
         return self.gain > noise * self.error and not self.contradicted
 
     @property
@@ -81,7 +81,7 @@ def _costs(link: LinkName, outputs: NDArray[Any], targets: NDArray[Any]) -> NDAr
 
 
 def _is_surer(network: NDArray[Any], baseline: NDArray[Any], targets: NDArray[Any], groups: NDArray[Any]) -> bool:
-    """Tell whether the network's log loss is lower by more than a standard error."""
+    """Return whether the network's log loss is lower by more than a standard error."""
     rows = np.arange(len(targets))
     gain = np.log(np.clip(network[rows, targets], 1e-15, 1)) - np.log(np.clip(baseline[rows, targets], 1e-15, 1))
     return bool(gain.mean() > _standard_error(gain, groups))

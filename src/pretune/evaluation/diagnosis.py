@@ -47,51 +47,51 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     primary = metrics.get("primary") or {}
     name, split = primary.get("name", ""), primary.get("split", "val")
     floors = opponents(floors, context.model)
-    train, held = metrics.get("train") or {}, metrics.get(split) or {}
+    train, scores = metrics.get("train") or {}, metrics.get(split) or {}
     phases = by_phase(history) if context.model == "network" else {}
     course = list(phases.values())[-1] if phases else []
     phase = f"phase {list(phases)[-1]!r}" if len(phases) > 1 else ""
     losses = _losses(course)
     start = next((loss for events in phases.values() for loss in _losses(events)), math.nan)
-    diverged = _diverging(losses, start, course, phase, improved=_improved(name, held, phases, split))
+    diverged = _diverging(losses, start, course, phase, improved=_improved(name, scores, phases, split))
     losses = [loss for loss in losses if math.isfinite(loss)]
-    same = _collapsed(held, split, context)
+    same = _collapsed(scores, split, context)
     sentences = [
         _baseline_instead(name, metrics, split, context),
         _unknown_tokens(context),
         diverged,
-        same or _below_floor(name, held, floors, split, context),
-        _undefined(held, split),
-        _overfitting(name, train, held, split, context),
-        "" if diverged or same else _underfitting(name, train, held, losses, phase, context),
+        same or _below_floor(name, scores, floors, split, context),
+        _undefined(scores, split),
+        _overfitting(name, train, scores, split, context),
+        "" if diverged or same else _underfitting(name, train, scores, losses, phase, context),
         _past_its_best(course, name, phase, context),
-        _uncertain(name, held, split, counts),
+        _uncertain(name, scores, split, counts),
         _few_per_class(counts),
-        _imbalance(held, counts, context),
-        "" if same else _never_predicted(held, split, context),
-        _miscalibrated(held, split, counts, context),
+        _imbalance(scores, counts, context),
+        "" if same else _never_predicted(scores, split, context),
+        _miscalibrated(scores, split, counts, context),
     ]
     return [sentence for sentence in sentences if sentence]
 
 
-def _below_floor(name: str, held: Tree, floors: Mapping[str, Tree], split: str, context: Context) -> str:
-    found, best = verdict(name, held, floors), best_floor(name, floors)
+def _below_floor(name: str, scores: Tree, floors: Mapping[str, Tree], split: str, context: Context) -> str:
+    found, best = verdict(name, scores, floors), best_floor(name, floors)
     if found is None or best is None or found.outcome == "better":
         return ""
-    said = f"{found.sentence} The baseline is {best[1]['what']}."
+    sentence = f"{found.sentence} The baseline is {best[1]['what']}."
     if found.primary == "better":
-        return said
-    if held[name] == best[1]["value"]:
-        return f"{said} On these examples the model gains nothing over it; more {split} examples would decide it."
+        return sentence
+    if scores[name] == best[1]["value"]:
+        return f"{sentence} On these examples the model gains nothing over it; more {split} examples would decide it."
     is_offered = context.baseline_saved and best[0] not in TRIVIAL
     if found.primary == "uncertain":
         saved = f" {_SAVED}" if is_offered else ""
-        return f"{said} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}.{saved}"
+        return f"{sentence} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}.{saved}"
     groups = "if examples come in groups (one person, one object, one recording), check that group= keeps them together"
     possible = f"try {listed(cures('baseline', context))}; {groups}."
     if not is_offered:
-        return f"{said} Do not use this model yet: {possible}"
-    return f"{said} {_SAVED} {_why_not(split, context)}To improve the network, {possible}"
+        return f"{sentence} Do not use this model yet: {possible}"
+    return f"{sentence} {_SAVED} {_why_not(split, context)}To improve the network, {possible}"
 
 
 def _why_not(split: str, context: Context) -> str:
@@ -111,13 +111,13 @@ def _baseline_instead(name: str, metrics: Tree, split: str, context: Context) ->
     value = ((metrics.get("network") or {}).get(split) or {}).get(name)
     beside = "" if value is None else f" On {split} the network has {words(name)} {show(name, value)}."
     use = "predict and evaluate use it; predictor=network uses the network."
-    said = f"The run's model is the classical baseline, not the network: {why}.{beside} {use}"
-    return f"{said} For a better network, try {listed(cures('baseline', context))}." if context.chosen else said
+    sentence = f"The run's model is the classical baseline, not the network: {why}.{beside} {use}"
+    return f"{sentence} For a better network, try {listed(cures('baseline', context))}." if context.chosen else sentence
 
 
-def _collapsed(held: Tree, split: str, context: Context) -> str:
+def _collapsed(scores: Tree, split: str, context: Context) -> str:
     """Say where all predictions are the same."""
-    found = collapsed(held)
+    found = collapsed(scores)
     if not found:
         return ""
     lower = "a lower lr, " if context.trains and context.strategy != "linear_probe" else ""
@@ -134,18 +134,18 @@ def _unknown_tokens(context: Context) -> str:
     return f"{context.unknown_tokens} Words that are unknown are not seen by the model: all figures here are first of all the tokenizer's."
 
 
-def _undefined(held: Tree, split: str) -> str:
+def _undefined(scores: Tree, split: str) -> str:
     """Say where R² does not exist."""
-    if "r2" not in held or held["r2"] is not None or held.get("mae") is None:
+    if "r2" not in scores or scores["r2"] is not None or scores.get("mae") is None:
         return ""
     return f"R² is undefined on {split}: all targets there are the same number. Use examples whose targets differ."
 
 
-def _overfitting(name: str, train: Tree, held: Tree, split: str, context: Context) -> str:
-    seen, score = train.get(name), held.get(name)
+def _overfitting(name: str, train: Tree, scores: Tree, split: str, context: Context) -> str:
+    seen, score = train.get(name), scores.get(name)
     if seen is None or score is None:
         return ""
-    low, high = (held.get("interval") or {}).get(name) or (score, score)
+    low, high = (scores.get("interval") or {}).get(name) or (score, score)
     minimised = is_error(name)
     if not (score > 2 * seen and seen < low if minimised else seen - score > _GAP and seen > high):
         return ""
@@ -158,7 +158,7 @@ def _losses(events: Sequence[Tree]) -> list[float]:
     return [math.nan if event["loss"] is None else event["loss"] for event in events if event["event"] == "stepped"]
 
 
-def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float], phase: str, context: Context) -> str:
+def _underfitting(name: str, train: Tree, scores: Tree, losses: Sequence[float], phase: str, context: Context) -> str:
     seen = train.get(name)
     still = _still_falling(losses)
     is_high = seen is not None and (train.get("r2", 1.0) or 0.0) > 0.9 if is_error(name) else (seen or 0.0) > 0.9
@@ -167,7 +167,7 @@ def _underfitting(name: str, train: Tree, held: Tree, losses: Sequence[float], p
         return (
             f"Underfitting: the training loss was still falling at {end} ({still}). Train longer: {listed(cures('unfinished', context))}."
         )
-    score = held.get(name)
+    score = scores.get(name)
     if is_error(name) or seen is None or score is None or seen >= 0.75 or seen > score + _GAP:
         return ""
     figures = f"{words(name)} is only {show(name, seen)} on the training examples themselves"
@@ -212,12 +212,12 @@ def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], ph
     return ""
 
 
-def _improved(name: str, held: Tree, phases: Mapping[str, Sequence[Tree]], split: str) -> bool:
-    """Tell whether the score is better than when the last phase began: at its first evaluation, or at the last one before it."""
+def _improved(name: str, scores: Tree, phases: Mapping[str, Sequence[Tree]], split: str) -> bool:
+    """Return whether the score is better than when the last phase began: at its first evaluation, or at the last one before it."""
     course = [list(events) for events in phases.values()]
     seen = [[e["metrics"][name] for e in events if _measures(e, name, split)] for events in course]
     before = seen[-1][0] if seen and seen[-1] else next((values[-1] for values in reversed(seen[:-1]) if values), None)
-    return before is not None and held.get(name) is not None and better(name, held[name], before)
+    return before is not None and scores.get(name) is not None and better(name, scores[name], before)
 
 
 def _measures(event: Tree, name: str, split: str) -> bool:
@@ -225,7 +225,7 @@ def _measures(event: Tree, name: str, split: str) -> bool:
 
 
 def probe_was_better(history: Sequence[Tree], name: str, score: float | None, split: str) -> bool | None:
-    """Tell whether the last phase but one, a probe, scored better than the model; None where it was not measured."""
+    """Return whether the last phase but one, a probe, scored better than the model; None where it was not measured."""
     phases = list(by_phase(history).values())[:-1]
     values = [e["metrics"][name] for events in phases for e in events if _measures(e, name, split)]
     return None if not values or score is None else better(name, values[-1], score)
@@ -253,8 +253,8 @@ def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Conte
     )
 
 
-def _uncertain(name: str, held: Tree, split: str, counts: Tree) -> str:
-    ends = (held.get("interval") or {}).get(name)
+def _uncertain(name: str, scores: Tree, split: str, counts: Tree) -> str:
+    ends = (scores.get("interval") or {}).get(name)
     if ends is None or is_error(name) or ends[1] - ends[0] <= _WIDE:
         return ""
     size = counts.get(split)
@@ -275,7 +275,7 @@ def _few_per_class(counts: Tree) -> str:
     return f"Too little data: {len(few)} {plural} fewer than {_FEW} training examples: {shown}. Add examples there first."
 
 
-def _imbalance(held: Tree, counts: Tree, context: Context) -> str:
+def _imbalance(scores: Tree, counts: Tree, context: Context) -> str:
     sizes = {name: size for name, size in _train_sizes(counts).items() if size}
     if len(sizes) < 2:
         return ""
@@ -283,15 +283,15 @@ def _imbalance(held: Tree, counts: Tree, context: Context) -> str:
     if sizes[large] < _IMBALANCED * sizes[small]:
         return ""
     flattered = ""
-    accuracy, balanced = held.get("accuracy"), held.get("balanced_accuracy")
+    accuracy, balanced = scores.get("accuracy"), scores.get("balanced_accuracy")
     if accuracy is not None and balanced is not None and accuracy - balanced > 0.05:
         flattered = f" Accuracy ({show('accuracy', accuracy)}) is misleading here: use balanced accuracy ({show('accuracy', balanced)})."
     figures = f"{large} has {sizes[large]} training examples, {small} {sizes[small]}"
     return f"Imbalance: {figures}.{flattered} Try {listed(cures('imbalance', context))}."
 
 
-def _never_predicted(held: Tree, split: str, context: Context) -> str:
-    per_class = held.get("per_class") or {}
+def _never_predicted(scores: Tree, split: str, context: Context) -> str:
+    per_class = scores.get("per_class") or {}
     never = [name for name, row in per_class.items() if row.get("support") and row.get("precision") is None]
     if not never:
         return ""
@@ -300,8 +300,8 @@ def _never_predicted(held: Tree, split: str, context: Context) -> str:
     return f"Never predicted on {split}, though present: {shown}. Check their training examples and labels, or try {possible}."
 
 
-def _miscalibrated(held: Tree, split: str, counts: Tree, context: Context) -> str:
-    ece, accuracy, confidence = held.get("ece"), held.get("accuracy"), held.get("mean_confidence")
+def _miscalibrated(scores: Tree, split: str, counts: Tree, context: Context) -> str:
+    ece, accuracy, confidence = scores.get("ece"), scores.get("accuracy"), scores.get("mean_confidence")
     if ece is None or accuracy is None or confidence is None or ece <= _ECE or (counts.get(split) or 0) < _ECE_ITEMS:
         return ""
     how, possible = "overconfident", cures("overconfident", context)

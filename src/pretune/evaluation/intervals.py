@@ -32,7 +32,7 @@ Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 
 _CHUNK = 2_000_000
 """Drawn units held at a time."""
-_MOST_DRAWS = 50_000_000
+_MOST_SAMPLES = 50_000_000
 """Beyond this many drawn units fewer resamples are taken, at least `_FEWEST`."""
 _MOST_PRODUCTS = 4_000_000_000
 """The same limit on multiplications, for very many classes."""
@@ -65,8 +65,8 @@ def interval(
     """
     if not isinstance(metric, str):
         return _by_calling(metric, outputs, targets, groups, resamples, seed, level)
-    given = intervals(outputs, targets, groups=groups, thresholds=thresholds, resamples=resamples, seed=seed, level=level)
-    return given.get(metric)
+    found = intervals(outputs, targets, groups=groups, thresholds=thresholds, resamples=resamples, seed=seed, level=level)
+    return found.get(metric)
 
 
 def intervals(
@@ -192,9 +192,9 @@ def _smoothed(
 # --- what is drawn -------------------------------------------------------------------------------
 
 
-def _affordable(resamples: int, products: int, drawn: int) -> int:
+def _affordable(resamples: int, products: int, sampled: int) -> int:
     """Return how many resamples are taken where each costs so many multiplications and draws."""
-    return min(resamples, max(_FEWEST, min(_MOST_DRAWS // max(drawn, 1), _MOST_PRODUCTS // max(products, 1))))
+    return min(resamples, max(_FEWEST, min(_MOST_SAMPLES // max(sampled, 1), _MOST_PRODUCTS // max(products, 1))))
 
 
 def _resample(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
@@ -205,8 +205,8 @@ def _resample(sums: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     parts = []
     for start in range(0, resamples, rows):
         now = min(rows, resamples - start)
-        drawn = rng.integers(count, size=(now, count)) + np.arange(now)[:, None] * count
-        times = np.bincount(drawn.ravel(), minlength=now * count).reshape(now, count)
+        sampled = rng.integers(count, size=(now, count)) + np.arange(now)[:, None] * count
+        times = np.bincount(sampled.ravel(), minlength=now * count).reshape(now, count)
         parts.append(times.astype(float) @ sums)
     return np.concatenate(parts)
 

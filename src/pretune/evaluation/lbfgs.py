@@ -83,9 +83,9 @@ class _Memory:
         slot = self.slots.pop(0) if len(self.slots) == _MEMORY else len(self.slots)
         self.slots.append(slot)
         self.vectors[:, slot], self.vectors[:, _MEMORY + slot] = step_FP, bend_FP
-        fresh = torch.bmm(self.vectors, torch.stack([step_FP, bend_FP], 2)).double().numpy()
+        added = torch.bmm(self.vectors, torch.stack([step_FP, bend_FP], 2)).double().numpy()
         for column, place in enumerate((slot, _MEMORY + slot)):
-            self.products[:, :, place] = self.products[:, place, :] = fresh[:, :, column]
+            self.products[:, :, place] = self.products[:, place, :] = added[:, :, column]
 
     def descent(self, slope_FP: Tensor) -> Tensor:
         """Return minus the slope times the inverse curvature that past steps have shown, (F, P)."""

@@ -55,7 +55,7 @@ class LinearModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class LinearFit:
     """A fitted linear model, and what choosing its strength showed."""
 
     model: LinearModel
@@ -68,10 +68,10 @@ class Fitted:
     @property
     def held_out(self) -> NDArray[np.int64]:
         """The held-out rows (H,) of all folds, in order."""
-        return np.concatenate([np.zeros(0, dtype=np.int64), *(held for _, held in self.pairs)])
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(test for _, test in self.pairs)])
 
 
-def fit_linear(kind: LinkName, x: Any, y: NDArray[Any], folds: NDArray[np.int64] | None = None, strength: float | None = None) -> Fitted:
+def fit_linear(kind: LinkName, x: Any, y: NDArray[Any], folds: NDArray[np.int64] | None = None, strength: float | None = None) -> LinearFit:
     """Fit on training features.
 
     Args:
@@ -85,7 +85,7 @@ def fit_linear(kind: LinkName, x: Any, y: NDArray[Any], folds: NDArray[np.int64]
     centre, scale = (y.mean(0), y.std(0) + 1e-12) if kind == "squared" else (0.0, 1.0)
     with warnings.catch_warnings(), torch.no_grad(), one_thread():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        columns = Columns.of(x) if isinstance(x, np.ndarray) else None
+        columns = Standardizer.of(x) if isinstance(x, np.ndarray) else None
         rows = _Sparse(x) if columns is None else columns.rows(x)
         goal = torch.from_numpy(np.ascontiguousarray((y - centre) / scale, dtype=np.float64))
         pairs, held_out = [], goal[:0]
@@ -101,7 +101,7 @@ def fit_linear(kind: LinkName, x: Any, y: NDArray[Any], folds: NDArray[np.int64]
             mean=None if columns is None else columns.mean.numpy().astype(np.float32),
         )
         finished = _finish(kind, held_out).numpy() * scale + centre
-        return Fitted(model=model, strength=strength, pairs=tuple(pairs), outputs=finished)
+        return LinearFit(model=model, strength=strength, pairs=tuple(pairs), outputs=finished)
 
 
 def _finish(kind: LinkName, scores: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ def _parts(matrix: Any) -> list[tuple[Any, Any]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class Standardizer:
     """How dense columns are standardised, and rotated where there are fewer rows than columns."""
 
     mean: Tensor
@@ -150,7 +150,7 @@ class Columns:
     """(D, R) that standardised rows are multiplied by."""
 
     @classmethod
-    def of(cls, x: NDArray[Any]) -> Columns:
+    def of(cls, x: NDArray[Any]) -> Standardizer:
         """Return what training features (N, D) come to."""
         train = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64))
         mean, deviation = train.mean(0), train.std(0, correction=0)
@@ -183,17 +183,17 @@ def _choose(
     """Return the strength that does best on held-out rows, and their scores."""
     if not pairs:
         return STRENGTHS[1], goal[:0]
-    wanted_held = goal[torch.from_numpy(np.concatenate([held for _, held in pairs]))]
-    taken = [(rows.take(train), goal[torch.from_numpy(train)], rows.take(held)) for train, held in pairs]
+    wanted_test = goal[torch.from_numpy(np.concatenate([test for _, test in pairs]))]
+    taken = [(rows.take(train), goal[torch.from_numpy(train)], rows.take(test)) for train, test in pairs]
     weights: list[Tensor | None] = [None] * len(pairs)
     tried: list[Tensor] = []
     for strength in STRENGTHS:
         fitted = [
             fit(link, part, wanted, strength, start, _TOLERANCE_OF_CHOICE) for (part, wanted, _), start in zip(taken, weights, strict=True)
         ]
-        tried.append(torch.cat([outputs(held, weight) for (_, _, held), weight in zip(taken, fitted, strict=True)]))
+        tried.append(torch.cat([outputs(test, weight) for (_, _, test), weight in zip(taken, fitted, strict=True)]))
         weights = [*fitted]
-    best = _best(link, tried, wanted_held)
+    best = _best(link, tried, wanted_test)
     return STRENGTHS[best], tried[best]
 
 

@@ -24,7 +24,7 @@ _ERROR_ENDINGS = ("_error", "_loss", "_distance")
 
 
 def is_error(name: str) -> bool:
-    """Tell whether a metric is minimised; as in scikit-learn, names that end in _error, _loss or _distance are."""
+    """Return whether a metric is minimised; as in scikit-learn, names that end in _error, _loss or _distance are."""
     return name in _ERRORS or name.endswith(_ERROR_ENDINGS)
 
 

@@ -16,47 +16,49 @@ from numpy.typing import NDArray
 
 MOST_TRAIN = 2_000_000
 """Training tokens that are counted at most; of more, the first."""
-MOST_HELD = 200_000
+MOST_HELD_OUT = 200_000
 """Held-out tokens that are predicted at most."""
 _DISCOUNT = 0.75
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def trigram(train: NDArray[Any], held: NDArray[Any], vocabulary: int) -> float:
+def trigram(train: NDArray[Any], held_out: NDArray[Any], vocabulary: int) -> float:
     """Return the mean nats per token of a trigram model on held-out ids, each predicted from the two before it.
 
     Args:
         train: (N,) ids to count.
-        held: (M,) ids to predict; the first from how frequent each is, the second from the first.
+        held_out: (M,) ids to predict; the first from how frequent each is, the second from the first.
         vocabulary: V.
     """
-    seen, told = (np.asarray(part[:most], dtype=np.int64) for part, most in ((train, MOST_TRAIN), (held, MOST_HELD)))
-    if not len(told):
+    seen, targets = (np.asarray(part[:most], dtype=np.int64) for part, most in ((train, MOST_TRAIN), (held_out, MOST_HELD_OUT)))
+    if not len(targets):
         return 0.0
-    chance = (np.bincount(seen, minlength=vocabulary) + 1)[told] / (len(seen) + vocabulary)
+    chance = (np.bincount(seen, minlength=vocabulary) + 1)[targets] / (len(seen) + vocabulary)
     for order in (1, 2):
-        if len(told) > order and len(seen) > order:
-            chance[order:] = _interpolated(_contexts(seen, told, order, vocabulary), seen[order:], told[order:], chance[order:], vocabulary)
+        if len(targets) > order and len(seen) > order:
+            chance[order:] = _interpolated(
+                _contexts(seen, targets, order, vocabulary), seen[order:], targets[order:], chance[order:], vocabulary
+            )
     return float(-np.log(chance).mean())
 
 
-def _contexts(seen: Ids, told: Ids, order: int, vocabulary: int) -> tuple[Ids, Ids]:
+def _contexts(seen: Ids, targets: Ids, order: int, vocabulary: int) -> tuple[Ids, Ids]:
     """Return a number for the `order` tokens before each one; those that were never counted have -1."""
-    numbers, asked = seen[: len(seen) - order], told[: len(told) - order]
+    numbers, asked = seen[: len(seen) - order], targets[: len(targets) - order]
     for later in range(1, order):
         numbers = numbers * vocabulary + seen[later : len(seen) - order + later]
-        asked = asked * vocabulary + told[later : len(told) - order + later]
+        asked = asked * vocabulary + targets[later : len(targets) - order + later]
     known, places = np.unique(numbers, return_inverse=True)
     return places, _places(known, asked)
 
 
-def _interpolated(contexts: tuple[Ids, Ids], seen: Ids, told: Ids, lower: Floats, vocabulary: int) -> Floats:
+def _interpolated(contexts: tuple[Ids, Ids], seen: Ids, targets: Ids, lower: Floats, vocabulary: int) -> Floats:
     """Return the chance of each held-out token after its context, mixed with `lower`, its chance after a shorter one."""
     counted, asked = contexts
     pairs, count = np.unique(counted * vocabulary + seen, return_counts=True)
     total, kinds = np.bincount(counted), np.bincount(pairs // vocabulary)
-    place = _places(pairs, asked * vocabulary + told)
+    place = _places(pairs, asked * vocabulary + targets)
     hits = np.where((place >= 0) & (asked >= 0), count[place], 0)
     there = np.maximum(asked, 0)
     mixed = (np.maximum(hits - _DISCOUNT, 0) + _DISCOUNT * kinds[there] * lower) / total[there]

@@ -229,4 +229,4 @@ def held_out(
         row[torch.from_numpy(train)] = 1
     path = Path(link, rows_NR, goal_NC, train_FN)
     path.fit(strength, TOLERANCE / 30)  # from nothing: at weak penalties it would stop early
-    return torch.cat([path.rows[held] @ weight for (_, held), weight in zip(pairs, path.weights, strict=True)])
+    return torch.cat([path.rows[test] @ weight for (_, test), weight in zip(pairs, path.weights, strict=True)])

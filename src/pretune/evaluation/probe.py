@@ -87,12 +87,14 @@ def solve(
         pause: called before each fit; may raise where the person asked to stop.
         candidates: by name, the blocks of columns that one set of features consists of, the simplest first; None for all columns.
     """
-    link, given = LINKS[kind], candidates or {"": [(0, x_ND.shape[1])]}
+    link, options = LINKS[kind], candidates or {"": [(0, x_ND.shape[1])]}
     with torch.no_grad(), one_thread() if x_ND.numel() < _SMALL else nullcontext():
         x_ND, goal = x_ND.float(), y_NC.float()
         dealt = by_turns(y_NC.numpy(), FOLDS) if folds is None else folds
-        scaled = _Scaled.of(x_ND, given)
-        name, strengths, tried = _compare(link, x_ND, goal, dealt, scaled, pause) if len(given) > 1 else (next(iter(given)), STRENGTHS, {})
+        scaled = _Scaled.of(x_ND, options)
+        name, strengths, tried = (
+            _compare(link, x_ND, goal, dealt, scaled, pause) if len(options) > 1 else (next(iter(options)), STRENGTHS, {})
+        )
         chosen = scaled[name]
         rows = chosen.of_rows(x_ND)
         weight, choice = _solved(link, rows, goal, dealt, strengths, pause)
@@ -169,7 +171,7 @@ def _compare(
 
 
 def _is_better(wider: Choice, simpler: Choice) -> bool:
-    """Tell whether the loss on the same held-out rows is lower by more than chance."""
+    """Return whether the loss on the same held-out rows is lower by more than chance."""
     if wider.losses is None or simpler.losses is None:
         return False
     gains = simpler.losses - wider.losses
@@ -219,11 +221,11 @@ def held_out(
         if len(principal.rows) == len(rows):
             return path.held_out(link, principal.rows, goal, pairs, solution.strength)
         out = []
-        for train, held in pairs:
+        for train, test in pairs:
             pause()
             even = path.preconditioner(principal, Choice(strength=solution.strength, curvature=solution.curvature), len(train))
             weight = fit(link, Dense(rows[train]), goal[train], solution.strength, None, path.TOLERANCE, even)
-            out.append(outputs(Dense(rows[held]), weight))
+            out.append(outputs(Dense(rows[test]), weight))
         return torch.cat(out)
 
 

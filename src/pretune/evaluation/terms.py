@@ -16,13 +16,13 @@ _MOST_CLASSES = 40
 HIGHER, LOWER = "a larger number", "a smaller number"
 
 
-def strongest(model: Baseline, classes: Sequence[str], texts: list[Any]) -> dict[str, list[str]]:
+def strongest(model: Baseline, classes: Sequence[str], documents: list[Any]) -> dict[str, list[str]]:
     """Return the terms that speak most for each class, or for a larger and a smaller number, strongest first.
 
     Args:
         model: of texts; another has no terms.
         classes: C names; empty for numbers.
-        texts: in which the terms are looked up.
+        documents: in which the terms are looked up.
     """
     floor = model.description.floor
     if floor is None or len(classes) > _MOST_CLASSES:
@@ -30,5 +30,5 @@ def strongest(model: Baseline, classes: Sequence[str], texts: list[Any]) -> dict
     weight = model.model.weight[: floor.nameable]
     sides = {HIGHER: weight[:, 0], LOWER: -weight[:, 0]} if not classes else dict(zip(classes, weight.T, strict=True))
     chosen = {name: [int(k) for k in np.argsort(-side, kind="stable")[:COUNT] if side[k] > 0] for name, side in sides.items()}
-    written = floor.named(sorted({column for columns in chosen.values() for column in columns}), texts)
+    written = floor.named(sorted({column for columns in chosen.values() for column in columns}), documents)
     return {name: [written[column] for column in columns if column in written] for name, columns in chosen.items()}

@@ -28,32 +28,32 @@ class Verdict:
     sentence: str
 
 
-def verdict(name: str, held: Tree, floors: Mapping[str, Tree]) -> Verdict | None:
+def verdict(name: str, scores: Tree, floors: Mapping[str, Tree]) -> Verdict | None:
     """Return the verdict on a score; None without a baseline.
 
     Args:
         name: the leading metric.
-        held: {metric: value, interval: {metric: [low, high]}} of the score's split.
+        scores: {metric: value, interval: {metric: [low, high]}} of the score's split.
         floors: baseline -> {what, value, metric: value}.
     """
-    value, best = held.get(name), best_floor(name, floors)
+    value, best = scores.get(name), best_floor(name, floors)
     if value is None or best is None:
         return None
     label, floor = best
     figures = f"{words(name)} {show(name, value)} against {show(name, floor['value'])}"
-    primary = compared(name, held, floor["value"])
-    said = {
+    primary = compared(name, scores, floor["value"])
+    sentence = {
         "better": f"It beats the {label} baseline: {figures}.",
         "uncertain": f"It cannot be told apart from the {label} baseline, which lies within the score's interval: {figures}.",
         "worse": f"It does not beat the {label} baseline: {figures}.",
     }[primary]
-    if _too_few(held):
-        said = f"It was measured on too few examples to be told apart from the {label} baseline: {figures}."
+    if _too_few(scores):
+        sentence = f"It was measured on too few examples to be told apart from the {label} baseline: {figures}."
     elif value == floor["value"]:
-        said = f"It only equals the {label} baseline: {figures}."
-    belied, same = _belied(name, held, floors), collapsed(held)
+        sentence = f"It only equals the {label} baseline: {figures}."
+    belied, same = _belied(name, scores, floors), collapsed(scores)
     outcome: Outcome = "worse" if same else "uncertain" if primary == "better" and belied else primary
-    return Verdict(outcome=outcome, primary=primary, sentence=" ".join([said, *([same] if same else belied)]))
+    return Verdict(outcome=outcome, primary=primary, sentence=" ".join([sentence, *([same] if same else belied)]))
 
 
 def opponents(floors: Mapping[str, Tree], model: str) -> dict[str, Tree]:
@@ -61,20 +61,20 @@ def opponents(floors: Mapping[str, Tree], model: str) -> dict[str, Tree]:
     return {label: floor for label, floor in floors.items() if model != "baseline" or label in TRIVIAL}
 
 
-def compared(name: str, held: Tree, floor: float) -> Outcome:
+def compared(name: str, scores: Tree, floor: float) -> Outcome:
     """Return how a metric's value and its interval lie to a baseline's value."""
-    if _too_few(held):
+    if _too_few(scores):
         return "uncertain"
-    value = held[name]
-    low, high = (held.get("interval") or {}).get(name) or (value, value)
+    value = scores[name]
+    low, high = (scores.get("interval") or {}).get(name) or (value, value)
     if low <= floor <= high:
         return "uncertain"
     return "better" if better(name, value, floor) else "worse"
 
 
-def _too_few(held: Tree) -> bool:
-    """Tell whether intervals were computed and none could be: one example, or one group, which decides nothing."""
-    return held.get("interval") == {}
+def _too_few(scores: Tree) -> bool:
+    """Return whether intervals were computed and none could be: one example, or one group, which decides nothing."""
+    return scores.get("interval") == {}
 
 
 def best_floor(name: str, floors: Mapping[str, Tree]) -> tuple[str, Tree] | None:
@@ -87,28 +87,28 @@ def best_floor(name: str, floors: Mapping[str, Tree]) -> tuple[str, Tree] | None
     return best
 
 
-def collapsed(held: Tree) -> str:
+def collapsed(scores: Tree) -> str:
     """Return a sentence where every prediction is the same one although the targets differ; else nothing."""
-    per_class: Mapping[str, Tree] = held.get("per_class") or {}
+    per_class: Mapping[str, Tree] = scores.get("per_class") or {}
     present = [name for name, row in per_class.items() if row.get("support")]
     claimed = [name for name, row in per_class.items() if row.get("precision") is not None]
-    if "accuracy" in held and len(present) > 1 and len(claimed) == 1:
+    if "accuracy" in scores and len(present) > 1 and len(claimed) == 1:
         return f"Every example is predicted as {claimed[0]!r}: the model does not tell the classes apart."
-    if "spearman" in held and held.get("r2") is not None and held["spearman"] is None:
+    if "spearman" in scores and scores.get("r2") is not None and scores["spearman"] is None:
         return "The model predicts the same number for every example: it does not look at them."
     return ""
 
 
-def _belied(name: str, held: Tree, floors: Mapping[str, Tree]) -> list[str]:
+def _belied(name: str, scores: Tree, floors: Mapping[str, Tree]) -> list[str]:
     """Return sentences on metrics that are worse than those of a baseline that looks at no example."""
     out = []
     trivial = {label: floor for label, floor in floors.items() if label in TRIVIAL}
     losses = {label: floor["log_loss"] for label, floor in trivial.items() if floor.get("log_loss") is not None}
-    if name != "log_loss" and held.get("log_loss") is not None and losses:
+    if name != "log_loss" and scores.get("log_loss") is not None and losses:
         label = min(losses, key=lambda key: losses[key])
-        if held["log_loss"] >= losses[label]:
-            figures = f"{show('log_loss', held['log_loss'])} against {show('log_loss', losses[label])}"
+        if scores["log_loss"] >= losses[label]:
+            figures = f"{show('log_loss', scores['log_loss'])} against {show('log_loss', losses[label])}"
             out.append(f"But its log loss is no better than that of the {label} baseline ({figures}): do not use its probabilities.")
-    if name != "r2" and held.get("r2") is not None and held["r2"] <= 0:
-        out.append(f"But its R² is {show('r2', held['r2'])}: in squared error it is no better than always predicting the mean.")
+    if name != "r2" and scores.get("r2") is not None and scores["r2"] <= 0:
+        out.append(f"But its R² is {show('r2', scores['r2'])}: in squared error it is no better than always predicting the mean.")
     return out

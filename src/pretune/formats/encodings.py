@@ -54,7 +54,7 @@ class DecodedText:
 
 
 def damaged(text: str) -> bool:
-    """Tell whether a text holds lone surrogates: bytes that were no text, or half a character; it cannot be written."""
+    """Return whether a text holds lone surrogates: bytes that were no text, or half a character; it cannot be written."""
     return bool(_SURROGATE.search(text))
 
 

@@ -100,7 +100,7 @@ _JUNK = frozenset(
 
 
 def is_junk(name: str) -> bool:
-    """Tell whether a file or folder name is never data: hidden, a system's droppings, a lock file."""
+    """Return whether a file or folder name is never data: hidden, a system's droppings, a lock file."""
     return name.startswith((".", "~$")) or name.casefold() in _JUNK
 
 

@@ -1,15 +1,25 @@
 """Images, texts, sounds: what a raw item is and how it becomes tensors."""
 
 from pretune.modalities._base import (
+    BaselineFeatures,
     CarriesFiles,
     CutsViews,
-    DescribesItems,
-    FitsFloor,
+    FitsBaselineFeatures,
     FitsLengths,
     FitsRows,
-    FittedFloor,
+    HasBaselineFeatures,
     Modality,
     ReportsCost,
 )
 
-__all__ = ["CarriesFiles", "CutsViews", "DescribesItems", "FitsFloor", "FitsLengths", "FitsRows", "FittedFloor", "Modality", "ReportsCost"]
+__all__ = [
+    "BaselineFeatures",
+    "CarriesFiles",
+    "CutsViews",
+    "FitsBaselineFeatures",
+    "FitsLengths",
+    "FitsRows",
+    "HasBaselineFeatures",
+    "Modality",
+    "ReportsCost",
+]

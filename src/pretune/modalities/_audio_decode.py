@@ -77,9 +77,9 @@ def decode(raw: bytes, sample_rate: int, seconds: float | None = None) -> tuple[
         raise BadItem("empty", "the file is empty (0 bytes)")
     header = look(raw)
     with quiet() if raw.startswith((b"ID3", b"\xff")) else contextlib.nullcontext():
-        sound = _Sound(header, sample_rate, seconds)
-        samples, repairs = sound.mono()
-    info, silent_range = sound.info, sound.silent_range
+        clip = _Clip(header, sample_rate, seconds)
+        samples, repairs = clip.mono()
+    info, silent_range = clip.info, clip.silent_range
     _check(samples, sample_rate, silent_range)
     samples, offset = _centred(samples, repairs)
     peak, rms = float(np.abs(samples).max()), float(np.sqrt(np.mean(np.square(samples), dtype=np.float64)))
@@ -187,7 +187,7 @@ def _through_ffmpeg(ffmpeg: str, raw: bytes) -> bytes | None:
     return done.stdout if done.returncode == 0 and len(done.stdout) > 44 else None
 
 
-class _Sound:
+class _Clip:
     """A file on its way to one channel at the working rate; opened again for every pass."""
 
     def __init__(self, header: Header, sample_rate: int, seconds: float | None) -> None:
@@ -320,7 +320,7 @@ class _Energy:
 
     @property
     def cancels(self) -> bool:
-        """Tell whether averaging has all but silenced what one channel alone holds (of up to six alike, none does)."""
+        """Return whether averaging has all but silenced what one channel alone holds (of up to six alike, none does)."""
         several = np.count_nonzero(self.channels > 0.01 * self.channels.max()) > 1
         return bool(several and self.mean < _CANCELS**2 * self.channels.max())
 

@@ -66,7 +66,7 @@ def _wav(raw: bytes) -> Header:
 
 
 def _are_chunks(raw: bytes, start: int) -> bool:
-    """Tell whether what follows is further chunks up to the end: the sound is empty indeed."""
+    """Return whether what follows is further chunks up to the end: the sound is empty indeed."""
     while start + 8 <= len(raw):
         kind, size = struct.unpack_from("<4sI", raw, start)
         if not (kind.isascii() and kind.decode("ascii").isprintable()):

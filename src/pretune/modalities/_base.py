@@ -111,18 +111,18 @@ class ReportsCost(Protocol):
 
 
 @runtime_checkable
-class DescribesItems(Protocol):
+class HasBaselineFeatures(Protocol):
     """A modality with classical features of each item on its own: a histogram."""
 
-    floor_words: ClassVar[str]
+    baseline_words: ClassVar[str]
     """What these features are, for people: 'colours and gradient orientations'."""
 
-    def floor_features(self, arrays: list[NDArray[Any]]) -> Any:
+    def baseline_features(self, arrays: list[NDArray[Any]]) -> Any:
         """Return classical features, (N, D), for the floor's linear model."""
         ...
 
 
-class FittedFloor(Protocol):
+class BaselineFeatures(Protocol):
     """Classical features whose terms and weights come from training examples: TF-IDF."""
 
     @property
@@ -140,11 +140,11 @@ class FittedFloor(Protocol):
         """How many of the first columns `named` knows."""
         ...
 
-    def features(self, texts: Sequence[str]) -> Any:
+    def features(self, documents: Sequence[str]) -> Any:
         """Return features (N, D), dense or sparse."""
         ...
 
-    def named(self, columns: Sequence[int], texts: Sequence[str]) -> dict[int, str]:
+    def named(self, columns: Sequence[int], documents: Sequence[str]) -> dict[int, str]:
         """Return what some columns stand for, as far as it is found in these texts."""
         ...
 
@@ -158,18 +158,18 @@ class FittedFloor(Protocol):
 
 
 @runtime_checkable
-class FitsFloor(Protocol):
+class FitsBaselineFeatures(Protocol):
     """A modality whose classical features are fitted on the training part, and read the content of rows, not what is stored of them."""
 
     def content(self, row: Row) -> str:
         """Return what the features read of a row."""
         ...
 
-    def fitted_floor(self, train: Sequence[str]) -> tuple[FittedFloor, Any]:
+    def fit_baseline_features(self, train: Sequence[str]) -> tuple[BaselineFeatures, Any]:
         """Return the features fitted on the training part's content, and the training part's, (N, D)."""
         ...
 
-    def saved_floor(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedFloor:
+    def load_baseline_features(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> BaselineFeatures:
         """Return the features that `settings` and `arrays` saved.
 
         Raises:

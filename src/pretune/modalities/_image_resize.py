@@ -56,7 +56,7 @@ def resize_part(image: Image.Image, target: Target, interpolation: Interpolation
 
 
 def _reduces(size: tuple[int, int], to: tuple[int, int]) -> bool:
-    """Tell whether Pillow would reduce a picture before it scales it."""
+    """Return whether Pillow would reduce a picture before it scales it."""
     return size[0] / to[0] / _GAP >= 2 or size[1] / to[1] / _GAP >= 2
 
 

@@ -17,11 +17,11 @@ Units = Literal["word", "piece", "unigram", "character"]
 PAD, UNKNOWN, SEPARATOR, MASK = "[PAD]", "[UNK]", "[SEP]", "[MASK]"
 
 
-def make(texts: Iterable[str], vocabulary: int, units: Units, *, verbatim: bool = False, masked: bool = False) -> str:
+def make(documents: Iterable[str], vocabulary: int, units: Units, *, verbatim: bool = False, masked: bool = False) -> str:
     """Return the JSON of a tokenizer made from texts.
 
     Args:
-        texts: the training part's texts.
+        documents: the training part's texts.
         vocabulary: entries at most, special tokens included.
         units: 'word' (each Chinese character a word), 'piece' (byte-pair encoding over bytes), 'unigram' (over
             bytes), 'character'. Of bytes nothing is unknown.
@@ -34,7 +34,7 @@ def make(texts: Iterable[str], vocabulary: int, units: Units, *, verbatim: bool 
     special = [PAD, UNKNOWN, SEPARATOR, *([MASK] if masked else [])]
     cut = _of_bytes if units in ("piece", "unigram") else _of_words
     tokenizer, trainer = cut(vocabulary, units, verbatim, special)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(documents, trainer)
     separator = (SEPARATOR, special.index(SEPARATOR))
     tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair=f"$A {SEPARATOR} $B", special_tokens=[separator])
     return tokenizer.to_str()

@@ -19,14 +19,14 @@ _HAN = re.compile("[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 @functools.lru_cache(maxsize=8)
 def of(content: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which ids (V,) begin a word wherever they stand, and which end one: what follows them begins a word."""
-    told, tokenizer = json.loads(content), load(content)
+    settings, tokenizer = json.loads(content), load(content)
     size = tokenizer.get_vocab_size()
     begins, ends = np.ones(size, bool), np.zeros(size, bool)
-    kind = told["model"]["type"]
+    kind = settings["model"]["type"]
     if kind == "WordLevel":
         return begins, ends
-    prefix = told["model"].get("continuing_subword_prefix") or "##"
-    by_bytes = '"ByteLevel"' in json.dumps([told.get("decoder"), told.get("pre_tokenizer")])
+    prefix = settings["model"].get("continuing_subword_prefix") or "##"
+    by_bytes = '"ByteLevel"' in json.dumps([settings.get("decoder"), settings.get("pre_tokenizer")])
     for token, place in tokenizer.get_vocab().items():
         if kind == "WordPiece":
             begins[place] = not token.startswith(prefix)

@@ -16,10 +16,10 @@ from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats.files import AUDIO
 from pretune.geometry import scaling
-from pretune.modalities import _audio_floor
+from pretune.modalities import _mel_statistics
 from pretune.modalities._audio_decode import KEPT, decode
 from pretune.modalities._base import Modality
-from pretune.modalities.transforms.spectrum import MFCC, Bank, KaldiMel, LogMel, Picture, SpeakerMel, Waveform
+from pretune.modalities.transforms.spectrum import MFCC, Bank, KaldiMel, LogMel, MelImage, SpeakerMel, Waveform
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Audio:
     component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = AUDIO
     unit: ClassVar[str] = "clip"
-    floor_words: ClassVar[str] = "mean and deviation of log-mel bands"
+    baseline_words: ClassVar[str] = "mean and deviation of log-mel bands"
 
     sample_rate: Annotated[int, Within(1000, 192_000)] = 16_000
     """Samples a second."""
@@ -75,7 +75,7 @@ class Audio:
     """Subtracted from kaldi."""
     std: Annotated[float, Within(0, above=True)] = 0.5
     """kaldi is divided by twice this."""
-    picture: Annotated[Modality | None, Member("modalities")] = None
+    as_image: Annotated[Modality | None, Member("modalities")] = None
     """Preprocessing of the image network that looks at the spectrogram."""
 
     def __post_init__(self) -> None:
@@ -87,9 +87,9 @@ class Audio:
             raise SettingError(f"audio.coefficients must be at most audio.mels = {self.mels}; got {self.coefficients}.")
 
     @classmethod
-    def around(cls, modality: Modality) -> Audio | None:
+    def from_image(cls, modality: Modality) -> Audio | None:
         """Return the preprocessing that shows spectrograms to an image network, None for any other network."""
-        return cls(features="picture", fft=1024, mels=128, picture=modality) if registry.name_of(modality) == "image" else None
+        return cls(features="picture", fft=1024, mels=128, as_image=modality) if registry.name_of(modality) == "image" else None
 
     def working(self) -> dict[str, Any]:
         """Return what stored sounds depend on: part of the store's cache key."""
@@ -126,12 +126,12 @@ class Audio:
             seconds = max(min(np.ceil(covering * 10) / 10, _TYPICAL), self.shortest)
             seconds = min(seconds, self.longest or seconds)
         cut = int(np.count_nonzero(lengths > round(seconds * self.sample_rate)))
-        said = f"window of {seconds:g} s"
+        message = f"window of {seconds:g} s"
         if cut:
             longest = lengths.max() / self.sample_rate
-            said += f"; longer clips ({cut:,} of {len(lengths):,}, up to {longest:.4g} s) are heard in their loudest stretch"
-            said += "; seconds=… hears more"
-        return replace(self, seconds=float(seconds)), said
+            message += f"; longer clips ({cut:,} of {len(lengths):,}, up to {longest:.4g} s) are heard in their loudest stretch"
+            message += "; seconds=… hears more"
+        return replace(self, seconds=float(seconds)), message
 
     @property
     def window(self) -> int:
@@ -182,13 +182,13 @@ class Audio:
         if self.features == "kaldi":
             return KaldiMel(replace(bank, low=20.0, scale="kaldi"), self.hop, self.mean, self.std)
         spectrum = LogMel(bank, self.hop, relative=self.relative)
-        if self.picture is None:
+        if self.as_image is None:
             return spectrum
-        return Picture(spectrum, int(config.to_tree(self.picture)["size"]), self.picture.normaliser())
+        return MelImage(spectrum, int(config.to_tree(self.as_image)["size"]), self.as_image.normaliser())
 
-    def floor_features(self, arrays: list[NDArray[np.float16]]) -> NDArray[np.float32]:
+    def baseline_features(self, arrays: list[NDArray[np.float16]]) -> NDArray[np.float32]:
         """Return mean and deviation of log-mel bands, (N, 80), for a linear model."""
-        return _audio_floor.describe(arrays, self.sample_rate)
+        return _mel_statistics.describe(arrays, self.sample_rate)
 
     def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
         """Return what resampling cost: content above half the working rate that the network cannot hear."""

@@ -16,8 +16,8 @@ from pretune.config import Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats.files import IMAGE
 from pretune.geometry import scaling
+from pretune.modalities._hog import describe
 from pretune.modalities._image_decode import decode
-from pretune.modalities._image_floor import describe
 from pretune.modalities._image_formats import open_raster
 from pretune.modalities._image_resize import Interpolation, resize, resize_part
 from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, stored, visible
@@ -53,7 +53,7 @@ class Image:
     component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = IMAGE
     unit: ClassVar[str] = "image"
-    floor_words: ClassVar[str] = "colours and gradient orientations (HOG)"
+    baseline_words: ClassVar[str] = "colours and gradient orientations (HOG)"
 
     size: Annotated[int, Within(8, 4096)] = 224
     """Side of the square that the network sees, in pixels."""
@@ -194,7 +194,7 @@ class Image:
         """Return the module that turns a raw uint8 batch into what the network takes."""
         return Normaliser(self.mean, self.std)
 
-    def floor_features(self, arrays: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def baseline_features(self, arrays: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return colours and gradient orientations, (N, 1834), for a linear model."""
         return describe(arrays)
 

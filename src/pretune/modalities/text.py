@@ -16,7 +16,7 @@ from pretune.errors import BadItem, SettingError
 from pretune.formats import encodings
 from pretune.formats.files import TEXT
 from pretune.modalities import _tokenizer_training, _word_starts
-from pretune.modalities._text_floor import Tfidf
+from pretune.modalities._tfidf import Tfidf
 from pretune.modalities._tokenizer_training import Units
 from pretune.modalities.transforms import tokenizing
 from pretune.types import Decoded, Features, Finding
@@ -97,13 +97,13 @@ class Text:
         size = tokenizing.load(made.tokenizer).get_vocab_size()
         return made, f"tokenizer made from {len(rows):,} texts (labels unseen): {size:,} {self.units}s"
 
-    def learned_from(self, texts: Iterable[str], *, masked: bool = False) -> Text:
+    def learned_from(self, documents: Iterable[str], *, masked: bool = False) -> Text:
         """Return the same preprocessing with a tokenizer made from these texts; `masked` adds a token to hide others behind.
 
         Raises:
             SettingError: the vocabulary cannot hold even single letters (of pieces: the 256 bytes).
         """
-        content = _tokenizer_training.make(texts, self.vocabulary, self.units, verbatim=self.verbatim, masked=masked)
+        content = _tokenizer_training.make(documents, self.vocabulary, self.units, verbatim=self.verbatim, masked=masked)
         size = tokenizing.load(content).get_vocab_size()
         if size > self.vocabulary:
             raise SettingError(f"vocabulary={self.vocabulary} is too small: the {self.units}s alone need {size}.")
@@ -142,7 +142,7 @@ class Text:
         return self.max_tokens - len(tokenizing.frame(self.tokenizer, False))
 
     @property
-    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def framed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids before a text and after it."""
         frame = tokenizing.frame(self.tokenizer, False)
         return frame.before, frame.after
@@ -210,7 +210,7 @@ class Text:
             "lost": tokens - sum(map(len, kept)),
             "unknown": 0 if unknown is None else int(sum((part == unknown).sum() for part in kept)),
         }
-        return Decoded(array=frame.around(kept), info=info)
+        return Decoded(array=frame.framed(kept), info=info)
 
     # --- batches -----------------------------------------------------------------------------
 
@@ -236,11 +236,11 @@ class Text:
         """Return a row's text; the two of a pair in one."""
         return _content(row)
 
-    def fitted_floor(self, train: Sequence[str]) -> tuple[Tfidf, Any]:
+    def fit_baseline_features(self, train: Sequence[str]) -> tuple[Tfidf, Any]:
         """Return TF-IDF with the terms and weights of the training texts, and theirs: sparse rows (N, D)."""
         return Tfidf.fitted(train)
 
-    def saved_floor(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tfidf:
+    def load_baseline_features(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tfidf:
         """Return the TF-IDF that a run saved.
 
         Raises:

@@ -50,7 +50,7 @@ MOST_LAYERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class PooledColumns:
     """Columns of a pooled output that are one statistic of one stage."""
 
     stage: str
@@ -151,7 +151,7 @@ class Collecting(nn.Module):
         return replace(out, collected=collected)
 
 
-def blocks(widths: Mapping[str, tuple[Layout, int]], pooling: str) -> list[Block]:
+def blocks(widths: Mapping[str, tuple[Layout, int]], pooling: str) -> list[PooledColumns]:
     """Return the columns of a pooling of stages, by stage and statistic.
 
     Args:
@@ -162,26 +162,26 @@ def blocks(widths: Mapping[str, tuple[Layout, int]], pooling: str) -> list[Block
     of_many = pooling in OF_STAGES
     taken = collected(stages, pooling) if of_many else stages[-1:]
     deviation = OF_STAGES[pooling].deviation if of_many else pooling == "mean_std"
-    found: list[Block] = []
+    found: list[PooledColumns] = []
     for stage in taken:
         layout, width = widths[stage]
         for of_deviation in (False, True) if deviation and layout != "pooled" else (False,):
             start = found[-1].stop if found else 0
-            found.append(Block(stage=stage, deviation=of_deviation, start=start, stop=start + width))
+            found.append(PooledColumns(stage=stage, deviation=of_deviation, start=start, stop=start + width))
     return found
 
 
-def columns_of(pooling: str, widths: Mapping[str, tuple[Layout, int]]) -> list[Block]:
+def columns_of(pooling: str, widths: Mapping[str, tuple[Layout, int]]) -> list[PooledColumns]:
     """Return the blocks of the widest pooling that another one consists of, in its order."""
     wanted = [(block.stage, block.deviation) for block in blocks(widths, pooling)]
     whole = {(block.stage, block.deviation): block for block in blocks(widths, WIDEST)}
     return [whole[key] for key in wanted if key in whole]
 
 
-def choices(layout: Layout, widths: Mapping[str, tuple[Layout, int]]) -> dict[str, list[Block]]:
+def choices(layout: Layout, widths: Mapping[str, tuple[Layout, int]]) -> dict[str, list[PooledColumns]]:
     """Return the poolings of `CHOICES` whose output the widest one holds whole, each with its blocks there.
 
     Of many stages the widest pooling takes some: the last four are not all among them.
     """
     found = {name: columns_of(name, widths) for name in CHOICES.get(layout, ())}
-    return {name: held for name, held in found.items() if len(held) == len(blocks(widths, name))}
+    return {name: columns for name, columns in found.items() if len(columns) == len(blocks(widths, name))}

@@ -16,7 +16,7 @@ from pretune import registry
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.objectives._codebook import Codebook, straight_through
-from pretune.objectives._decoders import PictureDecoder, SoundDecoder
+from pretune.objectives._grid_decoders import AudioDecoder, ImageDecoder
 from pretune.objectives._labels import KnowsClasses, asked
 from pretune.objectives._prior import Prior
 from pretune.objectives._sampling import Sample, Wanted
@@ -37,7 +37,7 @@ class AutoencodeLearner(KnowsClasses):
         self.narrow = nn.Linear(backbone.width, code_width)
         self.codebook = Codebook(codes, code_width)
         with torch.no_grad():
-            decoder = {"audio": SoundDecoder, "image": PictureDecoder}[registry.name_of(backbone.modality)]
+            decoder = {"audio": AudioDecoder, "image": ImageDecoder}[registry.name_of(backbone.modality)]
             self.decoder = decoder(backbone, code_width)
         self.commitment, self.phase = commitment, self.phases[-1]
         self.classes = ()
@@ -99,18 +99,20 @@ class AutoencodeLearner(KnowsClasses):
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where codes lie idle, or where either half learned nothing."""
-        said, codes, used = [], len(self.codebook.vectors), metrics["codes_in_use"]
+        messages, codes, used = [], len(self.codebook.vectors), metrics["codes_in_use"]
         if used < _SCARCE * codes:
-            said.append(
+            messages.append(
                 f"the codebook has collapsed: {codes} codes are used like {used:.1f}. Lower lr, or take fewer codes (objective.codes)."
             )
         if metrics["error"] >= floors.get("mean_error", math.inf):
-            said.append(f"decoding (error {metrics['error']:.3g}) is no better than the mean ({floors['mean_error']:.3g}): train longer.")
+            messages.append(
+                f"decoding (error {metrics['error']:.3g}) is no better than the mean ({floors['mean_error']:.3g}): train longer."
+            )
         if metrics["loss"] >= floors["unigram"]:
-            said.append(
+            messages.append(
                 f"the prior ({metrics['loss']:.2f} nats a code) is no better than how often each code is used ({floors['unigram']:.2f})."
             )
-        return said
+        return messages
 
     @torch.no_grad()
     def generate(self, wanted: Wanted) -> list[Sample]:

@@ -20,7 +20,7 @@ class Suggested:
     """What an objective suggests for a modality where the person has not said."""
 
     backbone: str
-    """Id of a network with fresh weights."""
+    """Id of a network with randomly initialised weights."""
     lr: float
     batch_size: int
     epochs: int
@@ -120,7 +120,7 @@ class Objective:
     """By the public name of a modality; the objective serves no others."""
     views: ClassVar[int] = 1
     """How many augmented views of an item a batch holds, stacked behind the items: (B, V, …)."""
-    wants_targets: ClassVar[bool] = False
+    requires_targets: ClassVar[bool] = False
     """Whether labels are learned from, or conditioned on, where the data have them."""
     streams: ClassVar[bool] = False
     """Whether texts are learned from as one stream of tokens that `block` cuts; else each text is an item."""

@@ -49,9 +49,9 @@ class Codebook(nn.Module):
         even = float(self.uses.sum()) / len(self.uses)
         dead_K = torch.ones_like(self.uses, dtype=torch.bool) if first else self.uses < _DEAD * even
         if count := int(dead_K.sum()):
-            drawn = torch.randint(len(z_NE), (count,), device=z_NE.device)
+            sampled = torch.randint(len(z_NE), (count,), device=z_NE.device)
             self.uses[dead_K] = even
-            self.sums[dead_K] = z_NE[drawn] * even
+            self.sums[dead_K] = z_NE[sampled] * even
         self.vectors.copy_(self.sums / self.uses[:, None])
 
     def perplexity(self) -> float:

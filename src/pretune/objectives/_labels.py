@@ -42,7 +42,7 @@ class KnowsClasses(PretextLearner):
         raise TypeError(f"{type(self).__name__} must define make_for(names)")
 
 
-def tell_classes(learner: PretextLearner, classes: tuple[str, ...]) -> None:
+def set_classes(learner: PretextLearner, classes: tuple[str, ...]) -> None:
     """Set which classes there are, for a learner that asks."""
     if isinstance(learner, KnowsClasses):
         learner.classes = classes

@@ -115,14 +115,14 @@ class MaskedImagesLearner(ItemLearner):
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where features collapsed, or no more is known of a hidden patch than its mean."""
-        said = collapse(metrics)
+        messages = collapse(metrics)
         floor = floors["patch_mean"]
         if metrics["loss"] > 0.98 * floor:
-            said.append(
+            messages.append(
                 f"Hidden patches are not foretold: the loss is {metrics['loss']:.3f}, and taking each for its mean gives {floor:.3f}. "
                 "Train longer or raise lr."
             )
-        return said
+        return messages
 
 
 def hidden(items: int, patches: int, share: float, device: torch.device) -> Tensor:

@@ -71,7 +71,7 @@ class MaskedTokens(PretextLearner):
         text = backbone.modality
         assert isinstance(text, Text)
         assert text.mask is not None
-        self.mask, self.frame = text.mask, text.around
+        self.mask, self.frame = text.mask, text.framed
         special = torch.zeros(text.size, dtype=torch.bool)
         special[list(text.special)] = True
         begins, ends = map(torch.from_numpy, text.words())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pretune.architectures.gpt import Gpt
 from pretune.architectures.layers.memory import remembering
-from pretune.objectives._sampling import Wanted, drawn
+from pretune.objectives._sampling import Wanted, sample_index
 from pretune.types import Features
 
 
@@ -40,6 +40,6 @@ class Prior(nn.Module):
         with remembering(self.network):
             for _ in range(self.length):
                 x_BD = self.network(Features(tensor=new_B1, layout="raw")).tensor[:, -1]
-                new_B1 = drawn(self.head(x_BD), wanted, generator)[:, None]
+                new_B1 = sample_index(self.head(x_BD), wanted, generator)[:, None]
                 written.append(new_B1)
         return torch.cat(written, 1)

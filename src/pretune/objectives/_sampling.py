@@ -41,11 +41,11 @@ class Sample:
     """One thing a model made: a text, a sound or a picture."""
 
     text: str | None = None
-    sound: NDArray[Any] | None = None
+    audio: NDArray[Any] | None = None
     """float32 (T,) in [-1, 1]."""
     sample_rate: int = 0
     """Hz of the sound."""
-    picture: NDArray[Any] | None = None
+    image: NDArray[Any] | None = None
     """uint8 (H, W, 3)."""
     label: str | None = None
     """The class that was asked for."""
@@ -53,7 +53,7 @@ class Sample:
     """What is to be said of it, where the prompt could not be read as it is written."""
 
 
-def drawn(logits_BV: Tensor, wanted: Wanted, generator: torch.Generator) -> Tensor:
+def sample_index(logits_BV: Tensor, wanted: Wanted, generator: torch.Generator) -> Tensor:
     """Return one index a row, (B,).
 
     Raises:

@@ -74,9 +74,9 @@ def above_unigram(loss: float, floors: dict[str, float], what: str) -> list[str]
 
 def above_trigram(loss: float, floors: dict[str, float]) -> list[str]:
     """Return a sentence where a loss on the next token is no better than what counting gives: frequencies, or three tokens in a row."""
-    said = above_unigram(loss, floors, "the next token")
-    if said or "trigram" not in floors or loss < floors["trigram"]:
-        return said
+    messages = above_unigram(loss, floors, "the next token")
+    if messages or "trigram" not in floors or loss < floors["trigram"]:
+        return messages
     return [
         f"the loss on the next token, {loss:.3f} nats, is no better than that of a trigram model ({floors['trigram']:.3f}), which only "
         "counts which token follows which two. Train longer (epochs=…, time=…), on more text, or at another lr."

@@ -18,7 +18,7 @@ from pretune.objectives._base import Objective, Suggested
 class Autoencode(Objective):
     """An encoder (the backbone), a codebook and a decoder first; then a prior over the codes, which `generate` draws from."""
 
-    wants_targets: ClassVar[bool] = True
+    requires_targets: ClassVar[bool] = True
     suggested: ClassVar = {
         "audio": Suggested(
             backbone="scratch:audiovqvae", lr=1e-3, batch_size=32, epochs=40, weight_decay=0.01, augment="light", continued_heads=10

@@ -19,9 +19,9 @@ from pretune.architectures.layers.memory import remembering
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
-from pretune.objectives import _causal_sounds
+from pretune.objectives import _causal_audio
 from pretune.objectives._base import Objective, PretextLearner, Suggested
-from pretune.objectives._sampling import Sample, Wanted, drawn
+from pretune.objectives._sampling import Sample, Wanted, sample_index
 from pretune.objectives._vocabulary import TokenHead, above_trigram
 from pretune.types import Batch, Features, StepOutput
 
@@ -32,7 +32,7 @@ Ids = NDArray[np.int32]
 class Causal(Objective):
     """Next-token prediction over packed blocks; next-sample prediction over windows of sounds."""
 
-    wants_targets: ClassVar[bool] = True
+    requires_targets: ClassVar[bool] = True
     streams: ClassVar[bool] = True
     suggested: ClassVar = {
         "text": Suggested(backbone="scratch:gpt", lr=1e-2, width=128, batch_size=16, epochs=5, optim="muon"),
@@ -46,7 +46,7 @@ class Causal(Objective):
     def learner(self, backbone: Backbone) -> PretextLearner:
         """Return the learner; the network must look back only."""
         self.check(backbone)
-        return _causal_sounds.learner(backbone) if registry.name_of(backbone.modality) == "audio" else CausalLearner(backbone)
+        return _causal_audio.learner(backbone) if registry.name_of(backbone.modality) == "audio" else CausalLearner(backbone)
 
     def check(self, backbone: Backbone) -> None:
         """Refuse a network that looks ahead."""
@@ -96,7 +96,7 @@ class CausalLearner(PretextLearner):
             with remembering(self.backbone):
                 new = kept
                 for _ in range(room):
-                    new = drawn(self.next_logits(new), wanted, generator)[:, None]
+                    new = sample_index(self.next_logits(new), wanted, generator)[:, None]
                     ids_BT = torch.cat([ids_BT, new], 1)
                     ended |= new[:, 0] == text.separator
                     if ended.all():
@@ -116,10 +116,10 @@ def _document(ids: list[int], text: Text) -> list[int]:
 
 def _notes(text: Text, prompt: Ids, most: float) -> list[str]:
     """Return what is to be said of a prompt that the network does not read as it is written."""
-    said = text.unknown_note(prompt)
+    messages = text.unknown_note(prompt)
     if len(prompt) >= most:
-        said.append(
+        messages.append(
             f"The prompt has {len(prompt):,} tokens, and the network has positions for {most:,}: "
             f"only the last {int(most) // 2:,} are looked at."
         )
-    return said
+    return messages

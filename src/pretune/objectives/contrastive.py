@@ -102,13 +102,13 @@ class ContrastiveLearner(ItemLearner):
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where features collapsed, or views are not told apart better than by chance."""
-        said = collapse(metrics)
-        if not said and metrics["loss"] > 0.9 * floors.get("chance", math.inf):
-            said.append(
+        messages = collapse(metrics)
+        if not messages and metrics["loss"] > 0.9 * floors.get("chance", math.inf):
+            messages.append(
                 f"Views are hardly told apart: the loss is {metrics['loss']:.2f}, chance {floors['chance']:.2f}. "
                 "Train longer, raise lr, or add items: of items that look alike none can be told from another."
             )
-        return said
+        return messages
 
 
 def simclr(one_BD: Tensor, other_BD: Tensor, temperature: float) -> Tensor:

@@ -21,9 +21,9 @@ from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
 from pretune.objectives._base import Objective, PretextLearner, Suggested
-from pretune.objectives._decoder import Decoder
 from pretune.objectives._gaps import Filling, opened, put_together
-from pretune.objectives._sampling import Sample, Wanted, drawn
+from pretune.objectives._sampling import Sample, Wanted, sample_index
+from pretune.objectives._transformer_decoder import TransformerDecoder
 from pretune.objectives._vocabulary import TokenHead, above_unigram
 from pretune.types import Batch, Features, StepOutput
 
@@ -70,11 +70,11 @@ class DenoisingLearner(PretextLearner):
         text = backbone.modality
         assert isinstance(text, Text)
         assert text.mask is not None
-        self.mask, self.end, self.frame = text.mask, text.mask if text.separator is None else text.separator, text.around
+        self.mask, self.end, self.frame = text.mask, text.mask if text.separator is None else text.separator, text.framed
         self.share, self.span = objective.share, objective.span
         self._table = [token_table(backbone)]  # in a list, so that it is the backbone's and not this module's too
         width = self._table[0].embedding_dim
-        self.decoder = Decoder(width, backbone.width, objective.decoder_layers, text.max_tokens + 1)
+        self.decoder = TransformerDecoder(width, backbone.width, objective.decoder_layers, text.max_tokens + 1)
         self.head = TokenHead(backbone, width=width)
 
     def forward(self, batch: Batch) -> StepOutput:
@@ -165,7 +165,7 @@ class DenoisingLearner(PretextLearner):
                 logits_BV = self.head.logits(x_BD).cpu()
                 for row, logits_V in zip(rows, logits_BV, strict=True):
                     row.allow(logits_V, self._text.special)
-                new_B = drawn(logits_BV, wanted, generator)
+                new_B = sample_index(logits_BV, wanted, generator)
                 for row, token in zip(rows, new_B.tolist(), strict=True):
                     row.take(token)
         return [row.written for row in rows]
@@ -181,8 +181,8 @@ class DenoisingLearner(PretextLearner):
         for row, gaps in enumerate(written):
             true = _cut_at(wanted[row, 1:-1].tolist(), self.mask)
             pieces = _cut_at(read[row].tolist(), self.mask)
-            for (_, texts), filling in zip(shown, (None, gaps, true), strict=True):
-                texts.append(self._with_gaps(pieces, filling, count))
+            for (_, filled), filling in zip(shown, (None, gaps, true), strict=True):
+                filled.append(self._with_gaps(pieces, filling, count))
         return shown
 
     def _with_gaps(self, pieces: list[list[int]], filling: list[list[int]] | None, count: int) -> str:

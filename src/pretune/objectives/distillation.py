@@ -111,28 +111,28 @@ class DistillationLearner(ItemLearner):
         """Return how far the student's features are from the teacher's; in eval mode also how they are spread."""
         wanted_BD = self.scale(self._teacher[0].on(batch.index.device)(batch.inputs))
         pooled_BD = self.pooled(batch.inputs)
-        given_BD = self.head(pooled_BD).float()
-        loss = self._apart(given_BD, wanted_BD)
+        student_BD = self.head(pooled_BD).float()
+        loss = self._apart(student_BD, wanted_BD)
         logs: dict[str, float] = {}
         if not self.training:
             nothing = self._apart(torch.zeros_like(wanted_BD), wanted_BD)
             logs = health(pooled_BD) | {"floor_mean": float(nothing)}
         return StepOutput(loss=loss, size=batch.size, logs=logs)
 
-    def _apart(self, given_BD: Tensor, wanted_BD: Tensor) -> Tensor:
+    def _apart(self, student_BD: Tensor, wanted_BD: Tensor) -> Tensor:
         if self.loss == "cosine":
-            return 1 - F.cosine_similarity(given_BD, wanted_BD, dim=1).mean()
-        return F.smooth_l1_loss(given_BD, wanted_BD)
+            return 1 - F.cosine_similarity(student_BD, wanted_BD, dim=1).mean()
+        return F.smooth_l1_loss(student_BD, wanted_BD)
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where features collapsed, or the teacher's mean would have done as well."""
-        said = collapse(metrics)
+        messages = collapse(metrics)
         if metrics["loss"] > 0.98 * floors["mean"]:
-            said.append(
+            messages.append(
                 f"The teacher is not followed: the loss is {metrics['loss']:.3f}, and its mean features give {floors['mean']:.3f}. "
                 "Train longer or raise lr."
             )
-        return said
+        return messages
 
 
 class _Teacher(nn.Module):

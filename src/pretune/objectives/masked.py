@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pretune.backbones import Backbone
     from pretune.modalities.text import Text
 
-_LEARNERS = {"text": "_masked_tokens", "image": "_masked_images", "audio": "_masked_sounds"}
+_LEARNERS = {"text": "_masked_tokens", "image": "_masked_images", "audio": "_masked_audio"}
 """Module of each modality; its function `learner(backbone, objective)` builds what the loop trains."""
 
 

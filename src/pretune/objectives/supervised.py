@@ -33,17 +33,17 @@ class Supervised(Objective):
             backbone="scratch:audiocnn", lr=2e-3, batch_size=32, epochs=30, weight_decay=0.05, augment="medium", continued_heads=10
         ),
     }
-    wants_targets: ClassVar[bool] = True
+    requires_targets: ClassVar[bool] = True
 
     smoothing: Annotated[float, Within(0, 0.5)] = 0.1
     """Label smoothing: fraction of each target that is spread over all classes."""
 
-    def learner(self, backbone: Backbone) -> SupervisedLearner:
+    def learner(self, backbone: Backbone) -> SupervisedPretextLearner:
         """Return the learner."""
-        return SupervisedLearner(backbone, self.smoothing)
+        return SupervisedPretextLearner(backbone, self.smoothing)
 
 
-class SupervisedLearner(ItemLearner, KnowsClasses):
+class SupervisedPretextLearner(ItemLearner, KnowsClasses):
     """Backbone, mean over places, a linear layer; it has outputs once its `classes` are set."""
 
     def __init__(self, backbone: Backbone, smoothing: float) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pretune import registry
 from pretune.evaluation import classical
 from pretune.evaluation.baseline import Baseline, Description
-from pretune.evaluation.classical import Classical
-from pretune.modalities import DescribesItems, FitsFloor
+from pretune.evaluation.classical import ClassicalModel
+from pretune.modalities import FitsBaselineFeatures, HasBaselineFeatures
 from pretune.runner.prepare import Prepared
 from pretune.tasks import Examples
 from pretune.types import NotUsed
@@ -29,7 +29,7 @@ class Fitted:
     """The classical model of the training examples with the features it reads."""
 
     description: Description
-    classical: Classical
+    classical: ClassicalModel
     seconds: float = 0.0
     """What fitting it took."""
 
@@ -79,7 +79,11 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
 
 def possible(data: Prepared) -> bool:
     """Tell whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
-    return data.task.baseline is not None and isinstance(data.modality, DescribesItems | FitsFloor) and len(data.parts["train"]) > 1
+    return (
+        data.task.baseline is not None
+        and isinstance(data.modality, HasBaselineFeatures | FitsBaselineFeatures)
+        and len(data.parts["train"]) > 1
+    )
 
 
 def can_be_the_model(data: Prepared) -> bool:
@@ -95,7 +99,7 @@ def require_choice(predictor: str | None, data: Prepared) -> None:
     """
     if predictor is None or can_be_the_model(data):
         return
-    known = isinstance(data.modality, DescribesItems | FitsFloor)
+    known = isinstance(data.modality, HasBaselineFeatures | FitsBaselineFeatures)
     what = f"task={registry.name_of(data.task)}" if known else f"the modality {registry.name_of(data.modality)}"
     refuse(["predictor"], {"predictor": NotUsed(f"{what}, which has no classical baseline")})
 

@@ -284,7 +284,7 @@ class _Passes:
         """Refuse features that are not numbers: kept, they would spoil every later run."""
         for out in outs:
             each = torch.isfinite(out.tensor)
-            if out.mask is not None and not out.heard:
+            if out.mask is not None and not out.attends_padding:
                 each |= ~out.mask[..., None]  # what stands for padding is not kept
             finite = each.flatten(1).all(1).cpu().numpy()
             if finite.all():
@@ -320,12 +320,12 @@ def _dtype(features: Features) -> str:
 
 def _item(out: Features, item: int) -> torch.Tensor:
     """Return one item's features without its padding, but for padding that the network hears."""
-    return out.tensor[item] if out.mask is None or out.heard else out.tensor[item][out.mask[item]]
+    return out.tensor[item] if out.mask is None or out.attends_padding else out.tensor[item][out.mask[item]]
 
 
 def _real(out: Features, item: int) -> dict[str, int | float | str]:
     """Return how many positions of an item come before padding that is heard."""
-    if not out.heard or out.layout == "pooled":
+    if not out.attends_padding or out.layout == "pooled":
         return {}
     return {"real": out.tensor.shape[1] if out.mask is None else int(out.mask[item].sum())}
 

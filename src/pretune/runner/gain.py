@@ -21,7 +21,7 @@ from pretune import config, registry
 from pretune.auditing import duplicates
 from pretune.augmentations import preset
 from pretune.corpus import corpus as corpora
-from pretune.corpus.resemblance import Excluded, HeldTexts
+from pretune.corpus.resemblance import Excluded, HeldOutTexts
 from pretune.data import splits
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.evaluation.student import student
@@ -61,7 +61,7 @@ class Task:
     ledger: list[LedgerEntry]
     """What is wrong with the data."""
 
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Return what is to be said of it before hours are spent."""
         lines = [f"then={self.recipe.gain.then}: {line}" for line in ledger_lines(self.ledger)]
         train = sum(row.split == "train" for row in self.rows)
@@ -89,9 +89,9 @@ def read_task(recipe: Pretraining) -> Task:
     hashes = frozenset(known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train")
     texts = None
     if table.modality == "text":  # a corpus knows texts by their words, however they are stored
-        texts = HeldTexts(text for row in rows if row.split != "train" for text in corpora.texts_of(row))
+        texts = HeldOutTexts(text for row in rows if row.split != "train" for text in corpora.documents_of(row))
     ledger = [*table.ledger, *done.ledger]
-    task = Task(recipe=recipe, rows=rows, held=Excluded(hashes=hashes, texts=texts), modality=table.modality, ledger=ledger)
+    task = Task(recipe=recipe, rows=rows, held=Excluded(hashes=hashes, documents=texts), modality=table.modality, ledger=ledger)
     for labels in gain.labels:
         _labelled(task, labels, 0)  # too few are refused now, not after hours
     return task
@@ -310,8 +310,8 @@ def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] 
         half: half the width of its interval; None of one seed, which shows nothing.
         below: the baseline that neither network is better than, if so.
     """
-    around = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
-    said = f"{head} {gain:+.4f} ({around})."
+    interval = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
+    said = f"{head} {gain:+.4f} ({interval})."
     if below is not None:
         return f"{said} Neither network is better than the {below['kind']} ({below['mean']:.4g}): this comparison says nothing yet."
     if half is None:

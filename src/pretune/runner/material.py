@@ -80,10 +80,12 @@ def text_material(
     _refuse_unread(recipe, paths)
     seed = recipe.training.seed
     reporter.progress("reading the corpus", 0, 0)
-    parts = [corpora.read(path, recipe.columns, held=recipe.corpus.held, seed=seed, exclude=exclude.texts) for path in paths]
+    parts = [
+        corpora.read(path, recipe.columns, validation_fraction=recipe.corpus.held, seed=seed, exclude=exclude.documents) for path in paths
+    ]
     ledger = [entry for part in parts for entry in part.ledger]
     damage = {part.damage for part in parts}
-    _tell(reporter, [line for part in parts for line in part.said], ledger, damage)
+    _tell(reporter, [line for part in parts for line in part.messages], ledger, damage)
     backbone = _with_tokenizer(recipe, objective, backbone, parts, cache, reporter)
     text = backbone.modality
     assert isinstance(text, Text)
@@ -218,7 +220,7 @@ def item_material(
     absent = [key for key in ("text", "path") if not any(key in table.columns for table in tables)]
     refuse(given(recipe), dict.fromkeys(absent, NotUsed(f"{recipe.data}, whose examples have no such column ({tables[0].layout})")))
     rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
-    said = [line for table in tables for line in table.said] + _left_out(tables, rows)
+    said = [line for table in tables for line in table.messages] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
     unit = backbone.modality.unit
     unpack(rows, cache)
@@ -236,7 +238,7 @@ def item_material(
     _tell(reporter, [*said, *found, *done.notes], ledger, found)
     out = _left_as_held(done, exclude)[positions]
     if out.any():
-        resemble = ", or resemble some" if exclude.texts is not None else ""
+        resemble = ", or resemble some" if exclude.documents is not None else ""
         reporter.say(f"{out.sum():,} {unit}(s) are left out: they are held-out items of the task that follows{resemble}.")
     what = f"different usable {unit}s under {recipe.data}"
     twins = duplicates.find(done).near
@@ -262,7 +264,7 @@ def _refuse_unread_of_items(recipe: Pretraining, objective: Objective, kind: str
     name = registry.name_of(objective)
     whole = NotUsed(f"objective={name}: a tokenizer is trained by objectives that predict tokens")
     unread = dict.fromkeys(("units", "vocabulary"), whole)
-    if not objective.wants_targets:
+    if not objective.requires_targets:
         unread |= dict.fromkeys(("missing", "merge_classes"), NotUsed(f"objective={name}, which reads no labels"))
     if recipe.augment not in (None, "none", "views") and not preset(recipe.augment, kind):
         unread["augment"] = NotUsed(f"the modality {kind}: this preset is empty there", "set augment=none")
@@ -272,15 +274,15 @@ def _refuse_unread_of_items(recipe: Pretraining, objective: Objective, kind: str
 def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
     """Return which items (N,) are held-out items of a later task; texts also where they resemble one."""
     out = np.array([known in exclude.hashes for known in done.hashes], bool)
-    if exclude.texts is not None and len(done.rows):
-        found = exclude.texts.found([corpora.texts_of(row)[:1] for row in done.rows])
+    if exclude.documents is not None and len(done.rows):
+        found = exclude.documents.found([corpora.documents_of(row)[:1] for row in done.rows])
         out |= np.array([bool(codes.any()) for codes in found])
     return out
 
 
 def _table(path: Path, kind: str, recipe: Pretraining, objective: Objective) -> Table:
     """Read labelled data where labels are learned from and there are any, else whatever of this modality is there."""
-    if not objective.wants_targets:
+    if not objective.requires_targets:
         return sources.read_items(path, kind, recipe.columns)
     try:
         return sources.read(path, recipe.columns, modality=kind, learn=False)
@@ -325,7 +327,7 @@ def _drawn(
 
 def _targets(rows: list[Row], objective: Objective) -> tuple[torch.Tensor | None, tuple[str, ...]]:
     """Return each item's class and the classes' names, where the objective wants them and every item has one."""
-    if not objective.wants_targets or not all(isinstance(row.target, str) for row in rows):
+    if not objective.requires_targets or not all(isinstance(row.target, str) for row in rows):
         return None, ()
     names = tuple(sorted({str(row.target) for row in rows}))
     places = {name: place for place, name in enumerate(names)}

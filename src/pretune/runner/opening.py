@@ -47,7 +47,7 @@ def audit_json(data: Prepared) -> dict[str, Any]:
         "layout": data.table.layout,
         "root": str(data.table.root),
         "modality": data.table.modality,
-        "said": data.table.said,
+        "said": data.table.messages,
         "counts": data.counts,
         "findings": [config.to_tree(f) for f in data.findings],
         "ledger": [config.to_tree(e) for e in data.ledger],

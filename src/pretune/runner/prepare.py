@@ -143,10 +143,10 @@ def prepare(
     require_classes(used.rows(done), table, ledger, modality, used.findings)
     rows, said = _split(recipe, task, done, used, same)
     done.rows = rows
-    table.said += usable.sentences(table, used.rows(done), ledger)
+    table.messages += usable.sentences(table, used.rows(done), ledger)
     found = audit.audit(table, done, modality, same, used.positions)
     findings = [*table.findings, *used.findings, *said, *found, *_decoding_cost(done, modality)]
-    for line in [*table.said, *done.notes]:
+    for line in [*table.messages, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
     for finding in findings:

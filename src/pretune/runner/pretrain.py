@@ -21,7 +21,7 @@ from pretune.data.loader import Loader
 from pretune.errors import RequestError, SettingError
 from pretune.kernels.memory import kept_memory
 from pretune.modalities.text import Text
-from pretune.objectives import Objective, PretextLearner, Suggested, suggestion, tell_classes
+from pretune.objectives import Objective, PretextLearner, Suggested, set_classes, suggestion
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, fingerprint, interrupt, pretrained
 from pretune.runner.commands import resume_line
@@ -131,7 +131,7 @@ class _Pretraining:
         self._tell_of_slow_data()
         torch.manual_seed(self.recipe.training.seed)
         learner = objective.learner(material.backbone)
-        tell_classes(learner, material.classes)
+        set_classes(learner, material.classes)
         learner = learner.to(self.device.device)
         learner.pace = 1.0 if self._is_fresh(material.backbone) else suggested.continued_heads
         if self.device.first:

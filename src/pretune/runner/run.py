@@ -151,7 +151,7 @@ class _Run:
             return self._rebuilt(self.given.backbone) if fresh and not is_fresh(self.given.backbone) else self.given.backbone
         self.reporter.progress("loading the backbone", 0, 0)
         name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
-        make = backbones.fresh if fresh else backbones.load
+        make = backbones.from_scratch if fresh else backbones.load
         backbone = make(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         self._adapt(backbone, modality)
         set_inputs(backbone, self.recipe.inputs)
@@ -181,8 +181,8 @@ class _Run:
         wanted = registry.name_of(backbone.modality)
         if wanted == modality:
             return
-        around = getattr(registry.load("modalities", modality), "around", None)
-        adapted = around(backbone.modality) if around else None
+        from_image = getattr(registry.load("modalities", modality), "from_image", None)
+        adapted = from_image(backbone.modality) if from_image else None
         if adapted is None:
             raise SettingError(
                 f"backbone={self.recipe.backbone} takes {wanted}, but the data are {modality}. Leave backbone out for the default."

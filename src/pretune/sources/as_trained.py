@@ -19,7 +19,7 @@ def as_trained(records: Records, columns: dict[str, Column], wanted: RunColumns,
     """
     schema, roles = wanted.schema, Roles()
     if not wanted.text and not wanted.path:
-        if schema.text and modality == "text" and not _only_texts(records, schema):
+        if schema.text and modality == "text" and not _only_text_columns(records, schema):
             roles.text = schema.find(records, schema.text, "text")
         elif schema.path and modality != "text":
             roles.path = _trained_path(records, columns, schema, modality, roles)
@@ -33,9 +33,9 @@ def as_trained(records: Records, columns: dict[str, Column], wanted: RunColumns,
     return roles
 
 
-def _only_texts(records: Records, schema: Schema) -> bool:
-    """Tell whether a table holds nothing but one text per line, without a header that could say otherwise."""
-    return records.headerless and len(records.columns) == 1 and schema.texts == 1
+def _only_text_columns(records: Records, schema: Schema) -> bool:
+    """Return whether a table holds nothing but one text per line, without a header that could say otherwise."""
+    return records.headerless and len(records.columns) == 1 and schema.text_count == 1
 
 
 def _trained_path(records: Records, columns: dict[str, Column], schema: Schema, modality: str | None, roles: Roles) -> str | None:
@@ -46,7 +46,7 @@ def _trained_path(records: Records, columns: dict[str, Column], schema: Schema, 
     others = {*records.files, *(column.name for column in columns.values() if column.media >= 0.5)}
     if len(others) != 1:
         schema.find(records, (name,), "path")
-    roles.said.append(
+    roles.messages.append(
         f"the run was trained with file names from column {name!r}, which {records.name} does not have; "
         f"{others.copy().pop()!r} is its only column of files and was read."
     )
@@ -63,7 +63,7 @@ def _label_by_classes(records: Records, columns: dict[str, Column], schema: Sche
     fitting = [
         column.name
         for column in columns.values()
-        if column.name not in taken and column.texts and sum(text in known for text in column.texts) >= 0.5 * len(column.texts)
+        if column.name not in taken and column.strings and sum(text in known for text in column.strings) >= 0.5 * len(column.strings)
     ]
     if len(fitting) > 1:
         raise DataError(

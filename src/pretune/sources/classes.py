@@ -71,7 +71,7 @@ def retarget(table: Table, target: TargetType | None) -> Table:
                 "Name a column: label=COLUMN."
             )
         table.rows = [replace(row, target=number(str(row.target))) for row in table.rows]
-        table.said.append("the names of the class folders are read as numbers.")
+        table.messages.append("the names of the class folders are read as numbers.")
     table.target_type = target
     return table
 
@@ -85,7 +85,7 @@ def _with_own(table: Table, own: ParsedLabels) -> Table:
     pairs = zip(table.rows, own.values, strict=True)
     table.rows = [replace(row, target=value) for row, value in pairs if value is not None]
     table.target_type = own.type
-    table.said += own.said
+    table.messages += own.messages
     table.findings += own.findings
     return table
 

@@ -24,40 +24,40 @@ class Column:
         self.name = name
         self.plain = vocabulary.plain(name)
         self.lists = sum(isinstance(value, list | tuple) for value in values)
-        self.texts = [text for text in map(as_text, values) if text]
+        self.strings = [text for text in map(as_text, values) if text]
         self.total = len(values)
 
     @functools.cached_property
     def distinct(self) -> int:
         """Number of different texts."""
-        return len(set(self.texts))
+        return len(set(self.strings))
 
     @functools.cached_property
     def length(self) -> float:
         """Mean characters of a text, of which 500 count."""
-        return sum(min(len(text), 500) for text in self.texts) / max(1, len(self.texts))
+        return sum(min(len(text), 500) for text in self.strings) / max(1, len(self.strings))
 
     @functools.cached_property
     def numeric(self) -> float:
         """Share of the texts that are numbers."""
-        notation = notation_of(self.texts)
-        return sum(notation.number(text) is not None or number(text) is not None for text in self.texts) / max(1, len(self.texts))
+        notation = notation_of(self.strings)
+        return sum(notation.number(text) is not None or number(text) is not None for text in self.strings) / max(1, len(self.strings))
 
     @functools.cached_property
     def media(self) -> float:
         """Share of the texts that are names of files."""
-        return sum(modality_of(text) is not None for text in self.texts) / max(1, len(self.texts))
+        return sum(modality_of(text) is not None for text in self.strings) / max(1, len(self.strings))
 
     @property
     def binary(self) -> bool:
         """Whether there is nothing but 0 and 1, or true and false."""
-        return bool(self.texts) and {text.casefold() for text in self.texts} <= _FLAG
+        return bool(self.strings) and {text.casefold() for text in self.strings} <= _FLAG
 
     @property
     def reads_as_text(self) -> bool:
         """Whether the column holds texts of several words, most of them different."""
-        words = sum(" " in text for text in self.texts)
-        return words >= 0.5 * max(1, len(self.texts)) and self.distinct > 0.3 * len(self.texts) and not self.identifies
+        words = sum(" " in text for text in self.strings)
+        return words >= 0.5 * max(1, len(self.strings)) and self.distinct > 0.3 * len(self.strings) and not self.identifies
 
     @property
     def identifies(self) -> bool:
@@ -75,10 +75,10 @@ def as_text(value: Value) -> str:
 
 
 def is_text_name(plain: str) -> bool:
-    """Tell whether a plain column name says text."""
+    """Return whether a plain column name says text."""
     return plain in vocabulary.TEXT or any(token in ("text", "sentence", "review", "comment", "content") for token in plain.split("_"))
 
 
 def is_label_name(plain: str) -> bool:
-    """Tell whether a plain column name says label."""
+    """Return whether a plain column name says label."""
     return plain in vocabulary.LABEL or any(token in _HINTS for token in plain.split("_"))

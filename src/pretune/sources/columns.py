@@ -79,19 +79,19 @@ def _no_content(records: Records, columns: dict[str, Column]) -> DataError:
     found = f"{records.path} has no column with file names or texts (columns: {listed(records.columns)}).{unfit(records)}"
     if not columns:
         return DataError(f"{records.path} has no columns. It needs one with file names or texts, and one with labels.")
-    if records.files or records.opaque or all(column.numeric >= 0.9 for column in columns.values() if column.texts):
+    if records.files or records.opaque or all(column.numeric >= 0.9 for column in columns.values() if column.strings):
         numbers = "" if records.files or records.opaque else " Its columns hold only numbers. pretune learns from images, audio and text."
         return DataError(f"{found}{numbers}")
     return DataError(f"{found} Name it: path=COLUMN or text=COLUMN.")
 
 
 def _are_classes_of_numbers(roles: Roles, columns: dict[str, Column]) -> bool:
-    """Tell whether what was found as the text, for want of any other, is the class in a table of measured numbers."""
+    """Return whether what was found as the text, for want of any other, is the class in a table of measured numbers."""
     text, *more = (columns[name] for name in roles.text)
-    others = [column for column in columns.values() if column is not text and column.texts and not column.identifies]
+    others = [column for column in columns.values() if column is not text and column.strings and not column.identifies]
     if more or not others or any(column.numeric < 0.9 for column in others) or is_text_name(text.plain):
         return False
-    return text.distinct <= min(_FEW_GROUPS, len(text.texts) / 3) and text.total >= 10
+    return text.distinct <= min(_FEW_GROUPS, len(text.strings) / 3) and text.total >= 10
 
 
 def _find_labels(roles: Roles, records: Records, columns: dict[str, Column], named_labels: tuple[str, ...], group: str | None) -> None:
@@ -106,7 +106,7 @@ def _find_labels(roles: Roles, records: Records, columns: dict[str, Column], nam
         roles.label = find_label(records, roles, columns, taken)
     if group is not None and group not in (*roles.label, *roles.rivals):
         roles.group = group
-        roles.said.append(f"items with equal {group!r} stay on one side of a split (group=none turns this off).")
+        roles.messages.append(f"items with equal {group!r} stay on one side of a split (group=none turns this off).")
 
 
 def refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
@@ -186,7 +186,7 @@ def _check_content(wanted: Columns, modality: str | None) -> None:
 
 
 def _are_labels(records: Records, roles: Roles, wanted: Columns) -> bool:
-    """Tell whether what was taken for texts, for want of anything else, is called a label, and the content is bytes of another kind."""
+    """Return whether what was taken for texts, for want of anything else, is called a label, and the content is bytes of another kind."""
     return bool(records.opaque) and not wanted.text and all(is_label_name(vocabulary.plain(name)) for name in roles.text)
 
 
@@ -201,42 +201,42 @@ def choose_files(files: dict[str, str], wanted: Columns, modality: str | None) -
 
 def unfit(records: Records) -> str:
     """Return sentences about the columns that hold bytes and cannot be the content as things stand."""
-    held = [f"{name!r} holds {kinds()[kind].noun}" for name, kind in records.files.items()]
-    return "".join(f" {words}." for words in held + [f"{name!r} {why}" for name, why in records.opaque.items()])
+    reasons = [f"{name!r} holds {kinds()[kind].noun}" for name, kind in records.files.items()]
+    return "".join(f" {words}." for words in reasons + [f"{name!r} {why}" for name, why in records.opaque.items()])
 
 
 def _find_files(records: Records, roles: Roles, modality: str | None, wanted: Columns) -> str | None:
     fitting = choose_files(records.files, wanted, modality)
     if len(fitting) > 1:
         others = ", ".join(fitting[1:])
-        roles.said.append(f"several columns of {records.name} hold files; {fitting[0]!r} was taken, path= takes another ({others}).")
+        roles.messages.append(f"several columns of {records.name} hold files; {fitting[0]!r} was taken, path= takes another ({others}).")
     return fitting[0] if fitting else None
 
 
 def _find_path(records: Records, columns: dict[str, Column], modality: str | None, wanted: Columns) -> str | None:
     if modality in (None, "text") and wanted.text:
         return None
-    files = [column for column in columns.values() if column.texts and column.media >= 0.5]
+    files = [column for column in columns.values() if column.strings and column.media >= 0.5]
     files.sort(key=lambda column: (column.plain not in vocabulary.PATH, -column.media))
     equals = [column for column in files if (column.plain in vocabulary.PATH) == (files[0].plain in vocabulary.PATH)]
     different = [column for column in equals[1:] if not _name_the_same(equals[0], column)]
     if different:
-        shown = " or ".join(f"path={shell_word(column.name)} ({column.texts[0]} …)" for column in (equals[0], *different))
+        shown = " or ".join(f"path={shell_word(column.name)} ({column.strings[0]} …)" for column in (equals[0], *different))
         raise Unclear(f"{records.path}: several columns hold file names, and an example is one file. Name the one to read: {shown}.")
     return max(equals, key=lambda column: column.length).name if files else None
 
 
 def _name_the_same(first: Column, second: Column) -> bool:
-    """Tell whether two columns name the same files, one of them with folders."""
-    pairs = zip(first.texts, second.texts, strict=False)
+    """Return whether two columns name the same files, one of them with folders."""
+    pairs = zip(first.strings, second.strings, strict=False)
     return all(PurePosixPath(one).name == PurePosixPath(other).name for one, other in pairs)
 
 
 def find_stems(records: Records, known: Callable[[str], bool]) -> str | None:
     """Return the column whose values are names of files that are there, or such names without their endings."""
     for at, name in enumerate(records.columns):
-        texts = [as_text(record[at]) for record in records.values[:200]]
-        if sum(map(known, texts)) >= 0.5 * max(1, len(texts)):
+        strings = [as_text(record[at]) for record in records.values[:200]]
+        if sum(map(known, strings)) >= 0.5 * max(1, len(strings)):
             return name
     return None
 
@@ -251,7 +251,7 @@ def _guess_text(roles: Roles, records: Records, columns: dict[str, Column], take
     if not isinstance(wanted, RunColumns) or not found:
         return found
     free = [column for column in columns.values() if column.name not in taken and column.reads_as_text]
-    if wanted.schema.texts == 1 and len(found) > 1:
+    if wanted.schema.text_count == 1 and len(found) > 1:
         found = (max(found, key=lambda name: columns[name].length),)
     rivals = [column.name for column in free if column.name not in found]
     if rivals:
@@ -259,7 +259,7 @@ def _guess_text(roles: Roles, records: Records, columns: dict[str, Column], take
             f"{records.path}: the run does not record a text column, and several hold texts. "
             f"Name the one to read: text={shell_word(found[0])} or text={shell_word(rivals[0])}."
         )
-    roles.said.append(f"the run does not record a text column; {', '.join(found)} of {records.name} was read (text= reads another).")
+    roles.messages.append(f"the run does not record a text column; {', '.join(found)} of {records.name} was read (text= reads another).")
     return found
 
 
@@ -272,7 +272,7 @@ def _find_text(columns: dict[str, Column], taken: set[str | None]) -> tuple[str,
     free = [
         column
         for column in columns.values()
-        if column.name not in taken and column.texts and column.numeric < 0.9 and not column.identifies
+        if column.name not in taken and column.strings and column.numeric < 0.9 and not column.identifies
     ]
     unlabelled = [column for column in free if not is_label_name(column.plain)]
     scored = [(column.length * (3 if is_text_name(column.plain) else 1), column.name) for column in unlabelled or free]
@@ -291,23 +291,23 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, Column], want
         return
     roles.split = named(records, wanted.split, "split")
     if roles.split:
-        strange = sorted({text for text in columns[roles.split].texts if split_of(text) is None})
+        strange = sorted({text for text in columns[roles.split].strings if split_of(text) is None})
         if strange:
             raise SettingError(
                 f"split={wanted.split}: the column must say train, val or test; it also says {', '.join(map(repr, strange[:5]))}."
             )
         return
     for column in columns.values():
-        if column.plain in vocabulary.SPLIT and column.texts:
-            parts = [split_of(text) for text in column.texts]
+        if column.plain in vocabulary.SPLIT and column.strings:
+            parts = [split_of(text) for text in column.strings]
             if None not in parts or ("train" in parts and parts.count(None) <= 0.1 * len(parts)):
                 roles.split = column.name
                 return
     for column in columns.values():
         is_named = column.plain in vocabulary.SPLIT and column.plain not in vocabulary.FOLD and column.name != wanted.label
         if is_named and 1 < column.distinct <= 10:
-            shown = ", ".join(map(repr, sorted(set(column.texts))[:5]))
-            roles.said.append(f"column {column.name!r} is not used as the split: its values ({shown}) do not say train, val or test.")
+            shown = ", ".join(map(repr, sorted(set(column.strings))[:5]))
+            roles.messages.append(f"column {column.name!r} is not used as the split: its values ({shown}) do not say train, val or test.")
     flags = [column.name for column in columns.values() if column.plain in vocabulary.FLAGS and column.binary]
     roles.flag = flags[0] if flags else None
 
@@ -326,7 +326,7 @@ def _find_group(roles: Roles, records: Records, columns: dict[str, Column], want
     taken = labels | {name for name in (wanted.path, roles.path, *roles.text) if name}
     for column in columns.values():
         is_group = column.plain in vocabulary.GROUP or column.plain.endswith("_group")
-        if is_group and column.name not in taken and 1 < column.distinct < len(column.texts):
+        if is_group and column.name not in taken and 1 < column.distinct < len(column.strings):
             return column.name
     return None
 
@@ -335,17 +335,17 @@ def _find_folds(roles: Roles, columns: dict[str, Column]) -> bool:
     """Take a column that numbers the folds of a cross-validation for the group: its folds were made so that no example leaks."""
     for column in columns.values():
         is_fold = column.plain in vocabulary.FOLD and column.name not in (*roles.label, roles.split) and column.numeric == 1
-        if is_fold and 2 < column.distinct <= 50 and column.distinct < len(column.texts):
+        if is_fold and 2 < column.distinct <= 50 and column.distinct < len(column.strings):
             roles.group = column.name
-            roles.said.append(f"column {column.name!r} numbers folds; each stays on one side of a split (group=none ignores them).")
+            roles.messages.append(f"column {column.name!r} numbers folds; each stays on one side of a split (group=none ignores them).")
             return True
     return False
 
 
 def _suggest_group(roles: Roles, records: Records, columns: dict[str, Column]) -> None:
     for column in columns.values():
-        if column.plain in vocabulary.GROUPLIKE and column.name not in roles.label and 1 < column.distinct < len(column.texts):
-            roles.said.append(
+        if column.plain in vocabulary.GROUPLIKE and column.name not in roles.label and 1 < column.distinct < len(column.strings):
+            roles.messages.append(
                 f"{records.name} has a column {column.name!r}; "
                 f"group={shell_word(column.name)} keeps each {column.name} on one side of a split."
             )

@@ -40,7 +40,7 @@ def commonest(tree: Tree) -> str:
     return kind if count else "text"
 
 
-def modality_inside(tree: Tree, columns: Columns, said: list[str]) -> str | None:
+def modality_inside(tree: Tree, columns: Columns, messages: list[str]) -> str | None:
     """Return the modality of the files inside the first table of a folder, None where it holds none.
 
     A table that cannot be read is only mentioned where there are files beside it, which may be all that is meant.
@@ -56,7 +56,7 @@ def modality_inside(tree: Tree, columns: Columns, said: list[str]) -> str | None
     except (DataError, MissingExtra) as error:
         if commonest(tree) == "text":
             raise
-        said.append(f"{first.id} was not used: {error}")
+        messages.append(f"{first.id} was not used: {error}")
         return None
     return next((found[name] for name in choose_files(found, columns, None)), None)
 
@@ -71,7 +71,7 @@ def nothing_found(tree: Tree, modality: str | None) -> DataError:
     archives = [tree.path(file) for file in tree.files if archive_of(tree.path(file))]
     if archives:
         seen += f" Archives are not read; unpack it first: {unpacking(archives[0], archive_of(archives[0]) or '')}."
-    seen += "".join(f" {line[0].upper()}{line[1:]}" for line in tree.said())
+    seen += "".join(f" {line[0].upper()}{line[1:]}" for line in tree.messages())
     if tree.closed:
         seen += f" {len(tree.closed)} folder(s) cannot be read: {', '.join(readable(parts) or '.' for parts in tree.closed[:3])}."
     return DataError(f"{found}, nor a manifest that lists any.{seen} Accepted are {accepted}; manifests: .csv .tsv .json .jsonl .parquet.")

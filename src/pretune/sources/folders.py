@@ -49,7 +49,7 @@ class _Shape:
                 self.below[prefix[:-1]].append(prefix[-1])
 
     def empty_siblings(self, base: Parts) -> bool:
-        """Tell whether a folder in `base` holds nothing at all: likely a class without items."""
+        """Return whether a folder in `base` holds nothing at all: likely a class without items."""
         return any(folder[:-1] == base and folder and folder not in self.occupied for folder in self.folders)
 
 
@@ -171,7 +171,7 @@ def _refuse_two_levels(shape: _Shape, tree: Tree, prefix: Parts, between: int = 
 
 
 def _is_numbered(name: str) -> bool:
-    """Tell whether a folder name counts places, days or takes rather than names a kind: '2024', 'cam1', 'session_02'."""
+    """Return whether a folder name counts places, days or takes rather than names a kind: '2024', 'cam1', 'session_02'."""
     return name[-1:].isdecimal()
 
 
@@ -197,7 +197,7 @@ def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     _mention_forms(table, tree, layout)
     _mention_nested(table, tree, layout)
     _mention_split_names(table, layout)
-    table.said += [*tree.said(), *mention_others(tree, modality)]
+    table.messages += [*tree.messages(), *mention_others(tree, modality)]
     table.rows.sort(key=lambda row: row.id)
     return table
 
@@ -224,7 +224,7 @@ def _mention_flat(table: Table, tree: Tree, flat: list[tuple[Split | None, Parts
     for part, prefix in flat:
         count = len(tree.media(table.modality, prefix))
         if count:
-            table.said.append(
+            table.messages.append(
                 f"{readable(prefix)}/ holds {count} {unit}{'s' * (count != 1)} in no class folder: without labels they cannot be the "
                 f"{part or 'next'} split; `pretune predict RUN {path_word(str(tree.root.joinpath(*prefix)))}` answers them."
             )
@@ -240,7 +240,7 @@ def _mention_forms(table: Table, tree: Tree, layout: Layout) -> None:
                 forms[composed(name)].add(name)
     several = sorted(name for name, spellings in forms.items() if len(spellings) > 1)
     if several:
-        table.said.append(f"folders in different Unicode forms (NFC, NFD) are one class: {', '.join(map(repr, several[:8]))}.")
+        table.messages.append(f"folders in different Unicode forms (NFC, NFD) are one class: {', '.join(map(repr, several[:8]))}.")
 
 
 def _mention_split_names(table: Table, layout: Layout) -> None:
@@ -269,7 +269,7 @@ def _mention_nested(table: Table, tree: Tree, layout: Layout) -> None:
     nested = [name for name, inner in below.items() if len(inner & names) > 1]
     if nested and len(names) <= len(table.rows) / 4:
         first = sorted(nested)[0]
-        table.said.append(
+        table.messages.append(
             f"the folders inside class folders ({first}: {_some(sorted(below[first]))}) are no classes of their own; "
             f"label='^{'[^/]+/' * (depth + 1)}([^/]+)/' takes them."
         )

@@ -50,7 +50,7 @@ def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns,
     roles = finder.find(records, columns, modality=table.modality)
     table.columns = {role: name for role, name in roles.used().items() if role in ("path", "split", "group") or columns.label}
     table.schema = replace(roles.schema(records), label=roles.label if columns.label else ())
-    table.said += [*records.said, *roles.said]
+    table.messages += [*records.messages, *roles.messages]
     _apply(table, records, roles, at, columns, target)
 
 
@@ -62,13 +62,13 @@ def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tu
             records, replace(Columns(), path=columns.path if columns.path in records.columns else None), modality=table.modality
         )
     except (DataError, MissingExtra) as error:
-        table.said.append(f"{file.id} was not used: {error}")
+        table.messages.append(f"{file.id} was not used: {error}")
         return None
     if roles.path is None:
-        table.said.append(f"{file.id} was not used: it names no files.")
+        table.messages.append(f"{file.id} was not used: it names no files.")
         return None
     if roles.path in records.files:
-        table.said.append(
+        table.messages.append(
             f"{file.id} was not used: it holds files itself ({roles.path!r}), and the class folders were taken. Name it to take it."
         )
         return None
@@ -76,7 +76,7 @@ def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tu
     at = _located(table, tree, file, values, split_of_file(Path(file.parts[-1]).stem))
     if len(at) < 0.5 * min(len(table.rows), len(values)):
         cure = f" label={shell_word(roles.label[0])} reads the tables and not the folders." if len(roles.label) == 1 else ""
-        table.said.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.{cure}")
+        table.messages.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.{cure}")
         return None
     return records, at
 
@@ -94,9 +94,11 @@ def take_text_lists(table: Table, tree: Tree) -> None:
         return
     names = ", ".join(name for _, name, _ in found)
     if any(row.split for row in table.rows):
-        table.said.append(f"the folders give the splits; {names} were not used.")
+        table.messages.append(f"the folders give the splits; {names} were not used.")
     elif len(set(parts)) < len(parts):
-        table.said.append(f"{names} list several choices of the same split and were not used; leave only one of each for them to be used.")
+        table.messages.append(
+            f"{names} list several choices of the same split and were not used; leave only one of each for them to be used."
+        )
     else:
         _take_lists(table, found)
 
@@ -132,7 +134,7 @@ def _take_lists(table: Table, lists: list[tuple[Split, str, set[str]]]) -> None:
     table.rows = [replace(row, split=parts.get(row.id, rest)) for row in table.rows if row.id in parts or rest]
     others = "" if rest is None else "; all other files are train"
     labels = "; folders give the labels" if table.task else ""
-    table.said.append(f"{', '.join(name for _, name, _ in lists)} list the files of each split{others}{labels}.")
+    table.messages.append(f"{', '.join(name for _, name, _ in lists)} list the files of each split{others}{labels}.")
     if several:
         shown = ", ".join(sorted(several)[:3])
         message = f"{len(several)} file(s) are listed in several splits and are used in the first of train, val, test: {shown}."
@@ -175,14 +177,16 @@ def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], col
         _compare_labels(table, records, roles, at)
     what = f" and adds {', '.join(added)} by path" if added else ""
     labels = "" if columns.label else "folders give the labels; "
-    table.said.append(f"{labels}{records.name} names {len(at)} of {len(table.rows)} files{what}.")
+    table.messages.append(f"{labels}{records.name} names {len(at)} of {len(table.rows)} files{what}.")
 
 
 def _compare_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> None:
     parts = records.column(column)
     differing = sum(row.id in at and split_of(parts[at[row.id]]) not in (None, row.split) for row in table.rows)
     if differing:
-        table.said.append(f"the folders give the splits; {column!r} of {records.name} puts {differing} file(s) elsewhere and is not used.")
+        table.messages.append(
+            f"the folders give the splits; {column!r} of {records.name} puts {differing} file(s) elsewhere and is not used."
+        )
     del table.columns["split"]
 
 
@@ -191,7 +195,7 @@ def _with_parts(table: Table, records: Records, column: str, at: dict[str, int])
     out = [replace(row, split=split_of(parts[at[row.id]])) if row.id in at else row for row in table.rows]
     unknown = sum(row.split is None for row in out)
     if unknown and unknown < len(out):
-        table.said.append(f"{unknown} file(s) without a split in {records.name} are used as train.")
+        table.messages.append(f"{unknown} file(s) without a split in {records.name} are used as train.")
         out = [replace(row, split=row.split or "train") for row in out]
     return out
 
@@ -221,7 +225,7 @@ def _relabel(table: Table, records: Records, roles: Roles, at: dict[str, int], t
         kept.append(replace(row, target=parsed.values[index]))
     table.rows, table.target_type = kept, parsed.type
     table.schema = replace(table.schema, **parsed.written())
-    table.said += parsed.said
+    table.messages += parsed.messages
     table.findings += parsed.findings
 
 
@@ -232,7 +236,7 @@ def _compare_labels(table: Table, records: Records, roles: Roles, at: dict[str, 
     values = [target_parser.clean(as_text(value)) for value in records.column(roles.label[0])]
     known = {row.target for row in table.rows}
     if sum(value in known for value in values) < 0.5 * len(values):
-        table.said.append(
+        table.messages.append(
             f"the column {roles.label[0]!r} of {records.name} holds other labels; label={shell_word(roles.label[0])} takes them."
         )
         return

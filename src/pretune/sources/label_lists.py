@@ -37,18 +37,18 @@ def as_lists(values: list[Value]) -> list[list[str] | None] | None:
 
 
 def are_multi_hot(lists: list[list[str] | None]) -> bool:
-    """Tell whether lists hold nothing but 0 and 1, are of one length, and repeat them: a place for each class, no labels called 0 and 1."""
+    """Return whether lists are multi-hot: only 0 and 1, all of one length, some repeated; so a place for each class, no labels 0 and 1."""
     found = [names for names in lists if names is not None]
     same = len({len(names) for names in found}) == 1 and len(found[0]) > 1
     return same and all(name in ONES | _ZEROS for names in found for name in names) and any(len(set(n)) < len(n) for n in found)
 
 
-def joined_flags(texts: list[str]) -> list[list[str] | None] | None:
+def joined_flags(strings: list[str]) -> list[list[str] | None] | None:
     """Return the 0 and 1 of cells that join one for each class: '1,0,0' or '1 0 0'; None where cells are something else."""
-    present = [text for text in texts if text]
+    present = [text for text in strings if text]
     for mark in (",", " ", ";", "|"):
         if present and all(mark in text for text in present):
-            lists = [[part.strip() for part in text.split(mark)] if text else None for text in texts]
+            lists = [[part.strip() for part in text.split(mark)] if text else None for text in strings]
             return lists if are_multi_hot(lists) and len(present[0]) > 4 else None
     return None
 
@@ -64,7 +64,7 @@ def _literal_list(text: str) -> list[object] | None:
     return [part for part in re.split(r"[,\s]+", inner) if part]
 
 
-def separator(texts: list[str], *, forced: bool) -> str | None:
+def separator(strings: list[str], *, forced: bool) -> str | None:
     """Return what separates several labels in one cell, None where each cell is one label.
 
     A separator must cut cells into names that recur: with '|' or ';' some name of a combination appears in another
@@ -72,7 +72,7 @@ def separator(texts: list[str], *, forced: bool) -> str | None:
     commas ('Paris, France') of their own: a space separates only names that are cells by themselves too, or that make
     combinations of several lengths out of few names; a comma does not where each cell has a first and a second name of different kinds.
     """
-    distinct = set(texts)
+    distinct = set(strings)
     for mark in SEPARATORS:
         joined = [text for text in distinct if mark in text.strip()]
         if not joined:
@@ -90,7 +90,7 @@ def separator(texts: list[str], *, forced: bool) -> str | None:
 
 
 def _is_product(cells: set[str], mark: str) -> bool:
-    """Tell whether every cell has the same number of names, and those in one place are never in another: 'Paris, France'."""
+    """Return whether every cell has the same number of names, and those in one place are never in another: 'Paris, France'."""
     rows = [[part.strip() for part in cell.split(mark)] for cell in cells]
     if len({len(row) for row in rows}) > 1:
         return False
@@ -99,7 +99,7 @@ def _is_product(cells: set[str], mark: str) -> bool:
 
 
 def _are_sets(cells: set[str], joined: list[str], names: Counter[str]) -> bool:
-    """Tell whether names joined by spaces are labels rather than words of one name."""
+    """Return whether names joined by spaces are labels rather than words of one name."""
     rows = [text.split() for text in joined]
     if any(len(row) > len(set(row)) for row in rows):
         return False  # running text
@@ -111,26 +111,26 @@ def _are_sets(cells: set[str], joined: list[str], names: Counter[str]) -> bool:
     return (alone >= 0.8 and len(names) < 0.6 * len(cells)) or (len(names) <= 0.2 * len(cells) and len(lengths) >= 3)
 
 
-def integers(texts: list[str], column: str) -> Literal["lists", "numbers"] | None:
+def integers(strings: list[str], column: str) -> Literal["lists", "numbers"] | None:
     """Return what whole numbers joined by commas are: lists of classes, or numbers with a comma; None where there are none.
 
     Raises:
         DataError: they may be either.
     """
-    joined = [text for text in texts if "," in text]
-    if not joined or not all(_INTEGERS.fullmatch(text) for text in texts) or all(_GROUPED.fullmatch(text) for text in joined):
+    joined = [text for text in strings if "," in text]
+    if not joined or not all(_INTEGERS.fullmatch(text) for text in strings) or all(_GROUPED.fullmatch(text) for text in joined):
         return None
     pairs = [[part.strip() for part in text.split(",")] for text in joined]
     if any(len(part) > 1 and part.startswith("0") for pair in pairs for part in pair):
         return "numbers"
     if any(len(pair) > 2 for pair in pairs):
         return "lists"
-    singles = {text for text in texts if "," not in text}
+    singles = {text for text in strings if "," not in text}
     seconds = {second for _, second in pairs}
     if any(second.endswith("0") and first in singles for first, second in pairs):
         return "lists"  # a decimal number would be written without the zero, as others here are
-    fixed = not singles and len(set(map(len, seconds))) == 1 and len(set(texts)) > _MANY
-    if seconds <= _STEPS or len(set(texts)) > len(texts) / 2 or fixed:
+    fixed = not singles and len(set(map(len, seconds))) == 1 and len(set(strings)) > _MANY
+    if seconds <= _STEPS or len(set(strings)) > len(strings) / 2 or fixed:
         return "numbers"
     raise DataError(
         f"{column!r} holds values such as {joined[0]!r}: two classes, or one number with a decimal comma? "

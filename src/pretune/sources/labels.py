@@ -41,7 +41,7 @@ def find_label(records: Records, roles: Roles, columns: dict[str, Column], taken
 
     Where several can, `roles.rivals` names them.
     """
-    free = [column for column in columns.values() if column.name not in taken and (column.texts or column.lists)]
+    free = [column for column in columns.values() if column.name not in taken and (column.strings or column.lists)]
     free = [column for column in free if not _is_about(column, free)]
     exact = sorted((c for c in free if c.plain in vocabulary.LABEL), key=lambda c: vocabulary.LABEL.index(c.plain))
     if exact:
@@ -49,7 +49,9 @@ def find_label(records: Records, roles: Roles, columns: dict[str, Column], taken
     declared = [column.name for column in free if column.name in records.names]
     if len(declared) > 1:
         others = ", ".join(declared[1:])
-        roles.said.append(f"{records.name} names classes in several columns; {declared[0]!r} was taken, label= takes another ({others}).")
+        roles.messages.append(
+            f"{records.name} names classes in several columns; {declared[0]!r} was taken, label= takes another ({others})."
+        )
     if declared:
         return (declared[0],)
     free = [column for column in free if not column.identifies and not _counts_rows(column) and not _is_index(records, column)]
@@ -79,10 +81,10 @@ def _of_names(roles: Roles, exact: list[Column]) -> tuple[str, ...]:
 
 
 def _correspond(first: Column, second: Column) -> bool:
-    """Tell whether two columns name the same classes: 0 and 'bad', 1 and 'good'."""
-    if len(first.texts) != len(second.texts) or first.distinct != second.distinct:
+    """Return whether two columns name the same classes: 0 and 'bad', 1 and 'good'."""
+    if len(first.strings) != len(second.strings) or first.distinct != second.distinct:
         return False
-    return len(set(zip(first.texts, second.texts, strict=True))) == first.distinct
+    return len(set(zip(first.strings, second.strings, strict=True))) == first.distinct
 
 
 def _chosen(roles: Roles, columns: list[Column]) -> tuple[str, ...]:
@@ -110,15 +112,15 @@ def _rivals(free: list[Column]) -> list[Column]:
 def _may_be_classes(column: Column) -> bool:
     if column.lists or (column.binary and column.distinct == 2):
         return True
-    if not 2 <= column.distinct <= max(2, len(column.texts) / 2) or _are_dates(column):
+    if not 2 <= column.distinct <= max(2, len(column.strings) / 2) or _are_dates(column):
         return False
     if column.numeric < 0.8:
         return True
-    return column.distinct <= min(_FEW, max(2, len(column.texts) / 3)) and all(map(_CODE.fullmatch, column.texts))
+    return column.distinct <= min(_FEW, max(2, len(column.strings) / 3)) and all(map(_CODE.fullmatch, column.strings))
 
 
 def _is_extra(column: Column) -> bool:
-    """Tell whether a column usually says where an example comes from: its speaker, its split."""
+    """Return whether a column usually says where an example comes from: its speaker, its split."""
     return column.plain in vocabulary.GROUPLIKE or column.plain in vocabulary.SPLIT or column.plain in vocabulary.GROUP
 
 
@@ -132,7 +134,7 @@ def _of_numbers(roles: Roles, free: list[Column]) -> tuple[str, ...]:
 
 
 def _is_about(column: Column, free: list[Column]) -> bool:
-    """Tell whether a column is about another one: its confidence, its votes."""
+    """Return whether a column is about another one: its confidence, its votes."""
     *base, last = column.plain.split("_") if column.plain else [""]
     if last not in _ABOUT or not base or column.plain in vocabulary.LABEL:
         return False
@@ -141,24 +143,24 @@ def _is_about(column: Column, free: list[Column]) -> bool:
 
 
 def _counts_rows(column: Column) -> bool:
-    """Tell whether a column only numbers the rows."""
-    if column.distinct < column.total or column.total < 3 or not all(text.isdecimal() and len(text) < _LONG for text in column.texts):
+    """Return whether a column only numbers the rows."""
+    if column.distinct < column.total or column.total < 3 or not all(text.isdecimal() and len(text) < _LONG for text in column.strings):
         return False
-    steps = {int(second) - int(first) for first, second in zip(column.texts, column.texts[1:], strict=False)}
+    steps = {int(second) - int(first) for first, second in zip(column.strings, column.strings[1:], strict=False)}
     return steps == {1}
 
 
 def _is_index(records: Records, column: Column) -> bool:
-    """Tell whether a column has no name in the header, as the index that pandas writes."""
+    """Return whether a column has no name in the header, as the index that pandas writes."""
     return not records.headerless and bool(re.fullmatch(r"column\d+", column.name)) and column.distinct == column.total
 
 
 def _says_yes_or_no(column: Column) -> bool:
-    return {text.casefold() for text in column.texts} <= _YES_NO or column.binary
+    return {text.casefold() for text in column.strings} <= _YES_NO or column.binary
 
 
 def _are_dates(column: Column) -> bool:
-    return sum(bool(_DATE.match(text)) for text in column.texts) > 0.8 * len(column.texts)
+    return sum(bool(_DATE.match(text)) for text in column.strings) > 0.8 * len(column.strings)
 
 
 def _tokens(column: Column) -> set[str]:

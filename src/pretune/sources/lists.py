@@ -74,7 +74,7 @@ def tables(tree: Tree) -> list[FileEntry]:
 
 
 def _is_table(path: Path) -> bool:
-    """Tell whether nearly all lines of a text file have the same columns, by a sign that running text does not hold so evenly."""
+    """Return whether nearly all lines of a text file have the same columns, by a sign that running text does not hold so evenly."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             return False

@@ -110,7 +110,7 @@ def build(
         )
     table.columns = roles.used()
     table.schema = replace(roles.schema(lead), **draft.written)
-    table.said += _sentences(parts) + roles.said
+    table.messages += _sentences(parts) + roles.messages
     table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
     table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
     return table
@@ -118,7 +118,7 @@ def build(
 
 def _sentences(parts: list[SplitRecords]) -> list[str]:
     """Return what was said while reading, what holds for all files once."""
-    first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(parts) for sentence in reversed(records.said)}
+    first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(parts) for sentence in reversed(records.messages)}
     return list(reversed(first.values()))
 
 
@@ -151,7 +151,7 @@ def _layout(parts: list[SplitRecords]) -> str:
 
 
 def _fits(table: Table, part: Split | None, records: Records, lead: Records, roles: Roles, labelled: bool) -> bool:
-    """Tell whether a manifest has the columns of the leading one; a val or test part without labels is left out."""
+    """Return whether a manifest has the columns of the leading one; a val or test part without labels is left out."""
     if records is lead:
         return True
     content = [name for name in (roles.path, *roles.text) if name]
@@ -160,7 +160,9 @@ def _fits(table: Table, part: Split | None, records: Records, lead: Records, rol
         raise DataError(f"{records.path} has no column {missing[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
     unlabelled = labelled and any(name not in records.columns for name in roles.label)
     if unlabelled and part != "train":
-        table.said.append(f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} split and is not used.")
+        table.messages.append(
+            f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} split and is not used."
+        )
         return False
     if unlabelled:
         raise DataError(f"{records.path} has no column {roles.label[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
@@ -186,7 +188,7 @@ def _read(draft: _Draft, parts: list[SplitRecords], wanted: TargetType | None, l
         values = [value for _, records in parts for value in records.column(roles.path)]
         names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
         draft.tells = not names or names.most_common(1)[0][1] == 1
-        table.said += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
+        table.messages += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
         table.root = draft.locator.root
     if roles.split:
         words = (as_text(value) for _, records in parts if roles.split in records.columns for value in records.column(roles.split))
@@ -206,7 +208,7 @@ def _read(draft: _Draft, parts: list[SplitRecords], wanted: TargetType | None, l
     table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
     draft.keep_repairs()
     lead = next((records for part, records in parts if part == "train"), parts[0][1])
-    table.said[:0] = [sentence(lead, roles, _distinct(target_column, roles))] + (target_column.said if target_column else [])
+    table.messages[:0] = [sentence(lead, roles, _distinct(target_column, roles))] + (target_column.messages if target_column else [])
 
 
 def _listed(part: Split | None, records: Records, column: str, root: Path) -> Listed:
@@ -223,9 +225,9 @@ def _targets(parts: list[SplitRecords], roles: Roles, target: TargetType | None,
     labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
         return target_parser.parse_flags(labels, target=target)
-    values, names, said = _by_name(parts, roles.label[0])
+    values, names, messages = _by_name(parts, roles.label[0])
     found = target_parser.parse(values, roles.label[0], target=target, names=names, reading=reading)
-    found.said += said
+    found.messages += messages
     return found
 
 
@@ -238,15 +240,15 @@ def _by_name(parts: list[SplitRecords], label: str) -> tuple[list[Value], list[s
     if not lists:
         return [value for _, records in parts for value in records.column(label)], None, []
     values: list[Value] = []
-    said = []
+    messages = []
     for _, records in parts:
         own = records.names.get(label)
         if own is None:
-            said.append(f"{records.name} does not name its classes; its numbers were taken for those of the others.")
+            messages.append(f"{records.name} does not name its classes; its numbers were taken for those of the others.")
         elif own != lists[0]:
-            said.append(f"{records.name} numbers its classes otherwise; they were matched by name.")
+            messages.append(f"{records.name} numbers its classes otherwise; they were matched by name.")
         values += [target_parser.named(value, own or lists[0]) for value in records.column(label)]
-    return values, list(dict.fromkeys(name for one in lists for name in one)), said
+    return values, list(dict.fromkeys(name for one in lists for name in one)), messages
 
 
 def _distinct(targets: ParsedLabels | None, roles: Roles) -> dict[str, int]:
@@ -360,7 +362,7 @@ def _settle_repeats(draft: _Draft) -> list[Row]:
     kind = table.target_type or ONE_CLASS
     if kind.single and several >= _LONG_FORMAT * len(by_path):
         table.target_type = kind = SEVERAL_CLASSES
-        table.said.append(
+        table.messages.append(
             f"{several} of {len(by_path)} files have several rows with different labels: several labels per item (multilabel)."
         )
     if kind.several:

@@ -16,17 +16,17 @@ _PYTHON = "None"
 
 
 def may_be_missing(text: str) -> bool:
-    """Tell whether a text is one of the words for nothing."""
+    """Return whether a text is one of the words for nothing."""
     return text.casefold() in _WORDS | _MARKS or text == _PYTHON
 
 
-def missing_words(texts: list[str], column: str, setting: str | None, classes: frozenset[str] = frozenset()) -> frozenset[str]:
+def missing_words(strings: list[str], column: str, setting: str | None, classes: frozenset[str] = frozenset()) -> frozenset[str]:
     """Return the labels, as written, that stand for a missing one.
 
     A word is a class where it is at least half as frequent as the median of the other labels, and these are no numbers.
 
     Args:
-        texts: all labels, '' where there is none.
+        strings: all labels, '' where there is none.
         column: its name, for the message.
         setting: words that are missing, joined by commas; 'blank' for none; None decides by frequency.
         classes: those that a run knows, which are never missing.
@@ -34,7 +34,7 @@ def missing_words(texts: list[str], column: str, setting: str | None, classes: f
     Raises:
         DataError: a word is about as frequent as the rarest of the other labels only.
     """
-    counts = Counter(text for text in texts if text)
+    counts = Counter(text for text in strings if text)
     if setting is not None:
         named = {word.strip() for word in setting.split(",")} - {"blank"}
         return frozenset(named & set(counts))

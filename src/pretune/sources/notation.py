@@ -55,15 +55,15 @@ def _bare(text: str, unit: str) -> str:
     return match[2].strip() if match and unit in (match[1], match[3]) else text
 
 
-def notation_of(texts: list[str], decimal: Sign | None = None) -> Notation:
+def notation_of(strings: list[str], decimal: Sign | None = None) -> Notation:
     """Return how a column writes its numbers.
 
     Args:
-        texts: its cells that are not blank.
+        strings: its cells that are not blank.
         decimal: point or comma where it is known; None finds it.
     """
-    unit = _unit(texts)
-    bare = [_bare(text, unit) for text in texts]
+    unit = _unit(strings)
+    bare = [_bare(text, unit) for text in strings]
     marked = [text for text in bare if "," in text or any(gap in text for gap in _GAPS) or _GROUPED["comma"].fullmatch(text)]
     if decimal is not None:
         grouped = any(_GROUPED[decimal].fullmatch(text) for text in marked)
@@ -78,26 +78,26 @@ def notation_of(texts: list[str], decimal: Sign | None = None) -> Notation:
     return _of_threes(bare, unit)
 
 
-def may_be_grouped(texts: list[str]) -> bool:
-    """Tell whether every text reads as a number with a decimal point, and as thousands too: 1.250."""
-    return bool(texts) and all(_GROUPED["comma"].fullmatch(text) and is_number(text) for text in texts)
+def may_be_grouped(strings: list[str]) -> bool:
+    """Return whether every text reads as a number with a decimal point, and as thousands too: 1.250."""
+    return bool(strings) and all(_GROUPED["comma"].fullmatch(text) and is_number(text) for text in strings)
 
 
-def _is_sure(texts: list[str], sign: str) -> bool:
-    """Tell whether a text can only be a number with this decimal sign: 1,234.5 or 1,234,567 or 1 234; the other sign's are none."""
+def _is_sure(strings: list[str], sign: str) -> bool:
+    """Return whether a text can only be a number with this decimal sign: 1,234.5 or 1,234,567 or 1 234; the other sign's are none."""
     other = "comma" if sign == "point" else "point"
     pattern, mark = _GROUPED[sign], "." if sign == "point" else ","
-    clear = (text for text in texts if pattern.fullmatch(text) and not _GROUPED[other].fullmatch(text))
+    clear = (text for text in strings if pattern.fullmatch(text) and not _GROUPED[other].fullmatch(text))
     return any(mark in text or text.count("," if sign == "point" else ".") > 1 for text in clear)
 
 
-def _of_threes(texts: list[str], unit: str) -> Notation:
+def _of_threes(strings: list[str], unit: str) -> Notation:
     """Decide on a column in which every sign has three digits behind it: 1,234 or 1.234 or 1 234."""
-    commas = [text for text in texts if "," in text and _GROUPED["point"].fullmatch(text)]
-    points = [text for text in texts if "." in text and is_number(text)]
-    if any(gap in text for text in texts for gap in _GAPS if _GROUPED["point"].fullmatch(text)) and not commas:
+    commas = [text for text in strings if "," in text and _GROUPED["point"].fullmatch(text)]
+    points = [text for text in strings if "." in text and is_number(text)]
+    if any(gap in text for text in strings for gap in _GAPS if _GROUPED["point"].fullmatch(text)) and not commas:
         return Notation(grouped=True, unit=unit)
-    whole = [abs(int(text)) for text in texts if re.fullmatch(r"[+-]?\d{1,9}", text)]
+    whole = [abs(int(text)) for text in strings if re.fullmatch(r"[+-]?\d{1,9}", text)]
     reaches = bool(whole) and 100 <= max(whole) < 1000
     if commas and (points or reaches):
         return Notation(grouped=True, unit=unit)
@@ -107,12 +107,12 @@ def _of_threes(texts: list[str], unit: str) -> Notation:
     return Notation(unit=unit, unclear=points[0] if points and same and reaches else "")
 
 
-def _unit(texts: list[str]) -> str:
+def _unit(strings: list[str]) -> str:
     """Return the unit that stands beside the numbers of (nearly) all cells, '' where there is none or there are several."""
     found: Counter[str] = Counter()
-    for text in texts:
+    for text in strings:
         match = _AFFIXED.fullmatch(text.strip())
         if match and not re.match(r"[+-]?0\d", match[2]) and bool(match[1]) != bool(match[3]):
             found[match[1] or match[3]] += 1
     unit, count = found.most_common(1)[0] if found else ("", 0)
-    return unit if count >= _ENOUGH * len(texts) else ""
+    return unit if count >= _ENOUGH * len(strings) else ""

@@ -18,7 +18,7 @@ _NAN = frozenset(("nan", "-nan", "+nan"))
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a text is a number as Python writes them (nan and inf included)."""
+    """Return whether a text is a number as Python writes them (nan and inf included)."""
     try:
         float(text)
     except ValueError:
@@ -39,8 +39,8 @@ def number(text: str) -> float | None:
     return None
 
 
-def is_measured(texts: list[str], *, quantity: bool = False) -> bool:
-    """Tell whether a column's values are measured numbers (regression) rather than names of classes.
+def is_measured(strings: list[str], *, quantity: bool = False) -> bool:
+    """Return whether a column's values are measured numbers (regression) rather than names of classes.
 
     Integers are classes: ratings, digits, codes. They are numbers where something in the column says
     so (a fraction, an exponent, an infinity) or where they repeat so little that they could not be
@@ -49,19 +49,19 @@ def is_measured(texts: list[str], *, quantity: bool = False) -> bool:
     floats.
 
     Args:
-        texts: the column's values, none of them blank.
+        strings: the column's values, none of them blank.
         quantity: the column's name says that it was measured (an age, a price): then more than 5 integers are numbers.
     """
-    texts = [text for text in texts if text.strip().casefold() not in _NAN]
-    values = [number(text) for text in texts]
+    strings = [text for text in strings if text.strip().casefold() not in _NAN]
+    values = [number(text) for text in strings]
     found = [value for value in values if value is not None]
-    if not texts or len(found) < 0.8 * len(texts):
+    if not strings or len(found) < 0.8 * len(strings):
         return False
     if quantity and len(set(found)) > _HANDFUL:
         return True
-    if all(_POINT_ZERO.fullmatch(text) for text in texts):
-        return len(set(texts)) == 1 or _sparse(found)
-    return not all(_INTEGER.fullmatch(text.strip()) for text, value in zip(texts, values, strict=True) if value is not None) or _sparse(
+    if all(_POINT_ZERO.fullmatch(text) for text in strings):
+        return len(set(strings)) == 1 or _sparse(found)
+    return not all(_INTEGER.fullmatch(text.strip()) for text, value in zip(strings, values, strict=True) if value is not None) or _sparse(
         found
     )
 
@@ -92,5 +92,5 @@ def outliers(values: np.ndarray, beyond: float) -> np.ndarray:
 
 
 def finite(value: float | None) -> bool:
-    """Tell whether a parsed number can be a target."""
+    """Return whether a parsed number can be a target."""
     return value is not None and math.isfinite(value)

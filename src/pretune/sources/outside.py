@@ -26,7 +26,7 @@ _TABLES = re.compile(r"meta(data)?|lists?|labels?|annotations?|csvs?|tables?|spl
 
 
 def holds_tables(name: str) -> bool:
-    """Tell whether a folder's name says that it holds tables about files elsewhere: 'meta', 'csv_files'."""
+    """Return whether a folder's name says that it holds tables about files elsewhere: 'meta', 'csv_files'."""
     return any(_TABLES.fullmatch(word) for word in re.split(r"[\W_]+", name.casefold()))
 
 

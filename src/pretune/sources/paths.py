@@ -110,13 +110,13 @@ class Locator:
             DataError: the files of two folders answer to the same names.
         """
         samples = [_sample(listed.values) for listed in lists]
-        said = self._follow_outside(lists, samples)
+        messages = self._follow_outside(lists, samples)
         rules = [self._rule(listed, sample) for listed, sample in zip(lists, samples, strict=True)]
-        if not any(rules) and not said and (moved := self._look_above(lists, samples)):
-            said.append(moved)
+        if not any(rules) and not messages and (moved := self._look_above(lists, samples)):
+            messages.append(moved)
             rules = [self._rule(listed, sample) for listed, sample in zip(lists, samples, strict=True)]
         self._rules = [rule or _Rule(prefix=listed.start) for rule, listed in zip(rules, lists, strict=True)]
-        return said + [f"{listed.name}: {rule.words}." for rule, listed in zip(self._rules, lists, strict=True) if rule.words]
+        return messages + [f"{listed.name}: {rule.words}." for rule, listed in zip(self._rules, lists, strict=True) if rule.words]
 
     def find(self, value: str, at: int = 0, *, part: Split | None = None, hints: Callable[[], set[str]] = lambda: set()) -> Located:
         """Return the file that `value` names.
@@ -150,8 +150,8 @@ class Locator:
         tails = [tail for tail in self._tails(value, part) if tail.cut == rule.cut]
         if len(tails) > 1:
             words = hints()
-            told = [tail for tail in tails if words & {folded(folder) for folder in tail.prefix.split("/") if folder}]
-            tails = told or tails
+            named = [tail for tail in tails if words & {folded(folder) for folder in tail.prefix.split("/") if folder}]
+            tails = named or tails
         if len(tails) == 1:
             return Located(id=readable((tails[0].name,)), path=self.root / tails[0].name)
         return self._not_found(value, [tail.name for tail in tails])
@@ -187,7 +187,7 @@ class Locator:
         return self._rule_from_tails(listed, sample)
 
     def _only_endings(self, sample: list[str], start: str) -> bool:
-        """Tell whether values lack no more than a file extension."""
+        """Return whether values lack no more than a file extension."""
         return any(posixpath.splitext(near)[0] == start + value for value in sample for near in self._similar(start + value))
 
     def _rule_from_tails(self, listed: Listed, sample: list[str]) -> _Rule | None:
@@ -356,7 +356,7 @@ class Locator:
         return whole.get(key) or stems.get(key, [])
 
     def knows(self, value: str) -> bool:
-        """Tell whether there is a file that is no manifest of a name without a known file extension, or of that name with one."""
+        """Return whether there is a file that is no manifest of a name without a known file extension, or of that name with one."""
         if modality_of(value) is not None:
             return False
         names = {folded(one.rpartition("/")[2]) for one in variants(value)} - {""}

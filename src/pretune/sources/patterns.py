@@ -17,7 +17,7 @@ _EXAMPLES = {"group": r"group='(patient\d+)'", "label": r"label='([a-z]+)_\d+'"}
 
 
 def is_pattern(value: str | None) -> bool:
-    """Tell whether a setting is a pattern rather than the name of a column."""
+    """Return whether a setting is a pattern rather than the name of a column."""
     return value is not None and "(" in value
 
 
@@ -64,7 +64,7 @@ def read_labels(tree: Tree, modality: str, label: str) -> Table:
     if not table.rows:
         shown = f"they look like {files[0].id!r}" if files else "there are none"
         raise SettingError(f"label={label} matches none of the paths; {shown}.")
-    table.said += tree.said()
+    table.messages += tree.messages()
     return table
 
 
@@ -90,4 +90,4 @@ def take_groups(table: Table, group: str) -> None:
     table.columns["group"] = group
     alone = sum(match is None for match in matches)
     rest = f"; {alone} rows match nothing and stand alone" if alone else ""
-    table.said.append(f"group={group} makes {len({row.group for row in table.rows if row.group})} groups{rest}.")
+    table.messages.append(f"group={group} makes {len({row.group for row in table.rows if row.group})} groups{rest}.")

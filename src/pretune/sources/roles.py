@@ -30,7 +30,7 @@ class Roles:
     """Columns that may all be the label, where none is clearly meant."""
     trained: frozenset[str] = frozenset()
     """Roles whose columns are those of the training data."""
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def used(self) -> dict[str, str]:
         """Return role -> columns, for people and for the run folder."""

@@ -23,7 +23,7 @@ class Schema:
     """Column of the label, or several of 0 and 1."""
     split: str | None = None
     """Column that says train, val or test."""
-    texts: int | None = None
+    text_count: int | None = None
     """Texts an example has: 1, or 2 for a pair; None where it is not known, and for other modalities."""
     width: int | None = None
     """Columns of a table without a header line, which are known by their places (0: not recorded); None where names are known."""
@@ -57,7 +57,7 @@ class Schema:
             path=saved["path"],
             label=tuple(saved["label"]),
             split=saved["split"],
-            texts=saved["texts"],
+            text_count=saved["texts"],
             width=saved["width"],
             missing=saved.get("missing"),
             decimal=saved.get("decimal"),
@@ -75,15 +75,16 @@ class Schema:
             path=columns.get("path"),
             label=label,
             split=columns.get("split"),
-            texts=len(text) or None,
+            text_count=len(text) or None,
             width=0 if places else None,
             classes=classes,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return what a run saves."""
-        names = ("text", "path", "label", "split", "texts", "width", "missing", "decimal", "unit")
-        return {name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in names}
+        names = ("text", "path", "label", "split", "width", "missing", "decimal", "unit")
+        saved = {name: list(value) if isinstance(value := getattr(self, name), tuple) else value for name in names}
+        return saved | {"texts": self.text_count}
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ class Schema:
         return tuple(name for name in found if name is not None)
 
     def has(self, records: Records, names: tuple[str, ...]) -> bool:
-        """Tell whether a table has all these columns of the training data."""
+        """Return whether a table has all these columns of the training data."""
         try:
             return bool(names) and bool(self.find(records, names, "text"))
         except DataError:
@@ -125,18 +126,20 @@ class Schema:
         Raises:
             DataError: saying how to name the columns.
         """
-        if self.texts is None or not rows:
+        if self.text_count is None or not rows:
             return
-        texts = len(rows[0].text) if rows[0].text is not None else 1
-        if texts == self.texts:
+        text_count = len(rows[0].text) if rows[0].text is not None else 1
+        if text_count == self.text_count:
             return
         trained = f" (columns {_listed(self.text)} of the training data)" if self.text else ""
-        if self.texts > 1:
+        if self.text_count > 1:
             raise DataError(
                 f"{where}: the run reads pairs of texts{trained}, and here each example has one text. "
                 "Give a table with both texts and name them: text=FIRST,SECOND."
             )
-        raise DataError(f"{where}: the run reads one text per example{trained}, and here each example has {texts}. Name one: text=COLUMN.")
+        raise DataError(
+            f"{where}: the run reads one text per example{trained}, and here each example has {text_count}. Name one: text=COLUMN."
+        )
 
 
 def _match(records: Records, name: str) -> str | None:

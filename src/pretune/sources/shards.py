@@ -20,7 +20,7 @@ _OF = re.compile(r"(.*?)(\d+)(-of-)(\d+)(\.\w+)")
 
 
 def is_arrow(file: FileEntry) -> bool:
-    """Tell whether a file is a Parquet or Arrow table."""
+    """Return whether a file is a Parquet or Arrow table."""
     return ending(file.parts[-1]) in ARROW
 
 
@@ -31,7 +31,7 @@ def split_of_table(file: FileEntry) -> Split | None:
 
 
 def are_one(files: list[FileEntry]) -> bool:
-    """Tell whether tables are pieces of one: called alike but for numbers and the words for parts."""
+    """Return whether tables are pieces of one: called alike but for numbers and the words for parts."""
     return all(map(is_arrow, files)) and len({_pattern(file.parts[-1]) for file in files}) == 1
 
 
@@ -73,7 +73,7 @@ def _pieces(tree: Tree, files: list[FileEntry]) -> list[Records]:
     filled = [records for records in pieces if records.values]
     if not filled:
         raise DataError(f"none of the {len(pieces)} tables under {tree.root} ({pieces[0].name} …) has rows.")
-    filled[0].said += [f"{records.name} has no rows." for records in pieces if not records.values]
+    filled[0].messages += [f"{records.name} has no rows." for records in pieces if not records.values]
     return pieces
 
 

@@ -177,7 +177,7 @@ def _class_names(tree: Tree, modality: str, layout: Layout) -> Counter[str]:
 
 
 def _are_classes(tree: Tree, modality: str, layout: Layout) -> bool:
-    """Tell whether folders are classes: two at least, or splits; texts also need two files in each of two."""
+    """Return whether folders are classes: two at least, or splits; texts also need two files in each of two."""
     names = _class_names(tree, modality, layout)
     if modality == "text":
         return sum(count > 1 for count in names.values()) > 1
@@ -187,15 +187,15 @@ def _are_classes(tree: Tree, modality: str, layout: Layout) -> bool:
 
 
 def _is_one_class(tree: Tree, modality: str, layout: Layout) -> bool:
-    """Tell whether there is one class folder, and the names of its files hold no classes of their own."""
+    """Return whether there is one class folder, and the names of its files hold no classes of their own."""
     names = _class_names(tree, modality, layout)
     return len(names) == 1 and not any(map(split_of_folder, names)) and not folders.label_in_names(tree.media(modality))
 
 
 def _text_error(tree: Tree, modality: str | None) -> DataError:
-    texts = tree.media("text")
-    if modality == "text" and texts and not any(len(file.parts) > 1 for file in texts):
+    text_files = tree.media("text")
+    if modality == "text" and text_files and not any(len(file.parts) > 1 for file in text_files):
         return folders.flat_error(tree, "text")
     error = nothing_found(tree, modality)
-    few = f" The {len(texts)} .txt files make no classes: those need two texts at least in each of two folders." if texts else ""
+    few = f" The {len(text_files)} .txt files make no classes: those need two texts at least in each of two folders." if text_files else ""
     return DataError(f"{error}{few}")

@@ -56,7 +56,7 @@ def read(
     _ignore_parts(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
-    table.said.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
+    table.messages.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
     _settle_schema(table, path, columns)
     return classes.settle(table, path, learn=learn, merge=columns.merge_classes)
 
@@ -84,8 +84,8 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
         patterns.take_groups(table, columns.group)
     unit = kinds()[modality].unit + "s" * (len(table.rows) != 1)
     unused = "; labels are not looked at" if table.task else ""
-    table.said.insert(0, f"{path}: {len(table.rows):,} {unit}, {table.layout}{unused}.")
-    table.said += classes.left_out(table.ledger)
+    table.messages.insert(0, f"{path}: {len(table.rows):,} {unit}, {table.layout}{unused}.")
+    table.messages += classes.left_out(table.ledger)
     return table
 
 
@@ -131,7 +131,7 @@ def _build_unlabelled(path: Path, records: Records, modality: str, columns: Colu
 def _settle_schema(table: Table, path: Path, columns: Columns) -> None:
     """Note how many texts an example has; refuse another number than the run was trained with."""
     if table.modality == "text" and table.rows:
-        table.schema = replace(table.schema, texts=len(table.rows[0].text or ("",)))
+        table.schema = replace(table.schema, text_count=len(table.rows[0].text or ("",)))
     table.schema = replace(table.schema, missing=columns.missing)
     if isinstance(columns, RunColumns) and table.modality == "text":
         columns.schema.check(table.rows, str(path))
@@ -167,10 +167,10 @@ def _lines_of(path: Path, columns: Columns) -> Table:
         records = None  # a single line, or lines of no common form; what is no text is refused below
     if records is not None and len(records.columns) > 1 and _is_table(records, columns):
         return _build_unlabelled(path, records, "text", columns)
-    text, said = decode(path, path.read_bytes())
+    text, messages = decode(path, path.read_bytes())
     lines = {f"{path.name}:{n}": line.rstrip("\r") for n, line in enumerate(text.rstrip("\n").split("\n"), start=1)}
     table = Table(rows=[], modality="text", target_type=None, root=path.parent, layout="lines", inputs=list(lines))
-    table.said = [*said, f"{path.name}: each line is one text."]
+    table.messages = [*messages, f"{path.name}: each line is one text."]
     for item, line in lines.items():
         if damaged(line):
             table.ledger.append(LedgerEntry(item=item, action="dropped", reason="bad_bytes", detail=f"{item} holds bytes that are no text"))
@@ -180,7 +180,7 @@ def _lines_of(path: Path, columns: Columns) -> Table:
 
 
 def _is_table(records: Records, columns: Columns) -> bool:
-    """Tell whether a .txt file of several columns is a table rather than texts with commas in them."""
+    """Return whether a .txt file of several columns is a table rather than texts with commas in them."""
     trained = isinstance(columns, RunColumns) and columns.schema.has(records, columns.schema.text)
     named = not records.headerless and any(vocabulary.plain(name) in vocabulary.TEXT for name in records.columns)
     return bool(columns.text) or trained or named or records.delimiter == "\t"
@@ -189,8 +189,8 @@ def _is_table(records: Records, columns: Columns) -> bool:
 def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
     tree = walk(path)
     files = tree.media(modality)
-    said = tree.said()
-    if files and modality_inside(tree, columns, said) == modality:
+    messages = tree.messages()
+    if files and modality_inside(tree, columns, messages) == modality:
         raise DataError(
             f"{path} holds {len(files)} {kinds()[modality].noun} ({files[0].id} …) and tables with {kinds()[modality].noun} inside. "
             "Give the folder or the table that is meant."
@@ -200,7 +200,7 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
         ledger = tree.ledger(modality)
         inputs = sorted([row.id for row in rows] + [entry.item for entry in ledger])
         return Table(
-            rows=rows, modality=modality, target_type=None, root=path, layout="bare folder", ledger=ledger, said=said, inputs=inputs
+            rows=rows, modality=modality, target_type=None, root=path, layout="bare folder", ledger=ledger, messages=messages, inputs=inputs
         )
     found = tables_in(tree)
     parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read(tree, found, named_columns(columns))
@@ -226,10 +226,10 @@ def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
     named = [f"{key}={value}" for key in ("label", "text", "path", "split") if (value := getattr(columns, key)) and value != "new"]
     if named and table.layout in ("bare folder", "one file"):
         raise SettingError(f"{', '.join(named)}: {path} has no manifest, so there are no columns to name. Leave it out.")
-    table.said += unused
+    table.messages += unused
     if tree and table.layout == "bare folder":
         joins.take_text_lists(table, tree)
-        table.said += folders.mention_others(tree, modality)
+        table.messages += folders.mention_others(tree, modality)
     return table
 
 
@@ -254,4 +254,4 @@ def _listed(tree: Tree, modality: str, columns: Columns) -> tuple[Table | None, 
 def _ignore_parts(table: Table, columns: Columns) -> None:
     if columns.split == "new" and any(row.split for row in table.rows):
         table.rows = [replace(row, split=None) for row in table.rows]
-        table.said.append("the splits in the data are ignored (split=new); new ones are made.")
+        table.messages.append("the splits in the data are ignored (split=new); new ones are made.")

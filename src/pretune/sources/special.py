@@ -37,7 +37,7 @@ def kind_of(mode: int) -> str | None:
 
 
 def is_kernels(device: int) -> bool:
-    """Tell whether a file system (`st_dev`) is the kernel's: what lies there is made up when it is read, and may have no end."""
+    """Return whether a file system (`st_dev`) is the kernel's: what lies there is made up when it is read, and may have no end."""
     return device in _kernel_devices()
 
 

@@ -50,9 +50,11 @@ def merged(table: Table, merge: bool | None) -> None:
         return
     kind = table.target_type or TargetType()
     table.rows = [replace(row, target=kind.renamed(row.target, renamed)) for row in table.rows]
-    said = ", ".join(f"{shown(name)} ({counts[name]}) is {shown(usual)} ({counts[usual]})" for name, usual in list(renamed.items())[:8])
+    renamings = ", ".join(
+        f"{shown(name)} ({counts[name]}) is {shown(usual)} ({counts[usual]})" for name, usual in list(renamed.items())[:8]
+    )
     more = " …" if len(renamed) > 8 else ""
-    message = f"look-alike class names were merged: {said}{more}. merge_classes=false keeps them apart."
+    message = f"look-alike class names were merged: {renamings}{more}. merge_classes=false keeps them apart."
     table.findings.append(Finding(kind="merged_classes", severity="warning", message=message, items=tuple(renamed)))
 
 
@@ -66,8 +68,10 @@ def align(table: Table, classes: Sequence[str]) -> None:
     if renamed:
         kind = table.target_type or TargetType()
         table.rows = [replace(row, target=kind.renamed(row.target, renamed)) for row in table.rows]
-        said = ", ".join(f"{shown(name)} ({there[name]}) as {shown(known)}" for name, known in list(renamed.items())[:8])
-        table.said.append(f"labels that differ from a class of the run in letter case, spaces or Unicode form only are read as it: {said}.")
+        renamings = ", ".join(f"{shown(name)} ({there[name]}) as {shown(known)}" for name, known in list(renamed.items())[:8])
+        table.messages.append(
+            f"labels that differ from a class of the run in letter case, spaces or Unicode form only are read as it: {renamings}."
+        )
 
 
 def loose(name: str) -> str:

@@ -53,13 +53,13 @@ def _together(found: dict[str, Split]) -> dict[str, Split]:
 
 
 def is_filler(name: str) -> bool:
-    """Tell whether a folder name says nothing: 'images', 'data files', 'images_256x256'."""
+    """Return whether a folder name says nothing: 'images', 'data files', 'images_256x256'."""
     tokens = _tokens(name)
     return bool(tokens) and all(_FILLERS.fullmatch(token) for token in tokens)
 
 
 def is_fold(name: str) -> bool:
-    """Tell whether a folder name is that of one fold of several: 'fold1', 'cv_3', 'split-02'."""
+    """Return whether a folder name is that of one fold of several: 'fold1', 'cv_3', 'split-02'."""
     return _FOLD.fullmatch(name.strip().casefold()) is not None
 
 

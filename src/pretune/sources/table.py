@@ -61,7 +61,7 @@ class Table:
     """Role -> the column that was used."""
     schema: Schema = field(default_factory=Schema)
     """The same for a run to remember."""
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """What was inferred, one sentence each."""
     ledger: list[LedgerEntry] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)

@@ -23,8 +23,8 @@ def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: 
     if parts is not None:
         table = build(parts, tree, columns, target, modality)
         left = [file.id for file in found if file not in shards.meant(found)]
-        table.said += tree.said()
-        table.said += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
+        table.messages += tree.messages()
+        table.messages += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
     usable = [table for file in found for table in [_try(tree, file, columns, target, modality)] if table]
@@ -34,7 +34,7 @@ def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: 
             f"{tree.root} holds several manifests ({names}) and it is not clear which is meant. "
             f"Name one, for example {tree.path(found[0])}."
         )
-    usable[0].said += tree.said()
+    usable[0].messages += tree.messages()
     return usable[0]
 
 
@@ -59,7 +59,7 @@ def build(parts: list[manifests.SplitRecords], tree: Tree, columns: Columns, tar
                 table = rows_of(modality=None)
             except DataError:
                 raise error from None
-            table.said.append(f"the {lists_files} files in the folder are not used ({error})")
+            table.messages.append(f"the {lists_files} files in the folder are not used ({error})")
             return table
     return with_folders_splits(rows_of(modality=modality))
 
@@ -72,7 +72,7 @@ def with_folders_splits(table: Table) -> Table:
         return table
     if not any(row.split for row in table.rows):
         table.rows = [replace(row, split=split) for row, split in zip(table.rows, splits, strict=True)]
-        table.said.append("the folders in which the files lie give the splits (train and others).")
+        table.messages.append("the folders in which the files lie give the splits (train and others).")
         return table
     apart = [row.id for row, split in zip(table.rows, splits, strict=True) if split and row.split and split != row.split]
     if apart:

@@ -104,12 +104,12 @@ TAGS = Tags(task="token_classification")
 # --- schemes -------------------------------------------------------------------------------------
 
 
-def scheme_of(texts: Sequence[Sequence[str]]) -> SchemeName:
+def scheme_of(strings: Sequence[Sequence[str]]) -> SchemeName:
     """Return the scheme of the tags of some texts, all of them together; 'none' for plain tags.
 
     Between IOB1 and IOB2 the one decides that fewer words contradict. Types without marks beside a most frequent O are read as IO.
     """
-    counts = Counter(tag for tags in texts for tag in tags)
+    counts = Counter(tag for tags in strings for tag in tags)
     inside = {tag for tag in counts if tag != OUTSIDE}
     letters = {mark for tag in inside if (mark := _split(tag)[0])}
     if not inside or not all(_split(tag)[0] for tag in inside):
@@ -119,12 +119,12 @@ def scheme_of(texts: Sequence[Sequence[str]]) -> SchemeName:
         return "bioes"
     if letters == {"I"}:
         return "io"
-    wrong = {name: sum(_contradicted(tags, name) for tags in texts) for name in ("iob2", "iob1")}
+    wrong = {name: sum(_contradicted(tags, name) for tags in strings) for name in ("iob2", "iob1")}
     return "iob1" if wrong["iob1"] < wrong["iob2"] else "iob2"
 
 
 def is_marked(tags: Sequence[str]) -> bool:
-    """Tell whether every tag is O or marks an entity by its first letter, and one does."""
+    """Return whether every tag is O or marks an entity by its first letter, and one does."""
     return any(tag != OUTSIDE for tag in tags) and all(tag == OUTSIDE or _split(tag)[0] for tag in tags)
 
 

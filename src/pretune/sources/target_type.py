@@ -108,7 +108,7 @@ class ParsedLabels:
     values: list[Target]
     """None where `problems` holds a dropped entry."""
     problems: dict[int, Problem] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notation: Notation | None = None
     """How the numbers were written; None for classes."""
@@ -122,5 +122,5 @@ class ParsedLabels:
         """Return what a run remembers of the way its numbers were written."""
         if self.notation is None:
             return {}
-        told = self.notation.grouped or self.notation.decimal == "comma"
-        return {"decimal": self.notation.decimal if told else None, "unit": self.notation.unit}
+        matters = self.notation.grouped or self.notation.decimal == "comma"
+        return {"decimal": self.notation.decimal if matters else None, "unit": self.notation.unit}

@@ -96,28 +96,28 @@ def _parsed(values: list[Value], column: str, target: TargetType | None, reading
         return _from_places(lists, column)
     if lists is not None and form != "number":
         return _from_lists([None if names is None else [clean(name) for name in names] for names in lists], column)
-    texts = _texts(values)
-    if form != "number" and (flags := label_lists.joined_flags(texts)) is not None:
+    strings = _strings(values)
+    if form != "number" and (flags := label_lists.joined_flags(strings)) is not None:
         return _from_places(flags, column)
-    sure = [text for text in texts if text and not may_be_missing(text) and text not in ("-", "?")]
+    sure = [text for text in strings if text and not may_be_missing(text) and text not in ("-", "?")]
     kind = label_lists.integers(sure, column) if form is None else None
     if form == "number" or (form is None and kind != "lists" and _are_measured(sure, column, reading)):
-        return _numbers(texts, column, reading, inferred=form is None)
-    missing = missing_words(texts, column, reading.missing, reading.classes)
-    present = [text for text in texts if text and text not in missing]
+        return _numbers(strings, column, reading, inferred=form is None)
+    missing = missing_words(strings, column, reading.missing, reading.classes)
+    present = [text for text in strings if text and text not in missing]
     separator = None if form == "class" else "," if kind == "lists" else label_lists.separator(present, forced=form == "classes")
     if separator or form == "classes":
-        return _separated(texts, column, separator, missing)
-    return _names(values, texts, column, missing, inferred=form is None)
+        return _separated(strings, column, separator, missing)
+    return _names(values, strings, column, missing, inferred=form is None)
 
 
-def _are_measured(texts: list[str], column: str, reading: Reading) -> bool:
-    """Tell whether a column without a named task holds measured numbers; what is grouped, has a unit or decimal commas is measured."""
-    notation = notation_of(texts, reading.decimal)
+def _are_measured(strings: list[str], column: str, reading: Reading) -> bool:
+    """Return whether a column without a named task holds measured numbers; what is grouped, has a unit or decimal commas is measured."""
+    notation = notation_of(strings, reading.decimal)
     if notation == Notation():
-        return is_measured(texts, quantity=plain(column) in QUANTITY)
-    found = [value for text in texts if (value := notation.number(text)) is not None]
-    return bool(found) and is_measured([f"{value:g}" for value in found], quantity=True) and len(found) >= 0.8 * len(texts)
+        return is_measured(strings, quantity=plain(column) in QUANTITY)
+    found = [value for text in strings if (value := notation.number(text)) is not None]
+    return bool(found) and is_measured([f"{value:g}" for value in found], quantity=True) and len(found) >= 0.8 * len(strings)
 
 
 def named(value: Value, names: list[str]) -> Value:
@@ -137,14 +137,14 @@ def _unnamed(value: Value) -> list[int]:
 def _with_names(values: list[Value], names: list[str], out: ParsedLabels, column: str) -> ParsedLabels:
     """Say that numbers stand for names, and drop those that stand for none."""
     shown = ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "")
-    out.said.insert(0, f"the numbers in {column!r} stand for the class names that the table gives: {shown}.")
+    out.messages.insert(0, f"the numbers in {column!r} stand for the class names that the table gives: {shown}.")
     for index, value in enumerate(values):
         if _unnamed(value):
             out.drop(index, "unknown_label", f"has the label {_unnamed(value)[0]}, but the table names {len(names)} classes, from 0 on")
     return out
 
 
-def _texts(values: list[Value]) -> list[str]:
+def _strings(values: list[Value]) -> list[str]:
     """Return values as cleaned text; floats that are all whole lose their '.0' (integers beside missing values)."""
     floats = [value for value in values if isinstance(value, float) and value == value]
     whole = bool(floats) and all(value == round(value) for value in floats if abs(value) != float("inf")) and len(set(floats)) > 1
@@ -154,29 +154,29 @@ def _texts(values: list[Value]) -> list[str]:
 # --- one class -----------------------------------------------------------------------------------
 
 
-def _names(values: list[Value], texts: list[str], column: str, missing: frozenset[str], *, inferred: bool) -> ParsedLabels:
-    out = ParsedLabels(type=ONE_CLASS, values=list(texts))
-    for index, text in enumerate(texts):
+def _names(values: list[Value], strings: list[str], column: str, missing: frozenset[str], *, inferred: bool) -> ParsedLabels:
+    out = ParsedLabels(type=ONE_CLASS, values=list(strings))
+    for index, text in enumerate(strings):
         if not text:
             out.drop(index, "blank_label", "has no label")
         elif text in missing:
             out.drop(index, "na_label", f"has the label {text!r}, which was read as a missing label (missing=blank keeps it as a class)")
-    present = {text for text in texts if text and text not in missing}
+    present = {text for text in strings if text and text not in missing}
     kept = sorted(filter(may_be_missing, present))
     if kept:
-        out.said.append(f"the label {kept[0]!r} is about as frequent as the others and is a class; missing={kept[0]} drops it.")
-    _mention_spaces(out, values, texts)
+        out.messages.append(f"the label {kept[0]!r} is about as frequent as the others and is a class; missing={kept[0]} drops it.")
+    _mention_spaces(out, values, strings)
     if all(re.fullmatch(r"[+-]?\d+\.0+", text) for text in present) and present:
         out.values = [text.partition(".")[0] if isinstance(text, str) else None for text in out.values]
-        out.said.append(f"the numbers in {column!r} are whole and are read as classes, without their '.0'.")
+        out.messages.append(f"the numbers in {column!r} are whole and are read as classes, without their '.0'.")
     elif inferred and all(re.fullmatch(r"[+-]?\d+", text) for text in present):
-        out.said.append(f"the integers in {column!r} are read as classes; task=regression reads them as numbers.")
+        out.messages.append(f"the integers in {column!r} are read as classes; task=regression reads them as numbers.")
     return out
 
 
-def _mention_spaces(out: ParsedLabels, values: list[Value], texts: list[str]) -> None:
+def _mention_spaces(out: ParsedLabels, values: list[Value], strings: list[str]) -> None:
     """Report labels that differed only in white space or Unicode form and were merged."""
-    odd = Counter((value, text) for value, text in zip(values, texts, strict=True) if isinstance(value, str) and text and value != text)
+    odd = Counter((value, text) for value, text in zip(values, strings, strict=True) if isinstance(value, str) and text and value != text)
     merged = {text for _, text in odd if any(value == text for value in values)} if odd else set()
     if merged:
         variants = ", ".join(
@@ -197,7 +197,7 @@ def _from_lists(lists: list[list[str] | None], column: str) -> ParsedLabels:
         out.values.append(_set(names) if names is not None else None)
         if names is None:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
-    out.said.append(f"{column!r} holds lists: several labels per item (multilabel).")
+    out.messages.append(f"{column!r} holds lists: several labels per item (multilabel).")
     return out
 
 
@@ -208,7 +208,9 @@ def _from_places(lists: list[list[str] | None], column: str) -> ParsedLabels:
         out.values.append(None if flags is None else tuple(str(place) for place, flag in enumerate(flags) if flag in label_lists.ONES))
         if flags is None:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
-    out.said.append(f"{column!r} holds lists of 0 and 1, one place for each class (multilabel); the classes are called 0, 1, 2 … by place.")
+    out.messages.append(
+        f"{column!r} holds lists of 0 and 1, one place for each class (multilabel); the classes are called 0, 1, 2 … by place."
+    )
     return out
 
 
@@ -216,15 +218,15 @@ def _set(names: list[str]) -> tuple[str, ...]:
     return tuple(sorted({name for name in names if name}, key=natural))
 
 
-def _separated(texts: list[str], column: str, separator: str | None, missing: frozenset[str]) -> ParsedLabels:
+def _separated(strings: list[str], column: str, separator: str | None, missing: frozenset[str]) -> ParsedLabels:
     out = ParsedLabels(type=SEVERAL_CLASSES, values=[])
-    for index, text in enumerate(texts):
+    for index, text in enumerate(strings):
         lost = not text or text in missing
         out.values.append(None if lost else _set([clean(part) for part in text.split(separator)] if separator else [text]))
         if lost:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
     if separator:
-        out.said.append(
+        out.messages.append(
             f"{column!r} holds several labels per item, separated by {label_lists.SEPARATORS[separator]} (multilabel); "
             "task=classification keeps each cell whole."
         )
@@ -247,7 +249,7 @@ def parse_flags(columns: dict[str, list[Value]], *, target: TargetType | None = 
         if chosen is None:
             out.problems[index] = Problem("dropped", "blank_label", f"has a label column that is neither 0 nor 1 ({', '.join(names)})")
     many = "exactly one 1 per row: one class each" if single else "several labels per item (multilabel)"
-    out.said.append(f"the columns {', '.join(names)} hold 0 and 1: {many}.")
+    out.messages.append(f"the columns {', '.join(names)} hold 0 and 1: {many}.")
     return as_wanted(out, target)
 
 
@@ -261,33 +263,33 @@ def _flags(row: list[str], names: list[str], blank_is_zero: bool) -> tuple[str, 
 # --- numbers -------------------------------------------------------------------------------------
 
 
-def _numbers(texts: list[str], column: str, reading: Reading, *, inferred: bool) -> ParsedLabels:
+def _numbers(strings: list[str], column: str, reading: Reading, *, inferred: bool) -> ParsedLabels:
     """Read numbers; what is none, or absurdly far from all others, is dropped and named.
 
     Raises:
         DataError: the sign in '1,234' may be a decimal one or not; or the unit is another than in training.
     """
-    notation = _notation([text for text in texts if text], column, reading)
+    notation = _notation([text for text in strings if text], column, reading)
     mixed = notation.decimal == "point" and not notation.grouped and not notation.unit and reading.decimal is None
-    parsed = [number(text) if mixed else notation.number(text) for text in texts]
+    parsed = [number(text) if mixed else notation.number(text) for text in strings]
     out = ParsedLabels(type=NUMBER, values=[value if finite(value) else None for value in parsed], notation=notation)
     sure = notation.grouped or reading.decimal is not None
-    usual = notation.decimal == "comma" and (sure or sum("," in text for text in texts) > len(texts) / 2)
-    for index, (text, value) in enumerate(zip(texts, parsed, strict=True)):
+    usual = notation.decimal == "comma" and (sure or sum("," in text for text in strings) > len(strings) / 2)
+    for index, (text, value) in enumerate(zip(strings, parsed, strict=True)):
         if not finite(value):
             shown = repr(text) if text else "a blank"
             out.problems[index] = Problem("dropped", "no_finite_number", f"has {shown} for {column}, which is not a finite number")
         elif "," in text and not usual and not sure:
             out.problems[index] = Problem("repaired", "decimal_comma", f"has {text!r} for {column}; it was read as {value:g}")
-    out.said += _notation_said(notation, texts, column, usual=usual)
-    _judge_outliers(out, texts, column)
+    out.messages += _notation_messages(notation, strings, column, usual=usual)
+    _judge_outliers(out, strings, column)
     if inferred:
-        out.said.append(f"{column!r} holds measured numbers: regression. task=classification reads them as classes.")
+        out.messages.append(f"{column!r} holds measured numbers: regression. task=classification reads them as classes.")
     return out
 
 
-def _notation(texts: list[str], column: str, reading: Reading) -> Notation:
-    notation = notation_of([text for text in texts if not may_be_missing(text)], reading.decimal)
+def _notation(strings: list[str], column: str, reading: Reading) -> Notation:
+    notation = notation_of([text for text in strings if not may_be_missing(text)], reading.decimal)
     if notation.unclear:
         value = notation.unclear
         whole, fraction = re.sub(r"[.,]", "", value), value.replace(",", ".")
@@ -303,30 +305,30 @@ def _notation(texts: list[str], column: str, reading: Reading) -> Notation:
     return notation
 
 
-def _notation_said(notation: Notation, texts: list[str], column: str, *, usual: bool) -> list[str]:
-    example = next((text for text in texts if notation.grouped and re.search(r"\d[.,'’\s]\d{3}", text)), None)
+def _notation_messages(notation: Notation, strings: list[str], column: str, *, usual: bool) -> list[str]:
+    example = next((text for text in strings if notation.grouped and re.search(r"\d[.,'’\s]\d{3}", text)), None)
     value = notation.number(example) if example else None
-    said = [f"the numbers in {column!r} have thousands separators: {example!r} is {value:.10g}."] if value is not None else []
-    said += [f"the commas in {column!r} were read as decimal points."] if usual and not notation.grouped else []
-    present = [text for text in texts if text]
+    messages = [f"the numbers in {column!r} have thousands separators: {example!r} is {value:.10g}."] if value is not None else []
+    messages += [f"the commas in {column!r} were read as decimal points."] if usual and not notation.grouped else []
+    present = [text for text in strings if text]
     if notation == Notation() and may_be_grouped(present):
         whole = present[0].replace(".", "")
-        said.append(f"{present[0]!r} in {column!r} was read as {float(present[0]):g}; decimal=comma reads it as {whole}.")
-    return said + ([f"{column!r} is in {notation.unit!r}; the unit was removed."] if notation.unit else [])
+        messages.append(f"{present[0]!r} in {column!r} was read as {float(present[0]):g}; decimal=comma reads it as {whole}.")
+    return messages + ([f"{column!r} is in {notation.unit!r}; the unit was removed."] if notation.unit else [])
 
 
-def _judge_outliers(out: ParsedLabels, texts: list[str], column: str) -> None:
+def _judge_outliers(out: ParsedLabels, strings: list[str], column: str) -> None:
     """Drop values that would drown all others, name those that are merely far away."""
     index = np.array([i for i, value in enumerate(out.values) if value is not None], dtype=int)
     values = np.array([out.values[i] for i in index], dtype=float)
     absurd = set(outliers(values, _ABSURD).tolist())
     for at in absurd:
         words = (
-            f"has {texts[index[at]]!r} for {column}, an outlier more than {_ABSURD:g} times the usual spread away; "
+            f"has {strings[index[at]]!r} for {column}, an outlier more than {_ABSURD:g} times the usual spread away; "
             "with it nothing else could be learned"
         )
         out.drop(int(index[at]), "absurd_outlier", words)
-    far = [texts[index[at]] for at in outliers(values, _FAR) if at not in absurd]
+    far = [strings[index[at]] for at in outliers(values, _FAR) if at not in absurd]
     if far:
         shown = ", ".join(far[:5])
         message = (

@@ -112,7 +112,7 @@ class Tree:
             for parts in self.closed
         ]
 
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Return sentences about links, and about what was not opened."""
         named = [parts for parts in self.broken if modality_of(parts[-1]) is None]
         back = "lead back to a folder that is read anyway and were not followed"
@@ -144,7 +144,7 @@ def modality_by_content(path: Path) -> str | None:
 
 
 def _is_text(start: bytes) -> bool:
-    """Tell whether a file begins like UTF-8 or an 8-bit text: no control characters but white space."""
+    """Return whether a file begins like UTF-8 or an 8-bit text: no control characters but white space."""
     return bool(start.strip()) and not start.startswith(_NOT_TEXT) and not any(c < 32 and c not in b"\t\n\r\f\x1b" for c in start)
 
 
@@ -225,6 +225,6 @@ def _identity(root: Path, parts: Parts) -> tuple[int, int]:
 
 
 def _leads_back(root: Path, parts: Parts, seen: set[tuple[int, int]]) -> bool:
-    """Tell whether a folder link leads to a folder already read, or above the root."""
+    """Return whether a folder link leads to a folder already read, or above the root."""
     target = Path(os.path.realpath(root.joinpath(*parts)))
     return _identity(root, parts) in seen or root.resolve().is_relative_to(target)

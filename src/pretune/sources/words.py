@@ -19,7 +19,7 @@ _INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff\ufe0f")
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether a text has no character that can be seen."""
+    """Return whether a text has no character that can be seen."""
     return not (text if text.isascii() else text.translate(_INVISIBLE)).strip()
 
 

@@ -77,8 +77,8 @@ class Cache:
         cache.sweep()
         if cache.limit is None:
             there = next(folder for folder in (cache.root, *cache.root.parents) if folder.exists())
-            held = sum(entry.bytes for entry in cache.entries())
-            cache.limit = (shutil.disk_usage(there).free + held) // 2
+            occupied = sum(entry.bytes for entry in cache.entries())
+            cache.limit = (shutil.disk_usage(there).free + occupied) // 2
         return cache
 
     def build(self, kind: str, key: str, make: Callable[[Path], object], *, as_read: bool = False) -> Store:
@@ -97,7 +97,7 @@ class Cache:
         self._open(path)
         try:
             with self._alone(path):
-                store = self._sound(path, as_read)
+                store = self._whole(path, as_read)
                 if store is None:
                     _make(path, make)
                     store = Store.open(path)
@@ -176,7 +176,7 @@ class Cache:
         return [path for kind in kinds for path in self._folder(kind.name) if not path.name.startswith(".") and self._is_ours(path)]
 
     def _is_ours(self, path: Path) -> bool:
-        """Tell whether the cache made a folder: a person may have named one for it that holds other things."""
+        """Return whether the cache made a folder: a person may have named one for it that holds other things."""
         return is_store(path) or self._lock_path(path, "use").exists()
 
     def _leftovers(self) -> list[Entry]:
@@ -193,7 +193,7 @@ class Cache:
         except OSError:
             return []
 
-    def _sound(self, path: Path, as_read: bool) -> Store | None:
+    def _whole(self, path: Path, as_read: bool) -> Store | None:
         """Return an entry that can be used; None, and a word, where it is damaged."""
         if not os.path.lexists(path):
             return None
@@ -306,7 +306,7 @@ def _make(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file or a folder; tell whether nothing is left of it."""
+    """Remove a file or a folder; Return whether nothing is left of it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

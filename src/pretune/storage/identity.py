@@ -107,7 +107,7 @@ def _modules_of(thing: Any) -> list[str]:
 
 
 def _is_library(module: types.ModuleType) -> bool:
-    """Tell whether a module is known by a version: built in, of the standard library, or installed."""
+    """Return whether a module is known by a version: built in, of the standard library, or installed."""
     top = module.__name__.partition(".")[0]
     if top in _LIBRARIES or (top in sys.stdlib_module_names and top != "__main__"):
         return True

@@ -288,7 +288,7 @@ class Store:
 
 
 def is_store(path: Path) -> bool:
-    """Tell whether a folder holds any of a store's files, whole or not."""
+    """Return whether a folder holds any of a store's files, whole or not."""
     return (path / _DATA).exists() or (path / _INDEX).exists()
 
 

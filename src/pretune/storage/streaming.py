@@ -135,5 +135,5 @@ def content_hash(raw: bytes | tuple[str, ...]) -> str:
     """Return the SHA-256 of a file's bytes or of inline text; one inline text hashes like a file of it."""
     if isinstance(raw, bytes):
         return hashlib.sha256(raw).hexdigest()
-    texts = [text.encode("utf-8", "surrogatepass") for text in raw]
-    return hashlib.sha256(texts[0] if len(texts) == 1 else b"".join(b"%d:%b" % (len(text), text) for text in texts)).hexdigest()
+    encoded = [text.encode("utf-8", "surrogatepass") for text in raw]
+    return hashlib.sha256(encoded[0] if len(encoded) == 1 else b"".join(b"%d:%b" % (len(text), text) for text in encoded)).hexdigest()

@@ -109,7 +109,7 @@ class Strategy:
         return {}
 
     def learns(self, stage: nn.Module) -> bool:
-        """Tell whether something would learn in a stage that is open."""
+        """Return whether something would learn in a stage that is open."""
         return any(True for _ in stage.parameters())
 
     def prepare(self, model: Model) -> None:

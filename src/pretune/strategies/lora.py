@@ -63,7 +63,7 @@ class LoRA(Strategy):
             raise SettingError(f"strategy=lora found no linear layer or convolution to adapt in {where} strategy=partial.")
 
     def learns(self, stage: nn.Module) -> bool:
-        """Tell whether there is something to adapt in a stage."""
+        """Return whether there is something to adapt in a stage."""
         return any(_adaptable(module) for key, module in stage.named_modules() if key)
 
     def finish(self, model: Model) -> None:
@@ -84,7 +84,7 @@ class LoRA(Strategy):
 
 
 def _adaptable(module: nn.Module) -> bool:
-    """Tell whether an update can be learned beside a layer and merged into it: peft builds it from the layer's own class."""
+    """Return whether an update can be learned beside a layer and merged into it: peft builds it from the layer's own class."""
     if isinstance(module, nn.Linear):  # nn.MultiheadAttention reads the weight of its own kind and never calls the layer
         return type(module).forward is nn.Linear.forward and not isinstance(module, NonDynamicallyQuantizableLinear)
     if not isinstance(module, nn.Conv1d | nn.Conv2d) or module.groups != 1 or set(module.dilation) != {1} or module.padding_mode != "zeros":
@@ -94,7 +94,7 @@ def _adaptable(module: nn.Module) -> bool:
 
 @functools.cache
 def _takes_updates(kind: type[nn.Conv1d | nn.Conv2d], dims: int) -> bool:
-    """Tell whether a kind of convolution is built like torch's own, and gives twice as much with twice the weights.
+    """Return whether a kind of convolution is built like torch's own, and gives twice as much with twice the weights.
 
     Those that normalise their weights do not: what is learned beside them could not be merged.
     """

@@ -1,4 +1,4 @@
-"""Train everything from fresh weights: what pretraining has to beat."""
+"""Train everything from randomly initialised weights: what pretraining has to beat."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from pretune.types import Layout, Row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pretune.evaluation.classical import Classical
+    from pretune.evaluation.classical import ClassicalModel
     from pretune.labels import Labels, Outputs
     from pretune.modalities import Modality
     from pretune.models import Model, SupervisedLearner
@@ -231,21 +231,21 @@ class Task:
         """Return 95 % confidence intervals by metric; examples of one group are resampled together."""
         return of_sums(self.sums(decoded, truth, space), groups)
 
-    def floors(self, train: Examples, held: Examples, space: Any, model: tuple[Classical, Any] | None) -> dict[str, Figures]:
+    def floors(self, train: Examples, held_out: Examples, space: Any, model: tuple[ClassicalModel, Any] | None) -> dict[str, Figures]:
         """Return baselines by name, each {"what": sentence, metric: value …} on the held-out examples.
 
         Args:
             train: what baselines are fitted on.
-            held: the score's examples.
+            held_out: the score's examples.
             space: what `fit` returned.
             model: the linear model that `baseline` names, fitted on classical features of the training examples, and its probabilities
                 or numbers for the held-out ones; None where the modality has no such features.
         """
         return {}
 
-    def floor(self, what: str, decoded: Any, held: Examples, space: Any) -> Figures:
+    def floor(self, what: str, decoded: Any, held_out: Examples, space: Any) -> Figures:
         """Return one baseline: what it is, and its metrics."""
-        return {"what": what, **metrics.scalars(self.metrics(decoded, held.truth, space))}
+        return {"what": what, **metrics.scalars(self.metrics(decoded, held_out.truth, space))}
 
     # --- what people read --------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.evaluation import floors, intervals, metrics
-from pretune.evaluation.classical import Classical
+from pretune.evaluation.classical import ClassicalModel
 from pretune.evaluation.links import LinkName
 from pretune.labels import Labels, Outputs
 from pretune.modalities import Modality
@@ -68,12 +68,12 @@ class Classification(Task):
         """Return the intervals of accuracy, balanced accuracy, macro-F1 and log loss."""
         return intervals.intervals(decoded, truth, groups=groups)
 
-    def floors(self, train: Examples, held: Examples, space: Space, model: tuple[Classical, Any] | None) -> dict[str, Figures]:
+    def floors(self, train: Examples, held_out: Examples, space: Space, model: tuple[ClassicalModel, Any] | None) -> dict[str, Figures]:
         """Return the most frequent class, and logistic regression on classical features."""
-        what, guess = floors.frequent_class(train.truth, len(held), space.classes)
-        out = {"majority": self.floor(what, guess, held, space)}
+        what, guess = floors.frequent_class(train.truth, len(held_out), space.classes)
+        out = {"majority": self.floor(what, guess, held_out, space)}
         if model is not None:
-            out["classical"] = self.floor(model[0].what, model[1], held, space)
+            out["classical"] = self.floor(model[0].what, model[1], held_out, space)
         return out
 
     def describe(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pretune.config import Within
 from pretune.evaluation import floors, intervals, metrics, thresholds
-from pretune.evaluation.classical import Classical
+from pretune.evaluation.classical import ClassicalModel
 from pretune.evaluation.links import LinkName
 from pretune.labels import Labels, Outputs
 from pretune.modalities import Modality
@@ -109,10 +109,10 @@ class Multilabel(Task):
         """Return the space with the threshold of each class that gives the best F1 on these items, and the range of them."""
         chosen = tuple(thresholds.choose(decoded, truth).tolist())
         few = int((truth.sum(0) < thresholds.MIN_POSITIVES).sum())
-        said = f"thresholds of {min(chosen):.2f} to {max(chosen):.2f}, each with the best F1 of its class"
+        sentence = f"thresholds of {min(chosen):.2f} to {max(chosen):.2f}, each with the best F1 of its class"
         if few:
-            said += f"; one half for {few} of the {len(chosen)} classes, which have fewer than {thresholds.MIN_POSITIVES} items there"
-        return replace(space, thresholds=chosen), said
+            sentence += f"; one half for {few} of the {len(chosen)} classes, which have fewer than {thresholds.MIN_POSITIVES} items there"
+        return replace(space, thresholds=chosen), sentence
 
     def metrics(self, decoded: NDArray[Any], truth: NDArray[Any], space: LabelSpace) -> Figures:
         """Return F1, average precision and subset accuracy."""
@@ -124,13 +124,15 @@ class Multilabel(Task):
         """Return the intervals of F1, micro-F1 and subset accuracy."""
         return intervals.intervals(decoded, truth, groups=groups, thresholds=space.cut)
 
-    def floors(self, train: Examples, held: Examples, space: LabelSpace, model: tuple[Classical, Any] | None) -> dict[str, Figures]:
+    def floors(
+        self, train: Examples, held_out: Examples, space: LabelSpace, model: tuple[ClassicalModel, Any] | None
+    ) -> dict[str, Figures]:
         """Return the most frequent set of labels, and one logistic regression a class, with thresholds of its own."""
-        what, guess = floors.frequent_labels(train.truth, len(held), space.classes)
-        out = {"majority": self.floor(what, guess, held, replace(space, thresholds=()))}
+        what, guess = floors.frequent_labels(train.truth, len(held_out), space.classes)
+        out = {"majority": self.floor(what, guess, held_out, replace(space, thresholds=()))}
         if model is not None:
             cut = () if model[0].thresholds is None else tuple(model[0].thresholds.tolist())
-            out["classical"] = self.floor(model[0].what, model[1], held, replace(space, thresholds=cut))
+            out["classical"] = self.floor(model[0].what, model[1], held_out, replace(space, thresholds=cut))
         return out
 
     def describe(
@@ -148,8 +150,8 @@ class Multilabel(Task):
 
     def badness(self, row: Mapping[str, str]) -> float:
         """Return the largest gap between probability and truth among the labels that are wrong; 0 where none is."""
-        true, told = (set(row[key].split("|")) for key in ("target", "prediction"))
-        wrong = (true ^ told) - {""}
+        true, predicted = (set(row[key].split("|")) for key in ("target", "prediction"))
+        wrong = (true ^ predicted) - {""}
         gaps = [abs((name in true) - float(row[f"p_{name}"])) if f"p_{name}" in row else 1.0 for name in wrong]
         return max(max(gaps, default=0.0), 1e-9 if gaps else 0.0)
 

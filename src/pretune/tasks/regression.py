@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.evaluation import intervals, metrics
-from pretune.evaluation.classical import Classical
+from pretune.evaluation.classical import ClassicalModel
 from pretune.evaluation.links import LinkName
 from pretune.labels import Labels, Outputs
 from pretune.modalities import Modality
@@ -101,14 +101,14 @@ class Regression(Task):
         """Return the intervals of both errors and R²."""
         return intervals.intervals(decoded, truth, groups=groups)
 
-    def floors(self, train: Examples, held: Examples, space: Scale, model: tuple[Classical, Any] | None) -> dict[str, Figures]:
+    def floors(self, train: Examples, held_out: Examples, space: Scale, model: tuple[ClassicalModel, Any] | None) -> dict[str, Figures]:
         """Return the mean and the median of the training targets, and ridge regression on classical features."""
         out = {}
         for name, value in {"mean": float(np.mean(train.truth)), "median": float(np.median(train.truth))}.items():
             what = f"always the {name} of the training targets, {value:.4g}"
-            out[name] = self.floor(what, np.full(len(held), value), held, space)
+            out[name] = self.floor(what, np.full(len(held_out), value), held_out, space)
         if model is not None:
-            out["classical"] = self.floor(model[0].what, model[1], held, space)
+            out["classical"] = self.floor(model[0].what, model[1], held_out, space)
         return out
 
     def describe(

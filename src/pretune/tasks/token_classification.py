@@ -189,7 +189,7 @@ class TokenClassification(Task):
             Sums(sums=texts, statistics={"text_accuracy": ratio(1, 0)}, kinds={"text_accuracy": "hits"}),
         ]
 
-    def floors(self, train: Examples, held: Examples, space: TagSpace, model: Any) -> dict[str, Figures]:
+    def floors(self, train: Examples, held_out: Examples, space: TagSpace, model: Any) -> dict[str, Figures]:
         """Return the most frequent tag, the most frequent tag of each word, and a linear tagger."""
         space = replace(space, outside=0.0)  # which was chosen for the network
         texts, tags = _words_and_tags(train)
@@ -200,25 +200,25 @@ class TokenClassification(Task):
             for word, tag in zip(words, goal, strict=True):
                 if tag != NONE:
                     lexicon[word.casefold()][tag] += 1
-        held_words, _ = _words_and_tags(held)
+        held_words, _ = _words_and_tags(held_out)
         most = [np.tile(share, (len(words), 1)) for words in held_words]
         known = [np.array([lexicon.get(word.casefold(), share) for word in words]).reshape(-1, len(share)) for words in held_words]
         linear = tagger.fit(texts, tags, len(space.tags))
         what = f"logistic regression on {tagger.FEATURES}, fitted on {linear.words:,} words of training"
         return {
-            "majority": self._floor(f"always the most frequent tag in training, {space.tags[int(share.argmax())]}", most, held, space),
-            "lexicon": self._floor("the most frequent tag of each word in training", known, held, space),
-            "linear tagger": self._floor(what, linear.probabilities(held_words), held, space),
+            "majority": self._floor(f"always the most frequent tag in training, {space.tags[int(share.argmax())]}", most, held_out, space),
+            "lexicon": self._floor("the most frequent tag of each word in training", known, held_out, space),
+            "linear tagger": self._floor(what, linear.probabilities(held_words), held_out, space),
         }
 
-    def _floor(self, what: str, words: list[NDArray[Any]], held: Examples, space: TagSpace) -> Figures:
+    def _floor(self, what: str, words: list[NDArray[Any]], held_out: Examples, space: TagSpace) -> Figures:
         """Return one baseline, of probabilities (W_i, C) of the words that are shown."""
         decoded = []
-        for one, truth in zip(words, held.truth, strict=True):
+        for one, truth in zip(words, held_out.truth, strict=True):
             out = np.zeros((len(truth.tags), len(space.tags)))
             out[np.flatnonzero(truth.tags != NONE)] = np.log(np.clip(one / one.sum(1, keepdims=True), 1e-9, 1))
             decoded.append(out)
-        return self.floor(what, decoded, held, space)
+        return self.floor(what, decoded, held_out, space)
 
     # --- what people read --------------------------------------------------------------------
 

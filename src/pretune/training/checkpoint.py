@@ -21,7 +21,7 @@ from pretune.training.device import Device
 from pretune.training.run_dir import append_lines, read_lines, remove_temporary, write_atomic
 
 T = TypeVar("T")
-Said = Callable[[str], None]
+Warn = Callable[[str], None]
 """Takes a sentence for the person."""
 
 
@@ -124,8 +124,8 @@ class Checkpoints:
     def _first(self, phase: int) -> Path:
         return self.folder / f"{phase:02d}-{0:08d}.safetensors"
 
-    def newest(self, said: Said = nobody) -> Path | None:
-        """Return the file of the newest checkpoint that is whole, or None; damaged ones are set aside, and `said` is told.
+    def newest(self, warn: Warn = nobody) -> Path | None:
+        """Return the file of the newest checkpoint that is whole, or None; damaged ones are set aside, and `warn` is told.
 
         Also removes temporary files that a killed process left.
         """
@@ -134,7 +134,7 @@ class Checkpoints:
             if read(path) is not None:
                 return path
             path.replace(path.with_name(path.name + DAMAGED))
-            said(f"checkpoint {path} is damaged: it is cut short or its checksum is wrong. Using the one before it")
+            warn(f"checkpoint {path} is damaged: it is cut short or its checksum is wrong. Using the one before it")
         return None
 
     def clear(self) -> None:
@@ -166,10 +166,10 @@ def read(path: Path) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
             header = file.metadata() or {}
-        state, told = json.loads(header["state"]), header.get("checksum")  # files of older versions have none
+        state, digest = json.loads(header["state"]), header.get("checksum")  # files of older versions have none
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
-    if told is not None and told != checksum(tensors, header["state"]):
+    if digest is not None and digest != checksum(tensors, header["state"]):
         return None
     return Checkpoint(tensors=tensors, state=state)
 
@@ -177,16 +177,16 @@ def read(path: Path) -> Checkpoint | None:
 class Decisions:
     """What was decided by the clock or by memory: made once on the first rank, written down, replayed on resume."""
 
-    def __init__(self, path: Path | None, device: Device, said: Said = nobody) -> None:
+    def __init__(self, path: Path | None, device: Device, warn: Warn = nobody) -> None:
         """Read what was decided before.
 
         Args:
             path: of the file, which only the first rank reads and writes; None keeps nothing.
             device: its first rank decides for all; every rank makes the same decisions in the same order.
-            said: is told where lines of the file are damaged.
+            warn: is told where lines of the file are damaged.
         """
         self._path, self._device = path, device
-        self._made: dict[str, Any] = device.decide(lambda: self._read(said))
+        self._made: dict[str, Any] = device.decide(lambda: self._read(warn))
 
     def make(self, key: str, decide: Callable[[], Any]) -> Any:
         """Return what was decided for `key` before, or decide now (rank 0 for all) and write it down."""
@@ -200,17 +200,17 @@ class Decisions:
         Raises:
             DataError: what the file says of `key` is no such decision.
         """
-        told = self.make(key, decide)
+        value = self.make(key, decide)
         with nullcontext() if self._path is None else saved.reading(self._path):
-            return build(**told)
+            return build(**value)
 
     def made(self, key: str) -> Any:
         """Return what was decided for `key` before; None where nothing was."""
         return self._made.get(key)
 
-    def _read(self, said: Said) -> dict[str, Any]:
+    def _read(self, warn: Warn) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        for entry in [] if self._path is None else read_lines(self._path, said):
+        for entry in [] if self._path is None else read_lines(self._path, warn):
             made |= entry
         return made
 

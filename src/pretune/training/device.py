@@ -57,14 +57,14 @@ class Device:
         """
         if self.world == 1:
             return make()
-        told: Any = None
+        result: Any = None
         if self.first:
             try:
-                told = (make(), "")
+                result = (make(), "")
             except BaseException as error:
                 self.agree((None, _words(error)))
                 raise
-        value, failed = self.agree(told)
+        value, failed = self.agree(result)
         if failed:
             raise TrainingError(f"process 0 failed: {failed}")
         return value
@@ -129,15 +129,15 @@ def open_device() -> Generator[Device]:
 
 def _pass_on(error: Exception, store: distributed.Store, rank: int) -> None:
     """Tell the other processes why this one ends; where it ends because another did, raise that one's message."""
-    told = _told(store)
+    failure = _failure_of(store)
     lost = not isinstance(error, PretuneError) and any(words in str(error).lower() for words in _LOST)
-    if told or lost:
-        reason = told or "it ended without a message (killed, or out of memory)"
+    if failure or lost:
+        reason = failure or "it ended without a message (killed, or out of memory)"
         raise TrainingError(f"another process failed: {reason}") from error
     store.set("failed", f"process {rank}: {_words(error)}")
 
 
-def _told(store: distributed.Store) -> str:
+def _failure_of(store: distributed.Store) -> str:
     try:
         return store.get("failed").decode() if store.check(["failed"]) else ""
     except RuntimeError:  # the process that kept the store is gone too

@@ -74,15 +74,15 @@ class Pace:
             self._first = self._last = (progress.step, progress.spent)
 
     def is_up(self, progress: Progress) -> bool:
-        """Tell whether the time is over."""
+        """Return whether the time is over."""
         return self.budget is not None and progress.spent >= self.budget
 
     def is_late(self, progress: Progress) -> bool:
-        """Tell whether so much more than the time is spent that nothing should be done that can be left out."""
+        """Return whether so much more than the time is spent that nothing should be done that can be left out."""
         return self.budget is not None and progress.spent > (1 + UNUSED) * self.budget
 
     def is_due(self, progress: Progress) -> bool:
-        """Tell whether the plan is made again after this step."""
+        """Return whether the plan is made again after this step."""
         if self.budget is None:
             return False
         return progress.step - self._before[0] <= EARLY or progress.step % max(1, progress.steps // LOOKS) == 0

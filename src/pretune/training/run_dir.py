@@ -74,12 +74,12 @@ def append_lines(path: Path, entries: Iterable[Mapping[str, Any]], *, sync: bool
             os.fsync(stream.fileno())
 
 
-def read_lines(path: Path, said: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file, one a line; lines that are damaged are dropped, and `said` is told how many."""
+def read_lines(path: Path, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, one a line; lines that are damaged are dropped, and `warn` is told how many."""
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.exists() else []
     found = [entry for line in lines if (entry := _object(line)) is not None]
-    if said is not None and len(found) < len(lines):
-        said(f"{path}: {len(lines) - len(found)} of {len(lines)} lines are cut short or damaged and were dropped")
+    if warn is not None and len(found) < len(lines):
+        warn(f"{path}: {len(lines) - len(found)} of {len(lines)} lines are cut short or damaged and were dropped")
     return found
 
 
@@ -124,13 +124,13 @@ class RunDir:
         """Append lines to events.jsonl."""
         append_lines(self.path / "events.jsonl", events)
 
-    def events(self, said: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    def events(self, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
         """Return all whole lines of events.jsonl; see `read_lines`."""
-        return [e for e in read_lines(self.path / "events.jsonl", said) if {"event", "phase", "step"} <= e.keys()]
+        return [e for e in read_lines(self.path / "events.jsonl", warn) if {"event", "phase", "step"} <= e.keys()]
 
-    def rewind_events(self, position: Position, said: Callable[[str], None] | None = None) -> None:
-        """Drop the events that a resumed run will repeat: those after its position; `said` is told of damaged lines."""
-        kept = [event for event in self.events(said) if position.is_behind(event)]
+    def rewind_events(self, position: Position, warn: Callable[[str], None] | None = None) -> None:
+        """Drop the events that a resumed run will repeat: those after its position; `warn` is told of damaged lines."""
+        kept = [event for event in self.events(warn) if position.is_behind(event)]
         write_atomic(self.path / "events.jsonl", "".join(json_text(e) + "\n" for e in kept).encode())
 
 
@@ -149,7 +149,7 @@ class Position:
     """Of these, those that were met."""
 
     def is_behind(self, event: Mapping[str, Any]) -> bool:
-        """Tell whether the next event of the run lies behind this position: a resumed run will not repeat it."""
+        """Return whether the next event of the run lies behind this position: a resumed run will not repeat it."""
         if event["phase"] != self.phase:
             return event["phase"] in self.done
         self._met += bool(event.get("restart"))

@@ -1,4 +1,4 @@
-"""Word vectors as the first stage of networks that start from fresh weights."""
+"""Word vectors as the first stage of networks that start from randomly initialised weights."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def spectrogram(samples: NDArray[np.floating], sample_rate: int, *, height: int 
     """
     fft = 1 << (sample_rate // 30).bit_length()
     spectrum = LogMel(Bank(sample_rate=sample_rate, fft=fft, mels=min(height, 96)), max(1, len(samples) // width))
-    sound = torch.from_numpy(samples.astype(np.float32))[None]
-    bands_FM: Tensor = spectrum(Features(tensor=sound, layout="raw")).tensor[0]
+    waveform = torch.from_numpy(samples.astype(np.float32))[None]
+    bands_FM: Tensor = spectrum(Features(tensor=waveform, layout="raw")).tensor[0]
     level_MF = ((bands_FM - bands_FM.max()) / 2 + 1).clamp(0, 1).T.flip(0)
     level_HW = F.interpolate(level_MF[None, None], (height, width), mode="bilinear", antialias=True)[0, 0].numpy()
     return coloured(level_HW)

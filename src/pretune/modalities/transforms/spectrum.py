@@ -229,7 +229,7 @@ class Waveform(nn.Module):
         return features.with_tensor(centred_BT * (variance_B1 + 1e-7).rsqrt())
 
 
-class Picture(nn.Module):
+class MelImage(nn.Module):
     """A log-mel spectrogram as a grey picture for an image network: low frequencies below, time to the right."""
 
     def __init__(self, spectrum: LogMel, size: int, normaliser: nn.Module) -> None:

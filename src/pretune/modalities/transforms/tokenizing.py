@@ -40,7 +40,7 @@ class Frame:
     def __len__(self) -> int:
         return len(self.before) + len(self.between) + len(self.after)
 
-    def around(self, parts: Sequence[Ids]) -> Ids:
+    def framed(self, parts: Sequence[Ids]) -> Ids:
         """Return one array: before, first, [between, second,] after."""
         pieces = [np.asarray(self.before, np.int32), parts[0]]
         if len(parts) > 1:
@@ -79,8 +79,8 @@ def sha256(content: str) -> str:
 def frame(content: str, pair: bool) -> Frame:
     """Return the special tokens a tokenizer puts around one text or a pair."""
     tokenizer = load(content)
-    texts = ("a", "b") if pair else ("a",)
-    whole = tokenizer.encode(*texts)
+    segments = ("a", "b") if pair else ("a",)
+    whole = tokenizer.encode(*segments)
     sequence = [None if special else part for special, part in zip(whole.special_tokens_mask, whole.sequence_ids, strict=True)]
     places = [i for i, part in enumerate(sequence) if part is not None]
     if not places:
@@ -124,9 +124,9 @@ def unknown_id(content: str) -> int | None:
     return load(content).token_to_id(token)
 
 
-def encode(content: str, texts: Sequence[str]) -> list[Ids]:
+def encode(content: str, segments: Sequence[str]) -> list[Ids]:
     """Return the ids of each text, whole and without special tokens."""
-    return [np.asarray(e.ids, np.int32) for e in load(content).encode_batch_fast(list(texts), add_special_tokens=False)]
+    return [np.asarray(e.ids, np.int32) for e in load(content).encode_batch_fast(list(segments), add_special_tokens=False)]
 
 
 def offsets(content: str, text: str) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ class Place:
         return walk(self.path if self.path.is_dir() else self.path.parent)
 
     def may_be(self, modality: str, target: TargetType) -> bool:
-        """Tell whether data of this modality with targets of this type may be meant."""
+        """Return whether data of this modality with targets of this type may be meant."""
         return self.modality in (None, modality) and (self.target is None or self.target.task == target.task)
 
 

@@ -17,7 +17,7 @@ Found = tuple[Entity, str | None]
 
 
 def is_spans(values: Sequence[Any]) -> bool:
-    """Tell whether a column holds lists of spans, some of them empty."""
+    """Return whether a column holds lists of spans, some of them empty."""
     lists = [value for value in values if isinstance(value, list)]
     filled = [found for value in lists if value and (found := spans_in(value))]
     return bool(filled) and len(filled) >= 0.5 * sum(bool(value) for value in lists) and len(lists) >= 0.5 * len(values)
@@ -52,17 +52,17 @@ def _of_fields(one: dict[str, Any]) -> Found | None:
         label = label[0] if len(label) == 1 else None
     if isinstance(start, bool) or not isinstance(start, int) or not isinstance(end, int) or not isinstance(label, str | int) or label == "":
         return None
-    said = next((one[key] for key in _TEXT if isinstance(one.get(key), str)), None)
-    return Entity(start, end, str(label)), said
+    messages = next((one[key] for key in _TEXT if isinstance(one.get(key), str)), None)
+    return Entity(start, end, str(label)), messages
 
 
 def fault_of_text(found: Sequence[Found], text: str) -> tuple[str, str] | None:
     """Return why spans do not lie where they say: the text there is another than the file has beside them."""
-    for span, said in found:
+    for span, messages in found:
         there = text[max(0, span.start) : max(0, span.end)]
-        if said is not None and span.end <= len(text) and said.split() != there.split():
+        if messages is not None and span.end <= len(text) and messages.split() != there.split():
             return (
                 "other_text",
-                f"says that its span {span.start}:{span.end} ({span.type}) is {said[:40]!r}, but the text there is {there[:40]!r}",
+                f"says that its span {span.start}:{span.end} ({span.type}) is {messages[:40]!r}, but the text there is {there[:40]!r}",
             )
     return None

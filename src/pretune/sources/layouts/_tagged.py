@@ -45,13 +45,13 @@ class Text:
 class Found:
     """What a layout has read."""
 
-    texts: list[Text]
+    strings: list[Text]
     root: Path
     layout: str
     columns: dict[str, str] = field(default_factory=dict)
     """Role -> the column that was read."""
     schema: Schema = field(default_factory=Schema)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
     """What the file itself made unusable."""
 
@@ -76,11 +76,11 @@ def table_of(found: Found, target: TargetType | None, *, labelled: bool = True) 
         layout=found.layout,
         columns=found.columns,
         schema=found.schema,
-        said=list(found.said),
+        messages=list(found.messages),
         ledger=list(found.ledger),
-        inputs=[one.id for one in found.texts],
+        inputs=[one.id for one in found.strings],
     )
-    whole = [one for one in found.texts if not _dropped(out, one, labelled)]
+    whole = [one for one in found.strings if not _dropped(out, one, labelled)]
     out.ledger += [
         LedgerEntry(item=one.id, action="repaired", reason=one.repaired[0], detail=f"{one.where} {one.repaired[1]}")
         for one in whole
@@ -117,15 +117,15 @@ def _row(one: Text) -> Row:
 # --- tags ----------------------------------------------------------------------------------------
 
 
-def _scheme(texts: Sequence[Text], kind: Tags, out: Table) -> SchemeName:
+def _scheme(strings: Sequence[Text], kind: Tags, out: Table) -> SchemeName:
     """Return the scheme of all texts together, and say which it is.
 
     Raises:
         DataError: none of the words has a tag other than O.
     """
-    if any(one.spans is not None for one in texts):
+    if any(one.spans is not None for one in strings):
         return "iob2"
-    tags = [one.tags for one in texts if one.tags is not None]
+    tags = [one.tags for one in strings if one.tags is not None]
     counts = Counter(tag for one in tags for tag in one)
     if counts and set(counts) == {"O"}:
         raise DataError(f"{out.root}: none of the {counts.total():,} words has a tag other than O, so there is nothing to learn.")
@@ -135,7 +135,7 @@ def _scheme(texts: Sequence[Text], kind: Tags, out: Table) -> SchemeName:
             "none": "the tags mark no entities (no O, B-, I-): a plain tag for each word. task.scheme=io reads runs of a tag as entities.",
             "io": "entities are runs of words of one type (scheme IO): two of a type that touch cannot be told apart.",
         }.get(scheme, f"the tags mark entities by the scheme {SPOKEN[scheme]}.")
-        out.said.append(how)
+        out.messages.append(how)
     return scheme
 
 
@@ -211,4 +211,4 @@ def _report(out: Table, scheme: SchemeName) -> None:
     counts = Counter(name for target in targets for name in target.names)
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8)) + (" …" if len(counts) > 8 else "")
     what = f"{counts.total():,} entities" if scheme != "none" else f"{len(counts)} tags"
-    out.said.append(f"{len(targets):,} texts of {words:,} words, {what}: {shown}.")
+    out.messages.append(f"{len(targets):,} texts of {words:,} words, {what}: {shown}.")

@@ -46,17 +46,17 @@ class Lines:
     """The lines of one file, as texts of cells."""
 
     name: str
-    texts: list[list[tuple[int, list[str]]]]
+    strings: list[list[tuple[int, list[str]]]]
     """For each text the number and the cells of its lines."""
     documents: list[int]
     """Number of the document that each text is of; all 0 where the file marks none."""
     width: int
     """Columns of most lines."""
-    said: list[str]
+    messages: list[str]
 
     def column(self, at: int) -> list[list[str]]:
         """Return one column of the texts that have it on every line."""
-        return [[cells[at] for _, cells in text] for text in self.texts if all(len(cells) == self.width for _, cells in text)]
+        return [[cells[at] for _, cells in text] for text in self.strings if all(len(cells) == self.width for _, cells in text)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,25 +94,25 @@ class Conll(OwnLayout):
         used = [(split, path) for split, path in self.files if split or not (named and labelled)]
         read = [(split, path, _read(path, path.relative_to(self.root).as_posix())) for split, path in used]
         lead = next((lines for split, _, lines in read if split == "train"), read[0][2])
-        word, tag, said = _columns(lead, self.columns, labelled=labelled)
-        texts: list[Text] = []
+        word, tag, messages = _columns(lead, self.columns, labelled=labelled)
+        strings: list[Text] = []
         for split, _, lines in read:
-            texts += _texts(lines, word, tag, split)
-        grouped = len({one.group for one in texts}) > 1 and self.columns.group is None and not named
+            strings += _texts(lines, word, tag, split)
+        grouped = len({one.group for one in strings}) > 1 and self.columns.group is None and not named
         if not grouped:
-            texts = [replace(one, group=None) for one in texts]
+            strings = [replace(one, group=None) for one in strings]
         names = ", ".join(lines.name for _, _, lines in read[:6]) + (" …" if len(read) > 6 else "")
         found = Found(
-            texts=texts,
+            strings=strings,
             root=self.root,
             layout=f"CoNLL file{'s' * (len(read) > 1)} {names}",
             columns={"text": f"column{word + 1}", **({"label": f"column{tag + 1}"} if labelled else {})},
             schema=Schema(label=(f"column{tag + 1}",), width=lead.width),
-            said=[*dict.fromkeys(line for _, _, lines in read for line in lines.said), *said],
+            messages=[*dict.fromkeys(line for _, _, lines in read for line in lines.messages), *messages],
         )
         left = [path.relative_to(self.root).as_posix() for split, path in self.files if (split, path) not in used]
-        found.said += [f"not used, as their names say no split: {', '.join(left[:5])}."] if left else []
-        found.said += ["texts of one document or file stay on one side of a split (group=none turns this off)."] if grouped else []
+        found.messages += [f"not used, as their names say no split: {', '.join(left[:5])}."] if left else []
+        found.messages += ["texts of one document or file stay on one side of a split (group=none turns this off)."] if grouped else []
         return table_of(found, target, labelled=labelled)
 
 
@@ -129,7 +129,7 @@ def _split_of(path: PurePath) -> Split | None:
 
 
 def _is_conll(path: Path) -> bool:
-    """Tell whether a file's first lines are words with tags: marks of entities, or few different plain tags and blank lines."""
+    """Return whether a file's first lines are words with tags: marks of entities, or few different plain tags and blank lines."""
     kind = ending(path.name)
     if kind not in _ENDINGS and not kind[1:].startswith(("train", "test", "dev", "valid")):
         return False
@@ -161,11 +161,11 @@ def _read(path: Path, name: str) -> Lines:
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    text, said = decode(path, raw)
+    text, messages = decode(path, raw)
     lines = _parsed(text, name)
     if lines is None:
         raise DataError(f"{path} holds no lines of at least two columns (a word and its tag), so it is no CoNLL file.")
-    return replace(lines, said=[*said, *lines.said])
+    return replace(lines, messages=[*messages, *lines.messages])
 
 
 def _parsed(text: str, name: str) -> Lines | None:
@@ -177,24 +177,28 @@ def _parsed(text: str, name: str) -> Lines | None:
     width, count = widths.most_common(1)[0] if widths else (0, 0)
     if width < 2 or count < 0.8 * len(filled):
         return None
-    texts: list[list[tuple[int, list[str]]]] = []
+    strings: list[list[tuple[int, list[str]]]] = []
     documents: list[int] = []
     current: list[tuple[int, list[str]]] = []
-    document, said = 0, []
+    document, messages = 0, []
     for number, line in enumerate([*lines, ""], 1):
         cells = _cells(line, tabs)
         if not line.strip() or line.startswith(_DOCUMENT):
             if current:
-                texts.append(current)
+                strings.append(current)
                 documents.append(document)
             current, document = [], document + line.startswith(_DOCUMENT)
         elif not (line.startswith("#") and (len(cells) != width or (not current and line.startswith("# ")))):
             current.append((number, cells))
-    if texts and (header := texts[0][0][1])[-1].casefold() in _HEADERS and len(header) == width:
-        said.append(f"{name}: the first line names the columns ({', '.join(header)}).")
-        texts[0] = texts[0][1:]
-        texts, documents = (texts, documents) if texts[0] else (texts[1:], documents[1:])
-    return Lines(name=name, texts=[_words_only(one) for one in texts], documents=documents, width=width, said=said) if texts else None
+    if strings and (header := strings[0][0][1])[-1].casefold() in _HEADERS and len(header) == width:
+        messages.append(f"{name}: the first line names the columns ({', '.join(header)}).")
+        strings[0] = strings[0][1:]
+        strings, documents = (strings, documents) if strings[0] else (strings[1:], documents[1:])
+    return (
+        Lines(name=name, strings=[_words_only(one) for one in strings], documents=documents, width=width, messages=messages)
+        if strings
+        else None
+    )
 
 
 def _cells(line: str, tabs: bool) -> list[str]:
@@ -231,16 +235,16 @@ def _named(name: str | None, lines: Lines, role: str) -> int | None:
         return None
     match = re.fullmatch(r"(?:column)?[ _]?(\d+)", name.strip(), re.IGNORECASE)
     if not match or not 1 <= int(match[1]) <= lines.width:
-        shown = ", ".join(f"column{at + 1} ({cell} …)" for at, cell in enumerate(lines.texts[0][0][1]))
+        shown = ", ".join(f"column{at + 1} ({cell} …)" for at, cell in enumerate(lines.strings[0][0][1]))
         raise DataError(f"{role}={name}: {lines.name} has the columns {shown}. Name one: {role}=column{lines.width}.")
     return int(match[1]) - 1
 
 
 def _counts_up(lines: Lines) -> bool:
-    """Tell whether the first column numbers the words of each text, from 0 or 1 on."""
+    """Return whether the first column numbers the words of each text, from 0 or 1 on."""
     if lines.width < 3:
         return False
-    starts = [[cells[0] for _, cells in text] for text in lines.texts[:50]]
+    starts = [[cells[0] for _, cells in text] for text in lines.strings[:50]]
     return all(
         numbers[0] in ("0", "1") and numbers == [str(at) for at in range(int(numbers[0]), int(numbers[0]) + len(numbers))]
         for numbers in starts
@@ -250,7 +254,7 @@ def _counts_up(lines: Lines) -> bool:
 def _tag_column(lines: Lines, word: int) -> tuple[int, list[str]]:
     """Return the column of the tags: the one that marks entities, else the last (of CoNLL-U the fourth, UPOS)."""
     values = {at: lines.column(at) for at in range(lines.width) if at != word}
-    marked = [at for at, texts in values.items() if is_marked([tag for one in texts for tag in one])]
+    marked = [at for at, strings in values.items() if is_marked([tag for one in strings for tag in one])]
     entities = [at for at in marked if not _are_chunks(values[at])]
     if len(entities) > 1:
         shown = " or ".join(f"label=column{at + 1} ({', '.join(_types(values[at])[:4])})" for at in entities)
@@ -261,21 +265,21 @@ def _tag_column(lines: Lines, word: int) -> tuple[int, list[str]]:
         for at in values
         if at != chosen
     ]
-    said = f"column {chosen + 1} of {lines.width} holds the tags; label=… reads another: {', '.join(others)}."
-    return chosen, [said] if lines.width > 2 and others else []
+    messages = f"column {chosen + 1} of {lines.width} holds the tags; label=… reads another: {', '.join(others)}."
+    return chosen, [messages] if lines.width > 2 and others else []
 
 
-def _sample(texts: Sequence[Sequence[str]]) -> str:
-    return ", ".join(dict.fromkeys(tag for one in texts[:5] for tag in one if tag != "_"))[:30]
+def _sample(strings: Sequence[Sequence[str]]) -> str:
+    return ", ".join(dict.fromkeys(tag for one in strings[:5] for tag in one if tag != "_"))[:30]
 
 
-def _types(texts: Sequence[Sequence[str]]) -> list[str]:
-    return list(dict.fromkeys(tag.partition("-")[2] for one in texts for tag in one if "-" in tag))
+def _types(strings: Sequence[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(tag.partition("-")[2] for one in strings for tag in one if "-" in tag))
 
 
-def _are_chunks(texts: Sequence[Sequence[str]]) -> bool:
-    """Tell whether entities are phrases (NP, VP), which CoNLL-2000 and 2003 have beside names."""
-    types = set(_types(texts))
+def _are_chunks(strings: Sequence[Sequence[str]]) -> bool:
+    """Return whether entities are phrases (NP, VP), which CoNLL-2000 and 2003 have beside names."""
+    types = set(_types(strings))
     return bool(types & _CHUNKS) and len(types & _CHUNKS) >= len(types) / 2
 
 
@@ -284,7 +288,7 @@ def _are_chunks(texts: Sequence[Sequence[str]]) -> bool:
 
 def _texts(lines: Lines, word: int, tag: int, split: Split | None) -> list[Text]:
     made = []
-    for text, document in zip(lines.texts, lines.documents, strict=True):
+    for text, document in zip(lines.strings, lines.documents, strict=True):
         group = f"{lines.name} document {document}" if any(lines.documents) else lines.name
         first = text[0][0]
         seen = [(number, cells) for number, cells in text if len(cells) <= word or not is_blank(cells[word])]

@@ -47,7 +47,7 @@ class Roles:
     label: str = ""
     """Lists of tags, or of spans."""
     spans: bool = False
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,27 +86,27 @@ class TaggedRecords(OwnLayout):
         return self._table(None, labelled=False)
 
     def _table(self, target: TargetType | None, *, labelled: bool) -> Table:
-        texts = [one for split, records in self.parts for one in _texts(records, self.roles, split, self.columns.group)]
+        strings = [one for split, records in self.parts for one in _texts(records, self.roles, split, self.columns.group)]
         names = [records.name for _, records in self.parts]
         found = Found(
-            texts=texts,
+            strings=strings,
             root=self.root,
             layout=f"records {', '.join(names[:6])}" + (" …" if len(names) > 6 else ""),
             columns={"text": self.roles.text, **({"label": self.roles.label} if labelled else {})},
             schema=Schema(text=(self.roles.text,), label=(self.roles.label,) if self.roles.label else ()),
-            said=[*(line for _, records in self.parts for line in records.said), *(self.roles.said if labelled else ())],
+            messages=[*(line for _, records in self.parts for line in records.messages), *(self.roles.messages if labelled else ())],
             ledger=[entry for _, records in self.parts for entry in records.ledger],
         )
         table = table_of(found, target, labelled=labelled)
-        table.inputs = [item for _, records in self.parts for item in _in_order(records, texts)]
+        table.inputs = [item for _, records in self.parts for item in _in_order(records, strings)]
         return table
 
 
-def _in_order(records: Records, texts: Sequence[Text]) -> list[str]:
+def _in_order(records: Records, strings: Sequence[Text]) -> list[str]:
     """Return the ids of a file's records in its order, those that could not be read among them."""
     mine = {records.id(at) for at in range(len(records.values))}
     lost = [entry.item for entry in records.ledger if entry.action == "dropped"]
-    return sorted([*(one.id for one in texts if one.id in mine), *lost], key=lambda item: int(item.rpartition(":")[2]))
+    return sorted([*(one.id for one in strings if one.id in mine), *lost], key=lambda item: int(item.rpartition(":")[2]))
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def _trained(records: Records, names: tuple[str, ...]) -> str | None:
 
 
 def _are_words(values: Sequence[Any]) -> bool:
-    """Tell whether a column holds lists of strings, nearly everywhere."""
+    """Return whether a column holds lists of strings, nearly everywhere."""
     lists = [value for value in values if isinstance(value, list)]
     filled = [value for value in lists if value]
     return bool(filled) and len(lists) >= 0.9 * len(values) and all(isinstance(one, str) for value in filled for one in value)
@@ -191,8 +191,8 @@ def _tagged(records: Records, sample: dict[str, list[Any]], words: list[str], la
         if tags:
             chosen = _chosen(records, tags)
             others = [name for name in tags if name != chosen]
-            said = (f"{chosen!r} holds the tags; label=… reads another ({', '.join(others)}).",) if others else ()
-            return Roles(text=text, label=chosen, said=said)
+            messages = (f"{chosen!r} holds the tags; label=… reads another ({', '.join(others)}).",) if others else ()
+            return Roles(text=text, label=chosen, messages=messages)
     return None
 
 
@@ -210,7 +210,7 @@ def _chosen(records: Records, tags: list[str]) -> str:
 
 
 def _fit(words: Sequence[Any], tags: Sequence[Any]) -> bool:
-    """Tell whether a column holds lists of names or numbers as long as the words, nearly everywhere."""
+    """Return whether a column holds lists of names or numbers as long as the words, nearly everywhere."""
     pairs = [(one, other) for one, other in zip(words, tags, strict=True) if isinstance(one, list) and isinstance(other, list) and one]
     flat = [tag for _, other in pairs for tag in other]
     if not flat or not all(isinstance(tag, str | int) for tag in flat):
@@ -228,15 +228,15 @@ def _spanned(sample: dict[str, list[Any]], text: str | None, label: str | None) 
     """Return a column of texts and one of spans of their characters."""
     spans = [name for name, values in sample.items() if label in (None, name) and is_spans(values)]
     spans.sort(key=lambda name: _SPANS.index(plain(name)) if plain(name) in _SPANS else len(_SPANS))
-    texts = [name for name, values in sample.items() if text in (None, name) and all(isinstance(value, str | None) for value in values)]
-    texts = [name for name in texts if any(isinstance(value, str) for value in sample[name])]
-    if not spans or not texts:
+    strings = [name for name, values in sample.items() if text in (None, name) and all(isinstance(value, str | None) for value in values)]
+    strings = [name for name in strings if any(isinstance(value, str) for value in sample[name])]
+    if not spans or not strings:
         return None
-    by_name = [name for name in texts if plain(name.rpartition(".")[2]) in TEXT]
-    chosen = (by_name or sorted(texts, key=lambda name: -sum(len(value or "") for value in sample[name])))[0]
+    by_name = [name for name in strings if plain(name.rpartition(".")[2]) in TEXT]
+    chosen = (by_name or sorted(strings, key=lambda name: -sum(len(value or "") for value in sample[name])))[0]
     others = [f"{name!r}" for name in spans[1:]]
-    said = (f"{spans[0]!r} holds the spans; label=… reads another ({', '.join(others)}).",) if others else ()
-    return Roles(text=chosen, label=spans[0], spans=True, said=said)
+    messages = (f"{spans[0]!r} holds the spans; label=… reads another ({', '.join(others)}).",) if others else ()
+    return Roles(text=chosen, label=spans[0], spans=True, messages=messages)
 
 
 # --- texts ---------------------------------------------------------------------------------------

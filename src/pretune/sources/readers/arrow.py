@@ -22,7 +22,7 @@ _ENOUGH, _PROBE = 8, 512
 
 
 def is_datasets_folder(folder: Path) -> bool:
-    """Tell whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote this folder."""
+    """Return whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote this folder."""
     return (folder / "dataset_dict.json").is_file() or ((folder / "state.json").is_file() and (folder / "dataset_info.json").is_file())
 
 

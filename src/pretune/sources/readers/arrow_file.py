@@ -61,12 +61,12 @@ class ArrowFile:
         return info.get("features") or {}
 
     def has_bytes(self, column: str) -> bool:
-        """Tell whether there are bytes anywhere in a column's type."""
+        """Return whether there are bytes anywhere in a column's type."""
         with self._reading() as arrow:
             return _has_bytes(arrow.types, self.schema.field(column).type)
 
     def holds_bytes(self, column: str) -> bool:
-        """Tell whether each row of a column may be a file: bytes of any length, alone or with their name beside them."""
+        """Return whether each row of a column may be a file: bytes of any length, alone or with their name beside them."""
         with self._reading() as arrow:
             type_ = self.schema.field(column).type
             return _is_bytes(arrow.types, type_.field("bytes").type if self._pairs(column) else type_)
@@ -114,7 +114,7 @@ class ArrowFile:
         return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in (column, f"{column}.bytes"))
 
     def _pairs(self, column: str) -> bool:
-        """Tell whether a column holds bytes and their name together, as `datasets` writes them."""
+        """Return whether a column holds bytes and their name together, as `datasets` writes them."""
         with self._reading() as arrow:
             type_ = self.schema.field(column).type
             return arrow.types.is_struct(type_) and type_.get_field_index("bytes") >= 0

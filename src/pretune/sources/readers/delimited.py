@@ -31,26 +31,28 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     Raises:
         DataError: the bytes are no text, or most lines do not fit the header.
     """
-    text, said = decode(path, raw)
+    text, messages = decode(path, raw)
     lines = io.StringIO(text if "\n" in text else text.replace("\r", "\n"), newline="\n").readlines()
     named = take_sep_line(lines)
     delimiter = named or sniff(below_comments(lines)[:_SAMPLE], path.suffix.lower())
     rare = "" if delimiter else _rare_sign(lines)
     if rare:
         lines, delimiter = [line.replace(rare, _STAND_IN) for line in lines], _STAND_IN
-    if delimiter != "\t" and not named and (listed := spaced.parse(path, _filled(lines), said)) is not None:
+    if delimiter != "\t" and not named and (listed := spaced.parse(path, _filled(lines), messages)) is not None:
         return listed
     comments = take_comments(lines, delimiter, wanted)
-    found = _split(path, lines, delimiter, said)
+    found = _split(path, lines, delimiter, messages)
     if not found:
         raise DataError(f"{path} has no rows. It needs a line per item below the header.")
     if named or delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
         words = _DELIMITERS.get(delimiter, repr(rare or delimiter))
-        said.append(f"{path.name} is separated by {words}{' (sep=)' if named else ''}." if delimiter else f"{path.name} has one column.")
+        messages.append(
+            f"{path.name} is separated by {words}{' (sep=)' if named else ''}." if delimiter else f"{path.name} has one column."
+        )
     if comments:
-        said.append(f"{path.name}: {len(comments)} line{'s' * (len(comments) > 1)} above the header ignored ({comments[0][:60]!r}).")
-    header, body, twins = take_header(path, found, wanted, said)
-    records = Records(path=path, columns=header, values=[], numbers=[], word="row", delimiter=delimiter, twins=twins, said=said)
+        messages.append(f"{path.name}: {len(comments)} line{'s' * (len(comments) > 1)} above the header ignored ({comments[0][:60]!r}).")
+    header, body, twins = take_header(path, found, wanted, messages)
+    records = Records(path=path, columns=header, values=[], numbers=[], word="row", delimiter=delimiter, twins=twins, messages=messages)
     records.headerless = len(body) == len(found)
     _fill(records, found, body, suspect="\0" in text or encodings.damaged(text))
     _settle_twins(records)
@@ -72,7 +74,7 @@ def _filled(lines: list[str]) -> dict[int, str]:
     return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
-def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> list[SplitLine]:
+def _split(path: Path, lines: list[str], delimiter: str, messages: list[str]) -> list[SplitLine]:
     """Return the records of lines; those with stray quotes divided like the others."""
     with unlimited_fields():
         quoting, words = choose(lines, delimiter)
@@ -81,7 +83,7 @@ def _split(path: Path, lines: list[str], delimiter: str, said: list[str]) -> lis
         if (found and any(line.problem for line in found)) or len({len(line.fields) for line in found}) > 1:
             found = [line for line in split(lines, quoting, common_width(found)) if line.fields]
     if words:
-        said.append(f"{path.name}: {words}.")
+        messages.append(f"{path.name}: {words}.")
     return found
 
 
@@ -95,7 +97,7 @@ def _fill(records: Records, found: list[SplitLine], body: list[SplitLine], *, su
             _add(records, line, row, suspect=suspect)
     repeats = sum(entry.reason == "repeated_header" for entry in records.ledger)
     if repeats:
-        records.said.append(f"{records.name}: {repeats} repeated header line{'s' * (repeats > 1)} ignored.")
+        records.messages.append(f"{records.name}: {repeats} repeated header line{'s' * (repeats > 1)} ignored.")
 
 
 def _plainly(fields: list[str]) -> list[str]:
@@ -112,7 +114,7 @@ def _settle_twins(records: Records) -> None:
         records.values = [[values[at] for at in kept] for values in records.values] if copies else records.values
         records.twins[name] = [column for column in columns if column not in copies]
         if copies:
-            records.said.append(f"{records.name}: {len(copies) + 1} columns are called {name!r} and hold the same; one is read.")
+            records.messages.append(f"{records.name}: {len(copies) + 1} columns are called {name!r} and hold the same; one is read.")
     records.twins = {name: columns for name, columns in records.twins.items() if len(columns) > 1}
 
 
@@ -122,8 +124,8 @@ def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
         decoded = encodings.decode(raw, keep_damage=True)
     except BadItem as error:
         raise DataError(f"{path} {error.detail}.") from None
-    said = [] if decoded.encoding == "UTF-8" else [f"{path.name} was read as {decoded.encoding}."]
-    return decoded.text.removeprefix("\ufeff"), said
+    messages = [] if decoded.encoding == "UTF-8" else [f"{path.name} was read as {decoded.encoding}."]
+    return decoded.text.removeprefix("\ufeff"), messages
 
 
 def sniff(lines: list[str], suffix: str = "") -> str:

@@ -59,7 +59,7 @@ def unpack(records: Records, wanted: tuple[str, ...] = ()) -> None:
         kind = _kind_of_base64(shown)
         if kind is not None:
             _replace(records, at, kind, _from_base64)
-            records.said.append(f"{records.name}: {name!r} holds {kinds()[kind].noun} as base64.")
+            records.messages.append(f"{records.name}: {name!r} holds {kinds()[kind].noun} as base64.")
             continue
         length = _length_of_lists(shown)
         if length is not None:
@@ -140,7 +140,7 @@ def _take_lists(records: Records, at: int, length: int, *, grey: bool) -> None:
     name, side = records.columns[at], math.isqrt(length)
     if grey and length and side * side == length:
         _replace(records, at, "image", lambda value: _square(value, side))
-        records.said.append(f"{records.name}: {name!r} holds {length} grey values per row, read as images of {side} by {side} pixels.")
+        records.messages.append(f"{records.name}: {name!r} holds {length} grey values per row, read as images of {side} by {side} pixels.")
         return
     what = f"lists of {length} numbers" if length else "lists of numbers, not all of one length"
     records.opaque[name] = f"holds {what}, which are no square grey image of whole numbers from 0 to 255; save each as an image file"
@@ -179,8 +179,10 @@ def _join_pixels(records: Records, wanted: tuple[str, ...]) -> None:
     records.columns = [*(records.columns[at] for at in kept), "pixels"]
     records.values = [[*(record[at] for at in kept), [_whole(record[at]) for at in places]] for record in records.values]
     records.headerless = False
-    records.said = [line for line in records.said if "has no header line" not in line]
-    records.said.append(f"{records.name}: the {len(places)} columns {names[0]} … {names[-1]} hold a pixel each and are read as 'pixels'.")
+    records.messages = [line for line in records.messages if "has no header line" not in line]
+    records.messages.append(
+        f"{records.name}: the {len(places)} columns {names[0]} … {names[-1]} hold a pixel each and are read as 'pixels'."
+    )
 
 
 def _is_square(count: int) -> bool:

@@ -77,7 +77,7 @@ def _known(cells: list[str], wanted: tuple[str, ...]) -> int:
 
 
 def take_header(
-    path: Path, records: list[SplitLine], wanted: tuple[str, ...], said: list[str]
+    path: Path, records: list[SplitLine], wanted: tuple[str, ...], messages: list[str]
 ) -> tuple[list[str], list[SplitLine], dict[str, list[str]]]:
     """Return column names, the records below them, and the names of columns that are called alike.
 
@@ -91,16 +91,16 @@ def take_header(
     if not has_header(first, [line.fields for line in body[:_SAMPLE]], wanted):
         names = [f"column{i}" for i in range(1, width + 1)]
         shown = ", ".join(names) if width <= _ABOVE else f"{names[0]} … {names[-1]}"
-        said.append(f"{path.name} has no header line (the first line looks like data); its columns are called {shown}.")
+        messages.append(f"{path.name} has no header line (the first line looks like data); its columns are called {shown}.")
         return names, records, {}
     if at:
         shown = " ".join(filter(None, (cell.strip() for cell in records[0].fields)))
-        said.append(f"{path.name}: {at} line{'s' * (at > 1)} above the header ignored ({shown[:60]!r}).")
+        messages.append(f"{path.name}: {at} line{'s' * (at > 1)} above the header ignored ({shown[:60]!r}).")
     while not first[-1] and len(first) > width:
         first.pop()
-    first, body = _fitted(path, first, body, width, said)
+    first, body = _fitted(path, first, body, width, messages)
     if not any(vocabulary.plain(cell) in vocabulary.known() or cell in wanted for cell in first):
-        said.append(f"{path.name}: the first line was read as the header ({', '.join(first)}).")
+        messages.append(f"{path.name}: the first line was read as the header ({', '.join(first)}).")
     return _unique(first), body, _twins(first)
 
 
@@ -124,7 +124,7 @@ def _find(records: list[SplitLine], wanted: tuple[str, ...]) -> int:
 
 
 def has_header(first: list[str], rest: list[list[str]], wanted: tuple[str, ...] = ()) -> bool:
-    """Tell whether the first record names columns rather than being data.
+    """Return whether the first record names columns rather than being data.
 
     Data are given away by a number, a file name, a long sentence, or a value that its column repeats; of a single column, by three words.
     """
@@ -149,7 +149,7 @@ def _repeats(cell: str, column: list[str]) -> bool:
 # --- whether records fit it ----------------------------------------------------------------------
 
 
-def _fitted(path: Path, first: list[str], body: list[SplitLine], width: int, said: list[str]) -> tuple[list[str], list[SplitLine]]:
+def _fitted(path: Path, first: list[str], body: list[SplitLine], width: int, messages: list[str]) -> tuple[list[str], list[SplitLine]]:
     """Return header and records of one width where the records have more fields: blank ones at the end, or row names.
 
     Raises:
@@ -160,10 +160,10 @@ def _fitted(path: Path, first: list[str], body: list[SplitLine], width: int, sai
         return first, body
     longer = [line for line in body if len(line.fields) == width]
     if sum(not any(cell.strip() for cell in line.fields[names:]) for line in longer) > 0.9 * len(longer):
-        said.append(f"{path.name}: the data lines end in a delimiter, which the header does not; the blank last field was ignored.")
+        messages.append(f"{path.name}: the data lines end in a delimiter, which the header does not; the blank last field was ignored.")
         return first, [line if any(map(str.strip, line.fields[names:])) else replace(line, fields=line.fields[:names]) for line in body]
     if width == names + 1 and _are_row_names([line.fields[0].strip() for line in longer]):
-        said.append(f"{path.name}: the header is one name short; the first column was read as row names.")
+        messages.append(f"{path.name}: the header is one name short; the first column was read as row names.")
         return ["row", *first], body
     example = longer[0]
     raise DataError(
@@ -173,7 +173,7 @@ def _fitted(path: Path, first: list[str], body: list[SplitLine], width: int, sai
 
 
 def _are_row_names(values: list[str]) -> bool:
-    """Tell whether values only name rows: each is there once, and all are whole numbers or all are short and hold no sentence."""
+    """Return whether values only name rows: each is there once, and all are whole numbers or all are short and hold no sentence."""
     if len(set(values)) < len(values):
         return False
     return all(value.isdecimal() for value in values) or all(value and len(value) <= 40 and len(value.split()) < 4 for value in values)

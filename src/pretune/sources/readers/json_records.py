@@ -29,25 +29,25 @@ def parse(path: Path, raw: bytes) -> Records:
     Raises:
         DataError: it holds neither an array of objects, a table, nor an object per line.
     """
-    text, said = decode(path, raw)
+    text, messages = decode(path, raw)
     try:
         whole = _load(encodings.replace_damage(text))
     except (ValueError, RecursionError):
         several = _objects(text)
         if several is not None:
-            said.append(f"{path.name} holds {len(several)} JSON objects one after another.")
-            return _records(path, list(enumerate(several, start=1)), "record", said, [])
-        return _lines(path, text, said)
+            messages.append(f"{path.name} holds {len(several)} JSON objects one after another.")
+            return _records(path, list(enumerate(several, start=1)), "record", messages, [])
+        return _lines(path, text, messages)
     if isinstance(whole, dict) and _is_flat(whole) and len(whole) > _FIELDS:
         raise DataError(
             f'{path} is one object with {len(whole):,} fields. It needs an object for each example: [{{"text": …, "label": …}}, …].'
         )
     if isinstance(whole, dict) and "\n" not in text.strip() and (_is_flat(whole) or ending(path.name) in _OF_LINES):
-        return _lines(path, text, said)
+        return _lines(path, text, messages)
     items, where = _find_array(path, whole)
     if where:
-        said.append(f"{path.name}: the records were taken from its field {where}.")
-    return _records(path, list(enumerate(items, start=1)), "record", said, [])
+        messages.append(f"{path.name}: the records were taken from its field {where}.")
+    return _records(path, list(enumerate(items, start=1)), "record", messages, [])
 
 
 def _load(text: str) -> object:
@@ -124,9 +124,9 @@ def _named(items: list[object]) -> list[object]:
     rows = [item for item in items if isinstance(item, list)]
     if not rows or len(rows) < len(items) or len({len(row) for row in rows}) > 1 or len(rows[0]) < 2:
         return items
-    texts = [[str(value) for value in row] for row in rows[:_SAMPLE]]
-    header = all(isinstance(value, str) for value in rows[0]) and has_header(texts[0], texts[1:])
-    names = texts[0] if header else [f"column{number}" for number in range(1, len(rows[0]) + 1)]
+    strings = [[str(value) for value in row] for row in rows[:_SAMPLE]]
+    header = all(isinstance(value, str) for value in rows[0]) and has_header(strings[0], strings[1:])
+    names = strings[0] if header else [f"column{number}" for number in range(1, len(rows[0]) + 1)]
     return [dict(zip(names, row, strict=True)) for row in rows[header:]]
 
 
@@ -155,7 +155,7 @@ def _columns(whole: dict[str, object]) -> list[object] | None:
     return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
-def _lines(path: Path, text: str, said: list[str]) -> Records:
+def _lines(path: Path, text: str, messages: list[str]) -> Records:
     """Read one object per line; blank lines are nothing, broken ones go to the ledger."""
     items: list[tuple[int, object]] = []
     ledger: list[LedgerEntry] = []
@@ -173,11 +173,11 @@ def _lines(path: Path, text: str, said: list[str]) -> Records:
     if not items:
         first = f": {ledger[0].detail}" if ledger else ""
         raise DataError(f"{path} is neither a JSON array nor JSON lines{first}.")
-    return _records(path, items, "line", said, ledger)
+    return _records(path, items, "line", messages, ledger)
 
 
 def _records(
-    path: Path, items: list[tuple[int, object]], word: Literal["line", "record"], said: list[str], ledger: list[LedgerEntry]
+    path: Path, items: list[tuple[int, object]], word: Literal["line", "record"], messages: list[str], ledger: list[LedgerEntry]
 ) -> Records:
     """Line objects up under the union of their keys; a missing key is None."""
     items = [(number, _flattened(item) if isinstance(item, dict) else item) for number, item in items]
@@ -185,7 +185,7 @@ def _records(
     for _, item in items:
         if isinstance(item, dict):
             columns |= dict.fromkeys(map(str, item))
-    records = Records(path=path, columns=list(columns), values=[], numbers=[], word=word, said=said, ledger=ledger)
+    records = Records(path=path, columns=list(columns), values=[], numbers=[], word=word, messages=messages, ledger=ledger)
     for number, item in items:
         if not isinstance(item, dict):
             detail = f"{path.name} {word} {number} is not an object but {_kind(item)}"

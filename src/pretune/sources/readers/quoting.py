@@ -64,12 +64,12 @@ def choose(lines: list[str], delimiter: str) -> tuple[Quoting, str]:
     single = sum(line.startswith("'") or line.rstrip().endswith("'") for line in sample) > 0.5 * len(sample)
     possible = [marks['\\"'], marks[' "'], single and bool(delimiter)]
     best, words, least = usual, "", _broken(sample, usual)
-    for (quoting, said), is_possible in zip(others.items(), possible, strict=True):
+    for (quoting, message), is_possible in zip(others.items(), possible, strict=True):
         if not is_possible:
             continue
         count = _broken(sample, quoting)
         if count < least or (count == least and (quoting.spaces or quoting.quote == "'")):
-            best, words, least = quoting, said, count
+            best, words, least = quoting, message, count
     return best, words
 
 
@@ -170,7 +170,7 @@ def _mended(feed: _Lines, quoting: Quoting, width: int | None, *, unclosed: bool
 
 
 def _complete(line: str, quoting: Quoting, width: int) -> bool:
-    """Tell whether a line is a record by itself."""
+    """Return whether a line is a record by itself."""
     if line.count(quoting.quote) % 2:
         return False
     try:

@@ -49,7 +49,7 @@ class Records:
     """Name that several columns share -> what these are called here: label -> label, label.1."""
     headerless: bool = False
     """A delimited table without a header line: its columns are called column1, column2 …"""
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
 
     @property
@@ -74,7 +74,7 @@ class Records:
 
 
 def is_manifest(name: str) -> bool:
-    """Tell whether a file name is one of a manifest's."""
+    """Return whether a file name is one of a manifest's."""
     return ending(name) in MANIFESTS
 
 

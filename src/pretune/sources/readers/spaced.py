@@ -16,19 +16,19 @@ _LOOKED_AT = 50
 """Lines that show whether a file may be such a list: most tables are none."""
 
 
-def parse(path: Path, lines: dict[int, str], said: list[str]) -> Records | None:
+def parse(path: Path, lines: dict[int, str], messages: list[str]) -> Records | None:
     """Return the records of lines that are such a list; None where they are not.
 
     Args:
         path: of the file.
         lines: those that are not blank, by their number, without line ends.
-        said: what was reported about the file before.
+        messages: what was reported about the file before.
     """
     if not lines or not _may_be(list(lines.values())[:_LOOKED_AT]):
         return None
     if sum(line.startswith(_MARK) for line in lines.values()) >= _NEARLY_ALL * len(lines):
         rows = {number: _fasttext(line) for number, line in lines.items()}
-        return _records(path, ["label", "text"], rows, [*said, f"{path.name} has fastText labels (__label__)."])
+        return _records(path, ["label", "text"], rows, [*messages, f"{path.name} has fastText labels (__label__)."])
     turned = {number: " ".join(reversed(line.split(" "))) for number, line in lines.items() if line.count(" ") == 1}
     if sum(map(_begins_with_file, lines.values())) >= _NEARLY_ALL * len(lines):
         rows = {number: _parts(line) for number, line in lines.items()}
@@ -44,8 +44,8 @@ def parse(path: Path, lines: dict[int, str], said: list[str]) -> Records | None:
     pairs = any(modality_of(part) for rest in rests for part in rest)
     names = header or ["column1" if pairs else "path", *(f"column{at}" if width > 2 else "label" for at in range(2, width + 1))]
     rest = "" if header else "; it has no header line"
-    said = [*said, f"{path.name} lists files and their labels, separated by spaces{rest}."]
-    records = _records(path, names, rows, said)
+    messages = [*messages, f"{path.name} lists files and their labels, separated by spaces{rest}."]
+    records = _records(path, names, rows, messages)
     records.headerless = header is None
     return records
 
@@ -65,8 +65,8 @@ def _header(rows: dict[int, list[str]]) -> list[str] | None:
     return words
 
 
-def _records(path: Path, names: list[str], rows: dict[int, list[str]], said: list[str]) -> Records:
-    records = Records(path=path, columns=names, values=[], numbers=[], word="line", delimiter=" ", said=said)
+def _records(path: Path, names: list[str], rows: dict[int, list[str]], messages: list[str]) -> Records:
+    records = Records(path=path, columns=names, values=[], numbers=[], word="line", delimiter=" ", messages=messages)
     for number, row in rows.items():
         if len(row) == len(names):
             records.values.append([*row])
@@ -78,13 +78,13 @@ def _records(path: Path, names: list[str], rows: dict[int, list[str]], said: lis
 
 
 def _are_columns(rests: list[list[str]]) -> bool:
-    """Tell whether what follows a file name is several columns: numbers, or another file name."""
+    """Return whether what follows a file name is several columns: numbers, or another file name."""
     numbers = all(_is_number(part) for rest in rests for part in rest)
     return numbers or sum(any(map(modality_of, rest)) for rest in rests) > 0.8 * len(rests)
 
 
 def _begins_with_file(line: str) -> bool:
-    """Tell whether a line is a file name, one or more spaces, and something else."""
+    """Return whether a line is a file name, one or more spaces, and something else."""
     row = _parts(line)
     return len(row) == 2 and not any(sign in row[0] for sign in _SIGNS)
 

@@ -27,7 +27,7 @@ _LAYERS = 2
 """Residual blocks of a decoder."""
 
 
-class Decoder(nn.Module):
+class GridDecoder(nn.Module):
     """What both decoders share: `shape` of the grid of codes, `network` from codes to the target, and its scale."""
 
     def __init__(self, shape: tuple[int, ...], code_width: int, width: int, outputs: int, halvings: int) -> None:
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         return self.network(codes_BTE.transpose(1, 2).unflatten(2, self.shape))
 
 
-class SoundDecoder(Decoder):
+class AudioDecoder(GridDecoder):
     """Codes (B, T, E) -> log-mel (B, M, F), in units in which its deviation is about one."""
 
     def __init__(self, backbone: Backbone, code_width: int) -> None:
@@ -78,12 +78,12 @@ class SoundDecoder(Decoder):
 
     def samples(self, decoded_BMF: Tensor, labels: list[str | None], wanted: Wanted) -> list[Sample]:
         """Return sounds."""
-        sounds_BT = griffin_lim(decoded_BMF.float().transpose(1, 2) / 2, self.spectrum.bank, self.spectrum.hop, wanted.seed)
-        sounds = sounds_BT[:, : wanted.length].clamp(-1, 1).numpy()
-        return [Sample(sound=one, sample_rate=self.audio.sample_rate, label=label) for one, label in zip(sounds, labels, strict=True)]
+        waveforms_BT = griffin_lim(decoded_BMF.float().transpose(1, 2) / 2, self.spectrum.bank, self.spectrum.hop, wanted.seed)
+        waveforms = waveforms_BT[:, : wanted.length].clamp(-1, 1).numpy()
+        return [Sample(audio=one, sample_rate=self.audio.sample_rate, label=label) for one, label in zip(waveforms, labels, strict=True)]
 
 
-class PictureDecoder(Decoder):
+class ImageDecoder(GridDecoder):
     """Codes (B, T, E) -> pictures (B, 3, H, W), normalised as the encoder's input."""
 
     def __init__(self, backbone: Backbone, code_width: int) -> None:
@@ -112,4 +112,4 @@ class PictureDecoder(Decoder):
         """Return pictures."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.image.mean, self.image.std))
         pixels = ((decoded_BCHW.float() * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
-        return [Sample(picture=one, label=label) for one, label in zip(pixels, labels, strict=True)]
+        return [Sample(image=one, label=label) for one, label in zip(pixels, labels, strict=True)]

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from pretune import registry
 from pretune.augmentations import Augmentation
-from pretune.deploy import pictures
+from pretune.deploy import augmentation_sheets
 from pretune.labels import Labels
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
@@ -79,7 +79,7 @@ def test_a_run_on_images_has_its_sheets_and_mistakes(tmp_path: Path, names: tupl
     rng = np.random.default_rng(0)
     data = prepared([rng.integers(0, 255, (40, 50, 3), dtype=np.uint8) for _ in range(14)], Image(size=32, resize=36))
     work = work_with(data, tuple(registry.load("augmentations", name)() for name in names))
-    pictures.write(with_predictions(tmp_path), work, data)
+    augmentation_sheets.write(with_predictions(tmp_path), work, data)
     batch, augmentations, mistakes = (
         json.loads((tmp_path / "pictures" / f"{name}.json").read_text()) for name in ("batch", "augmentations", "mistakes")
     )
@@ -97,7 +97,7 @@ def test_the_mistakes_of_a_run_on_sounds_can_be_heard(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     clips = [(2.0 * np.sin(np.arange(8000 * (1 + i)) * 0.3)).astype(np.float16) for i in range(14)]
     data = prepared(clips, Audio(sample_rate=8000, seconds=8.0))
-    pictures.write(with_predictions(tmp_path), work_with(data, ()), data)
+    augmentation_sheets.write(with_predictions(tmp_path), work_with(data, ()), data)
     entries = json.loads((tmp_path / "pictures" / "mistakes.json").read_text())
     assert entries
     for entry in entries:
@@ -109,7 +109,7 @@ def test_the_mistakes_of_a_run_on_sounds_can_be_heard(tmp_path: Path) -> None:
 
 def test_a_run_without_pixels_keeps_the_texts_of_its_mistakes(tmp_path: Path) -> None:
     data = prepared([np.zeros(4, dtype=np.float32)] * 14, Numbers(), text=True)
-    pictures.write(with_predictions(tmp_path), work_with(data, ()), data)
+    augmentation_sheets.write(with_predictions(tmp_path), work_with(data, ()), data)
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["mistakes.json"]
     mistakes = json.loads((tmp_path / "pictures" / "mistakes.json").read_text())
     assert mistakes[0]["text"].startswith("item 12 is long xxx")

@@ -41,7 +41,7 @@ class Terms(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class Vocabulary:
     """One kind of terms with their weights: a vocabulary."""
 
     keys: Keys
@@ -50,17 +50,17 @@ class Block:
     """(D,) inverse document frequencies."""
 
     @classmethod
-    def fitted(cls, terms: Terms, texts: int, *, fewest: int) -> tuple[Block, Any]:
+    def fitted(cls, terms: Terms, total: int, *, fewest: int) -> tuple[Vocabulary, Any]:
         """Return the terms that at least `fewest` of the texts hold, weighted by log((1 + N) / (1 + n)) + 1, and the texts' features."""
         keys, column = np.unique(terms.key, return_inverse=True)
         document, column, count = _counted(terms.document, column, len(keys))
         frequency = np.bincount(column, minlength=len(keys))
         kept = frequency >= fewest
-        block = cls(keys=keys[kept], idf=(np.log((1 + texts) / (1 + frequency[kept])) + 1).astype(np.float32))
+        block = cls(keys=keys[kept], idf=(np.log((1 + total) / (1 + frequency[kept])) + 1).astype(np.float32))
         there, place = kept[column], np.cumsum(kept) - 1
-        return block, block._rows(document[there], place[column[there]], count[there], texts)
+        return block, block._rows(document[there], place[column[there]], count[there], total)
 
-    def features(self, terms: Terms, texts: int) -> Any:
+    def features(self, terms: Terms, total: int) -> Any:
         """Return (1 + log tf) · idf of the known terms, (N, D) in CSR, rows scaled to length 1."""
         keys, which = np.unique(terms.key, return_inverse=True)
         place = np.searchsorted(self.keys, keys)  # of sorted keys, which is quick
@@ -69,15 +69,15 @@ class Block:
         known[inside] = self.keys[place[inside]] == keys[inside]
         there = known[which]
         document, column, count = _counted(terms.document[there], place[which[there]], len(self.keys))
-        return self._rows(document, column, count, texts)
+        return self._rows(document, column, count, total)
 
-    def _rows(self, document: NDArray[np.int64], column: NDArray[np.int64], count: NDArray[np.int64], texts: int) -> Any:
+    def _rows(self, document: NDArray[np.int64], column: NDArray[np.int64], count: NDArray[np.int64], total: int) -> Any:
         from scipy.sparse import csr_matrix
 
         value = (1 + np.log(count)) * self.idf[column].astype(np.float64)
-        length = np.sqrt(np.bincount(document, weights=value**2, minlength=texts))
+        length = np.sqrt(np.bincount(document, weights=value**2, minlength=total))
         value = (value / np.maximum(length, 1e-12)[document]).astype(np.float32)
-        return csr_matrix((value, (document, column)), shape=(texts, max(1, len(self.keys))))
+        return csr_matrix((value, (document, column)), shape=(total, max(1, len(self.keys))))
 
 
 def _counted(document: NDArray[np.int64], column: NDArray[np.int64], width: int) -> tuple[NDArray[np.int64], ...]:
@@ -92,19 +92,21 @@ class Tfidf:
 
     unspaced: bool
     """Whether the texts are in scripts without spaces between words: then characters and pairs of them are counted, and no words."""
-    blocks: tuple[Block, ...]
+    blocks: tuple[Vocabulary, ...]
     """Words and their pairs, and runs of characters; or characters alone."""
 
     @classmethod
-    def fitted(cls, texts: Sequence[str]) -> tuple[Tfidf, Any]:
+    def fitted(cls, documents: Sequence[str]) -> tuple[Tfidf, Any]:
         """Return the fitted terms and weights, and the features of these texts, (N, D).
 
         Of 100 texts or more, a run of characters that only one text holds is no term.
         """
-        some = 2 if len(texts) >= 100 else 1
-        unspaced = _is_unspaced(texts)
+        some = 2 if len(documents) >= 100 else 1
+        unspaced = _is_unspaced(documents)
         fewest = (some,) if unspaced else (1, some)
-        made = [Block.fitted(part, len(texts), fewest=least) for part, least in zip(_terms(texts, unspaced), fewest, strict=True)]
+        made = [
+            Vocabulary.fitted(part, len(documents), fewest=least) for part, least in zip(_terms(documents, unspaced), fewest, strict=True)
+        ]
         return cls(unspaced=unspaced, blocks=tuple(block for block, _ in made)), _side_by_side([rows for _, rows in made])
 
     @property
@@ -122,21 +124,21 @@ class Tfidf:
         """How many of the first columns are words and their pairs, or characters where there are no words."""
         return len(self.blocks[0].keys)
 
-    def features(self, texts: Sequence[str]) -> Any:
+    def features(self, documents: Sequence[str]) -> Any:
         """Return sparse (N, D) rows of length 1; blocks have equal weight."""
-        terms = _terms(texts, self.unspaced)
-        return _side_by_side([block.features(part, len(texts)) for block, part in zip(self.blocks, terms, strict=True)])
+        terms = _terms(documents, self.unspaced)
+        return _side_by_side([block.features(part, len(documents)) for block, part in zip(self.blocks, terms, strict=True)])
 
-    def named(self, columns: Sequence[int], texts: Sequence[str]) -> dict[int, str]:
+    def named(self, columns: Sequence[int], documents: Sequence[str]) -> dict[int, str]:
         """Return how the terms of some of the first `nameable` columns are written, as far as they are found in these texts."""
         block = self.blocks[0]
         wanted = {int(block.keys[column]): int(column) for column in columns if column < len(block.keys)}
         found: dict[int, str] = {}
-        for start in range(0, len(texts), _NAMED_AT_ONCE):
+        for start in range(0, len(documents), _NAMED_AT_ONCE):
             missing = np.array([key for key, column in wanted.items() if column not in found], np.uint64)
             if not len(missing):
                 break
-            for key, written in _written(texts[start : start + _NAMED_AT_ONCE], missing, self.unspaced).items():
+            for key, written in _written(documents[start : start + _NAMED_AT_ONCE], missing, self.unspaced).items():
                 found[wanted[key]] = written
         return found
 
@@ -166,7 +168,7 @@ class Tfidf:
             keys, idf = np.ascontiguousarray(arrays[f"{number}.keys"]).view(np.uint64), arrays[f"{number}.idf"]
             if keys.ndim != 1 or keys.shape != idf.shape or (keys[1:] <= keys[:-1]).any():
                 raise ValueError(f"block {number} is no vocabulary")
-            blocks.append(Block(keys=keys, idf=idf.astype(np.float32)))
+            blocks.append(Vocabulary(keys=keys, idf=idf.astype(np.float32)))
         return cls(unspaced=bool(unspaced), blocks=tuple(blocks))
 
 
@@ -177,9 +179,9 @@ def _side_by_side(blocks: Sequence[Any]) -> Any:
     return hstack([block * len(blocks) ** -0.5 for block in blocks], format="csr").astype(np.float32)
 
 
-def _is_unspaced(texts: Sequence[str]) -> bool:
-    """Tell whether most letters belong to scripts without spaces between words."""
-    sample = "".join(text[:200] for text in texts[:500])
+def _is_unspaced(documents: Sequence[str]) -> bool:
+    """Return whether most letters belong to scripts without spaces between words."""
+    sample = "".join(text[:200] for text in documents[:500])
     letters = sum(c.isalpha() for c in sample)
     return len(_UNSPACED.findall(sample)) > 0.3 * max(1, letters)
 
@@ -187,22 +189,22 @@ def _is_unspaced(texts: Sequence[str]) -> bool:
 # --- terms ---------------------------------------------------------------------------------------
 
 
-def _terms(texts: Sequence[str], unspaced: bool) -> list[Terms]:
+def _terms(documents: Sequence[str], unspaced: bool) -> list[Terms]:
     """Return the terms of each block."""
     if unspaced:
-        return [_characters(_squeezed(texts), (1, 2))]
-    words = _split(texts)
+        return [_characters(_squeezed(documents), (1, 2))]
+    words = _split(documents)
     return [_words(words), _characters([f" {' '.join(parts)} " for parts in words], (2, 3, 4, 5))]
 
 
-def _squeezed(texts: Sequence[str]) -> list[str]:
+def _squeezed(documents: Sequence[str]) -> list[str]:
     """Return texts in lower case without their spaces."""
-    return ["".join(text[:_LONGEST].lower().split()) for text in texts]
+    return ["".join(text[:_LONGEST].lower().split()) for text in documents]
 
 
-def _split(texts: Sequence[str]) -> list[list[str]]:
+def _split(documents: Sequence[str]) -> list[list[str]]:
     """Return the words of each text in lower case."""
-    return [_WORD.findall(text[:_LONGEST].lower()) for text in texts]
+    return [_WORD.findall(text[:_LONGEST].lower()) for text in documents]
 
 
 def _codes(text: str) -> Keys:
@@ -210,11 +212,11 @@ def _codes(text: str) -> Keys:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
 
 
-def _words(texts: Sequence[list[str]]) -> Terms:
+def _words(documents: Sequence[list[str]]) -> Terms:
     """Return words and pairs of neighbouring words."""
-    words = [word for text in texts for word in text]
+    words = [word for text in documents for word in text]
     key = _hashed(words)
-    document = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    document = np.repeat(np.arange(len(documents)), [len(text) for text in documents])
     first = np.flatnonzero(document[1:] == document[:-1])
     both = _mixed(key[first] * _MULTIPLIER + key[first + 1])
     return Terms(
@@ -245,10 +247,10 @@ def _mixed(key: Keys) -> Keys:
     return key ^ (key >> np.uint64(31))
 
 
-def _characters(texts: Sequence[str], lengths: tuple[int, ...]) -> Terms:
+def _characters(strings: Sequence[str], lengths: tuple[int, ...]) -> Terms:
     """Return runs of characters that lie in one text and reach over no space."""
-    codes = _codes("".join(texts))
-    document = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    codes = _codes("".join(strings))
+    document = np.repeat(np.arange(len(strings)), [len(text) for text in strings])
     documents, keys, places = [], [], []
     for length in lengths:
         count = max(0, len(codes) - length + 1)
@@ -270,14 +272,14 @@ def _characters(texts: Sequence[str], lengths: tuple[int, ...]) -> Terms:
     )
 
 
-def _written(texts: Sequence[str], keys: Keys, unspaced: bool) -> dict[int, str]:
+def _written(documents: Sequence[str], keys: Keys, unspaced: bool) -> dict[int, str]:
     """Return how terms of the first block are written, where these texts hold them."""
     units: Sequence[str]
     if unspaced:
-        squeezed = _squeezed(texts)
+        squeezed = _squeezed(documents)
         terms, units, joint = _characters(squeezed, (1, 2)), "".join(squeezed), ""
     else:
-        words = _split(texts)
+        words = _split(documents)
         terms, units, joint = _words(words), [word for text in words for word in text], " "
     found, first = np.unique(terms.key, return_index=True)
     there = np.isin(found, keys)

@@ -33,8 +33,8 @@ from pretune.runner.material import _drawn
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.types import Batch, Features, Row
+from tests.audio_files import loudest_hertz, tone, write_tones
 from tests.command_line import pretune
-from tests.sounds import loudest_hertz, tone, write_tones
 
 WAVENET = "scratch:wavenet,width=8,skip=8,depth=3,cycles=2"
 ENCODER = "scratch:audiovqvae,width=16,mels=16,depth=1"
@@ -116,7 +116,7 @@ def test_cached_samples_are_those_of_the_whole_network() -> None:
     torch.nn.init.normal_(learner.conditions.weight)
     made = learner.generate(Wanted(prompt="high", count=2, length=30, temperature=0))[0]
     assert made.label == "high"
-    sound = torch.from_numpy(made.sound)[None]
+    sound = torch.from_numpy(made.audio)[None]
     with torch.no_grad():
         logits = learner.predict(batch_of(torch.cat([torch.zeros(1, 1), sound[:, :-1]], 1), targets=torch.tensor([1])))
     assert int(logits.argmax()) == int(mu_law(sound[0, -1]))
@@ -271,9 +271,9 @@ def test_sounds_come_back_from_their_codes() -> None:
 def test_a_collapsed_codebook_is_said() -> None:
     learner: Any = Autoencode(codes=64).learner(backbone(ENCODER))
     metrics = {"codes_in_use": 2.0, "error": 0.1, "loss": 1.0}
-    said = learner.verdict(metrics, {"mean_error": 1.0, "unigram": 2.0})
-    assert len(said) == 1
-    assert "64 codes are used like 2.0" in said[0]
+    messages = learner.verdict(metrics, {"mean_error": 1.0, "unigram": 2.0})
+    assert len(messages) == 1
+    assert "64 codes are used like 2.0" in messages[0]
     assert not learner.verdict({**metrics, "codes_in_use": 40.0}, {"mean_error": 1.0, "unigram": 2.0})
 
 
@@ -351,7 +351,7 @@ def test_a_wavenet_and_a_masked_network_are_backbones_afterwards(home: Path) -> 
     assert wavenet.metrics["floors"]["first_order_bits"] > 0
     samples = api.generate(wavenet.path, count=2, length=50)
     assert [sample.label for sample in samples] == ["high", "low"]
-    assert samples[0].sound.shape == (50,)
+    assert samples[0].audio.shape == (50,)
     assert samples[0].sample_rate == 8000
     masked = api.pretrain("tones", objective="masked", backbone=TINY_CNN, epochs=2, threads=1, out="masked")
     assert masked.metrics["floors"]["visible_mean"] > 0

@@ -44,10 +44,10 @@ def learner(backbone: Backbone, objective: Masked) -> PretextLearner:
             f"objective=masked hides patches of spectrograms and needs a sequence of frames, as scratch:audiocnn gives; "
             f"{backbone.builder.id} takes {audio.features} and gives a {backbone.layout}."
         )
-    return MaskedSoundsLearner(backbone, _SHARE if objective.share is None else objective.share)
+    return MaskedAudioLearner(backbone, _SHARE if objective.share is None else objective.share)
 
 
-class MaskedSoundsLearner(ItemLearner):
+class MaskedAudioLearner(ItemLearner):
     """Predicts hidden patches in units of each band's deviation; only hidden patches of sound, not of padding, are scored.
 
     On a network that came with weights the decoder adds to the mean of what is visible of the clip's band and begins with nothing, so
@@ -129,10 +129,12 @@ class MaskedSoundsLearner(ItemLearner):
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
         """Say where features have collapsed, or the visible means would have done as well."""
-        said = collapse(metrics)
+        messages = collapse(metrics)
         if metrics["loss"] >= floors["visible_mean"]:
-            said.append(f"the loss, {metrics['loss']:.3f}, is no better than the mean of what is visible, {floors['visible_mean']:.3f}.")
-        return said
+            messages.append(
+                f"the loss, {metrics['loss']:.3f}, is no better than the mean of what is visible, {floors['visible_mean']:.3f}."
+            )
+        return messages
 
 
 def _error(predicted_BFM: Tensor, target_BFM: Tensor, scored_BFM: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from pretune.errors import SettingError
 from pretune.modalities.audio import Audio
 from pretune.objectives._base import PretextLearner
 from pretune.objectives._labels import KnowsClasses, asked
-from pretune.objectives._sampling import Sample, Wanted, drawn
+from pretune.objectives._sampling import Sample, Wanted, sample_index
 from pretune.objectives._vocabulary import linear_cross_entropy
 from pretune.types import Batch, Features, StepOutput
 
@@ -39,10 +39,10 @@ def learner(backbone: Backbone) -> PretextLearner:
         raise SettingError(
             f"objective=causal predicts samples: it needs a network over them, such as scratch:wavenet, not over {audio.features}."
         )
-    return CausalSoundsLearner(backbone)
+    return CausalAudioLearner(backbone)
 
 
-class CausalSoundsLearner(KnowsClasses):
+class CausalAudioLearner(KnowsClasses):
     """Scores each sample from those before it, and counts which class follows which: the floor."""
 
     counts: Tensor
@@ -118,7 +118,9 @@ class CausalSoundsLearner(KnowsClasses):
             for _ in range(wanted.length or audio.window):
                 x_BT = from_mu_law(new_B)[:, None]
                 features_BD = self._features(Features(tensor=x_BT, layout="raw"), targets_B)[:, -1]
-                new_B = drawn(self.head(features_BD), wanted, generator)
+                new_B = sample_index(self.head(features_BD), wanted, generator)
                 written.append(from_mu_law(new_B))
-        sounds = torch.stack(written, 1).numpy()
-        return [Sample(sound=sound, sample_rate=audio.sample_rate, label=label) for sound, label in zip(sounds, labels, strict=True)]
+        waveforms = torch.stack(written, 1).numpy()
+        return [
+            Sample(audio=waveform, sample_rate=audio.sample_rate, label=label) for waveform, label in zip(waveforms, labels, strict=True)
+        ]

@@ -14,7 +14,7 @@ from pretune.architectures.layers.attention import causal_mask
 from pretune.architectures.layers.memory import Recalling, extended
 
 
-class Decoder(Recalling):
+class TransformerDecoder(Recalling):
     """Token vectors (B, T, D) and an encoder's features (B, S, E) -> features (B, T, D).
 
     With a memory it takes what was written since the last call, and the encoder's features are looked at once.
@@ -32,7 +32,7 @@ class Decoder(Recalling):
         super().__init__()
         self.position = nn.Embedding(positions, width)
         self.bridge = nn.Linear(reads, width) if reads != width else nn.Identity()
-        self.layers = nn.ModuleList(_Layer(width, layers) for _ in range(layers))
+        self.layers = nn.ModuleList(_DecoderLayer(width, layers) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.position.weight, std=0.02)
 
@@ -50,7 +50,7 @@ class Decoder(Recalling):
         return self.norm(x_BTD)
 
 
-class _Layer(Recalling):
+class _DecoderLayer(Recalling):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.heads = max(heads for heads in (1, 2, 4, 8) if width % heads == 0 and width // heads >= min(32, width))

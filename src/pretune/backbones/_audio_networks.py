@@ -27,7 +27,7 @@ def _speaker_name(name: str) -> str:
 
 
 def assemble_resemblyzer(state: dict[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:
-    """Return the speaker encoder, with fresh weights where `state` is None."""
+    """Return the speaker encoder, with randomly initialised weights where `state` is None."""
     sizes = AudioLSTM(**settings)
     network = sizes.build()
     return wrap(sizes, network, report=None if state is None else load_matching(network, state, source=origin))
@@ -44,7 +44,7 @@ def read_crepe(parts: tuple[Path, ...]) -> dict[str, Tensor]:
 
 
 def assemble_crepe(state: dict[str, Tensor] | None, origin: str, **settings: Any) -> Backbone:
-    """Return CREPE with its pitch classifier, with fresh weights where `state` is None."""
+    """Return CREPE with its pitch classifier, with randomly initialised weights where `state` is None."""
     sizes = Crepe(**settings)
     network = sizes.build()
     report = None if state is None else load_matching(network, state, source=origin)

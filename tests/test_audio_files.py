@@ -19,7 +19,7 @@ from pretune.errors import BadItem
 from pretune.modalities import _audio_decode
 from pretune.modalities._audio_header import look, mpeg_frame
 from pretune.modalities.audio import Audio
-from tests.sounds import encoded, tone
+from tests.audio_files import encoded, tone
 
 AUDIO = Audio(sample_rate=16_000)
 SECONDS = 3.0
@@ -47,15 +47,15 @@ def test_a_file_cut_short_plays_what_is_there_and_says_what_is_lost(kind: str, s
     rate = 48_000 if subtype == "OPUS" else 44_100
     raw = _sound(kind, subtype, rate)
     assert _repaired(raw) == (pytest.approx(SECONDS, abs=0.1), "")
-    played, said = _repaired(raw[: int(len(raw) * share)])
+    played, message = _repaired(raw[: int(len(raw) * share)])
     assert share * SECONDS - 1.1 < played < SECONDS * share + 0.1
-    assert "cut off" in said
+    assert "cut off" in message
     if kind == "OGG":  # it says nowhere how long it is; the header of the page that was cut says some of it
-        assert "its last page is missing" in said
-        lost = float(said.partition("at least ")[2].partition(" s are lost")[0] or 0)
+        assert "its last page is missing" in message
+        lost = float(message.partition("at least ")[2].partition(" s are lost")[0] or 0)
         assert lost <= SECONDS - played + 0.01
     else:
-        lost = float(said.partition("promises ")[2].partition(" s more")[0])
+        lost = float(message.partition("promises ")[2].partition(" s more")[0])
         assert lost == pytest.approx(SECONDS - played, abs=0.2 if subtype == "IMA_ADPCM" else 0.1)  # which has large blocks
 
 
@@ -89,9 +89,9 @@ def _without_length(kind: str, value: int) -> bytes:
      ("AU", 0), ("AU", 0xFFFF_FFFF), ("CAF", -1), ("CAF", 0)],
 )  # fmt: skip
 def test_a_header_without_a_length_is_read_to_the_end(kind: str, value: int) -> None:
-    played, said = _repaired(_without_length(kind, value))
+    played, message = _repaired(_without_length(kind, value))
     assert played == pytest.approx(SECONDS, abs=0.01)
-    assert said == "its header does not say how long it is; it was read to its end"
+    assert message == "its header does not say how long it is; it was read to its end"
 
 
 def test_an_empty_sound_with_further_chunks_is_empty() -> None:
