@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from pretune.backbones import Backbone, Builder, TensorStage
+from pretune.modalities import Modality
 from pretune.types import Decoded, Features
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers:
+class Numbers(Modality):
     """A modality of comma-separated numbers."""
 
-    component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = frozenset({".num"})
     unit: ClassVar[str] = "row of numbers"
 
@@ -31,10 +31,6 @@ class Numbers:
         """Parse."""
         text = raw.decode() if isinstance(raw, bytes) else raw[0]
         return Decoded(array=np.array([float(x) for x in text.split(",")], dtype=np.float32), info={})
-
-    def view(self, array: Any, crop: Any, rng: Any) -> Any:
-        """All of it."""
-        return array
 
     def collate(self, views: list[Any]) -> Features:
         """Stack."""

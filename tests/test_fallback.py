@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +25,7 @@ from pretune.evaluation.diagnosis import diagnose
 from pretune.evaluation.links import LinkName
 from pretune.evaluation.probe import solve
 from pretune.labels import Labels
+from pretune.modalities import BaselineFeatures, Modality
 from pretune.modalities._tfidf import Tfidf, _hashed
 from pretune.modalities.image import Image
 from pretune.modalities.text import Text
@@ -68,6 +69,16 @@ def test_the_strongest_terms_of_a_class_are_named() -> None:
     assert found["bad ones"][0] == "bad"
     assert "good number" in found["good ones"], "pairs of words too"
     assert terms.strongest(image_baseline(), ["a", "b"], []) == {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers(BaselineFeatures):
+    """What is stored, as it is."""
+
+    words = "numbers"
+
+    def features(self, items: Any) -> Any:
+        return np.stack(items)
 
 
 # --- the model that is saved ---------------------------------------------------------------------
@@ -205,7 +216,7 @@ def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any
     done.solution = solve(task.linear, features[:60], goal)
     truth = task.truth(Labels.of(encoded[:60]), space)
     model = classical.fit(task.baseline, x[:60], truth, len(space.classes), words="numbers")
-    return done, Fitted(description=Description(words="numbers", item=lambda row, array: array, features=np.stack), classical=model)
+    return done, Fitted(description=Description(modality=Image(), floor=Numbers()), classical=model)
 
 
 @pytest.mark.parametrize("kind", [Classification, Multilabel, Regression])
@@ -300,7 +311,7 @@ def test_a_baseline_that_takes_the_place_learns_from_more_examples_where_the_tim
 def test_a_choice_that_there_is_not_is_refused() -> None:
     from pretune.runner import baselines
 
-    class Other:
+    class Other(Modality):
         """A modality without classical features."""
 
     class Own(Classification):

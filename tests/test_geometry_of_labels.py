@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pretune import registry
+from pretune.augmentations import BatchAugmentation
 from pretune.augmentations.flip import Flip
 from pretune.augmentations.mixup import Mixup
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
@@ -74,7 +75,7 @@ def where(batch: Batch) -> list[tuple[float, ...]]:
 
 def of_a_batch(modality: str) -> list[Any]:
     members = [cast("Any", registry.load("augmentations", name)) for name in registry.names("augmentations")]
-    return [member for member in members if member.acts == "batch" and modality in member.modalities]
+    return [member for member in members if issubclass(member, BatchAugmentation) and modality in member.modalities]
 
 
 def batch_of(tensor: Tensor, points: list[tuple[float, ...]]) -> Batch:
@@ -130,14 +131,13 @@ def test_times_go_where_an_augmentation_moves_the_samples(member: Any) -> None:
 
 
 def test_an_augmentation_that_does_not_say_whether_it_moves_things_is_refused() -> None:
-    class Foreign:
+    class Foreign(BatchAugmentation):
         modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-        moves: ClassVar[bool | None] = None
 
         def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
             return batch
 
-    view = AugmentedView(view_of_images(), (cast("Any", Foreign()),), None, seed=0)
+    view = AugmentedView(view_of_images(), (Foreign(),), None, seed=0)
     with pytest.raises(SettingError, match="foreign does not say whether it moves"):
         view.batch(np.arange(2), 0)
 

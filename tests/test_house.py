@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows: small files and functions, families that know only their base, a light start."""
 
 import ast
+import dataclasses
 import re
 import subprocess
 import sys
@@ -86,6 +87,31 @@ def test_every_member_has_a_summary_and_a_class():
         assert registry.names(family)
         for name in registry.names(family):
             assert registry.summary(family, name).endswith((".", ":")), f"{family}/{name}: the first docstring line is its summary"
+
+
+@pytest.mark.parametrize("family", registry.FAMILIES)
+def test_every_member_is_a_frozen_dataclass_of_its_familys_base_class(family: str):
+    base = registry._base(family)
+    assert issubclass(base, registry.Component)
+    members = [registry.load(family, name) for name in registry.names(family)]
+    assert [cls.__name__ for cls in members if not issubclass(cls, base)] == []
+    loose = [cls.__name__ for cls in members if not vars(cls)["__dataclass_params__"].frozen]
+    loose += [cls.__name__ for cls in members if any(not field.kw_only for field in dataclasses.fields(cls))]
+    assert loose == []
+
+
+def asked(path: Path) -> list[str]:
+    """Return where a file asks by name what a component can: `hasattr` or `getattr` of one, with a constant name."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    named = [call for call in calls if ast.unparse(call.func) in ("hasattr", "getattr") and isinstance(call.args[1], ast.Constant)]
+    return [f"{path.name}: {text}" for call in named if COMPONENTS.search((text := ast.unparse(call)).partition(",")[0])]
+
+
+COMPONENTS = re.compile(r"modality|source|sizes|part|augmentation|task|strategy|objective|learner|head\b|registry")
+
+
+def test_nothing_asks_a_component_by_name_what_it_can():
+    assert [call for path in MODULES for call in asked(path)] == []
 
 
 def test_command_line_starts_without_heavy_imports():

@@ -27,6 +27,7 @@ PARTS = '''
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from pretune.augmentations import BatchAugmentation
 from pretune.strategies.full import Full
 
 
@@ -38,12 +39,10 @@ class Cautious(Full):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Negative:
+class Negative(BatchAugmentation):
     """Half of the images as their negatives."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[str] = "batch"
     every: int = 2
 
     def apply(self, batch, generator, classes):
@@ -59,8 +58,6 @@ class Plain:
 @dataclass(frozen=True, kw_only=True)
 class Alone:
     """Not derived from Strategy."""
-
-    component: ClassVar[bool] = True
 '''
 POINTS = """
 [pretune.strategies]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from pretune import api
 from pretune.errors import DataError
 from pretune.evaluation import intervals
 from pretune.labels import Labels
+from pretune.modalities import Modality
 from pretune.modalities._tfidf import Tfidf
 from pretune.models.learner import Learner
 from pretune.runner import baselines, score
@@ -113,7 +115,8 @@ def test_the_scores_interval_is_in_the_users_units() -> None:
 # --- baselines -----------------------------------------------------------------------------------
 
 
-class Described:
+@dataclass(frozen=True, kw_only=True)
+class Described(Modality):
     """A modality whose classical features are the stored numbers."""
 
     baseline_words: ClassVar[str] = "numbers"

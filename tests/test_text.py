@@ -155,7 +155,7 @@ def test_tfidf_matches_scikit_learn():
 
 
 def test_floor_of_unspaced_scripts_takes_characters(words: Text):
-    train = [words.content(Row(id="0", text=("好吃的菜",))), words.content(Row(id="1", text=("不好吃",)))]
+    train = [words.content(Row(id=str(at), text=(text,)), np.zeros(1)) for at, text in enumerate(("好吃的菜", "不好吃"))]
     floor, features = words.fit_baseline_features(train)
     held = floor.features(train[:1])
     assert "characters" in floor.words

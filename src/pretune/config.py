@@ -201,9 +201,9 @@ def _with_name(family: str, table: Tree, where: str, load: Callable[[str, str], 
 def _instance(family: str, value: Any, where: str) -> Any:
     """Return a component that a Python caller gives as it is."""
     one = f"{registry.singular(family)}"
-    if isinstance(value, type) and hasattr(value, "component"):
+    if isinstance(value, type) and issubclass(value, registry.Component):
         raise SettingError(f"{where} is the class {value.__name__}; give an instance of it: {value.__name__}()")
-    if not hasattr(value, "component") or not dataclasses.is_dataclass(value):
+    if not isinstance(value, registry.Component):
         raise SettingError(f"{where} must be the name of a {one}, a table with its name, or a component; got {value!r}.")
     if not registry.is_of(family, type(value)):
         raise SettingError(f"{where} must be a {one}; {type(value).__name__} is none.")
@@ -275,7 +275,7 @@ def to_tree(value: Any) -> Any:
     """Return a JSON-ready tree that `build` reads back; components carry their `name`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         tree = {f.name: to_tree(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
-        return {"name": registry.name_of(value), **tree} if hasattr(value, "component") else tree
+        return {"name": registry.name_of(value), **tree} if isinstance(value, registry.Component) else tree
     if isinstance(value, tuple | list):
         return [to_tree(v) for v in value]
     if isinstance(value, dict):

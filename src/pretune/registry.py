@@ -13,6 +13,7 @@ import re
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 from pretune.errors import SettingError, did_you_mean
 
@@ -28,8 +29,32 @@ FAMILIES = (
     "objectives",
 )
 _FOLDERS = {"heads": "models/heads"}
-_BASES = {"tasks": "Task", "strategies": "Strategy", "objectives": "Objective"}
-_PACKAGES = frozenset(f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" for family in FAMILIES)
+_BASES = {
+    "modalities": "Modality",
+    "augmentations": "Augmentation",
+    "architectures": "Architecture",
+    "backbones": "BackboneSource",
+    "heads": "Head",
+    "tasks": "Task",
+    "strategies": "Strategy",
+    "objectives": "Objective",
+}
+
+
+def _package(family: str) -> str:
+    return f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}"
+
+
+_PACKAGES = frozenset(map(_package, FAMILIES))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """A member of a family: its settings, and what acts by them.
+
+    Each family has a base class, derived from this one, whose methods and flags have defaults. A member is a frozen keyword-only
+    dataclass derived from that; the registry gives it its name.
+    """
 
 
 def _folder(family: str) -> Path:
@@ -65,7 +90,7 @@ def summary(family: str, name: str) -> str:
     return doc.partition("\n")[0]
 
 
-def load(family: str, name: str) -> type:
+def load(family: str, name: str) -> type[Any]:
     """Import and return the class of a member.
 
     Raises:
@@ -95,7 +120,7 @@ def module_of(family: str, name: str) -> str | None:
     """Return the module of one of pretune's own members; None where there is none, or a plug-in has the same name."""
     if name not in _own(family) or name in _plugins(family):
         return None
-    return f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}.{name}"
+    return f"{_package(family)}.{name}"
 
 
 def singular(family: str) -> str:
@@ -109,18 +134,16 @@ def _plugin(family: str, point: EntryPoint) -> type:
     except Exception as error:  # whatever a stranger's module raises when it is imported
         raise SettingError(f"{_whose(point)} cannot be imported for {singular(family)} {point.name!r}: {error}") from error
     base = _base(family)
-    if not (
-        isinstance(cls, type) and dataclasses.is_dataclass(cls) and hasattr(cls, "component") and (base is None or issubclass(cls, base))
-    ):
-        derived = f"derived from {base.__name__}" if base else "with component: ClassVar[bool] = True"
-        raise SettingError(f"{_whose(point)} is no {singular(family)}: it must be a frozen dataclass {derived} (docs/extend/)")
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, base)):
+        raise SettingError(
+            f"{_whose(point)} is no {singular(family)}: it must be a frozen dataclass derived from {base.__name__} (docs/extend/)"
+        )
     return cls
 
 
-def _base(family: str) -> type | None:
-    """Return the class that all members of a family are derived from; None where they only have methods of the same names."""
-    name = _BASES.get(family)
-    return None if name is None else getattr(importlib.import_module(f"pretune.{family}"), name)
+def _base(family: str) -> type:
+    """Return the class that all members of a family are derived from."""
+    return getattr(importlib.import_module(_package(family)), _BASES[family])
 
 
 def _whose(point: EntryPoint) -> str:
@@ -155,9 +178,5 @@ def _is_loaded_from(cls: type, point: EntryPoint) -> bool:
 
 
 def is_of(family: str, cls: type) -> bool:
-    """Return whether a class may be a member of a family: of pretune's own classes it is known where they belong."""
-    base = _base(family)
-    if base is not None:
-        return issubclass(cls, base)
-    packages = {base.__module__.rpartition(".")[0] for base in cls.__mro__} & _PACKAGES
-    return not packages or f"pretune.{_FOLDERS.get(family, family).replace('/', '.')}" in packages
+    """Return whether a class is a member of a family."""
+    return issubclass(cls, _base(family))

@@ -15,15 +15,15 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.config import Within
 from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioCNN:
+class AudioCNN(Architecture):
     """Sizes of the network."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
 
@@ -45,7 +45,7 @@ class AudioCNN:
         return AudioCNNNetwork(self)
 
 
-class AudioCNNNetwork(nn.Module):
+class AudioCNNNetwork(Network):
     """Ordered `stages`: a batch norm of each band, the blocks, the mean over frequency; sequence in, sequence out."""
 
     layout: Layout = "sequence"
@@ -57,12 +57,6 @@ class AudioCNNNetwork(nn.Module):
         self.width = widths[-1]
         self.stages = nn.ModuleDict({"bands": Bands(sizes.mels), **blocks, "squeeze": Squeeze()})
         self.to(memory_format=torch.channels_last)  # a step takes two thirds of the time
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Bands(nn.Module):

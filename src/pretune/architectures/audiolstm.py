@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.config import Within
 from pretune.kernels.recurrence import lstm
 from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioLSTM:
+class AudioLSTM(Architecture):
     """Sizes of the network; the defaults are meant for training from scratch."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
 
@@ -52,7 +52,7 @@ class AudioLSTM:
         return AudioLSTMNetwork(self)
 
 
-class AudioLSTMNetwork(nn.Module):
+class AudioLSTMNetwork(Network):
     """Ordered `stages`: one a layer, and the embedding if there is one; sequence in, sequence or pooled out."""
 
     def __init__(self, sizes: AudioLSTM) -> None:
@@ -63,12 +63,6 @@ class AudioLSTMNetwork(nn.Module):
         self.stages = nn.ModuleDict({f"layer{i + 1}": LstmLayer(width, sizes.units) for i, width in enumerate(inputs)})
         if sizes.embedding:
             self.stages["embedding"] = Embedding(sizes.units, sizes.embedding)
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class LstmLayer(nn.Module):

@@ -13,16 +13,16 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.residual import Residual
 from pretune.config import Within
 from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioVQVAE:
+class AudioVQVAE(Architecture):
     """The sizes of the encoder."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
     layered: ClassVar[bool] = True
@@ -48,7 +48,7 @@ class AudioVQVAE:
         return AudioVQVAENetwork(self)
 
 
-class AudioVQVAENetwork(nn.Module):
+class AudioVQVAENetwork(Network):
     """Ordered `stages`: stem, one a halving, the residual blocks; sequence (B, F, M) -> sequence (B, F / 2^halvings, D)."""
 
     layout: Layout = "sequence"
@@ -59,12 +59,6 @@ class AudioVQVAENetwork(nn.Module):
         halves = {f"half{i + 1}": Convolved(nn.GELU(), nn.Conv1d(width, width, 4, 2, 1), halves=True) for i in range(sizes.halvings)}
         blocks = Convolved(*(Residual(width, planar=False) for _ in range(sizes.depth)))
         self.stages = nn.ModuleDict({"stem": Convolved(nn.Conv1d(sizes.mels, width, 3, padding=1)), **halves, "blocks": blocks})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Convolved(nn.Sequential):

@@ -11,19 +11,20 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.encoder import Embeddings, EncoderLayer
 from pretune.config import Within
-from pretune.types import Features, Layout
+from pretune.types import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bert:
+class Bert(Architecture):
     """The sizes of a BERT; the defaults are those of MiniLM-L6-H384 (Wang et al. 2020)."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
+    multiples: ClassVar[tuple[tuple[str, str], ...]] = (("width", "heads"),)
     layered: ClassVar[bool] = True
-    probing: ClassVar[str] = "layers"
+    probing: ClassVar[str | None] = "layers"
 
     vocabulary: Annotated[int, Within(1)] = 30522
     """Rows of the table of word pieces."""
@@ -57,7 +58,7 @@ class Bert:
         return BertNetwork(self)
 
 
-class BertNetwork(nn.Module):
+class BertNetwork(Network):
     """Ordered `stages`: embeddings, then one stage a layer; ids (B, T) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -71,9 +72,3 @@ class BertNetwork(nn.Module):
             for i in range(sizes.layers)
         }
         self.stages = nn.ModuleDict({"embeddings": embeddings, **layers})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pretune.architectures._base import MapStage
+from pretune.architectures._base import Architecture, MapStage, Network
 from pretune.config import Within
 from pretune.types import Layout
 
@@ -17,10 +17,9 @@ _LARGE = 96
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cnn:
+class Cnn(Architecture):
     """Pre-activation residual blocks in stages, each of half the resolution and a larger width."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "image"
     width: Annotated[int, Within(8, 1024)] = 32
     """Channels of the first stage; each further one has twice as many."""
@@ -66,7 +65,7 @@ class ResidualBlock(nn.Module):
         return y_BCHW + self.shortcut(x_BCHW)
 
 
-class CnnNetwork(nn.Module):
+class CnnNetwork(Network):
     """Stem, stages, and a last norm, as ordered `stages`."""
 
     layout: Layout = "map"

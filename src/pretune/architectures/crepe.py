@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.config import Within
 from pretune.types import Features, Layout
 
@@ -24,10 +25,9 @@ _CHANNELS = (32, 4, 4, 4, 8, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crepe:
+class Crepe(Architecture):
     """Sizes of the network."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
 
@@ -45,7 +45,7 @@ class Crepe:
         return CrepeNetwork(self)
 
 
-class CrepeNetwork(nn.Module):
+class CrepeNetwork(Network):
     """Ordered `stages`: frames, then one a convolution; raw (B, T) -> sequence (B, F, 4 * channels)."""
 
     layout: Layout = "sequence"
@@ -59,12 +59,6 @@ class CrepeNetwork(nn.Module):
             self.stages[f"conv{number + 1}"] = Convolution(channels[number], channels[number + 1], first=number == 0)
         self.stages["flatten"] = Flatten()
         self.classifier = nn.Linear(self.width, PITCHES)
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Frames(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from pretune.architectures._base import MapStage
+from pretune.architectures._base import Architecture, MapStage, Network
 from pretune.architectures.layers.conv import ConvNorm
 from pretune.types import Features, Layout
 
@@ -31,10 +31,9 @@ _STEM, _HEAD = 32, 1280
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNetLite:
+class EfficientNetLite(Architecture):
     """An EfficientNet-Lite of one of the five published sizes."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "image"
     variant: Literal[0, 1, 2, 3, 4] = 0
     """The size: 0 has 4.7 M parameters and takes 224 px, 4 has 13 M and takes 380 px."""
@@ -71,7 +70,7 @@ class InvertedResidual(nn.Module):
         return y_BCHW + x_BCHW if self.residual else y_BCHW
 
 
-class EfficientNetLiteNetwork(nn.Module):
+class EfficientNetLiteNetwork(Network):
     """Stem, seven stages and a final 1x1 convolution, as ordered `stages`; then mean pooling and a classifier."""
 
     layout: Layout = "map"
@@ -90,12 +89,9 @@ class EfficientNetLiteNetwork(nn.Module):
         self.stages["final"] = MapStage(ConvNorm(inputs, _HEAD))
         self.classifier = nn.Linear(_HEAD, classes) if classes else None
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def logits(self, x_BCHW: Tensor) -> Tensor:
         """Return logits (B, classes), or mean-pooled features (B, 1280) where there is no classifier."""
-        features = Features(tensor=x_BCHW, layout="map")
-        for stage in self.stages.values():
-            features = stage(features)
-        pooled_BD = features.tensor.mean((2, 3))
+        pooled_BD = self(Features(tensor=x_BCHW, layout="map")).tensor.mean((2, 3))
         return self.classifier(pooled_BD) if self.classifier is not None else pooled_BD
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.attention import causal_mask
 from pretune.architectures.layers.memory import Recalling, extended
 from pretune.config import Within
@@ -23,15 +24,14 @@ from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt:
+class Gpt(Architecture):
     """The sizes of a GPT; its tokenizer is made from the training texts and loses nothing of them."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
+    multiples: ClassVar[tuple[tuple[str, str], ...]] = (("width", "heads"),)
     pooling: ClassVar[str] = "mean"
     layered: ClassVar[bool] = True
-    probing: ClassVar[str] = "layers"
-    causal: ClassVar[bool] = True
+    probing: ClassVar[str | None] = "layers"
 
     vocabulary: Annotated[int, Within(1)] = 8_000
     """Entries of the table of tokens."""
@@ -48,6 +48,10 @@ class Gpt:
     max_tokens: Annotated[int, Within(4)] = 128
     """Tokens of a block, and rows of the position table."""
 
+    def causal(self) -> bool:
+        """Return whether no position sees what comes after it: none does."""
+        return True
+
     def preprocessing(self) -> dict[str, Any]:
         """Return the text settings."""
         sizes = {"vocabulary": self.vocabulary, "max_tokens": self.max_tokens, "positions": self.max_tokens}
@@ -58,7 +62,7 @@ class Gpt:
         return GptNetwork(self)
 
 
-class GptNetwork(nn.Module):
+class GptNetwork(Network):
     """Ordered `stages`: embeddings, one stage a layer, and the final norm; ids (B, T) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -68,12 +72,6 @@ class GptNetwork(nn.Module):
         self.width = sizes.width
         layers = {f"layer{i + 1}": GptLayer(sizes) for i in range(sizes.layers)}
         self.stages = nn.ModuleDict({"embeddings": GptEmbedding(sizes), **layers, "norm": GptNorm(sizes.width)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class GptEmbedding(Recalling):

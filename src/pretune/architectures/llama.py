@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.attention import causal_mask
 from pretune.architectures.layers.memory import Recalling, extended
 from pretune.config import Within
@@ -25,15 +26,14 @@ from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Llama:
+class Llama(Architecture):
     """The sizes of a Llama; the defaults are those of SmolLM2-135M."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
+    multiples: ClassVar[tuple[tuple[str, str], ...]] = (("width", "heads"), ("heads", "groups"))
     pooling: ClassVar[str] = "last"
     layered: ClassVar[bool] = True
-    probing: ClassVar[str] = "layers"
-    causal: ClassVar[bool] = True
+    probing: ClassVar[str | None] = "layers"
 
     vocabulary: Annotated[int, Within(1)] = 49152
     """Rows of the table of word pieces."""
@@ -56,6 +56,10 @@ class Llama:
     max_tokens: Annotated[int, Within(4)] = 512
     """Tokens a text is cut to."""
 
+    def causal(self) -> bool:
+        """Return whether no position sees what comes after it: none does."""
+        return True
+
     def preprocessing(self) -> dict[str, Any]:
         """Return the text settings; the tokenizer comes with the weights."""
         return {"max_tokens": self.max_tokens, "positions": self.positions}
@@ -65,7 +69,7 @@ class Llama:
         return LlamaNetwork(self)
 
 
-class LlamaNetwork(nn.Module):
+class LlamaNetwork(Network):
     """Ordered `stages`: embeddings, one stage a layer, and the final norm; ids (B, T) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -75,12 +79,6 @@ class LlamaNetwork(nn.Module):
         self.width = sizes.width
         layers = {f"layer{i + 1}": LlamaLayer(sizes) for i in range(sizes.layers)}
         self.stages = nn.ModuleDict({"embeddings": LlamaEmbedding(sizes.vocabulary, sizes.width), **layers, "norm": LlamaNorm(sizes)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class LlamaEmbedding(nn.Module):

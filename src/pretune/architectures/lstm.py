@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.memory import Recalling
 from pretune.architectures.layers.words import Words
 from pretune.config import Within
@@ -21,10 +22,9 @@ from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lstm:
+class Lstm(Architecture):
     """The sizes of an LSTM over words; its tokenizer is made from the training texts."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
     pooling: ClassVar[str] = "max"
 
@@ -58,7 +58,7 @@ class Lstm:
         return LstmNetwork(self)
 
 
-class LstmNetwork(nn.Module):
+class LstmNetwork(Network):
     """Ordered `stages`: words, recurrence; ids (B, T) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -67,12 +67,6 @@ class LstmNetwork(nn.Module):
         super().__init__()
         self.width = sizes.hidden * (2 if sizes.bidirectional else 1)
         self.stages = nn.ModuleDict({"words": Words(sizes.vocabulary, sizes.embedding, sizes.dropout), "recurrence": Recurrence(sizes)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Recurrence(Recalling):

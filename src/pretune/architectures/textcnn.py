@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.words import Words
 from pretune.config import Within
 from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextCnn:
+class TextCnn(Architecture):
     """The sizes of a convolutional network over words; its tokenizer is made from the training texts."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
 
     vocabulary: Annotated[int, Within(300)] = 20_000
@@ -50,7 +50,7 @@ class TextCnn:
         return TextCnnNetwork(self)
 
 
-class TextCnnNetwork(nn.Module):
+class TextCnnNetwork(Network):
     """Ordered `stages`: words, responses; ids (B, T) -> pooled (B, filters * lengths)."""
 
     layout: Layout = "pooled"
@@ -60,12 +60,6 @@ class TextCnnNetwork(nn.Module):
         self.width = sizes.filters * len(sizes.lengths)
         words = Words(sizes.vocabulary, sizes.embedding, sizes.dropout)
         self.stages = nn.ModuleDict({"words": words, "responses": Responses(sizes.embedding, sizes.filters, sizes.lengths, sizes.dropout)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Responses(nn.Module):

@@ -10,19 +10,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.encoder import Embeddings, EncoderLayer, Norm
 from pretune.config import Within
-from pretune.types import Features, Layout
+from pretune.types import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transformer:
+class Transformer(Architecture):
     """The sizes of a transformer encoder; its tokenizer is made from the training texts."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "text"
+    multiples: ClassVar[tuple[tuple[str, str], ...]] = (("width", "heads"),)
     layered: ClassVar[bool] = True
-    probing: ClassVar[str] = "layers"
+    probing: ClassVar[str | None] = "layers"
 
     vocabulary: Annotated[int, Within(1)] = 10_000
     """Entries of the table of words or pieces."""
@@ -48,7 +49,7 @@ class Transformer:
         return TransformerNetwork(self)
 
 
-class TransformerNetwork(nn.Module):
+class TransformerNetwork(Network):
     """Ordered `stages`: embeddings, one stage a layer, and the final norm; ids (B, T) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -62,9 +63,3 @@ class TransformerNetwork(nn.Module):
             for i in range(sizes.layers)
         }
         self.stages = nn.ModuleDict({"embeddings": embeddings, **layers, "norm": Norm(sizes.width)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.encoder import EncoderLayer, Norm
 from pretune.config import Within
 from pretune.errors import SettingError
@@ -19,10 +20,9 @@ from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vit:
+class Vit(Architecture):
     """The sizes of a vision transformer; features are one vector a patch."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "image"
     layered: ClassVar[bool] = True
 
@@ -54,7 +54,7 @@ class Vit:
         return VitNetwork(self)
 
 
-class VitNetwork(nn.Module):
+class VitNetwork(Network):
     """Ordered `stages`: patches, one stage a layer, and the final norm; image (B, 3, H, W) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"

@@ -10,17 +10,16 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
-from pretune.architectures._base import MapStage
+from pretune.architectures._base import Architecture, MapStage, Network
 from pretune.architectures.layers.residual import Residual
 from pretune.config import Within
-from pretune.types import Features, Layout
+from pretune.types import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQVAE:
+class VQVAE(Architecture):
     """The sizes of the encoder."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "image"
 
     size: Annotated[int, Within(16, 1024)] = 32
@@ -42,7 +41,7 @@ class VQVAE:
         return VQVAENetwork(self)
 
 
-class VQVAENetwork(nn.Module):
+class VQVAENetwork(Network):
     """Ordered `stages`, one a halving, then the residual blocks: map (B, 3, H, W) -> map (B, D, h, w)."""
 
     layout: Layout = "map"
@@ -56,9 +55,3 @@ class VQVAENetwork(nn.Module):
             for i in range(sizes.halvings)
         }
         self.stages = nn.ModuleDict({**halves, "blocks": MapStage(*(Residual(sizes.width, planar=True) for _ in range(sizes.depth)))})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.memory import Recalling
 from pretune.architectures.layers.mu_law import CLASSES, mu_law
 from pretune.config import Within
@@ -22,13 +23,11 @@ from pretune.types import Features, Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaveNet:
+class WaveNet(Architecture):
     """The sizes of a WaveNet; it hears cycles * (2^depth - 1) + 1 samples back."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"
-    causal: ClassVar[bool] = True
 
     sample_rate: Annotated[int, Within(1000, 192_000)] = 8_000
     """Samples a second."""
@@ -43,6 +42,10 @@ class WaveNet:
     longest: Annotated[float, Within(0, above=True)] = 0.5
     """Seconds of a training window at most."""
 
+    def causal(self) -> bool:
+        """Return whether no position sees what comes after it: none does."""
+        return True
+
     def preprocessing(self) -> dict[str, Any]:
         """Return the audio settings: samples as they are."""
         return {"features": "waveform", "sample_rate": self.sample_rate, "shortest": 0.0, "longest": self.longest}
@@ -52,7 +55,7 @@ class WaveNet:
         return WaveNetNetwork(self)
 
 
-class WaveNetNetwork(nn.Module):
+class WaveNetNetwork(Network):
     """Ordered `stages`: classes of samples, one stage a cycle, and what makes features of the skips; raw (B, T) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -62,12 +65,6 @@ class WaveNetNetwork(nn.Module):
         self.width = sizes.skip
         cycles = {f"cycle{i + 1}": Cycle(sizes) for i in range(sizes.cycles)}
         self.stages = nn.ModuleDict({"samples": Samples(sizes), **cycles, "skips": Skips(sizes)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Samples(nn.Module):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.encoder import EncoderLayer, Norm
 from pretune.config import Within
 from pretune.types import Features, Layout
@@ -26,11 +27,11 @@ to learn from: log loss 0.34 and 0.08 in 0.8 s, 0.29 and 0.07 in 1.2 s, 0.27 and
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhisperEncoder:
+class WhisperEncoder(Architecture):
     """The sizes of a Whisper encoder; the defaults are `base`'s."""
 
-    component: ClassVar[bool] = True
     modality: ClassVar[str] = "audio"
+    multiples: ClassVar[tuple[tuple[str, str], ...]] = (("width", "heads"),)
     pooling: ClassVar[str] = "mean_std"
     layered: ClassVar[bool] = True
 
@@ -54,7 +55,7 @@ class WhisperEncoder:
         return WhisperEncoderNetwork(self)
 
 
-class WhisperEncoderNetwork(nn.Module):
+class WhisperEncoderNetwork(Network):
     """Ordered `stages`: stem, one stage a layer, and the final norm; sequence (B, F, M) -> sequence (B, T, D)."""
 
     layout: Layout = "sequence"
@@ -64,12 +65,6 @@ class WhisperEncoderNetwork(nn.Module):
         self.width = sizes.width
         layers = {f"layer{i + 1}": WhisperLayer(sizes.width, sizes.heads) for i in range(sizes.layers)}
         self.stages = nn.ModuleDict({"stem": Stem(sizes.mels, sizes.width, sizes.positions), **layers, "norm": Norm(sizes.width)})
-
-    def forward(self, features: Features) -> Features:
-        """Run all stages."""
-        for stage in self.stages.values():
-            features = stage(features)
-        return features
 
 
 class Stem(nn.Module):

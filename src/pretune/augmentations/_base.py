@@ -1,12 +1,15 @@
-"""What an augmentation must do: one part, frozen settings, acting on a view or on a batch.
+"""What an augmentation is: one change of what the network gets in training, acting on a view or on a batch.
 
-A part that acts on the *view* cuts each item on its own (a random crop, a time window) and may be
-cached as one of K views; a part that acts on the *batch* changes tensors just before the model.
+One that acts on the *view* cuts each example on its own (a random crop, a time window), and K such views may be cached; one
+that acts on the *batch* changes tensors just before the model.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pretune.registry import Component
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,30 +18,31 @@ if TYPE_CHECKING:
     from pretune.types import Batch
 
 
-class Augmentation(Protocol):
-    """One part of an augmentation; members are frozen keyword-only dataclasses."""
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Component):
+    """One augmentation; members are derived from `ViewAugmentation` or `BatchAugmentation` and named like their file."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]]
-    """Names of the modalities it applies to."""
-    acts: ClassVar[Literal["view", "batch"]]
+    """Names of the modalities that it is for."""
 
 
-class ViewAugmentation(Augmentation, Protocol):
-    """Chooses what part of one stored array becomes the view."""
+@dataclass(frozen=True, kw_only=True)
+class ViewAugmentation(Augmentation):
+    """Chooses what part of one stored array becomes the view. Required are `modalities` and `window`."""
 
     def window(self, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
         """Return the window of an array of `shape`: image (top, left, height, width); audio (start, length)."""
-        ...
+        raise TypeError(f"{type(self).__name__} must define window(shape, rng)")
 
 
-class BatchAugmentation(Augmentation, Protocol):
-    """Changes a raw batch (uint8 image B,C,H,W; float audio B,T), each item by its own draw."""
+@dataclass(frozen=True, kw_only=True)
+class BatchAugmentation(Augmentation):
+    """Changes a raw batch (uint8 image B,C,H,W; float audio B,T), each example by its own draw. Required are `modalities` and `apply`."""
 
     moves: ClassVar[bool | None] = None
     """Whether something lies elsewhere afterwards; it then hands on where, by `Batch.moved`. One that does not say is refused where
     labels locate something."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
-        """Return the changed batch; mixing parts turn class indices into (B, classes) soft classes."""
-        ...
+        """Return the changed batch; one that mixes examples turns class indices into (B, classes) soft classes."""
+        raise TypeError(f"{type(self).__name__} must define apply(batch, generator, classes) -> Batch")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 
 if TYPE_CHECKING:
@@ -22,12 +23,10 @@ _LEAST = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blur:
+class Blur(BatchAugmentation):
     """Takes away fine detail; widths go with the picture's size, so small pictures keep what little they have."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = False
 
     probability: Annotated[float, Within(0, 1)] = 0.5

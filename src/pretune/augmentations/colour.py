@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 
 if TYPE_CHECKING:
@@ -20,15 +21,13 @@ _YIQ = (_LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Colour:
+class Colour(BatchAugmentation):
     """Jitters colours; all four changes are linear in RGB, so they cost one small matrix product a pixel.
 
     Hue is a rotation about the grey axis (YIQ), not HSV's shift: it keeps the luma.
     """
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = False
 
     brightness: Annotated[float, Within(0, 1)] = 0.2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.augmentations._boxes import box_mask
 from pretune.augmentations._mixing import draw_shares, mixed
 from pretune.config import Within
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutMix:
+class CutMix(BatchAugmentation):
     """Pastes into each image a box of a random other one of the batch."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = False
 
     alpha: Annotated[float, Within(0, 10)] = 1.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.augmentations._boxes import box_mask
 from pretune.config import Within
 from pretune.errors import SettingError
@@ -22,12 +23,10 @@ _ASPECT = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Erasing:
+class Erasing(BatchAugmentation):
     """Covers a random box of some images with random pixels."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = False
 
     probability: Annotated[float, Within(0, 1)] = 0.25

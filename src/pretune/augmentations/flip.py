@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 from pretune.geometry import Geometry
 
@@ -15,12 +16,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flip:
+class Flip(BatchAugmentation):
     """Mirrors each image by its own draws, one for each axis."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = True
 
     horizontal: Annotated[float, Within(0, 1)] = 0.5

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 
 if TYPE_CHECKING:
@@ -16,12 +17,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grey:
+class Grey(BatchAugmentation):
     """Gives all three channels of some images their luma."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = False
 
     probability: Annotated[float, Within(0, 1)] = 0.2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 from pretune.geometry import Geometry
 
@@ -22,12 +23,10 @@ Operation = Callable[[Tensor, float, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandAugment:
+class RandAugment(BatchAugmentation):
     """Applies `operations` random ones of 14 to each image; images that drew alike are changed together."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = True
 
     operations: Annotated[int, Within(0, 10)] = 2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
+from pretune.augmentations._base import ViewAugmentation
 from pretune.errors import SettingError
 
 if TYPE_CHECKING:
@@ -15,12 +16,10 @@ _TRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomResizedCrop:
+class RandomResizedCrop(ViewAugmentation):
     """Cuts what torchvision's RandomResizedCrop cuts."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "view"
 
     scale: tuple[float, ...] = (0.08, 1.0)
     """Minimum and maximum fraction of the image's area."""

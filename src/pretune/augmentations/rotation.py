@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch.nn import functional as F
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 from pretune.geometry import Geometry
 
@@ -17,12 +18,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotation:
+class Rotation(BatchAugmentation):
     """Turns each image about its centre, by one bilinear sampling of the whole batch."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = True
 
     degrees: Annotated[float, Within(0, 180)] = 15.0

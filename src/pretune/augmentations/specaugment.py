@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 
 if TYPE_CHECKING:
@@ -18,12 +19,10 @@ _LOW = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpecAugment:
+class SpecAugment(BatchAugmentation):
     """Silences the sound itself instead of its spectrogram, so that it acts before every front end, waveforms included."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = False
 
     times: Annotated[int, Within(0, 20)] = 2

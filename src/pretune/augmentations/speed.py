@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 
+from pretune.augmentations._base import BatchAugmentation
 from pretune.config import Within
 from pretune.geometry import Geometry
 
@@ -16,12 +17,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
+class Speed(BatchAugmentation):
     """Resamples each sound by a factor of its own: another voice says the same. Not where pitch or tempo is what is told."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
-    acts: ClassVar[Literal["view", "batch"]] = "batch"
     moves: ClassVar[bool | None] = True
 
     most: Annotated[float, Within(1, 2)] = 1.2

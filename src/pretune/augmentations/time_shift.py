@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from pretune.augmentations._base import ViewAugmentation
 from pretune.config import Within
 
 if TYPE_CHECKING:
@@ -12,12 +13,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimeShift:
+class TimeShift(ViewAugmentation):
     """Draws where the window begins; nothing of a sound that fits into the window is cut off."""
 
-    component: ClassVar[bool] = True
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
-    acts: ClassVar[Literal["view", "batch"]] = "view"
 
     share: Annotated[float, Within(0, 1)] = 0.1
     """Maximum silence before a clip that is shorter than the window, as a fraction of the window."""

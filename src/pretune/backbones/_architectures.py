@@ -35,43 +35,28 @@ def wrap(sizes: Architecture, network: Network, *, classifier: Classifier | None
         SettingError: heads of attention do not divide its channels.
     """
     name = registry.name_of(sizes)
-    _check_heads(name, sizes)
-    modality: Any = config.build(registry.load("modalities", sizes.modality), _preprocessing(sizes))
+    _check_multiples(name, sizes)
+    modality: Any = config.build(registry.load("modalities", sizes.modality), sizes.preprocessing())
     backbone = Backbone(
         stages=network.stages.items(),
         modality=modality,
         layout=network.layout,
         width=network.width,
         builder=Builder(id=f"scratch:{name}", settings=_settings(sizes)),
-        readout=_readout(sizes),
+        readout=Readout(pooling=sizes.pooling, layered=sizes.layered, probing=sizes.probing),
         classifier=classifier,
     )
-    backbone.causal = _is_causal(sizes)
+    backbone.causal = sizes.causal()
     backbone.report = report
     return backbone
 
 
-def _check_heads(name: str, sizes: Any) -> None:
-    for whole, part in (("width", "heads"), ("heads", "groups")):
-        if hasattr(sizes, whole) and hasattr(sizes, part) and getattr(sizes, whole) % getattr(sizes, part):
-            raise SettingError(f"scratch:{name}: {whole}={getattr(sizes, whole)} must be a multiple of {part}={getattr(sizes, part)}.")
-
-
-def _readout(sizes: Architecture) -> Readout:
-    """Return what the architecture says of reading its features out."""
-    options = {key: getattr(sizes, key) for key in ("pooling", "layered", "probing") if hasattr(sizes, key)}
-    return Readout(**options)
-
-
-def _is_causal(sizes: Architecture) -> bool:
-    """Return whether the network looks back only; an architecture says so itself, as a fact or by its settings."""
-    causal: Any = getattr(sizes, "causal", False)
-    return bool(causal() if callable(causal) else causal)
+def _check_multiples(name: str, sizes: Architecture) -> None:
+    for whole, part in sizes.multiples:
+        values = config.to_tree(sizes)
+        if values[whole] % values[part]:
+            raise SettingError(f"scratch:{name}: {whole}={values[whole]} must be a multiple of {part}={values[part]}.")
 
 
 def _settings(sizes: Architecture) -> dict[str, Any]:
     return {key: value for key, value in config.to_tree(sizes).items() if key != "name"}
-
-
-def _preprocessing(sizes: Architecture) -> dict[str, Any]:
-    return sizes.preprocessing() if hasattr(sizes, "preprocessing") else {}

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from pretune.errors import WeightsError
+from pretune import registry
+from pretune.errors import SettingError, WeightsError
+from pretune.registry import Component
 from pretune.types import Features, Layout
 
 if TYPE_CHECKING:
+    from pretune.backbones._states import State
     from pretune.modalities import Modality
 
 Classes = tuple[str, ...] | Callable[[], tuple[str, ...]] | None
@@ -139,34 +142,46 @@ class Backbone(nn.Module):
         return features
 
 
-class BackboneSource(Protocol):
-    """One place backbones come from; one file, ids are 'file-name:NAME'."""
+@dataclass(frozen=True, kw_only=True)
+class BackboneSource(Component):
+    """One place that backbones come from; members are frozen keyword-only dataclasses named like their file, ids are 'file-name:NAME'.
 
-    component: ClassVar[bool] = True
+    Required are `load` and `build`. Settings written after the name ('scratch:cnn,width=64') come to both as further keywords,
+    which `load` may take. A source whose networks are made for one image size takes it as `image_size` in both; for all others only
+    the preprocessing changes.
+    """
 
     def names(self, pattern: str = "") -> list[str]:
-        """Return the names this source offers here and now, without a network."""
-        ...
+        """Return the names this source offers here and now, without a network; it may offer more than it can list."""
+        return []
 
-    # A source may also have `facts(name) -> str`: what a list of its networks says of one, such as its licence.
+    def facts(self, name: str) -> str:
+        """Return what a list of its networks says of one, such as its licence; nothing by default."""
+        return ""
 
     def load(self, name: str, *, offline: bool) -> Backbone:
         """Return the backbone with its pretrained weights and a `report`.
-
-        A source whose networks are made for one image size takes it as a further keyword `image_size: int | None`,
-        here and in `build`; for all others only the preprocessing changes. Settings written after the name
-        ('scratch:cnn,width=64') come as further keywords. A source with a method `from_state(name, state, *, image_size,
-        **settings)` lends its architectures to weights in files: 'file:PATH@source:NAME'.
 
         Raises:
             SettingError: unknown name (nearest first).
             WeightsError: weights missing (says where to get them), corrupt or mismatched.
         """
-        ...
+        raise TypeError(f"{type(self).__name__} must define load(name, *, offline) -> Backbone")
 
     def build(self, name: str, **settings: Any) -> Backbone:
-        """Return the same architecture with randomly initialised weights: for scratch, and for reading a saved run."""
-        ...
+        """Return the same architecture with randomly initialised weights: from scratch, and for reading a saved run."""
+        raise TypeError(f"{type(self).__name__} must define build(name, **settings) -> Backbone")
+
+    def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
+        """Return the architecture with tensors of the person's own: 'file:PATH@source:NAME'.
+
+        Raises:
+            SettingError: its networks take none, as is the default.
+        """
+        kind = registry.name_of(self)
+        raise SettingError(
+            f"file:…@{kind}:{name}: networks of {kind} take no weights from a file. Name torchvision:NAME, timm:NAME or scratch:NAME."
+        )
 
 
 def load_matching(network: nn.Module, state: dict[str, Tensor], *, source: str, head: tuple[str, ...] = ()) -> LoadReport:

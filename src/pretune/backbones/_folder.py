@@ -15,7 +15,7 @@ from pretune.backbones._bounded import bounded
 from pretune.backbones._load import build
 from pretune.backbones._trust import require_trust
 from pretune.errors import SettingError, WeightsError
-from pretune.modalities import CarriesFiles, Modality
+from pretune.modalities import Modality
 
 BUILDER, WEIGHTS = "builder.json", "weights.safetensors"
 
@@ -28,7 +28,7 @@ def save(backbone: Backbone, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    files = _files(backbone.modality)
+    files = backbone.modality.files()
     for name, content in files.items():
         _replace(folder / name, lambda path, text=content: path.write_text(text, encoding="utf-8"))
     _replace(folder / WEIGHTS, lambda path: save_file(_separate(backbone.stages.state_dict()), path))
@@ -117,10 +117,6 @@ def _fill(backbone: Backbone, path: Path) -> LoadReport:
 
     state = read_state(path)
     return load_matching(backbone.stages, state.tensors, source=state.source)
-
-
-def _files(modality: Any) -> dict[str, str]:
-    return modality.files() if isinstance(modality, CarriesFiles) else {}
 
 
 def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:

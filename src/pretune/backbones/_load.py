@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from pretune import registry
+from pretune.architectures import Architecture
 from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._packages import install_line, preferred
 from pretune.errors import SettingError, WeightsError
-from pretune.modalities import CarriesFiles
 from pretune.networks import refuse_without_source
 
 
@@ -53,7 +53,7 @@ def from_scratch(id: str, *, offline: bool = False, image_size: int | None = Non
     settings = {} if image_size is None else {"image_size": image_size}
     kind = id.partition(":")[0]
     built = None if kind == "run" else build(Builder(id=id, settings=settings))
-    lacks_files = built is not None and kind == "package" and isinstance(built.modality, CarriesFiles) and not built.modality.files()
+    lacks_files = built is not None and kind == "package" and built.modality.carries_files and not built.modality.files()
     if built is not None and not lacks_files:
         return built
     loaded = load(id, offline=offline, image_size=image_size)
@@ -82,8 +82,8 @@ def for_modality(id: str, modality: str) -> str:
     other = f"{modality}{match[1]}" if match else ""
     if match is None or match[1] not in registry.names("architectures") or other not in registry.names("architectures"):
         return id
-    takes = getattr(registry.load("architectures", match[1]), "modality", modality)
-    return id if takes == modality else f"scratch:{other}{match[2] or ''}"
+    architecture: type[Architecture] = registry.load("architectures", match[1])
+    return id if architecture.modality == modality else f"scratch:{other}{match[2] or ''}"
 
 
 def _parse(id: str) -> tuple[str, BackboneSource, dict[str, Any]]:

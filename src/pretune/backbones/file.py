@@ -8,13 +8,13 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pretune import config, registry
-from pretune.backbones._base import Backbone, Builder, TensorStage, load_matching
+from pretune.backbones._base import Backbone, BackboneSource, Builder, TensorStage, load_matching
 from pretune.backbones._prefixes import fit
 from pretune.backbones._states import SUFFIXES, State, read_state
 from pretune.errors import SettingError
@@ -26,14 +26,12 @@ _LAYOUTS: dict[int, Layout] = {2: "pooled", 3: "sequence", 4: "map"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
+class File(BackboneSource):
     """`file:PATH@NETWORK`: a state dict (.safetensors, .pth) and the network it belongs to.
 
     Where a file holds several sets of weights, `file:PATH@NETWORK,entry=NAME` takes one of them: a dictionary of the file
     (teacher, state_dict_ema) or a beginning of names (module.encoder_k).
     """
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the weights files in the current folder."""
@@ -77,11 +75,7 @@ def _assemble(network: str, state: State | None, image_size: int | None, setting
     kind, _, name = network.partition(":")
     if kind not in registry.names("backbones"):
         return _of_module(kind, name, state, image_size, settings)
-    source: Any = registry.load("backbones", kind)()
-    if not hasattr(source, "from_state"):
-        raise SettingError(
-            f"file:…@{network}: networks of {kind} take no weights from a file. Name torchvision:NAME, timm:NAME or scratch:NAME."
-        )
+    source: BackboneSource = registry.load("backbones", kind)()
     if state is None:
         return source.build(name, image_size=image_size, **settings)
     return source.from_state(name, state, image_size=image_size, **settings)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from pretune.backbones._base import Backbone, Builder
+from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._packages import entry, function, install, installed, locate, locate_extra, origin, table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Package:
+class Package(BackboneSource):
     """`package:NAME`, found through the package's metadata, pinned by sha256, never imported."""
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the known names, installed or not."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from pretune.backbones._base import Backbone
+from pretune.backbones._base import Backbone, BackboneSource
 from pretune.backbones._folder import BUILDER, read
 from pretune.errors import WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSource:
+class RunSource(BackboneSource):
     """`run:PATH`, a run folder or the backbone/ folder in it."""
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the run folders below runs/ that have a backbone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from pretune import config, registry
 from pretune.backbones._architectures import wrap
@@ -16,10 +16,8 @@ _OTHERS = ("torchvision", "timm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchSource:
+class ScratchSource(BackboneSource):
     """`scratch:NAME`, sizes after commas: `scratch:cnn,width=64,depth=3`."""
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the architectures of our own."""

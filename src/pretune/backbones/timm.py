@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, require_finite, require_floats
+from pretune.backbones._base import Backbone, BackboneSource, Builder, Classes, LoadReport, require_finite, require_floats
 from pretune.backbones._cut import Uninitialised
 from pretune.backbones._fetch import absent, fetch, find
 from pretune.backbones._imagenet import imagenet_classes
@@ -32,10 +32,8 @@ _FITS: dict[str, Fit] = {"squash": "squash", "border": "pad"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timm:
+class Timm(BackboneSource):
     """`timm:NAME`: a network of timm with its default weights, or those of a tag after the dot."""
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the names with pretrained weights that hold `pattern`."""

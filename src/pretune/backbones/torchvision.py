@@ -8,12 +8,12 @@ from collections import OrderedDict
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pretune.backbones._base import Backbone, Builder, Classes, LoadReport, load_matching
+from pretune.backbones._base import Backbone, BackboneSource, Builder, Classes, LoadReport, load_matching
 from pretune.backbones._cut import Uninitialised
 from pretune.backbones._fetch import absent, fetch, find, verify
 from pretune.backbones._imagenet import imagenet_classes
@@ -27,10 +27,8 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Torchvision:
+class Torchvision(BackboneSource):
     """`torchvision:NAME`: the best weights of a network, or those after '@'."""
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the networks whose name holds `pattern`."""

@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from pretune.backbones import _transformers_audio, _transformers_text
-from pretune.backbones._base import Backbone, Builder
+from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._fetch import absent, fetch, network_errors
 from pretune.backbones._network import require_reachable
 from pretune.backbones._packages import folder as weights_folder
@@ -29,10 +29,8 @@ _FETCHES = frozenset(("use_pretrained_backbone", "use_timm_backbone"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transformers:
+class Transformers(BackboneSource):
     """`transformers:NAME_OR_FOLDER`: encoders and decoders of text, encoders of sound."""
-
-    component: ClassVar[bool] = True
 
     def names(self, pattern: str = "") -> list[str]:
         """Return what is on this machine: in PRETUNE_WEIGHTS and in the hub's cache."""

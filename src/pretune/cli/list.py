@@ -42,9 +42,9 @@ def _unknown(name: str) -> str:
 def _offered(source: str, pattern: str, as_json: bool) -> dict[str, Any]:
     """Print the names that a backbone source offers."""
     offers = registry.load("backbones", source)()
-    found, facts = offers.names(pattern), getattr(offers, "facts", None)
+    found = offers.names(pattern)
     if not as_json:
-        print("\n".join(printable(f"{source}:{one}" if facts is None else f"{source}:{one:<20} {facts(one)}") for one in found))
+        print("\n".join(printable(f"{source}:{one:<20} {offers.facts(one)}".rstrip()) for one in found))
         if not found:
             print(f"no network of {source} has {pattern!r} in its name" if pattern else f"{source} names no networks here")
     return {source: found}

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretune.augmentations import Augmentation
+from pretune.augmentations import ViewAugmentation
 from pretune.errors import DataError
 from pretune.geometry import Geometry
 from pretune.labels import Labels
-from pretune.modalities import CutsViews, Modality
+from pretune.modalities import Modality
 from pretune.storage.store import Arrays, Store
 from pretune.types import Batch, Features, Layout
 
@@ -38,7 +38,13 @@ class StoreView:
     """Some of a store's items, each cut by the modality, at random where a `crop` is given."""
 
     def __init__(
-        self, store: Arrays, positions: Index, modality: Modality, labels: Labels | None, crop: Augmentation | None = None, seed: int = 0
+        self,
+        store: Arrays,
+        positions: Index,
+        modality: Modality,
+        labels: Labels | None,
+        crop: ViewAugmentation | None = None,
+        seed: int = 0,
     ) -> None:
         """Select items.
 
@@ -51,7 +57,7 @@ class StoreView:
             seed: of the crops, which depend on (seed, epoch, position) only.
         """
         self.store, self.positions, self.modality, self.labels, self.crop, self.seed = store, positions, modality, labels, crop, seed
-        self.lengths: Index | None = store.lengths[positions] if getattr(modality, "by_length", False) else None
+        self.lengths: Index | None = store.lengths[positions] if modality.by_length else None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -69,8 +75,6 @@ class StoreView:
             TypeError: examples of this modality have no coordinates.
         """
         modality, infos = self.modality, self.store.infos
-        if not isinstance(modality, CutsViews):
-            raise TypeError(f"examples of {type(modality).__name__} have no coordinates")
         places = [int(position) for position in self.positions[index]]
         return Geometry.of([modality.geometry(self.store[p], infos[p], self.crop, self._random(p, epoch)) for p in places])
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from pretune import registry
-from pretune.augmentations import Augmentation, preset
+from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation, preset
 from pretune.deploy import _gallery, _predictions
 from pretune.deploy._gallery import Pixels, Strip, Tile, thumbnail, write_audio, write_json
 from pretune.modalities import Modality
@@ -77,13 +77,14 @@ def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
 def _sampled(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Tile]:
     """Return samples of one augmentation; those that act on batches find other examples beside the photo, to mix with."""
     modality = data.modality
-    if part.acts == "view":
+    if isinstance(part, ViewAugmentation):
         return _collated([modality.view(photo, part, np.random.default_rng(seed)) for seed in range(DRAWS)], modality)
+    assert isinstance(part, BatchAugmentation)
     others = np.resize(data.parts["train"][1:], DRAWS) if len(data.parts["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
     positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
     batch = Batch(inputs=inputs, labels=data.encoded.take(torch.from_numpy(positions)), index=torch.arange(len(positions)))
-    changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.space.classes) or None)  # ty: ignore[missing-attribute]
+    changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.space.classes) or None)
     return _tiles(changed.inputs.tensor[::2], modality)
 
 

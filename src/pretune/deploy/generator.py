@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from pretune import backbones, registry, saved
 from pretune.errors import RequestError
@@ -29,7 +28,7 @@ class Generator:
         """
         with backbones.trusting(trust):
             self.learner = read_learner(run)
-        if not hasattr(self.learner, "generate"):
+        if not self.learner.generates:
             kind = registry.name_of(objective_of(run))
             raise RequestError(
                 f"{run} was pretrained with objective={kind}, which makes nothing new. Take a run of causal, denoising or autoencode."
@@ -37,8 +36,7 @@ class Generator:
 
     def generate(self, wanted: Wanted) -> list[Sample]:
         """Return what the model makes of a request; the same for the same request."""
-        learner: Any = self.learner
-        return learner.generate(wanted)
+        return self.learner.generate(wanted)
 
 
 def read_learner(run: Path, objective: Objective | None = None) -> PretextLearner:

@@ -30,8 +30,8 @@ _SAMPLES = 1_000
 
 def write(run: Path, objective: Objective) -> None:
     """Let the model of a finished run make a few, where its objective makes any."""
-    learner: Any = read_learner(run, objective)
-    if not hasattr(learner, "generate") or hasattr(learner, "reconstructions"):  # what fills in is shown on held-out items
+    learner = read_learner(run, objective)
+    if not learner.generates or learner.fills_in:  # what fills in is shown on held-out items
         return
     modality = learner.backbone.modality
     if isinstance(modality, Text):

@@ -5,7 +5,7 @@ It is fitted for every run, to be compared with. Where the network is not better
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pretune import saved
 from pretune.errors import WeightsError
 from pretune.evaluation.linear import LinearModel
-from pretune.modalities import BaselineFeatures, FitsBaselineFeatures, HasBaselineFeatures, Modality
+from pretune.modalities import BaselineFeatures, Modality
 
 if TYPE_CHECKING:
     from pretune.evaluation.classical import ClassicalModel
@@ -32,26 +32,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The features that a modality gives of examples without a network."""
+    """The classical features of a modality's examples, fitted on training examples."""
 
-    words: str
-    """What they are, for people."""
-    item: Callable[[Row, NDArray[Any]], Any]
-    """Returns what the features of an example are made of: the row's content, or what is stored of it."""
-    features: Callable[[list[Any]], Any]
-    """Returns features (M, D), dense or sparse, of what `item` returned."""
-    floor: BaselineFeatures | None = None
-    """What a modality that fits its features took from training examples."""
-
-    @classmethod
-    def of_arrays(cls, modality: HasBaselineFeatures) -> Description:
-        """Return the features of what is stored of examples."""
-        return cls(words=modality.baseline_words, item=lambda row, array: array, features=modality.baseline_features)
-
-    @classmethod
-    def of_content(cls, modality: FitsBaselineFeatures, floor: BaselineFeatures) -> Description:
-        """Return the features, fitted to training examples, of what rows hold."""
-        return cls(words=floor.words, item=lambda row, array: modality.content(row), features=floor.features, floor=floor)
+    modality: Modality
+    floor: BaselineFeatures
 
     @classmethod
     def fitted(cls, modality: Modality, rows: Sequence[Row], arrays: Sequence[NDArray[Any]]) -> tuple[Description, Any] | None:
@@ -62,12 +46,23 @@ class Description:
             rows: N training examples.
             arrays: what is stored of them.
         """
-        if isinstance(modality, FitsBaselineFeatures):
-            floor, features = modality.fit_baseline_features([modality.content(row) for row in rows])
-            return cls.of_content(modality, floor), features
-        if not isinstance(modality, HasBaselineFeatures):
+        if not modality.baseline_words:
             return None
-        return cls.of_arrays(modality), modality.baseline_features(list(arrays))
+        floor, features = modality.fit_baseline_features([modality.content(row, array) for row, array in zip(rows, arrays, strict=True)])
+        return cls(modality=modality, floor=floor), features
+
+    @property
+    def words(self) -> str:
+        """What the features are, for people."""
+        return self.floor.words
+
+    def item(self, row: Row, array: NDArray[Any]) -> Any:
+        """Return what the features of an example are computed of."""
+        return self.modality.content(row, array)
+
+    def features(self, items: list[Any]) -> Any:
+        """Return features (M, D), dense or sparse, of what `item` returned."""
+        return self.floor.features(items)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +105,7 @@ class Baseline:
         return {
             "format": _FORMAT,
             "what": self.what,
-            "features": {"words": self.description.words, **({} if floor is None else floor.settings())},
+            "features": {"words": floor.words, **floor.settings()},
             "thresholds": list(self.thresholds),
         }
 
@@ -118,7 +113,7 @@ class Baseline:
         """Return the weights by name, and what the features were fitted to."""
         floor, model = self.description.floor, self.model
         arrays = {"weight": model.weight, "bias": model.bias, **({} if model.mean is None else {"mean": model.mean})}
-        arrays |= {} if floor is None else {f"features.{name}": array for name, array in floor.arrays().items()}
+        arrays |= {f"features.{name}": array for name, array in floor.arrays().items()}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
@@ -150,7 +145,7 @@ def read(run: Path, modality: Modality, outputs: int) -> Baseline:
         cut = tuple(float(value) for value in thresholds)
     with saved.reading(weights, WeightsError):
         model = LinearModel(weight=arrays["weight"], bias=arrays["bias"], mean=arrays.get("mean"))
-        width = len(model.weight) if description.floor is None else description.floor.width
+        width = description.floor.width or len(model.weight)
         if (
             model.weight.shape != (width, outputs)
             or model.bias.shape != (outputs,)
@@ -161,9 +156,7 @@ def read(run: Path, modality: Modality, outputs: int) -> Baseline:
 
 
 def _description(modality: Modality, features: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Description:
-    if isinstance(modality, FitsBaselineFeatures):
-        own = {name.removeprefix("features."): array for name, array in arrays.items() if name.startswith("features.")}
-        return Description.of_content(modality, modality.load_baseline_features(features, own))
-    if not isinstance(modality, HasBaselineFeatures):
+    if not modality.baseline_words:
         raise ValueError(f"the modality {type(modality).__name__} has no features without a network")
-    return Description.of_arrays(modality)
+    own = {name.removeprefix("features."): array for name, array in arrays.items() if name.startswith("features.")}
+    return Description(modality=modality, floor=modality.load_baseline_features(features, own))

@@ -25,7 +25,7 @@ def strongest(model: Baseline, classes: Sequence[str], documents: list[Any]) -> 
         documents: in which the terms are looked up.
     """
     floor = model.description.floor
-    if floor is None or len(classes) > _MOST_CLASSES:
+    if not floor.nameable or len(classes) > _MOST_CLASSES:
         return {}
     weight = model.model.weight[: floor.nameable]
     sides = {HIGHER: weight[:, 0], LOWER: -weight[:, 0]} if not classes else dict(zip(classes, weight.T, strict=True))

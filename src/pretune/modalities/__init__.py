@@ -1,25 +1,5 @@
-"""Images, texts, sounds: what a raw item is and how it becomes tensors."""
+"""Images, text, audio: what a raw example is and how it becomes tensors."""
 
-from pretune.modalities._base import (
-    BaselineFeatures,
-    CarriesFiles,
-    CutsViews,
-    FitsBaselineFeatures,
-    FitsLengths,
-    FitsRows,
-    HasBaselineFeatures,
-    Modality,
-    ReportsCost,
-)
+from pretune.modalities._base import BaselineFeatures, Modality
 
-__all__ = [
-    "BaselineFeatures",
-    "CarriesFiles",
-    "CutsViews",
-    "FitsBaselineFeatures",
-    "FitsLengths",
-    "FitsRows",
-    "HasBaselineFeatures",
-    "Modality",
-    "ReportsCost",
-]
+__all__ = ["BaselineFeatures", "Modality"]

@@ -1,4 +1,4 @@
-"""What a modality must do: decode a raw item once, cut views from it, collate them, describe it.
+"""What a modality is: it decodes a raw example once, cuts views from it, collates them, and describes them.
 
 A modality is a frozen dataclass that also *is* the preprocessing a set of weights carries
 (size, mean, std; sample rate; tokenizer): it travels with every backbone and every saved run.
@@ -6,173 +6,184 @@ A modality is a frozen dataclass that also *is* the preprocessing a set of weigh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pretune.registry import Component
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from pretune.augmentations import Augmentation
+    from pretune.augmentations import ViewAugmentation
     from pretune.types import Decoded, Features, Finding, Row
 
 
-class Modality(Protocol):
-    """One kind of datum; members are frozen keyword-only dataclasses named like their file."""
+@dataclass(frozen=True, kw_only=True)
+class BaselineFeatures:
+    """Classical features of examples, which need no network; what they are fitted to comes from training examples.
 
-    component: ClassVar[bool] = True
+    Required are `words` and `features`.
+    """
+
+    @property
+    def words(self) -> str:
+        """What they are, for people: 'colours and gradient orientations'."""
+        raise TypeError(f"{type(self).__name__} must define words")
+
+    @property
+    def width(self) -> int | None:
+        """D, the number of columns; None where nothing was fitted that says so."""
+        return None
+
+    @property
+    def nameable(self) -> int:
+        """How many of the first columns `named` knows."""
+        return 0
+
+    def features(self, items: Sequence[Any]) -> Any:
+        """Return features (N, D), dense or sparse, of what `Modality.content` returns of N examples."""
+        raise TypeError(f"{type(self).__name__} must define features(items)")
+
+    def named(self, columns: Sequence[int], items: Sequence[Any]) -> dict[int, str]:
+        """Return what some columns stand for, as far as it is found in these examples."""
+        return {}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `arrays` does not hold, JSON-ready."""
+        return {}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what is saved, by name."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality(Component):
+    """One kind of data; members are frozen keyword-only dataclasses named like their file.
+
+    Required are `extensions`, `unit`, `working`, `decode`, `collate` and `normaliser`; the other methods have defaults.
+    """
+
     extensions: ClassVar[frozenset[str]]
     """Lower-case file endings that are read, with the dot."""
     unit: ClassVar[str]
-    """What one item is called in messages: 'image', 'text', 'clip'."""
-    # A modality may also have `by_length = True` (batches are made of items of like length), `around(modality)` (a class method: how
-    # its items are shown to a network of another modality), and the hooks below.
+    """What one example is called in messages: 'image', 'text', 'clip'."""
+    by_length: ClassVar[bool] = False
+    """Whether batches are made of examples of similar length."""
+    carries_files: ClassVar[bool] = False
+    """Whether content of its own travels with saved weights (a tokenizer): `files` and `with_files`."""
+    baseline_words: ClassVar[str] = ""
+    """What the classical features of its examples are, for people: 'colours and gradient orientations'. Empty where there are none:
+    a run then has no classical baseline."""
 
-    def working(self) -> dict[str, Any]:
-        """Return what `decode` depends on, JSON-ready: part of the store's cache key."""
-        ...
+    # --- what it is fitted to ----------------------------------------------------------------
 
-    def decode(self, raw: bytes | tuple[str, ...]) -> Decoded:
-        """Turn a file's bytes (or inline text) into one array at working size.
+    @classmethod
+    def from_image(cls, image: Modality) -> Self | None:
+        """Return the preprocessing that shows its examples to a network of another modality; None where that cannot be."""
+        return None
 
-        Raises:
-            BadItem: the item cannot be used; says why in words.
+    def fitted_to(self, rows: Sequence[Row]) -> tuple[Self, str]:
+        """Return it with what it takes from the training rows before anything is decoded (a tokenizer), and a sentence, or ''."""
+        return self, ""
+
+    def windowed(self, training: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Self, str]:
+        """Return it with what it takes from the lengths of decoded examples (a window), and a sentence, or ''.
+
+        Args:
+            training: of the training examples, which it is chosen by.
+            lengths: of all examples.
         """
-        ...
-
-    def view(self, array: NDArray[Any], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[Any]:
-        """Cut what the model sees from a stored array; deterministic where `crop` is None."""
-        ...
-
-    def collate(self, views: list[NDArray[Any]]) -> Features:
-        """Stack (or pad, with a mask) views into one raw batch."""
-        ...
-
-    def normaliser(self) -> torch.nn.Module:
-        """Return the module (Features -> Features) that makes a raw batch the backbone's input."""
-        ...
-
-
-@runtime_checkable
-class FitsRows(Protocol):
-    """A modality that takes something from the training rows before anything is decoded: a tokenizer."""
-
-    def fitted_to(self, rows: Sequence[Row]) -> tuple[Modality, str]:
-        """Return the fitted modality and a sentence, empty where there is nothing to say."""
-        ...
-
-
-@runtime_checkable
-class FitsLengths(Protocol):
-    """A modality that takes something from the decoded training items' lengths: a window."""
-
-    def windowed(self, training: np.ndarray, lengths: np.ndarray) -> tuple[Modality, str]:
-        """Return the fitted modality and a sentence."""
-        ...
-
-
-@runtime_checkable
-class CutsViews(Protocol):
-    """A modality whose examples have coordinates, so that what is located in one can follow its view."""
-
-    def geometry(
-        self, array: NDArray[Any], info: Mapping[str, Any], crop: Augmentation | None, rng: np.random.Generator | None
-    ) -> NDArray[np.float64]:
-        """Return where the file's coordinates lie in what `view` returns with the same arguments: (A, A + 1), see `Geometry`."""
-        ...
-
-
-@runtime_checkable
-class CarriesFiles(Protocol):
-    """A modality with content of its own that travels with saved weights: a tokenizer."""
+        return self, ""
 
     def files(self) -> dict[str, str]:
-        """Return file name -> content."""
-        ...
+        """Return the files that travel with saved weights, name -> content; `with_files` reads them back."""
+        return {}
 
-    def with_files(self, files: dict[str, str]) -> Modality:
+    def with_files(self, files: dict[str, str]) -> Self:
         """Return the same preprocessing with the content of its files.
 
         Raises:
             WeightsError: a file is not what it should be.
         """
-        ...
+        return self
 
+    # --- from a file to a batch --------------------------------------------------------------
 
-@runtime_checkable
-class ReportsCost(Protocol):
-    """A modality whose decoding loses something worth saying: truncated tokens, unheard frequencies."""
+    def working(self) -> dict[str, Any]:
+        """Return what `decode` depends on, JSON-ready: part of the store's cache key."""
+        raise TypeError(f"{type(self).__name__} must define working()")
+
+    def decode(self, raw: bytes | tuple[str, ...]) -> Decoded:
+        """Turn a file's bytes (or inline text) into one array at working size.
+
+        Raises:
+            BadItem: the example cannot be used; says why in words.
+        """
+        raise TypeError(f"{type(self).__name__} must define decode(raw) -> Decoded")
+
+    def view(self, array: NDArray[Any], crop: ViewAugmentation | None, rng: np.random.Generator | None) -> NDArray[Any]:
+        """Return the part of a stored array that the model gets; deterministic where `crop` is None. All of it by default."""
+        return array
+
+    def geometry(
+        self, array: NDArray[Any], info: Mapping[str, Any], crop: ViewAugmentation | None, rng: np.random.Generator | None
+    ) -> NDArray[np.float64]:
+        """Return where the file's coordinates lie in what `view` returns with the same arguments: (A, A + 1), see `Geometry`.
+
+        Raises:
+            TypeError: its examples have no coordinates, as is the default.
+        """
+        raise TypeError(f"examples of {type(self).__name__} have no coordinates")
+
+    def collate(self, views: list[NDArray[Any]]) -> Features:
+        """Stack (or pad, with a mask) views into one raw batch."""
+        raise TypeError(f"{type(self).__name__} must define collate(views) -> Features")
+
+    def normaliser(self) -> torch.nn.Module:
+        """Return the module (Features -> Features) that makes a raw batch the backbone's input."""
+        raise TypeError(f"{type(self).__name__} must define normaliser() -> nn.Module")
+
+    # --- what is reported of examples --------------------------------------------------------
 
     def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
-        """Return what decoding these items cost."""
-        ...
+        """Return what decoding these examples lost that is worth a sentence: truncated tokens, frequencies above the sample rate."""
+        return []
 
-
-@runtime_checkable
-class HasBaselineFeatures(Protocol):
-    """A modality with classical features of each item on its own: a histogram."""
-
-    baseline_words: ClassVar[str]
-    """What these features are, for people: 'colours and gradient orientations'."""
+    def content(self, row: Row, array: NDArray[Any]) -> Any:
+        """Return what classical features are computed of: what is stored of an example, or something of its row."""
+        return array
 
     def baseline_features(self, arrays: list[NDArray[Any]]) -> Any:
-        """Return classical features, (N, D), for the floor's linear model."""
-        ...
+        """Return classical features (N, D) of examples, each alone; required where `baseline_words` are given and nothing is fitted."""
+        raise TypeError(f"{type(self).__name__} must define floor_features(arrays), as it has floor_words")
 
-
-class BaselineFeatures(Protocol):
-    """Classical features whose terms and weights come from training examples: TF-IDF."""
-
-    @property
-    def words(self) -> str:
-        """What they are, for people."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """D, the number of columns."""
-        ...
-
-    @property
-    def nameable(self) -> int:
-        """How many of the first columns `named` knows."""
-        ...
-
-    def features(self, documents: Sequence[str]) -> Any:
-        """Return features (N, D), dense or sparse."""
-        ...
-
-    def named(self, columns: Sequence[int], documents: Sequence[str]) -> dict[int, str]:
-        """Return what some columns stand for, as far as it is found in these texts."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """Return what `arrays` does not hold, JSON-ready."""
-        ...
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what is saved, by name."""
-        ...
-
-
-@runtime_checkable
-class FitsBaselineFeatures(Protocol):
-    """A modality whose classical features are fitted on the training part, and read the content of rows, not what is stored of them."""
-
-    def content(self, row: Row) -> str:
-        """Return what the features read of a row."""
-        ...
-
-    def fit_baseline_features(self, train: Sequence[str]) -> tuple[BaselineFeatures, Any]:
-        """Return the features fitted on the training part's content, and the training part's, (N, D)."""
-        ...
+    def fit_baseline_features(self, items: Sequence[Any]) -> tuple[BaselineFeatures, Any]:
+        """Return the classical features fitted on the `content` of training examples, and the features (N, D) of these."""
+        floor = _Described(modality=self)
+        return floor, floor.features(items)
 
     def load_baseline_features(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> BaselineFeatures:
-        """Return the features that `settings` and `arrays` saved.
+        """Return the classical features that `settings` and `arrays` saved.
 
         Raises:
             ValueError: they make no sense.
         """
-        ...
+        return _Described(modality=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described(BaselineFeatures):
+    """Classical features of each example on its own, as its modality computes them."""
+
+    modality: Modality
+
+    @property
+    def words(self) -> str:
+        return self.modality.baseline_words
+
+    def features(self, items: Sequence[Any]) -> Any:
+        return self.modality.baseline_features(list(items))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.modalities._base import BaselineFeatures
+
 Keys = NDArray[np.uint64]
 
 _WORD = re.compile(r"\w+|[!?…]")
@@ -87,7 +89,7 @@ def _counted(document: NDArray[np.int64], column: NDArray[np.int64], width: int)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tfidf:
+class Tfidf(BaselineFeatures):
     """TF-IDF with the terms and weights of the training texts."""
 
     unspaced: bool
@@ -124,21 +126,21 @@ class Tfidf:
         """How many of the first columns are words and their pairs, or characters where there are no words."""
         return len(self.blocks[0].keys)
 
-    def features(self, documents: Sequence[str]) -> Any:
+    def features(self, items: Sequence[str]) -> Any:
         """Return sparse (N, D) rows of length 1; blocks have equal weight."""
-        terms = _terms(documents, self.unspaced)
-        return _side_by_side([block.features(part, len(documents)) for block, part in zip(self.blocks, terms, strict=True)])
+        terms = _terms(items, self.unspaced)
+        return _side_by_side([block.features(part, len(items)) for block, part in zip(self.blocks, terms, strict=True)])
 
-    def named(self, columns: Sequence[int], documents: Sequence[str]) -> dict[int, str]:
+    def named(self, columns: Sequence[int], items: Sequence[str]) -> dict[int, str]:
         """Return how the terms of some of the first `nameable` columns are written, as far as they are found in these texts."""
         block = self.blocks[0]
         wanted = {int(block.keys[column]): int(column) for column in columns if column < len(block.keys)}
         found: dict[int, str] = {}
-        for start in range(0, len(documents), _NAMED_AT_ONCE):
+        for start in range(0, len(items), _NAMED_AT_ONCE):
             missing = np.array([key for key, column in wanted.items() if column not in found], np.uint64)
             if not len(missing):
                 break
-            for key, written in _written(documents[start : start + _NAMED_AT_ONCE], missing, self.unspaced).items():
+            for key, written in _written(items[start : start + _NAMED_AT_ONCE], missing, self.unspaced).items():
                 found[wanted[key]] = written
         return found
 

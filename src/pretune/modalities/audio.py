@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from pretune.modalities.transforms.spectrum import MFCC, Bank, KaldiMel, LogMel,
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
-    from pretune.augmentations import Augmentation, ViewAugmentation
+    from pretune.augmentations import ViewAugmentation
 
 _FORMAT = 3
 """Version of what `decode` returns; raised whenever stored sounds would come out differently."""
@@ -38,14 +38,13 @@ Kind = Literal["waveform", "standardised", "speaker", "log_mel", "mfcc", "kaldi"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audio:
+class Audio(Modality):
     """Preprocessing of sounds, as a set of weights carries it.
 
     A file is decoded once: channels averaged, resampled, its mean removed. The network sees a window of it: of longer
     clips the loudest stretch (in training, where asked for, a random one), shorter ones are followed by silence.
     """
 
-    component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = AUDIO
     unit: ClassVar[str] = "clip"
     baseline_words: ClassVar[str] = "mean and deviation of log-mel bands"
@@ -87,9 +86,9 @@ class Audio:
             raise SettingError(f"audio.coefficients must be at most audio.mels = {self.mels}; got {self.coefficients}.")
 
     @classmethod
-    def from_image(cls, modality: Modality) -> Audio | None:
+    def from_image(cls, image: Modality) -> Audio | None:
         """Return the preprocessing that shows spectrograms to an image network, None for any other network."""
-        return cls(features="picture", fft=1024, mels=128, as_image=modality) if registry.name_of(modality) == "image" else None
+        return cls(features="picture", fft=1024, mels=128, as_image=image) if registry.name_of(image) == "image" else None
 
     def working(self) -> dict[str, Any]:
         """Return what stored sounds depend on: part of the store's cache key."""
@@ -140,23 +139,23 @@ class Audio:
             raise ValueError("the window is not chosen yet: call windowed(lengths)")
         return round(self.seconds * self.sample_rate)
 
-    def view(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.float16]:
+    def view(self, array: NDArray[np.float16], crop: ViewAugmentation | None, rng: np.random.Generator | None) -> NDArray[np.float16]:
         """Return at most a window of samples: where `crop` draws it, else all or the loudest stretch."""
         start, length = self._window(array, crop, rng)
         part = array[max(0, start) : start + length]
         return part if start >= 0 else np.concatenate([np.zeros(-start, array.dtype), part])
 
     def geometry(
-        self, array: NDArray[np.float16], info: Mapping[str, Any], crop: Augmentation | None, rng: np.random.Generator | None
+        self, array: NDArray[np.float16], info: Mapping[str, Any], crop: ViewAugmentation | None, rng: np.random.Generator | None
     ) -> NDArray[np.float64]:
         """Return the map (1, 2) from seconds of the file to samples of what `view` returns with the same arguments."""
         return scaling([self.sample_rate], [-(float(info.get("begin") or 0) * self.sample_rate + self._window(array, crop, rng)[0])])
 
-    def _window(self, array: NDArray[np.float16], crop: Augmentation | None, rng: np.random.Generator | None) -> tuple[int, int]:
+    def _window(self, array: NDArray[np.float16], crop: ViewAugmentation | None, rng: np.random.Generator | None) -> tuple[int, int]:
         """Return the first sample and the samples of a view; a negative first is silence before."""
         window = self.window
         if crop is not None and rng is not None:
-            return cast("ViewAugmentation", crop).window((len(array), window), rng)
+            return crop.window((len(array), window), rng)
         return (0, len(array)) if len(array) <= window else (loudest(array, window), window)
 
     def collate(self, views: list[NDArray[np.float16]]) -> Features:

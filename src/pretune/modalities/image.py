@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -16,6 +16,7 @@ from pretune.config import Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats.files import IMAGE
 from pretune.geometry import scaling
+from pretune.modalities._base import Modality
 from pretune.modalities._hog import describe
 from pretune.modalities._image_decode import decode
 from pretune.modalities._image_formats import open_raster
@@ -24,7 +25,7 @@ from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
-    from pretune.augmentations import Augmentation, ViewAugmentation
+    from pretune.augmentations import ViewAugmentation
 
 _FORMAT = 2
 """Version of what `decode` returns; raised whenever stored pictures would come out differently."""
@@ -43,14 +44,13 @@ _LITTLE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class Image(Modality):
     """Preprocessing of pictures, as a set of weights carries it.
 
     A file is decoded once to its working size (`resize`, never enlarged, the ends of very long pictures cut off); views are cut
     from that. Sizes, offsets and filters are those of torchvision's and timm's evaluation transforms.
     """
 
-    component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = IMAGE
     unit: ClassVar[str] = "image"
     baseline_words: ClassVar[str] = "colours and gradient orientations (HOG)"
@@ -101,11 +101,11 @@ class Image:
         pixels, info = decode(raw, self.resize, self.interpolation, self.fit)
         return Decoded(array=pixels, info=info)
 
-    def view(self, array: NDArray[np.uint8], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    def view(self, array: NDArray[np.uint8], crop: ViewAugmentation | None, rng: np.random.Generator | None) -> NDArray[np.uint8]:
         """Return uint8 (size, size, 3): the window that `crop` samples, or the centre square."""
         if crop is not None and rng is not None:
             array = self._padded(array, max(array.shape[:2])) if self.fit == "pad" else array
-            top, left, height, width = cast("ViewAugmentation", crop).window(array.shape, rng)
+            top, left, height, width = crop.window(array.shape, rng)
             return resize(array[top : top + height, left : left + width], self.size, self.size, self.interpolation)
         array = self._enlarged(array)
         if self.fit == "pad":
@@ -114,7 +114,7 @@ class Image:
         return array[top : top + self.size, left : left + self.size]
 
     def geometry(
-        self, array: NDArray[np.uint8], info: Mapping[str, Any], crop: Augmentation | None, rng: np.random.Generator | None
+        self, array: NDArray[np.uint8], info: Mapping[str, Any], crop: ViewAugmentation | None, rng: np.random.Generator | None
     ) -> NDArray[np.float64]:
         """Return the map (2, 3) from (x, y) in pixels of the upright file to pixels of what `view` returns with the same arguments."""
         file = int(info["width"]), int(info["height"])
@@ -125,13 +125,13 @@ class Image:
         return scaling(scale, (-(kept.left + left) * across, -(kept.top + top) * down))
 
     def _shown(
-        self, array: NDArray[np.uint8], crop: Augmentation | None, rng: np.random.Generator | None
+        self, array: NDArray[np.uint8], crop: ViewAugmentation | None, rng: np.random.Generator | None
     ) -> tuple[float, float, float, float]:
         """Return (top, left, height, width) of what `view` shows, in pixels of the array; padding lies beyond it."""
         height, width = array.shape[:2]
         if crop is not None and rng is not None:
             side = (max(height, width),) * 2 if self.fit == "pad" else (height, width)
-            top, left, tall, wide = cast("ViewAugmentation", crop).window((*side, 3), rng)
+            top, left, tall, wide = crop.window((*side, 3), rng)
             return top - (side[0] - height) // 2, left - (side[1] - width) // 2, tall, wide
         reached = max(height, width) if self.fit == "pad" else min(height, width)
         wide, tall = (width, height) if reached >= self.resize else scaled((width, height), self.resize, self.fit)

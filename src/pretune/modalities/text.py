@@ -16,13 +16,13 @@ from pretune.errors import BadItem, SettingError
 from pretune.formats import encodings
 from pretune.formats.files import TEXT
 from pretune.modalities import _tokenizer_training, _word_starts
+from pretune.modalities._base import Modality
 from pretune.modalities._tfidf import Tfidf
 from pretune.modalities._tokenizer_training import Units
 from pretune.modalities.transforms import tokenizing
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
-    from pretune.augmentations import Augmentation
     from pretune.types import Row
 
 _FORMAT = 1
@@ -33,17 +33,18 @@ _UNKNOWN_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
+class Text(Modality):
     """Preprocessing of texts, as a set of weights carries it.
 
     A text is tokenized once: special tokens included, cut to `max_tokens`. Nothing else is done to it
     (lower-casing and the like are the tokenizer's own).
     """
 
-    component: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = TEXT
     unit: ClassVar[str] = "text"
     by_length: ClassVar[bool] = True
+    carries_files: ClassVar[bool] = True
+    baseline_words: ClassVar[str] = "TF-IDF"
 
     tokenizer: str = field(default="", repr=False)
     """Content of a tokenizer.json; empty for a fresh network, whose tokenizer is made from the training texts."""
@@ -214,10 +215,6 @@ class Text:
 
     # --- batches -----------------------------------------------------------------------------
 
-    def view(self, array: NDArray[np.int32], crop: Augmentation | None, rng: np.random.Generator | None) -> NDArray[np.int32]:
-        """Return the ids as they are stored."""
-        return array
-
     def collate(self, views: list[NDArray[np.int32]]) -> Features:
         """Pad to the longest: raw int64 (B, T), with a mask that is True on real tokens."""
         lengths = np.fromiter(map(len, views), np.int64, len(views))
@@ -232,13 +229,13 @@ class Text:
 
     # --- what is said ------------------------------------------------------------------------
 
-    def content(self, row: Row) -> str:
+    def content(self, row: Row, array: NDArray[np.int32]) -> str:
         """Return a row's text; the two of a pair in one."""
         return _content(row)
 
-    def fit_baseline_features(self, train: Sequence[str]) -> tuple[Tfidf, Any]:
+    def fit_baseline_features(self, items: Sequence[str]) -> tuple[Tfidf, Any]:
         """Return TF-IDF with the terms and weights of the training texts, and theirs: sparse rows (N, D)."""
-        return Tfidf.fitted(train)
+        return Tfidf.fitted(items)
 
     def load_baseline_features(self, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tfidf:
         """Return the TF-IDF that a run saved.

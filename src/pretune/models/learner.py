@@ -22,6 +22,8 @@ class Learner(nn.Module):
     so one checkpoint format serves every method.
     """
 
+    phases: ClassVar[tuple[str, ...]] = ()
+    """What happens one after the other, each with what the one before learned; empty for one phase."""
     compares: ClassVar[bool] = False
     """Whether the loss compares the items of a batch: it is not the mean of the losses of parts, so batches are never split."""
 

@@ -29,6 +29,7 @@ _SCARCE = 0.1
 class AutoencodeLearner(KnowsClasses):
     """Descends the error of what is decoded, then the nats a code of the prior."""
 
+    generates: ClassVar[bool] = True
     phases: ClassVar[tuple[str, ...]] = ("autoencode", "prior")
 
     def __init__(self, backbone: Backbone, codes: int, code_width: int, commitment: float) -> None:

@@ -12,6 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.models.learner import Learner
+from pretune.objectives._sampling import Sample, Wanted
+from pretune.registry import Component
 from pretune.types import Batch, ParamGroup
 
 
@@ -60,6 +62,10 @@ class PretextLearner(Learner):
     """What happens one after the other, e.g. an autoencoder, then a prior over its codes."""
     pace: float = 1.0
     """Multiplies the learning rate of all that is not the backbone; the runner sets it."""
+    generates: ClassVar[bool] = False
+    """Whether it makes something new: `generate`."""
+    fills_in: ClassVar[bool] = False
+    """Whether it fills in what is hidden of held-out examples: `reconstructions`, which are shown instead of something new."""
     heads: ClassVar[tuple[str, ...]] = ("head",)
     """Name prefixes of what only the pretext task needs and Muon must not touch: it ends in outputs."""
 
@@ -75,6 +81,14 @@ class PretextLearner(Learner):
         """Return the backbone's features of a raw batch."""
         normaliser = self.backbone.modality.normaliser().to(batch.inputs.tensor.device)
         return self.backbone(normaliser(batch.inputs)).tensor
+
+    def generate(self, wanted: Wanted) -> list[Sample]:
+        """Return what is made of a request; the same for the same request."""
+        raise TypeError(f"{type(self).__name__} must define generate(wanted) -> [Sample], as it generates")
+
+    def reconstructions(self, batch: Batch) -> list[tuple[str, list[Any]]]:
+        """Return rows of what is seen, hidden and filled in of a few raw examples: (heading, pictures or texts)."""
+        raise TypeError(f"{type(self).__name__} must define reconstructions(batch), as it fills in")
 
     def groups(self) -> tuple[ParamGroup, ...]:
         """Return the parameters that learn: hidden matrices, other matrices and tables, and vectors, which do not decay."""
@@ -109,13 +123,12 @@ class PretextLearner(Learner):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Objective(Component):
     """What is learned without labels; members are frozen keyword-only dataclasses named like their file.
 
     Required are `suggested` and `learner`, and `block` of one that `streams`.
     """
 
-    component: ClassVar[bool] = True
     suggested: ClassVar[Mapping[str, Suggested]]
     """By the public name of a modality; the objective serves no others."""
     views: ClassVar[int] = 1

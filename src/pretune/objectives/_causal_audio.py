@@ -8,6 +8,7 @@ Shapes: B clips, T samples, D channels.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,8 @@ def learner(backbone: Backbone) -> PretextLearner:
 
 class CausalAudioLearner(KnowsClasses):
     """Scores each sample from those before it, and counts which class follows which: the floor."""
+
+    generates: ClassVar[bool] = True
 
     counts: Tensor
 

@@ -8,7 +8,7 @@ Shapes: B images, T patches, S seen patches, P numbers of a patch, D channels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from pretune.architectures.layers.encoder import EncoderLayer
 from pretune.architectures.vit import Patches, cut, places
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
-from pretune.modalities.image import Normaliser
+from pretune.modalities.image import Image, Normaliser
 from pretune.objectives._items import ItemLearner, collapse, health
 from pretune.types import Batch, Features, StepOutput
 
@@ -56,6 +56,8 @@ def learner(backbone: Backbone, objective: Masked) -> MaskedImagesLearner:
 
 class MaskedImagesLearner(ItemLearner):
     """Compares patches' pixels, normalised patch by patch, where they were hidden."""
+
+    fills_in: ClassVar[bool] = True
 
     patch: int
 
@@ -176,7 +178,8 @@ class Painted(MaskedImagesLearner):
 
     def __init__(self, backbone: Backbone, share: float) -> None:
         super().__init__(backbone, share)
-        size: int = getattr(backbone.modality, "size", 0)
+        assert isinstance(backbone.modality, Image)
+        size = backbone.modality.size
         self.stride = _stride(backbone, size)
         self.patch = self.stride * max(1, round(size / GRID / self.stride))
         if self.patch >= size:

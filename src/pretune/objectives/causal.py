@@ -58,6 +58,8 @@ class Causal(Objective):
 class CausalLearner(PretextLearner):
     """Scores each token from those before it; shapes: B blocks, T positions."""
 
+    generates: ClassVar[bool] = True
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
         self.head = TokenHead(backbone)

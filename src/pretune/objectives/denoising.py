@@ -65,6 +65,9 @@ class Denoising(Objective):
 class DenoisingLearner(PretextLearner):
     """Cuts spans out of packed blocks; every block loses as many tokens in as many spans, so that nothing is padded."""
 
+    generates: ClassVar[bool] = True
+    fills_in: ClassVar[bool] = True
+
     def __init__(self, backbone: Backbone, objective: Denoising) -> None:
         super().__init__(backbone)
         text = backbone.modality

@@ -7,7 +7,7 @@ Hints for Thin Deep Nets", 2015.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from pretune import backbones, registry
 from pretune.backbones import Backbone, Builder
 from pretune.config import Within
 from pretune.errors import SettingError
+from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.models.pooling import Pool
@@ -83,16 +84,16 @@ def _require_same_input(teacher: Backbone, student: Backbone) -> None:
     kinds = [registry.name_of(one.modality) for one in (teacher, student)]
     if kinds[0] != kinds[1]:
         raise SettingError(f"the teacher {teacher.builder.id} takes {kinds[0]} and the student {student.builder.id} {kinds[1]}.")
-    if isinstance(teacher.modality, Text) and teacher.modality.tokenizer != getattr(student.modality, "tokenizer", ""):
+    theirs, ours = teacher.modality, student.modality
+    if isinstance(theirs, Text) and isinstance(ours, Text) and theirs.tokenizer != ours.tokenizer:
         raise SettingError(
             f"the teacher {teacher.builder.id} and the student {student.builder.id} cut texts into different tokens. "
             "Take a fresh student, such as scratch:transformer: it takes over the teacher's tokenizer."
         )
-    rates: list[Any] = [getattr(one.modality, "sample_rate", None) for one in (teacher, student)]
-    if rates[0] != rates[1]:
+    if isinstance(theirs, Audio) and isinstance(ours, Audio) and theirs.sample_rate != ours.sample_rate:
         raise SettingError(
-            f"the teacher {teacher.builder.id} hears {rates[0]} Hz and the student {student.builder.id} {rates[1]} Hz. "
-            f"Set sample_rate={rates[0]}."
+            f"the teacher {teacher.builder.id} hears {theirs.sample_rate} Hz and the student {student.builder.id} {ours.sample_rate} Hz. "
+            f"Set sample_rate={theirs.sample_rate}."
         )
 
 

@@ -14,7 +14,6 @@ from pretune import registry
 from pretune.evaluation import classical
 from pretune.evaluation.baseline import Baseline, Description
 from pretune.evaluation.classical import ClassicalModel
-from pretune.modalities import FitsBaselineFeatures, HasBaselineFeatures
 from pretune.runner.prepare import Prepared
 from pretune.tasks import Examples
 from pretune.types import NotUsed
@@ -79,11 +78,7 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
 
 def possible(data: Prepared) -> bool:
     """Tell whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
-    return (
-        data.task.baseline is not None
-        and isinstance(data.modality, HasBaselineFeatures | FitsBaselineFeatures)
-        and len(data.parts["train"]) > 1
-    )
+    return data.task.baseline is not None and bool(data.modality.baseline_words) and len(data.parts["train"]) > 1
 
 
 def can_be_the_model(data: Prepared) -> bool:
@@ -99,8 +94,7 @@ def require_choice(predictor: str | None, data: Prepared) -> None:
     """
     if predictor is None or can_be_the_model(data):
         return
-    known = isinstance(data.modality, HasBaselineFeatures | FitsBaselineFeatures)
-    what = f"task={registry.name_of(data.task)}" if known else f"the modality {registry.name_of(data.modality)}"
+    what = f"task={registry.name_of(data.task)}" if data.modality.baseline_words else f"the modality {registry.name_of(data.modality)}"
     refuse(["predictor"], {"predictor": NotUsed(f"{what}, which has no classical baseline")})
 
 

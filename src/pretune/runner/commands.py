@@ -58,7 +58,7 @@ def _components(value: Any) -> Iterator[Any]:
         for one in value:
             yield from _components(one)
     elif is_dataclass(value) and not isinstance(value, type):
-        if hasattr(value, "component"):
+        if isinstance(value, registry.Component):
             yield value
         for field in fields(value):
             yield from _components(getattr(value, field.name))

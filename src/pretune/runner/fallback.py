@@ -116,7 +116,7 @@ def _save(done: Outcome, model: Baseline) -> None:
 def _told(data: Prepared, fitted: Fitted, model: Baseline) -> dict[str, Any]:
     """Return what metrics.json says of a saved baseline."""
     train = data.parts["train"][:_TEXTS]
-    texts = baselines.items(model.description, data, train) if model.description.floor else []
+    texts = baselines.items(model.description, data, train) if model.description.floor.nameable else []
     return {
         "what": model.what,
         "columns": len(model.model.weight),

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pretune import config, kernels
-from pretune.augmentations import Augmentation
+from pretune.augmentations import ViewAugmentation
 from pretune.backbones import Builder, inference_copy
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import FeatureView, StoreView, View
@@ -118,7 +118,7 @@ class TooLong(Exception):
 
 
 def compute(
-    model: Model, needs: FeatureCache, crop: Augmentation | None, views: int, seed: int, allowed: float = math.inf
+    model: Model, needs: FeatureCache, crop: ViewAugmentation | None, views: int, seed: int, allowed: float = math.inf
 ) -> FrozenFeatures | TooLong | None:
     """Return the features at the model's boundary, from the cache or by one pass over the data.
 
@@ -174,7 +174,7 @@ class _Passes:
     model: Model
     needs: FeatureCache
     names: tuple[str, ...]
-    crop: Augmentation | None
+    crop: ViewAugmentation | None
     views: int
     seed: int
     allowed: float = math.inf

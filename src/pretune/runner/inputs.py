@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pretune import backbones
+from pretune import backbones, config
 from pretune.backbones import Backbone
 from pretune.errors import BadItem, SettingError
 from pretune.modalities.image import Image, size_of
@@ -40,7 +40,7 @@ def set_inputs(backbone: Backbone, inputs: Inputs) -> None:
     """
     for key in ("max_tokens", "seconds"):
         value = getattr(inputs, key)
-        if value is not None and not hasattr(backbone.modality, key):
+        if value is not None and key not in config.keys(type(backbone.modality)):
             raise SettingError(f"{key}={value} does not apply: {backbone.builder.id} takes {backbone.modality.unit}s.")
         if value is not None:
             settings: Any = backbone.modality

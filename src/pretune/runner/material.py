@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from pretune import backbones, config, registry
 from pretune.auditing import duplicates
-from pretune.augmentations import BatchAugmentation, preset
+from pretune.augmentations import BatchAugmentation, ViewAugmentation, preset
 from pretune.backbones import Backbone, Builder
 from pretune.corpus import corpus as corpora
 from pretune.corpus.corpus import Corpus
@@ -25,7 +25,6 @@ from pretune.data.views import Stacked
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import ngram
 from pretune.labels import Labels
-from pretune.modalities import FitsLengths, FitsRows
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
 from pretune.pretraining import Pretraining
@@ -227,9 +226,8 @@ def item_material(
     backbone, line = fitted_to_small(backbone, rows, named=recipe.backbone, inputs=recipe.inputs, seed=recipe.training.seed)
     said += [line] if line else []
     backbone = objective.fitted(backbone)
-    if isinstance(backbone.modality, FitsRows):
-        backbone.modality, line = backbone.modality.fitted_to(rows)
-        said += [line] if line else []
+    backbone.modality, line = backbone.modality.fitted_to(rows)
+    said += [line] if line else []
     done = ingest(rows, backbone.modality, cache, threads=threads(recipe), progress=reading(unit, reporter, deadline))
     targets, classes = _targets(done.rows, objective)
     positions, copies = _once(done, targets)
@@ -243,8 +241,8 @@ def item_material(
     what = f"different usable {unit}s under {recipe.data}"
     twins = duplicates.find(done).near
     parts = _drawn(positions[~out], done.rows, recipe, what, twins, least=objective.views)
-    if isinstance(backbone.modality, FitsLengths):
-        backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
+    backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
+    if line:
         reporter.say(line)
     labels = config.digest(None if targets is None else [targets.tolist(), classes])
     views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
@@ -352,8 +350,8 @@ def _view(
         raise SettingError(
             f"objective={registry.name_of(objective)} compares {views} views of each item: augment=none makes them the same."
         )
-    crop = next((one for one in chosen if one.acts == "view"), None)
-    mixing = tuple(cast(BatchAugmentation, one) for one in chosen if one.acts == "batch")
+    crop = next((one for one in chosen if isinstance(one, ViewAugmentation)), None)
+    mixing = tuple(one for one in chosen if isinstance(one, BatchAugmentation))
     here = None if targets is None else Labels.of(targets[torch.from_numpy(places)])
     view: View = StoreView(done.store, places, backbone.modality, here, crop, recipe.training.seed)
     if mixing:

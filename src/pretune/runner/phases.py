@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import torch
 
 from pretune import registry
-from pretune.augmentations import Augmentation, BatchAugmentation
+from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation
 from pretune.backbones import Backbone
 from pretune.data.augmented import AugmentedView
 from pretune.data.batching import Batching, token_budget
@@ -86,14 +85,14 @@ class Work:
     chosen: Precision = field(default_factory=Precision)
 
     @property
-    def crop(self) -> Augmentation | None:
+    def crop(self) -> ViewAugmentation | None:
         """The augmentation that cuts views, if any."""
-        return next((part for part in self.parts if part.acts == "view"), None)
+        return next((part for part in self.parts if isinstance(part, ViewAugmentation)), None)
 
     @property
     def mixing(self) -> tuple[BatchAugmentation, ...]:
         """The augmentations that act on batches."""
-        return tuple(cast(BatchAugmentation, part) for part in self.parts if part.acts == "batch")
+        return tuple(part for part in self.parts if isinstance(part, BatchAugmentation))
 
 
 def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
@@ -173,7 +172,7 @@ def _changing(work: Work, phase: Phase) -> list[Augmentation]:
     if phase.epochs is not None or not work.strategy.trains:
         return []
     crop = [work.crop] if work.crop is not None and work.recipe.views == 1 else []
-    return [*crop, *(part for part in work.parts if part.acts == "batch")]
+    return [*crop, *(part for part in work.parts if isinstance(part, BatchAugmentation))]
 
 
 def _fit_head(work: Work) -> None:

@@ -17,7 +17,7 @@ from pretune.data import splits
 from pretune.data.dataset import StoreView
 from pretune.errors import DataError
 from pretune.labels import Labels
-from pretune.modalities import FitsLengths, FitsRows, Modality, ReportsCost
+from pretune.modalities import Modality
 from pretune.recipe import Place, Recipe
 from pretune.runner.deadline import Deadline
 from pretune.runner.interrupt import check
@@ -122,7 +122,7 @@ def reading(unit: str, reporter: Reporter, deadline: Deadline | None = None) -> 
 def plain_modality(table: Table) -> Modality:
     """Return the preprocessing that looks at data where no backbone brings its own."""
     modality: Modality = registry.load("modalities", table.modality)()
-    return modality.fitted_to(table.rows)[0] if isinstance(modality, FitsRows) else modality
+    return modality.fitted_to(table.rows)[0]
 
 
 def prepare(
@@ -145,7 +145,7 @@ def prepare(
     done.rows = rows
     table.messages += usable.sentences(table, used.rows(done), ledger)
     found = audit.audit(table, done, modality, same, used.positions)
-    findings = [*table.findings, *used.findings, *said, *found, *_decoding_cost(done, modality)]
+    findings = [*table.findings, *used.findings, *said, *found, *modality.findings(done.store.infos)]
     for line in [*table.messages, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
@@ -188,15 +188,10 @@ def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same
 
 def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter) -> Modality:
     """Return the modality with what it takes from the lengths of the training items: a window."""
-    if not isinstance(modality, FitsLengths):
-        return modality
     modality, said = modality.windowed(training, lengths)
-    reporter.say(said)
+    if said:
+        reporter.say(said)
     return modality
-
-
-def _decoding_cost(done: Ingested, modality: Modality) -> list[Finding]:
-    return modality.findings(done.store.infos) if isinstance(modality, ReportsCost) else []
 
 
 def wanted_target(recipe: Recipe) -> TargetType | None:

@@ -313,7 +313,7 @@ class _Pretraining:
         loader, held = self._loader(work), self._held(work)
 
         def decide() -> dict[str, Any]:
-            making = MAKING if hasattr(work.learner, "generate") else 1.0
+            making = MAKING if work.learner.generates else 1.0
             timing = planned(
                 self.deadline,
                 held.seconds_per_example(),
@@ -339,8 +339,8 @@ class _Pretraining:
 
     def _reconstructions(self, work: Work) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out items; the same ones every time."""
-        learner: Any = work.learner
-        if not hasattr(learner, "reconstructions"):
+        learner = work.learner
+        if not learner.fills_in:
             return []
         batches = self._loader(work, training=False).iterate(0)
         batch = next(batches).take(slice(0, SHOWN))
@@ -358,7 +358,7 @@ class _Pretraining:
         self.timing["saved_s"] = self.deadline.clock.seconds
         self.reporter.progress("evaluating", 0, 0)
         measuring = self._held(work)
-        making = MAKING if hasattr(work.learner, "generate") else 1.0
+        making = MAKING if work.learner.generates else 1.0
         held = measuring.measure(keep=None if self.recipe.training.time is None else making)
         self._say_what_was_measured(measuring)
         if not self.device.first:

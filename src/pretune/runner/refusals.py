@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pretune import registry
-from pretune.augmentations import Augmentation
+from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.models.pooling import OF_STAGES
@@ -118,7 +118,7 @@ def _of_backbone(choices: Choices) -> Unread:
 def _of_views(recipe: Recipe, choices: Choices) -> Unread:
     """Return what is not read of augmentations and of cached views of them."""
     modality = choices.table.modality
-    crops = [part for part in choices.parts if part.acts == "view"]
+    crops = [part for part in choices.parts if isinstance(part, ViewAugmentation)]
     if recipe.augment not in (None, "none") and not choices.parts:
         return {"augment": NotUsed(f"the modality {modality}: this preset is empty there", "set augment=none")}
     if len(crops) > 1:
@@ -130,7 +130,7 @@ def _of_views(recipe: Recipe, choices: Choices) -> Unread:
         cutting = {"image": "random_resized_crop", "audio": "time_shift"}.get(modality)
         how = f"add augmentations={cutting}" if cutting else ""
         return {"views": NotUsed("a run without an augmentation that cuts views: all of them would be equal", how)}
-    mixing = [registry.name_of(part) for part in choices.parts if part.acts == "batch"]
+    mixing = [registry.name_of(part) for part in choices.parts if isinstance(part, BatchAugmentation)]
     if mixing:
         return {"views": NotUsed(f"a run whose features are not cached: {', '.join(mixing)} changes every batch", "leave those out")}
     if not any(_is_cached(recipe, choices, phase) for phase in _phases(choices)):

@@ -16,7 +16,7 @@ from pretune.backbones import Backbone
 from pretune.data.loader import Loader
 from pretune.errors import SettingError
 from pretune.kernels.memory import kept_memory
-from pretune.modalities import FitsRows
+from pretune.modalities import Modality
 from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.models.pooling import OF_STAGES, blocks
@@ -181,8 +181,8 @@ class _Run:
         wanted = registry.name_of(backbone.modality)
         if wanted == modality:
             return
-        from_image = getattr(registry.load("modalities", modality), "from_image", None)
-        adapted = from_image(backbone.modality) if from_image else None
+        theirs: type[Modality] = registry.load("modalities", modality)
+        adapted = theirs.from_image(backbone.modality)
         if adapted is None:
             raise SettingError(
                 f"backbone={self.recipe.backbone} takes {wanted}, but the data are {modality}. Leave backbone out for the default."
@@ -192,11 +192,10 @@ class _Run:
 
     def _fit_preprocessing(self, backbone: Backbone, table: Table) -> None:
         """Make what the preprocessing takes from the training rows before anything is decoded: a tokenizer."""
-        if isinstance(backbone.modality, FitsRows):
-            rows = [row for row in table.rows if row.split in (None, "train")]
-            backbone.modality, said = backbone.modality.fitted_to(rows)
-            if said:
-                self.reporter.say(said)
+        rows = [row for row in table.rows if row.split in (None, "train")]
+        backbone.modality, said = backbone.modality.fitted_to(rows)
+        if said:
+            self.reporter.say(said)
 
     def _strategy(self, table: Table, backbone: Backbone) -> Strategy:
         if self.recipe.strategy is not None:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from pretune import registry
+from pretune.registry import Component
 from pretune.types import NotUsed, ParamGroup
 
 if TYPE_CHECKING:
@@ -85,13 +86,12 @@ def unread(strategy: Strategy) -> dict[str, NotUsed]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strategy:
+class Strategy(Component):
     """How a pretrained model is used; members are frozen keyword-only dataclasses named like their file.
 
     Required are `defaults`, `phases` and `apply`; `solve` too where nothing is trained.
     """
 
-    component: ClassVar[bool] = True
     defaults: ClassVar[Defaults]
     by_modality: ClassVar[Mapping[str, Defaults]] = {}
     """Defaults for modalities that need others, by name."""

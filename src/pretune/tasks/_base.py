@@ -17,6 +17,7 @@ from pretune.evaluation import metrics
 from pretune.evaluation.intervals import of_sums
 from pretune.evaluation.links import LinkName
 from pretune.evaluation.sums import Sums
+from pretune.registry import Component
 from pretune.sources.target_type import ONE_CLASS, TargetType
 from pretune.tasks._marked import Line
 from pretune.types import Layout, Row
@@ -100,13 +101,12 @@ class Suggestion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(Component):
     """One kind of prediction; members are frozen keyword-only dataclasses named like their file.
 
     Required are `primary`, `fit`, `encode`, `outputs`, `loss`, `decode`, `metrics`, `describe`; the other methods have defaults.
     """
 
-    component: ClassVar[bool] = True
     primary: ClassVar[str]
     """Name of the metric that leads reports and selects checkpoints; names that end in _error, _loss or _distance are minimised."""
     reads: ClassVar[TargetType] = ONE_CLASS

@@ -17,6 +17,7 @@ from torch import nn
 
 from pretune import saved
 from pretune.errors import DataError
+from pretune.models.learner import Learner
 from pretune.training.device import Device
 from pretune.training.run_dir import append_lines, read_lines, remove_temporary, write_atomic
 
@@ -48,7 +49,7 @@ def changing(learner: nn.Module) -> dict[str, torch.Tensor]:
 
     Of a learner with several phases that is everything: what an earlier one learned is frozen in a later one.
     """
-    several = len(getattr(learner, "phases", ())) > 1
+    several = isinstance(learner, Learner) and len(learner.phases) > 1
     frozen = {name for name, p in learner.named_parameters() if not p.requires_grad and not several}
     return {name: tensor for name, tensor in learner.state_dict().items() if name not in frozen}
 

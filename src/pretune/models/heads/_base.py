@@ -1,12 +1,13 @@
-"""What a head must do, and the standardisation that all heads share."""
+"""What a head is, and the standardisation that all heads share."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from pretune.registry import Component
 from pretune.types import Features
 
 
@@ -41,11 +42,10 @@ class HeadModule(nn.Module):
         return self.layers((features.tensor.float() - self.mean) * self.scale)
 
 
-class Head(Protocol):
-    """Settings of a head; members are frozen keyword-only dataclasses named like their file."""
-
-    component: ClassVar[bool] = True
+@dataclass(frozen=True, kw_only=True)
+class Head(Component):
+    """Settings of a head; members are frozen keyword-only dataclasses named like their file. Required is `build`."""
 
     def build(self, width: int, outputs: int) -> HeadModule:
-        """Return a fresh head for `width` pooled channels."""
-        ...
+        """Return a new head for features of `width` channels."""
+        raise TypeError(f"{type(self).__name__} must define build(width, outputs) -> HeadModule")

@@ -1,19 +1,18 @@
 """One linear layer on standardised features; starts at zero, so that it starts at the prior."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from torch import nn
 
 from pretune.config import Within
-from pretune.models.heads._base import HeadModule
+from pretune.models.heads._base import Head, HeadModule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(Head):
     """A linear head."""
 
-    component: ClassVar[bool] = True
     dropout: Annotated[float, Within(0, 0.95)] = 0.0
     """Fraction of the features dropped in training."""
     solver: Literal["auto", "exact", "steps"] = "auto"

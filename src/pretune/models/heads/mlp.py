@@ -1,19 +1,18 @@
 """Hidden layers with GELU and dropout before the outputs, for features that are not linearly separable."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from torch import nn
 
 from pretune.config import Within
-from pretune.models.heads._base import HeadModule
+from pretune.models.heads._base import Head, HeadModule
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLP:
+class MLP(Head):
     """A multilayer perceptron head."""
 
-    component: ClassVar[bool] = True
     hidden: Annotated[int, Within(1)] = 256
     """Units of each hidden layer."""
     layers: Annotated[int, Within(1, 8)] = 1
