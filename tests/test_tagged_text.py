@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.tags import TAGS, Entity, TaggedWords, contradiction, entities_of, read_entities, scheme_of, written
 from pretune.sources.target_type import ONE_CLASS
 from pretune.sources.words import joined, words_of
-from tests.data_files import messages_of, reasons
+from tests.data_files import messages_of, reasons, table_of
 
 NAMES = "EU B-ORG\nrejects O\nGerman B-MISC\ncall O\n\nPeter B-PER\nBlackburn I-PER\n\nBRUSSELS B-LOC\n1996-08-22 O\n"
 
@@ -319,6 +320,51 @@ def test_a_datasets_folder_with_named_tags(tmp_path: Path) -> None:
         sink.write_table(table)
     read = sources.read(tmp_path / "saved")
     assert (entities(read), read.counts()) == ([[("Ann Lee", "PER")], [("Bo", "PER")]], {"train": 2})
+
+
+def test_tables_with_a_word_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "ner.csv"
+    path.write_text('Sentence #,Word,POS,Tag\nSentence: 1,EU,NNP,B-org\n,rejects,VBZ,O\nSentence: 2,"Peter, B",NNP,B-per\n,NA,,\n')
+    table = sources.read(path)
+    assert entities(table) == [[("EU", "org")]]
+    assert {(entry.item, entry.reason) for entry in table.ledger} == {("ner.csv:4", "blank_label")}
+    assert "words are read from 'Word', tags from 'Tag', 'Sentence #' says which text it is of" in messages_of(table)
+    path.write_text("sentence_id,token,label\n0,EU,B-org\n0,x,O\n1,EU,B-org\n1,y,O\n")
+    assert [words(sources.read(path), at) for at in (0, 1)] == [["EU", "x"], ["EU", "y"]]
+    table = sources.read_unlabelled(path, "text", RunColumns(schema=Schema(text=("token",), label=("label",), texts=1)), target=TAGS)
+    assert table.inputs == ["ner.csv:2", "ner.csv:4"]
+    path.write_text("token,label\nEU,B-org\nx,O\n")
+    with pytest.raises(DataError, match="no column says which text a word is of"):
+        sources.read(path)
+
+
+@pytest.mark.parametrize(
+    ("words_cell", "tags_cell"),
+    [
+        ("EU rejects it 's", "B-ORG O O O"),
+        ("['EU', 'rejects', 'it', \"'s\"]", "['B-ORG', 'O', 'O', 'O']"),
+        ("['EU' 'rejects' 'it' \"'s\"]", "['B-ORG' 'O' 'O' 'O']"),
+        ('["EU", "rejects", "it", "\'s"]', "B-ORG,O,O,O"),
+    ],
+)
+def test_tables_with_the_tags_in_a_cell(tmp_path: Path, words_cell: str, tags_cell: str) -> None:
+    rows: list[list[object]] = [
+        [words_cell, tags_cell if "," not in tags_cell or tags_cell[0] == "[" else f"[{tags_cell}]"] for _ in range(3)
+    ]
+    table_of(tmp_path / "a.csv", ["tokens", "tags"], [*rows, ["one two", "O"]])
+    table = sources.read(tmp_path / "a.csv")
+    assert entities(table)[0] == [("EU", "ORG")]
+    assert words(table) == ["EU", "rejects", "it", "'s"]
+    assert reasons(table) == {"other_tags": 1}
+    table_of(tmp_path / "new.csv", ["tokens"], [[words_cell]])
+    new = sources.read_unlabelled(tmp_path / "new.csv", "text", RunColumns(schema=replace(table.schema, texts=1)), target=TAGS)
+    assert new.rows[0].text == ("EU rejects it 's",)
+
+
+def test_plain_tags_in_a_cell_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    table_of(tmp_path / "a.csv", ["text", "tags"], [["we go home", "PRON VERB NOUN"], ["go home", "VERB NOUN"]] * 3)
+    assert tags(sources.read(tmp_path / "a.csv", Columns(label="tags"), target=TAGS))[0] == ("PRON", "VERB", "NOUN")
+    assert sources.read(tmp_path / "a.csv").task == "classification"
 
 
 def test_a_run_reads_words_where_its_column_holds_them(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pretune.sources.layouts._base import OwnLayout, Place, Source
 from pretune.sources.layouts.conll import Conll
 from pretune.sources.layouts.tagged_records import TaggedRecords
+from pretune.sources.layouts.tagged_tables import TaggedTables
 
-RECOGNISERS: tuple[type[OwnLayout], ...] = (Conll, TaggedRecords)
+RECOGNISERS: tuple[type[OwnLayout], ...] = (Conll, TaggedRecords, TaggedTables)
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 
 
