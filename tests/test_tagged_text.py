@@ -331,7 +331,7 @@ def test_tables_with_a_word_a_row(tmp_path: Path) -> None:
     assert "words are read from 'Word', tags from 'Tag', 'Sentence #' says which text it is of" in messages_of(table)
     path.write_text("sentence_id,token,label\n0,EU,B-org\n0,x,O\n1,EU,B-org\n1,y,O\n")
     assert [words(sources.read(path), at) for at in (0, 1)] == [["EU", "x"], ["EU", "y"]]
-    table = sources.read_unlabelled(path, "text", RunColumns(schema=Schema(text=("token",), label=("label",), texts=1)), target=TAGS)
+    table = sources.read_unlabelled(path, "text", RunColumns(schema=Schema(text=("token",), label=("label",), text_count=1)), target=TAGS)
     assert table.inputs == ["ner.csv:2", "ner.csv:4"]
     path.write_text("token,label\nEU,B-org\nx,O\n")
     with pytest.raises(DataError, match="no column says which text a word is of"):
@@ -357,7 +357,7 @@ def test_tables_with_the_tags_in_a_cell(tmp_path: Path, words_cell: str, tags_ce
     assert words(table) == ["EU", "rejects", "it", "'s"]
     assert reasons(table) == {"other_tags": 1}
     table_of(tmp_path / "new.csv", ["tokens"], [[words_cell]])
-    new = sources.read_unlabelled(tmp_path / "new.csv", "text", RunColumns(schema=replace(table.schema, texts=1)), target=TAGS)
+    new = sources.read_unlabelled(tmp_path / "new.csv", "text", RunColumns(schema=replace(table.schema, text_count=1)), target=TAGS)
     assert new.rows[0].text == ("EU rejects it 's",)
 
 

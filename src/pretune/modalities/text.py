@@ -233,6 +233,10 @@ class Text(Modality):
         """Return a row's text; the two of a pair in one."""
         return _content(row)
 
+    def text_in(self, row: Row) -> str:
+        """Return a row's text, of which `spans` counts characters; nothing for a file that is no text."""
+        return _content(row)
+
     def fit_baseline_features(self, items: Sequence[str]) -> tuple[Tfidf, Any]:
         """Return TF-IDF with the terms and weights of the training texts, and theirs: sparse rows (N, D)."""
         return Tfidf.fitted(items)

@@ -40,7 +40,7 @@ def places_of(row: Row, modality: Any) -> Places:
     A word is shown where its first token is, if the rest of it lies behind the end of what the network is shown.
     """
     assert isinstance(modality, Text)
-    text = modality.content(row)
+    text = modality.text_in(row)
     words = row.words if row.words is not None else words_of(text)
     spans = modality.spans(text)
     kept = np.flatnonzero(spans[:, 1] > spans[:, 0])
