@@ -1,10 +1,11 @@
 """Data for every case: generated from what installed packages ship, or a share of a folder of one's own.
 
-    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/audio, OUT/characters
+    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/audio, OUT/characters
 
 - images: pieces of photographs of scikit-image and scikit-learn as JPEG files of 500 x 375; which photograph is it a piece of?
   Pieces of the test split come from another part of each photograph than those of the training split.
 - texts: sentences of SciPy's documentation; which of its packages do they describe?
+- tags: paragraphs of the same documentation, as CoNLL files; which words are code, and which are names of functions or parameters?
 - audio: ten words of two vowels each, synthesised by speakers of different pitch and vocal tract, with noise.
 - characters: Python's own language reference, as `pydoc` ships it.
 """
@@ -34,13 +35,13 @@ VOWELS = {"a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010)
 """Formants in Hz (Peterson and Barney, 1952)."""
 WORDS = ("ae", "ai", "au", "ei", "eo", "ia", "io", "oa", "ou", "ui")
 RATE = 16_000
-MODALITIES = {"image": "images", "text": "texts", "audio": "audio", "corpus": "characters"}
+MODALITIES = {"image": "images", "text": "texts", "tags": "tags", "audio": "audio", "corpus": "characters"}
 
 
 def generate(modality: str, out: Path) -> Path:
     """Write the generated data set of a modality below `out` and return its folder; the same bytes each time."""
     folder = out / MODALITIES[modality]
-    {"image": _images, "text": _texts, "audio": _audio, "corpus": _characters}[modality](folder)
+    {"image": _images, "text": _texts, "tags": _tags, "audio": _audio, "corpus": _characters}[modality](folder)
     return folder
 
 
@@ -48,6 +49,9 @@ def missing(modality: str, data: Path) -> str | None:
     """Return what a folder lacks to be data of a modality; None where it lacks nothing."""
     if modality == "text":
         return None if all((data / f"{name}.tsv").is_file() for name in ("train", "test")) else "train.tsv and test.tsv: text, tab, label"
+    if modality == "tags":
+        there = all((data / f"{name}.conll").is_file() for name in ("train", "test"))
+        return None if there else "train.conll and test.conll: word, tab, IOB2 tag"
     if modality == "corpus":
         return None if (data / "input.txt").is_file() else "input.txt"
     has = (data / "train").is_dir() and any((data / name).is_dir() for name in ("val", "test"))
@@ -66,6 +70,11 @@ def share(modality: str, data: Path, most: int, out: Path) -> Path:
         for name in ("train.tsv", "test.tsv"):
             lines = (data / name).read_text(encoding="utf-8").splitlines(keepends=True)
             (out / name).write_text("".join(lines[:most]), encoding="utf-8")
+    elif modality == "tags":
+        for name in ("train.conll", "val.conll", "test.conll"):
+            if (data / name).is_file():
+                texts = (data / name).read_text(encoding="utf-8").split("\n\n")
+                (out / name).write_text("\n\n".join(texts[:most]).rstrip("\n") + "\n", encoding="utf-8")
     else:
         for split in ("train", "val", "test"):
             for path in _in_turn(data / split)[:most]:
@@ -141,6 +150,39 @@ def _texts(out: Path, train: int = 100, test: int = 40) -> None:
     for split, found in lines.items():
         order = np.random.default_rng(0).permutation(len(found))
         (out / f"{split}.tsv").write_text("".join(found[place] for place in order), encoding="utf-8")
+
+
+def _tags(out: Path, train: int = 600, test: int = 200) -> None:
+    """Write paragraphs of SciPy's docstrings as CoNLL files; a module's paragraphs are all in one split."""
+    root = Path(str(distribution("scipy").locate_file("scipy")))
+    modules = [path for package in PACKAGES for path in sorted((root / package).glob("*.py"))]
+    found = {path: set(_paragraphs(path)) for path in modules}
+    known = {text for path in modules if path not in modules[2::3] for text in found[path]}
+    new = {text for path in modules[2::3] for text in found[path]} - known
+    out.mkdir(parents=True)
+    for split, texts, count in (("train", sorted(known), train), ("test", sorted(new), test)):
+        order = np.random.default_rng(0).permutation(len(texts))[:count]
+        (out / f"{split}.conll").write_text("\n".join(texts[place] for place in order), encoding="utf-8")
+
+
+def _paragraphs(path: Path) -> Iterator[str]:
+    """Yield the paragraphs of a module's docstrings with marked words, a word and its tag a line; the marks are taken out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else None
+        for paragraph in re.split(r"\n\s*\n", text or ""):
+            whole = " ".join(paragraph.split())
+            if 40 <= len(whole) <= 400 and "`" in whole and not re.search(r"[|_]`|:`|>>>", whole):
+                yield "".join(
+                    f"{word}\t{'O' if not kind else ('B-' if at == 0 else 'I-') + kind}\n"
+                    for piece, kind in _marked(whole)
+                    for at, word in enumerate(re.findall(r"\w+|[^\w\s]", piece))
+                )
+
+
+def _marked(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the pieces of a paragraph: CODE between double backticks, NAME between single ones, and what is between them."""
+    for match in re.finditer(r"``(.+?)``|`([^`]+)`|([^`]+)", text):
+        yield match[1] or match[2] or match[3], "CODE" if match[1] else "NAME" if match[2] else ""
 
 
 def _sentences(path: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Case:
     rivals: tuple[tuple[str, str], ...]
     """(our contestant, peer) pairs whose ratio is reported."""
     modality: str = "image"
-    """Of the data it is measured on: image, text, audio, or corpus."""
+    """Of the data it is measured on: image, text, tags, audio, or corpus."""
     weights: bool = True
     """Whether it starts from pretrained weights."""
 
@@ -106,8 +106,8 @@ def last_json(stdout: str, _folder: Path) -> dict[str, float]:
     return json.loads(stdout.strip().splitlines()[-1])
 
 
-def pretune_metrics(stdout: str, folder: Path) -> dict[str, float]:
-    """Return the score from our --json, and from the events examples/s of the last phase's epochs after its first."""
+def pretune_metrics(stdout: str, folder: Path, *, names: Sequence[str] = ("accuracy", "log_loss")) -> dict[str, float]:
+    """Return metrics of the score from our --json, and from the events examples/s of the last phase's epochs after its first."""
     metrics: dict[str, Any] = json.loads(stdout)
     score = metrics[metrics["primary"]["split"]]
     lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -116,4 +116,4 @@ def pretune_metrics(stdout: str, folder: Path) -> dict[str, float]:
     warm = [step for step in steps if step["epoch"] == steps[0]["epoch"]]
     rest = steps[len(warm) :]
     rate = {"items_per_s": sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])} if rest else {}
-    return {"accuracy": score["accuracy"], "log_loss": score["log_loss"], **rate}
+    return {**{name: score[name] for name in names}, **rate}
