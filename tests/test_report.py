@@ -67,18 +67,18 @@ def test_it_tells_the_whole_story_in_order(two: Path) -> None:
     _, reader = page_of(two)
     metrics = json.loads((two / "metrics.json").read_text())
     headings = [
-        "Read this before the score",
+        "Warnings that affect the score",
         "this model",
-        "What to know",
+        "Diagnosis and recommendations",
         "The data",
         "Dropped and repaired",
-        "What was done",
+        "Training setup",
         "Learning curves",
     ]
     headings += [
-        "Class by class",
-        "Confusion",
-        "Can its confidence be believed?",
+        "Per-class metrics",
+        "Confusion matrix",
+        "Calibration",
         "Worst mistakes",
         "Right predictions",
         "Input of the model",
@@ -159,7 +159,7 @@ def test_regression_shows_numbers_not_classes(tmp_path: Path) -> None:
     assert "Shorter bars are better." in reader.text
     assert "does not beat the classical baseline" in reader.text
     assert "Confusion" not in reader.text
-    assert "Class by class" not in reader.text
+    assert "Per-class metrics" not in reader.text
 
 
 def test_multilabel_shows_thresholds_and_texts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pretune.deploy import _curves, _examples, _repeating, _sections
 from pretune.deploy.run_files import Files
 from pretune.printable import path_word, printable, shell_word
 
-_UNITS = {"nats_per_character": "nats a character", "bits_per_sample": "bits a sample"}
+_UNITS = {"nats_per_character": "nats per character", "bits_per_sample": "bits per sample"}
 """Held-out figures that say more than the loss, where a run has them."""
 _FIGURES = {
     "unigram_per_character": "nats_per_character",
@@ -84,7 +84,7 @@ def _floors_of(floors: dict[str, float], figure: str) -> dict[str, float]:
 def _beside(floors: dict[str, float], figure: str) -> str:
     """Return the floors of a figure, to stand behind its name."""
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in _floors_of(floors, figure).items())
-    return f" (floor: {shown})" if shown else ""
+    return f" (baseline: {shown})" if shown else ""
 
 
 def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -225,7 +225,7 @@ def timing(metrics: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> S
         return None
     parts = {k.removesuffix("_s"): v for k, v in spent.items() if k.endswith("_s") and k not in ("total_s", "saved_s") and v > 0}
     rest = total - sum(parts.values())
-    rows = [*parts.items(), *([("start-up and the rest", rest)] if rest > 0.005 * total else [])]
+    rows = [*parts.items(), *([("startup and other", rest)] if rest > 0.005 * total else [])]
     waited = _waited(events)
     return {
         "total": f"{total:.1f} s",

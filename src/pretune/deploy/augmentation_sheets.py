@@ -68,9 +68,13 @@ def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
     """Draw each of the run's augmentations, or of the lightest preset: others may import libraries that this run did not need."""
     parts = work.parts or preset("light", registry.name_of(data.modality))
     photo = data.ingested.store[int(data.parts["train"][0])]
-    strips = [Strip(heading="as it is scored", tiles=_collated([data.modality.view(photo, None, None)], data.modality))]
+    strips = [Strip(heading="at evaluation", tiles=_collated([data.modality.view(photo, None, None)], data.modality))]
     strips += [Strip(heading=registry.name_of(part), tiles=_sampled(part, photo, data)) for part in parts]
-    note = f"{DRAWS} samples each" if work.parts else f"this run used none; augment=light would do this, {DRAWS} samples each"
+    note = (
+        f"{DRAWS} samples each"
+        if work.parts
+        else f"this run used no augmentation; this is what augment=light would do, {DRAWS} samples each"
+    )
     _gallery.write(folder, "augmentations", strips, note)
 
 

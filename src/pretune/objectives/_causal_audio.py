@@ -91,7 +91,7 @@ class CausalAudioLearner(KnowsClasses):
         self.counts += torch.bincount(previous_N * CLASSES + targets_N, minlength=CLASSES**2).view(CLASSES, CLASSES)
 
     def _first_order(self, previous_N: Tensor, targets_N: Tensor) -> float:
-        """Return bits a sample by how often each class followed the one before it, one added to each count."""
+        """Return bits per sample by how often each class followed the one before it, one added to each count."""
         p = (self.counts + 1) / (self.counts + 1).sum(1, keepdim=True)
         return float(-p[previous_N, targets_N].log2().mean())
 
@@ -104,7 +104,8 @@ class CausalAudioLearner(KnowsClasses):
         bits, floor = metrics["bits_per_sample"], floors["first_order_bits"]
         if bits < floor:
             return []
-        return [f"{bits:.2f} bits a sample are no better than the {floor:.2f} of counting which sample follows which: train longer."]
+        baseline = f"the first-order baseline ({floor:.2f}), which counts which sample follows which"
+        return [f"{bits:.2f} bits per sample are no better than {baseline}: train longer."]
 
     @torch.inference_mode()
     def generate(self, wanted: Wanted) -> list[Sample]:
