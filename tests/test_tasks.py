@@ -14,18 +14,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 from pretune import registry
+from pretune.architectures.layers.dense import DenseHead, DenseShape
 from pretune.deploy import _sections
 from pretune.errors import SettingError
 from pretune.evaluation.intervals import of_sums
 from pretune.evaluation.metrics import better, is_error
 from pretune.evaluation.sums import Sums, ratio
 from pretune.labels import Labels, Ragged
+from pretune.modalities.image import Image
 from pretune.modalities.text import Text
+from pretune.models.dense.kept import kept
 from pretune.runner import interrupt
+from pretune.sources.boxes import Box, Boxes
 from pretune.sources.classes import count
 from pretune.sources.tags import target_of
 from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
@@ -245,6 +250,42 @@ def tagged_rows() -> tuple[list[Row], Any]:
     return rows, Text(units="word", vocabulary=50).learned_from([row.text[0] for row in rows if row.text])
 
 
+class Picture:
+    """An image that lies in no file."""
+
+    def __init__(self, shade: int) -> None:
+        self.shade = shade
+
+    def read_bytes(self) -> bytes:
+        """Return a PNG of 48 x 32 pixels."""
+        buffer = io.BytesIO()
+        PIL.Image.new("RGB", (48, 32), (self.shade, 80, 80)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def boxed_rows() -> tuple[list[Row], Any]:
+    """Return images with boxes, as detection reads them."""
+    disc, square, crowd = Box("disc", 4, 4, 20, 20), Box("square", 24, 8, 40, 30), Box("square", 1, 2, 30, 30, ignored=True)
+    targets = [Boxes(boxes, 48, 32) for boxes in ((disc,), (disc, square), (), (square, crowd))] * 6
+    rows = [Row(id=str(i), path=Picture(7 * i), target=target, group=f"g{i // 2}") for i, target in enumerate(targets)]
+    return rows, Image(size=64, resize=64, fit="pad")
+
+
+def network_outputs(task: Task, labels: Labels, space: Space) -> tuple[torch.Tensor, Any, Any]:
+    """Return parameters, the raw outputs that they give in training, and those of a prediction."""
+    count = task.outputs(space)
+    if task.layout == "pyramid":
+        head = DenseHead(DenseShape(channels=(4, 8), strides=(8, 16), width=8), count)
+        dense = head([torch.randn(labels.size, 4, 8, 8), torch.randn(labels.size, 8, 4, 4)])
+        return next(head.lateral.parameters()), dense, kept(dense, 64)
+    if task.layout != "sequence":
+        raw = torch.randn(labels.size, count, requires_grad=True)
+        return raw, raw, raw.detach()
+    lengths = next(one.lengths for one in labels.tensors.values() if isinstance(one, Ragged))
+    raw = torch.randn(labels.size, int(lengths.max()), count, requires_grad=True)
+    return raw, raw, Ragged.unpadded(raw.detach(), torch.arange(raw.shape[1]) < lengths[:, None])
+
+
 EXAMPLES: dict[str, list[Any]] = {
     "class": ["a", "b", "c", "b"] * 6,
     "classes": [("a",), ("a", "b"), (), ("b",)] * 6,
@@ -252,7 +293,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "own": [("O", "O"), ("O", "x", "O"), ("x",), ("O", "O", "x", "O")] * 6,
 }
 """Targets by the form of the type that a task reads."""
-OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {"token_classification": tagged_rows}
+OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {"token_classification": tagged_rows, "detection": boxed_rows}
 """Rows of tasks with targets of a form of their own, each with the preprocessing; four different targets, the first two rows right."""
 
 
@@ -268,6 +309,8 @@ def examples(task: Task) -> tuple[list[Row], Any]:
 
 def same(one: Any, other: Any) -> bool:
     """Return whether two truths are equal: arrays, or several of them."""
+    if dataclasses.is_dataclass(one):
+        return all(same(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one))
     return all(map(same, one, other)) if isinstance(one, tuple) else np.array_equal(one, other)
 
 
@@ -285,18 +328,12 @@ def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
     some = torch.tensor([5, 0, 2])
     for one, alone in zip(task.truth(labels.take(some), space), (task.truth(labels, space)[i] for i in some), strict=True):
         assert same(one, alone)
-    raw = torch.randn(len(rows), task.outputs(space), requires_grad=True)
-    outputs: Any = raw
-    if task.layout == "sequence":
-        lengths = next(one.lengths for one in labels.tensors.values() if isinstance(one, Ragged))
-        raw = torch.randn(len(rows), int(lengths.max()), task.outputs(space), requires_grad=True)
-        outputs = Ragged.unpadded(raw, torch.arange(raw.shape[1]) < lengths[:, None])
+    parameters, raw, outputs = network_outputs(task, labels, space)
     loss = task.loss(space, labels, LossSettings())(raw, labels.value)
     loss.backward()
-    assert raw.grad is not None
-    assert bool(raw.grad.abs().sum() > 0)
+    assert parameters.grad is not None
+    assert bool(parameters.grad.abs().sum() > 0)
 
-    outputs = Ragged(values=outputs.values.detach(), lengths=outputs.lengths) if isinstance(outputs, Ragged) else outputs.detach()
     decoded, truth = task.decode(outputs, space), task.truth(labels, space)
     figures = task.metrics(decoded, truth, space)
     assert isinstance(figures[task.primary], float)
@@ -321,14 +358,14 @@ def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
 
 def test_a_target_of_several_parts_is_known_by_the_classes_in_it() -> None:
     @dataclasses.dataclass(frozen=True)
-    class Boxes(Structured):
+    class Things(Structured):
         boxes: tuple[tuple[str, int, int], ...]
 
         @property
         def names(self) -> tuple[str, ...]:
             return tuple(name for name, *_ in self.boxes)
 
-    rows = [Row(id=str(i), target=Boxes((("cat", i, 2), ("dog", 1, i), ("cat", 3, 3)))) for i in range(2)]
+    rows = [Row(id=str(i), target=Things((("cat", i, 2), ("dog", 1, i), ("cat", 3, 3)))) for i in range(2)]
     assert classes_of([row.target for row in rows]) == ("cat", "dog")
     assert count(rows) == {"cat": 4, "dog": 2}
     assert TargetType().strata(rows) == [("cat", "dog")] * 2

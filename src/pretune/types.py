@@ -41,7 +41,7 @@ class NotUsed(NamedTuple):
 
 
 Split = Literal["train", "val", "test"]
-Layout = Literal["raw", "map", "sequence", "pooled"]
+Layout = Literal["raw", "map", "sequence", "pooled", "pyramid"]
 
 
 class Cell(Protocol):
@@ -114,7 +114,8 @@ class Finding:
 class Features:
     """A named tensor between two stages of a model.
 
-    Layouts: raw (B, …) as collated; map (B, C, H, W); sequence (B, T, D); pooled (B, D).
+    Layouts: raw (B, …) as collated; map (B, C, H, W); sequence (B, T, D); pooled (B, D); pyramid (B, P), maps of several sizes
+    one after the other.
     """
 
     tensor: torch.Tensor
@@ -126,6 +127,8 @@ class Features:
 
     collected: torch.Tensor | None = None
     """(B, k·D) means of the stages so far, where pooling takes those of all stages."""
+    levels: tuple[torch.Tensor, ...] = ()
+    """Maps of the stages so far that a pyramid takes."""
 
     def with_tensor(self, tensor: torch.Tensor, layout: Layout | None = None) -> Features:
         """Return the same features with another tensor (and layout)."""
@@ -134,13 +137,15 @@ class Features:
     def take(self, index: slice | torch.Tensor) -> Features:
         """Return some of the batch's examples."""
         mask, collected = (None if one is None else one[index] for one in (self.mask, self.collected))
-        return replace(self, tensor=self.tensor[index], mask=mask, collected=collected)
+        levels = tuple(level[index] for level in self.levels)
+        return replace(self, tensor=self.tensor[index], mask=mask, collected=collected, levels=levels)
 
     def to(self, device: torch.device) -> Features:
         """Return the same features on a device."""
         tensors = (None if one is None else one.to(device, non_blocking=True) for one in (self.mask, self.collected))
         mask, collected = tensors
-        return replace(self, tensor=self.tensor.to(device, non_blocking=True), mask=mask, collected=collected)
+        levels = tuple(level.to(device, non_blocking=True) for level in self.levels)
+        return replace(self, tensor=self.tensor.to(device, non_blocking=True), mask=mask, collected=collected, levels=levels)
 
 
 @dataclass(kw_only=True, slots=True)

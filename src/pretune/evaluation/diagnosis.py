@@ -292,7 +292,7 @@ def _imbalance(scores: Tree, counts: Tree, context: Context) -> str:
 
 def _never_predicted(scores: Tree, split: str, context: Context) -> str:
     per_class = scores.get("per_class") or {}
-    never = [name for name, row in per_class.items() if row.get("support") and row.get("precision") is None]
+    never = [name for name, row in per_class.items() if row.get("support") and row.get("precision", 0) is None]
     if not never:
         return ""
     shown = ", ".join(never[:5]) + (f" and {len(never) - 5} more" if len(never) > 5 else "")

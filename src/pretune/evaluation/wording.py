@@ -21,6 +21,11 @@ def words(name: str) -> str:
         "f1": "F1",
         "entity_f1": "entity F1",
         "top5": "top-5 accuracy",
+        "map": "mAP",
+        "ap": "AP",
+        "ap50": "AP50",
+        "ap75": "AP75",
+        "ar100": "average recall",
         "spearman": "rank correlation (Spearman)",
     }
     return known.get(name, name.replace("_", " "))

@@ -28,6 +28,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+SIDEWAYS = frozenset((5, 6, 7, 8))
+"""Orientations of pictures that are stored lying on their side."""
+
 Info = dict[str, int | float | str]
 
 
@@ -46,10 +49,10 @@ def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tup
     image.draft(None, target.size)  # JPEG: decode at 1/2, 1/4 or 1/8, not below the target
     with _one_at_a_time if image.width * image.height > _BIG else nullcontext():
         pixels = resize_part(_load(image), target, interpolation, _drafted(size, image.size))
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     if orientation in _TURNS:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation]))
-        if orientation > 4:
+        if orientation in SIDEWAYS:
             info["width"], info["height"] = info["height"], info["width"]
     info["dhash"] = difference_hash(pixels)
     return pixels, info
@@ -81,8 +84,8 @@ def _load(image: Image.Image) -> Image.Image:
         raise _bad(image, error) from error
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a decoded picture, 1 where there is none or it makes no sense."""
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation of a picture, 1 where there is none or it makes no sense."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - a broken EXIF block says nothing about the pixels

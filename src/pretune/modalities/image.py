@@ -18,7 +18,7 @@ from pretune.formats.files import IMAGE
 from pretune.geometry import scaling
 from pretune.modalities._base import Modality
 from pretune.modalities._hog import describe
-from pretune.modalities._image_decode import decode
+from pretune.modalities._image_decode import SIDEWAYS, decode, orientation_of
 from pretune.modalities._image_formats import open_raster
 from pretune.modalities._image_resize import Interpolation, resize, resize_part
 from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, stored, visible
@@ -208,6 +208,17 @@ def size_of(raw: bytes | tuple[str, ...]) -> Size:
     if not isinstance(raw, bytes):
         raise BadItem("not_an_image", "is text, not an image file")
     return open_raster(raw).size
+
+
+def upright_size(raw: bytes) -> Size:
+    """Return the width and height in pixels of a picture as it is decoded: turned upright where its EXIF data say so.
+
+    Raises:
+        BadItem: the bytes are no picture.
+    """
+    picture = open_raster(raw)
+    width, height = picture.size
+    return (height, width) if orientation_of(picture) in SIDEWAYS else (width, height)
 
 
 class Normaliser(nn.Module):

@@ -8,9 +8,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
-from pretune.labels import Outputs, Ragged
+from pretune.labels import Outputs
 from pretune.models.heads import Head, HeadModule
 from pretune.models.pooling import NONE, OF_STAGES, POOLINGS, Collecting, Places, Pool, collected
+from pretune.models.pyramid import Keeping, Level, Pyramid, levels_of
 from pretune.types import Features, Layout
 
 INPUT, POOL, HEAD = "input", "pool", "head"
@@ -40,7 +41,8 @@ class Model(nn.Module):
             head: the kind of head.
             outputs: of the head.
             pooling: one of `POOLINGS` or `OF_STAGES`; None for the backbone's.
-            layout: what the head takes: one vector an example (pooled), or the backbone's sequence or map as it is.
+            layout: what the head takes: one vector an example (pooled), the backbone's sequence or map as it is, or the maps of several of
+                its stages (pyramid).
             width: numbers the head takes; None where the backbone's width tells.
 
         Raises:
@@ -50,13 +52,19 @@ class Model(nn.Module):
         self.layout: Layout = layout
         self.pooling = (pooling or backbone.pooling) if layout == "pooled" else NONE
         """How a map or a sequence becomes one vector."""
-        if layout not in ("pooled", backbone.layout):
+        self.levels: tuple[Level, ...] = levels_of(backbone) if layout == "pyramid" else ()
+        """The maps that a pyramid holds, the finest first."""
+        if layout not in ("pooled", "pyramid", backbone.layout):
             raise SettingError(f"the head takes a {layout}, and {backbone.builder.id} returns features of the layout {backbone.layout}.")
         self._head, self._outputs = head, outputs
         stages = {INPUT: backbone.modality.normaliser(), **backbone.stages}
         self.stages = nn.ModuleDict(self._collecting(stages))
-        self.stages[POOL] = Pool(self.pooling) if layout == "pooled" else Places(layout)
-        self.stages[HEAD] = head.build(width or _width(backbone, self.pooling), outputs)
+        self.stages[POOL] = Pyramid() if layout == "pyramid" else Pool(self.pooling) if layout == "pooled" else Places(layout)
+        self.stages[HEAD] = (
+            head.build_dense(self.levels, backbone.dense, outputs)
+            if layout == "pyramid"
+            else head.build(width or _width(backbone, self.pooling), outputs)
+        )
         self.freeze_norms = False
         """True keeps every normalisation's running statistics, wherever it stands."""
 
@@ -70,7 +78,10 @@ class Model(nn.Module):
         self.stages[HEAD] = self._head.build(width, self._outputs).to(device)
 
     def _collecting(self, stages: dict[str, nn.Module]) -> dict[str, nn.Module]:
-        """Return the stages, those that the pooling takes wrapped."""
+        """Return the stages, those that the pooling or the pyramid takes wrapped."""
+        if self.levels:
+            kept = {level.stage for level in self.levels}
+            return {name: Keeping(stage) if name in kept else stage for name, stage in stages.items()}
         if self.pooling not in OF_STAGES:
             return stages
         taken = set(collected([name for name in stages if name != INPUT], self.pooling))
@@ -115,20 +126,16 @@ class Model(nn.Module):
     @property
     def cacheable(self) -> bool:
         """Whether what the stage at the boundary takes can be kept: it exists, and is one tensor an item."""
-        return self.boundary > 1 and (self.pooling not in OF_STAGES or self.boundary > self.names.index(POOL))
+        several = self.pooling in OF_STAGES or self.layout == "pyramid"
+        return self.boundary > 1 and (not several or self.boundary > self.names.index(POOL))
 
     def forward(self, features: Features, start: int = 0) -> Tensor:
         """Return outputs (B, outputs) from the features that stage number `start` takes."""
         return self.head(self.before_head(features, start))
 
     def predict(self, features: Features, start: int = 0) -> Outputs:
-        """Return outputs (B, outputs); of a sequence those of its real positions, ragged."""
-        features = self.before_head(features, start)
-        out = self.head(features)
-        if self.layout != "sequence":
-            return out
-        mask = features.mask
-        return Ragged.unpadded(out, out.new_ones(out.shape[:2], dtype=torch.bool) if mask is None else mask)
+        """Return outputs (B, outputs); of a sequence those of its real positions, ragged; of a pyramid the boxes that are kept."""
+        return self.head.predict(self.before_head(features, start))
 
     def before_head(self, features: Features, start: int = 0) -> Features:
         """Return what the head takes, from the features that stage number `start` takes."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from pretune.training.checkpoint import Checkpoint, load_by_name
 from pretune.training.events import Event
 from pretune.training.loop import Evaluation, TrainingContext, fit
 from pretune.training.plan import Plan, Precision
-from pretune.types import Layout
+from pretune.types import Batch, Layout
 
 BATCH = 32
 """Items of a step where none is asked for."""
@@ -44,8 +44,8 @@ _MEASURED = "measured/examples"
 """The decision how many examples are measured."""
 _OF_FEATURES, _OF_A_PROBE = 0.8, 0.3
 """Shares of the time that one pass over the frozen layers may take: where features are all there is, and before other phases."""
-_STANDARDISED = 256
-"""Examples at most by which a head's input is standardised where features are not cached."""
+_STANDARDISED, _OF_PYRAMIDS = 256, 32
+"""Examples at most by which a head's input is standardised where features are not cached, or have many positions, or are whole pyramids."""
 _FEW = 16
 """Examples of a batch that is timed where each costs a pass through the network."""
 STEP = 3
@@ -177,16 +177,45 @@ def _changing(work: Work, phase: Phase) -> list[Augmentation]:
 
 def _fit_head(work: Work) -> None:
     assert work.frozen is not None
+    if _started(work):
+        return
     view = work.frozen.view(work.needs.data.parts["train"], None, 1)
     chosen = np.arange(len(view))
-    if work.frozen.layout != "pooled" and len(view) > _STANDARDISED:  # a few hundred examples have thousands of positions
-        chosen = np.sort(np.random.default_rng(work.recipe.training.seed).choice(chosen, _STANDARDISED, replace=False))
+    few = _OF_PYRAMIDS if work.frozen.layout == "pyramid" else _STANDARDISED
+    if work.frozen.layout != "pooled" and len(view) > few:  # a few hundred examples have thousands of positions
+        chosen = np.sort(np.random.default_rng(work.recipe.training.seed).choice(chosen, few, replace=False))
     work.model.head.fit(positions(view.batch(chosen, 0).inputs))
+
+
+def _started(work: Work) -> bool:
+    """Let the head begin with what the pretrained network knows, where the task has a way to."""
+    data = work.needs.data
+    train = data.parts["train"]
+    labels = data.encoded.take(torch.from_numpy(train))
+    view = work.frozen.view(train, labels, 1) if work.frozen else StoreView(data.ingested.store, train, data.modality, labels)
+    loader = Loader(view, Batching(size=_FEW, tokens=token_budget(view, _FEW)), workers=1)
+    batches = loader.iterate(0)
+
+    def heads() -> Iterator[Batch]:
+        for batch in batches:
+            check()
+            here = batch.to(work.context.device.device)
+            with torch.inference_mode():
+                yield replace(batch, inputs=work.model.before_head(here.inputs, work.learner.start).to(torch.device("cpu")))
+
+    work.model.eval()
+    said = data.task.start(work.model, work.backbone, heads(), data.space)
+    batches.close()
+    if said is not None:
+        work.needs.reporter.say(said)
+    return said is not None
 
 
 @torch.inference_mode()
 def _fit_head_on_few(work: Work, each: float) -> None:
     """Standardise the head's input by a sample of training examples, as many as a small share of the time allows at `each` seconds."""
+    if _started(work):
+        return
     train, seed = work.needs.data.parts["train"], work.recipe.training.seed
     count = int(np.clip(0.02 * work.deadline.remaining / max(1e-9, each), BATCH // 2, _STANDARDISED))
     few = np.sort(np.random.default_rng(seed).choice(train, min(count, len(train)), replace=False))
@@ -238,11 +267,13 @@ def _is_small(work: Work) -> bool:
 def _batch_size(work: Work, items: int) -> int:
     """Return what was asked for, else `BATCH` for raw items; for cached features a hundredth of the data, between that and 1024."""
     cached = work.frozen is not None and items >= 100
-    return work.recipe.training.batch_size or (min(1024, max(BATCH, 1 << (items // 100).bit_length() - 1)) if cached else BATCH)
+    usual = min(1024, max(BATCH, 1 << (items // 100).bit_length() - 1)) if cached else BATCH
+    return work.recipe.training.batch_size or work.needs.data.task.batch or usual
 
 
 def _plan(work: Work, phase: Phase, number: int, phases: tuple[Phase, ...], loader: Loader) -> Plan:
-    training, defaults = work.recipe.training, suggested(work.strategy, registry.name_of(work.needs.data.modality))
+    training, others = work.recipe.training, work.needs.data.task.suggested(registry.name_of(work.strategy), work.backbone)
+    defaults = suggested(work.strategy, registry.name_of(work.needs.data.modality), others)
     timing = _timing(work, phase, number, phases)
     budget, each = timing if timing else (None, 0.0)
     fills_time = budget is not None and work.frozen is None
@@ -340,6 +371,7 @@ def _evaluation(work: Work) -> Evaluation:
     return Evaluation(
         parts={name: measure(name) for name in dict.fromkeys(names)},
         selects="select" if "select" in names else None,
+        starts=task.selects,
         primary=task.primary,
         higher_is_better=task.higher_is_better,
     )

@@ -236,7 +236,7 @@ def _parts(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence
     """Return the positions of each split's examples; with patience, some of train are set aside, duplicates and groups whole."""
     parts = {part: np.array([i for i, row in enumerate(rows) if row.split == part], dtype=np.int64) for part in ("train", "val", "test")}
     parts = {part: positions for part, positions in parts.items() if len(positions)}
-    if recipe.training.patience is not None:
+    if recipe.training.patience is not None or task.selects:
         if "test" in parts and "val" in parts:
             parts["select"] = parts["val"]
         else:

@@ -77,7 +77,7 @@ def save_model(done: Outcome, model: ModelName = "network") -> None:
             "task": config.to_tree(done.data.task),
             "targets": done.data.space.to_json(),
             "schema": done.data.table.schema.to_json(),
-            "head": config.to_tree(done.recipe.head),
+            "head": config.to_tree(done.data.task.head(done.recipe.head)),
             "pooling": done.work.model.pooling,
             "width": done.work.model.head.mean.numel(),
             "weights": _weights(done.data),
@@ -177,13 +177,14 @@ def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any
     """Return what the diagnosis needs to know of the run, so that it advises nothing that was done."""
     strategy, modality, primary = done.strategy, registry.name_of(done.data.modality), metrics["primary"]
     named = bool(done.recipe.augmentations)
+    others = done.data.task.suggested(metrics["strategy"], done.backbone)
     return Context(
         strategy=metrics["strategy"],
         fresh=strategy.fresh or is_fresh(done.backbone),
         classes="class_weights" not in done.data.task.unread,
         modality=modality,
         given=frozenset(given(done.recipe)),
-        augment="named" if named else done.recipe.augment or suggested(strategy, modality).augment,
+        augment="named" if named else done.recipe.augment or suggested(strategy, modality, others).augment,
         probe_was_better=diagnosis.probe_was_better(history, primary["name"], primary["value"], primary["split"]),
         solved=done.work.solved,
         unknown_tokens=next((finding.message for finding in done.data.findings if finding.kind == "unknown_tokens"), ""),

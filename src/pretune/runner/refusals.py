@@ -69,7 +69,7 @@ def _refuse_task(choices: Choices) -> None:
         raise SettingError(f"{name} takes {task.reads}, and the labels are {kind}. Leave task out, or name another column: label=COLUMN.")
     if task.modalities and choices.table.modality not in task.modalities:
         raise SettingError(f"{name} is for {' and '.join(sorted(task.modalities))}, and the data are {choices.table.modality}.")
-    if task.layout not in ("pooled", backbone.layout):
+    if task.layout not in ("pooled", "pyramid", backbone.layout):
         raise SettingError(
             f"{name} needs a backbone that returns a {task.layout}, and {backbone.builder.id} returns features of the layout "
             f"{backbone.layout}. Choose another backbone."

@@ -39,7 +39,7 @@ from pretune.storage.cache import Cache
 from pretune.storage.cells import unpack
 from pretune.strategies import Strategy, suggested
 from pretune.strategies.linear_probe import LinearProbe
-from pretune.tasks import Suggestion, infer
+from pretune.tasks import Suggestion, Task, infer
 from pretune.training.acceleration import as_asked
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device, open_device
@@ -213,14 +213,14 @@ class _Run:
             backbone=backbone,
             strategy=strategy,
             task=self.recipe.task or infer(table.target_type),
-            parts=self._augmentations(strategy, table.modality),
+            parts=self._augmentations(strategy, table.modality, self.recipe.task or infer(table.target_type), backbone),
             own_backbone=given.backbone is not None,
             own_loss=given.loss is not None,
             own_parts=given.parts is not None,
         )
         refusals.check(self.recipe, choices)
 
-    def _augmentations(self, strategy: Strategy, modality: str) -> tuple[Augmentation, ...]:
+    def _augmentations(self, strategy: Strategy, modality: str, task: Task, backbone: Backbone) -> tuple[Augmentation, ...]:
         if self.recipe.augmentations:
             for part in self.recipe.augmentations:
                 if modality not in part.modalities:
@@ -228,7 +228,8 @@ class _Run:
                         f"augmentation {registry.name_of(part)} is for {', '.join(sorted(part.modalities))}, not for {modality}."
                     )
             return self.recipe.augmentations
-        return preset(self.recipe.augment or suggested(strategy, modality).augment, modality)
+        others = task.suggested(registry.name_of(strategy), backbone)
+        return preset(self.recipe.augment or suggested(strategy, modality, others).augment, modality)
 
     def _write_opening(self, folder: RunDir, data: Prepared, backbone: Backbone, strategy: Strategy, resumed: bool) -> None:
         """Write what is known before training: the resolved recipe, the audit, the environment."""
@@ -292,7 +293,7 @@ class _Run:
             learner=learner,
             needs=needs,
             context=context,
-            parts=self._augmentations(strategy, registry.name_of(data.modality)),
+            parts=self._augmentations(strategy, registry.name_of(data.modality), task, backbone),
             precision=lambda ln, ld: self._step_precision(ln, ld, context),
             deadline=self.deadline,
             own_loss=self.given.loss is not None,
@@ -304,7 +305,7 @@ class _Run:
         """Return the model; where stages of several widths are pooled, one example tells what the head takes."""
         outputs, layout, device = data.task.outputs(data.space), data.task.layout, self.device.device
         if pooling not in OF_STAGES or backbone.layered or layout != "pooled":
-            return Model(backbone, self.recipe.head, outputs, pooling, layout).to(device)
+            return Model(backbone, data.task.head(self.recipe.head), outputs, pooling, layout).to(device)
         model = Model(backbone, self.recipe.head, outputs, "mean").to(device)
         model.repool(pooling, blocks(model.widths(data.example().to(device)), pooling)[-1].stop)
         return model

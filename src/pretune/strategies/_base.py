@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -64,9 +65,9 @@ class Defaults:
         return max(self.epochs, math.ceil(self.least_steps / max(1, steps)))
 
 
-def suggested(strategy: Strategy, modality: str) -> Defaults:
-    """Return a strategy's defaults: those of its `by_modality` where it names this one, else its `defaults`."""
-    return strategy.by_modality.get(modality, strategy.defaults)
+def suggested(strategy: Strategy, modality: str, others: Mapping[str, Any] = MappingProxyType({})) -> Defaults:
+    """Return a strategy's defaults: those of its `by_modality` where it names this one, else its `defaults`; a task has others."""
+    return replace(strategy.by_modality.get(modality, strategy.defaults), **others)
 
 
 TRAINING = (

@@ -7,7 +7,7 @@ Nothing else knows a task's name, so a task of another package is one file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -25,11 +25,14 @@ from pretune.types import Layout, Row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pretune.backbones import Backbone
     from pretune.evaluation.classical import ClassicalModel
     from pretune.labels import Labels, Outputs
     from pretune.modalities import Modality
     from pretune.models import Model, SupervisedLearner
+    from pretune.models.heads import Head
     from pretune.models.learner import Loss
+    from pretune.types import Batch
 
 Figures = dict[str, Any]
 """Metrics by name: numbers, None where a metric does not exist, `per_class` tables, a `confusion` matrix."""
@@ -114,7 +117,8 @@ class Task(Component):
     space: ClassVar[type[Space]] = Space
     """What `fit` returns."""
     layout: ClassVar[Layout] = "pooled"
-    """The features that the head takes: pooled (one vector an example), sequence (one each position) or map (one each place)."""
+    """The features that the head takes: pooled (one vector an example), sequence (one each position), map (one each place) or pyramid
+    (maps of several sizes)."""
     modalities: ClassVar[frozenset[str]] = frozenset()
     """The modalities that it is for; empty for all."""
     unread: ClassVar[tuple[str, ...]] = ()
@@ -129,6 +133,10 @@ class Task(Component):
     run whose network is no better predicts with it."""
     numbers: ClassVar[bool] = False
     """Whether a prediction is a number, which a report plots beside the true one."""
+    selects: ClassVar[bool] = False
+    """Whether some training examples are always set aside to choose the best weights by, those at the start among them."""
+    batch: ClassVar[int | None] = None
+    """Examples of a training step by default; None leaves it to the runner."""
     untuned: ClassVar[str] = ""
     """What holds where there are no such examples: 'thresholds stay at one half'."""
 
@@ -190,6 +198,29 @@ class Task(Component):
     def loss(self, space: Any, labels: Labels, settings: LossSettings) -> Loss:
         """Return the loss (outputs, batch targets) -> scalar, given the labels of all training examples."""
         raise TypeError(f"{type(self).__name__} must define loss(space, labels, settings) -> Loss")
+
+    def head(self, asked: Head) -> Head:
+        """Return the head that is built, given that of the recipe.
+
+        Raises:
+            SettingError: the task cannot have it.
+        """
+        return asked
+
+    def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
+        """Return the defaults of a strategy, by name, that are others for this task: lr, epochs, weight_decay, augment, least_steps."""
+        return {}
+
+    def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Any) -> str | None:
+        """Let the head begin with what the pretrained network knows of the targets, and return a sentence on it; None where it is fresh.
+
+        Args:
+            model: its head is changed.
+            backbone: with the classifier that it was pretrained with.
+            batches: training examples as the head takes them, with labels; computed as they are asked for.
+            space: what `fit` returned.
+        """
+        return None
 
     def learner(self, model: Model, loss: Loss) -> SupervisedLearner:
         """Return what the training loop trains."""

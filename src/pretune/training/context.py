@@ -19,6 +19,8 @@ class Evaluation:
     """Split -> function that returns its metrics, the model being in eval mode."""
     selects: str | None = None
     """The split whose `primary` metric stops early and keeps the best; None keeps the last."""
+    starts: bool = False
+    """Whether the weights at the start are measured too, so that the best ones are never worse than those."""
     primary: str = "accuracy"
     higher_is_better: bool = True
 

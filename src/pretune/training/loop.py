@@ -135,6 +135,8 @@ class _Loop:
         """Step through epochs until the plan is fulfilled."""
         reason = "completed"
         yield Started(phase=self.plan.phase, step=self.progress.step, steps=self.progress.steps, trainable=self.trainable)
+        if self.evaluation is not None and self.evaluation.starts and self.progress.step == 0 and self.progress.best is None:
+            yield from self._evaluate(last=False)
         while self.progress.step < self.progress.steps and reason == "completed":
             failed = yield from self._epoch()
             if failed:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from pretune.labels import Outputs, Ragged
 from pretune.registry import Component
 from pretune.types import Features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pretune.architectures.layers.dense import DenseShape
+    from pretune.models.pyramid import Level
 
 
 class HeadModule(nn.Module):
@@ -37,9 +45,17 @@ class HeadModule(nn.Module):
         # A channel that never moves carries nothing; a scale of 0 silences it instead of blowing up noise.
         self.scale.copy_(torch.where(deviation_D > 1e-6 * (1 + mean_D.abs()), 1 / deviation_D.clamp(min=1e-12), 0.0))
 
-    def forward(self, features: Features) -> Tensor:
+    def forward(self, features: Features) -> Any:
         """Return outputs in float32: (B, outputs), or (B, T, outputs) for each position."""
         return self.layers((features.tensor.float() - self.mean) * self.scale)
+
+    def predict(self, features: Features) -> Outputs:
+        """Return outputs (B, outputs); of a sequence those of its real positions, ragged."""
+        out = self(features)
+        if features.layout != "sequence":
+            return out
+        mask = features.mask
+        return Ragged.unpadded(out, out.new_ones(out.shape[:2], dtype=torch.bool) if mask is None else mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +65,7 @@ class Head(Component):
     def build(self, width: int, outputs: int) -> HeadModule:
         """Return a new head for features of `width` channels."""
         raise TypeError(f"{type(self).__name__} must define build(width, outputs) -> HeadModule")
+
+    def build_dense(self, levels: Sequence[Level], pretrained: DenseShape | None, outputs: int) -> HeadModule:
+        """Return a new head for a pyramid; `pretrained` are the sizes of the head that the backbone was pretrained with, if any."""
+        raise TypeError(f"{type(self).__name__} takes no pyramids")

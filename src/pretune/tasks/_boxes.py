@@ -1,0 +1,85 @@
+"""Boxes between the network's input, the file and a table's cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretune.evaluation.boxes import TrueBoxes, overlap
+from pretune.modalities import Modality
+from pretune.modalities.image import Image, upright_size
+from pretune.modalities.transforms.geometry import stored
+from pretune.sources.boxes import Box, Boxes
+from pretune.storage.streaming import read
+from pretune.types import Row
+
+Array = NDArray[Any]
+_ONE = re.compile(r"(.*)\((-?[\d.]+) (-?[\d.]+) (-?[\d.]+) (-?[\d.]+)\)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth(TrueBoxes):
+    """The boxes of one image, and where it lies in the network's input."""
+
+    shown: Array
+    """(2, 3) from pixels of the file to pixels of the input."""
+
+
+def shown_in(modality: Modality, size: tuple[int, int]) -> Array:
+    """Return where a file of this width and height lies in the view that is scored: (2, 3)."""
+    assert isinstance(modality, Image)
+    kept = stored(size, modality.resize, modality.fit).kept
+    blank = np.broadcast_to(np.uint8(0), (kept[1], kept[0], 3))
+    return modality.geometry(blank, {"width": size[0], "height": size[1]}, None, None)
+
+
+def to_file(found: Array, shown: Array, size: tuple[int, int] | None = None) -> Array:
+    """Return boxes (K, 6) of the network's input in pixels of the file, cut off at its border where its size is given."""
+    scale, offset = np.diag(shown[:, :2]), shown[:, 2]
+    out = found.astype(np.float64)
+    for first in (0, 2):
+        out[:, first : first + 2] = (out[:, first : first + 2] - offset) / scale
+        if size is not None:
+            out[:, first : first + 2] = np.clip(out[:, first : first + 2], 0, size)
+    return out
+
+
+def size_of(row: Row) -> tuple[int, int]:
+    """Return width and height of an image in pixels: what its annotation says, else what its file says."""
+    if isinstance(row.target, Boxes) and row.target.width:
+        return row.target.width, row.target.height
+    raw = read(row)
+    assert isinstance(raw, bytes)
+    return upright_size(raw)
+
+
+def written(boxes: Sequence[Box]) -> str:
+    """Return boxes as a cell of a table holds them: 'dog(10 20 110 220)|cat(…)'."""
+    return "|".join(f"{box.name.replace('|', '/')}({' '.join(f'{value:.6g}' for value in box.corners)})" for box in boxes)
+
+
+def read_back(cell: str) -> list[Box]:
+    """Return the boxes of a cell."""
+    found = (_ONE.fullmatch(part) for part in cell.split("|") if part)
+    return [Box(one[1], float(one[2]), float(one[3]), float(one[4]), float(one[5])) for one in found if one]
+
+
+def f1(found: Sequence[Box], true: Sequence[Box]) -> float:
+    """Return how well boxes agree with the true ones, 0 to 1: F1 at an overlap of one half, classes included."""
+    if not found and not true:
+        return 1.0
+    hits, free = 0, list(true)
+    for box in found:
+        same = [other for other in free if other.name == box.name]
+        if not same:
+            continue
+        shared = overlap(np.array([box.corners]), np.array([other.corners for other in same]))[0]
+        if shared.max() >= 0.5:
+            free.remove(same[int(shared.argmax())])
+            hits += 1
+    return 2 * hits / (len(found) + len(true))
