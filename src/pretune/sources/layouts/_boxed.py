@@ -78,10 +78,10 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
         raise DataError(f"{found.tree.root}: {found.layout}, of which no image can be used.{first}")
     table = Table(rows=rows, modality="image", target_type=target or BOXES, root=found.tree.root, layout=found.layout)
     table.ledger, table.columns = [*found.ledger, *found.tree.ledger("image")], found.columns
-    table.said = [*found.said, *_counted(rows), *found.tree.said()]
+    table.messages = [*found.said, *_counted(rows), *found.tree.messages()]
     if differs:
         more = " …" if len(differs) > _SAID else ""
-        table.said.append(
+        table.messages.append(
             f"{len(differs)} annotations give another image size than the file has; boxes are taken as pixels of the file: "
             f"{', '.join(differs[:_SAID])}{more}."
         )

@@ -138,7 +138,7 @@ class BoxTable(OwnLayout):
         }
         found.columns |= named
         found.said += [
-            *records.said,
+            *records.messages,
             f"{file.id}: image from {roles.image!r}, class from {roles.label!r}, boxes from {', '.join(roles.corners)}.",
         ]
         values = [[_number(value) for value in four] for four in zip(*(records.column(name) for name in roles.corners), strict=True)]

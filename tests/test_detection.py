@@ -1,0 +1,198 @@
+"""Detection: its loss and assignment, its figures against COCO's own, its start from a pretrained head, and a whole flow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pretune.architectures.layers.dense import Dense, DenseHead, DenseShape, grid
+from pretune.evaluation.boxes import TrueBoxes, average_precision, intervals, matches
+from pretune.labels import Labels, Ragged
+from pretune.models.dense.assignment import assign
+from pretune.models.dense.kept import kept
+from pretune.models.dense.loss import Wanted, dense_loss
+from pretune.sources.boxes import Box
+from pretune.tasks._boxes import f1, read_back, written
+from pretune.tasks._stand_ins import Seen, seen, sentence, stand_ins
+from tests.box_data import write_voc
+from tests.command_line import pretune
+
+SHAPE = DenseShape(channels=(4, 8), strides=(8, 16), width=8, norm=False)
+
+
+def scenes(count: int, seed: int = 0) -> tuple[list[np.ndarray], list[TrueBoxes]]:
+    """Return boxes that were found, some near true ones, and the true ones, of three classes."""
+    rng = np.random.default_rng(seed)
+    found, truth = [], []
+    for _ in range(count):
+        number = int(rng.integers(0, 5))
+        low = rng.uniform(0, 60, (number, 2))
+        boxes, classes = np.hstack([low, low + rng.uniform(5, 40, (number, 2))]), rng.integers(0, 3, number)
+        truth.append(TrueBoxes(boxes=boxes, classes=classes, ignored=rng.random(number) < 0.2))
+        near = np.hstack([boxes + rng.normal(0, 3, boxes.shape), rng.random((number, 1)), classes[:, None]])
+        other = rng.uniform(0, 60, (3, 2))
+        false = np.hstack([other, other + 20, rng.random((3, 1)), rng.integers(0, 3, (3, 1))])
+        found.append(np.vstack([near, false]))
+    return found, truth
+
+
+def test_matches_of_our_own_have_cocos_average_precision() -> None:
+    found, truth = scenes(40)
+    figures = average_precision(found, truth, ("a", "b", "c"))
+    each = np.stack([matches(found, truth, at).average_precision(np.ones(40)) for at in range(3)])
+    assert figures["map"] == pytest.approx(each.mean(), abs=1e-6)
+    assert figures["ap50"] == pytest.approx(each[:, 0].mean(), abs=1e-6)
+    assert figures["ap75"] == pytest.approx(each[:, 5].mean(), abs=1e-6)
+    assert [row["ap"] for row in figures["per_class"].values()] == pytest.approx(each.mean(1).tolist(), abs=1e-6)
+    low, high = intervals(found, truth, ("a", "b", "c"))["map"]
+    assert low < figures["map"] < high
+
+
+def test_an_image_that_counts_twice_is_like_two_images() -> None:
+    found, truth = scenes(10)
+    weights = np.array([2, 1, 0, 1, 3, 1, 1, 0, 1, 1])
+    order = np.repeat(np.arange(10), weights)
+    twice = matches([found[i] for i in order], [truth[i] for i in order], 0)
+    assert matches(found, truth, 0).average_precision(weights) == pytest.approx(twice.average_precision(np.ones(len(order))))
+
+
+def test_figures_without_boxes_do_not_exist_and_perfect_ones_are_one() -> None:
+    none = TrueBoxes(boxes=np.zeros((0, 4)), classes=np.zeros(0, int), ignored=np.zeros(0, bool))
+    assert average_precision([np.zeros((0, 6))], [none], ("a",))["map"] is None
+    assert intervals([np.zeros((0, 6))], [none], ("a",)) == {}
+    one = TrueBoxes(boxes=np.array([[1.0, 2, 30, 40]]), classes=np.array([0]), ignored=np.array([False]))
+    assert average_precision([np.array([[1.0, 2, 30, 40, 0.9, 0]])], [one], ("a",))["map"] == pytest.approx(1)
+    assert average_precision([np.zeros((0, 6))], [one], ("a",))["map"] == pytest.approx(0)
+
+
+def test_every_box_is_learned_by_points_within_it_and_a_tiny_one_by_the_nearest() -> None:
+    points = grid((8, 8), 8, torch.device("cpu"))
+    boxes = torch.tensor([[4.0, 4, 40, 40], [33.0, 33, 34, 34]])
+    around = torch.cat([points - 6, points + 6], 1)
+    chosen = assign(torch.full((64, 2), 0.3), around, points, boxes, torch.tensor([0, 1]))
+    assert set(chosen.boxes.tolist()) == {0, 1}
+    big = points[chosen.points[chosen.boxes == 0]]
+    assert bool(((big > 4) & (big < 40)).all())
+    assert points[chosen.points[chosen.boxes == 1]].tolist() == [[35.5, 35.5]]
+    assert 0 <= float(chosen.quality.min()) <= float(chosen.quality.max()) <= 1
+
+
+def trained(steps: int) -> tuple[DenseHead, list[torch.Tensor], list[Wanted]]:
+    torch.manual_seed(0)
+    head = DenseHead(SHAPE, 2)
+    maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)]
+    nothing = torch.zeros(0, 4)
+    wanted = [
+        Wanted(boxes=torch.tensor([[8.0, 8, 40, 40]]), classes=torch.tensor([1]), ignored=nothing),
+        Wanted(boxes=nothing, classes=torch.zeros(0, dtype=torch.long), ignored=nothing),
+    ]
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        dense_loss(head(maps), wanted).backward()
+        optimizer.step()
+    return head, maps, wanted
+
+
+def test_what_is_learned_is_found_and_nothing_is_found_where_nothing_is() -> None:
+    head, maps, wanted = trained(150)
+    with torch.no_grad():
+        assert float(dense_loss(head(maps), wanted)) < 0.5 * float(dense_loss(trained(0)[0](maps), wanted))
+    first, second = kept(head(maps), 64).split()
+    assert first[0, :4].tolist() == pytest.approx([8, 8, 40, 40], abs=4)
+    assert int(first[0, 5]) == 1
+    assert float(first[0, 4]) > 0.5
+    assert len(second) == 0 or float(second[0, 4]) < 0.2
+
+
+def _bias(head: DenseHead) -> torch.Tensor:
+    layer = head.outputs[0]
+    assert isinstance(layer, torch.nn.Conv2d)
+    assert layer.bias is not None
+    return layer.bias
+
+
+def test_what_is_found_inside_an_ignored_box_costs_nothing() -> None:
+    head, maps, _ = trained(0)
+    with torch.no_grad():
+        _bias(head)[:2] = 4.0  # sure of everything everywhere
+    nothing, none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
+    everywhere = Wanted(boxes=nothing, classes=none, ignored=torch.tensor([[-1.0, -1, 65, 65]]))
+    assert float(dense_loss(head(maps), [everywhere] * 2)) == 0
+    assert float(dense_loss(head(maps), [Wanted(boxes=nothing, classes=none, ignored=nothing)] * 2)) > 10
+
+
+def test_a_head_begins_as_the_best_of_the_classes_that_stand_for_its_own() -> None:
+    pretrained, mine = DenseHead(SHAPE, 5), DenseHead(DenseShape(**{**SHAPE.__dict__, "slots": 3}), 2)
+    maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)]
+    mine.take(pretrained, [(3, 1), ()])
+    theirs, found = pretrained(maps), mine(maps)
+    assert torch.allclose(found.logits[..., 0], theirs.logits[..., [1, 3]].amax(-1), atol=1e-5)
+    assert torch.allclose(found.sides, theirs.sides, atol=1e-5)
+
+
+def test_stand_ins_are_chosen_by_name_and_by_what_is_found_on_training_boxes() -> None:
+    rng = np.random.default_rng(0)
+    images = []
+    for number in range(8):
+        boxes = np.array([[5, 5, 25, 25], [40, 40, 60, 60], [10, 40, 20, 50]], np.float32) + rng.uniform(0, 4)
+        scores = np.full((3, 4), 0.02, np.float32)
+        scores[0, 2 if number % 2 else 3] = 0.9  # half of the animals look like sheep, half like cows
+        scores[1, 0] = 0.9
+        truth = TrueBoxes(boxes=boxes[:1], classes=np.array([0]), ignored=np.array([False]))
+        images.append(Seen(scores=scores, boxes=boxes, truth=truth))
+    names = ("person", "dog", "sheep", "cow")
+    kangaroo, dog, robot = stand_ins(images, ("kangaroo", "Dog", "robot"), names)
+    assert sorted(kangaroo) == [2, 3]
+    assert dog == (1,)
+    assert robot == ()
+    assert "kangaroo ← sheep, cow; robot ← nothing that it knows" in sentence(("kangaroo", "robot"), [(2, 3), ()], names)
+
+
+def test_what_a_pretrained_head_sees_is_kept_point_by_point() -> None:
+    head, maps = DenseHead(SHAPE, 4), [torch.randn(3, 4, 8, 8), torch.randn(3, 8, 4, 4)]
+    box, none = torch.tensor([[1.0, 2, 30, 40]]), torch.zeros(1, dtype=torch.long)
+    labels = Labels({"boxes": Ragged.of([box] * 3), "classes": Ragged.of([none] * 3), "ignored": Ragged.of([none] * 3)})
+    images = seen(head, [(maps, labels)])
+    assert [one.scores.shape for one in images] == [(80, 4)] * 3
+    assert images[0].truth.boxes.tolist() == box.tolist()
+
+
+def test_boxes_of_a_cell_are_read_back_and_compared() -> None:
+    boxes = [Box("big (red) dog", 1, 2.5, 30, 40), Box("cat", 0, 0, 5, 5)]
+    assert read_back(written(boxes)) == boxes
+    assert read_back("") == []
+    assert f1(boxes, boxes) == 1
+    assert f1([], boxes) == 0
+    assert f1([boxes[1], boxes[1]], boxes[1:]) == pytest.approx(2 / 3)
+    assert f1([], []) == 1
+
+
+def test_points_lie_in_the_middle_of_their_places() -> None:
+    head = DenseHead(SHAPE, 1)
+    dense: Dense = head([torch.zeros(1, 4, 8, 8), torch.zeros(1, 8, 4, 4)])
+    assert dense.points[:2].tolist() == [[3.5, 3.5], [11.5, 3.5]]
+    assert dense.points[-1].tolist() == [55.5, 55.5]
+    assert float(dense.logits.sigmoid().mean().detach()) == pytest.approx(0.01, abs=0.005)
+
+
+def test_a_run_finds_boxes_from_files_to_report(home: Path) -> None:
+    write_voc(home / "shapes", 28)
+    words = ("finetune", "shapes", "backbone=scratch:cnn,width=16,depth=2", "image_size=64", "epochs=2", "threads=1", "precision=float32")
+    metrics = json.loads(pretune(*words, "out=run", "--json", "--offline").stdout)
+    assert metrics["task"] == "detection"
+    assert metrics["classes"] == ["disc", "square"]
+    assert metrics["primary"]["name"] == "map"
+    assert {"map", "ap50", "ap75", "ar100", "per_class"} <= metrics["val"].keys()
+    assert list(metrics["floors"]) == ["mean_box", "nearest"]
+    assert metrics["counts"]["select"] > 0
+    rows = json.loads(pretune("predict", "run", "shapes/JPEGImages", "--json").stdout)["predictions"]
+    assert len(rows) == 28
+    assert (rows[0]["width"], rows[0]["height"]) == (96, 64)
+    again = json.loads(pretune("evaluate", "run", "shapes", "--json").stdout)
+    assert again["counts"]["used"] == 28
+    assert "AP50" in (home / "run" / "report.html").read_text()
