@@ -27,12 +27,14 @@ from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe, unread_of
 from pretune.runner.pretrain import pretrain
 from pretune.runner.run import Given
+from pretune.sources.targets import classes_of
 from pretune.tasks._base import LossSettings
 from pretune.training.optim import Name, Optim
 from pretune.training.schedule import Schedule, Shape
 from pretune.types import NotUsed
 from pretune.unread import given, refuse
 from tests.conftest import tiny_backbone
+from tests.test_tasks import examples, network_outputs
 
 runner: Any = importlib.import_module("pretune.runner.run")  # the package's `run` is its function
 
@@ -201,12 +203,18 @@ def test_an_optimizer_has_what_it_does_not_refuse(name: Name) -> None:
 def test_a_loss_reads_what_its_task_does_not_refuse(task: str) -> None:
     component = registry.load("tasks", task)()
     encoded = {"classification": torch.tensor([0, 0, 0, 1]), "multilabel": torch.tensor([[1.0, 0], [1, 0], [1, 0], [0, 1]])}
-    goal = encoded.get(task, torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    space = component.space(classes=("a", "b")) if task in encoded else component.space()
-    outputs = torch.tensor([[0.5, -0.5]] * 4) if task in encoded else torch.tensor([[0.5]] * 4)
-    plain = component.loss(space, Labels.of(goal), LossSettings())(outputs, goal)
+    if component.reads.form == "own":
+        rows, modality = examples(component)
+        space = component.fit(rows, classes_of([row.target for row in rows]))
+        labels = component.encode(rows, space, modality)
+        _, outputs, _ = network_outputs(component, labels, space)
+    else:
+        labels = Labels.of(encoded.get(task, torch.tensor([0.1, 0.2, 0.3, 0.4])))
+        space = component.space(classes=("a", "b")) if task in encoded else component.space()
+        outputs = torch.tensor([[0.5, -0.5]] * 4) if task in encoded else torch.tensor([[0.5]] * 4)
+    plain = component.loss(space, labels, LossSettings())(outputs, labels.value)
     for field in dataclasses.fields(LossSettings):
-        other = component.loss(space, Labels.of(goal), LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, goal)
+        other = component.loss(space, labels, LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, labels.value)
         assert bool(other != plain) == (field.name not in component.unread), field.name
     for key in component.unread:
         with pytest.raises(SettingError, match=f"{key} is not used by task={task}"):
