@@ -18,6 +18,7 @@ from pretune.data.loader import Loader
 from pretune.errors import BadItem, SettingError, WeightsError
 from pretune.kernels.dropout import DropAdd, keep_mask
 from pretune.modalities import _tfidf, _tokenizer_training
+from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.modalities.transforms import tokenizing
 from pretune.models import Model
@@ -377,3 +378,7 @@ def test_gguf_is_read(tmp_path: Path):
     gguf_file(tmp_path / "z.gguf", {"odd": ((32,), 99, b"\0" * 32)}, {"a": 1})
     with pytest.raises(WeightsError, match="GGUF type 99"):
         _gguf.read(tmp_path / "z.gguf")
+
+
+def test_texts_are_not_shown_to_networks_for_images() -> None:
+    assert Text.from_image(Image()) is None

@@ -13,6 +13,7 @@ from pretune.sources import columns as finder
 from pretune.sources import lists as lists_of_files
 from pretune.sources import targets as target_parser
 from pretune.sources.column import as_text
+from pretune.sources.files_below import FilesBelow
 from pretune.sources.paths import Listed, Locator
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
@@ -111,7 +112,7 @@ def _first_name(line: str) -> str:
 
 def _located(table: Table, tree: Tree, file: FileEntry, values: list[str], part: Split | None) -> dict[str, int]:
     """Return row id -> place in the list, for those values that name a row of the table."""
-    locator = Locator(root=tree.root, walk=lambda: tree)
+    locator = Locator(files=FilesBelow(root=tree.root, walk=lambda: tree))
     start = "".join(f"{folder}/" for folder in file.parts[:-1])
     locator.settle([Listed(values=values, name=file.id, start=start, part=part)])
     ids = {row.id for row in table.rows}

@@ -15,6 +15,7 @@ from pretune.sources import columns as finder
 from pretune.sources import targets as target_parser
 from pretune.sources import vocabulary
 from pretune.sources.column import as_text
+from pretune.sources.files_below import FilesBelow
 from pretune.sources.names import folded
 from pretune.sources.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.sources.readers.encoded import InlineCell
@@ -93,7 +94,7 @@ def build(
         SettingError: a named column does not exist.
     """
     lead = next((records for part, records in parts if part == "train"), parts[0][1])
-    locator = Locator(root=root, walk=walk)
+    locator = Locator(files=FilesBelow(root=root, walk=walk))
     roles = _find_roles(lead, locator, columns, modality, labelled)
     if labelled and not roles.label:
         raise finder.no_label(lead, roles)
@@ -132,13 +133,13 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
     except DataError as error:
         roles, refusal = None, error
     if modality in file_kinds() and (roles is None or roles.path is None):
-        stem = finder.find_stems(lead, locator.knows)
+        stem = finder.find_stems(lead, locator.files.knows)
         if stem is None and refusal is not None and isinstance(columns, RunColumns):
             raise refusal
         if stem is None:
             names = finder.listed(lead.columns)
             raise DataError(
-                f"{lead.path}: no column names {modality} files below {locator.root} (columns: {names}).{finder.unfit(lead)} "
+                f"{lead.path}: no column names {modality} files below {locator.files.root} (columns: {names}).{finder.unfit(lead)} "
                 "Name it: path=COLUMN."
             )
         return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
@@ -189,7 +190,7 @@ def _read(draft: _Draft, parts: list[SplitRecords], wanted: TargetType | None, l
         names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
         draft.tells = not names or names.most_common(1)[0][1] == 1
         table.messages += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
-        table.root = draft.locator.root
+        table.root = draft.locator.files.root
     if roles.split:
         words = (as_text(value) for _, records in parts if roles.split in records.columns for value in records.column(roles.split))
         draft.splits = splits_of_words(words)

@@ -7,7 +7,6 @@ separators and percent-encoding are looked through. A path may lead out of the d
 
 from __future__ import annotations
 
-import functools
 import os
 import posixpath
 import re
@@ -17,13 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pretune.errors import DataError
-from pretune.formats.files import ending, modality_of
-from pretune.sources.names import folded, variants
+from pretune.sources.files_below import FilesBelow
+from pretune.sources.names import folded
 from pretune.sources.outside import above, common_folder, files_below, holds_tables
-from pretune.sources.readers.records import is_manifest
-from pretune.sources.special import kind_of
 from pretune.sources.split_names import is_filler, split_of_folder
-from pretune.sources.tree import Tree, readable
+from pretune.sources.tree import readable
 from pretune.types import Split
 
 _SAMPLE = 200
@@ -33,7 +30,6 @@ _PARTIAL = 0.3
 """Share of a sample that must be there: of a data set that was downloaded in part."""
 _LEVELS = 2
 """Folders above that are looked in for what a manifest names."""
-_Names = dict[str, list[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,13 +89,8 @@ class _Tail:
 class Locator:
     """Resolves the paths of manifests below one root."""
 
-    root: Path
-    walk: Callable[[], Tree]
-    """Gives the tree below the root, when it is needed."""
+    files: FilesBelow
     _rules: list[_Rule] = field(default_factory=lambda: [_Rule()])
-    _listings: dict[str, tuple[_Names, _Names]] = field(default_factory=dict)
-    _others: list[str] | None = None
-    """Files below a root that was moved."""
     _hint: str = ""
     """Where files that are missing may be, for the message."""
 
@@ -132,18 +123,18 @@ class Locator:
             return Located(id=value, reason="remote_path", words=f"names {value}, which is not on this disk; nothing is downloaded")
         if rule.by_name:
             return self._find_by_name(value, rule, part, hints)
-        written = [plain for variant in self._variants(value) if (plain := self._plain(variant, rule)) is not None]
+        written = [plain for variant in self.files.variants_of(value) if (plain := self._plain(variant, rule)) is not None]
         if not written:
-            return Located(id=value, reason="outside_root", words=f"names {value}, which lies outside {self.root.absolute()}")
+            return Located(id=value, reason="outside_root", words=f"names {value}, which lies outside {self.files.root.absolute()}")
         for plain in written:
-            if self._exists(plain):
-                return Located(id=readable((plain,)), path=self.root / plain)
-        near = next((near for plain in written if (near := self._similar(plain))), [])
+            if self.files.exists(plain):
+                return Located(id=readable((plain,)), path=self.files.root / plain)
+        near = next((near for plain in written if (near := self.files.similar(plain))), [])
         if len(near) == 1:
             only_ending = posixpath.splitext(near[0])[0] in written
             repaired = not only_ending and not rule.other_case
             words = f"names {value}; the file is called {near[0]}" if repaired else ""
-            return Located(id=readable(near), path=self.root / near[0], reason="other_spelling" if repaired else "", words=words)
+            return Located(id=readable(near), path=self.files.root / near[0], reason="other_spelling" if repaired else "", words=words)
         return self._not_found(value, near, written[0])
 
     def _find_by_name(self, value: str, rule: _Rule, part: Split | None, hints: Callable[[], set[str]]) -> Located:
@@ -153,22 +144,22 @@ class Locator:
             named = [tail for tail in tails if words & {folded(folder) for folder in tail.prefix.split("/") if folder}]
             tails = named or tails
         if len(tails) == 1:
-            return Located(id=readable((tails[0].name,)), path=self.root / tails[0].name)
+            return Located(id=readable((tails[0].name,)), path=self.files.root / tails[0].name)
         return self._not_found(value, [tail.name for tail in tails])
 
     def _not_found(self, value: str, near: Sequence[str], plain: str = "") -> Located:
         if near:
             words = f"names {value}, which may be any of {', '.join(near[:3])}{' …' if len(near) > 3 else ''}"
             return Located(id=value, reason="ambiguous_path", words=words)
-        return Located(id=value, reason="missing_file", words=f"names {value}, which {self._absent(plain)}{self._hint}")
+        return Located(id=value, reason="missing_file", words=f"names {value}, which {self.files.why_absent(plain)}{self._hint}")
 
-    def _absent(self, plain: str) -> str:
-        """Return why a name stands for no file."""
-        try:
-            mode = os.stat(self.root / plain).st_mode
-        except (OSError, ValueError):
-            return "does not exist"
-        return f"is {kind_of(mode) or 'a folder'}, not a file" if plain else "does not exist"
+    def _plain(self, value: str, rule: _Rule) -> str | None:
+        """Return the path relative to the root with '/', None where it leads outside."""
+        value = value.removeprefix(rule.cut) if rule.cut else value
+        if posixpath.isabs(value) or re.match(r"[A-Za-z]:/", value):
+            return None
+        value = posixpath.normpath(rule.prefix + value)
+        return None if value == ".." or value.startswith("../") else value
 
     # --- the rule of a manifest
 
@@ -177,18 +168,18 @@ class Locator:
         if not sample:
             return _Rule(prefix=listed.start)
         for start in dict.fromkeys((listed.start, "")):
-            exact = sum(any(self._exists(start + one) for one in self._variants(value)) for value in sample)
+            exact = sum(any(self.files.exists(start + one) for one in self.files.variants_of(value)) for value in sample)
             if exact >= _USUAL * len(sample):
                 return _Rule(prefix=start, words=_relative(start, listed.start))
         for start in dict.fromkeys((listed.start, "")):
-            near = sum(any(len(self._similar(start + one)) == 1 for one in self._variants(value)) for value in sample)
+            near = sum(any(len(self.files.similar(start + one)) == 1 for one in self.files.variants_of(value)) for value in sample)
             if near >= _USUAL * len(sample):
                 return _Rule(prefix=start, other_case=not self._only_endings(sample, start), words=_relative(start, listed.start))
         return self._rule_from_tails(listed, sample)
 
     def _only_endings(self, sample: list[str], start: str) -> bool:
         """Return whether values lack no more than a file extension."""
-        return any(posixpath.splitext(near)[0] == start + value for value in sample for near in self._similar(start + value))
+        return any(posixpath.splitext(near)[0] == start + value for value in sample for near in self.files.similar(start + value))
 
     def _rule_from_tails(self, listed: Listed, sample: list[str]) -> _Rule | None:
         found = [tails for value in sample if (tails := self._tails(value, listed.part))]
@@ -208,7 +199,7 @@ class Locator:
                 return self._named_rule(found, usual_cut, remote)
             ((cut, prefix),) = chosen
         words = "" if not cut and not prefix else _exchanged(cut, prefix)
-        exact = any(self._exists(prefix + one.removeprefix(cut)) for value in sample for one in self._variants(value))
+        exact = any(self.files.exists(prefix + one.removeprefix(cut)) for value in sample for one in self.files.variants_of(value))
         return _Rule(cut=cut, prefix=prefix, other_case=not exact, remote=remote, words=words)
 
     def _named_rule(self, found: list[list[_Tail]], cut: str, remote: bool) -> _Rule:
@@ -221,10 +212,10 @@ class Locator:
         """Return the files whose paths have the longest end in common with a value, those of its split where there are several."""
         best: dict[str, _Tail] = {}
         longest = 0
-        for one in self._variants(value):
+        for one in self.files.variants_of(value):
             tokens = [token for token in one.split("/") if token not in ("", ".", "..")]
             keys = [folded(token) for token in tokens]
-            for name in self._named(keys[-1]) if keys else []:
+            for name in self.files.named(keys[-1]) if keys else []:
                 places = name.split("/")
                 same = 1
                 while same < min(len(keys), len(places)) and keys[-1 - same] == folded(places[-1 - same]):
@@ -243,7 +234,7 @@ class Locator:
     def _follow_outside(self, lists: Sequence[Listed], samples: list[list[str]]) -> list[str]:
         """Move the root where most paths lead to files outside it, below one folder; return a sentence."""
         values = [(value, listed.start) for listed, sample in zip(lists, samples, strict=True) for value in sample]
-        inside = sum(any(self._exists(start + one) for one in self._variants(value)) for value, start in values)
+        inside = sum(any(self.files.exists(start + one) for one in self.files.variants_of(value)) for value, start in values)
         led = [path for value, start in values if (path := self._led_outside(value, start))]
         if not led or len(led) < _USUAL * len(values) or inside >= len(led):
             return []
@@ -251,17 +242,17 @@ class Locator:
         if folder is None:
             return []
         how = "absolute, below" if all(os.path.isabs(value) or "://" in value for value, _ in values[:1]) else "those of files below"
-        self._move(folder, None)
+        self.files.move(folder, None)
         return [f"{lists[0].name}: its paths are {how} {folder}."]
 
     def _led_outside(self, value: str, start: str) -> str | None:
         """Return the existing file outside the root that an absolute path, or one with '..', leads to."""
-        for one in self._variants(value):
-            path = os.path.normpath(self.root.absolute() / start / one)
+        for one in self.files.variants_of(value):
+            path = os.path.normpath(self.files.root.absolute() / start / one)
             if (
                 (os.path.isabs(one) or ".." in one.split("/"))
                 and os.path.isfile(path)
-                and not Path(path).is_relative_to(self.root.absolute())
+                and not Path(path).is_relative_to(self.files.root.absolute())
             ):
                 return path
         return None
@@ -272,95 +263,21 @@ class Locator:
         Above a folder of any other name that is only a hint: the files may be another data set's.
         """
         values = [(value, listed.part) for listed, sample in zip(lists, samples, strict=True) for value in sample if "://" not in value]
-        kept, sure = (self.root, self._others), True
+        kept, sure = (self.files.root, self.files.others), True
         for _ in range(_LEVELS):
-            sure = sure and holds_tables(self.root.absolute().name)
-            folder = above(self.root.absolute())
+            sure = sure and holds_tables(self.files.root.absolute().name)
+            folder = above(self.files.root.absolute())
             files = files_below(folder) if folder and values else None
             if not folder or not files:
                 break
-            self._move(folder, files)
+            self.files.move(folder, files)
             if sum(bool(self._tails(value, part)) for value, part in values) >= _USUAL * len(values):
                 if sure:
                     return f"no file of {lists[0].name} is below {kept[0]}; they were found below {folder}."
                 self._hint = f"; there are files of these names below {folder}: give that folder if they are meant"
                 break
-        self._move(*kept)
+        self.files.move(*kept)
         return ""
-
-    def _move(self, root: Path, files: list[str] | None) -> None:
-        self.root, self._others = root, files
-        self._listings.clear()
-        self.__dict__.pop("_by_name", None)
-
-    # --- single paths
-
-    def _variants(self, value: str) -> list[str]:
-        """Return the ways to read a path as written, relative to the root where it is absolute and inside."""
-        root = f"{self.root.absolute().as_posix()}/"
-        literal = [value] if "\\" in value and (self.root / value).is_file() else []
-        return literal + [one.removeprefix(root) for one in variants(value)]
-
-    def _plain(self, value: str, rule: _Rule) -> str | None:
-        """Return the path relative to the root with '/', None where it leads outside."""
-        value = value.removeprefix(rule.cut) if rule.cut else value
-        if posixpath.isabs(value) or re.match(r"[A-Za-z]:/", value):
-            return None
-        value = posixpath.normpath(rule.prefix + value)
-        return None if value == ".." or value.startswith("../") else value
-
-    def _exists(self, value: str) -> bool:
-        if posixpath.isabs(value) or "\0" in value:
-            return False
-        plain = posixpath.normpath(value)
-        return not plain.startswith("../") and os.path.isfile(self.root / plain)
-
-    def _similar(self, plain: str) -> list[str]:
-        """Return files whose name differs in letter case or Unicode form only, else files that have an ending more."""
-        if posixpath.isabs(plain) or ".." in plain.split("/"):
-            return []
-        *folders, name = plain.split("/")
-        places = [""]
-        for folder in folders:
-            places = [f"{place}{found}/" for place in places for found in self._listing(place)[0].get(folded(folder), [])]
-        same = [place + found for place in places for found in self._listing(place)[0].get(folded(name), [])]
-        longer = [place + found for place in places for found in self._listing(place)[1].get(folded(name), [])]
-        return [found for found in same or longer if self._exists(found)]
-
-    def _listing(self, place: str) -> tuple[_Names, _Names]:
-        """Return the names in a folder (with a closing '/') by their folded form, with and without endings."""
-        if place not in self._listings:
-            names = os.listdir(self.root / place) if (self.root / place).is_dir() else []
-            whole = _group((folded(name), name) for name in names)
-            self._listings[place] = whole, _group((folded(posixpath.splitext(name)[0]), name) for name in names if ending(name))
-        return self._listings[place]
-
-    # --- what needs to know every file below the root
-
-    def _files(self) -> list[str]:
-        if self._others is not None:
-            return self._others
-        tree = self.walk()
-        return ["/".join(file.parts) for file in tree.files] if tree.root == self.root else files_below(self.root) or []
-
-    @functools.cached_property
-    def _by_name(self) -> tuple[_Names, _Names]:
-        """Files by their folded name, and by their folded name without its ending."""
-        names = [(name.rpartition("/")[2], name) for name in self._files()]
-        return _group((folded(last), name) for last, name in names), _group(
-            (folded(posixpath.splitext(last)[0]), name) for last, name in names
-        )
-
-    def _named(self, key: str) -> list[str]:
-        whole, stems = self._by_name
-        return whole.get(key) or stems.get(key, [])
-
-    def knows(self, value: str) -> bool:
-        """Return whether there is a file that is no manifest of a name without a known file extension, or of that name with one."""
-        if modality_of(value) is not None:
-            return False
-        names = {folded(one.rpartition("/")[2]) for one in variants(value)} - {""}
-        return any(not is_manifest(found) for name in names for found in self._named(name))
 
 
 def _sample(values: Iterable[str]) -> list[str]:
@@ -391,10 +308,3 @@ def refuse_ambiguous(table: str, found: Sequence[Located]) -> None:
             f"{table}: {len(several)} of {len(found)} names stand for several files each: a row {several[0].words}. "
             "Write the folder into the column as well, or leave only one of the folders."
         )
-
-
-def _group(pairs: Iterable[tuple[str, str]]) -> _Names:
-    out: _Names = {}
-    for key, name in pairs:
-        out.setdefault(key, []).append(name)
-    return out
