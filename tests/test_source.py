@@ -170,3 +170,26 @@ def test_a_layout_of_its_own_comes_first_unless_something_else_is_meant(tmp_path
     assert sources.read_unlabelled(tmp_path, "image", target=BOXES).layout == "without boxes"
     assert sources.read_unlabelled(tmp_path, "image", target=ONE_CLASS).layout == "bare folder"
     assert sources.read_items(tmp_path, "image").layout == "boxes"
+
+
+@pytest.mark.parametrize(
+    ("table", "modality"),
+    [
+        ("image,label\na0.jpg,x\na1.jpg,y\na2.jpg,x\n", "image"),
+        ("name,label\na0,x\na1,y\na2,x\n", "image"),
+        ("text,label\nwhat a fine day,x\nnever again this,y\nall of it is good,x\n", "text"),
+    ],
+)
+def test_a_table_beside_files_lists_them_or_holds_texts(tmp_path: Path, table: str, modality: str) -> None:
+    put(tmp_path, *(f"a{i}.jpg" for i in range(3)))
+    (tmp_path / "labels.csv").write_text(table)
+    read = sources.read(tmp_path, learn=False)
+    assert (read.modality, len(read.rows)) == (modality, 3)
+    assert ("the image files in the folder are not used" in messages_of(read)) == (modality == "text")
+
+
+def test_a_table_beside_files_that_names_none_and_holds_no_text_asks_for_the_column(tmp_path: Path) -> None:
+    put(tmp_path, *(f"a{i}.jpg" for i in range(3)))
+    (tmp_path / "labels.csv").write_text("id,label\n10,x\n20,y\n30,x\n")
+    with pytest.raises(DataError, match=r"no column names image files below .* Name it: path=COLUMN"):
+        sources.read(tmp_path)

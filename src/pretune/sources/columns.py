@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import Literal
 
 from pretune.errors import DataError, SettingError, did_you_mean
 from pretune.formats.files import file_kinds, kinds
@@ -230,6 +231,27 @@ def _name_the_same(first: Column, second: Column) -> bool:
     """Return whether two columns name the same files, one of them with folders."""
     pairs = zip(first.strings, second.strings, strict=False)
     return all(PurePosixPath(one).name == PurePosixPath(other).name for one, other in pairs)
+
+
+def content_of(records: Records, wanted: Columns, modality: str, known: Callable[[str], bool]) -> Literal["files", "text"]:
+    """Return what a manifest in a folder with files holds: these files, by any column that names them, or texts of its own.
+
+    A table that holds neither is one of files whose names are not recognised.
+
+    Args:
+        records: the manifest.
+        wanted: the columns that the person named; no text.
+        modality: of the files: image or audio.
+        known: returns whether a value without a file extension names a file that is there.
+    """
+    sample = records.values[:: max(1, len(records.values) // _SAMPLE)]
+    columns = {name: Column(name, [record[at] for record in sample]) for at, name in enumerate(records.columns)}
+    roles = as_trained(records, columns, wanted, modality, labelled=False) if isinstance(wanted, RunColumns) else Roles()
+    files = named(records, wanted.path, "path") or roles.path or choose_files(records.files, wanted, modality)
+    if files or _find_path(records, columns, modality, wanted) or find_stems(records, known):
+        return "files"
+    found = [columns[name] for name in roles.text or _find_text(columns, set())]
+    return "text" if any(column.reads_as_text or not is_label_name(column.plain) for column in found) else "files"
 
 
 def find_stems(records: Records, known: Callable[[str], bool]) -> str | None:

@@ -93,7 +93,7 @@ def build(
         DataError: no column holds the content or the label.
         SettingError: a named column does not exist.
     """
-    lead = next((records for part, records in parts if part == "train"), parts[0][1])
+    lead = leading(parts)
     locator = Locator(files=FilesBelow(root=root, walk=walk))
     roles = _find_roles(lead, locator, columns, modality, labelled)
     if labelled and not roles.label:
@@ -115,6 +115,11 @@ def build(
     table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
     table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
     return table
+
+
+def leading(parts: list[SplitRecords]) -> Records:
+    """Return the manifest whose columns all others must have: that of the training split, else the first."""
+    return next((records for part, records in parts if part == "train"), parts[0][1])
 
 
 def _sentences(parts: list[SplitRecords]) -> list[str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from pretune.errors import DataError, SettingError
 from pretune.formats.files import file_kinds
 from pretune.sources import manifests, patterns, shards
+from pretune.sources.columns import content_of
 from pretune.sources.contents import commonest, named_columns
+from pretune.sources.files_below import FilesBelow
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import TargetType
@@ -48,20 +50,17 @@ def _try(tree: Tree, file: FileEntry, columns: Columns, target: TargetType | Non
 
 
 def build(parts: list[manifests.SplitRecords], tree: Tree, columns: Columns, target: TargetType | None, modality: str | None) -> Table:
-    """Build the table of manifests inside a folder; files that the folder holds are what they list."""
-    lists_files = commonest(tree) if modality is None and not columns.text else modality
+    """Build the table of manifests inside a folder; files that the folder holds are what they list, where a column names such files."""
     rows_of = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, target=target)
-    if modality is None and lists_files in file_kinds():
-        try:
-            return with_folders_splits(rows_of(modality=lists_files))
-        except DataError as error:
-            try:
-                table = rows_of(modality=None)
-            except DataError:
-                raise error from None
-            table.messages.append(f"the {lists_files} files in the folder are not used ({error})")
-            return table
-    return with_folders_splits(rows_of(modality=modality))
+    kind = commonest(tree)
+    if modality is not None or columns.text or kind not in file_kinds():
+        return with_folders_splits(rows_of(modality=modality))
+    lead = manifests.leading(parts)
+    if content_of(lead, columns, kind, FilesBelow(root=tree.root, walk=lambda: tree).knows) == "files":
+        return with_folders_splits(rows_of(modality=kind))
+    table = rows_of(modality=None)
+    table.messages.append(f"the {kind} files in the folder are not used: no column of {lead.name} names any (path= names the column).")
+    return table
 
 
 def with_folders_splits(table: Table) -> Table:
