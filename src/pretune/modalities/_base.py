@@ -159,7 +159,7 @@ class Modality(Component):
 
     def baseline_features(self, arrays: list[NDArray[Any]]) -> Any:
         """Return classical features (N, D) of examples, each alone; required where `baseline_words` are given and nothing is fitted."""
-        raise TypeError(f"{type(self).__name__} must define floor_features(arrays), as it has floor_words")
+        raise TypeError(f"{type(self).__name__} must define baseline_features(arrays), as it has baseline_words")
 
     def fit_baseline_features(self, items: Sequence[Any]) -> tuple[BaselineFeatures, Any]:
         """Return the classical features fitted on the `content` of training examples, and the features (N, D) of these."""
