@@ -113,7 +113,7 @@ def events(steps: int = 240, *, every: int = 8, phases: tuple[str, ...] = ("head
                             "phase": phase,
                             "step": step,
                             "epoch": step // every,
-                            "part": part,
+                            "split": part,
                             "metrics": figures,
                             "best": part == "select" and step == 200,
                         }

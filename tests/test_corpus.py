@@ -31,7 +31,7 @@ ALL = Columns()
 
 
 def read(path: Path, columns: Columns = ALL, held: float = 0.1, exclude: HeldOutTexts | None = None) -> Corpus:
-    return corpora.read(path, columns, validation_fraction=held, seed=0, exclude=exclude)
+    return corpora.read_corpus(path, columns, validation_fraction=held, seed=0, exclude=exclude)
 
 
 def whole(pieces: Iterator[Piece]) -> list[str]:

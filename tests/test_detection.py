@@ -72,8 +72,8 @@ def test_figures_without_boxes_do_not_exist_and_perfect_ones_are_one() -> None:
 def test_every_box_is_learned_by_points_within_it_and_a_tiny_one_by_the_nearest() -> None:
     points = grid((8, 8), 8, torch.device("cpu"))
     boxes = torch.tensor([[4.0, 4, 40, 40], [33.0, 33, 34, 34]])
-    around = torch.cat([points - 6, points + 6], 1)
-    chosen = assign(torch.full((64, 2), 0.3), around, points, boxes, torch.tensor([0, 1]))
+    context = torch.cat([points - 6, points + 6], 1)
+    chosen = assign(torch.full((64, 2), 0.3), context, points, boxes, torch.tensor([0, 1]))
     assert set(chosen.boxes.tolist()) == {0, 1}
     big = points[chosen.points[chosen.boxes == 0]]
     assert bool(((big > 4) & (big < 40)).all())

@@ -142,7 +142,9 @@ def test_a_rise_within_the_noise_of_single_batches_is_not_a_divergence() -> None
 
 
 def test_a_run_of_a_few_steps_is_said_to_be_short_not_incapable() -> None:
-    message = told(stepped([2.0, 1.9, 1.8, 1.7, 1.6, 1.5]), held={"accuracy": 0.4}, train={"accuracy": 0.4}, strategy="scratch", fresh=True)
+    message = told(
+        stepped([2.0, 1.9, 1.8, 1.7, 1.6, 1.5]), held={"accuracy": 0.4}, train={"accuracy": 0.4}, strategy="scratch", from_scratch=True
+    )
     assert "after 6 training steps. Train longer: raise epochs or time" in message
 
 
@@ -160,7 +162,7 @@ def test_the_probe_is_advised_only_where_it_was_better() -> None:
 
 TRAINING = ("epochs", "lr", "weight_decay", "label_smoothing", "class_weights", "patience", "augment", "time")
 CONTEXTS = [
-    Context(strategy=s, fresh=f, classes=t, modality=m, given=g, augment=a, probe_was_better=b)
+    Context(strategy=s, from_scratch=f, classes=t, modality=m, given=g, augment=a, probe_was_better=b)
     for s, f, t, m, g, a, b in itertools.product(
         STRATEGIES,
         (False, True),
@@ -180,7 +182,7 @@ def test_no_advice_was_followed_already_or_cannot_apply(trouble: Trouble) -> Non
         advice = cures(trouble, context)
         text = listed(advice)
         assert f"strategy={context.strategy}" not in text, context
-        if context.fresh:
+        if context.from_scratch:
             assert "strategy=" not in text, "there are no pretrained weights to keep"
         if context.strategy == "direct":
             assert not any(key in text for key in TRAINING), (context, text)

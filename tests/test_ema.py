@@ -78,7 +78,7 @@ def test_the_loop_measures_the_average_and_leaves_it_in_the_weights(tmp_path: Pa
         measured.append(weight(learner, 0))
         return {"accuracy": 0.0}
 
-    events_of(tmp_path, learner, Evaluation(parts={"val": measure}), epochs=3, ema=0.6)
+    events_of(tmp_path, learner, Evaluation(splits={"val": measure}), epochs=3, ema=0.6)
     expected, seen = live[0], []  # after step k (from 0) the weights are those that step k + 1 begins with
     for number, stepped in enumerate(live[1:]):
         decay = min(0.6, (1 + number) / (10 + number))
@@ -98,8 +98,8 @@ def test_the_best_weights_are_the_best_average_and_checkpoints_hold_it(tmp_path:
         measured.append(weight(learner, 2))
         return {"accuracy": next(values)}
 
-    events_of(tmp_path, learner, Evaluation(parts={"select": measure}, selects="select"), epochs=3, ema=0.6)
+    events_of(tmp_path, learner, Evaluation(splits={"select": measure}, selects="select"), epochs=3, ema=0.6)
     assert torch.equal(weight(learner, 2), measured[1])
     saved = latest(Checkpoints(tmp_path / "checkpoints", 2))
     assert saved is not None
-    assert torch.equal(saved.part("ema")["net.2.weight"], measured[2])
+    assert torch.equal(saved.tensors_below("ema")["net.2.weight"], measured[2])

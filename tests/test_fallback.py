@@ -115,7 +115,7 @@ def test_a_baseline_that_is_read_again_gives_the_same_outputs_whatever_it_is_giv
     model, modality, items = (
         (text_baseline(), Text(), [*TEXTS, "new good text"]) if kind == "text" else (image_baseline(), Image(), pictures(9))
     )
-    again = saving.read(written(tmp_path, model), modality, 2)
+    again = saving.read_baseline(written(tmp_path, model), modality, 2)
     together = again.outputs(items)
     assert torch.equal(together, model.outputs(items))
     alone = torch.cat([again.outputs([item]) for item in items])
@@ -158,7 +158,7 @@ def test_a_damaged_baseline_is_one_sentence(damage: Any, error: type[RequestErro
     (run / saving.SETTINGS).write_text(json.dumps(told))
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, run / saving.WEIGHTS)
     with pytest.raises(error, match=r"baseline/model\.(json|safetensors)"):
-        saving.read(run, Text(), 2)
+        saving.read_baseline(run, Text(), 2)
 
 
 # --- choosing ------------------------------------------------------------------------------------

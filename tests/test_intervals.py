@@ -161,7 +161,7 @@ def stepped(losses: list[float], phase: str = "probe", lr: float = 0.1) -> list[
 
 
 def evaluated(values: list[float], phase: str = "probe", part: str = "val") -> list[dict[str, Any]]:
-    common = {"event": "evaluated", "phase": phase, "part": part, "best": False}
+    common = {"event": "evaluated", "phase": phase, "split": part, "best": False}
     return [{**common, "step": 10 * e, "epoch": e, "metrics": {"accuracy": v}} for e, v in enumerate(values)]
 
 
@@ -206,7 +206,7 @@ def test_the_best_epoch_and_whether_it_was_kept() -> None:
     seen = evaluated([0.6, 0.8, 0.7, 0.7, 0.7])
     assert "Epoch 1 was the best on val" in told(seen)
     assert "set patience=3" in told(seen)
-    selected = [{**event, "part": "select", "best": event["epoch"] == 1} for event in seen]
+    selected = [{**event, "split": "select", "best": event["epoch"] == 1} for event in seen]
     assert "The best weights were kept" in told([*seen, *selected])
 
 

@@ -19,7 +19,7 @@ from pretune.errors import TrainingError
 from pretune.labels import Labels
 from pretune.models import Learner
 from pretune.strategies._base import groups
-from pretune.training.checkpoint import Checkpoints, Decisions, read
+from pretune.training.checkpoint import Checkpoints, Decisions, read_checkpoint
 from pretune.training.device import Device
 from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, Started, Stepped, Warned
 from pretune.training.loop import Evaluation, TrainingContext, fit
@@ -117,7 +117,7 @@ def test_a_loss_that_is_lost_after_the_last_reported_step_of_an_epoch_is_noticed
         return {"accuracy": 0.5}
 
     learner = Toy(poison=poison)
-    events = events_of(tmp_path, learner, Evaluation(parts={"val": measure}), log_every=3)
+    events = events_of(tmp_path, learner, Evaluation(splits={"val": measure}), log_every=3)
     assert [(e.step, "not a number at step 5" in e.message) for e in events if isinstance(e, Warned)] == [(5, True)]
     assert measured[0] == 10, "what is broken is not measured: the phase begins again first"
 
@@ -397,7 +397,7 @@ def test_early_stopping_restores_the_best(tmp_path: Path) -> None:
             at_best.update({k: v.clone() for k, v in learner.state_dict().items()})
         return {"accuracy": value}
 
-    evaluation = Evaluation(parts={"select": measure}, selects="select")
+    evaluation = Evaluation(splits={"select": measure}, selects="select")
     events = events_of(tmp_path, learner, evaluation, epochs=6, patience=2, ema=None)
     assert [e.best for e in events if isinstance(e, Evaluated)] == [True, True, False, False]
     assert isinstance(events[-1], Finished)
@@ -423,7 +423,7 @@ def test_a_cut_checkpoint_is_recognised(tmp_path: Path) -> None:
     events_of(tmp_path, epochs=1)
     path = sorted((tmp_path / "checkpoints").iterdir())[-1]
     path.write_bytes(path.read_bytes()[:-10])
-    assert read(path) is None
+    assert read_checkpoint(path) is None
 
 
 @pytest.mark.parametrize("name", ["one_cycle", "cosine", "linear", "step", "plateau", "constant", "wsd"])

@@ -562,7 +562,7 @@ def test_floors_stand_beside_the_figure_they_are_floors_of() -> None:
 
 def test_a_loss_is_drawn_once() -> None:
     stepped = [{"event": "stepped", "phase": "pretrain", "step": n, "epoch": 0, "loss": 2.0 - 0.1 * n, "lr": 0.1} for n in range(1, 5)]
-    evaluated = {"event": "evaluated", "phase": "pretrain", "step": 4, "epoch": 1, "part": "held", "metrics": {"loss": 1.7}}
+    evaluated = {"event": "evaluated", "phase": "pretrain", "step": 4, "epoch": 1, "split": "held", "metrics": {"loss": 1.7}}
     made = _curves.build([*stepped, evaluated], "loss")
     assert made is not None
     assert [chart["title"] for chart in made["phases"][0]["charts"]] == ["loss", "learning rate"]

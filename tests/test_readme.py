@@ -97,4 +97,4 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 @pytest.mark.parametrize("words", [words for page in PAGES for words in commands("finetune", page)], ids=" ".join)
 def test_every_setting_that_is_shown_exists(words: list[str]) -> None:
     given = parse(words)
-    assert recipe.read(given.words[0], given.recipes, given.settings).data == given.words[0]
+    assert recipe.read_recipe(given.words[0], given.recipes, given.settings).data == given.words[0]

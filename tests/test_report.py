@@ -194,7 +194,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
 def test_sounds_are_embedded(tmp_path: Path) -> None:
     run = fake_run.classification(tmp_path / "run", names=["a", "b"], skill=0.5)
     (run / "pictures" / "m.wav").write_bytes(b"RIFF")
-    worst = run_files.read(run).predictions
+    worst = run_files.read_run_files(run).predictions
     listed = [{"id": p.id, "audio": "m.wav", "picture": "m0.jpg"} for p in worst]
     (run / "pictures" / "mistakes.json").write_text(json.dumps(listed))
     _, reader = page_of(run)
@@ -301,16 +301,18 @@ def test_worst_predictions_by_task(tmp_path: Path) -> None:
     rows = [("a", "x", "y", 0.6, 0.4, 0.6), ("b", "x", "y", 0.9, 0.1, 0.9), ("c", "x", "x", 0.99, 0.99, 0.01)]
     columns = ["id", "target", "prediction", "confidence", "p_x", "p_y", "split"]
     RunDir(tmp_path).write_csv("predictions.csv", columns, [dict(zip(columns, [*row, "val"], strict=True)) for row in rows])
-    assert [p.id for p in _predictions.worst(_predictions.read(path, named("classification"), "val"), 5)] == ["b", "a"]
-    assert _predictions.read(path, named("classification"), "test") == []
-    multi = _predictions.read(path, named("multilabel"), "val")
+    assert [p.id for p in _predictions.worst(_predictions.read_predictions(path, named("classification"), "val"), 5)] == ["b", "a"]
+    assert _predictions.read_predictions(path, named("classification"), "test") == []
+    multi = _predictions.read_predictions(path, named("multilabel"), "val")
     assert [p.badness for p in multi] == [0.6, 0.9, 0]
     rows_of_numbers = [
         {"id": "a", "split": "val", "target": 1.0, "prediction": 3.0},
         {"id": "b", "split": "val", "target": 2.0, "prediction": -2.5},
     ]
     RunDir(tmp_path).write_csv("predictions.csv", ["id", "split", "target", "prediction"], rows_of_numbers)
-    assert [(p.id, p.badness) for p in _predictions.worst(_predictions.read(path, named("regression"), "val"), 1)] == [("b", 4.5)]
+    assert [(p.id, p.badness) for p in _predictions.worst(_predictions.read_predictions(path, named("regression"), "val"), 1)] == [
+        ("b", 4.5)
+    ]
 
 
 @pytest.mark.parametrize(

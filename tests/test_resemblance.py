@@ -36,7 +36,7 @@ def whole(pieces: Iterator[Piece]) -> str:
 
 def corpus_of(path: Path, text: str, held: HeldOutTexts) -> Corpus:
     path.write_text(text, encoding="utf-8")
-    return corpora.read(path, Columns(), validation_fraction=0.1, seed=0, exclude=held)
+    return corpora.read_corpus(path, Columns(), validation_fraction=0.1, seed=0, exclude=held)
 
 
 @pytest.mark.parametrize("text", [REVIEW, CHINESE, "No way!", "很好", "Éa façon naïve", "ｆｕｌｌ width"])

@@ -28,7 +28,7 @@ from pretune.runner.disk import refusals_told
 from pretune.runner.folder import rewind, same_threads
 from pretune.runner.opening import environment_changes
 from pretune.runner.reporter import Noted, Silent
-from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read
+from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read_checkpoint
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.run_dir import Position, RunDir, append_lines, read_lines, write_atomic
@@ -135,13 +135,13 @@ def test_every_flipped_byte_of_a_checkpoint_is_recognised(tmp_path: Path) -> Non
     assert used == 3 * 2 * 4 + 8
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        found = read(path)
+        found = read_checkpoint(path)
         if found is not None:  # a space that pads the header says nothing, and a checksum that has another name is none
             assert place < len(whole) - used
             assert torch.equal(found.tensors["model/weight"], torch.full((3, 2), 9.0))
             assert found.state == checkpoint(9.0).state
     path.write_bytes(whole)
-    assert read(path) is not None
+    assert read_checkpoint(path) is not None
 
 
 def test_damaged_checkpoints_are_set_aside_with_a_word_each_and_the_one_before_is_used(tmp_path: Path) -> None:

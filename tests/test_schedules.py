@@ -80,7 +80,7 @@ def test_a_plateau_multiplies_by_gamma_at_each_drop_down_to_the_floor() -> None:
 
 def test_the_loop_drops_the_rate_after_so_many_evaluations_without_improvement(tmp_path: Path) -> None:
     values = iter([0.5, 0.6, 0.6, 0.5, 0.7, 0.7, 0.7, 0.7])
-    evaluation = Evaluation(parts={"select": lambda: {"accuracy": next(values)}}, selects="select")
+    evaluation = Evaluation(splits={"select": lambda: {"accuracy": next(values)}}, selects="select")
     schedule = Schedule(name="plateau", warmup=0.0, gamma=0.5, patience=2)
     events = events_of(tmp_path, evaluation=evaluation, epochs=8, ema=None, lr=0.08, schedule=schedule)
     rates = [event.lr for event in events if isinstance(event, Stepped) and event.step % 5 == 0]

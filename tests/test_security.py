@@ -18,7 +18,7 @@ from pretune import backbones
 from pretune.cli import main
 from pretune.deploy import report
 from pretune.errors import RequestError, SettingError, WeightsError
-from pretune.recipe import read as read_recipe
+from pretune.recipe import read_recipe as read_recipe
 from pretune.runner import Silent
 from pretune.runner.folder import open_folder
 from pretune.training.device import Device
@@ -263,7 +263,7 @@ def test_whatever_a_run_folder_says_the_report_holds_no_markup_of_it(tmp_path: P
     for name in ("metrics.json", "audit.json", "recipe.json", "environment.json"):
         told = _spoiled(json.loads((run / name).read_text()), ("name", "split", "task"))
         (run / name).write_text(json.dumps(told))
-    events = [_spoiled(json.loads(line), ("event", "phase", "part")) for line in (run / "events.jsonl").read_text().splitlines()]
+    events = [_spoiled(json.loads(line), ("event", "phase", "split")) for line in (run / "events.jsonl").read_text().splitlines()]
     (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     for path in (run / "pictures").glob("*.json"):
         path.write_text(json.dumps(_spoiled(json.loads(path.read_text()), ("id", "picture"))))

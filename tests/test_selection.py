@@ -27,7 +27,7 @@ def measured(learner: Toy, values: list[float], metric: str, seen: list[Tensor])
 def test_the_lowest_error_is_kept(tmp_path: Path) -> None:
     learner, seen = Toy(), list[Tensor]()
     parts = {"select": measured(learner, [3.0, 1.0, 2.0, 2.5], "mae", seen)}
-    evaluation = Evaluation(parts=parts, selects="select", primary="mae", higher_is_better=False)
+    evaluation = Evaluation(splits=parts, selects="select", primary="mae", higher_is_better=False)
     events = events_of(tmp_path, learner, evaluation, epochs=6, patience=2, ema=None)
     assert [event.best for event in events if isinstance(event, Evaluated)] == [True, True, False, False]
     assert torch.equal(next(learner.net.parameters()), seen[1])
@@ -40,8 +40,8 @@ def test_only_the_part_that_selects_chooses(tmp_path: Path) -> None:
         "select": measured(learner, [0.9, 0.5, 0.4, 0.3], "accuracy", seen),
         "val": measured(learner, [0.1, 0.95, 0.97, 0.99], "accuracy", score),
     }
-    events = events_of(tmp_path, learner, Evaluation(parts=parts, selects="select"), epochs=4, patience=3, ema=None)
-    best = [(event.part, event.epoch) for event in events if isinstance(event, Evaluated) and event.best]
+    events = events_of(tmp_path, learner, Evaluation(splits=parts, selects="select"), epochs=4, patience=3, ema=None)
+    best = [(event.split, event.epoch) for event in events if isinstance(event, Evaluated) and event.best]
     assert best == [("select", 1)]
     assert torch.equal(next(learner.net.parameters()), seen[0])
     last = events[-1]
@@ -52,7 +52,7 @@ def test_only_the_part_that_selects_chooses(tmp_path: Path) -> None:
 def test_without_a_part_that_selects_the_last_weights_stay(tmp_path: Path) -> None:
     learner, score = Toy(), list[Tensor]()
     parts = {"val": measured(learner, [0.9, 0.1, 0.1, 0.1], "accuracy", score)}
-    events = events_of(tmp_path, learner, Evaluation(parts=parts), epochs=4, ema=None)
+    events = events_of(tmp_path, learner, Evaluation(splits=parts), epochs=4, ema=None)
     assert not [event for event in events if isinstance(event, Evaluated) and event.best]
     assert torch.equal(next(learner.net.parameters()), score[3])
 
@@ -64,6 +64,6 @@ def test_parts_are_measured_in_eval_mode_every_so_many_epochs_and_at_the_end(tmp
         modes.append(learner.training)
         return {"accuracy": 0.5}
 
-    events = events_of(tmp_path, learner, Evaluation(parts={"val": measure}), epochs=7, evaluate_every=3, ema=None)
+    events = events_of(tmp_path, learner, Evaluation(splits={"val": measure}), epochs=7, evaluate_every=3, ema=None)
     assert [event.epoch for event in events if isinstance(event, Evaluated)] == [3, 6, 7]
     assert modes == [False] * 3

@@ -36,7 +36,7 @@ READERS = {
     "items": lambda path: sources.read_items(path, "image"),
     "unlabelled": lambda path: sources.read_unlabelled(path, "image"),
     "modality": lambda path: sources.modality_at(path),
-    "corpus": lambda path: corpus.read(path, Columns(), validation_fraction=0.1, seed=0),
+    "corpus": lambda path: corpus.read_corpus(path, Columns(), validation_fraction=0.1, seed=0),
 }
 
 

@@ -90,7 +90,7 @@ def test_no_line_comes_where_sentences_come_or_nothing_is_done() -> None:
 def test_training_shows_epoch_step_loss_metric_and_waiting(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal()
     terminal.event(Started(phase="full", step=0, steps=40, trainable=1))
-    terminal.event(Evaluated(phase="full", step=5, epoch=1, part="val", metrics={"accuracy": 0.75, "log_loss": 0.5}, best=True))
+    terminal.event(Evaluated(phase="full", step=5, epoch=1, split="val", metrics={"accuracy": 0.75, "log_loss": 0.5}, best=True))
     terminal.event(STEPPED)
     phase = terminal.bar.phase
     assert phase is not None

@@ -360,7 +360,7 @@ def test_gguf_is_read(tmp_path: Path):
     settings = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm", "tokenizer.ggml.tokens": ["<s>", "a", "b", "ab", "1", "Ġ"],
                 "tokenizer.ggml.token_type": [3, 1, 1, 1, 1, 1], "tokenizer.ggml.merges": ["a b"]}  # fmt: skip
     gguf_file(tmp_path / "x.gguf", tensors, settings)
-    got = _gguf.read(tmp_path / "x.gguf")
+    got = _gguf.read_gguf(tmp_path / "x.gguf")
     assert got.settings == settings
     nibbles = torch.cat([torch.arange(16), 15 - torch.arange(16)]).float()[None]
     expected = {"plain": torch.arange(6.0).view(2, 3), "half": torch.arange(4.0), "q4_0": (nibbles - 8) / 2, "q4_1": nibbles / 2 - 1,
@@ -374,10 +374,10 @@ def test_gguf_is_read(tmp_path: Path):
     for damaged in (whole[:100], whole[:-40], b"GGML" + whole[4:]):
         (tmp_path / "y.gguf").write_bytes(damaged)
         with pytest.raises(WeightsError):
-            _gguf.read(tmp_path / "y.gguf")
+            _gguf.read_gguf(tmp_path / "y.gguf")
     gguf_file(tmp_path / "z.gguf", {"odd": ((32,), 99, b"\0" * 32)}, {"a": 1})
     with pytest.raises(WeightsError, match="GGUF type 99"):
-        _gguf.read(tmp_path / "z.gguf")
+        _gguf.read_gguf(tmp_path / "z.gguf")
 
 
 def test_texts_are_not_shown_to_networks_for_images() -> None:

@@ -174,7 +174,7 @@ def test_measuring_and_failed_attempts_cost_time_too(tmp_path: Path) -> None:
         return {"accuracy": 0.5}
 
     run.clock = Clock(run.hand)
-    events = list(run.events(Evaluation(parts={"val": measure}), budget=70.0, log_every=1))
+    events = list(run.events(Evaluation(splits={"val": measure}), budget=70.0, log_every=1))
     assert sum(isinstance(event, Evaluated) for event in events) in (10, 11)
     assert 63 <= run.hand.seconds <= 77 + 3
     failing = Run(tmp_path / "failing", 1.0, poison=15)

@@ -205,9 +205,9 @@ def test_the_weight_of_o_is_chosen_where_entities_are_found_best() -> None:
     truth = task.truth(task.encode(rows, space, modality), space)
     hesitant = [np.log([[0.9, 0.05, 0.05], [0.7, 0.25, 0.05]])] * 9
     assert task.metrics(hesitant, truth, space)["entity_f1"] == 0
-    chosen, said = task.tuned(hesitant, truth, space)
+    chosen, message = task.tuned(hesitant, truth, space)
     assert (chosen.outside, task.metrics(hesitant, truth, chosen)["entity_f1"]) == (-1.5, 1.0)
-    assert "entity F1 1.000 instead of 0.000" in said
+    assert "entity F1 1.000 instead of 0.000" in message
     assert TagSpace.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
     assert task.describe(hesitant[:1], chosen, rows[:1], modality)[0]["prediction"] == "2:3 X"
     held = _examples(rows, truth)

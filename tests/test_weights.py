@@ -305,25 +305,25 @@ GGUFS = {
 @pytest.mark.parametrize("name", GGUFS)
 def test_gguf_files_that_lie_get_one_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / "w.gguf").write_bytes(_gguf_file())
-    assert _gguf.read(tmp_path / "w.gguf").tensors["t"].shape == (32,)
+    assert _gguf.read_gguf(tmp_path / "w.gguf").tensors["t"].shape == (32,)
     (tmp_path / "w.gguf").write_bytes(GGUFS[name])
     with pytest.raises(WeightsError, match=r"w\.gguf"):
-        _gguf.read(tmp_path / "w.gguf")
+        _gguf.read_gguf(tmp_path / "w.gguf")
 
 
 def test_gguf_and_ctranslate2_files_cut_anywhere_get_one_sentence(tmp_path: Path) -> None:
     text = lambda name: struct.pack("<H", len(name) + 1) + name + b"\0"  # noqa: E731
     tensor = text(b"t") + struct.pack("<BIIBI", 2, 2, 3, 0, 24) + bytes(24)
     whole = struct.pack("<I", 6) + text(b"spec") + struct.pack("<II", 1, 1) + tensor
-    assert _ctranslate2.read(whole, "model.bin", lambda _: True)["t"].shape == (2, 3)
+    assert _ctranslate2.read_ctranslate2(whole, "model.bin", lambda _: True)["t"].shape == (2, 3)
     for end in range(len(whole)):
         with pytest.raises(RequestError, match=r"model\.bin"):
-            _ctranslate2.read(whole[:end], "model.bin", lambda _: True)
+            _ctranslate2.read_ctranslate2(whole[:end], "model.bin", lambda _: True)
     wrong = whole.replace(struct.pack("<BII", 2, 2, 3), struct.pack("<BII", 2, 2, 4))
     with pytest.raises(WeightsError, match=r"model\.bin: tensor t"):
-        _ctranslate2.read(wrong, "model.bin", lambda _: True)
+        _ctranslate2.read_ctranslate2(wrong, "model.bin", lambda _: True)
     raw = _gguf_file()
     for end in range(len(raw)):
         (tmp_path / "w.gguf").write_bytes(raw[:end])
         with pytest.raises(WeightsError, match=r"w\.gguf"):
-            _gguf.read(tmp_path / "w.gguf")
+            _gguf.read_gguf(tmp_path / "w.gguf")

@@ -95,7 +95,7 @@ def test_our_encoder_equals_that_of_transformers_from_split_files(tmp_path: Path
     parts = (tmp_path / "model.bin.part1", tmp_path / "model.bin.part2")
     for path, piece in zip(parts, (data[:5000], data[5000:]), strict=True):
         path.write_bytes(piece)
-    backbone = _whisper.assemble(_whisper.read(parts), "a file", **TINY).eval()
+    backbone = _whisper.assemble(_whisper.read_whisper(parts), "a file", **TINY).eval()
     assert str(backbone.report).startswith("31 tensors matched, 0 missing, 0 unexpected")
     mels = torch.randn(2, 20, 120)
     ours = backbone(Features(tensor=mels.transpose(1, 2), layout="sequence")).tensor
@@ -115,11 +115,11 @@ def test_a_short_window_costs_its_own_length() -> None:
 
 def test_files_that_are_cut_or_of_another_version_are_refused() -> None:
     data = model_bin({"encoder/a": torch.zeros(4)})
-    assert list(_ctranslate2.read(data, "it", lambda name: True)) == ["encoder/a"]
+    assert list(_ctranslate2.read_ctranslate2(data, "it", lambda name: True)) == ["encoder/a"]
     with pytest.raises(WeightsError, match="cut off"):
-        _ctranslate2.read(data[:-12], "it", lambda name: True)
+        _ctranslate2.read_ctranslate2(data[:-12], "it", lambda name: True)
     with pytest.raises(WeightsError, match="version 9"):
-        _ctranslate2.read(model_bin({}, version=9), "it", lambda name: True)
+        _ctranslate2.read_ctranslate2(model_bin({}, version=9), "it", lambda name: True)
 
 
 @torch.inference_mode()

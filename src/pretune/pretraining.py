@@ -104,7 +104,7 @@ class Pretraining:
         return identity_of(self)
 
 
-def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Pretraining:
+def read_pretraining(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Pretraining:
     """Return the recipe that a command line names: data, TOML files in order, then key=value."""
     where, tree = assembled(data, recipe, assignments, "Name a corpus, for example: pretune pretrain corpus.txt objective=causal")
     return Pretraining.from_settings(where, base=tree)

@@ -175,7 +175,7 @@ class Recipe:
         return identity_of(self)
 
 
-def read(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Recipe:
+def read_recipe(data: str | None, recipe: Iterable[str], assignments: Iterable[str]) -> Recipe:
     """Return the recipe that a command line names: data, TOML files in order, then key=value."""
     where, tree = assembled(data, recipe, assignments, "Name a folder or a manifest, for example: pretune finetune photos/")
     return Recipe.from_settings(where, base=tree)

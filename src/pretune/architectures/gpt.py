@@ -125,10 +125,10 @@ class GptLayer(Recalling):
         return features.with_tensor(x_BTD)
 
     def _attend(self, x_BTD: Tensor) -> Tensor:
-        parts = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.memory is None:
-            return attention(parts, None, self.dropout if self.training else 0.0, causal=True)
-        q, k, v = parts.unbind(0)
+            return attention(qkv, None, self.dropout if self.training else 0.0, causal=True)
+        q, k, v = qkv.unbind(0)
         k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
         seen = causal_mask(q, k)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None).transpose(1, 2).flatten(2)

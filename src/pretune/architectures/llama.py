@@ -118,8 +118,8 @@ class LlamaLayer(Recalling):
         return features.with_tensor(x_BTD + self.down(F.silu(gate) * up))
 
     def _attend(self, x_BTD: Tensor) -> Tensor:
-        parts = self.qkv(x_BTD).unflatten(-1, (self.heads + 2 * self.groups, -1)).transpose(1, 2)
-        q, k, v = parts.split([self.heads, self.groups, self.groups], 1)
+        qkv = self.qkv(x_BTD).unflatten(-1, (self.heads + 2 * self.groups, -1)).transpose(1, 2)
+        q, k, v = qkv.split([self.heads, self.groups, self.groups], 1)
         start = 0 if self.memory is None or "k" not in self.memory else self.memory["k"].shape[2]
         q, k = rotated(q, self.base, start), rotated(k, self.base, start)
         if self.memory is not None:

@@ -145,27 +145,27 @@ def _target(row: Row) -> str:
 def _leaks(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
     """Report items of val and test that are in train too, and of test that are in val."""
     findings = []
-    for part, earlier in (("test", "train"), ("val", "train"), ("test", "val")):
-        exact = _shared(rows, same.exact, part, earlier)
-        near = sorted({*exact, *_shared(rows, same.near, part, earlier)})
+    for split, earlier in (("test", "train"), ("val", "train"), ("test", "val")):
+        exact = _shared(rows, same.exact, split, earlier)
+        near = sorted({*exact, *_shared(rows, same.near, split, earlier)})
         if not near:
             continue
-        total = sum(row.split == part for row in rows)
+        total = sum(row.split == split for row in rows)
         more = f" ({len(near)} with near-duplicates)" if exact and len(near) > len(exact) else ""
-        what = f"{len(exact)} of {total} {part} {units} are also in {earlier}{more}"
+        what = f"{len(exact)} of {total} {split} {units} are also in {earlier}{more}"
         if not exact:
-            what = f"{len(near)} of {total} {part} {units} have near-duplicates in {earlier}"
+            what = f"{len(near)} of {total} {split} {units} have near-duplicates in {earlier}"
         examples = ", ".join(rows[position].id for position in near[:3])
-        message = f"{what}, for example {examples}. The {part} score is inflated by what was learned by heart; take them out of {earlier}."
+        message = f"{what}, for example {examples}. The {split} score is inflated by what was learned by heart; take them out of {earlier}."
         findings.append(
             Finding(kind="leak", severity="warning", message=message, items=tuple(rows[position].id for position in near[:_ITEMS]))
         )
     return findings
 
 
-def _shared(rows: list[Row], groups: list[list[int]], part: str, earlier: str) -> list[int]:
+def _shared(rows: list[Row], groups: list[list[int]], split: str, earlier: str) -> list[int]:
     hit = [group for group in groups if any(rows[position].split == earlier for position in group)]
-    return [position for group in hit for position in group if rows[position].split == part]
+    return [position for group in hit for position in group if rows[position].split == split]
 
 
 def _groups_on_two_sides(rows: list[Row]) -> list[Finding]:
@@ -174,7 +174,7 @@ def _groups_on_two_sides(rows: list[Row]) -> list[Finding]:
     for row in rows:
         if row.group is not None:
             sides.setdefault(row.group, set()).add(row.split)
-    torn = sorted(group for group, parts in sides.items() if "train" in parts and len(parts) > 1)
+    torn = sorted(group for group, splits in sides.items() if "train" in splits and len(splits) > 1)
     if not torn:
         return []
     shown = ", ".join(torn[:5]) + (" …" if len(torn) > 5 else "")
@@ -224,12 +224,12 @@ def _ids(rows: list[Row], groups: list[list[int]]) -> tuple[str, ...]:
 def _missing(rows: list[Row], table: Table) -> list[Finding]:
     """Report classes without an example in a val or test split that the data give."""
     findings, known = [], count(rows)
-    for part in ("val", "test"):
-        there = count([row for row in rows if row.split == part])
-        missing = [name for name in table.classes if name in known and name not in there] if there and part in table.counts() else []
+    for split in ("val", "test"):
+        there = count([row for row in rows if row.split == split])
+        missing = [name for name in table.classes if name in known and name not in there] if there and split in table.counts() else []
         if missing:
             shown = ", ".join(map(repr, missing[:8])) + (" …" if len(missing) > 8 else "")
-            message = f"{part} has no example of {shown}: the {part} score does not cover {'it' if len(missing) == 1 else 'them'}."
+            message = f"{split} has no example of {shown}: the {split} score does not cover {'it' if len(missing) == 1 else 'them'}."
             findings.append(Finding(kind="class_missing", severity="warning", message=message, items=tuple(missing)))
     return findings
 
@@ -259,16 +259,16 @@ def _balance(rows: list[Row], units: str) -> list[Finding]:
 
 def _too_few(rows: list[Row], units: str) -> list[Finding]:
     """Report data from which no meaningful score can come."""
-    parts = Counter(row.split for row in rows)
-    part = "test" if parts["test"] else "val"
-    scored = parts[part]
+    splits = Counter(row.split for row in rows)
+    split = "test" if splits["test"] else "val"
+    scored = splits[split]
     if len(rows) < _FEW_TO_SCORE:
         message = (
             f"{len(rows)} {units} cannot give a meaningful score: chance decides. Collect at least {_FEW_TO_SCORE}, better some hundred."
         )
         return [Finding(kind="too_few", severity="warning", message=message)]
     if 0 < scored < _FEW_TO_SCORE:
-        message = f"the {part} split has only {scored} {units}: one more or less right moves the score by {1 / scored:.0%}."
+        message = f"the {split} split has only {scored} {units}: one more or less right moves the score by {1 / scored:.0%}."
         return [Finding(kind="too_few", severity="note", message=message)]
     return []
 

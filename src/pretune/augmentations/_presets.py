@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 NAMES = ("none", "light", "medium", "strong", "views")
 
-Parts = tuple[tuple[str, dict[str, Any]], ...]
+Members = tuple[tuple[str, dict[str, Any]], ...]
 """Names of parts with their settings."""
 
-_IMAGE: dict[str, Parts] = {
+_IMAGE: dict[str, Members] = {
     "light": (("random_resized_crop", {"scale": (0.35, 1.0)}), ("flip", {})),
     "medium": (("random_resized_crop", {"scale": (0.25, 1.0)}), ("flip", {}), ("rotation", {"degrees": 10.0}), ("colour", {})),
     "strong": (
@@ -33,15 +33,15 @@ _IMAGE: dict[str, Parts] = {
         ("blur", {}),
     ),
 }
-_AUDIO: dict[str, Parts] = {
+_AUDIO: dict[str, Members] = {
     "light": (("time_shift", {}),),
     "medium": (("time_shift", {}), ("gain", {}), ("noise", {})),
     "strong": (("time_shift", {}), ("speed", {}), ("gain", {}), ("noise", {}), ("specaugment", {}), ("mixup", {"probability": 0.5})),
     "views": (("time_shift", {}), ("speed", {}), ("gain", {}), ("noise", {}), ("specaugment", {})),
 }
-_OTHERS: dict[str, Parts] = {"light": ()}
+_OTHERS: dict[str, Members] = {"light": ()}
 """Texts and modalities of third parties have no presets: a strategy's suggestion of "light" is nothing there, more is refused."""
-_PRESETS: dict[str, dict[str, Parts]] = {"image": _IMAGE, "audio": _AUDIO}
+_PRESETS: dict[str, dict[str, Members]] = {"image": _IMAGE, "audio": _AUDIO}
 
 
 def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
@@ -57,4 +57,4 @@ def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
     presets = _PRESETS.get(modality, _OTHERS)
     if name not in presets:
         raise SettingError(f"there is no augmentation preset {name!r} for {modality}. Set augment=none.")
-    return tuple(registry.load("augmentations", part)(**settings) for part, settings in presets[name])
+    return tuple(registry.load("augmentations", member)(**settings) for member, settings in presets[name])

@@ -15,9 +15,9 @@ from pretune.backbones._base import Backbone, Classifier, load_matching
 from pretune.backbones._states import read_state
 
 
-def read_resemblyzer(parts: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_resemblyzer(shards: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return the speaker encoder's tensors by our names; those of its training loss are left out."""
-    state = {name: tensor for name, tensor in read_state(parts[0]).tensors.items() if not name.startswith("similarity_")}
+    state = {name: tensor for name, tensor in read_state(shards[0]).tensors.items() if not name.startswith("similarity_")}
     return {_speaker_name(name): tensor for name, tensor in state.items()}
 
 
@@ -33,10 +33,10 @@ def assemble_resemblyzer(state: dict[str, Tensor] | None, origin: str, **setting
     return wrap(sizes, network, report=None if state is None else load_matching(network, state, source=origin))
 
 
-def read_crepe(parts: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_crepe(shards: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return CREPE's tensors by our names; its convolutions are one-dimensional, published with a second axis of 1."""
     out = {}
-    for name, tensor in read_state(parts[0]).tensors.items():
+    for name, tensor in read_state(shards[0]).tensors.items():
         name = re.sub(r"^(conv\d)_BN\.", r"stages.\1.norm.", name)
         name = re.sub(r"^(conv\d)\.", r"stages.\1.conv.", name)
         out[name] = tensor.squeeze(-1) if tensor.ndim == 4 else tensor

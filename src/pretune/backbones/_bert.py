@@ -88,9 +88,9 @@ def _is_plain(config: Mapping[str, Any]) -> bool:
     return activation == "gelu" and config.get("position_embedding_type", "absolute") == "absolute" and not variants and len(dropouts) == 1
 
 
-def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_bert(shards: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return a checkpoint's tensors by our names."""
-    return renamed(read_state(parts[0]).tensors, str(parts[0]))
+    return renamed(read_state(shards[0]).tensors, str(shards[0]))
 
 
 def renamed(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:

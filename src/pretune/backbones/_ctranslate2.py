@@ -42,7 +42,7 @@ class _CTranslate2Reader:
             raise WeightsError(f"{self.what} holds no text where a name should be. Install its package again.") from None
 
 
-def read(data: bytes | memoryview, what: str, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.generic]]:
+def read_ctranslate2(data: bytes | memoryview, what: str, wanted: Callable[[str], bool]) -> dict[str, NDArray[np.generic]]:
     """Return the wanted tensors by name, as views of `data`.
 
     Args:

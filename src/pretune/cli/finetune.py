@@ -18,7 +18,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     with opened() as terminal:
         from pretune import api, recipe
 
-        made = recipe.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
+        made = recipe.read_recipe(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
         terminal.until = until(made.training.time)
         run = api.run(made, reporter=terminal, offline=arguments.offline, started=STARTED)
         return finished(run, terminal, _lines)

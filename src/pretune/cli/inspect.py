@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from pretune.cli.arguments import Arguments
-from pretune.cli.summaries import Summary, changed, command_of, figure, is_number, named, read
+from pretune.cli.summaries import Summary, changed, command_of, figure, is_number, named, read_summary
 from pretune.cli.tables import aligned
 from pretune.printable import printable
 
@@ -19,7 +19,7 @@ _FILES = 12
 def main(arguments: Arguments) -> dict[str, Any]:
     """Print settings, data, metrics and files of a run, and return them."""
     run = named(arguments.words[0])
-    summary = read(run)
+    summary = read_summary(run)
     files = {str(p.relative_to(run)): p.stat().st_size for p in sorted(run.rglob("*")) if p.is_file()}
     if not arguments.json:
         blocks = [_head(summary), _figures(summary), _baselines(summary), _diagnosis(summary), _files(files)]

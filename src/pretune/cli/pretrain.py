@@ -19,7 +19,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     with opened() as terminal:
         from pretune import api, pretraining
 
-        made = pretraining.read(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
+        made = pretraining.read_pretraining(arguments.words[0] if arguments.words else None, arguments.recipes, arguments.settings)
         terminal.until = until(made.training.time)
         run = api.run_pretraining(made, reporter=terminal, offline=arguments.offline, started=STARTED)
         return finished(run, terminal, _lines)

@@ -10,7 +10,7 @@ from typing import Any
 from pretune import config
 from pretune.cli import comparing
 from pretune.cli.arguments import Arguments
-from pretune.cli.summaries import Summary, figure, read
+from pretune.cli.summaries import Summary, figure, read_summary
 from pretune.cli.tables import aligned
 from pretune.cli.verbs import settings_of
 from pretune.errors import DataError, SettingError
@@ -43,7 +43,7 @@ def _found(parent: Path) -> tuple[list[Summary], dict[Path, str]]:
     found, damaged = [], {}
     for path in sorted(parent.glob("*/recipe.json")):
         try:
-            found.append(read(path.parent))
+            found.append(read_summary(path.parent))
         except DataError as error:
             damaged[path.parent] = str(error)
     return found, damaged

@@ -70,7 +70,7 @@ class Summary:
         return (float(ends[0]), float(ends[1])) if both else None
 
 
-def read(run: Path) -> Summary:
+def read_summary(run: Path) -> Summary:
     """Return what a run says of itself.
 
     Raises:

@@ -66,11 +66,11 @@ class Terminal:
             self.bar.update(event.step, event.steps, self._facts(event))
         elif isinstance(event, Evaluated):
             figures = [f"{name} {value:.4g}" for name, value in event.metrics.items()]
-            self._metric = f"{_named(event.part)} {figures[0]}" if figures else ""
+            self._metric = f"{_named(event.split)} {figures[0]}" if figures else ""
             if time.monotonic() - self._evaluated > _SPARSE:
                 self._evaluated = time.monotonic()
                 best = "  (best so far)" if event.best else ""
-                self.say(f"{event.phase}, epoch {event.epoch}: {_named(event.part)} {', '.join(figures[:3])}{best}")
+                self.say(f"{event.phase}, epoch {event.epoch}: {_named(event.split)} {', '.join(figures[:3])}{best}")
         elif isinstance(event, Finished):
             self.bar.end()
             why = {"early_stopped": "; stopped early, the best is restored", "time": "; the time is up"}.get(event.reason, "")

@@ -89,18 +89,18 @@ class Corpus:
 
     def train(self) -> Iterator[Piece]:
         """Yield what is learned from."""
-        return self._part(validation=False)
+        return self._pieces(validation=False)
 
     def validation(self) -> Iterator[Piece]:
         """Yield what is only measured on: of many documents some at random, of a few the end of the last."""
-        return self._part(validation=True)
+        return self._pieces(validation=True)
 
     @property
     def few(self) -> bool:
         """Whether there are too few documents to hold whole ones out."""
         return self.documents * self.validation_fraction < 1
 
-    def _part(self, *, validation: bool) -> Iterator[Piece]:
+    def _pieces(self, *, validation: bool) -> Iterator[Piece]:
         if self.few:
             yield from self._end(int(self.characters * (1 - self.validation_fraction)), validation)
             return
@@ -141,12 +141,12 @@ class Corpus:
         for text, ends in self._again():
             here = min(max(cut - place, 0), len(text))
             place += len(text)
-            part = text[here:] if validation else text[:here]
-            if part:
-                yield part, ends or (not validation and place >= cut)
+            piece = text[here:] if validation else text[:here]
+            if piece:
+                yield piece, ends or (not validation and place >= cut)
 
 
-def read(path: Path, columns: Columns, *, validation_fraction: float, seed: int, exclude: HeldOutTexts | None = None) -> Corpus:
+def read_corpus(path: Path, columns: Columns, *, validation_fraction: float, seed: int, exclude: HeldOutTexts | None = None) -> Corpus:
     """Look through a corpus once and return it.
 
     Args:
@@ -285,16 +285,16 @@ def _has_classes(path: Path, columns: Columns, streams: list[FileEntry]) -> bool
 
 def _learned_from(files: list[FileEntry], corpus: Corpus) -> list[FileEntry]:
     """Leave out the files of val and test where others are called train."""
-    parts = [_part(file) for file in files]
-    if "train" not in parts:
+    splits = [_split_of(file) for file in files]
+    if "train" not in splits:
         return files
-    chosen = [file for file, part in zip(files, parts, strict=True) if part not in ("val", "test")]
+    chosen = [file for file, split in zip(files, splits, strict=True) if split not in ("val", "test")]
     if len(chosen) < len(files):
         corpus.messages.append(f"{len(files) - len(chosen):,} files of the parts val and test are left alone.")
     return chosen
 
 
-def _part(file: FileEntry) -> Split | None:
+def _split_of(file: FileEntry) -> Split | None:
     folders = [part for name in file.parts[:-1] if (part := split_of_folder(name))]
     return folders[0] if folders else split_of_file(Path(file.parts[-1]).stem)
 

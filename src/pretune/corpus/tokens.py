@@ -78,13 +78,13 @@ def made_by() -> list[object]:
 
 
 def tokenized(
-    corpora: Sequence[Corpus], part: str, tokenizer: Tokenizes, cache: Cache, progress: Callable[[int, int], None] | None = None
+    corpora: Sequence[Corpus], split: str, tokenizer: Tokenizes, cache: Cache, progress: Callable[[int, int], None] | None = None
 ) -> TokenStream:
     """Return the ids of `train` or `held` of all corpora in a row, from the cache where they are known.
 
     Args:
         corpora: in their order.
-        part: 'train' or 'held'.
+        split: 'train' or 'held'.
         tokenizer: makes the ids.
         cache: keeps them.
         progress: called with (characters done, characters of all corpora) as tokenizing goes on; may raise to end it.
@@ -94,13 +94,13 @@ def tokenized(
     """
     key = {
         "corpora": [corpus.parted for corpus in corpora],
-        "part": part,
+        "part": split,
         "made_by": made_by(),
         **{k: v for k, v in tokenizer.working().items() if k != "max_tokens"},
     }
 
     def write(path: Path) -> None:
-        pieces = (piece for corpus in corpora for piece in (corpus.train() if part == "train" else corpus.validation()))
+        pieces = (piece for corpus in corpora for piece in (corpus.train() if split == "train" else corpus.validation()))
         _write(path, pieces if progress is None else _counted(pieces, progress, sum(c.characters for c in corpora)), tokenizer, cache)
 
     store = kept(cache, "tokens", config.digest(key), write)

@@ -19,8 +19,8 @@ class AugmentedView:
     The draw depends on (seed, epoch, the batch's items) only: not on threads, ranks asked first, or a resume.
     """
 
-    def __init__(self, view: View, parts: tuple[BatchAugmentation, ...], classes: int | None, seed: int) -> None:
-        self.view, self.parts, self.classes, self.seed = view, parts, classes, seed
+    def __init__(self, view: View, augmentations: tuple[BatchAugmentation, ...], classes: int | None, seed: int) -> None:
+        self.view, self.augmentations, self.classes, self.seed = view, augmentations, classes, seed
         self.lengths = view.lengths
 
     def __len__(self) -> int:
@@ -31,10 +31,10 @@ class AugmentedView:
         batch = self.view.batch(index, epoch)
         entropy = np.random.SeedSequence([self.seed, epoch, int(index[0]), len(index)]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(entropy >> 1))
-        for part in self.parts:
-            if part.moves is None and batch.labels is not None and batch.labels.located:
+        for augmentation in self.augmentations:
+            if augmentation.moves is None and batch.labels is not None and batch.labels.located:
                 raise SettingError(
-                    f"{registry.name_of(part)} does not say whether it moves what an image shows, so boxes cannot follow it."
+                    f"{registry.name_of(augmentation)} does not say whether it moves what an image shows, so boxes cannot follow it."
                 )
-            batch = part.apply(batch, generator, self.classes)
+            batch = augmentation.apply(batch, generator, self.classes)
         return batch

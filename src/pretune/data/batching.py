@@ -78,8 +78,8 @@ class Batching:
         bucket = int(_BUCKET * share.world * min(max(1.0, tokens / mean), self.size or np.inf))
         groups: list[list[Index]] = []  # of batches of like length, one a rank: ranks step together
         for start in range(0, len(order), bucket):
-            part = order[start : start + bucket]
-            batches = self._cut(part[np.argsort(-lengths[part], kind="stable")], lengths, tokens)
+            bucketed = order[start : start + bucket]
+            batches = self._cut(bucketed[np.argsort(-lengths[bucketed], kind="stable")], lengths, tokens)
             whole = len(batches) - len(batches) % share.world
             groups += [batches[i : i + share.world] for i in range(0, whole, share.world)]
             groups += [_dealt(batch, share.world) for batch in batches[whole:] if len(batch) >= share.world]

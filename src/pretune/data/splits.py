@@ -51,7 +51,7 @@ def assign(
         if "train" not in named and None not in named:
             names = " and ".join(sorted(map(str, named)))
             raise DataError(f"the data have only {names} splits and none to train on. Add a train split, or give split=new.")
-        return [replace(row, split=row.split or "train") for row in rows], _parts_left_open(rows)
+        return [replace(row, split=row.split or "train") for row in rows], _splits_left_open(rows)
     held_out = set(_hold_out(rows, list(range(len(rows))), target, fraction, seed, twins))
     if not held_out or len(held_out) == len(rows):
         why = (
@@ -185,7 +185,7 @@ def _touch_every_class(counts: Sequence[_Counts], total: Counter[str], chosen: l
 # --- words ---------------------------------------------------------------------------------------
 
 
-def _parts_left_open(rows: list[Row]) -> list[Finding]:
+def _splits_left_open(rows: list[Row]) -> list[Finding]:
     open_rows = sum(row.split is None for row in rows)
     if not open_rows:
         return []

@@ -50,12 +50,12 @@ class Course:
 
     def measured(self, split: str, name: str) -> Points:
         """Return a metric of a split that training does not learn from."""
-        of_split = [e for e in self.evaluated if e["part"] == split and e["metrics"].get(name) is not None]
+        of_split = [e for e in self.evaluated if e["split"] == split and e["metrics"].get(name) is not None]
         return [(float(e["step"]), e["metrics"][name]) for e in of_split]
 
     def splits(self, name: str) -> list[str]:
         """Return the splits that a metric was measured on."""
-        return list(dict.fromkeys(event["part"] for event in self.evaluated if event["metrics"].get(name) is not None))
+        return list(dict.fromkeys(event["split"] for event in self.evaluated if event["metrics"].get(name) is not None))
 
 
 def build(events: Sequence[Event], primary: str) -> dict[str, Any] | None:

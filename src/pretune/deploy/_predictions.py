@@ -36,7 +36,7 @@ class Prediction:
         return self.badness == 0
 
 
-def read(path: Path, task: Task, split: str) -> list[Prediction]:
+def read_predictions(path: Path, task: Task, split: str) -> list[Prediction]:
     """Return the predictions of one part in file order; empty where the run wrote none.
 
     Raises:

@@ -41,7 +41,7 @@ def build(files: Files) -> dict[str, Any]:
             if name != leading
         ],
         "diagnosis": metrics.get("diagnosis", []),
-        "counts": [(part, ", ".join(f"{n:,} {what}" for what, n in c.items())) for part, c in metrics["counts"].items()],
+        "counts": [(split, ", ".join(f"{n:,} {what}" for what, n in c.items())) for split, c in metrics["counts"].items()],
         "done": _sections.done(files),
         "curves": _curves.build(files.events, "loss"),
         "gain": _gain(metrics.get("gain")),

@@ -41,7 +41,7 @@ class SavedModel:
     """Number of leading stages that were frozen."""
 
 
-def read(run: Path) -> SavedModel:
+def read_saved_model(run: Path) -> SavedModel:
     """Return what a run saved of its model.
 
     Raises:

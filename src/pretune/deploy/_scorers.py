@@ -125,7 +125,7 @@ class BaselineScorer:
 
     def __init__(self, run: Path, saved_model: SavedModel) -> None:
         self.modality: Modality = backbones.read_modality(run / "backbone")
-        self.baseline = baseline.read(run, self.modality, saved_model.task.outputs(saved_model.space))
+        self.baseline = baseline.read_baseline(run, self.modality, saved_model.task.outputs(saved_model.space))
         self.space = saved_model.task.thresholded(saved_model.space, self.baseline.thresholds)
 
     def view(self, row: Row, array: NDArray[Any]) -> Any:

@@ -16,7 +16,7 @@ from pretune.evaluation.wording import show, words
 
 Section = dict[str, Any] | None
 
-_PARTS = ("train", "select", "val", "test")
+_SPLITS = ("train", "select", "val", "test")
 _LONG = 30
 """A table longer than this is folded; its worst rows are shown."""
 _MATRIX = 40
@@ -59,9 +59,9 @@ def data(files: Files) -> dict[str, Any]:
     """Return what was read, kept, dropped and found."""
     counts, audit = files.metrics.get("counts") or {}, files.audit
     per_class: Mapping[str, Mapping[str, int]] = counts.get("per_class") or {}
-    parts = [part for part in _PARTS if counts.get(part)]
+    splits = [split for split in _SPLITS if counts.get(split)]
     most = max((row.get("train", 0) for row in per_class.values()), default=0)
-    rows = [(name, [row.get(part, 0) for part in parts], 100 * row.get("train", 0) / max(most, 1)) for name, row in per_class.items()]
+    rows = [(name, [row.get(split, 0) for split in splits], 100 * row.get("train", 0) / max(most, 1)) for name, row in per_class.items()]
     reasons = Counter((entry["action"], entry["reason"]) for entry in files.ledger)
     ledger = [
         {"action": action, "reason": reason.replace("_", " "), "count": count, "entries": _entries(files.ledger, action, reason)}
@@ -72,10 +72,10 @@ def data(files: Files) -> dict[str, Any]:
         "layout": audit.get("layout", ""),
         "said": audit.get("said", []),
         "counts": counts,
-        "parts": parts,
+        "parts": splits,
         "rows": rows,
         "folded": len(rows) > _LONG,
-        "totals": [counts[part] for part in parts],
+        "totals": [counts[split] for split in splits],
         "ledger": ledger,
         "findings": [f for f in audit.get("findings", []) if not _is_alert(f)],
     }
@@ -223,9 +223,9 @@ def timing(metrics: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> S
     total = spent.get("total_s")
     if not total:
         return None
-    parts = {k.removesuffix("_s"): v for k, v in spent.items() if k.endswith("_s") and k not in ("total_s", "saved_s") and v > 0}
-    rest = total - sum(parts.values())
-    rows = [*parts.items(), *([("startup and other", rest)] if rest > 0.005 * total else [])]
+    seconds = {k.removesuffix("_s"): v for k, v in spent.items() if k.endswith("_s") and k not in ("total_s", "saved_s") and v > 0}
+    rest = total - sum(seconds.values())
+    rows = [*seconds.items(), *([("startup and other", rest)] if rest > 0.005 * total else [])]
     waited = _waited(events)
     return {
         "total": f"{total:.1f} s",

@@ -45,7 +45,7 @@ def write(run: Path, work: Work, data: Prepared) -> None:
     """
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
-    scored = _predictions.read(run / "predictions.csv", data.task, data.score)
+    scored = _predictions.read_predictions(run / "predictions.csv", data.task, data.score)
     _write_examples(folder, "mistakes", _predictions.worst(scored, _predictions.MISTAKES), data)
     _write_examples(folder, "right", _predictions.right(scored, RIGHT, work.recipe.training.seed), data)
     first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)

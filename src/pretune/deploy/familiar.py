@@ -27,7 +27,7 @@ def learned(run: Path, data: Path, items: Collection[str]) -> int:
         return 0
     counts = saved.json_of(metrics).get("counts")
     seen = (
-        sum(count for part, count in counts.items() if part in ("train", "select") and isinstance(count, int))
+        sum(count for split, count in counts.items() if split in ("train", "select") and isinstance(count, int))
         if isinstance(counts, dict)
         else 0
     )

@@ -38,7 +38,7 @@ class Predictor:
             WeightsError: its weights are damaged or do not fit.
             SettingError: it has no such model, or its network is built by a module that is not trusted.
         """
-        saved_model = _saved_model.read(run)
+        saved_model = _saved_model.read_saved_model(run)
         self.model = model or saved_model.model
         self.scorer = _scorers.load(run, saved_model, model, device, trust)
         self.task, self.space, self.schema = saved_model.task, self.scorer.space, saved_model.schema

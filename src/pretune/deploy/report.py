@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pretune import saved
 from pretune.deploy import _pretraining, _sections
-from pretune.deploy.run_files import Files, read
+from pretune.deploy.run_files import Files, read_run_files
 from pretune.printable import printable
 from pretune.training.run_dir import write_atomic
 
@@ -37,7 +37,7 @@ def write(run: Path, task: Task | None = None) -> Path:
         DataError: the folder has no metrics.json: this run is not finished; or a file of it is damaged.
     """
     path = run / "report.html"
-    files = read(run, task)
+    files = read_run_files(run, task)
     with saved.reading(run / "metrics.json"):
         page = render(files)
     write_atomic(path, page.encode("utf-8", errors="backslashreplace"))

@@ -30,7 +30,7 @@ class Files:
     task: Task
 
 
-def read(run: Path, task: Task | None = None) -> Files:
+def read_run_files(run: Path, task: Task | None = None) -> Files:
     """Return the files of a run; what is missing is empty.
 
     Args:
@@ -44,7 +44,7 @@ def read(run: Path, task: Task | None = None) -> Files:
     split = saved.field(primary, "split", str, path)
     predictions = run / "predictions.csv"
     with saved.reading(predictions):
-        scored = _predictions.read(predictions, task, split)
+        scored = _predictions.read_predictions(predictions, task, split)
     return Files(
         run=run,
         metrics=metrics,

@@ -16,7 +16,7 @@ class Context:
     """What a run was, as far as advice depends on it."""
 
     strategy: str = ""
-    fresh: bool = False
+    from_scratch: bool = False
     """Whether the network began with randomly initialised weights."""
     classes: bool = True
     """Whether the task's loss is one over classes."""
@@ -64,7 +64,7 @@ _OPENS = {"direct": 0, "linear_probe": 0, "partial": 1, "lora": 1}
 
 def _opens_more(strategy: str) -> Applies:
     level = {"partial": 1, "full": 2}[strategy]
-    return lambda c: not c.fresh and c.strategy in _OPENS and _OPENS[c.strategy] < level
+    return lambda c: not c.from_scratch and c.strategy in _OPENS and _OPENS[c.strategy] < level
 
 
 _MORE_AUGMENTED = {"": "medium", "none": "light", "light": "medium", "medium": "strong"}
@@ -76,7 +76,7 @@ def _augmentable(c: Context) -> bool:
 
 def _above_a_probe(c: Context) -> bool:
     """Whether more than the head of a pretrained network was trained."""
-    return not c.fresh and c.strategy in ("full", "partial", "lora")
+    return not c.from_scratch and c.strategy in ("full", "partial", "lora")
 
 
 def _trains(c: Context) -> bool:
@@ -93,9 +93,9 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
         ("strategy=full", _opens_more("full")),
         ("strategy=partial", _opens_more("partial")),
         ("strategy=linear_probe, which scored better here", lambda c: _above_a_probe(c) and bool(c.probe_was_better)),
-        ("a pretrained backbone", lambda c: c.fresh),
-        ("more epochs", lambda c: c.strategy in ("scratch", "full") or (c.fresh and c.trains)),
-        ("another backbone", lambda c: not c.fresh),
+        ("a pretrained backbone", lambda c: c.from_scratch),
+        ("more epochs", lambda c: c.strategy in ("scratch", "full") or (c.from_scratch and c.trains)),
+        ("another backbone", lambda c: not c.from_scratch),
         ("more training examples", _always),
     ),
     "gap": (
@@ -109,7 +109,7 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
         ("a backbone whose tokenizer knows this language", lambda c: bool(c.unknown_tokens)),
         ("strategy=full", _opens_more("full")),
         ("strategy=partial", _opens_more("partial")),
-        ("more epochs", lambda c: c.strategy in ("scratch", "full") or (c.fresh and c.trains)),
+        ("more epochs", lambda c: c.strategy in ("scratch", "full") or (c.from_scratch and c.trains)),
         ("a higher lr", _trains),
         ("a larger backbone", _always),
         ("checking the labels", _always),

@@ -117,7 +117,7 @@ class Baseline:
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def read(run: Path, modality: Modality, outputs: int) -> Baseline:
+def read_baseline(run: Path, modality: Modality, outputs: int) -> Baseline:
     """Return the baseline that a run saved; the folder may come from anybody.
 
     Args:

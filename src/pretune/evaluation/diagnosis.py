@@ -180,8 +180,8 @@ def _still_falling(losses: Sequence[float]) -> str:
     """Return the figures where the last quarter of training brought more than 15 % of the whole fall."""
     if len(losses) < 20:
         return ""
-    part = max(len(losses) // 20, 1)
-    first, late, last = (_mean(losses[a:b]) for a, b in ((0, part), (-6 * part, -5 * part), (-part, len(losses))))
+    window = max(len(losses) // 20, 1)
+    first, late, last = (_mean(losses[a:b]) for a, b in ((0, window), (-6 * window, -5 * window), (-window, len(losses))))
     if first <= last or (late - last) < 0.15 * (first - last):
         return ""
     return f"{late:.3g} → {last:.3g} over the last quarter"
@@ -200,13 +200,13 @@ def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], ph
     lr = max((event.get("lr") or 0.0 for event in course if event["event"] == "stepped"), default=0.0)
     cure = f"Lower lr (it was {lr:.2g}; try {lr / 10:.2g})." if lr else "Lower lr tenfold."
     what = f"Training diverged in {phase}" if phase else "Training diverged"
-    part = max(len(losses) // 10, 1)
-    if any(not math.isfinite(loss) for loss in losses[-part:]):
+    window = max(len(losses) // 10, 1)
+    if any(not math.isfinite(loss) for loss in losses[-window:]):
         return f"{what}: the loss became infinite or not a number. {cure}"
     if len(losses) < _FEWEST_LOSSES or improved:
         return ""
-    first, last = _mean(losses[:part]), _mean(losses[-part:])
-    noise = _deviation(losses[-2 * part :]) / part**0.5
+    first, last = _mean(losses[:window]), _mean(losses[-window:])
+    noise = _deviation(losses[-2 * window :]) / window**0.5
     if first > 0 and last > 1.5 * first and last - first > 3 * noise and not last - first < 0.1 * start:
         return f"{what}: the loss rose from {first:.3g} to {last:.3g}. {cure}"  # after a probe that fits, the loss begins near zero
     return ""
@@ -221,7 +221,7 @@ def _improved(name: str, scores: Tree, phases: Mapping[str, Sequence[Tree]], spl
 
 
 def _measures(event: Tree, name: str, split: str) -> bool:
-    return event["event"] == "evaluated" and event["part"] == split and event["metrics"].get(name) is not None
+    return event["event"] == "evaluated" and event["split"] == split and event["metrics"].get(name) is not None
 
 
 def probe_was_better(history: Sequence[Tree], name: str, score: float | None, split: str) -> bool | None:
@@ -234,8 +234,8 @@ def probe_was_better(history: Sequence[Tree], name: str, score: float | None, sp
 def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
     """Say where the metric of a held-out part peaked early in a phase and then fell."""
     seen = [event for event in course if event["event"] == "evaluated" and event["metrics"].get(name) is not None]
-    part = min((event["part"] for event in seen), key=lambda p: p != "select", default="")
-    points = [event for event in seen if event["part"] == part]
+    split = min((event["split"] for event in seen), key=lambda p: p != "select", default="")
+    points = [event for event in seen if event["split"] == split]
     if len(points) < 4:
         return ""
     values = [event["metrics"][name] for event in points]
@@ -248,7 +248,7 @@ def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Conte
     if not is_kept:
         cure = f"To stop near there, {listed(cures('passed', context))}."
     return (
-        f"Epoch {points[at]['epoch']}{f' of {phase}' if phase else ''} was the best on {part} ({words(name)} {show(name, values[at])}); "
+        f"Epoch {points[at]['epoch']}{f' of {phase}' if phase else ''} was the best on {split} ({words(name)} {show(name, values[at])}); "
         f"at the end it was {show(name, values[-1])}. {cure}"
     )
 

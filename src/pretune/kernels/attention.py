@@ -22,18 +22,18 @@ from pretune.kernels._shortcut import Shortcut
 from pretune.kernels.dropout import keep_mask
 
 
-def attention(parts_3BHTE: Tensor, mask_BT: Tensor | None, dropout: float, *, causal: bool = False) -> Tensor:
+def attention(qkv_3BHTE: Tensor, mask_BT: Tensor | None, dropout: float, *, causal: bool = False) -> Tensor:
     """Return attention outputs (B, T, D).
 
     Args:
-        parts_3BHTE: queries, keys and values by heads.
+        qkv_3BHTE: queries, keys and values by heads.
         mask_BT: True on real positions, which alone are attended to; None where all are.
         dropout: share of attention weights that are dropped.
         causal: no position attends to what comes after it.
     """
-    if _is_quicker(parts_3BHTE, dropout) and written_out_attention.works(parts_3BHTE.dtype):
-        return _Attention.apply(parts_3BHTE.contiguous(), mask_BT, dropout, causal)
-    q, k, v = parts_3BHTE.unbind(0)
+    if _is_quicker(qkv_3BHTE, dropout) and written_out_attention.works(qkv_3BHTE.dtype):
+        return _Attention.apply(qkv_3BHTE.contiguous(), mask_BT, dropout, causal)
+    q, k, v = qkv_3BHTE.unbind(0)
     attended = None if mask_BT is None else mask_BT[:, None, None, :]
     if causal and attended is not None:
         attended = attended & causal_square(q)
@@ -41,9 +41,9 @@ def attention(parts_3BHTE: Tensor, mask_BT: Tensor | None, dropout: float, *, ca
     return out.transpose(1, 2).flatten(2)
 
 
-def _is_quicker(parts: Tensor, dropout: float) -> bool:
-    learns = parts.requires_grad and torch.is_grad_enabled()
-    return parts.device.type == "cpu" and (dropout > 0 or (learns and parts.dtype is torch.bfloat16))
+def _is_quicker(qkv: Tensor, dropout: float) -> bool:
+    learns = qkv.requires_grad and torch.is_grad_enabled()
+    return qkv.device.type == "cpu" and (dropout > 0 or (learns and qkv.dtype is torch.bfloat16))
 
 
 def causal_square(q_BHTE: Tensor) -> Tensor:
@@ -56,9 +56,9 @@ class _Attention(Function):
     """Scaled dot-product attention with or without dropout, its gradient written out."""
 
     @staticmethod
-    def forward(ctx: Any, parts: Tensor, mask_BT: Tensor | None, dropout: float, causal: bool) -> Tensor:
-        _, batch, heads, length, width = parts.shape
-        q, k, v = parts.flatten(1, 2).unbind(0)
+    def forward(ctx: Any, qkv: Tensor, mask_BT: Tensor | None, dropout: float, causal: bool) -> Tensor:
+        _, batch, heads, length, width = qkv.shape
+        q, k, v = qkv.flatten(1, 2).unbind(0)
         scores = torch.bmm(q, k.transpose(1, 2)).mul_(width**-0.5).view(batch, heads, length, length)
         if mask_BT is not None:
             scores.masked_fill_(~mask_BT[:, None, None, :], -torch.inf)
@@ -68,16 +68,16 @@ class _Attention(Function):
         kept = keep_mask(weights.shape, dropout, weights.dtype, weights.device) if dropout else None
         dropped = weights if kept is None else weights * kept
         out = torch.bmm(dropped, v).view(batch, heads, length, -1)
-        ctx.save_for_backward(parts, weights, kept, dropped)
+        ctx.save_for_backward(qkv, weights, kept, dropped)
         return out.transpose(1, 2).reshape(batch, length, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        parts, weights, kept, dropped = ctx.saved_tensors
-        _, batch, heads, length, width = parts.shape
-        q, k, v = parts.flatten(1, 2).unbind(0)
+        qkv, weights, kept, dropped = ctx.saved_tensors
+        _, batch, heads, length, width = qkv.shape
+        q, k, v = qkv.flatten(1, 2).unbind(0)
         g = gradients[0].view(batch, length, heads, -1).transpose(1, 2).reshape(v.shape)
-        out = torch.empty_like(parts)
+        out = torch.empty_like(qkv)
         dq, dk, dv = out.flatten(1, 2).unbind(0)
         torch.bmm(dropped.transpose(1, 2), g, out=dv)
         dweights = torch.bmm(g, v.transpose(1, 2))
@@ -91,11 +91,11 @@ class _Attention(Function):
 
 def _trial(dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
     """Compare outputs and gradients with PyTorch's own in float32: all positions, with padding, causal."""
-    parts = torch.randn(3, 2, 2, 6, 8).to(dtype)
+    qkv = torch.randn(3, 2, 2, 6, 8).to(dtype)
     mask = torch.arange(6) < torch.tensor([[6], [4]])
     weights = torch.randn(2, 6, 16)
     for mask_BT, causal in ((None, False), (mask, False), (None, True)):
-        short, reference = parts.clone().requires_grad_(), parts.float().requires_grad_()
+        short, reference = qkv.clone().requires_grad_(), qkv.float().requires_grad_()
         out = _Attention.apply(short, mask_BT, 0.0, causal)
         attended = None if mask_BT is None else mask_BT[:, None, None, :]
         q, k, v = reference.unbind(0)

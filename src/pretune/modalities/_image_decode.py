@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from pretune.errors import BadItem
 from pretune.modalities._image_formats import open_raster
-from pretune.modalities._image_resize import Interpolation, resize, resize_part
+from pretune.modalities._image_resize import Interpolation, resize, resize_crop
 from pretune.modalities.transforms.geometry import Fit, Size, stored
 
 _BIG = 32_000_000
@@ -48,7 +48,7 @@ def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tup
     size, target = image.size, stored(image.size, side, fit)
     image.draft(None, target.size)  # JPEG: decode at 1/2, 1/4 or 1/8, not below the target
     with _one_at_a_time if image.width * image.height > _BIG else nullcontext():
-        pixels = resize_part(_load(image), target, interpolation, _drafted(size, image.size))
+        pixels = resize_crop(_load(image), target, interpolation, _drafted(size, image.size))
     orientation = orientation_of(image)
     if orientation in _TURNS:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation]))

@@ -35,7 +35,7 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int, interpolation: In
     return out[0].permute(1, 2, 0).numpy()
 
 
-def resize_part(image: Image.Image, target: Target, interpolation: Interpolation, source: tuple[float, float]) -> NDArray[np.uint8]:
+def resize_crop(image: Image.Image, target: Target, interpolation: Interpolation, source: tuple[float, float]) -> NDArray[np.uint8]:
     """Return the kept part of an RGB image at its target size, each pixel as if all of the image had been scaled.
 
     Args:

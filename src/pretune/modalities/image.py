@@ -20,8 +20,8 @@ from pretune.modalities._base import Modality
 from pretune.modalities._hog import describe
 from pretune.modalities._image_decode import SIDEWAYS, decode, orientation_of
 from pretune.modalities._image_formats import open_raster
-from pretune.modalities._image_resize import Interpolation, resize, resize_part
-from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_part, scaled, stored, visible
+from pretune.modalities._image_resize import Interpolation, resize, resize_crop
+from pretune.modalities.transforms.geometry import MAX_ASPECT, Fit, Size, Target, centre, centre_crop, scaled, stored, visible
 from pretune.types import Decoded, Features, Finding
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ class Image(Modality):
         if reached >= self.resize:
             return array
         size = scaled((width, height), self.resize, self.fit)
-        target = centre_part(size, self.resize) if self.fit == "crop" else Target(size=size, kept=size)
+        target = centre_crop(size, self.resize) if self.fit == "crop" else Target(size=size, kept=size)
         if target.is_whole:
             return resize(array, size[1], size[0], self.interpolation)
-        return resize_part(PIL.Image.fromarray(array), target, self.interpolation, (width, height))
+        return resize_crop(PIL.Image.fromarray(array), target, self.interpolation, (width, height))
 
     def _padded(self, array: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         """Put what is smaller than `side` on a square, or a bar, of the mean colour; where an odd pixel is left it is below and right."""

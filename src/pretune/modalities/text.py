@@ -198,18 +198,18 @@ class Text(Modality):
             return text
         return ("\n".join(text),)
 
-    def _framed(self, text: tuple[str, ...], parts: list[NDArray[np.int32]]) -> Decoded:
-        frame = tokenizing.frame(self.tokenizer, len(parts) > 1)
-        tokens = sum(map(len, parts))
+    def _framed(self, text: tuple[str, ...], segments: list[NDArray[np.int32]]) -> Decoded:
+        frame = tokenizing.frame(self.tokenizer, len(segments) > 1)
+        tokens = sum(map(len, segments))
         if not tokens:
             raise BadItem("empty", "holds nothing that can be read: the tokenizer drops all of its characters")
-        kept = tokenizing.truncate(parts, self.max_tokens - len(frame))
+        kept = tokenizing.truncate(segments, self.max_tokens - len(frame))
         unknown = tokenizing.unknown_id(self.tokenizer)
         info = {
             "chars": sum(map(len, text)),
             "tokens": tokens,
             "lost": tokens - sum(map(len, kept)),
-            "unknown": 0 if unknown is None else int(sum((part == unknown).sum() for part in kept)),
+            "unknown": 0 if unknown is None else int(sum((segment == unknown).sum() for segment in kept)),
         }
         return Decoded(array=frame.framed(kept), info=info)
 

@@ -52,16 +52,16 @@ class Filling:
             self.written[-1].append(token)
 
 
-def put_together(parts: Sequence[str], gaps: Sequence[str]) -> str:
+def put_together(pieces: Sequence[str], gaps: Sequence[str]) -> str:
     """Return a text of what stands between its gaps and what was written into them."""
     filled = [_BETWEEN.sub("", gap.strip()) for gap in gaps]
-    return "".join(part + gap for part, gap in zip(parts, [*filled, ""], strict=True))
+    return "".join(piece + gap for piece, gap in zip(pieces, [*filled, ""], strict=True))
 
 
 def opened(prompt: str) -> list[str]:
     """Return what stands between the gaps of a prompt; one without any has a gap at its end."""
-    parts = MARK.split(prompt)
-    if len(parts) > 1:
-        return parts
+    pieces = MARK.split(prompt)
+    if len(pieces) > 1:
+        return pieces
     apart = prompt[-1:].isascii() and not prompt[-1:].isspace() and prompt
     return [f"{prompt} " if apart else prompt, ""]

@@ -97,7 +97,7 @@ class DenoisingLearner(PretextLearner):
 
     def framed(self, ids_BT: Tensor) -> Tensor:
         """Return blocks between the special tokens that the network knows around a text."""
-        before, after = (ids_BT.new_tensor(part).expand(len(ids_BT), -1) for part in self.frame)
+        before, after = (ids_BT.new_tensor(fragment).expand(len(ids_BT), -1) for fragment in self.frame)
         return torch.cat([before, ids_BT, after], 1)
 
     def cut(self, ids_BT: Tensor, gaps_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,14 +133,14 @@ class DenoisingLearner(PretextLearner):
         Raises:
             SettingError: the prompt is longer than what the network reads, or has more gaps than it can fill.
         """
-        text, parts = self._text, opened(wanted.prompt)
-        ids = [text.ids(part) for part in parts]
-        read = [id_ for number, part in enumerate(ids) for id_ in ([self.mask] * (number > 0) + part.tolist())]
+        text, fragments = self._text, opened(wanted.prompt)
+        ids = [text.ids(fragment) for fragment in fragments]
+        read = [id_ for number, fragment in enumerate(ids) for id_ in ([self.mask] * (number > 0) + fragment.tolist())]
         if len(read) > text.room:
             raise SettingError(f"the prompt has {len(read):,} tokens, and this network reads at most {text.room:,}. Give a shorter one.")
-        gaps = self.fill(torch.tensor(read).repeat(wanted.count, 1), len(parts) - 1, wanted)
+        gaps = self.fill(torch.tensor(read).repeat(wanted.count, 1), len(fragments) - 1, wanted)
         note = " ".join(text.unknown_note(np.concatenate(ids)))
-        return [Sample(text=put_together(parts, [self._spelled(gap) for gap in row]), note=note) for row in gaps]
+        return [Sample(text=put_together(fragments, [self._spelled(gap) for gap in row]), note=note) for row in gaps]
 
     @torch.no_grad()
     def fill(self, read_BS: Tensor, gaps: int, wanted: Wanted) -> list[list[list[int]]]:
@@ -234,8 +234,8 @@ def _cut_at(ids: list[int], mark: int) -> list[list[int]]:
     return out
 
 
-def _partition(batch: int, total: int, parts: int) -> Tensor:
+def _partition(batch: int, total: int, fragments: int) -> Tensor:
     """Return positive integers (B, parts) that add up to `total`, all ways equally likely."""
-    cuts = torch.rand(batch, total - 1).argsort(1)[:, : parts - 1].sort(1).values + 1
+    cuts = torch.rand(batch, total - 1).argsort(1)[:, : fragments - 1].sort(1).values + 1
     edges = torch.cat([cuts.new_zeros(batch, 1), cuts, cuts.new_full((batch, 1), total)], 1)
     return edges.diff(dim=1)

@@ -21,7 +21,7 @@ from pretune.recipe import MOST_THREADS
 from pretune.runner.interrupt import Interruption
 from pretune.runner.prepare import Placed
 from pretune.runner.reporter import Reporter
-from pretune.training.checkpoint import Checkpoint, Checkpoints, read
+from pretune.training.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from pretune.training.device import Device
 from pretune.training.events import Event, Saving, Started, Warned
 from pretune.training.run_dir import Position, RunDir, remove_temporary
@@ -285,7 +285,7 @@ def newest_checkpoint(checkpoints: Checkpoints, device: Device, reporter: Report
     path = device.decide(lambda: checkpoints.newest(reporter.warn))
     if path is None:
         return None
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     if checkpoint is None:
         raise DataError(f"{path} cannot be read by process {device.rank}. All processes need the same run folder.")
     require_same_processes(checkpoint, device)

@@ -15,7 +15,7 @@ from pretune.backbones import Backbone
 from pretune.errors import BadItem, SettingError
 from pretune.modalities.image import Image, size_of
 from pretune.recipe import Inputs
-from pretune.storage.streaming import read
+from pretune.storage.streaming import read_row
 from pretune.types import Row
 
 _LOOKED_AT = 200
@@ -148,7 +148,7 @@ def _sizes(rows: Sequence[Row]) -> list[tuple[int, int]]:
 
 def _size(row: Row) -> tuple[int, int] | None:
     try:
-        return _size_at_start(row) or size_of(read(row))
+        return _size_at_start(row) or size_of(read_row(row))
     except (OSError, BadItem):
         return None
 

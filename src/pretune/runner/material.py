@@ -80,7 +80,8 @@ def text_material(
     seed = recipe.training.seed
     reporter.progress("reading the corpus", 0, 0)
     parts = [
-        corpora.read(path, recipe.columns, validation_fraction=recipe.corpus.held, seed=seed, exclude=exclude.documents) for path in paths
+        corpora.read_corpus(path, recipe.columns, validation_fraction=recipe.corpus.held, seed=seed, exclude=exclude.documents)
+        for path in paths
     ]
     ledger = [entry for part in parts for entry in part.ledger]
     damage = {part.damage for part in parts}

@@ -108,5 +108,5 @@ def _evaluation(learner: OwnLearner, own: Own, context: TrainingContext) -> Eval
             return {"loss": float(own.loss(raw, targets))}
 
     return Evaluation(
-        parts={"held": measure}, selects="held" if own.plan.patience is not None else None, primary="loss", higher_is_better=False
+        splits={"held": measure}, selects="held" if own.plan.patience is not None else None, primary="loss", higher_is_better=False
     )

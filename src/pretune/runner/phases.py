@@ -115,7 +115,7 @@ def train(work: Work, resume: Checkpoint | None) -> Generator[Event]:
         loader = _loader(work, phase)
         work.chosen = work.precision(work.learner, loader) if work.frozen is None else _cached(work)
         if resume is not None and number == first and resume.state["done"]:
-            load_by_name(work.learner, resume.part("model"))
+            load_by_name(work.learner, resume.tensors_below("model"))
             continue
         plan = _plan(work, phase, number, phases, loader)
         started = time.perf_counter()
@@ -369,7 +369,7 @@ def _evaluation(work: Work) -> Evaluation:
         return run
 
     return Evaluation(
-        parts={name: measure(name) for name in dict.fromkeys(names)},
+        splits={name: measure(name) for name in dict.fromkeys(names)},
         selects="select" if "select" in names else None,
         starts=task.selects,
         primary=task.primary,

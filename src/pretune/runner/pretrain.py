@@ -259,7 +259,7 @@ class _Pretraining:
         steps, done = self._loader(work).steps(0) * plan.epochs, int(checkpoint.state["progress"]["step"])
         if int(checkpoint.state["phase"]) != phases - 1 or steps <= done:
             raise RequestError(f"{self.recipe.extend} was stable for {done} steps already, and this recipe has {steps}. Give more epochs.")
-        checkpoint.state["progress"] |= {"steps": steps, "marked": False, "seconds": 0.0, "aside": 0.0, "spent": 0.0}
+        checkpoint.state["progress"] |= {"steps": steps, "marked": False, "seconds": 0.0, "overhead": 0.0, "spent": 0.0}
         self.reporter.say(f"going on with {self.recipe.extend} from step {done}")
         return checkpoint
 
@@ -271,7 +271,7 @@ class _Pretraining:
             work.learner.begin(phase)
             here = resume if number == first else None
             if here is not None and here.state["done"]:
-                load_by_name(work.learner, here.part("model"))
+                load_by_name(work.learner, here.tensors_below("model"))
                 continue
             timing = self._timing(work, number)
             plan, evaluation = self._plan(work, number, phase, timing), self._evaluation(work, timing)
@@ -335,7 +335,7 @@ class _Pretraining:
 
     def _evaluation(self, work: Work, timing: Timing | None) -> Evaluation:
         held, most = self._held(work), GLANCE if timing is None else timing.glance
-        return Evaluation(parts={"held": lambda: held.measure(most)}, primary="loss", higher_is_better=False)
+        return Evaluation(splits={"held": lambda: held.measure(most)}, primary="loss", higher_is_better=False)
 
     def _reconstructions(self, work: Work) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out items; the same ones every time."""

@@ -180,7 +180,7 @@ def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any
     others = done.data.task.suggested(metrics["strategy"], done.backbone)
     return Context(
         strategy=metrics["strategy"],
-        fresh=strategy.fresh or is_fresh(done.backbone),
+        from_scratch=strategy.from_scratch or is_fresh(done.backbone),
         classes="class_weights" not in done.data.task.unread,
         modality=modality,
         given=frozenset(given(done.recipe)),

@@ -146,7 +146,7 @@ class _Run:
         """Load the backbone, seeded: fresh parts of it are the same in every run of this recipe. From scratch, no weights are read."""
         modality, seed = table.modality, self.recipe.training.seed
         torch.manual_seed(seed)
-        fresh = self.recipe.strategy is not None and self.recipe.strategy.fresh
+        fresh = self.recipe.strategy is not None and self.recipe.strategy.from_scratch
         if self.given.backbone is not None:
             return self._rebuilt(self.given.backbone) if fresh and not is_fresh(self.given.backbone) else self.given.backbone
         self.reporter.progress("loading the backbone", 0, 0)

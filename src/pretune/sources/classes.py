@@ -157,11 +157,11 @@ def _drop_unknown(table: Table) -> None:
     train = set(count([row for row in table.rows if row.split == "train"]))
     if not train:
         return
-    for part in ("val", "test"):
-        unknown = Counter(name for row in table.rows if row.split == part for name in names_of(row) if name not in train)
+    for split in ("val", "test"):
+        unknown = Counter(name for row in table.rows if row.split == split for name in names_of(row) if name not in train)
         if unknown:
             shown = ", ".join(f"{name!r} ({n})" for name, n in unknown.most_common(8))
-            message = f"train does not have {len(unknown)} class(es) of {part}, whose examples are not scored: {shown}."
+            message = f"train does not have {len(unknown)} class(es) of {split}, whose examples are not scored: {shown}."
             table.findings.append(Finding(kind="unknown_class", severity="warning", message=message, items=tuple(sorted(unknown))[:300]))
     kept = []
     for row in table.rows:

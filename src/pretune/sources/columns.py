@@ -321,8 +321,8 @@ def _find_split(roles: Roles, records: Records, columns: dict[str, Column], want
         return
     for column in columns.values():
         if column.plain in vocabulary.SPLIT and column.strings:
-            parts = [split_of(text) for text in column.strings]
-            if None not in parts or ("train" in parts and parts.count(None) <= 0.1 * len(parts)):
+            splits = [split_of(text) for text in column.strings]
+            if None not in splits or ("train" in splits and splits.count(None) <= 0.1 * len(splits)):
                 roles.split = column.name
                 return
     for column in columns.values():

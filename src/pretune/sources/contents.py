@@ -86,8 +86,8 @@ def tables_in(tree: Tree) -> list[FileEntry]:
     nearest = [file for file in files if len(file.parts) == depth]
     if len({file.parts[:-1] for file in nearest}) == 1:
         return nearest
-    of_parts = len({file.parts[:-2] for file in nearest}) == 1 and all(split_of_folder(file.parts[-2]) for file in nearest)
-    if not of_parts or all(map(shards.is_arrow, nearest)):
-        return nearest if of_parts else []
+    of_splits = len({file.parts[:-2] for file in nearest}) == 1 and all(split_of_folder(file.parts[-2]) for file in nearest)
+    if not of_splits or all(map(shards.is_arrow, nearest)):
+        return nearest if of_splits else []
     often = Counter(file.parts[-1] for file in nearest)
     return [file for file in nearest if often[file.parts[-1]] == max(often.values())]

@@ -15,7 +15,7 @@ from pretune.sources.names import composed
 from pretune.sources.split_names import is_filler, is_fold, split_of, split_of_folder, splits_of_folders
 from pretune.sources.table import Table
 from pretune.sources.target_type import ONE_CLASS
-from pretune.sources.tree import FileEntry, Parts, Tree, readable
+from pretune.sources.tree import FileEntry, PathParts, Tree, readable
 from pretune.types import Finding, LedgerEntry, Row, Split
 
 _UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled"))
@@ -25,9 +25,9 @@ _UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled"))
 class Layout:
     """Where the class folders are."""
 
-    base: Parts
+    base: PathParts
     """The folder below all wrappers."""
-    parts: list[tuple[Split | None, Parts]] = field(default_factory=list)
+    splits: list[tuple[Split | None, PathParts]] = field(default_factory=list)
     """Each part (or fold) and the folder whose sub-folders are its classes."""
     inside_out: bool = False
     """The parts lie inside the classes: cats/train, cats/test."""
@@ -40,21 +40,21 @@ class _Shape:
 
     def __init__(self, tree: Tree, modality: str) -> None:
         self.files = tree.media(modality)
-        self.direct: Counter[Parts] = Counter(file.parts[:-1] for file in self.files)
-        self.below: dict[Parts, list[str]] = defaultdict(list)
+        self.direct: Counter[PathParts] = Counter(file.parts[:-1] for file in self.files)
+        self.below: dict[PathParts, list[str]] = defaultdict(list)
         self.occupied = _prefixes(file.parts[:-1] for file in tree.files)
         self.folders = tree.folders
         for prefix in sorted(_prefixes(self.direct)):
             if prefix:
                 self.below[prefix[:-1]].append(prefix[-1])
 
-    def empty_siblings(self, base: Parts) -> bool:
+    def empty_siblings(self, base: PathParts) -> bool:
         """Return whether a folder in `base` holds nothing at all: likely a class without items."""
         return any(folder[:-1] == base and folder and folder not in self.occupied for folder in self.folders)
 
 
-def _prefixes(folders: Iterable[Parts]) -> set[Parts]:
-    out: set[Parts] = set()
+def _prefixes(folders: Iterable[PathParts]) -> set[PathParts]:
+    out: set[PathParts] = set()
     for folder in set(folders):
         while folder not in out:
             out.add(folder)
@@ -71,45 +71,45 @@ def find_layout(tree: Tree, modality: str) -> Layout | None:
     shape = _Shape(tree, modality)
     base = _unwrap(shape, (), None)
     below = shape.below[base]
-    parts = _parts(shape, base)
-    if parts:
-        _refuse_two_levels(shape, tree, parts[0][1])
-        return Layout(base=base, parts=parts)
+    splits = _splits(shape, base)
+    if splits:
+        _refuse_two_levels(shape, tree, splits[0][1])
+        return Layout(base=base, splits=splits)
     if len(below) > 1 and not shape.direct[base] and all(map(is_fold, below)):
         return _folds(shape, tree, base)
     _refuse_split_among_classes(shape, tree, base)
-    if len(below) > 1 and not shape.direct[base] and all(_holds_parts(shape, (*base, name)) for name in below):
+    if len(below) > 1 and not shape.direct[base] and all(_holds_splits(shape, (*base, name)) for name in below):
         _refuse_two_levels(shape, tree, base, between=1)
-        return Layout(base=base, parts=[(None, base)], inside_out=True)
+        return Layout(base=base, splits=[(None, base)], inside_out=True)
     _refuse_two_levels(shape, tree, base)
-    return Layout(base=base, parts=[(None, base)]) if below else None
+    return Layout(base=base, splits=[(None, base)]) if below else None
 
 
-def _unwrap(shape: _Shape, base: Parts, part: Split | None) -> Parts:
+def _unwrap(shape: _Shape, base: PathParts, split: Split | None) -> PathParts:
     """Descend while a folder holds nothing but one folder of folders; inside a part only through names that are no class."""
     while not shape.direct[base] and len(shape.below[base]) == 1 and not shape.empty_siblings(base):
         child = (*base, shape.below[base][0])
         named = split_of_folder(child[-1])
-        is_wrapper = named is None if part is None else named == part or is_filler(child[-1])
+        is_wrapper = named is None if split is None else named == split or is_filler(child[-1])
         if shape.direct[child] or not is_wrapper:
             break
         base = child
     return base
 
 
-def _parts(shape: _Shape, base: Parts) -> list[tuple[Split | None, Parts]]:
+def _splits(shape: _Shape, base: PathParts) -> list[tuple[Split | None, PathParts]]:
     """Return the parts in `base`: train beside another one, or nothing but parts. Else a class is called 'train' or 'test'."""
     below = shape.below[base]
-    named = {(*base, name): part for name, part in splits_of_folders(below).items()}
-    only_parts = bool(below) and all(
+    named = {(*base, name): split for name, split in splits_of_folders(below).items()}
+    only_splits = bool(below) and all(
         (*base, name) in named and shape.below[*base, name] and not shape.direct[*base, name] for name in below
     )
-    if not only_parts and (len(set(named.values())) < 2 or "train" not in named.values()):
+    if not only_splits and (len(set(named.values())) < 2 or "train" not in named.values()):
         return []
-    return [(part, _unwrap(shape, prefix, part)) for prefix, part in named.items()]
+    return [(split, _unwrap(shape, prefix, split)) for prefix, split in named.items()]
 
 
-def _folds(shape: _Shape, tree: Tree, base: Parts) -> Layout:
+def _folds(shape: _Shape, tree: Tree, base: PathParts) -> Layout:
     folds = [(*base, name) for name in shape.below[base]]
     inside = {name for fold in folds for name in shape.below[fold]}
     if inside and "train" in splits_of_folders(inside).values():
@@ -117,15 +117,15 @@ def _folds(shape: _Shape, tree: Tree, base: Parts) -> Layout:
             f"each of {len(folds)} folders under {tree.root} ({_some(fold[-1] for fold in folds)}) has splits of its own "
             f"({_some(sorted(inside))}): these are folds of one data set. Give one of them: {tree.root.joinpath(*folds[0])}."
         )
-    return Layout(base=base, parts=[(None, fold) for fold in folds], folds=True)
+    return Layout(base=base, splits=[(None, fold) for fold in folds], folds=True)
 
 
-def _holds_parts(shape: _Shape, folder: Parts) -> bool:
+def _holds_splits(shape: _Shape, folder: PathParts) -> bool:
     names = shape.below[folder]
     return bool(names) and not shape.direct[folder] and all(split_of(name) for name in names) and any(split_of(n) == "train" for n in names)
 
 
-def _refuse_split_among_classes(shape: _Shape, tree: Tree, base: Parts) -> None:
+def _refuse_split_among_classes(shape: _Shape, tree: Tree, base: PathParts) -> None:
     """Refuse a folder called like a split whose sub-folders are called like the folders beside it.
 
     Raises:
@@ -141,7 +141,7 @@ def _refuse_split_among_classes(shape: _Shape, tree: Tree, base: Parts) -> None:
             )
 
 
-def _refuse_two_levels(shape: _Shape, tree: Tree, prefix: Parts, between: int = 0) -> None:
+def _refuse_two_levels(shape: _Shape, tree: Tree, prefix: PathParts, between: int = 0) -> None:
     """Refuse to guess where the same folders lie in every folder: cities of cats and dogs, or cats and dogs of cities?
 
     Args:
@@ -182,16 +182,16 @@ def _some(names: Iterable[str]) -> str:
 
 def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     """Return one row per file below a class folder; what lies elsewhere goes to the ledger."""
-    named = {entry: _class_folders(tree, modality, entry[1]) for entry in layout.parts}
-    known = {name for (part, _), names in named.items() if part in (None, "train") for name in names}
+    named = {entry: _class_folders(tree, modality, entry[1]) for entry in layout.splits}
+    known = {name for (split, _), names in named.items() if split in (None, "train") for name in names}
     labelled = [entry for entry, names in named.items() if any(name in known or not is_filler(name) for name in names)]
     table = Table(rows=[], modality=modality, target_type=ONE_CLASS, root=tree.root, layout=_describe(layout, labelled))
     table.ledger += tree.ledger(modality)
-    for part, prefix in layout.parts:
+    for split, prefix in layout.splits:
         for file in tree.media(modality, prefix):
-            _place(table, tree, file, part, prefix, layout, flat=(part, prefix) not in labelled)
+            _place(table, tree, file, split, prefix, layout, flat=(split, prefix) not in labelled)
     table.rows = _without_repeated_links(table, tree)
-    _mention_flat(table, tree, [entry for entry in layout.parts if entry not in labelled])
+    _mention_flat(table, tree, [entry for entry in layout.splits if entry not in labelled])
     _mention_outside(table, tree, layout)
     _mention_empty(table, tree, layout)
     _mention_forms(table, tree, layout)
@@ -202,38 +202,38 @@ def read_folders(tree: Tree, modality: str, layout: Layout) -> Table:
     return table
 
 
-def _class_folders(tree: Tree, modality: str, prefix: Parts) -> set[str]:
+def _class_folders(tree: Tree, modality: str, prefix: PathParts) -> set[str]:
     return {file.parts[len(prefix)] for file in tree.media(modality, prefix) if len(file.parts) > len(prefix) + 1}
 
 
-def _place(table: Table, tree: Tree, file: FileEntry, part: Split | None, prefix: Parts, layout: Layout, *, flat: bool) -> None:
+def _place(table: Table, tree: Tree, file: FileEntry, split: Split | None, prefix: PathParts, layout: Layout, *, flat: bool) -> None:
     inner = file.parts[len(prefix) :]
     if flat or len(inner) == 1 or inner[0].casefold() in _UNLABELLED:
         where = "lies beside the class folders, in none of them" if len(inner) == 1 else f"lies in {inner[0]!r}, which is no class"
         table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason="no_class_folder", detail=where))
-        table.unlabelled.append(Row(id=file.id, path=tree.path(file), split=part))
+        table.unlabelled.append(Row(id=file.id, path=tree.path(file), split=split))
         return
-    part = split_of(inner[1]) if layout.inside_out else part
+    split = split_of(inner[1]) if layout.inside_out else split
     group = prefix[-1] if layout.folds else None
-    table.rows.append(Row(id=file.id, path=tree.path(file), target=composed(readable(inner[:1])), split=part, group=group))
+    table.rows.append(Row(id=file.id, path=tree.path(file), target=composed(readable(inner[:1])), split=split, group=group))
 
 
-def _mention_flat(table: Table, tree: Tree, flat: list[tuple[Split | None, Parts]]) -> None:
+def _mention_flat(table: Table, tree: Tree, flat: list[tuple[Split | None, PathParts]]) -> None:
     """Say which parts have no class folders, so that nothing in them has a label."""
     unit = kinds()[table.modality].unit
-    for part, prefix in flat:
+    for split, prefix in flat:
         count = len(tree.media(table.modality, prefix))
         if count:
             table.messages.append(
                 f"{readable(prefix)}/ holds {count} {unit}{'s' * (count != 1)} in no class folder: without labels they cannot be the "
-                f"{part or 'next'} split; `pretune predict RUN {path_word(str(tree.root.joinpath(*prefix)))}` answers them."
+                f"{split or 'next'} split; `pretune predict RUN {path_word(str(tree.root.joinpath(*prefix)))}` answers them."
             )
 
 
 def _mention_forms(table: Table, tree: Tree, layout: Layout) -> None:
     """Say which class folders are one class in two Unicode forms."""
     forms: dict[str, set[str]] = defaultdict(set)
-    for _, prefix in layout.parts:
+    for _, prefix in layout.splits:
         for file in tree.media(table.modality, prefix):
             if len(file.parts) > len(prefix) + 1:
                 name = readable(file.parts[len(prefix) : len(prefix) + 1])
@@ -246,7 +246,7 @@ def _mention_forms(table: Table, tree: Tree, layout: Layout) -> None:
 def _mention_split_names(table: Table, layout: Layout) -> None:
     """Warn of classes that are called like a split."""
     names = {row.target for row in table.rows if isinstance(row.target, str)}
-    for name in sorted(name for name in names if split_of_folder(name) and layout.parts[0][0] is None and not layout.folds):
+    for name in sorted(name for name in names if split_of_folder(name) and layout.splits[0][0] is None and not layout.folds):
         others = ", ".join(map(repr, sorted(names - {name})[:3]))
         message = (
             f"{name!r} is a class here, beside {others}, and a usual name of a split. If it is one, call the other splits train, val "
@@ -257,11 +257,11 @@ def _mention_split_names(table: Table, layout: Layout) -> None:
 
 def _mention_nested(table: Table, tree: Tree, layout: Layout) -> None:
     """Say that folders inside class folders are not looked at, where they look like classes of their own."""
-    if layout.inside_out or not layout.parts:
+    if layout.inside_out or not layout.splits:
         return
-    depth = len(layout.parts[0][1])
+    depth = len(layout.splits[0][1])
     below: dict[str, set[str]] = defaultdict(set)
-    for _, prefix in layout.parts:
+    for _, prefix in layout.splits:
         for file in tree.media(table.modality, prefix):
             if len(file.parts) > len(prefix) + 2:
                 below[file.parts[len(prefix)]].add(file.parts[len(prefix) + 1])
@@ -296,20 +296,20 @@ def _without_repeated_links(table: Table, tree: Tree) -> list[Row]:
     return kept
 
 
-def _describe(layout: Layout, labelled: list[tuple[Split | None, Parts]]) -> str:
-    names = [part for part in ("train", "val", "test") if any(part == p for p, _ in labelled)]
-    parts = f" with {' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} splits" if names else ""
-    parts = " with splits inside each class" if layout.inside_out else parts
-    parts = f" in {len(layout.parts)} folds, each kept whole in a split" if layout.folds else parts
+def _describe(layout: Layout, labelled: list[tuple[Split | None, PathParts]]) -> str:
+    names = [split for split in ("train", "val", "test") if any(split == p for p, _ in labelled)]
+    splits = f" with {' and '.join([', '.join(names[:-1]), names[-1]] if len(names) > 1 else names)} splits" if names else ""
+    splits = " with splits inside each class" if layout.inside_out else splits
+    splits = f" in {len(layout.splits)} folds, each kept whole in a split" if layout.folds else splits
     wrapper = f", under {readable(layout.base)}" if layout.base else ""
-    return f"class folders{parts}{wrapper}"
+    return f"class folders{splits}{wrapper}"
 
 
 def _mention_outside(table: Table, tree: Tree, layout: Layout) -> None:
     """Ledger files outside every part: folders beside train and test, wrappers of another name."""
-    if layout.parts[0][0] is None and not layout.folds:
+    if layout.splits[0][0] is None and not layout.folds:
         return
-    prefixes = [prefix for _, prefix in layout.parts]
+    prefixes = [prefix for _, prefix in layout.splits]
     for file in tree.media(table.modality):
         if not any(file.parts[: len(prefix)] == prefix for prefix in prefixes):
             detail = f"lies outside the splits ({', '.join(readable(prefix) for prefix in prefixes)})"
@@ -320,11 +320,11 @@ def _mention_outside(table: Table, tree: Tree, layout: Layout) -> None:
 
 def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
     """Name class folders that hold no item; they are left out."""
-    for part, prefix in layout.parts:
+    for split, prefix in layout.splits:
         holding = {file.parts[len(prefix)] for file in tree.media(table.modality, prefix) if len(file.parts) > len(prefix) + 1}
         own = {folder[-1] for folder in tree.folders if folder[:-1] == prefix and len(folder) == len(prefix) + 1}
         for name in sorted(own - holding):
-            where = f"{part}/{name}" if part else name
+            where = f"{split}/{name}" if split else name
             message = f"the class folder {where!r} is empty (no {kinds()[table.modality].unit} in it) and is not used."
             table.findings.append(Finding(kind="empty_class", severity="warning", message=message, items=(readable((name,)),)))
 

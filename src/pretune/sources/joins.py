@@ -38,10 +38,10 @@ def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns,
     if not found:
         _refuse_names(table, columns, [])
         return
-    lists = [(part, records.name, set(at)) for file, (records, at) in found.items() if (part := split_of_file(Path(file.parts[-1]).stem))]
+    lists = [(split, records.name, set(at)) for file, (records, at) in found.items() if (split := split_of_file(Path(file.parts[-1]).stem))]
     if (
-        len({part for part, _, _ in lists}) > 1
-        and any(part == "train" for part, _, _ in lists)
+        len({split for split, _, _ in lists}) > 1
+        and any(split == "train" for split, _, _ in lists)
         and not any(row.split for row in table.rows)
     ):
         _take_lists(table, lists)
@@ -85,18 +85,18 @@ def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tu
 def take_text_lists(table: Table, tree: Tree) -> None:
     """Take the splits from text files that list the files of each: testing_list.txt; where none lists train, the others are it."""
     found = []
-    for file, part, lines in lists_of_files.of_splits(tree, {row.id for row in table.rows}):
+    for file, split, lines in lists_of_files.of_splits(tree, {row.id for row in table.rows}):
         values = [_first_name(line) for line in lines.values()]
         items = _located(table, tree, file, values, None)
         if len(items) >= 0.5 * len(values):
-            found.append((part, file.id, set(items)))
-    parts = [part for part, _, _ in found]
-    if not found or parts == ["train"]:
+            found.append((split, file.id, set(items)))
+    splits = [split for split, _, _ in found]
+    if not found or splits == ["train"]:
         return
     names = ", ".join(name for _, name, _ in found)
     if any(row.split for row in table.rows):
         table.messages.append(f"the folders give the splits; {names} were not used.")
-    elif len(set(parts)) < len(parts):
+    elif len(set(splits)) < len(splits):
         table.messages.append(
             f"{names} list several choices of the same split and were not used; leave only one of each for them to be used."
         )
@@ -110,29 +110,29 @@ def _first_name(line: str) -> str:
     return match[1] if match and modality_of(match[1]) else line
 
 
-def _located(table: Table, tree: Tree, file: FileEntry, values: list[str], part: Split | None) -> dict[str, int]:
+def _located(table: Table, tree: Tree, file: FileEntry, values: list[str], split: Split | None) -> dict[str, int]:
     """Return row id -> place in the list, for those values that name a row of the table."""
     locator = Locator(files=FilesBelow(root=tree.root, walk=lambda: tree))
     start = "".join(f"{folder}/" for folder in file.parts[:-1])
-    locator.settle([Listed(values=values, name=file.id, start=start, part=part)])
+    locator.settle([Listed(values=values, name=file.id, start=start, split=split)])
     ids = {row.id for row in table.rows}
     return {item: index for index, value in enumerate(values) if value and (item := locator.find(value).id) in ids}
 
 
 def _take_lists(table: Table, lists: list[tuple[Split, str, set[str]]]) -> None:
     """Take the parts from lists of files; a file in several belongs to train first, one in none to train where no list is train's."""
-    parts: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     several = set()
-    for part, _, items in sorted(lists, key=lambda entry: ("train", "val", "test").index(entry[0])):
-        several |= {item for item in items if parts.get(item, part) != part}
-        parts = {**dict.fromkeys(items, part), **parts}
-    rest: Split | None = None if any(part == "train" for part, _, _ in lists) else "train"
+    for split, _, items in sorted(lists, key=lambda entry: ("train", "val", "test").index(entry[0])):
+        several |= {item for item in items if splits.get(item, split) != split}
+        splits = {**dict.fromkeys(items, split), **splits}
+    rest: Split | None = None if any(split == "train" for split, _, _ in lists) else "train"
     for row in table.rows:
-        if row.id not in parts and rest is None:
+        if row.id not in splits and rest is None:
             table.ledger.append(
                 LedgerEntry(item=row.id, action="dropped", reason="not_in_manifest", detail="is in none of the lists of splits")
             )
-    table.rows = [replace(row, split=parts.get(row.id, rest)) for row in table.rows if row.id in parts or rest]
+    table.rows = [replace(row, split=splits.get(row.id, rest)) for row in table.rows if row.id in splits or rest]
     others = "" if rest is None else "; all other files are train"
     labels = "; folders give the labels" if table.task else ""
     table.messages.append(f"{', '.join(name for _, name, _ in lists)} list the files of each split{others}{labels}.")
@@ -151,7 +151,7 @@ def _refuse_names(table: Table, columns: Columns, known: list[str]) -> None:
             name is None
             or is_pattern
             or (role, name) in (("split", "new"), ("group", "none"))
-            or all(part.strip().casefold() in folded for part in name.split(","))
+            or all(word.strip().casefold() in folded for word in name.split(","))
         ):
             continue
         if known:
@@ -166,9 +166,9 @@ def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], col
     ]
     if roles.split and not any(row.split for row in table.rows):
         added.append(f"split ({roles.split})")
-        table.rows = _with_parts(table, records, roles.split, at)
+        table.rows = _with_splits(table, records, roles.split, at)
     elif roles.split:
-        _compare_parts(table, records, roles.split, at)
+        _compare_splits(table, records, roles.split, at)
     if roles.group:
         groups = records.column(roles.group)
         table.rows = [replace(row, group=as_text(groups[at[row.id]]) or None) if row.id in at else row for row in table.rows]
@@ -181,9 +181,9 @@ def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], col
     table.messages.append(f"{labels}{records.name} names {len(at)} of {len(table.rows)} files{what}.")
 
 
-def _compare_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> None:
-    parts = records.column(column)
-    differing = sum(row.id in at and split_of(parts[at[row.id]]) not in (None, row.split) for row in table.rows)
+def _compare_splits(table: Table, records: Records, column: str, at: dict[str, int]) -> None:
+    splits = records.column(column)
+    differing = sum(row.id in at and split_of(splits[at[row.id]]) not in (None, row.split) for row in table.rows)
     if differing:
         table.messages.append(
             f"the folders give the splits; {column!r} of {records.name} puts {differing} file(s) elsewhere and is not used."
@@ -191,9 +191,9 @@ def _compare_parts(table: Table, records: Records, column: str, at: dict[str, in
     del table.columns["split"]
 
 
-def _with_parts(table: Table, records: Records, column: str, at: dict[str, int]) -> list[Row]:
-    parts = records.column(column)
-    out = [replace(row, split=split_of(parts[at[row.id]])) if row.id in at else row for row in table.rows]
+def _with_splits(table: Table, records: Records, column: str, at: dict[str, int]) -> list[Row]:
+    splits = records.column(column)
+    out = [replace(row, split=split_of(splits[at[row.id]])) if row.id in at else row for row in table.rows]
     unknown = sum(row.split is None for row in out)
     if unknown and unknown < len(out):
         table.messages.append(f"{unknown} file(s) without a split in {records.name} are used as train.")

@@ -57,9 +57,9 @@ def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
         records = read_list(tree.path(file))
         if records and modality_of(str(records.values[0][0])) == modality:
             found.append((split_of_file(Path(file.parts[-1]).stem), records))
-    if len(found) > 1 and "train" in [part for part, _ in found]:
-        found = [(part, records) for part, records in found if part]
-    if len(found) > 1 and len({part for part, _ in found}) < len(found):
+    if len(found) > 1 and "train" in [split for split, _ in found]:
+        found = [(split, records) for split, records in found if split]
+    if len(found) > 1 and len({split for split, _ in found}) < len(found):
         names = ", ".join(str(records.path.relative_to(tree.root)) for _, records in found[:5])
         raise DataError(
             f"{tree.root} holds several lists of files ({names}) and it is not clear which is meant. Name one: {found[0][1].path}."
@@ -92,10 +92,10 @@ def of_splits(tree: Tree, examples: Collection[str] = ()) -> list[tuple[FileEntr
         tree: the folder.
         examples: ids of files that are examples themselves.
     """
-    named = [(file, part) for file in _candidates(tree) if file.id not in examples and (part := split_of_file(Path(file.parts[-1]).stem))]
+    named = [(file, split) for file in _candidates(tree) if file.id not in examples and (split := split_of_file(Path(file.parts[-1]).stem))]
     if len(named) > _MOST_LISTS:
         return []
-    return [(file, part, lines) for file, part in named if (lines := lines_of(tree.path(file)))]
+    return [(file, split, lines) for file, split in named if (lines := lines_of(tree.path(file)))]
 
 
 def _candidates(tree: Tree) -> list[FileEntry]:

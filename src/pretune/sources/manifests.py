@@ -69,7 +69,7 @@ class _Draft:
 
 
 def build(
-    parts: list[SplitRecords],
+    splits: list[SplitRecords],
     root: Path,
     walk: Callable[[], Tree],
     columns: Columns,
@@ -81,7 +81,7 @@ def build(
     """Return the table of one or several manifests.
 
     Args:
-        parts: each manifest with the part it stands for, None where a column may say.
+        splits: each manifest with the part it stands for, None where a column may say.
         root: the folder that paths are relative to.
         walk: gives the tree below `root`, when it is needed.
         columns: the columns that the person named.
@@ -93,17 +93,17 @@ def build(
         DataError: no column holds the content or the label.
         SettingError: a named column does not exist.
     """
-    lead = leading(parts)
+    lead = leading(splits)
     locator = Locator(files=FilesBelow(root=root, walk=walk))
     roles = _find_roles(lead, locator, columns, modality, labelled)
     if labelled and not roles.label:
         raise finder.no_label(lead, roles)
     finder.refuse_twins(lead, roles, columns)
-    table = Table(rows=[], modality="", target_type=None, root=root, layout=_layout(parts))
-    parts = [(part, records) for part, records in parts if _fits(table, part, records, lead, roles, labelled)]
+    table = Table(rows=[], modality="", target_type=None, root=root, layout=_layout(splits))
+    splits = [(split, records) for split, records in splits if _fits(table, split, records, lead, roles, labelled)]
     table.modality = modality or _modality_of(lead, roles)
     draft = _Draft(table=table, roles=roles, locator=locator, reading=reading_of(columns))
-    _read(draft, parts, target, labelled)
+    _read(draft, splits, target, labelled)
     if roles.path and table.ledger and not table.rows and (text := finder.other_text(lead, roles)) and modality in (None, "text"):
         raise DataError(
             f"{lead.path}: none of the {len(draft.inputs)} files that column {roles.path!r} names is there ({table.ledger[0].detail}). "
@@ -111,20 +111,20 @@ def build(
         )
     table.columns = roles.used()
     table.schema = replace(roles.schema(lead), **draft.written)
-    table.messages += _sentences(parts) + roles.messages
-    table.ledger[:0] = [entry for _, records in parts for entry in records.ledger]
-    table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(parts), key=lambda entry: entry[:2])]
+    table.messages += _sentences(splits) + roles.messages
+    table.ledger[:0] = [entry for _, records in splits for entry in records.ledger]
+    table.inputs = [item for _, _, item in sorted(draft.inputs + _lost(splits), key=lambda entry: entry[:2])]
     return table
 
 
-def leading(parts: list[SplitRecords]) -> Records:
+def leading(splits: list[SplitRecords]) -> Records:
     """Return the manifest whose columns all others must have: that of the training split, else the first."""
-    return next((records for part, records in parts if part == "train"), parts[0][1])
+    return next((records for split, records in splits if split == "train"), splits[0][1])
 
 
-def _sentences(parts: list[SplitRecords]) -> list[str]:
+def _sentences(splits: list[SplitRecords]) -> list[str]:
     """Return what was said while reading, what holds for all files once."""
-    first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(parts) for sentence in reversed(records.messages)}
+    first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(splits) for sentence in reversed(records.messages)}
     return list(reversed(first.values()))
 
 
@@ -151,12 +151,12 @@ def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str
     return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
 
 
-def _layout(parts: list[SplitRecords]) -> str:
-    names = [records.name for _, records in parts]
+def _layout(splits: list[SplitRecords]) -> str:
+    names = [records.name for _, records in splits]
     return f"manifest {names[0]}" if len(names) == 1 else f"manifests {', '.join(names[:6])}" + (" …" if len(names) > 6 else "")
 
 
-def _fits(table: Table, part: Split | None, records: Records, lead: Records, roles: Roles, labelled: bool) -> bool:
+def _fits(table: Table, split: Split | None, records: Records, lead: Records, roles: Roles, labelled: bool) -> bool:
     """Return whether a manifest has the columns of the leading one; a val or test part without labels is left out."""
     if records is lead:
         return True
@@ -165,9 +165,9 @@ def _fits(table: Table, part: Split | None, records: Records, lead: Records, rol
     if missing:
         raise DataError(f"{records.path} has no column {missing[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
     unlabelled = labelled and any(name not in records.columns for name in roles.label)
-    if unlabelled and part != "train":
+    if unlabelled and split != "train":
         table.messages.append(
-            f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {part or 'next'} split and is not used."
+            f"{records.name} has no column {roles.label[0]!r}, so it cannot be the {split or 'next'} split and is not used."
         )
         return False
     if unlabelled:
@@ -187,67 +187,67 @@ def _modality_of(lead: Records, roles: Roles) -> str:
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _read(draft: _Draft, parts: list[SplitRecords], wanted: TargetType | None, labelled: bool) -> None:
+def _read(draft: _Draft, splits: list[SplitRecords], wanted: TargetType | None, labelled: bool) -> None:
     table, roles = draft.table, draft.roles
-    target_column = _targets(parts, roles, wanted, draft.reading) if labelled else None
+    target_column = _targets(splits, roles, wanted, draft.reading) if labelled else None
     if roles.path:
-        values = [value for _, records in parts for value in records.column(roles.path)]
+        values = [value for _, records in splits for value in records.column(roles.path)]
         names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
         draft.tells = not names or names.most_common(1)[0][1] == 1
-        table.messages += draft.locator.settle([_listed(part, records, roles.path, table.root) for part, records in parts])
+        table.messages += draft.locator.settle([_listed(split, records, roles.path, table.root) for split, records in splits])
         table.root = draft.locator.files.root
     if roles.split:
-        words = (as_text(value) for _, records in parts if roles.split in records.columns for value in records.column(roles.split))
+        words = (as_text(value) for _, records in splits if roles.split in records.columns for value in records.column(roles.split))
         draft.splits = splits_of_words(words)
     position = 0
-    for order, (part, records) in enumerate(parts):
+    for order, (split, records) in enumerate(splits):
         index = {name: at for at, name in enumerate(records.columns)}
         for at in range(len(records.values)):
             target, problem = (target_column.values[position], target_column.problems.get(position)) if target_column else (None, None)
-            _add(draft, order, part, records, at, index, target, problem)
+            _add(draft, order, split, records, at, index, target, problem)
             position += 1
-    refuse_ambiguous(parts[0][1].name, draft.located)
+    refuse_ambiguous(splits[0][1].name, draft.located)
     if target_column:
         table.target_type = target_column.type
         draft.written = target_column.written()
         table.findings += target_column.findings
     table.rows = _settle_repeats(draft) if labelled else [row for row, _ in draft.entries]
     draft.keep_repairs()
-    lead = next((records for part, records in parts if part == "train"), parts[0][1])
+    lead = next((records for split, records in splits if split == "train"), splits[0][1])
     table.messages[:0] = [sentence(lead, roles, _distinct(target_column, roles))] + (target_column.messages if target_column else [])
 
 
-def _listed(part: Split | None, records: Records, column: str, root: Path) -> Listed:
+def _listed(split: Split | None, records: Records, column: str, root: Path) -> Listed:
     """Return the paths of one manifest, and where it lies."""
     folder = records.path.parent
     start = folder.relative_to(root).as_posix() if folder.is_relative_to(root) and folder != root else ""
     return Listed(
-        values=[as_text(value) for value in records.column(column)], name=records.name, start=f"{start}/" if start else "", part=part
+        values=[as_text(value) for value in records.column(column)], name=records.name, start=f"{start}/" if start else "", split=split
     )
 
 
-def _targets(parts: list[SplitRecords], roles: Roles, target: TargetType | None, reading: Reading) -> ParsedLabels:
+def _targets(splits: list[SplitRecords], roles: Roles, target: TargetType | None, reading: Reading) -> ParsedLabels:
     """Parse the targets of all parts together, so that one column is one kind of thing."""
-    labels: dict[str, list[Value]] = {name: [value for _, records in parts for value in records.column(name)] for name in roles.label}
+    labels: dict[str, list[Value]] = {name: [value for _, records in splits for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
         return target_parser.parse_flags(labels, target=target)
-    values, names, messages = _by_name(parts, roles.label[0])
+    values, names, messages = _by_name(splits, roles.label[0])
     found = target_parser.parse(values, roles.label[0], target=target, names=names, reading=reading)
     found.messages += messages
     return found
 
 
-def _by_name(parts: list[SplitRecords], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
+def _by_name(splits: list[SplitRecords], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
     """Return the labels of all parts, the class names that integers among them stand for, and what is to be said of that.
 
     Each table numbers its classes itself: two that do it differently are matched by name.
     """
-    lists = [records.names[label] for _, records in parts if label in records.names]
+    lists = [records.names[label] for _, records in splits if label in records.names]
     if not lists:
-        return [value for _, records in parts for value in records.column(label)], None, []
+        return [value for _, records in splits for value in records.column(label)], None, []
     values: list[Value] = []
     messages = []
-    for _, records in parts:
+    for _, records in splits:
         own = records.names.get(label)
         if own is None:
             messages.append(f"{records.name} does not name its classes; its numbers were taken for those of the others.")
@@ -264,13 +264,20 @@ def _distinct(targets: ParsedLabels | None, roles: Roles) -> dict[str, int]:
 
 
 def _add(
-    draft: _Draft, order: int, part: Split | None, records: Records, at: int, index: dict[str, int], target: Target, problem: Problem | None
+    draft: _Draft,
+    order: int,
+    of_table: Split | None,
+    records: Records,
+    at: int,
+    index: dict[str, int],
+    target: Target,
+    problem: Problem | None,
 ) -> None:
     """Add one record as a row, or say why not."""
     record, where, roles = records.values[at], records.where(at), draft.roles
     cell = record[index[roles.path]] if roles.path else None
     cell = cell if isinstance(cell, TableCell | InlineCell) else None
-    split, strange = _part(record, index, roles, draft.splits, part)
+    split, strange = _split_of_row(record, index, roles, draft.splits, of_table)
     located = _locate(draft, order, split, record, index) if roles.path and cell is None else None
     text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None
     own = located.id if located else cell.name if cell and draft.tells else ""
@@ -306,7 +313,7 @@ def _locate(draft: _Draft, order: int, split: Split | None, record: list[Value],
     value = as_text(record[index[draft.roles.path or ""]])
     if not value:
         return Located(id="", reason="blank_path", words="names no file")
-    found = draft.locator.find(value, order, part=split, hints=lambda: _words(record, index))
+    found = draft.locator.find(value, order, split=split, hints=lambda: _words(record, index))
     draft.located.append(found)
     return found
 
@@ -320,29 +327,29 @@ def _words(record: list[Value], index: dict[str, int]) -> set[str]:
 def _content_fault(located: Located | None, text: tuple[str, ...] | None) -> tuple[str, str] | None:
     if located is not None:
         return (located.reason, located.words) if located.path is None else None
-    empty = text is not None and any(len(part) < 100 and not part.translate(_INVISIBLE).strip() for part in text)
+    empty = text is not None and any(len(cell) < 100 and not cell.translate(_INVISIBLE).strip() for cell in text)
     return ("empty_text", "has an empty text") if empty else None
 
 
-def _part(
-    record: list[Value], index: dict[str, int], roles: Roles, splits: dict[str, Split], part: Split | None
+def _split_of_row(
+    record: list[Value], index: dict[str, int], roles: Roles, splits: dict[str, Split], split: Split | None
 ) -> tuple[Split | None, str]:
     """Return the part of a row, and the word of the split column where it names none."""
     if roles.split and roles.split in index:
         word = as_text(record[index[roles.split]])
-        return (splits.get(word), "" if word in splits else word) if word else (part, "")
+        return (splits.get(word), "" if word in splits else word) if word else (split, "")
     if roles.flag and roles.flag in index:
         marked = as_text(record[index[roles.flag]]).casefold() in ("1", "1.0", "true")
         flagged = split_of(vocabulary.FLAGS[vocabulary.plain(roles.flag)])
         return (flagged if marked else "test" if flagged == "train" else "train"), ""
-    return part, ""
+    return split, ""
 
 
-def _lost(parts: list[SplitRecords]) -> list[tuple[int, int, str]]:
+def _lost(splits: list[SplitRecords]) -> list[tuple[int, int, str]]:
     """Return part, line and id of records that were dropped while the file was read."""
     return [
         (order, int(entry.item.rpartition(":")[2]), entry.item)
-        for order, (_, records) in enumerate(parts)
+        for order, (_, records) in enumerate(splits)
         for entry in records.ledger
         if entry.action == "dropped"
     ]

@@ -54,7 +54,7 @@ class Listed:
     """What the manifest is called."""
     start: str = ""
     """The manifest's folder below the root, with '/'."""
-    part: Split | None = None
+    split: Split | None = None
     """The split that the whole manifest stands for."""
 
 
@@ -109,20 +109,20 @@ class Locator:
         self._rules = [rule or _Rule(prefix=listed.start) for rule, listed in zip(rules, lists, strict=True)]
         return messages + [f"{listed.name}: {rule.words}." for rule, listed in zip(self._rules, lists, strict=True) if rule.words]
 
-    def find(self, value: str, at: int = 0, *, part: Split | None = None, hints: Callable[[], set[str]] = lambda: set()) -> Located:
+    def find(self, value: str, at: int = 0, *, split: Split | None = None, hints: Callable[[], set[str]] = lambda: set()) -> Located:
         """Return the file that `value` names.
 
         Args:
             value: as the manifest writes it.
             at: which of the settled manifests it is in.
-            part: the split of its row, which tells files of one name in several folders apart.
+            split: the split of its row, which tells files of one name in several folders apart.
             hints: gives the words of its row, folded, which do as well.
         """
         rule = self._rules[at]
         if re.match(r"(?!file:)[a-z][a-z0-9+]+://", value, re.I) and not rule.remote:
             return Located(id=value, reason="remote_path", words=f"names {value}, which is not on this disk; nothing is downloaded")
         if rule.by_name:
-            return self._find_by_name(value, rule, part, hints)
+            return self._find_by_name(value, rule, split, hints)
         written = [plain for variant in self.files.variants_of(value) if (plain := self._plain(variant, rule)) is not None]
         if not written:
             return Located(id=value, reason="outside_root", words=f"names {value}, which lies outside {self.files.root.absolute()}")
@@ -137,8 +137,8 @@ class Locator:
             return Located(id=readable(near), path=self.files.root / near[0], reason="other_spelling" if repaired else "", words=words)
         return self._not_found(value, near, written[0])
 
-    def _find_by_name(self, value: str, rule: _Rule, part: Split | None, hints: Callable[[], set[str]]) -> Located:
-        tails = [tail for tail in self._tails(value, part) if tail.cut == rule.cut]
+    def _find_by_name(self, value: str, rule: _Rule, split: Split | None, hints: Callable[[], set[str]]) -> Located:
+        tails = [tail for tail in self._tails(value, split) if tail.cut == rule.cut]
         if len(tails) > 1:
             words = hints()
             named = [tail for tail in tails if words & {folded(folder) for folder in tail.prefix.split("/") if folder}]
@@ -182,7 +182,7 @@ class Locator:
         return any(posixpath.splitext(near)[0] == start + value for value in sample for near in self.files.similar(start + value))
 
     def _rule_from_tails(self, listed: Listed, sample: list[str]) -> _Rule | None:
-        found = [tails for value in sample if (tails := self._tails(value, listed.part))]
+        found = [tails for value in sample if (tails := self._tails(value, listed.split))]
         if len(found) < _PARTIAL * len(sample):
             return None
         pairs = Counter(pair for tails in found for pair in {(tail.cut, tail.prefix) for tail in tails})
@@ -208,7 +208,7 @@ class Locator:
         without = f", without {cut!r}" if cut else ""
         return _Rule(cut=cut, by_name=True, remote=remote, words=f"its files are found by their names{without}, in {shown}")
 
-    def _tails(self, value: str, part: Split | None) -> list[_Tail]:
+    def _tails(self, value: str, split: Split | None) -> list[_Tail]:
         """Return the files whose paths have the longest end in common with a value, those of its split where there are several."""
         best: dict[str, _Tail] = {}
         longest = 0
@@ -226,8 +226,8 @@ class Locator:
                     lead = one[: len(one) - len("/".join(tokens[len(tokens) - same :]))]
                     best.setdefault(name, _Tail(name, lead, "".join(f"{place}/" for place in places[:-same])))
         tails = list(best.values())
-        of_part = [tail for tail in tails if part and part in map(split_of_folder, tail.prefix.split("/"))]
-        return of_part if len(tails) > 1 and of_part else tails
+        of_split = [tail for tail in tails if split and split in map(split_of_folder, tail.prefix.split("/"))]
+        return of_split if len(tails) > 1 and of_split else tails
 
     # --- leaving the root
 
@@ -262,7 +262,7 @@ class Locator:
 
         Above a folder of any other name that is only a hint: the files may be another data set's.
         """
-        values = [(value, listed.part) for listed, sample in zip(lists, samples, strict=True) for value in sample if "://" not in value]
+        values = [(value, listed.split) for listed, sample in zip(lists, samples, strict=True) for value in sample if "://" not in value]
         kept, sure = (self.files.root, self.files.others), True
         for _ in range(_LEVELS):
             sure = sure and holds_tables(self.files.root.absolute().name)
@@ -271,7 +271,7 @@ class Locator:
             if not folder or not files:
                 break
             self.files.move(folder, files)
-            if sum(bool(self._tails(value, part)) for value, part in values) >= _USUAL * len(values):
+            if sum(bool(self._tails(value, split)) for value, split in values) >= _USUAL * len(values):
                 if sure:
                     return f"no file of {lists[0].name} is below {kept[0]}; they were found below {folder}."
                 self._hint = f"; there are files of these names below {folder}: give that folder if they are meant"

@@ -10,7 +10,7 @@ from pretune.sources.names import composed
 from pretune.sources.split_names import splits_of_folders
 from pretune.sources.table import Table
 from pretune.sources.target_type import ONE_CLASS
-from pretune.sources.tree import Parts, Tree
+from pretune.sources.tree import PathParts, Tree
 from pretune.types import LedgerEntry, Row, Split
 
 _EXAMPLES = {"group": r"group='(patient\d+)'", "label": r"label='([a-z]+)_\d+'"}
@@ -68,7 +68,7 @@ def read_labels(tree: Tree, modality: str, label: str) -> Table:
     return table
 
 
-def splits_of(folders: list[Parts]) -> list[Split | None]:
+def splits_of(folders: list[PathParts]) -> list[Split | None]:
     """Return the split that the folders of each file stand for, outermost first; None for all where they are not train and another."""
     named = splits_of_folders({name for one in folders for name in one})
     found = [next((named[name] for name in one if name in named), None) for one in folders]

@@ -37,11 +37,11 @@ def are_one(files: list[FileEntry]) -> bool:
 
 def meant(files: list[FileEntry]) -> list[FileEntry]:
     """Return those manifests of a folder that are read together: where some are called train, only those that say their part."""
-    parts = [split_of_table(file) for file in files]
-    return [file for file, part in zip(files, parts, strict=True) if part] if "train" in parts else files
+    splits = [split_of_table(file) for file in files]
+    return [file for file, split in zip(files, splits, strict=True) if split] if "train" in splits else files
 
 
-def read(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> list[tuple[Split | None, Records]] | None:
+def read_shards(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> list[tuple[Split | None, Records]] | None:
     """Read the manifests of a folder that belong together: train and others, pieces of one table, or the only one.
 
     Args:
@@ -53,17 +53,17 @@ def read(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> list[tu
         Each with its part, None where its name says none or all say the same; None where it is not clear which file is meant.
     """
     chosen = meant(files)
-    parts = [split_of_table(file) for file in chosen]
-    if not files or ("train" not in parts and len(files) > 1 and not are_one(files)):
+    splits = [split_of_table(file) for file in chosen]
+    if not files or ("train" not in splits and len(files) > 1 and not are_one(files)):
         return None
-    if "train" not in parts and len(set(parts)) == 1:
-        parts = [None] * len(parts)
+    if "train" not in splits and len(set(splits)) == 1:
+        splits = [None] * len(splits)
     if len(chosen) == 1 or not all(map(is_arrow, chosen)):
         read_ones = [read_records(tree.path(file), wanted) for file in chosen]
         _tell_apart(read_ones, chosen)
-        return list(zip(parts, read_ones, strict=True))
+        return list(zip(splits, read_ones, strict=True))
     pieces = _pieces(tree, chosen)
-    return [(part, records) for part, records in zip(parts, pieces, strict=True) if records.values]
+    return [(split, records) for split, records in zip(splits, pieces, strict=True) if records.values]
 
 
 def _pieces(tree: Tree, files: list[FileEntry]) -> list[Records]:

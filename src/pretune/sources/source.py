@@ -172,7 +172,7 @@ def _has_column(tree: Tree, found: list[FileEntry], name: str) -> bool:
 def _class_names(tree: Tree, modality: str, layout: Layout) -> Counter[str]:
     """Return class folder names with the number of files below each."""
     return Counter(
-        file.parts[len(prefix)] for _, prefix in layout.parts for file in tree.media(modality, prefix) if len(file.parts) > len(prefix) + 1
+        file.parts[len(prefix)] for _, prefix in layout.splits for file in tree.media(modality, prefix) if len(file.parts) > len(prefix) + 1
     )
 
 
@@ -181,7 +181,7 @@ def _are_classes(tree: Tree, modality: str, layout: Layout) -> bool:
     names = _class_names(tree, modality, layout)
     if modality == "text":
         return sum(count > 1 for count in names.values()) > 1
-    if not layout.folds and layout.parts[0][0] is None:
+    if not layout.folds and layout.splits[0][0] is None:
         return len(names) > 1
     return bool(names) and not all(map(is_filler, names))
 

@@ -53,7 +53,7 @@ def read(
     path = existing(path)
     check_modality(modality)
     table = source_of(path, columns, modality, target).read(target)
-    _ignore_parts(table, columns)
+    _ignore_splits(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
     table.messages.insert(0, f"{path}: {table.layout}, {table.task} of {kinds()[table.modality].unit}s.")
@@ -79,7 +79,7 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
         free = {row.id for row in more}
         table.rows = sorted([*table.rows, *more], key=lambda row: row.id)
         table.ledger = [entry for entry in table.ledger if entry.item not in free]
-    _ignore_parts(table, columns)
+    _ignore_splits(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
     unit = kinds()[modality].unit + "s" * (len(table.rows) != 1)
@@ -203,15 +203,15 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
             rows=rows, modality=modality, target_type=None, root=path, layout="bare folder", ledger=ledger, messages=messages, inputs=inputs
         )
     found = tables_in(tree)
-    parts = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read(tree, found, named_columns(columns))
-    if not parts:
+    splits = arrow.read_datasets_folder(path) if arrow.is_datasets_folder(path) else shards.read_shards(tree, found, named_columns(columns))
+    if not splits:
         raise nothing_found(tree, modality)
-    left = [file.id for file in found if file not in shards.meant(found)] if len(parts) < len(found) else []
+    left = [file.id for file in found if file not in shards.meant(found)] if len(splits) < len(found) else []
     if left:
         raise DataError(
             f"{path} holds tables of splits and others whose names say no split ({', '.join(left[:5])}). Give the file that is meant."
         )
-    table = manifests.build(parts, path, lambda: tree, columns, modality=modality, labelled=False)
+    table = manifests.build(splits, path, lambda: tree, columns, modality=modality, labelled=False)
     table.findings += shards.missing(found)
     return table
 
@@ -240,7 +240,7 @@ def _listed(tree: Tree, modality: str, columns: Columns) -> tuple[Table | None, 
         return None, []
     names = ", ".join(file.id for file in found[:5])
     try:
-        records = shards.read(tree, found, named_columns(columns))
+        records = shards.read_shards(tree, found, named_columns(columns))
         if records is None:
             return None, [f"{names} were not used: it is not clear which of them lists the files."]
         return with_folders_splits(manifests.build(records, tree.root, lambda: tree, columns, modality=modality, labelled=False)), []
@@ -251,7 +251,7 @@ def _listed(tree: Tree, modality: str, columns: Columns) -> tuple[Table | None, 
 # --- settings that any source obeys --------------------------------------------------------------
 
 
-def _ignore_parts(table: Table, columns: Columns) -> None:
+def _ignore_splits(table: Table, columns: Columns) -> None:
     if columns.split == "new" and any(row.split for row in table.rows):
         table.rows = [replace(row, split=None) for row in table.rows]
         table.messages.append("the splits in the data are ignored (split=new); new ones are made.")

@@ -29,26 +29,26 @@ def split_of(word: object) -> Split | None:
 def split_of_folder(name: str) -> Split | None:
     """Return the split a folder name stands for: 'test', 'seg_train', 'images-val', 'train2017', 'Test (1)'."""
     tokens = _tokens(name)
-    parts = {_WORDS[token] for token in tokens if token in _WORDS}
-    if len(parts) != 1 or any(token not in _WORDS and not _FILLERS.fullmatch(token) for token in tokens):
+    splits = {_WORDS[token] for token in tokens if token in _WORDS}
+    if len(splits) != 1 or any(token not in _WORDS and not _FILLERS.fullmatch(token) for token in tokens):
         return None
-    return parts.pop()
+    return splits.pop()
 
 
 def splits_of_folders(names: Iterable[str]) -> dict[str, Split]:
     """Return the splits that sibling folders stand for; 'eval' is the test split where another folder is for validation."""
-    return _together({name: part for name in names if (part := split_of_folder(name))})
+    return _together({name: split for name in names if (split := split_of_folder(name))})
 
 
 def splits_of_words(words: Iterable[str]) -> dict[str, Split]:
     """Return the splits that the words of one column stand for; 'evaluation' is the test split where another word is for validation."""
-    return _together({word: part for word in words if (part := split_of(word))})
+    return _together({word: split for word in words if (split := split_of(word))})
 
 
 def _together(found: dict[str, Split]) -> dict[str, Split]:
-    parts = {part for name, part in found.items() if not _EVALUATION & set(_tokens(name))}
-    if "val" in parts and "test" not in parts:
-        return {name: "test" if _EVALUATION & set(_tokens(name)) else part for name, part in found.items()}
+    splits = {split for name, split in found.items() if not _EVALUATION & set(_tokens(name))}
+    if "val" in splits and "test" not in splits:
+        return {name: "test" if _EVALUATION & set(_tokens(name)) else split for name, split in found.items()}
     return found
 
 
@@ -65,8 +65,8 @@ def is_fold(name: str) -> bool:
 
 def split_of_file(stem: str) -> Split | None:
     """Return the split a file's name stands for: 'train', 'sst2_dev', 'testing_list', 'TrainImages', 'test-00000-of-00002'."""
-    parts = {_WORDS[token] for token in _tokens(stem) if token in _WORDS}
-    return parts.pop() if len(parts) == 1 else None
+    splits = {_WORDS[token] for token in _tokens(stem) if token in _WORDS}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def _tokens(name: str) -> list[str]:

@@ -21,9 +21,9 @@ from pretune.types import Finding
 
 def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: TargetType | None, modality: str | None) -> Table:
     """Read train and test manifests together, else the only manifest, else the only one that fits."""
-    parts = shards.read(tree, found, named_columns(columns))
-    if parts is not None:
-        table = build(parts, tree, columns, target, modality)
+    splits = shards.read_shards(tree, found, named_columns(columns))
+    if splits is not None:
+        table = build(splits, tree, columns, target, modality)
         left = [file.id for file in found if file not in shards.meant(found)]
         table.messages += tree.messages()
         table.messages += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
@@ -49,13 +49,13 @@ def _try(tree: Tree, file: FileEntry, columns: Columns, target: TargetType | Non
     return table if table.rows else None
 
 
-def build(parts: list[manifests.SplitRecords], tree: Tree, columns: Columns, target: TargetType | None, modality: str | None) -> Table:
+def build(splits: list[manifests.SplitRecords], tree: Tree, columns: Columns, target: TargetType | None, modality: str | None) -> Table:
     """Build the table of manifests inside a folder; files that the folder holds are what they list, where a column names such files."""
-    rows_of = functools.partial(manifests.build, parts, tree.root, lambda: tree, columns, target=target)
+    rows_of = functools.partial(manifests.build, splits, tree.root, lambda: tree, columns, target=target)
     kind = commonest(tree)
     if modality is not None or columns.text or kind not in file_kinds():
         return with_folders_splits(rows_of(modality=modality))
-    lead = manifests.leading(parts)
+    lead = manifests.leading(splits)
     if content_of(lead, columns, kind, FilesBelow(root=tree.root, walk=lambda: tree).knows) == "files":
         return with_folders_splits(rows_of(modality=kind))
     table = rows_of(modality=None)

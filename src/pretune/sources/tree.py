@@ -13,7 +13,7 @@ from pretune.formats.files import ending, is_junk, modality_of, modality_of_byte
 from pretune.sources.special import is_kernels, kind_of
 from pretune.types import LedgerEntry
 
-Parts = tuple[str, ...]
+PathParts = tuple[str, ...]
 
 _START = 4096
 """Bytes that tell what a file without a file extension is."""
@@ -40,7 +40,7 @@ _ABOUT = frozenset(
 class FileEntry:
     """One file below the root."""
 
-    parts: Parts
+    parts: PathParts
     """Folders and name, relative to the root."""
     target: str | None = None
     """Where a link leads; None for a real file."""
@@ -58,18 +58,18 @@ class Tree:
     root: Path
     files: list[FileEntry] = field(default_factory=list)
     """Sorted by path."""
-    folders: set[Parts] = field(default_factory=set)
-    broken: list[Parts] = field(default_factory=list)
+    folders: set[PathParts] = field(default_factory=set)
+    broken: list[PathParts] = field(default_factory=list)
     """Links that lead nowhere, or in a circle."""
-    special: list[tuple[Parts, str]] = field(default_factory=list)
+    special: list[tuple[PathParts, str]] = field(default_factory=list)
     """Pipes, sockets and devices, and what each is."""
-    outside: list[Parts] = field(default_factory=list)
+    outside: list[PathParts] = field(default_factory=list)
     """Folder links that lead out of the root and were followed."""
-    kernels: list[Parts] = field(default_factory=list)
+    kernels: list[PathParts] = field(default_factory=list)
     """Folders of the kernel's file systems, which are not read."""
-    not_followed: list[Parts] = field(default_factory=list)
+    not_followed: list[PathParts] = field(default_factory=list)
     """Folder links that lead back into what is read anyway."""
-    closed: list[Parts] = field(default_factory=list)
+    closed: list[PathParts] = field(default_factory=list)
     """Folders that may not be read."""
 
     @functools.cached_property
@@ -81,7 +81,7 @@ class Tree:
             out.setdefault(known, []).append(file)
         return out
 
-    def media(self, modality: str, below: Parts = ()) -> list[FileEntry]:
+    def media(self, modality: str, below: PathParts = ()) -> list[FileEntry]:
         """Return the files of one modality below a folder."""
         files = self.by_modality.get(modality, [])
         return [file for file in files if file.parts[: len(below)] == below] if below else files
@@ -125,7 +125,7 @@ class Tree:
         ]
 
 
-def _counted(found: list[Parts], what: str, fate: str) -> list[str]:
+def _counted(found: list[PathParts], what: str, fate: str) -> list[str]:
     names = ", ".join(readable(parts) for parts in found[:3]) + (" …" if len(found) > 3 else "")
     return [f"{len(found)} {what} {fate}: {names}."] if found else []
 
@@ -161,7 +161,7 @@ def walk(root: Path) -> Tree:
     """Return the files below `root`; real folders first, then links to folders outside."""
     tree = Tree(root=root)
     seen: set[tuple[int, int]] = set()
-    links: list[Parts] = []
+    links: list[PathParts] = []
     _descend(tree, (), seen, links)
     while links:
         parts = links.pop(0)
@@ -176,7 +176,7 @@ def walk(root: Path) -> Tree:
     return tree
 
 
-def _descend(tree: Tree, start: Parts, seen: set[tuple[int, int]], links: list[Parts]) -> None:
+def _descend(tree: Tree, start: PathParts, seen: set[tuple[int, int]], links: list[PathParts]) -> None:
     """Read real folders from `start` down, with a stack (folders may be deeper than Python's)."""
     stack = [start]
     while stack:
@@ -196,7 +196,7 @@ def _descend(tree: Tree, start: Parts, seen: set[tuple[int, int]], links: list[P
             _sort_in(tree, entry, where, stack, links)
 
 
-def _sort_in(tree: Tree, entry: os.DirEntry[str], where: Parts, stack: list[Parts], links: list[Parts]) -> None:
+def _sort_in(tree: Tree, entry: os.DirEntry[str], where: PathParts, stack: list[PathParts], links: list[PathParts]) -> None:
     is_link = entry.is_symlink()
     try:
         mode = entry.stat().st_mode
@@ -211,7 +211,7 @@ def _sort_in(tree: Tree, entry: os.DirEntry[str], where: Parts, stack: list[Part
         tree.files.append(FileEntry(where, os.path.realpath(entry.path) if is_link else None))
 
 
-def _entries(tree: Tree, parts: Parts) -> Iterator[os.DirEntry[str]]:
+def _entries(tree: Tree, parts: PathParts) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(tree.root.joinpath(*parts)) as entries:
             yield from (entry for entry in entries if not is_junk(entry.name))
@@ -219,12 +219,12 @@ def _entries(tree: Tree, parts: Parts) -> Iterator[os.DirEntry[str]]:
         tree.closed.append(parts)
 
 
-def _identity(root: Path, parts: Parts) -> tuple[int, int]:
+def _identity(root: Path, parts: PathParts) -> tuple[int, int]:
     status = os.stat(root.joinpath(*parts))
     return status.st_dev, status.st_ino
 
 
-def _leads_back(root: Path, parts: Parts, seen: set[tuple[int, int]]) -> bool:
+def _leads_back(root: Path, parts: PathParts, seen: set[tuple[int, int]]) -> bool:
     """Return whether a folder link leads to a folder already read, or above the root."""
     target = Path(os.path.realpath(root.joinpath(*parts)))
     return _identity(root, parts) in seen or root.resolve().is_relative_to(target)

@@ -21,7 +21,7 @@ from pretune.storage.cells import unpack
 from pretune.storage.identity import code_of, code_of_package, versions
 from pretune.storage.prefetch import prefetch
 from pretune.storage.store import Arrays, Info, NoRoom, StoreWriter, shapes_of
-from pretune.storage.streaming import KeptStore, StreamingStore, content_hash, read
+from pretune.storage.streaming import KeptStore, StreamingStore, content_hash, read_row
 from pretune.types import Decoded, LedgerEntry, Row
 
 KIND = "decoded"
@@ -130,7 +130,7 @@ def _hash_chunk(rows: list[Row]) -> list[tuple[Row, _Source | tuple[str, str]]]:
 
 def _hash(row: Row) -> _Source | tuple[str, str]:
     try:
-        raw = read(row)
+        raw = read_row(row)
     except FileNotFoundError:
         return "missing_file", f"does not exist ({row.path})"
     except OSError as error:
@@ -221,7 +221,7 @@ class _Decoding:
 
     def _decode(self, source: _Source) -> Decoded | tuple[str, str]:
         try:
-            raw = read(source.row)
+            raw = read_row(source.row)
         except OSError as error:
             raise DataError(f"{source.row.id} could be read a moment ago and cannot be read now ({error.strerror}).") from error
         if source.row.text is None and content_hash(raw) != source.hash:

@@ -44,7 +44,7 @@ class StreamingStore:
     def __getitem__(self, position: int) -> NDArray[Any]:
         row = self.rows[position]
         try:
-            raw = read(row)
+            raw = read_row(row)
             if content_hash(raw) != self.hashes[position]:
                 raise DataError(f"{row.id} has changed during the run. Leave the data alone and start again.")
             return self.modality.decode(raw).array
@@ -109,7 +109,7 @@ class KeptStore:
             self.warn(f"cache: {error}; what it held is decoded again, and the next run builds the entry again")
 
 
-def read(row: Row) -> bytes | tuple[str, ...]:
+def read_row(row: Row) -> bytes | tuple[str, ...]:
     """Return a row's inline text or the bytes of its file."""
     if row.text is not None:
         return row.text

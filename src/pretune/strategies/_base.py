@@ -98,7 +98,7 @@ class Strategy(Component):
     """Defaults for modalities that need others, by name."""
     trains: ClassVar[bool] = True
     """False where there is nothing to descend: the head is computed, not trained."""
-    fresh: ClassVar[bool] = False
+    from_scratch: ClassVar[bool] = False
     """Whether the network starts from randomly initialised weights."""
 
     def phases(self, stages: int) -> tuple[Phase, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Scratch(Strategy):
     """All parameters start fresh and learn at one rate."""
 
-    fresh: ClassVar[bool] = True
+    from_scratch: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light", least_steps=200)
     by_modality: ClassVar[Mapping[str, Defaults]] = {
         "text": Defaults(lr=2e-3, epochs=8, weight_decay=0.05, augment="none", least_steps=200)

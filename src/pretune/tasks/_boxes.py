@@ -15,7 +15,7 @@ from pretune.modalities import Modality
 from pretune.modalities.image import Image, upright_size
 from pretune.modalities.transforms.geometry import stored
 from pretune.sources.boxes import Box, Boxes
-from pretune.storage.streaming import read
+from pretune.storage.streaming import read_row
 from pretune.types import Row
 
 Array = NDArray[Any]
@@ -53,7 +53,7 @@ def size_of(row: Row) -> tuple[int, int]:
     """Return width and height of an image in pixels: what its annotation says, else what its file says."""
     if isinstance(row.target, Boxes) and row.target.width:
         return row.target.width, row.target.height
-    raw = read(row)
+    raw = read_row(row)
     assert isinstance(raw, bytes)
     return upright_size(raw)
 

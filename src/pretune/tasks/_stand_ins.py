@@ -118,6 +118,6 @@ def _precision(images: Sequence[Seen], name: int, chosen: Sequence[int]) -> floa
 def sentence(classes: Sequence[str], sources: Sequence[Sequence[int]], known: Sequence[str]) -> str:
     """Return which classes stand for which, in words."""
     pairs = zip(classes, sources, strict=True)
-    said = [f"{name} ← {', '.join(known[at] for at in mine) or 'nothing that it knows'}" for name, mine in pairs]
-    more = f"; and {len(said) - 12} more" if len(said) > 12 else ""
-    return f"the pretrained detector's classes stand for those of the data, chosen on training boxes: {'; '.join(said[:12])}{more}."
+    messages = [f"{name} ← {', '.join(known[at] for at in mine) or 'nothing that it knows'}" for name, mine in pairs]
+    more = f"; and {len(messages) - 12} more" if len(messages) > 12 else ""
+    return f"the pretrained detector's classes stand for those of the data, chosen on training boxes: {'; '.join(messages[:12])}{more}."

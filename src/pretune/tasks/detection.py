@@ -136,13 +136,13 @@ class Detection(Task):
         """Return intervals over resampled images."""
         return evaluation.intervals(_in_files(decoded, truth), truth, space.classes, groups)
 
-    def floors(self, train: Examples, held: Examples, space: Space, model: Any) -> dict[str, Figures]:
+    def floors(self, train: Examples, held_out: Examples, space: Space, model: Any) -> dict[str, Figures]:
         """Return the mean box of training in every image, and the boxes of the training image that looks most alike."""
         guesses = {
-            "mean_box": ("the mean box of the most frequent class in training, in every image", _box_baselines.mean_box(train, held)),
-            "nearest": ("the boxes of the most similar training image (16 x 16 pixels)", _box_baselines.nearest(train, held)),
+            "mean_box": ("the mean box of the most frequent class in training, in every image", _box_baselines.mean_box(train, held_out)),
+            "nearest": ("the boxes of the most similar training image (16 x 16 pixels)", _box_baselines.nearest(train, held_out)),
         }
-        return {name: self.floor(what, guess, held, space) for name, (what, guess) in guesses.items()}
+        return {name: self.floor(what, guess, held_out, space) for name, (what, guess) in guesses.items()}
 
     # --- what people read --------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class Checkpoint:
     state: dict[str, Any]
     """Position, random streams, best so far; JSON."""
 
-    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+    def tensors_below(self, prefix: str) -> dict[str, torch.Tensor]:
         """Return the tensors below 'prefix/', without it."""
         return {k.removeprefix(f"{prefix}/"): v for k, v in self.tensors.items() if k.startswith(f"{prefix}/")}
 
@@ -101,19 +101,19 @@ class Checkpoints:
     def stable(self) -> Checkpoint | None:
         """Return the one that was marked."""
         path = self.folder / STABLE
-        return read(path) if path.exists() else None
+        return read_checkpoint(path) if path.exists() else None
 
     def _write(self, path: Path, checkpoint: Checkpoint) -> None:
         tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
         state = json.dumps(checkpoint.state)
         header = {"state": state, "checksum": checksum(tensors, state)}
         # Straight from the tensors' memory: serialised first, they would double the peak of a whole run.
-        write_atomic(path, lambda part: save_file(tensors, part, metadata=header))
+        write_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 
     def first(self, phase: int) -> Checkpoint | None:
         """Return the checkpoint a phase began with: where it begins again after a failure."""
         path = self._first(phase)
-        return read(path) if path.exists() else None
+        return read_checkpoint(path) if path.exists() else None
 
     def begin_again(self, phase: int, checkpoint: Checkpoint) -> None:
         """Let a phase begin with this checkpoint, and forget those of its later steps."""
@@ -132,7 +132,7 @@ class Checkpoints:
         """
         remove_temporary(self.folder)
         for path in reversed(self._files()):
-            if read(path) is not None:
+            if read_checkpoint(path) is not None:
                 return path
             path.replace(path.with_name(path.name + DAMAGED))
             warn(f"checkpoint {path} is damaged: it is cut short or its checksum is wrong. Using the one before it")
@@ -161,7 +161,7 @@ def checksum(tensors: dict[str, torch.Tensor], state: str) -> str:
     return f"{total:08x}"
 
 
-def read(path: Path) -> Checkpoint | None:
+def read_checkpoint(path: Path) -> Checkpoint | None:
     """Return the checkpoint of a file, or None where the file is cut, damaged, or no file."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -15,7 +15,7 @@ from pretune.training.pace import Clock
 class Evaluation:
     """How splits are measured between epochs."""
 
-    parts: dict[str, Callable[[], dict[str, float]]]
+    splits: dict[str, Callable[[], dict[str, float]]]
     """Split -> function that returns its metrics, the model being in eval mode."""
     selects: str | None = None
     """The split whose `primary` metric stops early and keeps the best; None keeps the last."""

@@ -55,7 +55,7 @@ class Evaluated(Event):
     """Metrics of a held-out part."""
 
     epoch: int
-    part: str
+    split: str
     metrics: dict[str, float]
     best: bool
     """Whether this is the best so far, on the part that selects."""

@@ -174,7 +174,7 @@ class _Loop:
                     yield Saving(phase=self.plan.phase, step=now.step)
                     self.saved_at = self.clock.seconds
                     path = self.save()
-                    now.aside += self.clock.seconds - self.saved_at
+                    now.overhead += self.clock.seconds - self.saved_at
                     yield Saved(phase=self.plan.phase, step=now.step, path=path)
         finally:
             batches.close()
@@ -239,7 +239,7 @@ class _Loop:
     def _set_lr(self) -> None:
         now = self.progress
         middle = 0.0 if self.plan.budget is None else 0.5  # a timed phase may have few steps: the rate is that of a step's middle
-        factor = self.plan.schedule.factor((now.step + middle) / max(1, now.steps), now.drops) * 0.5**now.failures
+        factor = self.plan.schedule.factor((now.step + middle) / max(1, now.steps), now.plateaus) * 0.5**now.failures
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial"] * factor
 
@@ -284,14 +284,14 @@ class _Loop:
             return False
         if evaluation.selects is None and self.context.device.agree(self.pace.is_late(now)):
             return False  # nothing depends on it, and whoever runs the phases measures at the end
-        for part, measure in evaluation.parts.items():
+        for split, measure in evaluation.splits.items():
             metrics = self._measured(measure)
-            best = part == evaluation.selects and self._is_best(metrics[evaluation.primary])
+            best = split == evaluation.selects and self._is_best(metrics[evaluation.primary])
             if best:
                 self.best = {k: v.detach().clone() for k, v in self._weights().items()}
-            yield Evaluated(phase=self.plan.phase, step=now.step, epoch=now.epoch, part=part, metrics=metrics, best=best)
+            yield Evaluated(phase=self.plan.phase, step=now.step, epoch=now.epoch, split=split, metrics=metrics, best=best)
         if now.stale and now.stale % self.plan.schedule.patience == 0:
-            now.drops += 1
+            now.plateaus += 1
         return self.plan.patience is not None and now.stale >= self.plan.patience
 
     def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -301,7 +301,7 @@ class _Loop:
             self._bring_up_to_date()
             with self.average.applied() if self.average else nullcontext():
                 metrics = measure()
-        self.progress.aside += self.clock.seconds - started
+        self.progress.overhead += self.clock.seconds - started
         return metrics
 
     def _is_best(self, value: float) -> bool:
@@ -385,8 +385,8 @@ class _Loop:
         """Put everything back as it was when the checkpoint was saved."""
         self.distribution.load(self.learner, self.optimizer, checkpoint.tensors)
         if self.average:
-            self.average.average = {k: v.clone() for k, v in checkpoint.part("ema").items()}
-        self.best = checkpoint.part("best")
+            self.average.average = {k: v.clone() for k, v in checkpoint.tensors_below("ema").items()}
+        self.best = checkpoint.tensors_below("best")
         self.progress = Progress(**checkpoint.state["progress"])
         self.pace.begin(self.progress)
         self.stepper.micro_batch = self.progress.micro_batch

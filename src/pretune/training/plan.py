@@ -70,14 +70,14 @@ class Progress:
     """Batches of the epoch that are done."""
     seconds: float = 0.0
     waited: float = 0.0
-    aside: float = 0.0
+    overhead: float = 0.0
     """Seconds that went into measuring held-out parts and saving."""
     spent: float = 0.0
     """Seconds of the phase in all, attempts that failed included: what a time budget pays."""
     best: float | None = None
     stale: int = 0
     """Evaluations since the best."""
-    drops: int = 0
+    plateaus: int = 0
     """Plateaus met."""
     micro_batch: int | None = None
     """Items computed at once; memory may have halved it."""

@@ -53,12 +53,12 @@ class Schedule:
             out["gamma"] = NotUsed("schedule.milestones=1, which is one span and never drops", "raise schedule.milestones")
         return out
 
-    def factor(self, progress: float, drops: int = 0) -> float:
+    def factor(self, progress: float, plateaus: int = 0) -> float:
         """Return the multiplier of the peak rate.
 
         Args:
             progress: share of the phase that is done, in [0, 1].
-            drops: how often a plateau has been met (plateau only).
+            plateaus: how often a plateau has been met (plateau only).
         """
         if progress < self.warmup:
             rise = progress / self.warmup
@@ -71,7 +71,7 @@ class Schedule:
         if self.name == "step":
             return max(self.floor, self.gamma ** min(int(x * self.milestones), self.milestones - 1))
         if self.name == "plateau":
-            return max(self.floor, self.gamma**drops)
+            return max(self.floor, self.gamma**plateaus)
         if self.name == "wsd" and progress > 1 - self.decay:
             return self.floor + (1 - self.floor) * (1 - min(1.0, (progress - 1 + self.decay) / max(1e-9, self.decay)))
         return 1.0

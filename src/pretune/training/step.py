@@ -89,23 +89,23 @@ class Stepper:
 
     def _accumulate(self, batch: Batch) -> StepOutput:
         """Add up the gradient of the whole batch's mean loss."""
-        parts = split(arranged(batch, self.plan.precision), self.micro_batch)
+        micro_batches = split(arranged(batch, self.plan.precision), self.micro_batch)
         total = torch.zeros((), device=batch.inputs.tensor.device)
         logs: dict[str, float] = {}
-        for position, part in enumerate(parts):
-            share = part.size / batch.size
-            with nullcontext() if position == len(parts) - 1 else self.distribution.accumulating(self.module):
-                with autocast(self.plan.precision, part.inputs.tensor.device), self._shortcuts(part).taken():
-                    out = self.module(part)
+        for position, micro_batch in enumerate(micro_batches):
+            share = micro_batch.size / batch.size
+            with nullcontext() if position == len(micro_batches) - 1 else self.distribution.accumulating(self.module):
+                with autocast(self.plan.precision, micro_batch.inputs.tensor.device), self._shortcuts(micro_batch).taken():
+                    out = self.module(micro_batch)
                 (out.loss * share).backward()
             total += out.loss.detach() * share
             logs = {key: logs.get(key, 0.0) + value * share for key, value in out.logs.items()}
         return StepOutput(loss=total, size=batch.size, logs=logs)
 
-    def _shortcuts(self, part: Batch) -> Shortcuts:
+    def _shortcuts(self, micro_batch: Batch) -> Shortcuts:
         """Return the network's shortcuts, found at the first step."""
         if self._found is None:
-            self._found = shortcuts.find(self.learner, lambda: self.learner.predict(part.take(slice(0, 2))))
+            self._found = shortcuts.find(self.learner, lambda: self.learner.predict(micro_batch.take(slice(0, 2))))
         return self._found
 
     def _halved(self, size: int) -> int:

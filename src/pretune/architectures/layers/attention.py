@@ -21,8 +21,8 @@ def attend(qkv_BTQ: Tensor, heads: int, mask_BT: Tensor | None, dropout: float, 
         dropout: share of attention weights that are dropped.
         causal: no position attends to what comes after it.
     """
-    parts = qkv_BTQ.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, T, E)
-    return attention(parts, mask_BT, dropout, causal=causal)
+    qkv = qkv_BTQ.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (3, B, H, T, E)
+    return attention(qkv, mask_BT, dropout, causal=causal)
 
 
 def causal_mask(q_BHTE: Tensor, k_BHSE: Tensor) -> Tensor | None:

@@ -24,14 +24,14 @@ class Recalling(nn.Module):
 @contextmanager
 def remembering(network: nn.Module) -> Generator[None]:
     """Let every part of the network that looks back remember what it has seen within the context."""
-    parts = [module for module in network.modules() if isinstance(module, Recalling)]
-    for part in parts:
-        part.memory = {}
+    recalling = [module for module in network.modules() if isinstance(module, Recalling)]
+    for one in recalling:
+        one.memory = {}
     try:
         yield
     finally:
-        for part in parts:
-            part.memory = None
+        for one in recalling:
+            one.memory = None
 
 
 def extended(memory: dict[str, Any], key: str, new: Tensor, dim: int) -> Tensor:

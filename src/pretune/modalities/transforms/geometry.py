@@ -59,10 +59,10 @@ def stored(size: Size, side: int, fit: Fit) -> Target:
         return Target(size=smaller, kept=smaller)
     if min(size) <= side and width * height <= MAX_ASPECT * side * side:
         return Target(size=size, kept=size)
-    return centre_part(scaled(size, side, fit), side)
+    return centre_crop(scaled(size, side, fit), side)
 
 
-def centre_part(size: Size, side: int) -> Target:
+def centre_crop(size: Size, side: int) -> Target:
     """Return the middle of a scaled picture of which one side is `side`, such that its centre square is that of the whole.
 
     torchvision rounds a half to the even number, so that the offset must be a multiple of two.

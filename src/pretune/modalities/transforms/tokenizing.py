@@ -40,11 +40,11 @@ class Frame:
     def __len__(self) -> int:
         return len(self.before) + len(self.between) + len(self.after)
 
-    def framed(self, parts: Sequence[Ids]) -> Ids:
+    def framed(self, segments: Sequence[Ids]) -> Ids:
         """Return one array: before, first, [between, second,] after."""
-        pieces = [np.asarray(self.before, np.int32), parts[0]]
-        if len(parts) > 1:
-            pieces += [np.asarray(self.between, np.int32), parts[1]]
+        pieces = [np.asarray(self.before, np.int32), segments[0]]
+        if len(segments) > 1:
+            pieces += [np.asarray(self.between, np.int32), segments[1]]
         return np.concatenate([*pieces, np.asarray(self.after, np.int32)])
 
 
@@ -81,8 +81,8 @@ def frame(content: str, pair: bool) -> Frame:
     tokenizer = load(content)
     segments = ("a", "b") if pair else ("a",)
     whole = tokenizer.encode(*segments)
-    sequence = [None if special else part for special, part in zip(whole.special_tokens_mask, whole.sequence_ids, strict=True)]
-    places = [i for i, part in enumerate(sequence) if part is not None]
+    sequence = [None if special else segment for special, segment in zip(whole.special_tokens_mask, whole.sequence_ids, strict=True)]
+    places = [i for i, segment in enumerate(sequence) if segment is not None]
     if not places:
         return Frame((), (), ())
     first, last = places[0], places[-1]
@@ -134,13 +134,13 @@ def offsets(content: str, text: str) -> NDArray[np.int64]:
     return np.asarray(load(content).encode(text, add_special_tokens=False).offsets, np.int64).reshape(-1, 2)
 
 
-def truncate(parts: Sequence[Ids], room: int) -> list[Ids]:
+def truncate(segments: Sequence[Ids], room: int) -> list[Ids]:
     """Cut the ends so that `room` ids are left in all, the longer part first."""
-    if len(parts) == 1:
-        return [parts[0][:room]]
-    short, long = sorted((len(parts[0]), len(parts[1])))
+    if len(segments) == 1:
+        return [segments[0][:room]]
+    short, long = sorted((len(segments[0]), len(segments[1])))
     if short + long <= room:
-        return list(parts)
+        return list(segments)
     most = max(room - short, room - room // 2)  # what the longer one may keep; both lose where both are long
-    first = min(len(parts[0]), most if len(parts[0]) >= len(parts[1]) else room - min(len(parts[1]), most))
-    return [parts[0][:first], parts[1][: room - first]]
+    first = min(len(segments[0]), most if len(segments[0]) >= len(segments[1]) else room - min(len(segments[1]), most))
+    return [segments[0][:first], segments[1][: room - first]]

@@ -45,7 +45,7 @@ class Annotations:
     layout: str
     images: list[AnnotatedImage] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
 
     def drop(self, item: str, reason: str, detail: str) -> None:
@@ -78,7 +78,7 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
         raise DataError(f"{found.tree.root}: {found.layout}, of which no image can be used.{first}")
     table = Table(rows=rows, modality="image", target_type=target or BOXES, root=found.tree.root, layout=found.layout)
     table.ledger, table.columns = [*found.ledger, *found.tree.ledger("image")], found.columns
-    table.messages = [*found.said, *_counted(rows), *found.tree.messages()]
+    table.messages = [*found.messages, *_counted(rows), *found.tree.messages()]
     if differs:
         more = " …" if len(differs) > _SAID else ""
         table.messages.append(

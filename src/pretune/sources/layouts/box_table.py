@@ -118,7 +118,7 @@ class BoxTable(OwnLayout):
             found.images.append(one)
         left = [image.id for image in self.tree.media("image") if image not in collected]
         if left:
-            found.said.append(f"{len(left)} images are in no table and are not used: {', '.join(left[:3])}{' …' if left[3:] else ''}.")
+            found.messages.append(f"{len(left)} images are in no table and are not used: {', '.join(left[:3])}{' …' if left[3:] else ''}.")
         return table_of(found, target)
 
     def _collect(self, file: FileEntry, found: Annotations, images: dict[str, list[FileEntry]], collected: dict[FileEntry, _Rows]) -> None:
@@ -137,14 +137,14 @@ class BoxTable(OwnLayout):
             **({"split": roles.split} if roles.split else {}),
         }
         found.columns |= named
-        found.said += [
+        found.messages += [
             *records.messages,
             f"{file.id}: image from {roles.image!r}, class from {roles.label!r}, boxes from {', '.join(roles.corners)}.",
         ]
         values = [[_number(value) for value in four] for four in zip(*(records.column(name) for name in roles.corners), strict=True)]
         relative = _are_fractions(values)
         if relative:
-            found.said.append(f"{file.id}: all coordinates lie between 0 and 1: they are fractions of the image.")
+            found.messages.append(f"{file.id}: all coordinates lie between 0 and 1: they are fractions of the image.")
         splits: list[Value] = records.column(roles.split) if roles.split else [None] * len(values)
         of_file = split_of_file(file.parts[-1].rpartition(".")[0])
         written = zip(records.column(roles.image), records.column(roles.label), values, splits, strict=True)
@@ -218,7 +218,7 @@ def _by_place(records: Records) -> Roles | None:
 
 
 def _lists_boxes(tree: Tree, file: FileEntry) -> bool:
-    """Tell whether a table lists boxes; most others are told by their first line."""
+    """Return whether a table lists boxes; most others are told by their first line."""
     try:
         with tree.path(file).open("rb") as stream:
             first = stream.read(_START).replace(b"\0", b"").lower().split(b"\n")[0]

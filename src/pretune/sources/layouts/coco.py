@@ -60,14 +60,14 @@ class Coco(OwnLayout):
             used |= {image.file for image in taken}
         left = [image.id for image in self.tree.media("image") if image not in used]
         if left:
-            found.said.append(
+            found.messages.append(
                 f"{len(left)} images are in no annotation file and are not used: {', '.join(left[:3])}{' …' if left[3:] else ''}."
             )
         return table_of(found, target)
 
 
 def _is_coco(path: Path) -> bool:
-    """Tell whether a JSON file has the keys of COCO in its first or last bytes, or, of a long one, anywhere."""
+    """Return whether a JSON file has the keys of COCO in its first or last bytes, or, of a long one, anywhere."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

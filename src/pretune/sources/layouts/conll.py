@@ -34,7 +34,7 @@ _ENDINGS = _SURE | {".ner", ".tsv", ".txt", ".data", ".tags", ".col", ""}
 _LOOKED_AT = 1 << 16
 _DOCUMENT = "-DOCSTART-"
 _HEADERS = frozenset(("tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags", "pos", "pos_tag", "upos", "entity", "bio", "iob"))
-_PARTS: dict[str, Split] = {"testa": "val", "testb": "test"}
+_SPLITS: dict[str, Split] = {"testa": "val", "testb": "test"}
 """What CoNLL-2003 calls its splits: eng.testa, eng.testb."""
 _CHUNKS = frozenset(("NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP"))
 _MOST_TAGS = 100
@@ -118,9 +118,9 @@ class Conll(OwnLayout):
 
 def _split_of(path: PurePath) -> Split | None:
     """Return the split that a file's name stands for, else its folder's: 'train.conll', 'eng.testa', 'dev/a.conll'."""
-    words = [word for word in re.split(r"[\W_]+", path.name.casefold()) if word in _PARTS]
+    words = [word for word in re.split(r"[\W_]+", path.name.casefold()) if word in _SPLITS]
     if words:
-        return _PARTS[words[0]]
+        return _SPLITS[words[0]]
     named = split_of_file(path.name)
     return split_of_folder(path.parent.name) if named is None and path.parent.name else named
 

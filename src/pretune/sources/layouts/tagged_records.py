@@ -55,7 +55,7 @@ class TaggedRecords(OwnLayout):
     """The records of one or several splits."""
 
     root: Path
-    parts: tuple[tuple[Split | None, Records], ...]
+    splits: tuple[tuple[Split | None, Records], ...]
     roles: Roles
 
     @classmethod
@@ -63,21 +63,21 @@ class TaggedRecords(OwnLayout):
         """Return the records where a column holds tags of words, or spans; of inputs of a run, also where one holds lists of words."""
         if not place.may_be("text", TAGS):
             return None
-        parts = _records(place)
-        if not parts:
+        splits = _records(place)
+        if not splits:
             return None
-        lead = next((records for split, records in parts if split == "train"), parts[0][1])
+        lead = next((records for split, records in splits if split == "train"), splits[0][1])
         roles = _roles(lead, place)
         if roles is None:
             return None
         root = place.path if place.path.is_dir() else place.path.parent
-        return cls(columns=place.columns, modality="text", root=root, parts=tuple(parts), roles=roles)
+        return cls(columns=place.columns, modality="text", root=root, splits=tuple(splits), roles=roles)
 
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each record."""
         if not self.roles.label:
             raise DataError(
-                f"{self.parts[0][1].path} has lists of words ({self.roles.text!r}) and no tags of them. Name their column: label=…"
+                f"{self.splits[0][1].path} has lists of words ({self.roles.text!r}) and no tags of them. Name their column: label=…"
             )
         return self._table(target, labelled=True)
 
@@ -86,19 +86,19 @@ class TaggedRecords(OwnLayout):
         return self._table(None, labelled=False)
 
     def _table(self, target: TargetType | None, *, labelled: bool) -> Table:
-        strings = [one for split, records in self.parts for one in _texts(records, self.roles, split, self.columns.group)]
-        names = [records.name for _, records in self.parts]
+        strings = [one for split, records in self.splits for one in _texts(records, self.roles, split, self.columns.group)]
+        names = [records.name for _, records in self.splits]
         found = Found(
             strings=strings,
             root=self.root,
             layout=f"records {', '.join(names[:6])}" + (" …" if len(names) > 6 else ""),
             columns={"text": self.roles.text, **({"label": self.roles.label} if labelled else {})},
             schema=Schema(text=(self.roles.text,), label=(self.roles.label,) if self.roles.label else ()),
-            messages=[*(line for _, records in self.parts for line in records.messages), *(self.roles.messages if labelled else ())],
-            ledger=[entry for _, records in self.parts for entry in records.ledger],
+            messages=[*(line for _, records in self.splits for line in records.messages), *(self.roles.messages if labelled else ())],
+            ledger=[entry for _, records in self.splits for entry in records.ledger],
         )
         table = table_of(found, target, labelled=labelled)
-        table.inputs = [item for _, records in self.parts for item in _in_order(records, strings)]
+        table.inputs = [item for _, records in self.splits for item in _in_order(records, strings)]
         return table
 
 
@@ -123,7 +123,7 @@ def _records(place: Place) -> list[tuple[Split | None, Records]]:
     found = tables_in(place.tree)
     if not found or not _has_lists(place.tree.path(found[0])):
         return []
-    return shards.read(place.tree, found, wanted) or []
+    return shards.read_shards(place.tree, found, wanted) or []
 
 
 def _has_lists(path: Path) -> bool:

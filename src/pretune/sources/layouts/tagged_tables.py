@@ -98,7 +98,7 @@ class TaggedTables(OwnLayout):
         if place.path.is_file():
             parts = [(None, read_records(place.path, named_columns(place.columns)))]
         else:
-            parts = shards.read(place.tree, tables_in(place.tree), named_columns(place.columns)) or []
+            parts = shards.read_shards(place.tree, tables_in(place.tree), named_columns(place.columns)) or []
         lead = next((records for split, records in parts if split == "train"), parts[0][1]) if parts else None
         roles = None if lead is None else _roles(lead, place)
         root = place.path if place.path.is_dir() else place.path.parent
@@ -233,26 +233,26 @@ def cells_of(text: str) -> list[str]:
 
 def _of_cells(records: Records, roles: Roles, split: Split | None) -> list[Text]:
     words_at, *tags_at = _places(records, roles.words, *([roles.tags] if roles.tags else []))
-    texts = []
+    strings = []
     for at, row in enumerate(records.values):
         words, tags = cells_of(as_text(row[words_at])), cells_of(as_text(row[tags_at[0]])) if tags_at else []
         base = Text(id=records.id(at), where=records.where(at), words=words, split=split)
         fault = ("blank_label", "has no tags") if not tags else ("other_tags", f"has {len(tags)} tags for {len(words)} words")
-        texts.append(replace(base, tags=tags) if len(tags) == len(words) else replace(base, fault=fault))
-    return texts
+        strings.append(replace(base, tags=tags) if len(tags) == len(words) else replace(base, fault=fault))
+    return strings
 
 
 def _of_words(records: Records, roles: Roles, split: Split | None) -> list[Text]:
     words_at, text_at, *tags_at = _places(records, roles.words, roles.text_of, *([roles.tags] if roles.tags else []))
-    texts: list[Text] = []
+    strings: list[Text] = []
     words: list[str] = []
     tags: list[str] = []
     before = None
     for at, row in enumerate(records.values):
         of, word, tag = as_text(row[text_at]), as_text(row[words_at]), as_text(row[tags_at[0]]) if tags_at else ""
-        if not texts or (of and of != before):
+        if not strings or (of and of != before):
             words, tags, before = [], [], of
-            texts.append(Text(id=records.id(at), where=records.where(at), words=words, tags=tags, split=split))
+            strings.append(Text(id=records.id(at), where=records.where(at), words=words, tags=tags, split=split))
         words.append(word)
         tags.append(tag)
         if (
@@ -262,8 +262,8 @@ def _of_words(records: Records, roles: Roles, split: Split | None) -> list[Text]
             if not word
             else None
         ):
-            texts[-1] = replace(texts[-1], fault=fault)
-    return texts
+            strings[-1] = replace(strings[-1], fault=fault)
+    return strings
 
 
 def _places(records: Records, *names: str) -> list[int]:

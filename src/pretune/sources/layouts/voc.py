@@ -64,7 +64,7 @@ class PascalVoc(OwnLayout):
             if image not in used:
                 found.drop(image.id, "no_annotation", "has no annotation, and is not taken as an image without objects")
         if unlisted:
-            found.said.append(f"{unlisted} images are in no list of ImageSets/Main and are not used.")
+            found.messages.append(f"{unlisted} images are in no list of ImageSets/Main and are not used.")
         return table_of(found, target)
 
 

@@ -44,8 +44,8 @@ class Yolo(OwnLayout):
         if given is not None and not settings:
             return None
         images = by_stem(tree.media("image"))
-        texts = [file for file in tree.files if _is_label(file) and PurePosixPath(file.parts[-1]).stem in images]
-        if not texts or not (settings or any(_holds_boxes(tree.path(file)) for file in texts[:_LOOKED_AT])):
+        strings = [file for file in tree.files if _is_label(file) and PurePosixPath(file.parts[-1]).stem in images]
+        if not strings or not (settings or any(_holds_boxes(tree.path(file)) for file in strings[:_LOOKED_AT])):
             return None
         first = min(settings, key=lambda file: (len(file.parts), file.id)) if settings else None
         return cls(columns=place.columns, modality="image", tree=tree, settings=first)
@@ -79,7 +79,7 @@ class Yolo(OwnLayout):
                 found.drop(
                     image.id, "no_annotation", "has no label file, and is not taken as an image without objects (an empty one says so)"
                 )
-        found.said += kinds.said()
+        found.messages += kinds.messages()
         return table_of(found, target)
 
     def _names(self, settings: dict[str, Any], found: Annotations) -> list[str] | None:
@@ -94,7 +94,7 @@ class Yolo(OwnLayout):
             if file.parts[-1].lower() in _NAMES:
                 lines = self.tree.path(file).read_text(encoding="utf-8-sig", errors="replace").split("\n")
                 return [line.strip() for line in lines if line.strip()]
-        found.said.append("nothing names the classes (data.yaml or classes.txt): they are called by their numbers.")
+        found.messages.append("nothing names the classes (data.yaml or classes.txt): they are called by their numbers.")
         return None
 
     def _splits(self, settings: dict[str, Any], found: Annotations) -> dict[str, Split]:
@@ -111,7 +111,7 @@ class Yolo(OwnLayout):
                 if images:
                     listed[split] = images
         if "train" in listed and any(set(listed["train"]) & set(images) for split, images in listed.items() if split != "train"):
-            found.said.append("data.yaml names the same images for train and val: its splits are not used, and new ones are made.")
+            found.messages.append("data.yaml names the same images for train and val: its splits are not used, and new ones are made.")
             return {}
         return {image: split for split, images in listed.items() for image in images}
 
@@ -138,7 +138,7 @@ def _is_label(file: FileEntry) -> bool:
 
 
 def _holds_boxes(path: Path) -> bool:
-    """Tell whether the first lines of a file are a number and at least four fractions."""
+    """Return whether the first lines of a file are a number and at least four fractions."""
     try:
         with path.open("rb") as file:
             lines = file.read(_START).decode("utf-8", "replace").split("\n")[:_LOOKED_AT]
@@ -177,7 +177,7 @@ class _Kinds:
     scored: int = 0
     outlined: int = 0
 
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Return a sentence for each kind that there is."""
         out = [f"{self.scored} lines have six columns: the last is taken as a score and is not read."] if self.scored else []
         return out + ([f"{self.outlined} lines are outlines: the boxes around them are used."] if self.outlined else [])
