@@ -30,7 +30,7 @@ from pretune.runner.opening import environment_changes
 from pretune.runner.reporter import Noted, Silent
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read_checkpoint
 from pretune.training.device import Device
-from pretune.training.plan import Precision
+from pretune.training.plan import Precision, Progress
 from pretune.training.run_dir import Position, RunDir, append_lines, read_lines, write_atomic
 from tests.checkpoints import latest
 from tests.test_flows import folder
@@ -112,6 +112,15 @@ def test_events_are_rewound_whatever_is_damaged_among_them(tmp_path: Path) -> No
     assert [event["step"] for event in folder.events()] == [1, 2]
     assert len(messages) == 1
     assert path.read_text().endswith("}\n")
+
+
+def test_runs_saved_under_earlier_names_still_read(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    folder.append_events([{"event": "evaluated", "phase": "all", "step": 4, "part": "val"}])
+    assert folder.events() == [{"event": "evaluated", "phase": "all", "step": 4, "split": "val"}]
+    progress = Progress.from_json({"steps": 9, "step": 4, "aside": 1.5, "drops": 2})
+    assert (progress.step, progress.overhead, progress.plateaus) == (4, 1.5, 2)
+    assert Progress.from_json(progress.to_json()) == progress
 
 
 def test_a_phase_that_began_again_keeps_the_record_of_what_failed(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from pretune.runner.reporter import Reporter
 from pretune.training.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from pretune.training.device import Device
 from pretune.training.events import Event, Saving, Started, Warned
+from pretune.training.plan import Progress
 from pretune.training.run_dir import Position, RunDir, remove_temporary
 
 _RECIPE = "recipe.json"
@@ -262,9 +263,9 @@ def seconds_before(folder: RunDir, checkpoint: Checkpoint | None) -> float:
     """Return the seconds of training that a resumed run took before it was stopped."""
     if checkpoint is None:
         return 0.0
-    number, progress = int(checkpoint.state["phase"]), checkpoint.state["progress"]
+    number, progress = int(checkpoint.state["phase"]), Progress.from_json(checkpoint.state["progress"])
     earlier = [event["seconds"] for event in folder.events() if event["event"] == "finished"][:number]
-    return sum(earlier) + progress["seconds"] + progress["aside"]
+    return sum(earlier) + progress.seconds + progress.overhead
 
 
 def same_threads(folder: RunDir, reporter: Reporter) -> None:

@@ -387,7 +387,7 @@ class _Loop:
         if self.average:
             self.average.average = {k: v.clone() for k, v in checkpoint.tensors_below("ema").items()}
         self.best = checkpoint.tensors_below("best")
-        self.progress = Progress(**checkpoint.state["progress"])
+        self.progress = Progress.from_json(checkpoint.state["progress"])
         self.pace.begin(self.progress)
         self.stepper.micro_batch = self.progress.micro_batch
         self.turn.streams.load(checkpoint.state["streams"][self.context.device.rank])

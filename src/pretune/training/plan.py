@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -58,6 +59,10 @@ class Plan:
     """CPU threads that compute a step; None for the process's own."""
 
 
+_EARLIER = {"aside": "overhead", "drops": "plateaus"}
+"""Names of `Progress` in older checkpoints -> today's."""
+
+
 @dataclass(kw_only=True)
 class Progress:
     """How far a phase has come: everything but tensors and random streams that a resume needs."""
@@ -95,3 +100,8 @@ class Progress:
     def to_json(self) -> dict[str, Any]:
         """Return the progress, JSON-ready."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Progress:
+        """Return the progress that a checkpoint holds, also one that was saved under earlier names."""
+        return cls(**{_EARLIER.get(name, name): value for name, value in saved.items()})
