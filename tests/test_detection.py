@@ -8,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pretune.architectures.layers.dense import Dense, DenseHead, DenseShape, grid
+from pretune.deploy._rectangles import draw
 from pretune.evaluation.boxes import TrueBoxes, average_precision, intervals, matches
 from pretune.labels import Labels, Ragged
 from pretune.models.dense.assignment import assign
 from pretune.models.dense.kept import kept
 from pretune.models.dense.loss import Wanted, dense_loss
 from pretune.sources.boxes import Box
+from pretune.tasks import LossSettings, Space
 from pretune.tasks._boxes import f1, read_back, written
 from pretune.tasks._stand_ins import Seen, seen, sentence, stand_ins
+from pretune.tasks.detection import Detection
 from tests.box_data import write_voc
 from tests.command_line import pretune
 
@@ -180,6 +184,48 @@ def test_points_lie_in_the_middle_of_their_places() -> None:
     assert float(dense.logits.sigmoid().mean().detach()) == pytest.approx(0.01, abs=0.005)
 
 
+def test_boxes_are_drawn_by_what_they_are() -> None:
+    row = {"prediction": "a(10 10 50 50)|b(60 60 90 90)", "target": "a(12 10 50 50)|b(0 0 20 20)", "width": "100", "height": "100"}
+    drawn = Detection().rectangles(row)
+    assert [(one.label, one.mark) for one in drawn] == [("a", ""), ("b", "missing"), ("a", "right"), ("b", "wrong")]
+    image = np.asarray(draw(Image.new("RGB", (100, 100), (90, 90, 90)), drawn))
+    assert image[30, 49].tolist() == [38, 166, 91], "right: green"
+    assert image[75, 89].tolist() == [214, 48, 49], "wrong: red"
+    assert image[15, 19].tolist() == [255, 177, 0], "missed: amber"
+
+
+def test_boxes_in_a_cropped_training_view_are_those_that_can_be_seen() -> None:
+    head = DenseHead(SHAPE, 1)
+    dense = head([torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)])
+    labels = Labels(
+        {
+            "boxes": Ragged.of([torch.tensor([[-200.0, 0, 10, 64], [100, 100, 140, 140]])]),
+            "classes": Ragged.of([torch.tensor([0, 0])]),
+            "ignored": Ragged.of([torch.tensor([0, 0])]),
+        }
+    )
+    away = Labels({**labels.tensors, "boxes": Ragged.of([torch.tensor([[-9.0, 0, 10, 64], [100, 100, 140, 140]])])})
+    task = Detection()
+    loss = task.loss(Space(classes=("a",)), labels, LossSettings())
+    nothing = Wanted(boxes=torch.zeros(0, 4), classes=torch.zeros(0, dtype=torch.long), ignored=torch.tensor([[0.0, 0, 10, 64]]))
+    assert float(loss(dense, labels).detach()) == pytest.approx(float(dense_loss(dense, [nothing]).detach()))
+    assert float(loss(dense, away).detach()) > float(dense_loss(dense, [nothing]).detach())
+
+
+def test_a_detector_says_what_it_cannot_have(home: Path) -> None:
+    write_voc(home / "shapes", 8)
+    words = ("finetune", "shapes", "epochs=1", "--offline")
+    told = pretune(*words, "backbone=scratch:cnn", "image_size=64", "head=mlp", code=2).stderr
+    assert "task=detection takes head=detector. Leave head out." in told
+    told = pretune(*words, "backbone=scratch:vit", code=2).stderr
+    assert "returns no maps, which detection needs" in told
+    from tests.test_flows import folder
+
+    folder(home / "photos", 4)
+    told = pretune("finetune", "photos", "task=detection", "backbone=scratch:cnn", code=2).stderr
+    assert "task=detection needs boxes, and these are labels of whole images" in told
+
+
 def test_a_run_finds_boxes_from_files_to_report(home: Path) -> None:
     write_voc(home / "shapes", 28)
     words = ("finetune", "shapes", "backbone=scratch:cnn,width=16,depth=2", "image_size=64", "epochs=2", "threads=1", "precision=float32")
@@ -195,4 +241,20 @@ def test_a_run_finds_boxes_from_files_to_report(home: Path) -> None:
     assert (rows[0]["width"], rows[0]["height"]) == (96, 64)
     again = json.loads(pretune("evaluate", "run", "shapes", "--json").stdout)
     assert again["counts"]["used"] == 28
-    assert "AP50" in (home / "run" / "report.html").read_text()
+    page = (home / "run" / "report.html").read_text()
+    assert "AP50" in page
+    assert (home / "run" / "pictures" / "mistakes-00.jpg").exists()
+    outputs = ("predict", "run", "shapes/JPEGImages")
+    told = pretune(*outputs, "format=coco", "out=found.json").stderr
+    assert "28 images are written to found.json" in told
+    found = json.loads((home / "found.json").read_text())
+    assert [one["name"] for one in found["categories"]] == ["disc", "square"]
+    assert len(found["annotations"]) == sum(len(row["boxes"]) for row in rows)
+    pretune(*outputs, "format=yolo", "out=labels")
+    assert (home / "labels" / "classes.txt").read_text() == "disc\nsquare\n"
+    assert len(list((home / "labels").glob("*.txt"))) == 29
+    pretune(*outputs, "format=images", "out=drawn")
+    assert len(list((home / "drawn").glob("*.jpg"))) == 28
+    assert "format=coco needs out=" in pretune(*outputs, "format=coco", code=2).stderr
+    told = pretune("finetune", *words[1:], "out=other", "resume=true", "--offline").stderr
+    assert "select map" in told

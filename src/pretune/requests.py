@@ -40,6 +40,8 @@ class Predicting:
 
     out: Path | None = None
     """File to write: .csv, .json or .jsonl; auto prints CSV to stdout."""
+    format: Literal["coco", "yolo", "images"] | None = None
+    """Write boxes to `out` as a COCO file, a folder of YOLO label files, or a folder of images with boxes drawn; auto writes rows."""
     text: str | None = None
     """Column with the text, where it has another name than in the training data; two, separated by a comma, for sentence pairs."""
     path: str | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pretune import registry
 from pretune.architectures import Architecture
 from pretune.backbones._base import Backbone, BackboneSource, Builder
-from pretune.backbones._packages import install_line, preferred
+from pretune.backbones._packages import entry, install_line, installed, preferred
 from pretune.errors import SettingError, WeightsError
 from pretune.networks import refuse_without_source
 
@@ -62,13 +62,17 @@ def from_scratch(id: str, *, offline: bool = False, image_size: int | None = Non
     return built
 
 
-def default(modality: str) -> str:
+def default(modality: str, prefers: Sequence[str] = ()) -> str:
     """Return the id of the preferred installed package backbone of a modality.
+
+    Args:
+        modality: image, text or audio.
+        prefers: names of packages that are taken before all others, where they are installed.
 
     Raises:
         WeightsError: none is installed; the message has the pip line.
     """
-    name = preferred(modality)
+    name = next((name for name in prefers if installed(entry(name))), None) or preferred(modality)
     if name is not None:
         return f"package:{name}"
     line = install_line(modality)

@@ -20,9 +20,11 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     """Print CSV or write a file; return {"predictions": [...]} for --json."""
     settings = config.override({}, arguments.settings)
     run, inputs = arguments.words
-    out = _checked(settings.get("out"), inputs)
+    format = settings.get("format")
+    out = _named(settings.get("out"), format) if format is not None else _checked(settings.get("out"), inputs)
     with opened() as terminal:
         from pretune import api
+        from pretune.deploy import boxes
         from pretune.runner.reporter import Noted
         from pretune.training.run_dir import write_atomic
 
@@ -32,7 +34,9 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
         bad = sum("error" in row for row in rows)
         if bad:
             terminal.warn(f"{bad} of {len(rows)} inputs could not be read (see the error column)")
-        if out is not None:
+        if out is not None and format is not None:
+            terminal.say(boxes.write(Path(run), rows, Path(inputs), out, format))
+        elif out is not None:
             write_atomic(out, _content(rows, out.suffix, api.predictions_csv).encode())
             terminal.say(f"{len(rows)} rows written to {out}")
     if arguments.json:
@@ -40,6 +44,17 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     if out is None:
         sys.stdout.write(api.predictions_csv(rows))
     return None
+
+
+def _named(out: str | None, format: str) -> Path:
+    """Return what a format is written to.
+
+    Raises:
+        SettingError: nothing is named.
+    """
+    if out is None:
+        raise SettingError(f"format={format} needs out=: a .json file for coco, a folder for yolo and images")
+    return Path(out).expanduser()
 
 
 def _checked(out: str | None, inputs: str) -> Path | None:

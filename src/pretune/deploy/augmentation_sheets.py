@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from pretune import registry
 from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation, preset
-from pretune.deploy import _gallery, _predictions
+from pretune.deploy import _gallery, _predictions, _rectangles
 from pretune.deploy._gallery import Pixels, Strip, Tile, thumbnail, write_audio, write_json
 from pretune.modalities import Modality
 from pretune.modalities.audio import Audio
@@ -25,6 +26,7 @@ from pretune.modalities.transforms.spectrogram import spectrogram
 from pretune.printable import printable
 from pretune.runner.phases import Work, view_of
 from pretune.runner.prepare import Prepared
+from pretune.tasks import Rectangle
 from pretune.types import Batch, Row
 
 BATCH = 12
@@ -61,7 +63,15 @@ def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
     batch = train.batch(np.sort(index), 1)
     names = ", ".join(registry.name_of(part) for part in work.parts)
     note = f"after {names}" if names else "no augmentation"
-    _gallery.write(folder, "batch", [Strip(tiles=_tiles(batch.inputs.tensor, data.modality, _captions(batch, data)))], note)
+    tiles = _tiles(batch.inputs.tensor, data.modality, _captions(batch, data))
+    if batch.labels is not None and batch.inputs.tensor.ndim == 4:
+        outlined = data.task.outlined(batch.labels, data.space, (batch.inputs.tensor.shape[2], batch.inputs.tensor.shape[3]))
+        tiles = [replace(tile, pixels=_with_boxes(tile.pixels, boxes)) for tile, boxes in zip(tiles, outlined, strict=True)]
+    _gallery.write(folder, "batch", [Strip(tiles=tiles)], note)
+
+
+def _with_boxes(pixels: Pixels, boxes: Sequence[Rectangle]) -> Pixels:
+    return np.asarray(_rectangles.draw(Image.fromarray(np.ascontiguousarray(pixels)), boxes)) if boxes else pixels
 
 
 def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
@@ -103,7 +113,9 @@ def _write_examples(folder: Path, name: str, predictions: list[_predictions.Pred
         pixels = _shown(array, data.modality)
         if pixels is not None:
             entry["picture"] = f"{name}-{k:02d}.jpg"
-            thumbnail(pixels, 240).save(folder / entry["picture"], quality=82)
+            rectangles = data.task.rectangles(prediction.row)
+            image = _rectangles.draw(thumbnail(pixels, 400 if rectangles else 240), rectangles)
+            image.save(folder / entry["picture"], quality=82)
             if isinstance(data.modality, Audio):
                 entry["audio"], entry["axes"] = f"{name}-{k:02d}.flac", _axes(len(array), data.modality)
                 entry["seconds"] = write_audio(folder / entry["audio"], data.modality.view(array, None, None), data.modality.sample_rate)

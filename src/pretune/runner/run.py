@@ -150,7 +150,9 @@ class _Run:
         if self.given.backbone is not None:
             return self._rebuilt(self.given.backbone) if fresh and not is_fresh(self.given.backbone) else self.given.backbone
         self.reporter.progress("loading the backbone", 0, 0)
-        name = backbones.for_modality(self.recipe.backbone or backbones.default(modality), modality)
+        name = backbones.for_modality(
+            self.recipe.backbone or backbones.default(modality, (self.recipe.task or infer(table.target_type)).prefers), modality
+        )
         make = backbones.from_scratch if fresh else backbones.load
         backbone = make(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         self._adapt(backbone, modality)

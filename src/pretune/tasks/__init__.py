@@ -1,6 +1,6 @@
 """What is to be predicted: targets, loss, predictions, measures, and what a person reads of them."""
 
 from pretune.tasks._base import Examples, LossSettings, Space, Suggestion, Task, infer, named
-from pretune.tasks._marked import Line, Passage
+from pretune.tasks._marked import Line, Passage, Rectangle
 
-__all__ = ["Examples", "Line", "LossSettings", "Passage", "Space", "Suggestion", "Task", "infer", "named"]
+__all__ = ["Examples", "Line", "LossSettings", "Passage", "Rectangle", "Space", "Suggestion", "Task", "infer", "named"]

@@ -19,7 +19,7 @@ from pretune.evaluation.links import LinkName
 from pretune.evaluation.sums import Sums
 from pretune.registry import Component
 from pretune.sources.target_type import ONE_CLASS, TargetType
-from pretune.tasks._marked import Line
+from pretune.tasks._marked import Line, Rectangle
 from pretune.types import Layout, Row
 
 if TYPE_CHECKING:
@@ -137,6 +137,10 @@ class Task(Component):
     """Whether some training examples are always set aside to choose the best weights by, those at the start among them."""
     batch: ClassVar[int | None] = None
     """Examples of a training step by default; None leaves it to the runner."""
+    prefers: ClassVar[tuple[str, ...]] = ()
+    """Names of package backbones that suit it best, where they are installed; else the modality's default is taken."""
+    formats: ClassVar[tuple[str, ...]] = ()
+    """Formats other than tables that predictions can be written in."""
     untuned: ClassVar[str] = ""
     """What holds where there are no such examples: 'thresholds stay at one half'."""
 
@@ -309,6 +313,14 @@ class Task(Component):
             text: of the example, where the run kept it.
         """
         return ()
+
+    def rectangles(self, row: Mapping[str, str]) -> Sequence[Rectangle]:
+        """Return the boxes that the report draws into the image of an example, given its row of predictions.csv."""
+        return ()
+
+    def outlined(self, labels: Labels, space: Any, size: tuple[int, int]) -> list[Sequence[Rectangle]]:
+        """Return the boxes that are drawn into each image of a training batch of this height and width."""
+        return [()] * labels.size
 
     def captions(self, labels: Labels, space: Any) -> list[str]:
         """Return what stands under each example of a training batch; labels may be mixed."""

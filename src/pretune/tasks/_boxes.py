@@ -16,9 +16,11 @@ from pretune.modalities.image import Image, upright_size
 from pretune.modalities.transforms.geometry import stored
 from pretune.sources.boxes import Box, Boxes
 from pretune.storage.streaming import read_row
+from pretune.tasks._marked import Mark, Rectangle
 from pretune.types import Row
 
 Array = NDArray[Any]
+_HALF = 0.5
 _ONE = re.compile(r"(.*)\((-?[\d.]+) (-?[\d.]+) (-?[\d.]+) (-?[\d.]+)\)", re.DOTALL)
 
 
@@ -69,17 +71,26 @@ def read_back(cell: str) -> list[Box]:
     return [Box(one[1], float(one[2]), float(one[3]), float(one[4]), float(one[5])) for one in found if one]
 
 
+def paired(found: Sequence[Box], true: Sequence[Box]) -> dict[int, int]:
+    """Return which found box is which true one: of the same class, at an overlap of one half at least, each once."""
+    pairs: dict[int, int] = {}
+    for place, box in enumerate(found):
+        free = [at for at, other in enumerate(true) if other.name == box.name and at not in pairs.values()]
+        if not free:
+            continue
+        shared = overlap(np.array([box.corners]), np.array([true[at].corners for at in free]))[0]
+        if shared.max() >= _HALF:
+            pairs[place] = free[int(shared.argmax())]
+    return pairs
+
+
 def f1(found: Sequence[Box], true: Sequence[Box]) -> float:
     """Return how well boxes agree with the true ones, 0 to 1: F1 at an overlap of one half, classes included."""
-    if not found and not true:
-        return 1.0
-    hits, free = 0, list(true)
-    for box in found:
-        same = [other for other in free if other.name == box.name]
-        if not same:
-            continue
-        shared = overlap(np.array([box.corners]), np.array([other.corners for other in same]))[0]
-        if shared.max() >= 0.5:
-            free.remove(same[int(shared.argmax())])
-            hits += 1
-    return 2 * hits / (len(found) + len(true))
+    return 2 * len(paired(found, true)) / (len(found) + len(true)) if found or true else 1.0
+
+
+def rectangle(box: Box, size: tuple[float, float], mark: Mark) -> Rectangle:
+    """Return a box of an image of this width and height as it is drawn."""
+    width, height = size
+    left, top, right, bottom = box.left / width, box.top / height, box.right / width, box.bottom / height
+    return Rectangle(left=left, top=top, right=right, bottom=bottom, label=box.name, mark=mark)

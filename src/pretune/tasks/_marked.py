@@ -26,3 +26,17 @@ class Line:
     name: str
     """What it is: 'target', 'prediction', 'source' …"""
     passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rectangle:
+    """A box that is drawn into the image of an example."""
+
+    left: float
+    """Sides as fractions of the image's width and height, 0 to 1."""
+    top: float
+    right: float
+    bottom: float
+    label: str = ""
+    mark: Mark = ""
+    """What the colour says; '' for what is true."""

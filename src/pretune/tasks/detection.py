@@ -24,7 +24,8 @@ from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
-from pretune.tasks._boxes import Truth, f1, read_back, shown_in, size_of, to_file, written
+from pretune.tasks._boxes import Truth, f1, paired, read_back, rectangle, shown_in, size_of, to_file, written
+from pretune.tasks._marked import Rectangle
 from pretune.tasks._stand_ins import seen, sentence, stand_ins
 from pretune.types import Batch, Layout, Row
 
@@ -45,6 +46,8 @@ class Detection(Task):
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     selects: ClassVar[bool] = True
     batch: ClassVar[int | None] = 8
+    prefers: ClassVar[tuple[str, ...]] = ("nanodet",)
+    formats: ClassVar[tuple[str, ...]] = ("coco", "yolo", "images")
     unread: ClassVar[tuple[str, ...]] = ("label_smoothing", "class_weights")
 
     score: Annotated[float, Within(0, 1)] = 0.3
@@ -168,6 +171,26 @@ class Detection(Task):
     def badness(self, row: Mapping[str, str]) -> float:
         """Return one less the F1 of the boxes at an overlap of one half."""
         return 1 - f1(read_back(row["prediction"]), read_back(row["target"]))
+
+    def rectangles(self, row: Mapping[str, str]) -> list[Rectangle]:
+        """Return the true boxes, those that were not found marked, and the found ones, right or wrong."""
+        found, true = read_back(row["prediction"]), read_back(row["target"])
+        size = (float(row["width"]), float(row["height"]))
+        hits = paired(found, true)
+        missed = [rectangle(box, size, "" if at in hits.values() else "missing") for at, box in enumerate(true)]
+        return [*missed, *(rectangle(box, size, "right" if at in hits else "wrong") for at, box in enumerate(found))]
+
+    def outlined(self, labels: Labels, space: Space, size: tuple[int, int]) -> list[Sequence[Rectangle]]:
+        """Return the boxes that a training batch has, in pixels of the network's input."""
+        parts = [part.split() for name in ("boxes", "classes") if isinstance(part := labels[name], Ragged)]
+        whole = (float(size[1]), float(size[0]))
+        out: list[Sequence[Rectangle]] = []
+        for boxes, classes in zip(*parts, strict=True):
+            seen_N4 = boxes.clamp(0, max(size)).tolist()
+            out.append(
+                [rectangle(Box(space.classes[name], *box), whole, "right") for box, name in zip(seen_N4, classes.tolist(), strict=True)]
+            )
+        return out
 
 
 def _loss(dense: Dense, labels: Labels) -> torch.Tensor:
