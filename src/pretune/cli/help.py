@@ -17,7 +17,7 @@ _GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Training": (("training",), ("augment", "augmentations", "views", "optim", "schedule")),
     "Comparison with training from scratch": (("gain",), ()),
     "Sampling": ((), ("prompt", "count", "length", "temperature", "top_k", "top_p", "seed")),
-    "Output and resources": (("place",), ("out", "cache", "cache_size", "threads", "trust")),
+    "Output and resources": (("place",), ("out", "format", "cache", "cache_size", "threads", "trust")),
 }
 """Sections, and keys outside of them, by the heading that they are printed under."""
 OTHER = "Other"

@@ -34,7 +34,7 @@ def write(run: Path, rows: Predictions, inputs: Path, out: Path, format: str) ->
     if format not in task.formats:
         known = ", ".join(task.formats) if task.formats else "rows only: leave format out"
         raise SettingError(f"format={format} is for boxes; {run} is a run of task={registry.name_of(task)}, which writes {known}.")
-    score = float(getattr(task, "score", 0.0))
+    score = task.least_score
     if format == "coco":
         if out.suffix.lower() != ".json":
             raise SettingError(f"out={out}: format=coco writes one JSON file. Name it, for example out=boxes.json")

@@ -155,6 +155,11 @@ class Task(Component):
         return not metrics.is_error(self.primary)
 
     @property
+    def least_score(self) -> float:
+        """The score from which a prediction of several parts shows one of them."""
+        return 0.0
+
+    @property
     def tunes(self) -> bool:
         """Whether `tuned` chooses something after training, on examples that are not the score's."""
         return False

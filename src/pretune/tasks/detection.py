@@ -53,6 +53,11 @@ class Detection(Task):
     score: Annotated[float, Within(0, 1)] = 0.3
     """Score from which a found box is shown in tables and drawn; figures count all boxes."""
 
+    @property
+    def least_score(self) -> float:
+        """The score from which a box is shown."""
+        return self.score
+
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Space:
         """Return the classes of the training boxes."""
         seen = {name for row in rows if isinstance(row.target, Boxes) for name in row.target.names}
