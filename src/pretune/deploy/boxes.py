@@ -29,7 +29,7 @@ def write(run: Path, rows: Predictions, inputs: Path, out: Path, format: str) ->
     Raises:
         SettingError: the run's task has no such format, or `out` cannot be what it needs.
     """
-    saved_model = _saved_model.read(run)
+    saved_model = _saved_model.read_saved_model(run)
     task, classes = saved_model.task, saved_model.space.classes
     if format not in task.formats:
         known = ", ".join(task.formats) if task.formats else "rows only: leave format out"
