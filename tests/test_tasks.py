@@ -26,6 +26,7 @@ from pretune.evaluation.intervals import of_sums
 from pretune.evaluation.metrics import better, is_error
 from pretune.evaluation.sums import Sums, ratio
 from pretune.labels import Labels, Ragged
+from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.models.dense.kept import kept
@@ -35,6 +36,7 @@ from pretune.sources.classes import count
 from pretune.sources.tags import target_of
 from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
 from pretune.sources.targets import classes_of
+from pretune.sources.transcripts import Transcript
 from pretune.sources.words import joined
 from pretune.tasks import Examples, LossSettings, Space, Task, named
 from pretune.tasks.classification import Classification
@@ -250,6 +252,12 @@ def tagged_rows() -> tuple[list[Row], Any]:
     return rows, Text(units="word", vocabulary=50).learned_from([row.text[0] for row in rows if row.text])
 
 
+def spoken_rows() -> tuple[list[Row], Any]:
+    """Return transcripts, as speech recognition reads them."""
+    texts = ["lo hi lo", "hi lo", "mid", "lo mid hi hi"] * 6
+    return [Row(id=str(i), target=Transcript(text), group=f"g{i // 2}") for i, text in enumerate(texts)], Audio(seconds=1.0)
+
+
 class Picture:
     """An image that lies in no file."""
 
@@ -293,7 +301,11 @@ EXAMPLES: dict[str, list[Any]] = {
     "own": [("O", "O"), ("O", "x", "O"), ("x",), ("O", "O", "x", "O")] * 6,
 }
 """Targets by the form of the type that a task reads."""
-OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {"token_classification": tagged_rows, "detection": boxed_rows}
+OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {
+    "token_classification": tagged_rows,
+    "detection": boxed_rows,
+    "speech_recognition": spoken_rows,
+}
 """Rows of tasks with targets of a form of their own, each with the preprocessing; four different targets, the first two rows right."""
 
 

@@ -13,7 +13,6 @@ from pretune.backbones import modules_in, modules_of
 from pretune.config import Bytes, Duration, Flat, Member, Within
 from pretune.errors import SettingError
 from pretune.models.heads import Head
-from pretune.models.heads.linear import Linear
 from pretune.sources.table import Columns
 from pretune.strategies import Strategy
 from pretune.tasks import Task
@@ -125,8 +124,8 @@ class Recipe:
     """How the pretrained network is used; auto is what the task suggests (mostly linear_probe), or scratch without pretrained weights."""
     task: Annotated[Task | None, Member("tasks")] = None
     """What is predicted; auto infers it from the targets."""
-    head: Annotated[Head, Member("heads")] = field(default_factory=Linear)
-    """What turns features into outputs."""
+    head: Annotated[Head | None, Member("heads")] = None
+    """What turns features into outputs; auto is the task's: linear, or convolution where speech is recognised."""
     predictor: Literal["network", "baseline"] | None = None
     """What the run predicts with; auto is the network, or the classical baseline where cross-validation or a selecting split favours it."""
     augment: Literal["none", "light", "medium", "strong"] | None = None

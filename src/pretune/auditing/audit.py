@@ -78,16 +78,18 @@ def twins(ingested: Ingested) -> list[list[int]]:
 
 def contradictions(table: Table, ingested: Ingested, duplicates: Duplicates | None = None) -> list[LedgerEntry]:
     """Return an entry for every image or clip whose bytes occur under another class too; these are to be left out."""
-    if table.modality == "text" or not _kind(table).single:
+    kind = _kind(table)
+    if table.modality == "text" or not kind.exclusive:
         return []
     same = duplicates or find(ingested)
     entries = []
     for group in same.exact:
         rows = [ingested.rows[position] for position in group]
-        if len({row.target for row in rows}) > 1:
-            for row in rows:
-                other = next(o for o in rows if o.target != row.target)
-                detail = f"is labelled {row.target!r} and holds the same bytes as {other.id}, labelled {other.target!r}; one label is wrong"
+        for row in rows:
+            other = next((o for o in rows if kind.differ(row.target, o.target)), None)
+            if other is not None:
+                mine, others = repr(str(row.target)), repr(str(other.target))
+                detail = f"is labelled {mine} and holds the same bytes as {other.id}, labelled {others}; one label is wrong"
                 entries.append(LedgerEntry(item=row.id, action="dropped", reason="contradictory_label", detail=detail))
     return entries
 
@@ -98,11 +100,11 @@ def contradictions(table: Table, ingested: Ingested, duplicates: Duplicates | No
 def _contradictions(rows: list[Row], same: Duplicates, table: Table, units: str) -> list[Finding]:
     """Report equal items with different targets, exact ones and near ones apart."""
     spread = float(np.std([row.target for row in rows])) if _kind(table).numeric else 0.0
-    exact = [group for group in same.exact if _disagree(rows, group, spread)]
+    exact = [group for group in same.exact if _disagree(rows, group, spread, _kind(table))]
     inside = {position for group in exact for position in group}
-    near = [group for group in same.near if _disagree(rows, group, spread) and not inside & set(group)]
+    near = [group for group in same.near if _disagree(rows, group, spread, _kind(table)) and not inside & set(group)]
     what = "targets" if _kind(table).numeric else "labels"
-    fate = " They are dropped: one of the labels is wrong." if table.modality != "text" and _kind(table).single else ""
+    fate = " They are dropped: one of the labels is wrong." if table.modality != "text" and _kind(table).exclusive else ""
     equal = "the same words" if table.modality == "text" else "the same bytes"
     alike = "words that differ in case or spaces only" if table.modality == "text" else "near-duplicates"
     findings = []
@@ -124,13 +126,13 @@ def _differing(rows: list[Row], group: list[int]) -> list[int]:
     return [group[0], other]
 
 
-def _disagree(rows: list[Row], group: list[int], spread: float) -> bool:
+def _disagree(rows: list[Row], group: list[int], spread: float, kind: TargetType) -> bool:
     """Return whether targets of equal items differ; numbers by more than a tenth of their standard deviation."""
     targets = [rows[position].target for position in group]
     if all(isinstance(target, int | float) for target in targets):
         numbers = [float(target) for target in targets if isinstance(target, int | float)]
         return max(numbers) - min(numbers) > 0.1 * spread
-    return len(set(targets)) > 1
+    return any(kind.differ(targets[0], other) for other in targets[1:])
 
 
 def _kind(table: Table) -> TargetType:
@@ -139,7 +141,8 @@ def _kind(table: Table) -> TargetType:
 
 
 def _target(row: Row) -> str:
-    return str(row.target) if isinstance(row.target, int | float) else "+".join(names_of(row))
+    names = names_of(row)
+    return str(row.target) if isinstance(row.target, int | float) or not names else "+".join(names)
 
 
 def _leaks(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:

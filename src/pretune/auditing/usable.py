@@ -40,7 +40,7 @@ class Usable:
         return [ingested.rows[position] for position in self.positions]
 
 
-def settle(table: Table, ingested: Ingested, same: Duplicates, *, least: int) -> Usable:
+def settle(table: Table, ingested: Ingested, same: Duplicates, *, least: int, most: int | None = None) -> Usable:
     """Return the examples that are used: those that could be decoded, have one label, and a class that can be trained and scored.
 
     Args:
@@ -48,18 +48,31 @@ def settle(table: Table, ingested: Ingested, same: Duplicates, *, least: int) ->
         ingested: what could be decoded of it.
         same: the duplicates among the decoded examples.
         least: examples that a class needs, over all splits; of a class of one nothing can be scored.
+        most: length of an example that can be shown whole, where all of it must be; None for no limit.
     """
+    long = [] if most is None else _too_long(ingested, most)
     contradictory = contradictions(table, ingested, same)
-    out = {entry.item for entry in contradictory}
+    out = {entry.item for entry in [*long, *contradictory]}
     untrained = _untrained([row for row in ingested.rows if row.id not in out])
     out |= {entry.item for entry in untrained}
     rare, findings = _rare(table, [row for row in ingested.rows if row.id not in out], least)
     out |= {entry.item for entry in rare}
     return Usable(
         positions=[position for position, row in enumerate(ingested.rows) if row.id not in out],
-        ledger=[*table.ledger, *ingested.ledger, *contradictory, *untrained, *rare],
+        ledger=[*table.ledger, *ingested.ledger, *long, *contradictory, *untrained, *rare],
         findings=findings,
     )
+
+
+def _too_long(ingested: Ingested, most: int) -> list[LedgerEntry]:
+    """Return an entry for every example of which the network could be shown a part only, where its label is about all of it."""
+    entries = []
+    for row, info, length in zip(ingested.rows, ingested.store.infos, ingested.store.lengths, strict=True):
+        if length > most:
+            seconds = float(info.get("seconds", 0.0))
+            detail = f"lasts {seconds:.4g} s, and {seconds * most / length:.4g} s are the most that can be shown whole; cut it into pieces"
+            entries.append(LedgerEntry(item=row.id, action="dropped", reason="too_long", detail=detail))
+    return entries
 
 
 def _rare(table: Table, rows: Sequence[Row], least: int) -> tuple[list[LedgerEntry], list[Finding]]:

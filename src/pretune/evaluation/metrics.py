@@ -19,7 +19,7 @@ from pretune.evaluation import calibration, ranking
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
 
-_ERRORS = frozenset({"mae", "rmse", "median_ae", "log_loss", "ece", "loss", "perplexity"})
+_ERRORS = frozenset({"mae", "rmse", "median_ae", "log_loss", "ece", "loss", "perplexity", "wer", "cer"})
 _ERROR_ENDINGS = ("_error", "_loss", "_distance")
 
 

@@ -10,6 +10,10 @@ from pretune.evaluation.metrics import is_error
 def words(name: str) -> str:
     """Return a metric's name as people write it."""
     known = {
+        "wer": "word error rate",
+        "cer": "character error rate",
+        "exact_accuracy": "clips without an error",
+        "empty": "clips without a word",
         "mae": "mean absolute error",
         "rmse": "root mean squared error",
         "median_ae": "median absolute error",

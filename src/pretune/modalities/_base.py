@@ -90,12 +90,18 @@ class Modality(Component):
         """Return it with what it takes from the training rows before anything is decoded (a tokenizer), and a sentence, or ''."""
         return self, ""
 
-    def windowed(self, training: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Self, str]:
+    @property
+    def most(self) -> int | None:
+        """Length beyond which an example cannot be shown whole; None where there is no limit, or where all are cut."""
+        return None
+
+    def windowed(self, training: NDArray[np.int64], lengths: NDArray[np.int64], *, whole: bool = False) -> tuple[Self, str]:
         """Return it with what it takes from the lengths of decoded examples (a window), and a sentence, or ''.
 
         Args:
             training: of the training examples, which it is chosen by.
             lengths: of all examples.
+            whole: nothing of an example may be cut off; those longer than `most` are gone.
         """
         return self, ""
 

@@ -31,6 +31,8 @@ _TYPICAL = 10.0
 """Seconds a chosen window lasts at most: sounds are mostly told in less, and every second is paid for."""
 _COVERED = 95
 """Percentile of the clips' lengths that a chosen window holds whole."""
+_LONGEST = 30.0
+"""Seconds of a clip at most where all of it must be shown and the network has no limit of its own."""
 _GRID = 160
 """Samples between two candidates for the loudest window."""
 
@@ -112,15 +114,23 @@ class Audio(Modality):
 
     # --- the window --------------------------------------------------------------------------
 
-    def windowed(self, training: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[Audio, str]:
+    @property
+    def most(self) -> int:
+        """Samples of the longest clip that can be shown whole."""
+        return round((self.seconds or self.longest or _LONGEST) * self.sample_rate)
+
+    def windowed(self, training: NDArray[np.int64], lengths: NDArray[np.int64], *, whole: bool = False) -> tuple[Audio, str]:
         """Return the same preprocessing with its window, and a sentence on it.
 
         Args:
             training: samples of the training clips, which it is chosen by.
             lengths: (N,) samples of all clips.
+            whole: choose a window that holds the longest clip; those longer than `most` must be gone.
         """
         seconds = self.seconds
-        if seconds is None:
+        if seconds is None and whole:
+            seconds = min(max(np.ceil(lengths.max() / self.sample_rate * 10) / 10, self.shortest), self.most / self.sample_rate)
+        elif seconds is None:
             covering = float(np.percentile(training, _COVERED, method="lower")) / self.sample_rate
             seconds = max(min(np.ceil(covering * 10) / 10, _TYPICAL), self.shortest)
             seconds = min(seconds, self.longest or seconds)

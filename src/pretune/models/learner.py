@@ -11,8 +11,9 @@ from pretune.labels import Outputs
 from pretune.models.model import Model
 from pretune.types import Batch, StepOutput
 
-Loss = Callable[[Tensor, Any], Tensor]
-"""(outputs, targets) -> scalar mean loss; the targets are a tensor, or Labels where an example has several."""
+Loss = Callable[[Any, Any], Tensor]
+"""(outputs, targets) -> scalar mean loss; the outputs are a tensor, or ragged where a learner gives it those of real positions only; the
+targets are a tensor, or Labels where an example has several."""
 
 
 class Learner(nn.Module):

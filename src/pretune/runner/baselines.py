@@ -100,14 +100,34 @@ def require_choice(predictor: str | None, data: Prepared) -> None:
 
 def measured(data: Prepared, fitted: Fitted | None, positions: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
     """Return the baselines of some held-out examples, each {"what": sentence, "value": primary metric, metric: value …}."""
-    train, held = (_examples(data, places) for places in (data.parts["train"], positions))
+    train, held = _examples(data, data.parts["train"], nearest=positions), _examples(data, positions)
     model = None if fitted is None else (fitted.classical, fitted.outputs(data, positions))
     found = data.task.floors(train, held, data.space, model)
     return {name: {"what": floor["what"], "value": floor.get(data.task.primary), **floor} for name, floor in found.items()}
 
 
-def _examples(data: Prepared, positions: NDArray[np.int64]) -> Examples:
-    return Examples(rows=[data.rows[i] for i in positions], truth=truth(data, positions))
+def _examples(data: Prepared, positions: NDArray[np.int64], nearest: NDArray[np.int64] | None = None) -> Examples:
+    """Return some examples; with `nearest`, those at these positions can be compared with them."""
+    rows, known = [data.rows[i] for i in positions], truth(data, positions)
+    described = bool(data.modality.baseline_words) and nearest is not None
+    return Examples(rows=rows, truth=known, nearest=(lambda held: _nearest(data, positions, nearest)) if described else None)
+
+
+def _nearest(data: Prepared, positions: NDArray[np.int64], others: NDArray[np.int64]) -> list[int]:
+    """Return for each of some other examples the place of the most similar one: by standardised classical features."""
+    store = data.ingested.store
+    described = Description.fitted(data.modality, [data.rows[i] for i in positions], [store[i] for i in positions])
+    assert described is not None
+    description, fitted = described
+    known, asked = (_dense(features) for features in (fitted, description.features(items(description, data, others))))
+    mean, deviation = known.mean(0), np.maximum(known.std(0), 1e-9)
+    known, asked = (known - mean) / deviation, (asked - mean) / deviation
+    apart = (asked**2).sum(1)[:, None] - 2 * asked @ known.T + (known**2).sum(1)
+    return apart.argmin(1).tolist()
+
+
+def _dense(features: Any) -> NDArray[np.float64]:
+    return np.asarray(features.toarray() if hasattr(features, "toarray") else features, dtype=float)
 
 
 def truth(data: Prepared, positions: NDArray[np.int64]) -> Any:

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Prepared:
     modality: Modality
     units: np.ndarray
     """(N,) number of the set that each row stays with in every split: its group and its duplicates."""
-    counts: dict[str, object] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def score(self) -> str:
@@ -138,7 +138,7 @@ def prepare(
     task = recipe.task or infer(table.target_type)
     task = task if table.target_type is None else task.suited(table.target_type)
     same = duplicates.find(done)
-    used = usable.settle(table, done, same, least=recipe.splits.min_examples)
+    used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=modality.most if task.whole else None)
     ledger = used.ledger
     require_classes(used.rows(done), table, ledger, modality, used.findings)
     rows, said = _split(recipe, task, done, used, same)
@@ -153,7 +153,8 @@ def prepare(
         (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
     space = task.fit([row for row in rows if row.split == "train"], table.classes)
     parts = _parts(recipe, rows, task, same.near)
-    modality = _windowed(modality, done.store.lengths[parts["train"]], done.store.lengths, reporter)
+    all_lengths = done.store.lengths[used.positions] if task.whole else done.store.lengths
+    modality = _windowed(modality, done.store.lengths[parts["train"]], all_lengths, reporter, whole=task.whole)
     encoded = _encode(rows, parts, task, space, modality)
     return Prepared(
         table=table,
@@ -186,9 +187,9 @@ def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same
     return rows, said
 
 
-def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter) -> Modality:
+def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter, *, whole: bool) -> Modality:
     """Return the modality with what it takes from the lengths of the training items: a window."""
-    modality, said = modality.windowed(training, lengths)
+    modality, said = modality.windowed(training, lengths, whole=whole)
     if said:
         reporter.say(said)
     return modality
@@ -252,7 +253,7 @@ def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, space: Sp
     return task.encode([rows[i] for i in used], space, modality).placed(torch.from_numpy(used), len(rows))
 
 
-def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, space: Space) -> dict[str, object]:
+def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, space: Space) -> dict[str, Any]:
     parts = {part: positions for part, positions in parts.items() if part != "select" or positions is not parts.get("val")}
     per_class: dict[str, dict[str, int]] = {}
     for part, positions in parts.items():

@@ -21,7 +21,7 @@ from pretune.models import Model, SupervisedLearner
 from pretune.models.learner import Loss
 from pretune.models.pooling import OF_STAGES, blocks
 from pretune.recipe import Recipe
-from pretune.runner import baselines, fingerprint, interrupt, phases, refusals, solving
+from pretune.runner import baselines, fingerprint, interrupt, lengths, phases, refusals, solving
 from pretune.runner.commands import resume_line
 from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
@@ -248,11 +248,14 @@ class _Run:
             "recipe.json",
             {"identity": self.recipe.identity(), "recipe": config.to_tree(self.recipe), "resolved": resolved, "data": begun},
         )
-        folder.write_json("audit.json", audit_json(data))
-        folder.write_ledger(data.ledger)
+        self._write_audit(folder, data)
         write_environment(folder, self.reporter, resumed=resumed)
         if not resumed:
             (folder.path / "events.jsonl").write_text("")
+
+    def _write_audit(self, folder: RunDir, data: Prepared) -> None:
+        folder.write_json("audit.json", audit_json(data))
+        folder.write_ledger(data.ledger)
 
     # --- training ----------------------------------------------------------------------------
 
@@ -262,6 +265,8 @@ class _Run:
         pooling = self.recipe.inputs.pooling or (backbone.probing if probes else None)
         torch.manual_seed(self.recipe.training.seed + 1)  # whatever drew numbers since the backbone was built
         model = self._model(data, backbone, pooling)
+        if lengths.settle(data, model, self.reporter) and self.device.first:
+            self._write_audit(folder, data)
         strategy.prepare(model)
         train = data.encoded.take(torch.from_numpy(data.parts["train"]))
         loss = self.given.loss or task.loss(data.space, train, phases.loss_settings(self.recipe))
@@ -306,9 +311,10 @@ class _Run:
     def _model(self, data: Prepared, backbone: Backbone, pooling: str | None) -> Model:
         """Return the model; where stages of several widths are pooled, one example tells what the head takes."""
         outputs, layout, device = data.task.outputs(data.space), data.task.layout, self.device.device
+        head = data.task.head(self.recipe.head)
         if pooling not in OF_STAGES or backbone.layered or layout != "pooled":
-            return Model(backbone, data.task.head(self.recipe.head), outputs, pooling, layout).to(device)
-        model = Model(backbone, self.recipe.head, outputs, "mean").to(device)
+            return Model(backbone, head, outputs, pooling, layout).to(device)
+        model = Model(backbone, head, outputs, "mean").to(device)
         model.repool(pooling, blocks(model.widths(data.example().to(device)), pooling)[-1].stop)
         return model
 

@@ -59,7 +59,8 @@ def obstacle(work: Work, phase: Phase) -> str | None:
         SettingError: head.solver=exact was asked for, and something stands against it.
     """
     recipe, data = work.recipe, work.needs.data
-    exact = isinstance(recipe.head, Linear) and recipe.head.solver == "exact"
+    head = data.task.head(recipe.head)
+    exact = isinstance(head, Linear) and head.solver == "exact"
     if work.frozen is None or phase.open != 0 or work.frozen.layout != "pooled" or (leads(phase) and exact):
         why: str | None = "the head is not all that learns, or its features are not cached"
     else:
@@ -87,7 +88,7 @@ def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool,
         own_loss: whether the caller brought a loss.
         first: whether other phases follow, which most settings of training are for.
     """
-    head = recipe.head
+    head = task.head(recipe.head)
     if not isinstance(head, Linear) or head.solver == "steps":
         return "it was asked for"
     if head.dropout or varied or (recipe.views > 1 and not first):

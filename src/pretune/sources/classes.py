@@ -41,6 +41,9 @@ _WORDS = {
     "rare_class": "example* of a class with too few",
     "no_label": "file* without label",
     "ambiguous_path": "row* whose name stands for several files",
+    "blank_transcript": "row* with an empty transcript",
+    "too_long": "clip* too long to be shown whole",
+    "too_short": "clip* too short for the transcript",
     "no_class_folder": "file* outside the class folders",
 }
 """What was left out for each reason; * is the plural."""

@@ -13,7 +13,7 @@ from pretune.formats.files import file_kinds, kinds, modality_of
 from pretune.printable import shell_word
 from pretune.sources import columns as finder
 from pretune.sources import targets as target_parser
-from pretune.sources import vocabulary
+from pretune.sources import transcripts, vocabulary
 from pretune.sources.column import as_text
 from pretune.sources.files_below import FilesBelow
 from pretune.sources.names import folded
@@ -96,6 +96,8 @@ def build(
     lead = leading(splits)
     locator = Locator(files=FilesBelow(root=root, walk=walk))
     roles = _find_roles(lead, locator, columns, modality, labelled)
+    if labelled and (modality or _modality_of(lead, roles)) == "audio":
+        target = transcripts.choose(lead, roles, columns, target)
     if labelled and not roles.label:
         raise finder.no_label(lead, roles)
     finder.refuse_twins(lead, roles, columns)
@@ -390,14 +392,14 @@ def _union(rows: list[Row]) -> Row:
 
 def _one_of(draft: _Draft, same: list[tuple[Row, str]]) -> list[Row]:
     rows, places = [row for row, _ in same], [where for _, where in same]
-    targets = list(dict.fromkeys(row.target for row in rows))
-    if len(targets) > 1 and (draft.table.target_type or ONE_CLASS).single:
+    targets, kind = list(dict.fromkeys(row.target for row in rows)), draft.table.target_type or ONE_CLASS
+    if kind.exclusive and any(kind.differ(targets[0], other) for other in targets[1:]):
         for row, where in same:
-            labels = " and ".join(map(repr, targets))
+            labels = " and ".join(repr(str(target)) for target in targets)
             draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)})")
         draft.table.unlabelled.append(replace(rows[0], target=None))
         return []
-    if len(targets) > 1:
+    if len(targets) > 1 and not kind.exclusive:
         return rows
     for row, where in same[1:]:
         draft.drop(row.id, "repeated_row", f"{where} names {rows[0].id} again (first in {places[0]})")

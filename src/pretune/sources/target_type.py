@@ -47,6 +47,11 @@ class TargetType:
         return self.form == "class"
 
     @property
+    def exclusive(self) -> bool:
+        """Whether only one target of an example can be right, so that a file with two that differ is contradictory."""
+        return self.single
+
+    @property
     def several(self) -> bool:
         """Whether a target is any number of class names."""
         return self.form == "classes"
@@ -74,6 +79,10 @@ class TargetType:
             found = tuple(names.get(name, name) for name in target)
             return tuple(dict.fromkeys(found)) if self.several else found
         return names.get(target, target) if isinstance(target, str) else target
+
+    def differ(self, first: Target, second: Target) -> bool:
+        """Return whether two targets of one example contradict each other."""
+        return first != second
 
     def fault(self, row: Row) -> tuple[str, str] | None:
         """Return why a row's target does not go with its content, as a reason and words that continue 'notes.csv:19 …'; None where it does.

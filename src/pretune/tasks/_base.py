@@ -7,7 +7,7 @@ Nothing else knows a task's name, so a task of another package is one file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -87,6 +87,9 @@ class Examples:
     rows: Sequence[Row]
     truth: Any
     """What `Task.truth` returns for them."""
+    nearest: Callable[[Examples], Sequence[int]] | None = None
+    """Returns, for each of some other examples, the place of the most similar one among these, by classical features; None where the
+    modality has none."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -125,6 +128,8 @@ class Task(Component):
     """The fields of `LossSettings` that its loss does not read; who sets them is refused."""
     suggests: ClassVar[Suggestion] = Suggestion(strategy="linear_probe", why="one pass over the data, and hard to beat with few labels")
     """The strategy by default where weights are pretrained."""
+    whole: ClassVar[bool] = False
+    """Whether labels are about all of an example, so that nothing of it may be cut off: of a clip, every word that is said."""
     linear: ClassVar[LinkName | None] = None
     """The loss of the linear model whose scores are this task's outputs: a linear head can then be solved. None where there is none.
     A task that redefines outputs, loss or decoding of another has none, unless it says so."""
@@ -198,6 +203,14 @@ class Task(Component):
         """Return labels as metrics take them."""
         return labels.only.numpy()
 
+    def needed(self, labels: Labels, space: Any) -> NDArray[Any] | None:
+        """Return how many outputs of a sequence each example needs for its labels, (N,); None where any number does."""
+        return None
+
+    def timed(self, space: Any, rate: float) -> Space:
+        """Return the space with the number of outputs that there are a second; called where `needed` returns something."""
+        return space
+
     # --- the network -------------------------------------------------------------------------
 
     def outputs(self, space: Any) -> int:
@@ -208,13 +221,13 @@ class Task(Component):
         """Return the loss (outputs, batch targets) -> scalar, given the labels of all training examples."""
         raise TypeError(f"{type(self).__name__} must define loss(space, labels, settings) -> Loss")
 
-    def head(self, asked: Head) -> Head:
-        """Return the head that is built, given that of the recipe.
+    def head(self, asked: Head | None) -> Head:
+        """Return the head that is built, given that of the recipe: None where it names none.
 
         Raises:
             SettingError: the task cannot have it.
         """
-        return asked
+        return asked or registry.load("heads", "linear")()
 
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
         """Return the defaults of a strategy, by name, that are others for this task: lr, epochs, weight_decay, augment, least_steps."""

@@ -19,7 +19,6 @@ from pretune.models import Model
 from pretune.models.dense.loss import Wanted, dense_loss
 from pretune.models.heads import Head
 from pretune.models.heads.detector import Detector, DetectorModule
-from pretune.models.heads.linear import Linear
 from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
@@ -97,7 +96,7 @@ class Detection(Task):
         """Quality focal loss of scores, GIoU and distribution focal loss of boxes, at the points that suit each box best."""
         return _loss
 
-    def head(self, asked: Head) -> Head:
+    def head(self, asked: Head | None) -> Head:
         """Return a detection head: that of the recipe, or, where it names none, one with sizes of its own choice.
 
         Raises:
@@ -105,7 +104,7 @@ class Detection(Task):
         """
         if isinstance(asked, Detector):
             return asked
-        if asked != Linear():
+        if asked is not None:
             raise SettingError("task=detection takes head=detector. Leave head out.")
         return Detector()
 

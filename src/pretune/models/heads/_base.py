@@ -49,13 +49,17 @@ class HeadModule(nn.Module):
         """Return outputs in float32: (B, outputs), or (B, T, outputs) for each position."""
         return self.layers((features.tensor.float() - self.mean) * self.scale)
 
+    def real(self, mask_BT: Tensor) -> Tensor:
+        """Return which outputs of a sequence are of real positions, (B, T); a head that joins positions has fewer outputs."""
+        return mask_BT
+
     def predict(self, features: Features) -> Outputs:
         """Return outputs (B, outputs); of a sequence those of its real positions, ragged."""
         out = self(features)
         if features.layout != "sequence":
             return out
         mask = features.mask
-        return Ragged.unpadded(out, out.new_ones(out.shape[:2], dtype=torch.bool) if mask is None else mask)
+        return Ragged.unpadded(out, out.new_ones(out.shape[:2], dtype=torch.bool) if mask is None else self.real(mask))
 
 
 @dataclass(frozen=True, kw_only=True)

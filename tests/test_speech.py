@@ -1,0 +1,247 @@
+"""Speech recognition: transcripts in, words out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pretune.errors import DataError, SettingError
+from pretune.evaluation import transcripts as errors
+from pretune.labels import Labels, Ragged
+from pretune.models.heads.convolution import Convolution
+from pretune.sources import sources
+from pretune.sources.transcripts import TRANSCRIPTS, Transcript, plain_words
+from pretune.tasks._ctc import CTCLoss, greedy, needed
+from pretune.tasks._spoken import SpeechSpace, spoken, suited
+from pretune.tasks.speech_recognition import SpeechRecognition
+from pretune.types import Features, Row
+from tests import spoken_data
+from tests.command_line import pretune
+
+QUICK = ("precision=float32", "threads=1", "--offline", "--json")
+LSTM = "backbone=scratch:audiolstm,units=32,layers=1,mels=20"
+
+
+def table(path: Path, header: list[str], rows: list[list[str]]) -> Path:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    spoken_data.write(tmp_path / "wav", ["lo hi"] * 30)
+    return tmp_path
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def test_plain_words_have_no_case_and_no_punctuation() -> None:
+    assert plain_words("HI, Lo!  12\tlo") == "hi lo 12 lo"
+    assert plain_words("Don\u2019t - 'quote' well-known \u00bfQu\u00e9?") == "don't quote well-known qu\u00e9"
+    assert plain_words("\u0939\u093f\u0928\u094d\u0926\u0940 \u4f60\u597d\uff01") == "\u0939\u093f\u0928\u094d\u0926\u0940 \u4f60\u597d", (
+        "marks of letters stay"
+    )
+    assert plain_words("...") == ""
+
+
+def test_words_are_units_where_there_are_few() -> None:
+    assert suited(["lo hi lo", "hi hi lo"] * 5) == "words"
+    assert suited(["every one differs here", "nothing else repeats at all"]) == "characters"
+
+
+def test_characters_are_joined_to_words_with_their_times() -> None:
+    space = SpeechSpace(units="characters", symbols=(" ", "a", "b"), rate=10)
+    log_p = np.log(np.eye(4)[[0, 2, 2, 0, 3, 1, 1, 0, 3, 0, 3]] * 0.9 + 0.025)
+    found = spoken(greedy(log_p), space)
+    assert found.text == "ab bb", "a blank between equal characters keeps both, a run of one is one"
+    told = SpeechRecognition().describe([found], space)[0]
+    assert [(word["word"], word["start"], word["end"]) for word in told["words"]] == [("ab", 0.1, 0.5), ("bb", 0.8, 1.1)]
+
+
+def test_the_outputs_that_units_need_count_equal_neighbours_twice() -> None:
+    assert [needed(np.array(units)) for units in ([], [1], [1, 2], [1, 1, 2, 2])] == [0, 1, 2, 6]
+
+
+def test_the_loss_is_that_of_all_alignments_and_reads_no_padding() -> None:
+    outputs = [torch.randn(2, 3), torch.randn(4, 3)]
+    labels = Labels({"target": Ragged.of([torch.tensor([1]), torch.tensor([2, 2])])})
+    found = CTCLoss()(Ragged.of(outputs), labels)
+    p = outputs[0].softmax(1)
+    one = p[0, 1] * p[1, 1] + p[0, 0] * p[1, 1] + p[0, 1] * p[1, 0]
+    q = outputs[1].softmax(1)
+    paths = ((2, 0, 2, 0), (2, 0, 0, 2), (0, 2, 0, 2), (2, 2, 0, 2), (2, 0, 2, 2))
+    two = sum(torch.stack([q[t, unit] for t, unit in enumerate(path)]).prod() for path in paths)
+    assert torch.allclose(found, -(one.log() + torch.as_tensor(two).log()) / 3, atol=1e-5)
+
+
+def test_a_clip_that_is_too_short_for_its_units_costs_nothing() -> None:
+    outputs = torch.randn(1, 2, 3, requires_grad=True)
+    loss = CTCLoss()(outputs, Labels({"target": Ragged.of([torch.tensor([1, 1])])}))
+    loss.backward()
+    assert loss.item() == 0
+    assert outputs.grad is not None
+    assert outputs.grad.abs().sum() == 0
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_errors_are_those_of_the_shortest_edit() -> None:
+    counted = errors.counts(["a b c d", "lo hi", "x"], ["a x c d e", "", "x"])
+    figures = errors.figures(counted)
+    assert figures["wer"] == pytest.approx((1 + 1 + 2) / 7)
+    assert (figures["substitutions"], figures["deletions"], figures["insertions"]) == pytest.approx((1 / 7, 2 / 7, 1 / 7))
+    assert figures["cer"] == pytest.approx((3 + 5) / (7 + 5 + 1))
+    assert (figures["exact_accuracy"], figures["empty"]) == pytest.approx((1 / 3, 1 / 3))
+
+
+def test_the_constant_transcript_is_the_one_with_the_fewest_errors() -> None:
+    assert errors.constant(["a b c", "a b d", "x y z"]) in ("a b c", "a b d")
+
+
+def test_transcripts_are_shown_aligned() -> None:
+    said, found = SpeechRecognition().compare({"target": "a b c", "prediction": "a x c d"}, "")
+    assert [(p.text, p.mark) for p in said.passages if p.text != " "] == [("a", ""), ("b", "missing"), ("c", "")]
+    assert [(p.text, p.mark) for p in found.passages if p.text != " "] == [("a", ""), ("x", "wrong"), ("c", ""), ("d", "wrong")]
+
+
+# --- the head ------------------------------------------------------------------------------------
+
+
+def test_the_convolutional_head_joins_positions_and_padding_does_not_reach_its_outputs() -> None:
+    torch.manual_seed(0)
+    head = Convolution(hidden=8, layers=2, dropout=0).build(4, 3)
+    torch.nn.init.normal_(head.layers.weight)
+    x = torch.randn(1, 7, 4)
+    alone = head(Features(tensor=x, layout="sequence"))
+    assert alone.shape == (1, 4, 3)
+    mask = torch.arange(11)[None] < 7
+    padded = torch.cat([x, torch.randn(1, 4, 4)], 1)
+    out = head(Features(tensor=padded, layout="sequence", mask=mask))[head.real(mask)]
+    one = Convolution(hidden=8, dropout=0).build(4, 3)
+    torch.nn.init.normal_(one.layers.weight)
+    assert out.shape == alone[0].shape
+    assert torch.allclose(
+        one(Features(tensor=padded, layout="sequence", mask=mask))[one.real(mask)], one(Features(tensor=x, layout="sequence"))[0], atol=1e-6
+    )
+    with pytest.raises(SettingError, match=r"head\.width must be odd"):
+        Convolution(width=4)
+
+
+# --- which column --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["transcript", "text", "Sentence", "transcription"])
+def test_a_column_that_is_called_a_transcript_is_one(clips: Path, name: str) -> None:
+    path = table(clips / "t.csv", ["path", name], [[f"wav/{i:03d}.wav", "zero" if i % 2 else "one"] for i in range(20)])
+    found = sources.read(path)
+    assert found.task == "speech_recognition"
+    assert {row.target for row in found.rows} == {Transcript("zero"), Transcript("one")}
+
+
+def test_sentences_that_hardly_repeat_are_transcripts_and_those_that_do_are_classes(clips: Path) -> None:
+    rows = [[f"wav/{i:03d}.wav", f"turn number {i}"] for i in range(20)]
+    assert sources.read(table(clips / "a.csv", ["path", "what"], rows)).task == "speech_recognition"
+    commands = [[f"wav/{i:03d}.wav", "turn left" if i % 2 else "go on"] for i in range(20)]
+    assert sources.read(table(clips / "b.csv", ["path", "what"], commands)).task == "classification"
+    assert sources.read(table(clips / "b.csv", ["path", "what"], commands), target=TRANSCRIPTS).task == "speech_recognition"
+
+
+def test_where_nobody_can_tell_both_spellings_are_named(clips: Path) -> None:
+    rows = [[f"wav/{i:03d}.wav", f"turn to place {i // 3}"] for i in range(30)]
+    path = table(clips / "t.csv", ["path", "what"], rows)
+    with pytest.raises(DataError, match="Say which: task=speech_recognition or task=classification"):
+        sources.read(path)
+    assert sources.read(path, target=TRANSCRIPTS).task == "speech_recognition"
+
+
+def test_a_label_beside_the_transcript_is_learned_and_the_other_is_named(clips: Path) -> None:
+    rows = [[f"wav/{i:03d}.wav", "ab"[i % 2], f"word {i}"] for i in range(20)]
+    path = table(clips / "t.csv", ["path", "label", "transcript"], rows)
+    found = sources.read(path)
+    assert found.task == "classification"
+    assert any("task=speech_recognition learns those instead of 'label'" in line for line in found.messages)
+    assert sources.read(path, target=TRANSCRIPTS).columns["label"] == "transcript"
+
+
+def test_a_speaker_column_is_no_label_beside_transcripts(clips: Path) -> None:
+    rows = [[f"wav/{i:03d}.wav", "zero" if i % 2 else "one", f"s{i % 3}"] for i in range(20)]
+    found = sources.read(table(clips / "t.csv", ["path", "transcript", "speaker"], rows))
+    assert (found.task, found.columns["label"]) == ("speech_recognition", "transcript")
+
+
+def test_transcripts_of_images_and_texts_stay_what_they_were(tmp_path: Path) -> None:
+    rows = [[f"some words {i}", "ab"[i % 2]] for i in range(20)]
+    assert sources.read(table(tmp_path / "t.csv", ["transcript", "label"], rows)).task == "classification"
+
+
+def test_what_is_wrong_with_transcripts_is_dropped_and_named(clips: Path) -> None:
+    rows = [[f"wav/{i:03d}.wav", f"lo {i}"] for i in range(10)]
+    rows += [["wav/010.wav", ""], ["wav/011.wav", "..."], ["wav/gone.wav", "lo"], ["wav/000.wav", "LO, 0!"], ["wav/001.wav", "other words"]]
+    found = sources.read(table(clips / "t.csv", ["path", "text"], rows))
+    reasons = {entry.item: entry.reason for entry in found.ledger}
+    assert reasons["wav/010.wav"] == reasons["wav/011.wav"] == "blank_transcript"
+    assert reasons["wav/gone.wav"] == "missing_file"
+    assert "repeated_row" in reasons.values(), "only case and punctuation differ"
+    assert [entry.reason for entry in found.ledger if "other words" in entry.detail] == ["contradictory_label"] * 2
+    assert sorted(row.id for row in found.rows) == [f"wav/{i:03d}.wav" for i in (0, *range(2, 10))]
+
+
+# --- a whole run ---------------------------------------------------------------------------------
+
+
+def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> None:
+    texts = spoken_data.manifest(home, 48)
+    words = ("finetune", "metadata.csv", LSTM, "epochs=40", "batch_size=8", "lr=0.003", "augment=none", *QUICK, "out=run")
+    metrics = json.loads(pretune(*words).stdout)
+    assert (metrics["task"], metrics["primary"]["name"]) == ("speech_recognition", "wer")
+    held = metrics["val"]
+    assert held["wer"] < 0.1 < metrics["floors"]["constant"]["wer"], "tones are easily told apart"
+    assert set(metrics["floors"]) == {"constant", "nearest"}
+    assert held["interval"]["wer"][0] <= held["wer"] <= held["interval"]["wer"][1]
+    told = json.loads(pretune("predict", "run", "wav/000.wav", "--json", "--offline").stdout)["predictions"][0]
+    with (home / "run" / "predictions.csv").open() as stream:
+        first = next(csv.DictReader(stream))
+    assert first["target"] == texts[0]
+    assert told["prediction"] == first["prediction"]
+    assert [word["word"] for word in told["words"]] == told["prediction"].split()
+    assert all(0 <= word["start"] < word["end"] < 2 for word in told["words"])
+    scored = json.loads(pretune("evaluate", "run", "metadata.csv", "--json", "--offline").stdout)
+    assert scored["metrics"]["wer"] < 0.1
+
+
+def test_clips_too_short_for_their_transcripts_are_not_trained_on(home: Path) -> None:
+    spoken_data.manifest(home, 16)
+    spoken_data.write(home / "wav", ["lo"], "short")
+    with (home / "metadata.csv").open("a") as stream:
+        stream.write(f"wav/short000.wav,{'lo hi ' * 60},train\n")
+    done = pretune("finetune", "metadata.csv", LSTM, "epochs=1", *QUICK, "out=run")
+    assert "1 train clip(s) are too short for their transcripts" in done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert (counts["train"], counts["used"], counts["dropped"]) == (12, 16, 1)
+    assert "too_short" in (home / "run" / "ledger.csv").read_text()
+
+
+def test_clips_that_cannot_be_shown_whole_are_dropped(home: Path) -> None:
+    spoken_data.manifest(home, 16)
+    done = pretune("finetune", "metadata.csv", LSTM, "epochs=1", "seconds=0.7", *QUICK)
+    assert "are the most that can be shown whole" in done.stderr
+
+
+def test_rows_of_transcripts_are_encoded_by_name() -> None:
+    task = SpeechRecognition()
+    rows = [Row(id=str(i), target=Transcript(text)) for i, text in enumerate(["Lo hi", "hi, hi", "LO"] * 5)]
+    space = task.fit(rows, ())
+    assert (space.units, space.symbols) == ("words", ("hi", "lo"))
+    labels = task.encode([*rows[:2], Row(id="x", target=Transcript("lo yes"))], space, None)  # type: ignore[arg-type]
+    target = labels["target"]
+    assert isinstance(target, Ragged)
+    assert [units.tolist() for units in target.split()] == [[2, 1], [1, 1], [2]]
+    assert task.truth(labels, space) == ["lo hi", "hi hi", "lo yes"], "a word that training does not have stays in what is scored"
