@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,19 @@ from PIL import Image
 from pretune.architectures.layers.dense import Dense, DenseHead, DenseShape, grid
 from pretune.deploy._rectangles import draw
 from pretune.evaluation.boxes import TrueBoxes, average_precision, intervals, matches
+from pretune.evaluation.diagnosis import diagnose
 from pretune.labels import Labels, Ragged
 from pretune.models.dense.assignment import assign
 from pretune.models.dense.kept import kept
 from pretune.models.dense.loss import Wanted, dense_loss
 from pretune.sources.boxes import Box
 from pretune.tasks import LossSettings, Space
-from pretune.tasks._boxes import f1, read_back, written
+from pretune.tasks._boxes import Truth, f1, read_back, tiny, written
 from pretune.tasks._stand_ins import Seen, seen, sentence, stand_ins
 from pretune.tasks.detection import Detection
 from tests.box_data import write_voc
 from tests.command_line import pretune
+from tests.test_docs import ROOT, commands
 
 SHAPE = DenseShape(channels=(4, 8), strides=(8, 16), width=8, norm=False)
 
@@ -212,6 +215,17 @@ def test_boxes_in_a_cropped_training_view_are_those_that_can_be_seen() -> None:
     assert float(loss(dense, away).detach()) > float(dense_loss(dense, [nothing]).detach())
 
 
+def test_what_goes_wrong_is_said_in_words() -> None:
+    rows = {"disc": {"ap": 0.1, "support": 9, "found": 20}, "square": {"ap": 0.0, "support": 7, "found": 0}}
+    val = {"map": 0.05, "per_class": rows, "tiny_boxes": 0.4}
+    told = diagnose([], {"primary": {"name": "map", "value": 0.05, "split": "val"}, "val": val}, {}, {"val": 8})
+    assert any("Everything that was found on val is of one class: disc (20 of 20)" in line for line in told)
+    assert any("Never predicted on val, though present: square" in line for line in told)
+    assert any("40% of the boxes are smaller than 8 pixels" in line and "image_size" in line for line in told)
+    truth = [Truth(boxes=np.array([[0.0, 0, 6, 60], [0, 0, 40, 40]]), classes=np.zeros(2), ignored=np.zeros(2, bool), shown=np.eye(2, 3))]
+    assert tiny(truth) == 0.5
+
+
 def test_a_detector_says_what_it_cannot_have(home: Path) -> None:
     write_voc(home / "shapes", 8)
     words = ("finetune", "shapes", "epochs=1", "--offline")
@@ -258,3 +272,17 @@ def test_a_run_finds_boxes_from_files_to_report(home: Path) -> None:
     assert "format=coco needs out=" in pretune(*outputs, "format=coco", code=2).stderr
     told = pretune("finetune", *words[1:], "out=other", "resume=true", "--offline").stderr
     assert "select map" in told
+
+
+def test_the_commands_of_the_page_run(home: Path) -> None:
+    write_voc(home / "boxes", 20)
+    toy = ("backbone=scratch:cnn,width=8,depth=1", "image_size=32", "strategy=scratch", "epochs=1", "threads=1", "precision=float32")
+    lines = commands(ROOT / "docs" / "tasks" / "detection.md")
+    assert len(lines) == 9
+    for line in lines:
+        words = [word for word in shlex.split(line) if not word.startswith(("backbone=", "epochs=", "strategy=", "time="))]
+        if words[0] == "evaluate":
+            words.remove("part=val")  # these data have no splits of their own
+        pretune(*words, *(toy if words[0] == "finetune" else ()), "--offline")
+    assert (home / "found.json").exists()
+    assert len(list((home / "drawn").iterdir())) == 20

@@ -22,6 +22,8 @@ _IMBALANCED = 10
 """Largest class over smallest, from which classes are said to be imbalanced."""
 _FEW = 10
 """Fewer training items of a class than this are too few."""
+_TINY = 0.25
+"""Share of objects too small for the network from which that is worth a sentence."""
 _ECE = 0.1
 _FEWEST_LOSSES = 20
 """Fewer losses of a phase do not show that it diverged: single batches differ by more."""
@@ -69,6 +71,8 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
         _few_per_class(counts),
         _imbalance(scores, counts, context),
         "" if same else _never_predicted(scores, split, context),
+        _one_class_takes_all(scores, split),
+        _too_small(scores),
         _miscalibrated(scores, split, counts, context),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -290,9 +294,31 @@ def _imbalance(scores: Tree, counts: Tree, context: Context) -> str:
     return f"Imbalance: {figures}.{flattered} Try {listed(cures('imbalance', context))}."
 
 
+def _one_class_takes_all(scores: Tree, split: str) -> str:
+    """Say where everything that was found in images of several classes is of one."""
+    found = {name: row["found"] for name, row in (scores.get("per_class") or {}).items() if row.get("found") is not None}
+    there = [name for name, row in (scores.get("per_class") or {}).items() if row.get("support")]
+    total = sum(found.values())
+    most = max(found, key=lambda name: found[name], default="")
+    if len(there) < 2 or total < _FEW or found[most] < total:
+        return ""
+    what = f"Everything that was found on {split} is of one class: {most} ({total} of {total})."
+    return f"{what} Check that its boxes are not drawn around all objects."
+
+
+def _too_small(scores: Tree) -> str:
+    """Say where many objects are too small in the network's input to be found."""
+    share = scores.get("tiny_boxes") or 0.0
+    if share < _TINY:
+        return ""
+    return (
+        f"{share:.0%} of the boxes are smaller than 8 pixels in the network's input, where hardly a point can learn them: raise image_size."
+    )
+
+
 def _never_predicted(scores: Tree, split: str, context: Context) -> str:
     per_class = scores.get("per_class") or {}
-    never = [name for name, row in per_class.items() if row.get("support") and row.get("precision", 0) is None]
+    never = [name for name, row in per_class.items() if row.get("support") and (row.get("precision", 0) is None or row.get("found") == 0)]
     if not never:
         return ""
     shown = ", ".join(never[:5]) + (f" and {len(never) - 5} more" if len(never) > 5 else "")

@@ -28,6 +28,8 @@ _MUCH = 1.5
 """How many times as wide as the pictures a network's input must be for them to be much enlarged."""
 _TIMES, _LEAST_OF_PRETRAINED, _WORTHWHILE = 4, 128, 0.75
 """A probe sees small images at some times their size, at no fewer pixels than that, where it is that share of the weights' size at most."""
+_OF_OBJECTS = 416
+"""Pixels at which a network that was pretrained on whole images looks for objects in them."""
 _STEP, _LEAST = 8, 16
 """Sizes of inputs are multiples of the one and no smaller than the other, so that halvings fit."""
 
@@ -112,6 +114,25 @@ def fitted_to_probe(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> 
         f"half of the images are at most {side} pixels wide or high: a probe sees them at {wanted} pixels "
         f"(image_size={image.size}, the size of the weights, costs {(image.size / wanted) ** 2:.1f} times as much)"
     )
+
+
+def fitted_to_boxes(backbone: Backbone, inputs: Inputs) -> str:
+    """Let a network that is to find objects see whole images, at a size at which small ones can be found; return a sentence on it.
+
+    A pretrained detector keeps the size of its weights, a network from scratch its own; so does whoever names a size or a fit.
+
+    Args:
+        backbone: its preprocessing is changed.
+        inputs: the recipe's.
+    """
+    image = backbone.modality
+    if not isinstance(image, Image) or backbone.dense is not None:
+        return ""
+    if inputs.image_size is None and not is_fresh(backbone) and image.size < _OF_OBJECTS:
+        image = backbone.modality = backbones.resized(backbone, _OF_OBJECTS)
+    if inputs.fit is None:
+        image = backbone.modality = image.fitted("pad")
+    return f"the network sees whole images at {image.size} pixels, fit={image.fit} (image_size= and fit= change that)"
 
 
 def fitted_to_shape(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> str:

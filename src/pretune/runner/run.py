@@ -27,7 +27,7 @@ from pretune.runner.deadline import Deadline
 from pretune.runner.disk import refusals_told
 from pretune.runner.features import FeatureCache
 from pretune.runner.folder import folders_let_go, follow, name_of, newest_checkpoint, open_folder, rewind, same_threads, seconds_before
-from pretune.runner.inputs import fitted_to_probe, fitted_to_shape, fitted_to_small, is_fresh, set_inputs
+from pretune.runner.inputs import fitted_to_boxes, fitted_to_probe, fitted_to_shape, fitted_to_small, is_fresh, set_inputs
 from pretune.runner.opening import audit_json, write_environment
 from pretune.runner.precision import forward_choice, sentence, step_choice
 from pretune.runner.prepare import Prepared, open_cache, prepare, threads, wanted_target
@@ -150,9 +150,7 @@ class _Run:
         if self.given.backbone is not None:
             return self._rebuilt(self.given.backbone) if fresh and not is_fresh(self.given.backbone) else self.given.backbone
         self.reporter.progress("loading the backbone", 0, 0)
-        name = backbones.for_modality(
-            self.recipe.backbone or backbones.default(modality, (self.recipe.task or infer(table.target_type)).prefers), modality
-        )
+        name = backbones.for_modality(self.recipe.backbone or backbones.default(modality, self._task(table).prefers), modality)
         make = backbones.from_scratch if fresh else backbones.load
         backbone = make(name, offline=self.offline, image_size=self.recipe.inputs.image_size)
         self._adapt(backbone, modality)
@@ -160,6 +158,10 @@ class _Run:
         chosen = "" if self.recipe.backbone else " (the default: the best installed package)"
         self.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
         unpack(table.rows, self.cache)
+        if self._task(table).layout == "pyramid":
+            if said := fitted_to_boxes(backbone, self.recipe.inputs):
+                self.reporter.say(said)
+            return backbone
         learned = [row for row in table.rows if row.split in (None, "train")]
         if said := fitted_to_shape(backbone, learned, self.recipe.inputs):
             self.reporter.say(said)
@@ -170,6 +172,9 @@ class _Run:
         if probes and not is_fresh(backbone) and (said := fitted_to_probe(backbone, learned, self.recipe.inputs)):
             self.reporter.say(said)
         return backbone
+
+    def _task(self, table: Table) -> Task:
+        return self.recipe.task or infer(table.target_type)
 
     def _rebuilt(self, given: Backbone) -> Backbone:
         """Return the architecture of the caller's backbone with randomly initialised weights."""

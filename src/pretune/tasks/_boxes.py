@@ -21,6 +21,7 @@ from pretune.types import Row
 
 Array = NDArray[Any]
 _HALF = 0.5
+_TINY = 8.0
 _ONE = re.compile(r"(.*)\((-?[\d.]+) (-?[\d.]+) (-?[\d.]+) (-?[\d.]+)\)", re.DOTALL)
 
 
@@ -49,6 +50,12 @@ def to_file(found: Array, shown: Array, size: tuple[int, int] | None = None) -> 
         if size is not None:
             out[:, first : first + 2] = np.clip(out[:, first : first + 2], 0, size)
     return out
+
+
+def tiny(truth: Sequence[Truth]) -> float | None:
+    """Return the share of true boxes whose shorter side is below 8 pixels in the network's input; None without boxes."""
+    sides = [np.abs((one.boxes[:, 2:] - one.boxes[:, :2]) * np.diag(one.shown[:, :2])).min(1) for one in truth if len(one.boxes)]
+    return float((np.concatenate(sides) < _TINY).mean()) if sides else None
 
 
 def size_of(row: Row) -> tuple[int, int]:

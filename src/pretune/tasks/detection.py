@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -23,7 +24,7 @@ from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
-from pretune.tasks._boxes import Truth, f1, paired, read_back, rectangle, shown_in, size_of, to_file, written
+from pretune.tasks._boxes import Truth, f1, paired, read_back, rectangle, shown_in, size_of, tiny, to_file, written
 from pretune.tasks._marked import Rectangle
 from pretune.tasks._stand_ins import seen, sentence, stand_ins
 from pretune.types import Batch, Layout, Row
@@ -135,7 +136,11 @@ class Detection(Task):
 
     def metrics(self, decoded: list[NDArray[Any]], truth: Sequence[Truth], space: Space) -> Figures:
         """Return mAP, AP50, AP75 and average recall as COCO defines them, and AP of each class."""
-        return evaluation.average_precision(_in_files(decoded, truth), truth, space.classes)
+        figures = evaluation.average_precision(_in_files(decoded, truth), truth, space.classes)
+        shown = np.concatenate([one[one[:, 4] >= self.score, 5] for one in decoded]) if decoded else np.zeros(0)
+        for at, row in enumerate(figures["per_class"].values()):
+            row["found"] = int((shown == at).sum())
+        return {**figures, "tiny_boxes": tiny(truth)}
 
     def intervals(
         self, decoded: list[NDArray[Any]], truth: Sequence[Truth], space: Space, groups: NDArray[Any] | None = None
