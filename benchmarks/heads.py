@@ -31,8 +31,8 @@ from pretune.evaluation import probe
 from pretune.evaluation.folds import of_groups
 from pretune.models.pooling import CHOICES, columns_of
 from pretune.recipe import Recipe
-from pretune.runner.outcome import Outcome
-from pretune.runner.run import Given, run
+from pretune.runner import FineTuning, Runner
+from pretune.runner.state import FineTuningState
 from pretune.sources import sources
 from pretune.sources.table import Columns
 from pretune.tasks import infer
@@ -67,45 +67,45 @@ def parts_of(data: str, columns: Columns, share: float, seed: int) -> dict[str, 
 def compare(data: str, settings: list[str], share: float, seed: int) -> dict[str, str]:
     """Return a cell for each head."""
     group = next((word.partition("=")[2] for word in settings if word.startswith("group=")), None)
-    given = Given(parts=parts_of(data, Columns(group=group), share, seed))
+    splits = parts_of(data, Columns(group=group), share, seed)
     with tempfile.TemporaryDirectory() as folder:
 
-        def trained(name: str, *words: str) -> Outcome:
+        def trained(name: str, *words: str) -> FineTuningState:
             recipe = Recipe.from_settings(
                 data, "strategy=linear_probe", "head=linear", f"seed={seed}", *words, *settings, out=f"{folder}/{name}"
             )
-            return run(recipe, offline=True, given=given)
+            return Runner(FineTuning(recipe=recipe, splits=splits), offline=True).carry_out().state
 
         ours = trained("default", "predictor=network")
         cells = {
-            "default": f"{_figures(ours)} ({ours.work.model.pooling})",
+            "default": f"{_figures(ours)} ({ours.model.pooling})",
             "steps": _figures(trained("steps", "predictor=network", "head.solver=steps")),
         }
-        return {"train": str(len(ours.data.parts["train"]))} | cells | _on_features(ours)
+        return {"train": str(len(ours.data.splits["train"]))} | cells | _on_features(ours)
 
 
-def _figures(outcome: Outcome) -> str:
-    metrics = outcome.folder.read_json("metrics.json")
+def _figures(state: FineTuningState) -> str:
+    metrics = state.run.folder.read_json("metrics.json")
     held = metrics[metrics["primary"]["split"]]
     return f"{held['accuracy']:.3f} {held['log_loss']:.3f}"
 
 
-def _on_features(outcome: Outcome) -> dict[str, str]:
+def _on_features(state: FineTuningState) -> dict[str, str]:
     """Return the cells of heads that are fitted here, on all columns that the default chose from."""
-    data, frozen, model = outcome.data, outcome.work.frozen, outcome.work.model
+    data, frozen, model = state.data, state.frozen, state.model
     assert frozen is not None
     whole = replace(frozen, columns=None)
 
     def of(part: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        view = whole.view(data.parts[part], None, 1)
-        labels = data.encoded.take(torch.from_numpy(data.parts[part])).only
+        view = whole.view(data.splits[part], None, 1)
+        labels = data.encoded.take(torch.from_numpy(data.splits[part])).only
         return view.batch(np.arange(len(view)), 0).inputs.tensor, labels.numpy()
 
     (x, y), (x_held, y_held) = of("train"), of(data.score)
-    units, goal = data.units[data.parts["train"]], torch.nn.functional.one_hot(torch.from_numpy(y)).float()
+    units, goal = data.units[data.splits["train"]], torch.nn.functional.one_hot(torch.from_numpy(y)).float()
     folds = of_groups(units, goal.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
-    widths = model.widths(data.example().to(outcome.device.device))
-    cells, blocks = {}, {name: columns_of(name, widths) for name in CHOICES[outcome.backbone.layout]}
+    widths = model.widths(data.example().to(state.run.device.device))
+    cells, blocks = {}, {name: columns_of(name, widths) for name in CHOICES[state.backbone.layout]}
     for name, parts in blocks.items():
         found = probe.solve("softmax", x, goal, folds, candidates={name: [(block.start, block.stop) for block in parts]})
         scores = ((x_held[:, found.columns] - found.mean) * found.scale) @ found.weight.T + found.bias

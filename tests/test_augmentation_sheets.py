@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,8 +19,8 @@ from pretune.labels import Labels
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.recipe import Recipe
-from pretune.runner.phases import Work
 from pretune.runner.prepare import Prepared
+from pretune.runner.state import FineTuningState
 from pretune.storage.ingest import Ingested
 from pretune.tasks import Space
 from pretune.training.run_dir import RunDir
@@ -49,7 +50,7 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
         task=registry.load("tasks", "classification")(),
         space=Space(classes=NAMES),
         encoded=Labels.of(torch.arange(len(rows)) % 2),
-        parts={"train": np.arange(8), "val": np.arange(8, len(rows))},
+        splits={"train": np.arange(8), "val": np.arange(8, len(rows))},
         findings=[],
         ledger=[],
         modality=modality,
@@ -57,12 +58,12 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
     )
 
 
-def work_with(data: Prepared, parts: tuple[Augmentation, ...]) -> Work:
-    needs = cast("Any", type("Needs", (), {"data": data}))
+def work_with(data: Prepared, parts: tuple[Augmentation, ...]) -> FineTuningState:
+    features = cast("Any", SimpleNamespace(data=data))
     unused = cast("Any", None)
-    return Work(
-        recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, learner=unused, needs=needs, context=unused, parts=parts,
-        precision=unused, deadline=unused,
+    return FineTuningState(
+        run=unused, learner=unused, recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, features=features,
+        augmentations=parts,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pretune.errors import RequestError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.runner.commands import as_assignments, resume_line
-from pretune.runner.folder import folders_let_go, open_folder
+from pretune.runner.folder import open_folder
 from pretune.runner.reporter import Silent
 from pretune.training.device import Device
 
@@ -76,15 +77,15 @@ def test_a_program_that_only_starts_beside_us_does_not_make_the_machine_busy(
 def test_two_runs_never_share_a_folder(home: Path) -> None:
     recipe = Recipe.from_settings("photos/", f"out={home / 'mine'}")
     alone = Device(device=torch.device("cpu"))
-    with folders_let_go():
-        opened, resumed = open_folder(recipe, "photos", alone, Silent())
+    with ExitStack() as claims:
+        opened, resumed = open_folder(recipe, "photos", alone, Silent(), claims)
         assert (opened.path, resumed) == (home / "mine", False)
         with pytest.raises(RequestError, match="belongs to a run that is not over"):
-            open_folder(recipe, "photos", alone, Silent())
+            open_folder(recipe, "photos", alone, Silent(), claims)
         unnamed = Recipe.from_settings("photos/")
-        assert [open_folder(unnamed, "photos", alone, Silent())[0].path.name for _ in range(2)] == ["photos-001", "photos-002"]
-    with folders_let_go():
-        assert open_folder(recipe, "photos", alone, Silent())[0].path == home / "mine"
+        assert [open_folder(unnamed, "photos", alone, Silent(), claims)[0].path.name for _ in range(2)] == ["photos-001", "photos-002"]
+    with ExitStack() as claims:
+        assert open_folder(recipe, "photos", alone, Silent(), claims)[0].path == home / "mine"
 
 
 def test_a_run_of_several_processes_is_resumed_by_as_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pretune.deploy import report
 from pretune.errors import RequestError
 from pretune.recipe import Recipe
 from pretune.runner import Silent
-from pretune.runner.folder import folders_let_go, open_folder
+from pretune.runner.folder import open_folder
 from pretune.runner.reporter import Noted
 from pretune.training.device import Device
 from tests import saved_runs
@@ -158,13 +158,13 @@ def test_a_damaged_recipe_does_not_stop_resuming_others(home: Path) -> None:
         (home / "runs" / name / "recipe.json").write_text(json.dumps({"identity": recipe.identity() if name == "mine" else "another"}))
     damaged = [what for what, _ in _copies(home / "runs" / "other", ("recipe.json",), home / "runs")]
     reporter = Noted(Silent())
-    folder, resumed = open_folder(recipe, "photos", Device(device=torch.device("cpu")), reporter)
+    folder, resumed = open_folder(recipe, "photos", Device(device=torch.device("cpu")), reporter, ExitStack())
     assert (folder.path, resumed) == (Path("runs/mine"), True)
     assert sum("damaged" in note for note in reporter.notes) == len(damaged) - 1  # a folder without a recipe is no run
     (folder.path / "recipe.json").write_text("[]")
     named = Recipe.from_settings("photos", resume=True, out=folder.path)
     with pytest.raises(RequestError, match="empty or damaged"):
-        open_folder(named, "photos", Device(device=torch.device("cpu")), Silent())
+        open_folder(named, "photos", Device(device=torch.device("cpu")), Silent(), ExitStack())
 
 
 def test_no_hidden_file_but_an_unfinished_one_of_the_runs_own_is_removed(home: Path) -> None:
@@ -174,12 +174,12 @@ def test_no_hidden_file_but_an_unfinished_one_of_the_runs_own_is_removed(home: P
     half.parent.mkdir()
     for path in (theirs, half):
         path.write_text("written by another program")
-    with folders_let_go():
-        assert open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent())[1] is False
+    with ExitStack() as claims:
+        assert open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent(), claims)[1] is False
     assert half.exists(), "a folder that holds no run yet is not looked through"
     (home / "shared" / "recipe.json").write_text(json.dumps({"identity": recipe.identity()}))
-    with folders_let_go():
-        assert open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent())[1] is True
+    with ExitStack() as claims:
+        assert open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent(), claims)[1] is True
     assert theirs.exists()
     assert not half.exists()
 

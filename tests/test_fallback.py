@@ -207,11 +207,11 @@ def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any
         task=task,
         space=space,
         encoded=Labels.of(encoded),
-        parts={"train": train, "val": np.arange(60, count)},
+        splits={"train": train, "val": np.arange(60, count)},
         units=np.arange(count),
         selects=None,
     )
-    done = SimpleNamespace(needs=SimpleNamespace(data=data), frozen=FrozenFeatures(source=features, layout="pooled", views=1, start=1))
+    done = SimpleNamespace(data=data, frozen=FrozenFeatures(source=features, layout="pooled", views=1, start=1))
     goal = solving.goal(done, encoded[:60])  # type: ignore[arg-type]
     done.solution = solve(task.linear, features[:60], goal)
     truth = task.truth(Labels.of(encoded[:60]), space)
@@ -264,7 +264,7 @@ def test_each_training_example_is_held_out_once_and_groups_stay_whole() -> None:
     positions, raw = found
     assert sorted(positions.tolist()) == list(range(60))
     assert ((raw[:, 1] > raw[:, 0]).numpy() == (x[positions, 0] > 0)).mean() > 0.85
-    done.needs.data.units = np.zeros(90, dtype=int)
+    done.data.units = np.zeros(90, dtype=int)
     assert solving.cross_validated(done) is None, "one group cannot be held out"
 
 
@@ -290,7 +290,7 @@ def test_a_baseline_that_takes_the_place_learns_from_more_examples_where_the_tim
         task=Multilabel(),
         space=LabelSpace(classes=("a", "b"), thresholds=(0.5, 0.5)),
         encoded=Labels.of(targets),
-        parts={"train": np.arange(60)},
+        splits={"train": np.arange(60)},
         units=np.arange(60),
         modality=Image(),
         rows=[Row(id=str(i)) for i in range(60)],
@@ -320,7 +320,7 @@ def test_a_choice_that_there_is_not_is_refused() -> None:
         def outputs(self, space: Space) -> int:
             return len(space.classes) - 1
 
-    data: Any = SimpleNamespace(task=Classification(), modality=Other(), parts={"train": np.arange(9)})
+    data: Any = SimpleNamespace(task=Classification(), modality=Other(), splits={"train": np.arange(9)})
     baselines.require_choice(None, data)
     with pytest.raises(SettingError, match="predictor is not used by the modality other, which has no classical baseline"):
         baselines.require_choice("baseline", data)
@@ -335,9 +335,9 @@ def test_a_choice_that_there_is_not_is_refused() -> None:
 def test_the_cost_of_other_strategies_is_what_a_pass_took_times_their_passes(known: bool) -> None:
     from pretune.runner import costs
 
-    data = SimpleNamespace(rows=[None] * 1000, parts={"train": np.arange(800)}, modality=Image())
+    data = SimpleNamespace(rows=[None] * 1000, splits={"train": np.arange(800)}, modality=Image())
     frozen = FrozenFeatures(source=torch.zeros(1), layout="pooled", views=2, start=1, seconds=200.0 if known else None)
-    done: Any = SimpleNamespace(needs=SimpleNamespace(data=data), frozen=frozen, model=SimpleNamespace(body=["a", "b", "c", "d"]))
+    done: Any = SimpleNamespace(data=data, frozen=frozen, model=SimpleNamespace(body=["a", "b", "c", "d"]))
     found = costs.of_strategies(done, 0.0, 200)
     if not known:
         assert found == {}

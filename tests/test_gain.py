@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -16,11 +15,13 @@ import pytest
 
 from pretune.corpus.resemblance import EQUAL, NOTHING, Excluded
 from pretune.pretraining import Pretraining
-from pretune.runner import gain, material
-from pretune.runner.gain import LONGER, PRETRAINED, SCRATCH, Task, interval, read_task
+from pretune.runner import gain, pretraining_data
+from pretune.runner.gain import LONGER, PRETRAINED, SCRATCH, LabelledTask, interval, read_task
+from pretune.runner.job import RunResult
 from pretune.runner.reporter import Silent
 from pretune.strategies import suggested
 from pretune.strategies.scratch import Scratch
+from pretune.training.events import Started
 from pretune.training.run_dir import RunDir
 from pretune.types import Row
 
@@ -38,7 +39,7 @@ def recipe_of(folder: Path, *settings: str, rare: int = 10, common: int = 30) ->
     return Pretraining.from_settings("corpus.txt", f"then={folder / 'd.csv'}", "then_label=kind", *settings)
 
 
-def texts_of(task: Task, train: bool) -> list[str]:
+def texts_of(task: LabelledTask, train: bool) -> list[str]:
     return [row.text[0] for row in task.rows if row.text and (row.split == "train") == train]
 
 
@@ -56,27 +57,27 @@ def test_no_held_out_text_is_also_learned_from_in_another_case(home: Path, seed:
 
 def test_pretraining_knows_the_held_out_texts_and_no_others(home: Path) -> None:
     task = read_task(recipe_of(home))
-    assert task.held.documents is not None
-    found = task.held.documents.found([[f"{text.upper()}!"] for text in texts_of(task, False)])
+    assert task.held_out.documents is not None
+    found = task.held_out.documents.found([[f"{text.upper()}!"] for text in texts_of(task, False)])
     assert all(codes.tolist() == [EQUAL] for codes in found)
-    learned = task.held.documents.found([[text] for text in texts_of(task, True)])
+    learned = task.held_out.documents.found([[text] for text in texts_of(task, True)])
     assert all(codes.tolist() != [EQUAL] for codes in learned)
-    assert len(task.held.hashes) == len(set(texts_of(task, False)))
+    assert len(task.held_out.hashes) == len(set(texts_of(task, False)))
 
 
 def test_held_out_items_are_not_pretrained_on(home: Path) -> None:
     task = read_task(recipe_of(home))
     held, train = texts_of(task, False), texts_of(task, True)
-    learned = [text for text in train if task.held.documents is not None and not task.held.documents.found([[text]])[0].any()]
+    learned = [text for text in train if task.held_out.documents is not None and not task.held_out.documents.found([[text]])[0].any()]
     rows = [Row(id=str(i), text=(text,)) for i, text in enumerate([*held, *(text.upper() for text in held), *learned])]
     hashes = [hashlib.sha256(str(row.text and row.text[0]).encode()).hexdigest() for row in rows]
     done: Any = SimpleNamespace(rows=rows, hashes=hashes)
     expected = [True] * (2 * len(held)) + [False] * len(learned)
-    assert material._left_as_held(done, task.held).tolist() == expected
-    by_bytes = material._left_as_held(done, Excluded(hashes=task.held.hashes)).tolist()
+    assert pretraining_data._excluded(done, task.held_out).tolist() == expected
+    by_bytes = pretraining_data._excluded(done, Excluded(hashes=task.held_out.hashes)).tolist()
     assert by_bytes[: len(held)] == [True] * len(held)
     assert not any(by_bytes[2 * len(held) :])
-    assert not material._left_as_held(done, NOTHING).any()
+    assert not pretraining_data._excluded(done, NOTHING).any()
 
 
 def test_groups_stay_on_one_side(home: Path) -> None:
@@ -119,22 +120,27 @@ def compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     def made(*settings: str, seconds: float = 100.0, fresh: bool = True, bfloat16: bool = False) -> list[Any]:
         recipes: list[Any] = []
 
-        def run(recipe: Any, *, given: Any, **named: Any) -> Any:
-            recipes.append(SimpleNamespace(recipe=recipe, parts=dict(given.parts), reporter=named["reporter"]))
-            value = {"accuracy": 0.5 + 0.1 * len(recipes)}
-            primary = {"name": "accuracy", "value": value["accuracy"], "split": "val", "higher_is_better": True}
-            recipe.place.out.mkdir(parents=True)
-            figures = {"primary": primary, "timing": {"train_s": 2.0 * recipe.training.epochs}, "val": value}
-            RunDir(recipe.place.out).write_json("metrics.json", figures)
-            return SimpleNamespace(folder=RunDir(recipe.place.out))
+        class Noting:
+            def __init__(self, job: Any, *, reporter: Any, offline: bool) -> None:
+                assert offline
+                self.job, self.reporter = job, reporter
 
-        monkeypatch.setattr(importlib.import_module("pretune.runner.gain"), "run", run)
-        folder = home / f"pretrained{len(list(home.iterdir()))}"
-        folder.mkdir()
-        RunDir(folder).write_json("recipe.json", {"resolved": {"fresh": fresh}, "recipe": {}})
-        RunDir(folder).write_json("metrics.json", {"precision": {"bfloat16": bfloat16}})
-        task = read_task(recipe_of(home, *settings))
-        gain.measure(task, RunDir(folder), seconds, Silent(), True)
+            def events(self) -> Any:
+                recipe, folder = self.job.recipe, RunDir(self.job.place.out)
+                recipes.append(SimpleNamespace(recipe=recipe, parts=dict(self.job.splits), reporter=self.reporter))
+                yield Started(phase="all", step=0, steps=1, trainable=1)
+                value = {"accuracy": 0.5 + 0.1 * len(recipes)}
+                primary = {"name": "accuracy", "value": value["accuracy"], "split": "val", "higher_is_better": True}
+                figures = {"primary": primary, "timing": {"train_s": 2.0 * recipe.training.epochs}, "val": value}
+                return RunResult(folder=folder, metrics=figures)
+
+        monkeypatch.setattr(gain, "Runner", Noting)
+        folder = RunDir(home / f"pretrained{len(list(home.iterdir()))}")
+        folder.path.mkdir()
+        figures = {"precision": {"bfloat16": bfloat16}, "timing": {"train_s": seconds}}
+        run: Any = SimpleNamespace(reporter=Silent(), offline=True)
+        events = list(gain.measure(read_task(recipe_of(home, *settings)), RunResult(folder=folder, metrics=figures), fresh, run))
+        assert [event.phase for event in events] == [f"{one.reporter.label}: all" for one in recipes]
         return recipes
 
     return made

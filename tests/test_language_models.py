@@ -148,9 +148,9 @@ def test_what_a_task_holds_out_is_known_in_every_form(home: Path) -> None:
     task = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv"))
     texts = [row.text[0] for row in task.rows if row.split != "train" and row.text]
     assert texts
-    assert {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held.hashes
-    assert task.held.documents is not None
-    assert all(found.tolist() == [EQUAL] for found in task.held.documents.found([[f" {text.upper()}!"] for text in texts]))
+    assert {hashlib.sha256(text.encode()).hexdigest() for text in texts} == task.held_out.hashes
+    assert task.held_out.documents is not None
+    assert all(found.tolist() == [EQUAL] for found in task.held_out.documents.found([[f" {text.upper()}!"] for text in texts]))
 
 
 def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> None:
@@ -158,7 +158,7 @@ def test_mistakes_in_a_task_are_told_before_anything_is_learned(home: Path) -> N
     (home / "d.csv").write_text("\n".join(["text,label", *rows, '"",odd']) + "\n")
     with pytest.raises(DataError, match="labels=1 is fewer than the 2 classes"):
         read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,1"))
-    messages = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,99")).messages()
+    messages = read_task(Pretraining.from_settings("corpus.txt", "then=d.csv", "labels=4,99")).warnings()
     assert any("dropped d.csv:22" in line for line in messages)
     assert any("labels=99: only 16 are there" in line for line in messages)
 

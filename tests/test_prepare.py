@@ -48,7 +48,7 @@ def save(path: Path, seed: int, **how: Any) -> None:
 def prepared(folder: Path, *settings: str, reporter: Any = None) -> Prepared:
     recipe = Recipe.from_settings(str(folder), **dict(setting.split("=", 1) for setting in settings))
     table = sources.read(folder, recipe.columns)
-    return prepare(recipe, table, plain_modality(table), open_cache(recipe), reporter or Silent())
+    return prepare(recipe, table, plain_modality(table), open_cache(recipe.place), reporter or Silent())
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def copied(home: Path) -> Path:
 
 def test_what_patience_sets_aside_holds_no_duplicate_of_what_is_trained_on(copied: Path) -> None:
     data = prepared(copied, "patience=3")
-    side = {data.rows[place].id.split("/")[1]: part for part, places in data.parts.items() for place in places}
+    side = {data.rows[place].id.split("/")[1]: part for part, places in data.splits.items() for place in places}
     assert set(side.values()) == {"train", "select", "val"}
     assert [i for i in range(12) if side[f"{i}.png"] != side[f"copy_{i}.png"]] == []
     assert [i for i in range(12, 20) if side[f"{i}.png"] != side[f"again_{i}.jpg"]] == []
@@ -80,7 +80,7 @@ def test_duplicates_stay_in_one_fold_of_the_baseline(copied: Path) -> None:
     assert fitted is not None
     fold: dict[str, int] = {}
     for number, (_, held) in enumerate(fitted.classical.fitted.pairs):
-        fold |= {data.rows[place].id.split("/")[1]: number for place in data.parts["train"][fitted.classical.rows[held]]}
+        fold |= {data.rows[place].id.split("/")[1]: number for place in data.splits["train"][fitted.classical.rows[held]]}
     assert len(set(fold.values())) == linear.FOLDS
     pairs = [(f"{i}.png", f"copy_{i}.png") for i in range(12)] + [(f"{i}.png", f"again_{i}.jpg") for i in range(12, 20)]
     assert [pair for pair in pairs if pair[0] in fold and fold[pair[0]] != fold[pair[1]]] == []
@@ -90,15 +90,15 @@ def test_a_baseline_that_is_fitted_on_a_sample_says_so(copied: Path) -> None:
     from pretune.runner import baselines
 
     data = prepared(copied)
-    total = len(data.parts["train"])
+    total = len(data.splits["train"])
     whole, part = (baselines.fit(data, 0, most=most) for most in (total, 20))
     assert whole is not None
     assert part is not None
     assert "training examples" not in whole.classical.what
     assert f"fitted on 20 of {total} training examples" in part.classical.what
-    measured = [baselines.measured(data, fitted, data.parts["val"]) for fitted in (whole, part)]
+    measured = [baselines.measured(data, fitted, data.splits["val"]) for fitted in (whole, part)]
     assert measured[0]["majority"] == measured[1]["majority"], "the trivial baseline needs no sample"
-    positions = data.parts["train"][part.classical.rows]
+    positions = data.splits["train"][part.classical.rows]
     assert len(positions) == 20
     truth = baselines.truth(data, positions)
     assert (part.outputs(data, positions).argmax(1) == truth).all(), "features of the very examples whose targets are taken"
@@ -239,17 +239,17 @@ def test_labels_are_aligned_with_the_classes_of_a_run_by_their_looks_where_only_
 
 def test_what_pretraining_holds_out_has_no_near_duplicate_in_train(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The split of the pretraining run itself, which is stopped before it trains."""
-    from pretune.runner import material
+    from pretune.runner import pretraining_data
 
     splits: list[dict[str, set[str]]] = []
-    drawn = material._drawn
+    drawn = pretraining_data._sampled
 
     def watched(positions: Any, rows: list[Row], *rest: Any, **more: Any) -> dict[str, Any]:
         parts = drawn(positions, rows, *rest, **more)
         splits.append({part: {rows[place].id.split("/")[1] for place in places} for part, places in parts.items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(material, "_drawn", watched)
+    monkeypatch.setattr(pretraining_data, "_sampled", watched)
     with pytest.raises(KeyboardInterrupt):
         api.pretrain(copied, backbone="scratch:cnn,width=8,stages=2,depth=1", objective="contrastive", held=0.5, image_size=32)
     again = [(f"{i}.png", f"again_{i}.jpg") for i in range(12, 20)]

@@ -41,7 +41,7 @@ from pretune.objectives.masked import Masked
 from pretune.objectives.supervised import Supervised
 from pretune.recipe import Inputs
 from pretune.runner.inputs import fitted_to_small
-from pretune.runner.material import _drawn, _once
+from pretune.runner.pretraining_data import _once, _sampled
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
@@ -460,9 +460,9 @@ def test_equal_items_are_taken_once_and_both_parts_of_a_comparison_hold_two() ->
     assert _once(done, torch.tensor([0, 0, 1, 0, 0]))[0].tolist() == [0, 1, 2, 3], "other labels are other items"
     recipe: Any = SimpleNamespace(corpus=SimpleNamespace(held=0.1), training=SimpleNamespace(seed=0))
     rows = [Row(id=str(i), path=None, text=("x",)) for i in range(4)]
-    assert [len(part) for part in _drawn(np.arange(4), rows, recipe, "images", least=2).values()] == [2, 2]
+    assert [len(part) for part in _sampled(np.arange(4), rows, recipe, "images", least=2).values()] == [2, 2]
     with pytest.raises(DataError, match="images: 3"):
-        _drawn(np.arange(3), rows, recipe, "images", least=2)
+        _sampled(np.arange(3), rows, recipe, "images", least=2)
 
 
 def test_settings_of_another_modality_or_loss_are_refused() -> None:
@@ -560,7 +560,7 @@ def test_floors_stand_beside_the_figure_they_are_floors_of() -> None:
     assert _beside(metrics["floors"], "codes_in_use") == ""
 
 
-def test_a_loss_is_drawn_once() -> None:
+def test_a_loss_is_sampled_once() -> None:
     stepped = [{"event": "stepped", "phase": "pretrain", "step": n, "epoch": 0, "loss": 2.0 - 0.1 * n, "lr": 0.1} for n in range(1, 5)]
     evaluated = {"event": "evaluated", "phase": "pretrain", "step": 4, "epoch": 1, "split": "held", "metrics": {"loss": 1.7}}
     made = _curves.build([*stepped, evaluated], "loss")

@@ -23,8 +23,10 @@ from pretune.evaluation.probe import STRENGTHS, Solution, solve
 from pretune.evaluation.solver import LINKS, Dense, fit
 from pretune.labels import Labels
 from pretune.models.pooling import CHOICES
-from pretune.runner import phases, solving
+from pretune.runner import solving
+from pretune.runner.deadline import Deadline
 from pretune.runner.features import FrozenFeatures
+from pretune.runner.reporter import Silent
 from pretune.runner.solving import sentence
 from pretune.strategies import Phase
 from tests.command_line import pretune
@@ -227,9 +229,8 @@ def test_a_solved_head_is_not_told_to_take_fewer_epochs() -> None:
 
 def test_the_first_process_solves_for_all_and_its_failure_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one process alone raises would leave the others waiting for its broadcast."""
-    work: Any = SimpleNamespace(
-        context=SimpleNamespace(device=SimpleNamespace(decide=lambda make: make())), model=SimpleNamespace(head=nn.Linear(2, 2))
-    )
+    run = SimpleNamespace(device=SimpleNamespace(decide=lambda make: make()), deadline=Deadline(None))
+    work: Any = SimpleNamespace(run=run, model=SimpleNamespace(head=nn.Linear(2, 2)))
     monkeypatch.setattr(solving, "_solution", lambda work: (_ for _ in ()).throw(TrainingError("no memory")))
     events = solving.solve(work, Phase(name="probe", open=0, share=1.0))
     assert next(events).phase == "probe"
@@ -237,7 +238,7 @@ def test_the_first_process_solves_for_all_and_its_failure_ends_all(monkeypatch: 
         next(events)
 
 
-def test_a_head_that_nothing_trains_is_computed_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_nothing_trains_is_computed_where_it_is() -> None:
     """Cached features stay on the CPU where the head is on a GPU; `meta` stands for one here."""
     labels, seen = Labels.of(torch.tensor([0, 1, 0])), []
 
@@ -245,18 +246,17 @@ def test_a_head_that_nothing_trains_is_computed_where_it_is(monkeypatch: pytest.
         seen.extend([features.device.type, encoded.device.type])
         return "computed"
 
-    strategy = SimpleNamespace(phases=lambda stages: [None], apply=lambda model, phase: (), solve=computed)
-    data = SimpleNamespace(parts={"train": np.arange(3)}, encoded=labels, space=None)
+    strategy = SimpleNamespace(solve=computed)
+    data = SimpleNamespace(splits={"train": np.arange(3)}, labels=lambda split: labels, space=None)
     work: Any = SimpleNamespace(
         strategy=strategy,
         model=SimpleNamespace(body=[]),
         backbone=None,
-        needs=SimpleNamespace(data=data, reporter=SimpleNamespace(say=lambda line: None)),
-        context=SimpleNamespace(device=SimpleNamespace(device=torch.device("meta"))),
+        data=data,
+        run=SimpleNamespace(device=SimpleNamespace(device=torch.device("meta")), reporter=Silent()),
         frozen=FrozenFeatures(source=torch.randn(3, 4), layout="pooled", views=1, start=2),
     )
-    monkeypatch.setattr(phases, "begin", lambda work, phase: None)
-    phases.solve(work)
+    solving.compute(work)
     assert seen == ["meta", "meta"]
 
 
@@ -271,13 +271,14 @@ def test_only_a_pooled_model_is_widened_and_only_where_its_pooling_can_be_taken_
     for probing, held in (("mean", True), ("last4_mean_std", stages < 11)):
         work: Any = SimpleNamespace(
             recipe=SimpleNamespace(inputs=SimpleNamespace(pooling=None)),
-            needs=SimpleNamespace(data=SimpleNamespace(task=None, rows=[0] * 5, example=lambda: torch.zeros(1))),
+            data=SimpleNamespace(task=None, rows=[0] * 5, example=lambda: torch.zeros(1)),
             backbone=SimpleNamespace(layout="map", probing=probing),
-            strategy=SimpleNamespace(trains=True, phases=lambda stages: [Phase(name="probe", open=0, share=1.0)]),
+            strategy=SimpleNamespace(trains=True),
+            phases=[Phase(name="probe", open=0, share=1.0)],
             model=model,
             mixing=(),
             own_loss=False,
-            context=SimpleNamespace(device=SimpleNamespace(device=torch.device("cpu"))),
+            run=SimpleNamespace(device=SimpleNamespace(device=torch.device("cpu"))),
         )
         repooled.clear()
         solving.widen(work)

@@ -23,11 +23,12 @@ import pretune as pt
 from pretune import backbones
 from pretune.deploy import report
 from pretune.errors import DataError, RequestError, SettingError
-from pretune.runner import gain, phases
+from pretune.runner import gain
 from pretune.runner.disk import refusals_told
 from pretune.runner.folder import rewind, same_threads
 from pretune.runner.opening import environment_changes
 from pretune.runner.reporter import Noted, Silent
+from pretune.runner.runner import Runner
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read_checkpoint
 from pretune.training.device import Device
 from pretune.training.plan import Precision, Progress
@@ -282,7 +283,7 @@ def test_a_resume_over_other_labels_groups_or_weights_is_refused_by_name(home: P
     table()
     torch.save(torch.nn.Linear(1, 1).state_dict(), home / "other.pt")
     settings = {**SMALL, "strategy": "full", "out": "run", "label": "label", "group": "patient"}
-    killed(lambda: pt.finetune("table.csv", **settings), monkeypatch, phases, "train")
+    killed(lambda: pt.finetune("table.csv", **settings), monkeypatch, Runner, "_training")
     for change, told in (({"change": len(names) - 1}, "the labels"), ({"group": "g2"}, "the groups")):
         table(**change)
         with pytest.raises(RequestError, match=rf"the data have changed since run was started: .*{told}.* another out="):
@@ -299,7 +300,7 @@ def test_a_resume_over_other_labels_groups_or_weights_is_refused_by_name(home: P
 def test_a_run_whose_recipe_is_damaged_is_one_sentence_and_others_are_passed_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(home / "photos", 8)
     settings = {**SMALL, "strategy": "linear_probe"}
-    killed(lambda: pt.finetune("photos", **settings, out="run"), monkeypatch, phases, "train")
+    killed(lambda: pt.finetune("photos", **settings, out="run"), monkeypatch, Runner, "_training")
     for left in ("", '{"identity": "x', "[]", "\0" * 100):
         (home / "run" / "recipe.json").write_text(left)
         with pytest.raises(RequestError, match=r"run cannot be resumed: its recipe\.json is empty or damaged"):
@@ -316,20 +317,20 @@ def test_killed_while_the_gain_is_measured_the_remaining_arms_are_run(home: Path
     folder(home / "photos", 8)
     settings = {**SMALL, "objective": "autoencode", "batch_size": 4, "then": str(home / "photos"), "seeds": 1, "then_epochs": 1}
     ran: list[str] = []
-    whole = gain.run
 
-    def counted(recipe: Any, **words: Any) -> Any:
-        ran.append(recipe.place.out.name)
-        if len(ran) == point:
-            with monkeypatch.context() as within:
-                within.setattr(backbones, "save", kill)
-                whole(recipe, **words)
-        return whole(recipe, **words)
+    class Counted(Runner[Any, Any, Any]):
+        def events(self, **words: Any) -> Any:
+            ran.append(self.job.place.out.name)
+            if len(ran) == point:
+                with monkeypatch.context() as within:
+                    within.setattr(backbones, "save", kill)
+                    yield from super().events(**words)
+            return (yield from super().events(**words))
 
     def kill(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(gain, "run", counted)
+    monkeypatch.setattr(gain, "Runner", Counted)
     with pytest.raises(Killed):
         pt.pretrain("photos", **settings, out="run")
     decided = [line for line in (home / "run" / "decisions.jsonl").read_text().splitlines() if "gain/seconds" in line]

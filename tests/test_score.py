@@ -71,7 +71,7 @@ def test_outputs_come_in_the_items_order_whatever_the_batches() -> None:
 
 def test_of_training_items_that_are_costly_a_sample_is_measured_and_of_held_out_ones_all() -> None:
     parts = {"train": np.arange(3000), "select": np.arange(3000, 3010), "val": np.arange(4000, 6500)}
-    data: Any = SimpleNamespace(parts=parts)
+    data: Any = SimpleNamespace(splits=parts)
     cheap, costly = (score.measured(data, seed=0, costly=costly) for costly in (False, True))
     assert set(cheap) == set(costly) == {"train", "val"}
     assert len(cheap["train"]) == 3000
@@ -83,9 +83,8 @@ def test_of_training_items_that_are_costly_a_sample_is_measured_and_of_held_out_
 # --- intervals -----------------------------------------------------------------------------------
 
 
-def scored(task: Any, space: Space, encoded: Tensor, groups: list[str | None]) -> Any:
-    rows = [Row(id=str(i), group=group) for i, group in enumerate(groups)]
-    return SimpleNamespace(task=task, space=space, rows=rows, encoded=Labels.of(encoded), parts={"val": np.arange(len(rows))})
+def rows_of(groups: list[str | None]) -> list[Row]:
+    return [Row(id=str(i), group=group) for i, group in enumerate(groups)]
 
 
 def test_the_scores_interval_draws_whole_groups() -> None:
@@ -95,8 +94,8 @@ def test_the_scores_interval_draws_whole_groups() -> None:
     truth = torch.zeros(100, dtype=torch.long)
     names = [f"g{i // 5}" for i in range(100)]
     space = Space(classes=("a", "b"))
-    grouped = score.interval(raw, Labels.of(truth), scored(Classification(), space, truth, names), "val")
-    alone = score.interval(raw, Labels.of(truth), scored(Classification(), space, truth, [None, *names[1:]]), "val")
+    grouped = score.interval(raw, Labels.of(truth), rows_of(names), Classification(), space)
+    alone = score.interval(raw, Labels.of(truth), rows_of([None, *names[1:]]), Classification(), space)
     expected = intervals.intervals(raw.softmax(1).numpy(), truth.numpy(), groups=np.array(names))
     assert tuple(grouped["accuracy"]) == pytest.approx(expected["accuracy"])
     assert np.ptp(grouped["accuracy"]) > 1.7 * np.ptp(alone["accuracy"]), "items of a group are no evidence of their own"
@@ -107,7 +106,7 @@ def test_the_scores_interval_is_in_the_users_units() -> None:
     space = Scale(mean=1000.0, deviation=50.0)
     encoded = torch.from_numpy(rng.normal(size=80)).float()
     raw = (encoded + 0.1).unsqueeze(1)
-    low, high = score.interval(raw, Labels.of(encoded), scored(Regression(), space, encoded, [None] * 80), "val")["mae"]
+    low, high = score.interval(raw, Labels.of(encoded), rows_of([None] * 80), Regression(), space)["mae"]
     assert low <= 5.0 + 1e-3
     assert 5.0 - 1e-3 <= high < 6.0
 
@@ -135,13 +134,13 @@ def test_baselines_are_fitted_on_train_and_measured_on_the_scores_items() -> Non
         task=Classification(),
         space=Space(classes=("a", "b")),
         encoded=Labels.of(torch.from_numpy(classes)),
-        parts={"train": np.arange(40), "val": np.arange(40, 60)},
+        splits={"train": np.arange(40), "val": np.arange(40, 60)},
         modality=Described(),
         ingested=SimpleNamespace(store=list(x.astype(np.float32))),
         rows=[Row(id=str(i)) for i in range(60)],
         units=np.arange(60),
     )
-    found = baselines.measured(data, baselines.fit(data, 0), data.parts["val"])
+    found = baselines.measured(data, baselines.fit(data, 0), data.splits["val"])
     assert found["classical"]["value"] == 0.0, "what holds in train alone is learned"
     assert found["majority"]["value"] == 6 / 20, "the commonest class of train, measured on val"
     assert "b" in found["majority"]["what"]
@@ -155,13 +154,13 @@ def test_baselines_of_numbers_are_in_the_users_units() -> None:
         task=Regression(),
         space=space,
         encoded=Labels.of(torch.from_numpy((numbers - space.mean) / space.deviation).float()),
-        parts={"train": np.arange(40), "val": np.arange(40, 50)},
+        splits={"train": np.arange(40), "val": np.arange(40, 50)},
         modality=Described(),
         ingested=SimpleNamespace(store=list(x.astype(np.float32))),
         rows=[Row(id=str(i)) for i in range(50)],
         units=np.arange(50),
     )
-    found = baselines.measured(data, baselines.fit(data, 0), data.parts["val"])
+    found = baselines.measured(data, baselines.fit(data, 0), data.splits["val"])
     assert found["mean"]["value"] == pytest.approx(np.abs(numbers[40:] - numbers[:40].mean()).mean(), rel=1e-4)
     assert found["median"]["value"] == pytest.approx(np.abs(numbers[40:] - np.median(numbers[:40])).mean(), rel=1e-4)
 
@@ -199,9 +198,9 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 
-        def decoded(self, rows: list[Row], **named: Any) -> Any:
+        def outputs(self, rows: list[Row], **named: Any) -> Any:
             chosen = np.array([["a", "b"].index(str(row.target)) for row in rows]) ^ error
-            return list(range(len(rows))), np.eye(2)[chosen] * 0.8 + 0.1, []
+            return list(range(len(rows))), torch.from_numpy(np.log(np.eye(2)[chosen] * 0.8 + 0.1)), []
 
     monkeypatch.setattr(api, "Predictor", Predictor)
     told = api.evaluate(tmp_path, tmp_path / "d.csv")
@@ -223,8 +222,9 @@ def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 
-        def decoded(self, rows: list[Row], **named: Any) -> Any:
-            return list(range(len(rows))), np.array([[name in names_of(row) for name in "ab"] for row in rows]) * 0.8 + 0.1, []
+        def outputs(self, rows: list[Row], **named: Any) -> Any:
+            known = np.array([[name in names_of(row) for name in "ab"] for row in rows])
+            return list(range(len(rows))), torch.from_numpy(np.where(known, 2.0, -2.0)), []
 
     monkeypatch.setattr(api, "Predictor", Predictor)
     noted = Noted(Silent())

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pretune.training.device import Device
 from tests import fake_run, saved_runs
 
 MODULE = """
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import run
 from torch import nn
@@ -203,7 +205,7 @@ def test_a_run_that_is_resumed_writes_through_no_link(here: Path) -> None:
     (here / "mine.txt").write_text("mine")
     (here / "theirs" / "events.jsonl").symlink_to(here / "mine.txt")
     with pytest.raises(RequestError, match=r"events\.jsonl is a link to"):
-        open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent())
+        open_folder(recipe, "photos", Device(device=torch.device("cpu")), Silent(), ExitStack())
     assert (here / "mine.txt").read_text() == "mine"
 
 

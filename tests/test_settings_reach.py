@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +18,12 @@ from torch.nn import functional as F
 from pretune.data.dataset import FeatureView
 from pretune.models import SupervisedLearner
 from pretune.recipe import Recipe
-from pretune.runner import phases
+from pretune.runner import Runner
+from pretune.runner.finetune import FineTuned, FineTuning
 from pretune.training.loop import Evaluation
 from pretune.training.optim import Optim
 from pretune.training.plan import Plan
 from pretune.training.schedule import Schedule
-
-runner: Any = importlib.import_module("pretune.runner.run")  # the package's `run` is its function
-
 
 TEXTS = "scratch:textcnn,embedding=8,filters=8"
 SEQUENCE = "scratch:transformer,width=16,layers=3,heads=2"
@@ -51,7 +48,7 @@ class Planned:
     """What a run would have done."""
 
     phases: list[Seen] = field(default_factory=list)
-    outcome: Any = None
+    state: Any = None
 
     @property
     def last(self) -> Seen:
@@ -92,7 +89,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plan(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that plans a run, over the texts where it is given no others, up to where training would begin."""
 
-    def planned(*words: str, source: Path = data, look: Any = None, given: Any = None, **settings: Any) -> Planned:
+    def planned(*words: str, source: Path = data, look: Any = None, loss: Any = None, **settings: Any) -> Planned:
         seen = Planned()
 
         def fit(learner: Any, loader: Any, groups: Any, plan: Any, *rest: Any, **named: Any) -> Iterator[Any]:
@@ -103,22 +100,22 @@ def plan(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             seen.phases.append(made)
             return iter(())
 
-        monkeypatch.setattr(phases, "fit", fit)
-        monkeypatch.setattr(runner, "record", lambda outcome: None)
+        monkeypatch.setattr("pretune.runner.runner.fit", fit)
+        monkeypatch.setattr(FineTuning, "record", lambda job, state: FineTuned(folder=state.run.folder, metrics={}, state=state))
         base: dict[str, Any] = {"strategy": "linear_probe", "precision": "float32", "threads": 1}
         if not any(word.startswith("head") for word in words) and settings.get("strategy") != "direct":
             base["head"] = {"name": "linear", "solver": "steps"}  # what is looked at here is what the loop is given
         base |= {"backbone": TEXTS, "label": "label"} if source == data else {"backbone": IMAGES, "image_size": 16, "augment": "none"}
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         recipe = Recipe.from_settings(str(source), *words, f"out={folder}", f"cache={cache}", base=base | settings)
-        seen.outcome = runner.run(recipe, given=given)
+        seen.state = Runner(FineTuning(recipe=recipe, loss=loss)).carry_out().state
         return seen
 
     return planned
 
 
 def parts_of(planned: Planned) -> dict[str, set[int]]:
-    return {part: set(positions.tolist()) for part, positions in planned.outcome.data.parts.items()}
+    return {part: set(positions.tolist()) for part, positions in planned.state.data.splits.items()}
 
 
 # --- the plan of a phase -------------------------------------------------------------------------
@@ -182,7 +179,7 @@ OUTPUTS, TRUTH = torch.tensor([[1.0, -1.0], [0.5, 0.2], [0.0, 2.0]]), torch.tens
 
 def test_class_weights_reach_the_loss(plan: Any) -> None:
     seen = plan("class_weights=true")
-    train = seen.outcome.data.encoded.only[seen.outcome.data.parts["train"]]
+    train = seen.state.data.encoded.only[seen.state.data.splits["train"]]
     weight = len(train) / (2 * train.bincount().float())
     assert weight[1] > 2 * weight[0]
     assert torch.allclose(seen.last.learner.loss(OUTPUTS, TRUTH), F.cross_entropy(OUTPUTS, TRUTH, weight=weight))
@@ -198,7 +195,7 @@ def test_a_loss_of_the_persons_own_takes_the_tasks_place(plan: Any) -> None:
     def own(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return outputs.sum() * 3
 
-    assert plan(given=runner.Given(loss=own)).last.learner.loss is own
+    assert plan(loss=own).last.learner.loss is own
 
 
 def test_a_task_of_numbers_is_taken_by_name(plan: Any) -> None:
@@ -225,8 +222,8 @@ def test_the_pooling_is_as_asked(plan: Any) -> None:
 
 
 def test_texts_are_cut_to_max_tokens(plan: Any) -> None:
-    assert plan("max_tokens=5").outcome.data.ingested.store.lengths.max() == 5
-    assert plan().outcome.data.ingested.store.lengths.max() > 5
+    assert plan("max_tokens=5").state.data.ingested.store.lengths.max() == 5
+    assert plan().state.data.ingested.store.lengths.max() > 5
 
 
 def test_pictures_are_as_large_as_asked(plan: Any, pictures: Path) -> None:
@@ -235,7 +232,7 @@ def test_pictures_are_as_large_as_asked(plan: Any, pictures: Path) -> None:
 
 
 def test_pictures_become_squares_as_asked(plan: Any, pictures: Path) -> None:
-    assert plan("fit=pad", "strategy=scratch", "epochs=1", source=pictures, image_size=24).outcome.data.modality.fit == "pad"
+    assert plan("fit=pad", "strategy=scratch", "epochs=1", source=pictures, image_size=24).state.data.modality.fit == "pad"
 
 
 def updates(learner: SupervisedLearner) -> set[tuple[int, float, float]]:
@@ -300,7 +297,7 @@ def test_another_seed_splits_otherwise(plan: Any) -> None:
 
 def test_groups_stay_on_one_side(plan: Any) -> None:
     seen = plan("group=person")
-    people = {part: {seen.outcome.data.rows[i].group for i in positions} for part, positions in parts_of(seen).items()}
+    people = {part: {seen.state.data.rows[i].group for i in positions} for part, positions in parts_of(seen).items()}
     assert not people["train"] & people["val"]
     assert len(people["train"] | people["val"]) == 20
 
@@ -310,7 +307,7 @@ def test_near_duplicates_stay_on_one_side_of_every_split(plan: Any, tmp_path: Pa
     lines = [f"{kind} words about number {i},{kind}" for i in range(30) for kind in ("one", "other")]
     path.write_text("\n".join(["text,label", *lines, *(f"{line.split(',')[0].upper()} ,{line.split(',')[1]}" for line in lines)]))
     seen = plan("patience=3", source=path, backbone=TEXTS, image_size=None, augment=None, label="label")
-    side = {seen.outcome.data.rows[i].text[0]: part for part, places in parts_of(seen).items() for i in places}
+    side = {seen.state.data.rows[i].text[0]: part for part, places in parts_of(seen).items() for i in places}
     assert set(side.values()) == {"train", "select", "val"}
     assert [text for text, part in side.items() if not text.isupper() and side[text.upper()] != part] == []
 
@@ -324,7 +321,7 @@ def test_new_parts_are_split_where_asked(plan: Any, pictures: Path, tmp_path: Pa
     assert len(parts_of(plan(source=tmp_path / "parted"))["val"]) == 8
     seen = plan("split=new", "val=0.25", source=tmp_path / "parted")
     assert len(parts_of(seen)["val"]) == 4
-    assert {row.split for row in seen.outcome.data.rows if "/val/" in f"/{row.id}"} == {"train", "val"}
+    assert {row.split for row in seen.state.data.rows if "/val/" in f"/{row.id}"} == {"train", "val"}
 
 
 def test_views_of_every_item_are_cached_and_taken_in_turn(plan: Any, pictures: Path) -> None:
@@ -372,14 +369,14 @@ def test_val_chooses_where_test_scores(plan: Any, pictures: Path, tmp_path: Path
             target.write_bytes((pictures / "ab"[i % 2] / f"{i}.png").read_bytes())
     seen = plan("patience=3", source=tmp_path / "parted")
     parts = parts_of(seen)
-    assert seen.outcome.data.score == "test"
+    assert seen.state.data.score == "test"
     assert parts["select"] == parts["val"]
     assert not parts["select"] & parts["test"]
     assert seen.last.evaluation.selects == "select"
 
 
 def test_a_run_keeps_as_many_checkpoints_as_asked(plan: Any) -> None:
-    assert plan("keep=7").outcome.work.context.checkpoints.keep == 7
+    assert plan("keep=7").state.run.training.checkpoints.keep == 7
 
 
 def test_a_probe_learns_at_its_own_rate(plan: Any) -> None:
@@ -389,4 +386,4 @@ def test_a_probe_learns_at_its_own_rate(plan: Any) -> None:
 
 
 def test_the_cache_grows_as_large_as_asked(plan: Any) -> None:
-    assert plan("cache_size=3GB").outcome.work.needs.cache.limit == 3 << 30
+    assert plan("cache_size=3GB").state.run.cache.limit == 3 << 30

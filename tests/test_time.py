@@ -6,7 +6,6 @@ import importlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -19,13 +18,14 @@ from pretune import api
 from pretune.errors import Interrupted, RequestError
 from pretune.modalities.image import Normaliser
 from pretune.models import Learner
-from pretune.runner import interrupt, phases
+from pretune.recipe import Place
+from pretune.runner import budget, interrupt
 from pretune.runner.deadline import Deadline
 from pretune.runner.folder import follow
-from pretune.runner.held import GLANCE, Held, planned
 from pretune.runner.interrupt import Interruption
-from pretune.runner.pretrained import Work
-from pretune.runner.reporter import Silent
+from pretune.runner.job import RunContext, RunResult
+from pretune.runner.reporter import Noted, Silent
+from pretune.runner.validation import GLANCE, Validation, planned
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device
@@ -237,44 +237,45 @@ def test_a_request_to_stop_is_obeyed_after_the_step_and_nothing_is_lost(tmp_path
 # --- around the loop -----------------------------------------------------------------------------
 
 
-def held(hand: Hand, cost: float, total: float | None, batches: int = 10) -> Held:
+def validation(hand: Hand, cost: float, total: float | None, batches: int = 10) -> Validation:
     learner = Slow(hand, lambda step: cost)
     loader = Batches(batches)
     loader.view = range(2 * batches)  # type: ignore[attr-defined]
-    work = cast("Work", SimpleNamespace(learner=learner, precision=Precision()))
-    return Held(work=work, loader=cast("Any", loader), device=CPU, seed=0, deadline=Deadline(total, 0.0, hand))
+    return Validation(
+        learner=learner, precision=Precision(), loader=cast("Any", loader), device=CPU, seed=0, deadline=Deadline(total, 0.0, hand)
+    )
 
 
 def test_held_out_batches_are_measured_as_far_as_the_time_goes() -> None:
     for total, batches in ((None, 10), (1000.0, 10), (38.0, 7), (5.0, 1)):
         hand = Hand()
-        measured = held(hand, 5.0, total)
+        measured = validation(hand, 5.0, total)
         figures = measured.measure(keep=None if total is None else 3.0)
         assert set(figures) == {"loss"}
-        assert measured.items == 2 * batches
+        assert measured.examples == 2 * batches
         assert hand.seconds == 5.0 * batches
         assert total is None or hand.seconds <= max(total - 3.0, 5.0)
 
 
 def test_the_cost_of_an_example_is_told_by_a_second_pass_over_a_few() -> None:
     hand = Hand()
-    assert held(hand, 5.0, 60.0).seconds_per_example() == 5.0 / 2
+    assert validation(hand, 5.0, 60.0).seconds_per_example() == 5.0 / 2
     assert hand.seconds == 10.0
 
 
 def test_what_goes_on_beside_training_gets_a_small_share_of_the_time() -> None:
     """A contrastive step of 256 images takes 25 s on two cores, and a held-out batch 8: 32 of them took four times the run's time."""
-    slow = planned(Deadline(20.0, 0.0, Hand()), 0.033, batch=256, epoch=4, held=100, phases=1, afterwards=1.0)
+    slow = planned(Deadline(20.0, 0.0, Hand()), 0.033, batch=256, epoch=4, validation=100, phases=1, afterwards=1.0)
     assert (slow.glance, slow.log_every, slow.steps) == (1, 1, 1)
     assert slow.budget >= 16.0
-    quick = planned(Deadline(600.0, 0.0, Hand()), 1e-4, batch=32, epoch=1000, held=1000, phases=2, afterwards=1.0)
+    quick = planned(Deadline(600.0, 0.0, Hand()), 1e-4, batch=32, epoch=1000, validation=1000, phases=2, afterwards=1.0)
     assert (quick.glance, quick.log_every, quick.evaluate_every) == (GLANCE, 20, 1)
     assert quick.budget == pytest.approx((600 - 1.1) / 2)
-    short = planned(Deadline(600.0, 0.0, Hand()), 1e-3, batch=32, epoch=2, held=1000, phases=1, afterwards=1.0)
+    short = planned(Deadline(600.0, 0.0, Hand()), 1e-3, batch=32, epoch=2, validation=1000, phases=1, afterwards=1.0)
     look, epoch = short.glance * 32e-3, 2 * 3 * 32e-3
     assert short.evaluate_every * epoch >= 10 * look > (short.evaluate_every - 1) * epoch
     late = Deadline(10.0, -30.0, Hand())
-    assert planned(late, 1.0, batch=1, epoch=1, held=1, phases=1, afterwards=1.0).budget == 0.0
+    assert planned(late, 1.0, batch=1, epoch=1, validation=1, phases=1, afterwards=1.0).budget == 0.0
 
 
 def test_a_pass_that_cannot_end_in_time_ends_at_once_with_the_figures() -> None:
@@ -298,7 +299,7 @@ def test_a_request_to_stop_ends_a_pass_over_the_data_at_its_next_batch() -> None
         with pytest.raises(KeyboardInterrupt):
             look(1, 2)
         with pytest.raises(KeyboardInterrupt):
-            held(Hand(), 1.0, None).measure()
+            validation(Hand(), 1.0, None).measure()
     interrupt.check()
 
 
@@ -308,7 +309,7 @@ def test_a_run_that_is_stopped_between_two_events_ends_with_the_line_that_resume
         raise KeyboardInterrupt  # in the pass over the frozen layers, say
 
     with pytest.raises(Interrupted, match="stopped; resume it with: the same line"):
-        follow(cast("Any", events()), RunDir(tmp_path), CPU, Silent(), "the same line")
+        list(follow(cast("Any", events()), RunDir(tmp_path), CPU, Silent(), "the same line"))
 
 
 # --- whole runs ----------------------------------------------------------------------------------
@@ -325,9 +326,7 @@ def slow_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> Hand:
         return whole(self, features)
 
     monkeypatch.setattr(Normaliser, "forward", forward)
-    for verb in ("run", "pretrain"):
-        module = importlib.import_module(f"pretune.runner.{verb}")
-        monkeypatch.setattr(module, "Deadline", lambda total, started: Deadline(total, 0.0, hand))
+    monkeypatch.setattr("pretune.runner.runner.Deadline", lambda total, started: Deadline(total, 0.0, hand))
     rng = np.random.default_rng(0)
     for number in range(100):
         shade = 60 if number % 2 else 180
@@ -344,7 +343,7 @@ SETTINGS = COMMON | {"backbone": "scratch:cnn,width=8,depth=1"}
 def test_a_pass_over_frozen_layers_that_does_not_fit_is_given_up_at_once(slow_network: Hand) -> None:
     """All features would take 10 s, more than 80 % of what 12 s leave: a probe trains on raw batches instead, and is scored on a sample."""
     run = api.finetune("photos", strategy="linear_probe", time="12s", **SETTINGS)
-    assert 0.9 * (12 - phases._REPORT) <= slow_network.seconds <= 1.1 * 12
+    assert 0.9 * (12 - budget.REPORT) <= slow_network.seconds <= 1.1 * 12
     metrics = run.metrics
     assert any("features are not cached" in note and "time=12s" in note for note in metrics["notes"])
     assert any("a random sample: time=12s" in note for note in metrics["notes"])
@@ -379,11 +378,11 @@ def test_the_seconds_of_a_run_are_those_of_the_whole_verb(home: Path, monkeypatc
     """What comes after the figures, the report and the runs of `then=`, is part of it."""
     folder = RunDir(home / "run")
     folder.path.mkdir()
-    folder.write_json("metrics.json", {"timing": {"total_s": 3.0}})
+    hand = Hand()
     written: list[float] = []
     monkeypatch.setattr(api.report, "write", lambda run, task: written.append(RunDir(run).read_json("metrics.json")["timing"]["total_s"]))
-    monkeypatch.setattr(api, "time", SimpleNamespace(monotonic=lambda: 130.0))
-    api._finish(folder.path, 100.0)
+    run = RunContext(place=Place(), device=CPU, reporter=Noted(Silent()), deadline=Deadline(None, -30.0, hand))
+    api._report(RunResult(folder=folder, metrics={"timing": {"total_s": 3.0}}), run)
     assert written == [30.0]
 
 

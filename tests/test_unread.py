@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib
 import inspect
 import re
 import sys
@@ -25,8 +24,9 @@ from pretune.errors import SettingError
 from pretune.labels import Labels
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe, unread_of
-from pretune.runner.pretrain import pretrain
-from pretune.runner.run import Given
+from pretune.runner import Runner
+from pretune.runner.finetune import FineTuned, FineTuning
+from pretune.runner.pretrain import PretrainingJob
 from pretune.sources.targets import classes_of
 from pretune.tasks._base import LossSettings
 from pretune.training.optim import Name, Optim
@@ -35,8 +35,6 @@ from pretune.types import NotUsed
 from pretune.unread import given, refuse
 from tests.conftest import tiny_backbone
 from tests.test_tasks import examples, network_outputs
-
-runner: Any = importlib.import_module("pretune.runner.run")  # the package's `run` is its function
 
 TEXTS = "scratch:textcnn,embedding=8,filters=8"
 STRATEGIES = registry.names("strategies")
@@ -352,9 +350,13 @@ def sections(cls: type) -> list[type]:
     return [cls, *(get_args(h)[0] for h in hints.values() if any(isinstance(n, config.Flat) for n in getattr(h, "__metadata__", ())))]
 
 
-def run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, given: Given | None = None) -> Any:
-    monkeypatch.setattr(runner, "record", lambda outcome: None)
-    return runner.run(recipe, given=given)
+def run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, loss: Any = None) -> Any:
+    monkeypatch.setattr(FineTuning, "record", lambda job, state: FineTuned(folder=state.run.folder, metrics={}, state=state))
+    return Runner(FineTuning(recipe=recipe, loss=loss)).carry_out().state
+
+
+def pretrain(recipe: Pretraining) -> None:
+    Runner(PretrainingJob(recipe=recipe)).carry_out()
 
 
 def recipe_of(data: Path, folder: Path, cache: Path, *words: str, **settings: Any) -> Recipe:
@@ -438,7 +440,7 @@ def test_what_only_a_plan_can_tell_is_refused_before_anything_is_decoded(
 ) -> None:
     strategy = {} if any(word.startswith("strategy=") for word in words) else {"strategy": "linear_probe"}
     decoded: list[Any] = []
-    monkeypatch.setattr(runner, "prepare", lambda *given: decoded.append(given))
+    monkeypatch.setattr("pretune.runner.finetune.prepare", lambda *given: decoded.append(given))
     with pytest.raises(SettingError, match=re.escape(told)):
         run(recipe_of(photos, tmp_path / "run", cache, *words, **strategy), monkeypatch)
     assert not decoded
@@ -483,7 +485,7 @@ def test_what_a_caller_brings_takes_the_place_of_settings(
     words = ["strategy=linear_probe", "label=label"]
     recipe = recipe_of(texts, tmp_path / "run", cache, *words, "label_smoothing=0.1")
     with pytest.raises(SettingError, match="label_smoothing is not used by a loss of your own"):
-        run(recipe, monkeypatch, Given(loss=torch.nn.functional.cross_entropy))
+        run(recipe, monkeypatch, torch.nn.functional.cross_entropy)
 
 
 @pytest.mark.parametrize(
@@ -496,8 +498,8 @@ def test_an_augmentation_that_cuts_views_is_used_by_a_probe(
     outcome = run(
         recipe_of(photos, tmp_path / "run", cache, "strategy=linear_probe", "augmentations=random_resized_crop", *words), monkeypatch
     )
-    assert (outcome.work.frozen is not None) == cached
-    assert any("random_resized_crop changes the frozen layers' input" in note for note in outcome.reporter.notes) == (not cached)
+    assert (outcome.frozen is not None) == cached
+    assert any("random_resized_crop changes the frozen layers' input" in note for note in outcome.run.reporter.notes) == (not cached)
 
 
 def test_muon_makes_hidden_matrices_orthogonal_in_fine_tuning_and_no_others() -> None:

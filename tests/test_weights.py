@@ -23,10 +23,13 @@ from pretune.backbones._states import State, read_state
 from pretune.errors import RequestError, SettingError, WeightsError
 from pretune.modalities.image import Image
 from pretune.recipe import Recipe
-from pretune.runner.reporter import Silent
-from pretune.runner.run import Given, _Run
+from pretune.runner.deadline import Deadline
+from pretune.runner.job import RunContext
+from pretune.runner.network import choose_backbone
+from pretune.runner.reporter import Noted, Silent
 from pretune.sources.table import Table
 from pretune.sources.target_type import ONE_CLASS
+from pretune.tasks.classification import Classification
 from pretune.training.device import Device
 
 
@@ -141,8 +144,8 @@ def test_a_run_from_scratch_loads_nothing(home: Path, monkeypatch: pytest.Monkey
     recipe = Recipe.from_settings(str(home), backbone="timm:test_resnet", strategy="scratch", image_size=64)
     monkeypatch.setattr(backbones, "load", lambda *_, **__: pytest.fail("weights were loaded"))
     table = Table(rows=[], modality="image", target_type=ONE_CLASS, root=home, layout="")
-    run = _Run(recipe, Device(device=torch.device("cpu")), Silent(), False, 0.0, Given())
-    first, second = run._backbone(table), run._backbone(table)
+    run = RunContext(place=recipe.place, device=Device(device=torch.device("cpu")), reporter=Noted(Silent()), deadline=Deadline(None))
+    first, second = (choose_backbone(recipe, None, Classification(), table, run) for _ in range(2))
     assert isinstance(first.modality, Image)
     assert first.modality.size == 64
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)), "the seed decides"

@@ -15,6 +15,7 @@ STARTED = time.monotonic()
 _HOMES = {
     "finetune": "api",
     "run": "api",
+    "events": "api",
     "audit": "api",
     "pretrain": "api",
     "generate": "api",

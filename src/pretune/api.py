@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections import abc
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pretune import backbones, config, registry
 from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
-from pretune.corpus.resemblance import NOTHING
-from pretune.deploy import augmentation_sheets, familiar, report, samples
+from pretune.deploy import augmentation_sheets, familiar, report, samples, scored
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
-from pretune.errors import BadItem, DataError
 from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
 from pretune.objectives import Sample, Wanted
 from pretune.pretraining import Pretraining
-from pretune.recipe import Recipe, trusted
+from pretune.recipe import Recipe
 from pretune.requests import Auditing, Evaluating
-from pretune.runner import Given, Reporter, Silent, gain
-from pretune.runner import run as run_recipe
-from pretune.runner.disk import refusals_told
-from pretune.runner.folder import close
+from pretune.runner import FineTuning, Reporter, Runner, Silent, score
+from pretune.runner.finetune import FineTuned
+from pretune.runner.job import RunContext, RunResult
 from pretune.runner.prepare import open_cache, plain_modality, report_ledger, threads, wanted_target
-from pretune.runner.pretrain import pretrain as carry_out_pretraining
+from pretune.runner.pretrain import Pretrained, PretrainingJob
 from pretune.sources import sources
-from pretune.sources.names import names_of
 from pretune.sources.spellings import align
 from pretune.sources.table import RunColumns, Table
 from pretune.storage.ingest import ingest
 from pretune.tasks import Task
+from pretune.training.events import Event
 from pretune.training.run_dir import RunDir, to_csv
-from pretune.types import Finding, LedgerEntry, Row
+from pretune.types import Finding, LedgerEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +42,13 @@ class Run:
     """A finished run on disk."""
 
     path: Path
+    known: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """What metrics.json holds, of a run that was just carried out."""
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json says."""
-        return RunDir(self.path).read_json("metrics.json")
+        """What metrics.json holds."""
+        return self.known or RunDir(self.path).read_json("metrics.json")
 
     @property
     def report(self) -> Path:
@@ -92,22 +90,30 @@ def finetune(
     """
     own = backbone if isinstance(backbone, Backbone) else None
     recipe = Recipe.from_settings(str(data), backbone=own.builder.id if own else backbone, **settings)
-    return run(recipe, reporter=reporter, offline=offline, given=Given(backbone=own, loss=loss))
+    return run(recipe, backbone=own, loss=loss, reporter=reporter, offline=offline)
 
 
 def run(
-    recipe: Recipe, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None, given: Given | None = None
+    recipe: Recipe,
+    *,
+    backbone: Backbone | None = None,
+    loss: Loss | None = None,
+    reporter: Reporter | None = None,
+    offline: bool = False,
+    started: float | None = None,
 ) -> Run:
-    """Carry out a recipe: train, score, and write the run folder with its report."""
-    started = time.monotonic() if started is None else started
-    with backbones.trusting(trusted(recipe)):
-        outcome = run_recipe(recipe, reporter=reporter, offline=offline, started=started, given=given)
-    if outcome.device.first:
-        with refusals_told(f"The run is whole ({outcome.folder.path}: weights, figures, predictions), but for its report."):
-            (reporter or Silent()).progress("writing the report", 0, 0)
-            augmentation_sheets.write(outcome.folder.path, outcome.work, outcome.data)
-            _finish(outcome.folder.path, started, outcome.data.task)
-    return Run(path=outcome.folder.path)
+    """Carry out a recipe: train, score, and write the run folder with its report.
+
+    Args:
+        recipe: what to do.
+        backbone: a Backbone of your own, in place of the recipe's.
+        loss: (outputs, targets) -> scalar, in place of the task's own.
+        reporter: receives messages and events; nobody by default.
+        offline: never open a socket.
+        started: time.monotonic() at which the clock of `time=` started; now by default.
+    """
+    job = FineTuning(recipe=recipe, backbone=backbone, loss=loss)
+    return _run_of(Runner(job, reporter=reporter, offline=offline, started=started, publish=_publish).carry_out())
 
 
 def pretrain(data: str | Path, *, reporter: Reporter | None = None, offline: bool = False, **settings: Any) -> Run:
@@ -127,44 +133,72 @@ def pretrain(data: str | Path, *, reporter: Reporter | None = None, offline: boo
 
 def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
     """Carry out a pretraining recipe, measure its gain where a task is named (`then=`), and write the run folder with its report."""
-    with backbones.trusting(trusted(recipe)):
-        return _pretrained(recipe, reporter, offline, started)
+    job = PretrainingJob(recipe=recipe)
+    return _run_of(Runner(job, reporter=reporter, offline=offline, started=started, publish=_publish_pretraining).carry_out())
 
 
-def _pretrained(recipe: Pretraining, reporter: Reporter | None, offline: bool, started: float | None) -> Run:
-    started, reporter = time.monotonic() if started is None else started, reporter or Silent()
-    if recipe.gain.then:
-        reporter.progress(f"reading {recipe.gain.then}", 0, 0)
-    task = gain.read_task(recipe) if recipe.gain.then else None
-    exclude = NOTHING
-    if task is not None:
-        exclude = task.held
-        for line in task.messages():
-            reporter.warn(line)
-    done = carry_out_pretraining(recipe, reporter=reporter, offline=offline, started=started, exclude=exclude)
-    if not done.metrics:  # another rank's process writes
-        return Run(path=done.folder.path)
-    with refusals_told(f"The run is whole ({done.folder.path}: weights and figures), but for its samples and report."):
-        reporter.progress("writing samples", 0, 0)
-        samples.write(done.folder.path, done.objective)
-        samples.write_reconstructions(done.folder.path, done.reconstructions)
-        if task is not None:
-            seconds = done.metrics["timing"]["train_s"]
-            result = gain.measure(task, done.folder, seconds, reporter, offline)
-            done.folder.write_json("metrics.json", {**done.metrics, "gain": result})
-        reporter.progress("writing the report", 0, 0)
-        _finish(done.folder.path, started)
-    return Run(path=done.folder.path)
+class Events(Iterator[Event]):
+    """The events of a run that goes on as they are asked for; `run` is there after the last one."""
+
+    run: Run
+
+    def __init__(self, events: abc.Generator[Event, bool | None, RunResult]) -> None:
+        self._events = events
+
+    def __next__(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            RequestError: the request cannot be carried out.
+            Interrupted: Ctrl-C came while the run had its turn; it can be resumed.
+        """
+        try:
+            return next(self._events)
+        except StopIteration as end:
+            if end.value is not None:
+                self.run = _run_of(end.value)
+            raise
+
+    def close(self) -> None:
+        """Stop here: the state is saved, and the run can be resumed."""
+        self._events.close()
 
 
-def _finish(run: Path, started: float, task: Task | None = None) -> None:
-    """Write the whole verb's seconds, then the report, which says that a run is finished; only then remove what a resume would need."""
-    folder = RunDir(run)
-    metrics = folder.read_json("metrics.json")
-    metrics["timing"]["total_s"] = time.monotonic() - started
-    folder.write_json("metrics.json", metrics)
-    report.write(run, task)
-    close(run)
+def events(recipe: Recipe | Pretraining, *, reporter: Reporter | None = None, offline: bool = False) -> Events:
+    """Return the events of a run, which is carried out as they are asked for; between two of them it is suspended.
+
+    Nothing of the process is left changed while a run is suspended, so several can take turns, and its clock (`time=`) stands still.
+
+    Args:
+        recipe: of a fine-tuning or a pretraining.
+        reporter: receives messages; nobody by default.
+        offline: never open a socket.
+    """
+    if isinstance(recipe, Pretraining):
+        return Events(Runner(PretrainingJob(recipe=recipe), reporter=reporter, offline=offline, publish=_publish_pretraining).events())
+    return Events(Runner(FineTuning(recipe=recipe), reporter=reporter, offline=offline, publish=_publish).events())
+
+
+def _run_of(result: RunResult) -> Run:
+    return Run(path=result.folder.path, known=result.metrics or None)
+
+
+def _publish(result: FineTuned, run: RunContext) -> None:
+    augmentation_sheets.write(result.folder.path, result.state, result.state.data)
+    _report(result, run, result.state.data.task)
+
+
+def _publish_pretraining(result: Pretrained, run: RunContext) -> None:
+    samples.write(result.folder.path, result.objective)
+    samples.write_reconstructions(result.folder.path, result.reconstructions)
+    _report(result, run)
+
+
+def _report(result: RunResult, run: RunContext, task: Task | None = None) -> None:
+    """Write the whole verb's seconds, then the report, which says that a run is finished."""
+    result.metrics["timing"]["total_s"] = run.deadline.clock.seconds
+    result.folder.write_json("metrics.json", result.metrics)
+    report.write(result.folder.path, task)
 
 
 def generate(run: str | Path, prompt: str = "", *, trust: str | Collection[str] = (), **settings: Any) -> list[Sample]:
@@ -223,13 +257,8 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     reporter = reporter or Silent()
     table = sources.read(Path(data), recipe.columns, target=wanted_target(recipe))
     modality = plain_modality(table)
-    done = ingest(
-        table.rows,
-        modality,
-        open_cache(recipe, reporter),
-        threads=threads(recipe),
-        progress=lambda i, n: reporter.progress("reading", i, n),
-    )
+    cache, count = open_cache(recipe.place, reporter), threads(recipe.place)
+    done = ingest(table.rows, modality, cache, threads=count, progress=lambda i, n: reporter.progress("reading", i, n))
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples)
     rows = used.rows(done)
@@ -319,22 +348,22 @@ def evaluate(
     align(table, model.space.classes)
     for line in table.messages:
         reporter.say(line)
-    rows, unknown = _scored(model, table, part, data)
-    if more := _unknown_labels(model, rows):
+    rows, unknown = scored.rows_of(model, table, part, data)
+    if more := scored.unknown_labels(model, rows):
         reporter.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
-    good, decoded, bad = model.decoded(rows, progress=lambda done, count: reporter.progress("evaluating", done, count))
+    good, raw, bad = model.outputs(rows, progress=lambda done, count: reporter.progress("evaluating", done, count))
     reporter.progress("computing confidence intervals", 0, 0)
-    task, space, scored = model.task, model.space, [rows[i] for i in good]
-    truth = task.truth(task.encode(scored, space, model.modality), space)
-    figures, primary = task.metrics(decoded, truth, space), task.primary
-    ends = task.intervals(decoded, truth, space, _groups(scored)).get(primary)
-    dropped = _dropped(table, rows, bad, unknown)
-    if seen := familiar.learned(Path(run), Path(data), [row.id for row in scored]):
-        reporter.warn(familiar.warning(seen, len(scored), Path(run)))
+    task, space, examples = model.task, model.space, [rows[i] for i in good]
+    labels, primary = task.encode(examples, space, model.modality), task.primary
+    figures = score.measure(raw, labels, task, space)
+    ends = score.interval(raw, labels, examples, task, space).get(primary)
+    dropped = scored.dropped(table, rows, bad, unknown)
+    if seen := familiar.learned(Path(run), Path(data), [row.id for row in examples]):
+        reporter.warn(familiar.warning(seen, len(examples), Path(run)))
     return {
         "task": registry.name_of(task),
         "model": model.model,
-        "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": list(ends) if ends else None},
+        "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": ends},
         "metrics": figures,
         "classes": list(model.space.classes),
         "columns": table.columns,
@@ -344,47 +373,6 @@ def evaluate(
         "unknown_labels": more,
         "timing": {"total_s": time.monotonic() - started},
     }
-
-
-def _groups(rows: list[Row]) -> np.ndarray | None:
-    """Return the group of each row, or None where some have none: examples of one group are no evidence of their own."""
-    groups = [row.group for row in rows]
-    return np.array(groups) if all(group is not None for group in groups) else None
-
-
-def _dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unknown: list[Row]) -> list[dict[str, str]]:
-    """Return what was not scored and why: refused while reading or decoding, or of no class that the run knows."""
-    dropped = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
-    dropped += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
-    dropped += [
-        {"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {' or '.join(map(repr, names_of(row)))}"}
-        for row in unknown
-    ]
-    return dropped
-
-
-def _unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:
-    """Return the labels of multilabel rows that the run does not know; the others of these rows are scored."""
-    return sorted({name for row in rows for name in names_of(row)} - set(predictor.space.classes))
-
-
-def _scored(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
-    """Return the rows of a split that the run can be scored on, and those of classes that it does not know."""
-    rows = [row for row in table.rows if part is None or row.split == part]
-    if not rows:
-        there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
-        raise DataError(f"{data} has no examples of part={part}. Splits there: {there}.")
-    known = set(predictor.space.classes)
-    unknown = [row for row in rows if known and names_of(row) and known.isdisjoint(names_of(row))]
-    lost = {row.id for row in unknown}
-    rows = [row for row in rows if row.id not in lost]
-    if not rows:
-        there = ", ".join(sorted({name for row in unknown for name in names_of(row)})[:8])
-        column = f" Read from column {table.columns['label']!r}; label= names another." if "label" in table.columns else ""
-        raise DataError(
-            f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.space.classes[:8])}.{column}"
-        )
-    return rows, unknown
 
 
 def predictions_csv(rows: list[dict[str, Any]]) -> str:

@@ -344,10 +344,7 @@ def _whole(path: Path, read: Reader) -> Iterator[Piece]:
 
 def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     """Read a table or labelled texts, of which only the training part may be learned from."""
-    try:
-        table = sources.read(path, columns, modality="text", learn=False)
-    except DataError:
-        table = sources.read_unlabelled(path, "text", columns)
+    table = sources.labelled(path, "text", columns) or sources.read_unlabelled(path, "text", columns)
     rows = [row for row in table.rows if row.split in (None, "train")]
     corpus.messages += table.messages
     if len(rows) < len(table.rows):

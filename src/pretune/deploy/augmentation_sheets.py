@@ -24,8 +24,8 @@ from pretune.modalities import Modality
 from pretune.modalities.audio import Audio
 from pretune.modalities.transforms.spectrogram import spectrogram
 from pretune.printable import printable
-from pretune.runner.phases import Work, view_of
 from pretune.runner.prepare import Prepared
+from pretune.runner.state import FineTuningState
 from pretune.tasks import Rectangle
 from pretune.types import Batch, Row
 
@@ -37,31 +37,31 @@ _TEXT = 600
 """Characters of a text that are kept."""
 
 
-def write(run: Path, work: Work, data: Prepared) -> None:
+def write(run: Path, state: FineTuningState, data: Prepared) -> None:
     """Write all pictures that this run's data allow.
 
     Args:
         run: the run's folder, predictions.csv in it.
-        work: the trained model's recipe, augmentations and views.
+        state: the trained model's recipe, augmentations and views.
         data: the items.
     """
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
     scored = _predictions.read_predictions(run / "predictions.csv", data.task, data.score)
     _write_examples(folder, "mistakes", _predictions.worst(scored, _predictions.MISTAKES), data)
-    _write_examples(folder, "right", _predictions.right(scored, RIGHT, work.recipe.training.seed), data)
-    first = data.modality.view(data.ingested.store[int(data.parts["train"][0])], None, None)
+    _write_examples(folder, "right", _predictions.right(scored, RIGHT, state.recipe.training.seed), data)
+    first = data.modality.view(data.ingested.store[int(data.splits["train"][0])], None, None)
     if _shown(first, data.modality) is not None:
-        _write_batch(folder, work, data)
-        _write_augmentations(folder, work, data)
+        _write_batch(folder, state, data)
+        _write_augmentations(folder, state, data)
 
 
-def _write_batch(folder: Path, work: Work, data: Prepared) -> None:
-    raw = replace(work, frozen=None)  # cached features are what the head sees; people want the pictures below them
-    train = view_of(raw, data.parts["train"], training=True)
-    index = np.random.default_rng(work.recipe.training.seed).permutation(len(train))[:BATCH]
+def _write_batch(folder: Path, state: FineTuningState, data: Prepared) -> None:
+    raw = replace(state, frozen=None)  # cached features are what the head sees; people want the pictures below them
+    train = raw.view(data.splits["train"], training=True)
+    index = np.random.default_rng(state.recipe.training.seed).permutation(len(train))[:BATCH]
     batch = train.batch(np.sort(index), 1)
-    names = ", ".join(registry.name_of(part) for part in work.parts)
+    names = ", ".join(registry.name_of(part) for part in state.augmentations)
     note = f"after {names}" if names else "no augmentation"
     tiles = _tiles(batch.inputs.tensor, data.modality, _captions(batch, data))
     if batch.labels is not None and batch.inputs.tensor.ndim == 4:
@@ -74,15 +74,15 @@ def _with_boxes(pixels: Pixels, boxes: Sequence[Rectangle]) -> Pixels:
     return np.asarray(_rectangles.draw(Image.fromarray(np.ascontiguousarray(pixels)), boxes)) if boxes else pixels
 
 
-def _write_augmentations(folder: Path, work: Work, data: Prepared) -> None:
+def _write_augmentations(folder: Path, state: FineTuningState, data: Prepared) -> None:
     """Draw each of the run's augmentations, or of the lightest preset: others may import libraries that this run did not need."""
-    parts = work.parts or preset("light", registry.name_of(data.modality))
-    photo = data.ingested.store[int(data.parts["train"][0])]
+    parts = state.augmentations or preset("light", registry.name_of(data.modality))
+    photo = data.ingested.store[int(data.splits["train"][0])]
     strips = [Strip(heading="at evaluation", tiles=_collated([data.modality.view(photo, None, None)], data.modality))]
     strips += [Strip(heading=registry.name_of(part), tiles=_sampled(part, photo, data)) for part in parts]
     note = (
         f"{DRAWS} samples each"
-        if work.parts
+        if state.augmentations
         else f"this run used no augmentation; this is what augment=light would do, {DRAWS} samples each"
     )
     _gallery.write(folder, "augmentations", strips, note)
@@ -94,8 +94,8 @@ def _sampled(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Ti
     if isinstance(part, ViewAugmentation):
         return _collated([modality.view(photo, part, np.random.default_rng(seed)) for seed in range(DRAWS)], modality)
     assert isinstance(part, BatchAugmentation)
-    others = np.resize(data.parts["train"][1:], DRAWS) if len(data.parts["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
-    positions = np.stack([np.full(DRAWS, data.parts["train"][0]), others], axis=1).ravel()
+    others = np.resize(data.splits["train"][1:], DRAWS) if len(data.splits["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
+    positions = np.stack([np.full(DRAWS, data.splits["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
     batch = Batch(inputs=inputs, labels=data.encoded.take(torch.from_numpy(positions)), index=torch.arange(len(positions)))
     changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.space.classes) or None)
@@ -104,7 +104,7 @@ def _sampled(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Ti
 
 def _write_examples(folder: Path, name: str, predictions: list[_predictions.Prediction], data: Prepared) -> None:
     """Write what a person needs to judge predictions: the image, the audio with its spectrogram, or the text of each example."""
-    place = {printable(data.rows[i].id): int(i) for i in data.parts[data.score]}
+    place = {printable(data.rows[i].id): int(i) for i in data.splits[data.score]}
     listed = []
     for k, prediction in enumerate(predictions):
         position = place[prediction.id]

@@ -58,10 +58,10 @@ class Predictor:
                 for row, view in zip(chunk, views, strict=True):
                     yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(answers)}
 
-    def decoded(
+    def outputs(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
-    ) -> tuple[list[int], Any, list[tuple[int, BadItem]]]:
-        """Return positions that could be read, what metrics read of them, and the bad items with their positions."""
+    ) -> tuple[list[int], Outputs, list[tuple[int, BadItem]]]:
+        """Return positions that could be read, the raw outputs for them, and the bad items with their positions."""
         raw: list[Outputs] = []
         good: list[int] = []
         bad: list[tuple[int, BadItem]] = []
@@ -83,7 +83,7 @@ class Predictor:
                 if bad
                 else "no items."
             )
-        return good, self.task.decode(joined(raw), self.space), bad
+        return good, joined(raw), bad
 
     def _describe(self, examples: list[tuple[Row, Any]]) -> list[dict[str, Any]]:
         raw = self.scorer.outputs([view for _, view in examples])

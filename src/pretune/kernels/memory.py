@@ -11,6 +11,8 @@ from pretune.kernels._shortcut import enabled
 # From glibc's malloc.h, and what glibc starts with.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _DEFAULTS = {_TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 128 << 10, _MMAP_MAX: 65536}
+_inside = 0
+"""Contexts that are entered now: runs may be interleaved, and end in any order."""
 _KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 64 << 20, _MMAP_MAX: 0}
 
 
@@ -28,14 +30,18 @@ def kept_memory() -> Generator[None]:
     if library is None:
         yield
         return
+    global _inside
+    _inside += 1
     for option, value in _KEEPING.items():
         library.mallopt(option, value)
     try:
         yield
     finally:
-        for option, value in _DEFAULTS.items():
-            library.mallopt(option, value)
-        library.malloc_trim(0)
+        _inside -= 1
+        if not _inside:
+            for option, value in _DEFAULTS.items():
+                library.mallopt(option, value)
+            library.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -1,6 +1,7 @@
-"""The one place that wires all nouns, in the order a datum meets them."""
+"""The one place that wires all nouns, in the order an example meets them."""
 
+from pretune.runner.finetune import FineTuning
 from pretune.runner.reporter import Reporter, Silent
-from pretune.runner.run import Given, run
+from pretune.runner.runner import Runner
 
-__all__ = ["Given", "Reporter", "Silent", "run"]
+__all__ = ["FineTuning", "Reporter", "Runner", "Silent"]

@@ -54,7 +54,7 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
     if not possible(data):
         return None
     assert data.task.baseline is not None
-    train, began = data.parts["train"], time.perf_counter()
+    train, began = data.splits["train"], time.perf_counter()
     rows = None
     if len(train) > most:
         rows = np.sort(np.random.default_rng(seed).choice(len(train), most, replace=False))
@@ -78,7 +78,7 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
 
 def possible(data: Prepared) -> bool:
     """Tell whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
-    return data.task.baseline is not None and bool(data.modality.baseline_words) and len(data.parts["train"]) > 1
+    return data.task.baseline is not None and bool(data.modality.baseline_words) and len(data.splits["train"]) > 1
 
 
 def can_be_the_model(data: Prepared) -> bool:
@@ -100,9 +100,9 @@ def require_choice(predictor: str | None, data: Prepared) -> None:
 
 def measured(data: Prepared, fitted: Fitted | None, positions: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
     """Return the baselines of some held-out examples, each {"what": sentence, "value": primary metric, metric: value …}."""
-    train, held = _examples(data, data.parts["train"], nearest=positions), _examples(data, positions)
+    train, scored = _examples(data, data.splits["train"], nearest=positions), _examples(data, positions)
     model = None if fitted is None else (fitted.classical, fitted.outputs(data, positions))
-    found = data.task.floors(train, held, data.space, model)
+    found = data.task.floors(train, scored, data.space, model)
     return {name: {"what": floor["what"], "value": floor.get(data.task.primary), **floor} for name, floor in found.items()}
 
 

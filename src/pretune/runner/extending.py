@@ -27,7 +27,7 @@ class Before:
     objective: Objective
     optim: Optim
     fresh: bool
-    """Whether it began with fresh weights."""
+    """Whether it began with randomly initialised weights."""
     tree: dict[str, Any]
     """The sections of its recipe that are compared."""
 
@@ -53,20 +53,20 @@ def read(recipe: Pretraining) -> Before:
     """
     run = Path(str(recipe.extend))
     try:
-        told = RunDir(run).read_json("recipe.json")
-        resolved = told["resolved"]
-        given, optimizer, fresh = resolved["objective"], resolved["optim"], bool(resolved["fresh"])
+        saved_recipe = RunDir(run).read_json("recipe.json")
+        resolved = saved_recipe["resolved"]
+        tree, optimizer, fresh = resolved["objective"], resolved["optim"], bool(resolved["fresh"])
     except (OSError, KeyError, TypeError):
         raise RequestError(f"{run} cannot be extended: it is no pretraining run. Known runs: pretune runs") from None
     path = run / "recipe.json"
-    backbones.require_trust(given, path)  # a teacher is a network too
+    backbones.require_trust(tree, path)  # a teacher is a network too
     with saved.reading(path):
         objective: Objective = config.component("objectives", saved.field(resolved, "objective", dict, path), "objective")
         optim = config.build(Optim, optimizer, "optim")
-        tree = {section: dict(told["recipe"][section]) for section in _SECTIONS}
+        sections = {section: dict(saved_recipe["recipe"][section]) for section in _SECTIONS}
     if not (run / "checkpoints" / STABLE).exists():
         raise RequestError(f"{run} cannot be extended: it keeps no stable state (its schedule was not wsd, or it was not finished).")
-    before = Before(run=run, objective=objective, optim=optim, fresh=fresh, tree=tree)
+    before = Before(run=run, objective=objective, optim=optim, fresh=fresh, tree=sections)
     instead = f"or begin anew from its network: backbone=run:{run}"
     if recipe.objective not in (None, objective):
         raise SettingError(f"extend goes on with what {run} was learning ({_shown(objective)}); leave objective out, {instead}")

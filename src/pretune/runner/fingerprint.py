@@ -23,17 +23,17 @@ Fingerprint = dict[str, str]
 def of_data(data: Prepared, backbone: Backbone) -> Fingerprint:
     """Return what fine-tuning was begun with."""
     return {
-        **of_rows(data.rows, data.ingested.hashes, data.parts),
+        **of_rows(data.rows, data.ingested.hashes, data.splits),
         "the labels": config.digest([[row.target for row in data.rows], data.space.classes]),
         "the network's weights": of_network(backbone),
     }
 
 
-def of_rows(rows: Sequence[Row], hashes: Sequence[str], parts: Mapping[str, np.ndarray]) -> Fingerprint:
-    """Return what is learned from: contents, splits (positions by part) and groups."""
+def of_rows(rows: Sequence[Row], hashes: Sequence[str], splits: Mapping[str, np.ndarray]) -> Fingerprint:
+    """Return what is learned from: contents, splits (positions by split) and groups."""
     return {
         "the examples": config.digest(list(hashes)),
-        "the splits": config.digest({part: positions.tolist() for part, positions in sorted(parts.items())}),
+        "the splits": config.digest({split: positions.tolist() for split, positions in sorted(splits.items())}),
         "the groups": config.digest([row.group for row in rows]),
     }
 

@@ -8,18 +8,18 @@ import itertools
 import os
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from pretune import saved
 from pretune.errors import DataError, Interrupted, RequestError
+from pretune.pretraining import Pretraining
 from pretune.printable import file_name
-from pretune.recipe import MOST_THREADS
+from pretune.recipe import MOST_THREADS, Recipe
 from pretune.runner.interrupt import Interruption
-from pretune.runner.prepare import Placed
 from pretune.runner.reporter import Reporter
 from pretune.training.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from pretune.training.device import Device
@@ -28,61 +28,54 @@ from pretune.training.plan import Progress
 from pretune.training.run_dir import Position, RunDir, remove_temporary
 
 _RECIPE = "recipe.json"
-_claims: list[int] = []
-"""Open folders of this process's runs, locked (flock, POSIX only)."""
 
 
-class Repeatable(Placed, Protocol):
-    """A recipe of any verb that trains."""
-
-    def identity(self) -> str:
-        """Return a hash of everything that decides the result."""
-        ...
+Settings = Recipe | Pretraining
+"""Of a verb that trains."""
 
 
-def open_folder(recipe: Repeatable, name: str, device: Device, reporter: Reporter) -> tuple[RunDir, bool]:
-    """Return the run folder and whether it goes on from an earlier start.
+def open_folder(recipe: Settings, name: str, device: Device, reporter: Reporter, claims: ExitStack) -> tuple[RunDir, bool]:
+    """Return the run folder and whether an earlier start of the run is resumed in it.
 
     Args:
         recipe: says where, and whether to resume.
         name: of a new folder under runs/, to which a number is added.
         device: ranks agree on one folder.
-        reporter: is told what is resumed.
+        reporter: receives what is resumed.
+        claims: keeps other runs out of the folder until it is closed.
 
     Raises:
         RequestError: the folder holds another run, or a finished one, or one that is not over.
     """
-    path, resumed = device.decide(lambda: _claimed(*_choose(recipe, name, reporter)))
+
+    def choose() -> tuple[Path, bool]:
+        path, resumed = _choose(recipe, name, reporter)
+        claim(path, claims)
+        if resumed:  # a new run may be given a folder that holds other things
+            remove_temporary(path)
+        return path, resumed
+
+    path, resumed = device.decide(choose)
     return RunDir(path), resumed
 
 
-@contextmanager
-def folders_let_go() -> Generator[None]:
-    """Let other runs, on leaving, have the folders that were opened within."""
-    held = len(_claims)
-    try:
-        yield
-    finally:
-        while len(_claims) > held:
-            os.close(_claims.pop())
+def claim(path: Path, claims: ExitStack) -> None:
+    """Create a folder and keep other runs out of it until `claims` is closed: two would overwrite each other's checkpoints.
 
-
-def _claimed(path: Path, resumed: bool) -> tuple[Path, bool]:
-    """Make the folder and keep other runs out of it while this one is not over: two would overwrite each other's checkpoints."""
+    Raises:
+        RequestError: another run has it.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    claim = os.open(path, os.O_RDONLY)
+    lock = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(claim)
+        os.close(lock)
         raise RequestError(f"{path} belongs to a run that is not over. Wait for it, or choose another out=…") from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network folders have no locks
             raise
-    _claims.append(claim)
-    if resumed:  # a new run may be given a folder that holds other things
-        remove_temporary(path)
-    return path, resumed
+    claims.callback(os.close, lock)
 
 
 def name_of(data: str) -> str:
@@ -91,7 +84,7 @@ def name_of(data: str) -> str:
     return path.stem if path.is_file() else path.name
 
 
-def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bool]:
+def _choose(recipe: Settings, name: str, reporter: Reporter) -> tuple[Path, bool]:
     place = recipe.place
     if place.out is not None and place.out.exists() and not place.out.is_dir():
         raise RequestError(f"out={place.out} is a file; name a folder.")
@@ -109,7 +102,7 @@ def _choose(recipe: Repeatable, name: str, reporter: Reporter) -> tuple[Path, bo
     return _numbered(Path("runs"), file_name(name) or "data"), False
 
 
-def _named(recipe: Repeatable, path: Path) -> Path | None:
+def _named(recipe: Settings, path: Path) -> Path | None:
     """Return the folder that the person named, where a run of this recipe was started in it and is not finished."""
     if not (path / _RECIPE).exists():
         return None
@@ -140,7 +133,7 @@ def _require_no_links(path: Path) -> None:
         )
 
 
-def _unfinished(recipe: Repeatable, reporter: Reporter) -> Path | None:
+def _unfinished(recipe: Settings, reporter: Reporter) -> Path | None:
     """Return the newest unfinished run of this recipe under runs/; one whose recipe.json is damaged is named and passed over."""
     mine = recipe.identity()
     folders = [path.parent for path in Path("runs").glob(f"*/{_RECIPE}") if not is_finished(path.parent)]
@@ -206,31 +199,37 @@ def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Genera
             folder.append_events(pending)
 
 
-def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: Reporter, resume: str) -> None:
-    """Train to the end: record every event and pass it on; after Ctrl-C on any process all save and stop.
+def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: Reporter, resume: str) -> Generator[Event, bool | None]:
+    """Yield every event of training once it is recorded; after Ctrl-C on any process all save and stop.
+
+    Whoever consumes the events may send True: it was asked to stop while the run was suspended.
 
     Args:
         events: of the phases; `Interrupted` thrown into it saves.
         folder: takes the events.
         device: this process's place.
-        reporter: is told.
+        reporter: receives warnings.
         resume: the command that resumes this run.
 
     Raises:
         Interrupted: Ctrl-C; the message ends with `resume`.
     """
-    stopped = Interrupted(f"stopped; resume it with: {resume}")
-    with Interruption() as interruption, closing(events), closing(recorded(events, folder, device)) as written:
-        try:
-            for event in written:
-                reporter.event(event)
-                if isinstance(event, Warned):
-                    reporter.warn(event.message)
-                if device.any(interruption.asked):
-                    written.close()  # the events of these steps are written before the checkpoint that holds them
-                    events.throw(stopped)
-        except KeyboardInterrupt:  # in a pass over the data, or a second Ctrl-C: the last checkpoint is what is resumed
-            raise stopped from None
+    stopped, asked = Interrupted(f"stopped; resume it with: {resume}"), False
+    with closing(events), closing(recorded(events, folder, device)) as written:
+        while True:
+            with Interruption() as interruption:
+                try:
+                    if device.any(asked):
+                        written.close()  # the events of these steps are written before the checkpoint that holds them
+                        events.throw(stopped)
+                    event = next(written, None)
+                except KeyboardInterrupt:  # in a pass over the data, or a second Ctrl-C: the last checkpoint is what is resumed
+                    raise stopped from None
+            if event is None:
+                return
+            if isinstance(event, Warned):
+                reporter.warn(event.message)
+            asked = bool((yield event)) or interruption.asked
 
 
 # --- resuming ------------------------------------------------------------------------------------
@@ -268,13 +267,17 @@ def seconds_before(folder: RunDir, checkpoint: Checkpoint | None) -> float:
     return sum(earlier) + progress.seconds + progress.overhead
 
 
-def same_threads(folder: RunDir, reporter: Reporter) -> None:
-    """Compute with as many threads as the run was started with: sums of other parts round otherwise."""
-    told = folder.read_json("recipe.json").get("resolved")
-    count = told.get("threads") if isinstance(told, dict) else None
-    if isinstance(count, int) and 0 < count <= MOST_THREADS and count != torch.get_num_threads():
-        reporter.say(f"computing with {count} threads, as when this run was started; now there would be {torch.get_num_threads()}")
-        torch.set_num_threads(count)
+def same_threads(folder: RunDir, reporter: Reporter) -> int | None:
+    """Compute with as many threads as the run was started with, and return how many: sums in another order round otherwise."""
+    if not (folder.path / _RECIPE).exists():  # of a module of the person's own
+        return None
+    resolved = folder.read_json(_RECIPE).get("resolved")
+    count = resolved.get("threads") if isinstance(resolved, dict) else None
+    if not isinstance(count, int) or not 0 < count <= MOST_THREADS or count == torch.get_num_threads():
+        return None
+    reporter.say(f"computing with {count} threads, as when this run was started; now there would be {torch.get_num_threads()}")
+    torch.set_num_threads(count)
+    return count
 
 
 def newest_checkpoint(checkpoints: Checkpoints, device: Device, reporter: Reporter) -> Checkpoint | None:

@@ -1,6 +1,6 @@
 """Whether pretraining helped: the same network fine-tuned with it, without it, and without it for as long as both took.
 
-The split is drawn once and what is held out is kept from the pretraining, so nothing that is scored was ever seen.
+The data are split once, and what is held out is kept from the pretraining, so nothing that is scored was ever trained on.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import math
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,24 @@ from pretune.errors import DataError, RequestError, SettingError
 from pretune.evaluation.student import student
 from pretune.evaluation.verdict import TRIVIAL
 from pretune.pretraining import Pretraining
-from pretune.recipe import Recipe
+from pretune.recipe import Place, Recipe, Training
+from pretune.runner.budget import BATCH
+from pretune.runner.finetune import FineTuning
 from pretune.runner.folder import close
-from pretune.runner.phases import BATCH
+from pretune.runner.job import RunContext, RunResult
 from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
-from pretune.runner.reporter import Reporter, Within
-from pretune.runner.run import Given, run
+from pretune.runner.reporter import Within, within
+from pretune.runner.runner import Runner
 from pretune.sources import sources
 from pretune.sources.table import Columns
 from pretune.storage.ingest import ingest
 from pretune.strategies import Defaults, suggested
+from pretune.strategies.full import Full
+from pretune.strategies.scratch import Scratch
 from pretune.tasks import infer
 from pretune.training.checkpoint import Decisions
 from pretune.training.device import Device
+from pretune.training.events import Event
 from pretune.training.run_dir import RunDir
 from pretune.types import LedgerEntry, Row, Split
 
@@ -49,20 +54,20 @@ MOST_EPOCHS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """The labelled data, split once."""
+class LabelledTask:
+    """The labelled data of `then=`, split once."""
 
     recipe: Pretraining
     rows: list[Row]
-    """Usable rows, each with a part."""
-    held: Excluded
-    """The held-out rows' contents, as pretraining knows them."""
+    """Usable rows, each with a split."""
+    held_out: Excluded
+    """The contents of the rows that are not trained on, as pretraining knows them."""
     modality: str
     ledger: list[LedgerEntry]
     """What is wrong with the data."""
 
-    def messages(self) -> list[str]:
-        """Return what is to be said of it before hours are spent."""
+    def warnings(self) -> list[str]:
+        """Return what a person should know before hours are spent."""
         lines = [f"then={self.recipe.gain.then}: {line}" for line in ledger_lines(self.ledger)]
         train = sum(row.split == "train" for row in self.rows)
         many = [f"{labels:g}" for labels in self.recipe.gain.labels if labels > train]
@@ -71,7 +76,7 @@ class Task:
         return lines
 
 
-def read_task(recipe: Pretraining) -> Task:
+def read_task(recipe: Pretraining) -> LabelledTask:
     """Read and split the data of `then=`.
 
     Raises:
@@ -80,10 +85,8 @@ def read_task(recipe: Pretraining) -> Task:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingError("then= is measured in one process. Pretrain with torchrun, then fine-tune from run:FOLDER.")
-    gain = recipe.gain
-    columns = Columns(label=gain.then_label, group=gain.then_group)
-    table = sources.read(Path(str(gain.then)), columns)
-    done = ingest(table.rows, plain_modality(table), open_cache(recipe), threads=threads(recipe))
+    table = sources.read(Path(str(recipe.gain.then)), _columns(recipe))
+    done = ingest(table.rows, plain_modality(table), open_cache(recipe.place), threads=threads(recipe.place))
     twins = duplicates.find(done).near
     rows, _ = splits.assign(done.rows, target=infer(table.target_type).target_type, fraction=0.2, seed=recipe.training.seed, twins=twins)
     hashes = frozenset(known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train")
@@ -91,45 +94,48 @@ def read_task(recipe: Pretraining) -> Task:
     if table.modality == "text":  # a corpus knows texts by their words, however they are stored
         texts = HeldOutTexts(text for row in rows if row.split != "train" for text in corpora.documents_of(row))
     ledger = [*table.ledger, *done.ledger]
-    task = Task(recipe=recipe, rows=rows, held=Excluded(hashes=hashes, documents=texts), modality=table.modality, ledger=ledger)
-    for labels in gain.labels:
+    task = LabelledTask(recipe=recipe, rows=rows, held_out=Excluded(hashes=hashes, documents=texts), modality=table.modality, ledger=ledger)
+    for labels in recipe.gain.labels:
         _labelled(task, labels, 0)  # too few are refused now, not after hours
     return task
 
 
-def measure(task: Task, pretrained: RunDir, seconds: float, reporter: Reporter, offline: bool) -> dict[str, Any]:
-    """Fine-tune with and without the pretraining, and return (and write) what it gained.
+def _columns(recipe: Pretraining) -> Columns:
+    return Columns(label=recipe.gain.then_label, group=recipe.gain.then_group)
+
+
+def measure(task: LabelledTask, pretrained: RunResult, fresh: bool, run: RunContext) -> Generator[Event, bool | None, dict[str, Any]]:
+    """Fine-tune with and without the pretraining, yielding the events of these runs; return (and write) what it gained.
 
     Args:
         task: the labelled data.
         pretrained: the finished pretraining run.
-        seconds: what its training took: the budget that the longest run from scratch may add.
-        reporter: who is told.
-        offline: never open a socket.
+        fresh: whether it began with randomly initialised weights.
+        run: reports, and says whether sockets may be opened.
     """
     rows: list[dict[str, Any]] = []
-    gain = task.recipe.gain
+    gain, reporter = task.recipe.gain, run.reporter
     trials = max(1, len(gain.labels)) * gain.seeds
-    seconds = _begun(task, pretrained, seconds)
+    seconds = _begun(task, pretrained.folder, pretrained.metrics["timing"]["train_s"])
     reporter.say(f"measuring the gain: {trials} times three runs, one of which may take as long as the pretraining did ({seconds:.0f} s)")
     if task.recipe.training.time is not None:
         reporter.say(f"these runs are not part of time={task.recipe.training.time:g}s, which bounds the pretraining")
     done: set[tuple[int, int]] = set()
     for labels in gain.labels or (None,):
         for seed in range(gain.seeds):
-            parts = _labelled(task, labels, seed)
-            count = sum(part == "train" for part in parts.values())
+            of_rows = _labelled(task, labels, seed)
+            count = sum(split == "train" for split in of_rows.values())
             if (count, seed) not in done:  # two numbers may both be more than there are
                 done.add((count, seed))
-                rows += _Trial(task, pretrained, parts, seed, reporter, offline).compare(seconds)
-    told = _summary(rows)
-    for line in told["said"]:
+                trial = _Trial(task=task, pretrained=pretrained, splits=of_rows, seed=seed, run=run, fresh=fresh)
+                rows += yield from trial.compare(seconds)
+    summary = _summary(rows)
+    for line in summary["said"]:
         reporter.say(line)
-    pretrained.write_json("gain.json", told)
-    return told
+    return pretrained.folder.write_json("gain.json", summary)
 
 
-def _begun(task: Task, pretrained: RunDir, seconds: float) -> float:
+def _begun(task: LabelledTask, pretrained: RunDir, seconds: float) -> float:
     """Return the seconds that this comparison counts for pretraining: those it was begun with, where it is resumed.
 
     Raises:
@@ -145,8 +151,8 @@ def _begun(task: Task, pretrained: RunDir, seconds: float) -> float:
     return decisions.make("gain/seconds", lambda: seconds)
 
 
-def _labelled(task: Task, labels: float | None, seed: int) -> dict[str, Split]:
-    """Return the part of every row that is used: all held-out rows, and a stratified draw of the training rows."""
+def _labelled(task: LabelledTask, labels: float | None, seed: int) -> dict[str, Split]:
+    """Return the split of every row that is used: all that are not trained on, and a stratified sample of the training rows."""
     train = [row for row in task.rows if row.split == "train"]
     count = len(train) if labels is None else round(labels * len(train)) if labels < 1 else int(labels)
     if count < len(train):
@@ -157,57 +163,62 @@ def _labelled(task: Task, labels: float | None, seed: int) -> dict[str, Split]:
             raise DataError(f"labels={labels:g} is fewer than the {len(by_class)} classes of {task.recipe.gain.then}.")
         shares = [(place + 0.5) / len(rows) for rows in by_class.values() for place in range(len(rows))]
         order = np.argsort(shares, kind="stable")[:count]
-        drawn = [row for rows in by_class.values() for row in rows]
-        train = [drawn[place] for place in order]
-    held: dict[str, Split] = {row.id: row.split for row in task.rows if row.split not in (None, "train")}
-    return {**{row.id: "train" for row in train}, **held}
+        sampled = [row for rows in by_class.values() for row in rows]
+        train = [sampled[place] for place in order]
+    others: dict[str, Split] = {row.id: row.split for row in task.rows if row.split not in (None, "train")}
+    return {**{row.id: "train" for row in train}, **others}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Trial:
-    """The runs of one seed on one draw of labels."""
+    """The runs of one seed on one sample of labels."""
 
-    task: Task
-    pretrained: RunDir
-    parts: Mapping[str, Split]
+    task: LabelledTask
+    pretrained: RunResult
+    splits: Mapping[str, Split]
     seed: int
-    reporter: Reporter
-    offline: bool
+    run: RunContext
+    fresh: bool
 
-    def compare(self, seconds: float) -> list[dict[str, Any]]:
+    def compare(self, seconds: float) -> Generator[Event, bool | None, list[dict[str, Any]]]:
         """Return the scores with pretraining, without, and without for as long as both took."""
-        gain = self.task.recipe.gain
-        scratch = suggested(registry.load("strategies", "scratch")(), self.task.modality)
-        epochs = gain.then_epochs or scratch.epochs_over(math.ceil(self._labels / BATCH))
-        fresh = self.pretrained.read_json("recipe.json")["resolved"]["fresh"]
-        same = fresh and gain.then_strategy == "full"
-        first = self._run(
-            PRETRAINED, _like(scratch, self.task.modality) if same else {"strategy": gain.then_strategy}, epochs, "pretrained"
-        )
-        second = self._run(SCRATCH, {"strategy": "scratch"}, epochs, "scratch")
+        gain, shared = self.task.recipe.gain, self._recipe()
+        defaults = suggested(Scratch(), self.task.modality)
+        epochs = gain.then_epochs or defaults.epochs_over(math.ceil(self._labels / BATCH))
+        scratch = replace(shared, strategy=Scratch())
+        if self.fresh and gain.then_strategy == "full":
+            tuned = _like(defaults, self.task.modality, shared)
+        else:
+            tuned = replace(shared, strategy=registry.load("strategies", gain.then_strategy)())
+        first = yield from self._run(PRETRAINED, tuned, epochs, "pretrained")
+        second = yield from self._run(SCRATCH, scratch, epochs, "scratch")
         longer = math.ceil(epochs * (seconds + second["seconds"]) / max(1e-3, second["seconds"]))
-        return [first, second, self._run(LONGER, {"strategy": "scratch"}, min(MOST_EPOCHS, longer), "longer")]
+        third = yield from self._run(LONGER, scratch, min(MOST_EPOCHS, longer), "longer")
+        return [first, second, third]
 
     @property
     def _labels(self) -> int:
-        return sum(part == "train" for part in self.parts.values())
+        return sum(split == "train" for split in self.splits.values())
 
-    def _run(self, kind: str, how: dict[str, Any], epochs: int, name: str) -> dict[str, Any]:
-        labels = self._labels
-        folder = self.pretrained.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
-        settings = (
-            _settings(self.task.recipe)
-            | how
-            | {"epochs": epochs, "seed": self.seed, "out": str(folder), "resume": "true", "predictor": "network"}
+    def _recipe(self) -> Recipe:
+        """Return what the three runs share: they differ in where they begin only, and compute as the pretraining did."""
+        recipe, precision = self.task.recipe, self.pretrained.metrics["precision"]
+        return Recipe(
+            data=str(recipe.gain.then),
+            backbone=f"run:{self.pretrained.folder.path}",
+            predictor="network",
+            columns=_columns(recipe),
+            training=Training(seed=self.seed, precision="bfloat16" if precision["bfloat16"] else "float32"),
+            place=Place(cache=recipe.place.cache, threads=recipe.place.threads, resume=True),
         )
-        # All arms compute as the pretraining did: what is compared differs in where it begins only.
-        bfloat16 = self.pretrained.read_json("metrics.json")["precision"]["bfloat16"]
-        settings["precision"] = "bfloat16" if bfloat16 else "float32"
-        recipe = Recipe.from_settings(str(self.task.recipe.gain.then), base=settings | {"backbone": f"run:{self.pretrained.path}"})
-        metrics = self._finished(recipe, RunDir(folder))
+
+    def _run(self, kind: str, recipe: Recipe, epochs: int, name: str) -> Generator[Event, bool | None, dict[str, Any]]:
+        labels = self._labels
+        folder = self.pretrained.folder.path / "then" / f"{labels}-labels-seed-{self.seed}" / name
+        training, place = replace(recipe.training, epochs=epochs), replace(recipe.place, out=folder)
+        metrics = yield from self._finished(replace(recipe, training=training, place=place), RunDir(folder))
         primary, took = metrics["primary"], metrics["timing"]["train_s"]
-        self.reporter.say(f"{labels} labels, seed {self.seed}: {kind}: {primary['name']} {primary['value']:.4g} ({took:.0f} s)")
-        held = metrics[primary["split"]]
+        self.run.reporter.say(f"{labels} labels, seed {self.seed}: {kind}: {primary['name']} {primary['value']:.4g} ({took:.0f} s)")
         return {
             "kind": kind,
             "labels": labels,
@@ -215,20 +226,23 @@ class _Trial:
             "metric": primary["name"],
             "value": primary["value"],
             "higher_is_better": primary["higher_is_better"],
-            "macro_f1": held.get("macro_f1"),
+            "macro_f1": metrics[primary["split"]].get("macro_f1"),
             "baseline": _trivial(metrics, primary["higher_is_better"]),
             "seconds": took,
             "epochs": epochs,
             "run": str(folder),
         }
 
-    def _finished(self, recipe: Recipe, folder: RunDir) -> dict[str, Any]:
-        """Return the figures of a run, which may have been finished or begun before this process was."""
-        if not (folder.path / "metrics.json").exists():
-            arm = Within(self.reporter, f"{folder.path.name.replace('_', ' ')}, seed {self.seed}")
-            run(recipe, reporter=arm, offline=self.offline, given=Given(parts=self.parts))
-        close(folder.path)
-        return folder.read_json("metrics.json")
+    def _finished(self, recipe: Recipe, folder: RunDir) -> Generator[Event, bool | None, dict[str, Any]]:
+        """Return the figures of a run; one that an earlier process finished is read, one that it began is resumed."""
+        if (folder.path / "metrics.json").exists():
+            close(folder.path)
+            return folder.read_json("metrics.json")
+        label = f"{folder.path.name.replace('_', ' ')}, seed {self.seed}"
+        job = FineTuning(recipe=recipe, splits=self.splits)
+        events = Runner(job, reporter=Within(self.run.reporter, label), offline=self.run.offline).events()
+        result = yield from within(events, label)
+        return result.metrics
 
 
 def _trivial(metrics: dict[str, Any], higher_is_better: bool) -> dict[str, Any] | None:
@@ -242,21 +256,17 @@ def _trivial(metrics: dict[str, Any], higher_is_better: bool) -> dict[str, Any] 
     return {"name": name, "value": known[name]}
 
 
-def _like(scratch: Defaults, modality: str) -> dict[str, Any]:
-    """Return the settings of a full fine-tuning that differs from training from scratch in where it begins only.
+def _like(scratch: Defaults, modality: str, recipe: Recipe) -> Recipe:
+    """Return a full fine-tuning that differs from training from scratch in where it begins only.
 
-    The strategy's own are for networks that learned from millions of items: slow, slower towards the input, norms frozen.
+    The strategy's own settings are for networks that learned from millions of examples: slow, slower towards the input, norms frozen.
     """
-    augment = scratch.augment if preset(scratch.augment, modality) else "none"  # a modality may have no parts for a preset
-    how = {"name": "full", "lr_decay": 1.0, "probe_first": False, "freeze_norms": False}
-    return {"strategy": how, "lr": scratch.lr, "weight_decay": scratch.weight_decay, "augment": augment}
-
-
-def _settings(recipe: Pretraining) -> dict[str, Any]:
-    """Return what fine-tuning shares with pretraining."""
-    gain, place = recipe.gain, recipe.place
-    given = {"label": gain.then_label, "group": gain.then_group, "cache": place.cache, "threads": place.threads}
-    return {key: str(value) for key, value in given.items() if value is not None}
+    return replace(
+        recipe,
+        strategy=Full(lr_decay=1.0, probe_first=False, freeze_norms=False),
+        training=replace(recipe.training, lr=scratch.lr, weight_decay=scratch.weight_decay),
+        augment=scratch.augment if preset(scratch.augment, modality) else "none",  # a preset may be empty for a modality
+    )
 
 
 # --- what came of it -----------------------------------------------------------------------------
@@ -264,7 +274,7 @@ def _settings(recipe: Pretraining) -> dict[str, Any]:
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return means and intervals over seeds for each number of labels, and a sentence for each."""
-    table, said = [], []
+    table, messages = [], []
     for labels in dict.fromkeys(row["labels"] for row in rows):
         here = [row for row in rows if row["labels"] == labels]
         metric = here[0]["metric"]
@@ -280,8 +290,8 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             gained = [sign * (a - b) for a, b in zip(values[PRETRAINED], values[kind], strict=True)]
             best = max(sign * statistics.fmean(values[arm]) for arm in (PRETRAINED, kind))
             below = baseline is not None and best <= sign * baseline["mean"]
-            said.append(_sentence(f"with {labels} labels, against {kind}: {metric}", *interval(gained), baseline if below else None))
-    return {"table": table, "said": said, "runs": rows}
+            messages.append(_sentence(f"with {labels} labels, against {kind}: {metric}", *interval(gained), baseline if below else None))
+    return {"table": table, "said": messages, "runs": rows}
 
 
 def _baseline(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -310,12 +320,12 @@ def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] 
         half: half the width of its interval; None of one seed, which shows nothing.
         below: the baseline that neither network is better than, if so.
     """
-    interval = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
-    said = f"{head} {gain:+.4f} ({interval})."
+    spread = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
+    measured = f"{head} {gain:+.4f} ({spread})."
     if below is not None:
-        return f"{said} Neither network is better than the {below['kind']} ({below['mean']:.4g}): this comparison says nothing yet."
+        return f"{measured} Neither network is better than the {below['kind']} ({below['mean']:.4g}): this comparison says nothing yet."
     if half is None:
-        return f"{said} One seed cannot tell whether pretraining helped: set seeds=3 or more."
+        return f"{measured} One seed cannot tell whether pretraining helped: set seeds=3 or more."
     if gain - half <= 0 <= gain + half:
-        return f"{said} Inconclusive: the interval includes 0. More seeds or more held-out examples would narrow it."
-    return f"{said} Pretraining helped." if gain > 0 else f"{said} Pretraining did not help: the score is worse with it."
+        return f"{measured} Inconclusive: the interval includes 0. More seeds or more held-out examples would narrow it."
+    return f"{measured} Pretraining helped." if gain > 0 else f"{measured} Pretraining did not help: the score is worse with it."

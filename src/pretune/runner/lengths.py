@@ -36,17 +36,17 @@ def settle(data: Prepared, model: Model, reporter: Reporter) -> bool:
     data.space = task.timed(data.space, rate)
     lengths = np.minimum(data.ingested.store.lengths, modality.window)
     there = np.ceil(lengths / modality.sample_rate * rate - 1e-6).astype(np.int64)
-    short = {part: positions[there[positions] < needed[positions]] for part, positions in data.parts.items()}
-    for part, positions in short.items():
+    short = {split: positions[there[positions] < needed[positions]] for split, positions in data.splits.items()}
+    for split, positions in short.items():
         if len(positions):
-            _report(data, part, positions, there, needed, reporter)
-    for part in ("train", "select"):
-        if part in data.parts:
-            data.parts[part] = np.setdiff1d(data.parts[part], short[part])
-            data.counts[part] = len(data.parts[part])
-    gone = sum(len(short.get(part, ())) for part in ("train", "select"))
+            _report(data, split, positions, there, needed, reporter)
+    for split in ("train", "select"):
+        if split in data.splits:
+            data.splits[split] = np.setdiff1d(data.splits[split], short[split])
+            data.counts[split] = len(data.splits[split])
+    gone = sum(len(short.get(split, ())) for split in ("train", "select"))
     data.counts |= {"used": data.counts["used"] - gone, "dropped": data.counts["dropped"] + gone}
-    if not len(data.parts["train"]):
+    if not len(data.splits["train"]):
         raise DataError(f"every training clip is too short for its transcript: at {rate:.3g} outputs a second none has enough.")
     return any(map(len, short.values()))
 
@@ -62,9 +62,9 @@ def outputs_of(model: Model, modality: Audio) -> int:
     return count
 
 
-def _report(data: Prepared, part: str, positions: np.ndarray, there: np.ndarray, needed: np.ndarray, reporter: Reporter) -> None:
+def _report(data: Prepared, split: str, positions: np.ndarray, there: np.ndarray, needed: np.ndarray, reporter: Reporter) -> None:
     """Name the clips whose transcripts are too long for them, in the ledger where they are dropped."""
-    learned = part in ("train", "select")
+    learned = split in ("train", "select")
     for at in positions if learned else ():
         detail = (
             f"has {there[at]} outputs for a transcript that needs {needed[at]} at least ({data.task.shown(data.rows[at].target)[:60]!r}): "
@@ -74,7 +74,7 @@ def _report(data: Prepared, part: str, positions: np.ndarray, there: np.ndarray,
     names = ", ".join(data.rows[at].id for at in positions[:_SHOWN]) + (" …" if len(positions) > _SHOWN else "")
     fate = "they are not trained on" if learned else "they count as errors"
     message = (
-        f"{len(positions)} {part} clip(s) are too short for their transcripts, which is mostly a wrong transcript or a file that was cut "
+        f"{len(positions)} {split} clip(s) are too short for their transcripts, which is mostly a wrong transcript or a file that was cut "
         f"off; {fate}: {names}."
     )
     data.findings.append(Finding(kind="too_short", severity="warning", message=message, items=tuple(data.rows[at].id for at in positions)))

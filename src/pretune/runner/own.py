@@ -1,11 +1,12 @@
-"""A person's own module, Dataset and loss through the same loop: events, checkpoints, exact resume."""
+"""A person's own module, Dataset and loss through the same runner: events, checkpoints, exact resume."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,17 @@ from pretune.data.dataset import DatasetView
 from pretune.data.loader import Loader
 from pretune.labels import Labels
 from pretune.models.learner import Learner, Loss
+from pretune.recipe import Place
 from pretune.runner import score
-from pretune.runner.folder import newest_checkpoint, position
-from pretune.runner.reporter import Silent
+from pretune.runner.folder import claim
+from pretune.runner.job import Job, JobState, RunContext, RunResult
+from pretune.runner.runner import Runner
 from pretune.strategies import groups
-from pretune.training.checkpoint import Checkpoints, Decisions
-from pretune.training.device import Device, open_device
-from pretune.training.events import Event, Saving
-from pretune.training.loop import Evaluation, TrainingContext, fit
+from pretune.training.context import Evaluation
+from pretune.training.events import Event
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
-from pretune.types import Batch, StepOutput
+from pretune.types import Batch, ParamGroup, StepOutput
 
 
 class OwnLearner(Learner):
@@ -48,7 +49,7 @@ class OwnLearner(Learner):
 
 @dataclass(frozen=True, kw_only=True)
 class Own:
-    """What is trained: the parts a person brings."""
+    """What a person brings to be trained."""
 
     module: nn.Module
     loss: Loss
@@ -62,51 +63,96 @@ class Own:
     """Global batch size (summed over all processes)."""
 
 
-def train(own: Own, *, resume: bool = False) -> Iterator[Event]:
+def train(own: Own, *, resume: bool = False) -> Generator[Event, bool | None, RunResult]:
     """Yield the events of training `own.module` in place; the best weights (or the last) stay in it.
 
     Args:
         own: module, loss, data, plan.
-        resume: go on from the newest checkpoint under `own.out`.
+        resume: resume training from the newest checkpoint under `own.out`.
     """
-    own.out.mkdir(parents=True, exist_ok=True)
-    folder = RunDir(own.out)
-    with open_device() as device:
-        yield from _train(own, folder, device, resume)
+    return Runner(OwnTraining(own=own, resume=resume)).events()
 
 
-def _train(own: Own, folder: RunDir, device: Device, resume: bool) -> Iterator[Event]:
-    learner = OwnLearner(own.module, own.loss)
-    context = TrainingContext(
-        device=device,
-        checkpoints=Checkpoints(own.out / "checkpoints", 2),
-        decisions=Decisions(own.out / "decisions.jsonl", device),
-    )
-    checkpoint = newest_checkpoint(context.checkpoints, device, Silent()) if resume else None
-    if device.first and checkpoint is None:
-        (own.out / "events.jsonl").write_text("")
-    elif device.first and checkpoint is not None:
-        folder.rewind_events(position([own.plan.phase], checkpoint))
-    batching = Batching(size=max(1, own.batch_size // device.world), shuffle=True, seed=own.plan.seed)
-    # Not ahead in a thread: what a dataset draws at random comes from the loop's streams, so that a resumed run draws the same.
-    loader = Loader(DatasetView(own.train), batching, share=device.share, workers=0)
-    evaluation = None if own.held is None else _evaluation(learner, own, context)
-    for event in fit(learner, loader, groups("module", own.module, "module"), own.plan, context, evaluation, checkpoint):
-        if device.first and not isinstance(event, Saving):
-            folder.append_events([event.to_json()])
-        yield event
+OwnState = JobState[OwnLearner]
 
 
-def _evaluation(learner: OwnLearner, own: Own, context: TrainingContext) -> Evaluation:
-    assert own.held is not None
-    view = DatasetView(own.held)
+@dataclass(frozen=True, kw_only=True)
+class OwnTraining(Job[None, OwnState, RunResult]):
+    """One phase of the plan that the person made."""
 
-    def measure() -> dict[str, float]:
-        raw = Labels.of(score.outputs(learner, view, context.device, Precision())).only
-        targets = torch.cat([batch.target for batch in Loader(view, Batching(size=256)).iterate(0) if batch.target is not None])
-        with torch.no_grad():
-            return {"loss": float(own.loss(raw, targets))}
+    own: Own
+    resume: bool = False
+    trust: Collection[str] = ()
+    time: float | None = None
+    keeps_checkpoints: ClassVar[bool] = True
 
-    return Evaluation(
-        splits={"held": measure}, selects="held" if own.plan.patience is not None else None, primary="loss", higher_is_better=False
-    )
+    @property
+    def place(self) -> Place:
+        """The person's folder."""
+        return Place(out=self.own.out, resume=self.resume)
+
+    @property
+    def seed(self) -> int:
+        """The plan's."""
+        return self.own.plan.seed
+
+    @property
+    def threads(self) -> int:
+        """As many as the program uses."""
+        return torch.get_num_threads()
+
+    def choose(self, run: RunContext) -> None:
+        """Choose nothing: the person did."""
+
+    def open(self, run: RunContext, chosen: None, claims: ExitStack) -> tuple[RunDir, bool]:
+        """Return the person's folder, whatever it holds."""
+        run.device.decide(lambda: claim(self.own.out, claims))
+        return RunDir(self.own.out), self.resume
+
+    def prepare(self, run: RunContext, chosen: None) -> OwnState:
+        """Return the module with its loss."""
+        return OwnState(run=run, learner=OwnLearner(self.own.module, self.own.loss).to(run.device.device))
+
+    def resume_line(self, folder: Path) -> str:
+        """Return the call that resumes training."""
+        return "pretune.train(own, resume=True)"
+
+    def phases(self, state: OwnState) -> tuple[str, ...]:
+        """Return the plan's phase."""
+        return (self.own.plan.phase,)
+
+    def loader(self, state: OwnState, number: int) -> Loader:
+        """Return batches that are read in the step: what a dataset samples comes from the loop's streams, after a resume too."""
+        own, device = self.own, state.run.device
+        batching = Batching(size=max(1, own.batch_size // device.world), shuffle=True, seed=own.plan.seed)
+        return Loader(DatasetView(own.train), batching, share=device.share, workers=0)
+
+    def precision(self, state: OwnState, loader: Loader) -> Precision:
+        """Return the plan's."""
+        return self.own.plan.precision
+
+    def plan(self, state: OwnState, number: int, loader: Loader) -> Plan:
+        """Return the person's plan."""
+        return self.own.plan
+
+    def groups(self, state: OwnState) -> Sequence[ParamGroup]:
+        """Return all parameters that require gradients."""
+        return groups("module", self.own.module, "module")
+
+    def evaluation(self, state: OwnState, number: int) -> Evaluation | None:
+        """Measure the mean loss of the held-out dataset."""
+        if self.own.held is None:
+            return None
+        view, selects = DatasetView(self.own.held), "held" if self.own.plan.patience is not None else None
+
+        def measure() -> dict[str, float]:
+            raw = Labels.of(score.outputs(state.learner, view, state.run.device, Precision())).only
+            targets = torch.cat([batch.target for batch in Loader(view, Batching(size=256)).iterate(0) if batch.target is not None])
+            with torch.no_grad():
+                return {"loss": float(self.own.loss(raw, targets))}
+
+        return Evaluation(splits={"held": measure}, selects=selects, primary="loss", higher_is_better=False)
+
+    def record(self, state: OwnState) -> RunResult:
+        """Write nothing more than the events and checkpoints."""
+        return RunResult(folder=state.run.folder, metrics={})

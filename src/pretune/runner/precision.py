@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,13 +22,19 @@ from pretune.recipe import Training
 from pretune.runner.prepare import Prepared
 from pretune.storage.cache import Cache
 from pretune.storage.store import NoRoom, StoreWriter
-from pretune.training.acceleration import EMULATED, GAIN, choose
+from pretune.training.acceleration import EMULATED, GAIN, as_asked, choose
+from pretune.training.checkpoint import Decisions
 from pretune.training.plan import Precision
 from pretune.training.timing import race
 from pretune.types import Batch, Features
 
+if TYPE_CHECKING:
+    from pretune.runner.job import RunContext
+
 ITEMS = 8
 """Examples at most of a timed pass over the frozen stages."""
+_FEATURES = "features/precision"
+"""The decision on the precision of frozen features."""
 _FORMAT = 1
 """Of what is remembered; a higher number forgets what was timed by older code."""
 
@@ -43,6 +49,26 @@ def forward_choice(model: Model, data: Prepared, device: torch.device, cache: Ca
     batch = Batch(inputs=inputs, labels=None, index=torch.from_numpy(positions)).to(device)
     facts = _facts("features", nn.ModuleList(stages), batch.inputs, device)
     return remembered(cache, facts, lambda: _timed_passes(stages, batch, len(data.rows), data.modality.unit))
+
+
+def of_features(run: RunContext, model: Model, data: Prepared, training: Training) -> Precision:
+    """Return the precision of frozen features, decided once in a run: as asked, or as timed."""
+
+    def decide() -> dict[str, Any]:
+        if training.precision is None:
+            run.reporter.progress("choosing the precision", 0, 0)
+            return forward_choice(model, data, run.device.device, run.cache)
+        bfloat16 = training.precision == "bfloat16"
+        return asdict(Precision(bfloat16=bfloat16, reason=as_asked(bfloat16, run.device.device)))
+
+    chosen = run.training.decisions.built(Precision, _FEATURES, decide)
+    run.reporter.say(sentence("features", chosen))
+    return chosen
+
+
+def known_of_features(decisions: Decisions) -> Precision | None:
+    """Return what `of_features` decided before this process started: the phase that took features may not be run again."""
+    return None if (known := decisions.made(_FEATURES)) is None else decisions.built(Precision, _FEATURES, lambda: known)
 
 
 def _timed_passes(stages: list[nn.Module], batch: Batch, job: int, unit: str) -> Precision:

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from pretune.tasks import Space, Task, infer
 from pretune.types import Features, Finding, LedgerEntry, Row
 
 SHOWN = 8
-"""Ledger entries of one reason that are said one by one; the file has all."""
+"""Ledger entries of one reason that are reported one by one; the file has all."""
 
 
 @dataclass(kw_only=True)
@@ -46,8 +46,8 @@ class Prepared:
     space: Space
     encoded: Labels
     """Aligned with rows."""
-    parts: dict[str, np.ndarray]
-    """Part name (train, select, val, test) -> positions in the store."""
+    splits: dict[str, np.ndarray]
+    """Split (train, select, val, test) -> positions in the store."""
     findings: list[Finding]
     ledger: list[LedgerEntry]
     modality: Modality
@@ -57,34 +57,29 @@ class Prepared:
 
     @property
     def score(self) -> str:
-        """The part whose figures are the score: test, else val."""
-        return "test" if "test" in self.parts else "val"
+        """The split whose figures are the score: test, else val."""
+        return "test" if "test" in self.splits else "val"
+
+    def labels(self, split: str) -> Labels:
+        """Return the labels of a split's examples."""
+        return self.encoded.take(torch.from_numpy(self.splits[split]))
 
     def example(self) -> Features:
         """Return the first training example as a raw batch of one."""
-        view = StoreView(self.ingested.store, self.parts["train"][:1], self.modality, None)
+        view = StoreView(self.ingested.store, self.splits["train"][:1], self.modality, None)
         return view.batch(np.zeros(1, dtype=np.int64), 0).inputs
 
     @property
     def selects(self) -> str | None:
-        """The part that may choose: the one set aside for it, else val where test is the score; None where every held-out item scores."""
-        return "select" if "select" in self.parts else "val" if "val" in self.parts and self.score == "test" else None
+        """The split that may choose: the one set aside for it, else val where test is the score; None where every other one scores."""
+        return "select" if "select" in self.splits else "val" if "val" in self.splits and self.score == "test" else None
 
 
-class Placed(Protocol):
-    """A recipe of any verb."""
-
-    @property
-    def place(self) -> Place:
-        """Where results go and what the machine may be asked."""
-        ...
-
-
-def threads(recipe: Placed) -> int:
-    """Return the CPU threads this process may use, as the recipe, else the environment, else the scheduler says."""
+def threads(place: Place) -> int:
+    """Return the CPU threads this process may use, as the settings, else the environment, else the scheduler says."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return recipe.place.threads or _openmp_threads() or max(1, allowed // ranks)
+    return place.threads or _openmp_threads() or max(1, allowed // ranks)
 
 
 def _openmp_threads() -> int | None:
@@ -93,9 +88,9 @@ def _openmp_threads() -> int | None:
     return int(asked) if asked.isascii() and asked.isdigit() and int(asked) > 0 else None
 
 
-def open_cache(recipe: Placed, reporter: Reporter | None = None) -> Cache:
-    """Return the cache the recipe names, or the person's own; the reporter is told of damaged entries."""
-    cache = Cache.bounded(recipe.place.cache, recipe.place.cache_size)
+def open_cache(place: Place, reporter: Reporter | None = None) -> Cache:
+    """Return the cache that the settings name, or the person's own; the reporter receives warnings of damaged entries."""
+    cache = Cache.bounded(place.cache, place.cache_size)
     if reporter is not None:
         cache.warn = reporter.warn
     wait = cache.pause
@@ -109,7 +104,7 @@ def open_cache(recipe: Placed, reporter: Reporter | None = None) -> Cache:
 
 
 def reading(unit: str, reporter: Reporter, deadline: Deadline | None = None) -> Progress:
-    """Return what is told of a pass that reads the data: the reporter, and the deadline, which may end it."""
+    """Return what follows a pass that reads the data: the reporter, and the deadline, which may end it."""
     look = (deadline or Deadline(None)).reading(f"reading {unit}s")
 
     def progress(done: int, count: int) -> None:
@@ -128,34 +123,34 @@ def plain_modality(table: Table) -> Modality:
 def prepare(
     recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter, deadline: Deadline | None = None
 ) -> Prepared:
-    """Return the data, ready to train on; everything dropped or odd has been said.
+    """Return the data, ready to train on; everything dropped or odd has been reported.
 
     Raises:
         DataError: nothing usable is left, or fewer than two classes.
         RequestError: reading them takes longer than the run may.
     """
-    done = ingest(table.rows, modality, cache, threads=threads(recipe), progress=reading(modality.unit, reporter, deadline))
+    done = ingest(table.rows, modality, cache, threads=threads(recipe.place), progress=reading(modality.unit, reporter, deadline))
     task = recipe.task or infer(table.target_type)
     task = task if table.target_type is None else task.suited(table.target_type)
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=modality.most if task.whole else None)
     ledger = used.ledger
     require_classes(used.rows(done), table, ledger, modality, used.findings)
-    rows, said = _split(recipe, task, done, used, same)
+    rows, of_split = _split(recipe, task, done, used, same)
     done.rows = rows
     table.messages += usable.sentences(table, used.rows(done), ledger)
     found = audit.audit(table, done, modality, same, used.positions)
-    findings = [*table.findings, *used.findings, *said, *found, *modality.findings(done.store.infos)]
+    findings = [*table.findings, *used.findings, *of_split, *found, *modality.findings(done.store.infos)]
     for line in [*table.messages, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
     for finding in findings:
         (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
     space = task.fit([row for row in rows if row.split == "train"], table.classes)
-    parts = _parts(recipe, rows, task, same.near)
+    positions = _positions(recipe, rows, task, same.near)
     all_lengths = done.store.lengths[used.positions] if task.whole else done.store.lengths
-    modality = _windowed(modality, done.store.lengths[parts["train"]], all_lengths, reporter, whole=task.whole)
-    encoded = _encode(rows, parts, task, space, modality)
+    modality = _windowed(modality, done.store.lengths[positions["train"]], all_lengths, reporter, whole=task.whole)
+    encoded = _encode(rows, positions, task, space, modality)
     return Prepared(
         table=table,
         ingested=done,
@@ -163,18 +158,18 @@ def prepare(
         task=task,
         space=space,
         encoded=encoded,
-        parts=parts,
+        splits=positions,
         findings=findings,
         ledger=ledger,
         modality=modality,
         units=splits.units_of(rows, same.near),
-        counts=_counts(rows, parts, used, space),
+        counts=_counts(rows, positions, used, space),
     )
 
 
 def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same: duplicates.Duplicates) -> tuple[list[Row], list[Finding]]:
     """Return the decoded rows, those that are used with their split and the others without, and messages about the split."""
-    assigned, said = splits.assign(
+    assigned, findings = splits.assign(
         used.rows(done),
         target=task.target_type,
         fraction=recipe.splits.val,
@@ -184,14 +179,14 @@ def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same
     rows = [replace(row, split=None) for row in done.rows]
     for position, row in zip(used.positions, assigned, strict=True):
         rows[position] = row
-    return rows, said
+    return rows, findings
 
 
 def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter, *, whole: bool) -> Modality:
     """Return the modality with what it takes from the lengths of the training items: a window."""
-    modality, said = modality.windowed(training, lengths, whole=whole)
-    if said:
-        reporter.say(said)
+    modality, message = modality.windowed(training, lengths, whole=whole)
+    if message:
+        reporter.say(message)
     return modality
 
 
@@ -217,13 +212,13 @@ def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], mo
 
 
 def report_ledger(ledger: list[LedgerEntry], reporter: Reporter) -> None:
-    """Say what was dropped or repaired."""
+    """Report what was dropped or repaired."""
     for line in ledger_lines(ledger):
         reporter.warn(line)
 
 
 def ledger_lines(ledger: list[LedgerEntry]) -> list[str]:
-    """Return what is said of a ledger: the first few entries of each reason, and how many more there are."""
+    """Return the sentences on a ledger: the first few entries of each reason, and how many more there are."""
     lines: list[str] = []
     for (action, reason), count in Counter((e.action, e.reason) for e in ledger).items():
         entries = [e for e in ledger if (e.action, e.reason) == (action, reason)]
@@ -233,32 +228,32 @@ def ledger_lines(ledger: list[LedgerEntry]) -> list[str]:
     return lines
 
 
-def _parts(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+def _positions(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
     """Return the positions of each split's examples; with patience, some of train are set aside, duplicates and groups whole."""
-    parts = {part: np.array([i for i, row in enumerate(rows) if row.split == part], dtype=np.int64) for part in ("train", "val", "test")}
-    parts = {part: positions for part, positions in parts.items() if len(positions)}
+    named = {split: [i for i, row in enumerate(rows) if row.split == split] for split in ("train", "val", "test")}
+    found = {split: np.array(positions, dtype=np.int64) for split, positions in named.items() if positions}
     if recipe.training.patience is not None or task.selects:
-        if "test" in parts and "val" in parts:
-            parts["select"] = parts["val"]
+        if "test" in found and "val" in found:
+            found["select"] = found["val"]
         else:
-            held = splits.carve(rows, target=task.target_type, fraction=0.15, seed=recipe.training.seed, twins=twins)
-            parts["select"] = np.array(held, dtype=np.int64)
-            parts["train"] = np.setdiff1d(parts["train"], parts["select"])
-    return parts
+            carved = splits.carve(rows, target=task.target_type, fraction=0.15, seed=recipe.training.seed, twins=twins)
+            found["select"] = np.array(carved, dtype=np.int64)
+            found["train"] = np.setdiff1d(found["train"], found["select"])
+    return found
 
 
-def _encode(rows: list[Row], parts: dict[str, np.ndarray], task: Task, space: Space, modality: Modality) -> Labels:
-    """Encode the rows that are in a part; rows outside all parts get a zero that nothing reads."""
-    used = np.unique(np.concatenate(list(parts.values())))
+def _encode(rows: list[Row], positions: dict[str, np.ndarray], task: Task, space: Space, modality: Modality) -> Labels:
+    """Encode the rows that are in a split; rows outside all splits get a zero that nothing reads."""
+    used = np.unique(np.concatenate(list(positions.values())))
     return task.encode([rows[i] for i in used], space, modality).placed(torch.from_numpy(used), len(rows))
 
 
-def _counts(rows: list[Row], parts: dict[str, np.ndarray], used: usable.Usable, space: Space) -> dict[str, Any]:
-    parts = {part: positions for part, positions in parts.items() if part != "select" or positions is not parts.get("val")}
+def _counts(rows: list[Row], positions: dict[str, np.ndarray], used: usable.Usable, space: Space) -> dict[str, Any]:
+    shown = {split: found for split, found in positions.items() if split != "select" or found is not positions.get("val")}
     per_class: dict[str, dict[str, int]] = {}
-    for part, positions in parts.items():
-        for name, count in Counter(name for i in positions for name in names_of(rows[i])).items():
-            per_class.setdefault(name, {})[part] = count
+    for split, found in shown.items():
+        for name, count in Counter(name for i in found for name in names_of(rows[i])).items():
+            per_class.setdefault(name, {})[split] = count
     ordered = {name: per_class[name] for name in space.classes if name in per_class}
-    sizes = {part: len(positions) for part, positions in parts.items()}
+    sizes = {split: len(found) for split, found in shown.items()}
     return {"used": len(used.positions), "dropped": used.dropped, **sizes, "per_class": ordered}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +10,25 @@ from safetensors.torch import save
 
 from pretune import backbones, config, saved
 from pretune.errors import RequestError
-from pretune.objectives import Objective, PretextLearner, Suggested
-from pretune.runner.material import Material
+from pretune.objectives import Objective, PretextLearner
+from pretune.runner.pretraining_data import PretrainingData
 from pretune.runner.record import peak_rss_mb
-from pretune.training.loop import TrainingContext
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
 
 MODEL = "model.json"
 FLOOR = "floor_"
-"""What a learner logs under names that begin so are floors of the held-out part."""
+"""What a learner logs under names that begin so are floors on the validation set."""
 
 
-@dataclass(kw_only=True)
-class Work:
-    """What the phases of one run share."""
-
-    learner: PretextLearner
-    material: Material
-    context: TrainingContext
-    suggested: Suggested
-    batch_size: int
-    precision: Precision = field(default_factory=Precision)
-
-
-def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, material: Material) -> None:
+def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, data: PretrainingData) -> None:
     """Write backbone/, what the objective learned beside it, and what is needed to build it again."""
-    backbones.save(material.backbone, folder.path / "backbone")
+    backbones.save(data.backbone, folder.path / "backbone")
     beside = {k: v.detach().cpu().contiguous() for k, v in learner.state_dict().items() if not k.startswith("backbone.")}
     write_atomic(folder.path / "weights" / "last.safetensors", save(beside))
     folder.write_json(
         MODEL,
-        {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(material.classes)},
+        {"objective": config.to_tree(objective), "weights": "weights/last.safetensors", "classes": list(data.classes)},
     )
 
 
@@ -55,10 +42,10 @@ def objective_of(run: Path) -> Objective:
     path = run / MODEL
     if not path.exists():
         raise RequestError(saved.unfinished(run, MODEL))
-    told = saved.json_of(path)
-    if "objective" not in told:
+    model = saved.json_of(path)
+    if "objective" not in model:
         raise RequestError(f"{run} is not a finished pretraining run. Known runs: pretune runs.")
-    objective = saved.field(told, "objective", dict, path)
+    objective = saved.field(model, "objective", dict, path)
     backbones.require_trust(objective, path)  # a teacher is a network too
     with saved.reading(path):
         return config.component("objectives", objective, "objective")
@@ -68,32 +55,31 @@ UNKNOWN = 0.1
 """Share of unknown tokens from which a loss is first of all the tokenizer's."""
 
 
-def unknown_tokens(material: Material) -> list[str]:
+def unknown_tokens(data: PretrainingData) -> list[str]:
     """Return a sentence where the tokenizer does not know much of the held-out text."""
-    if material.unknown <= UNKNOWN:
+    if data.unknown <= UNKNOWN:
         return []
     return [
-        f"{100 * material.unknown:.0f} % of the held-out tokens are unknown to the tokenizer: the loss is mostly that of predicting "
+        f"{100 * data.unknown:.0f} % of the held-out tokens are unknown to the tokenizer: the loss is mostly that of predicting "
         "'unknown', and says little of the text. Use a network whose tokenizer knows this language, or train one: backbone=scratch:…"
     ]
 
 
-def settle_floors(material: Material, held: dict[str, float]) -> dict[str, float]:
-    """Return the floors by name: those the learner measured move there from `held`, and texts get theirs by the character."""
-    floors = material.floors
-    if material.per_character is not None:
-        held["nats_per_character"] = held["loss"] * material.per_character
+def settle_floors(data: PretrainingData, figures: dict[str, float]) -> dict[str, float]:
+    """Return the floors by name: those the learner measured move there from `figures`, and texts get theirs by the character."""
+    floors = data.floors
+    if data.per_character is not None:
+        figures["nats_per_character"] = figures["loss"] * data.per_character
         for name in ("unigram", "trigram"):
             if name in floors:
-                floors[f"{name}_per_character"] = floors[name] * material.per_character
-    for name in [name for name in held if name.startswith(FLOOR)]:
-        floors[name.removeprefix(FLOOR)] = held.pop(name)
+                floors[f"{name}_per_character"] = floors[name] * data.per_character
+    for name in [name for name in figures if name.startswith(FLOOR)]:
+        floors[name.removeprefix(FLOOR)] = figures.pop(name)
     return floors
 
 
-def figures(work: Work, held: dict[str, float], folder: RunDir) -> dict[str, Any]:
-    """Return what metrics.json says of the model."""
-    learner, material = work.learner, work.material
+def metrics_of(learner: PretextLearner, data: PretrainingData, figures: dict[str, float], precision: Precision) -> dict[str, Any]:
+    """Return what metrics.json holds of the model; `figures` are those of the validation set."""
     parameters = list(learner.parameters())
     trained: set[str] = set()
     for phase in learner.phases:
@@ -101,28 +87,27 @@ def figures(work: Work, held: dict[str, float], folder: RunDir) -> dict[str, Any
         trained |= {name for name, p in learner.named_parameters() if p.requires_grad}
     return {
         "task": "pretraining",
-        "primary": {"name": "loss", "value": held["loss"], "split": "held", "higher_is_better": False},
-        "held": held,
-        "floors": material.floors,
-        "counts": material.counts,
-        "throughput": throughput(work, folder),
+        "primary": {"name": "loss", "value": figures["loss"], "split": "held", "higher_is_better": False},
+        "held": figures,
+        "floors": data.floors,
+        "counts": data.counts,
         "peak_rss_mb": peak_rss_mb(),
-        "backbone": material.backbone.builder.id,
+        "backbone": data.backbone.builder.id,
         "params": {
             "total": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for name, p in learner.named_parameters() if name in trained),
         },
-        "precision": asdict(work.precision),
-        "classes": list(material.classes),
+        "precision": asdict(precision),
+        "classes": list(data.classes),
     }
 
 
-def throughput(work: Work, folder: RunDir) -> dict[str, float]:
-    """Return items, and of texts tokens, a second of training in each phase."""
+def throughput(folder: RunDir, data: PretrainingData, batch_size: int) -> dict[str, float]:
+    """Return examples, and of texts tokens, a second of training in each phase."""
     rates: dict[str, float] = {}
-    stride = getattr(work.material.train, "stride", None)
+    stride = getattr(data.train, "stride", None)
     for phase, last in {e["phase"]: e for e in folder.events() if e["event"] == "stepped"}.items():
-        rate = last["step"] * work.batch_size / max(1e-9, last["seconds"])
+        rate = last["step"] * batch_size / max(1e-9, last["seconds"])
         rates[f"{phase}_items_per_s"] = rate
         if stride:
             rates[f"{phase}_tokens_per_s"] = rate * stride

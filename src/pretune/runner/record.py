@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -17,136 +16,141 @@ from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.labels import Outputs
 from pretune.models.model import HEAD
-from pretune.runner import baselines, fallback, score, selection, solving
-from pretune.runner.fallback import Final
+from pretune.runner import baselines, budget, fallback, score, selection, solving
+from pretune.runner.fallback import Final, Positions, Raw
 from pretune.runner.inputs import is_fresh
-from pretune.runner.outcome import Outcome
-from pretune.runner.phases import measured, view_of
 from pretune.runner.prepare import Prepared, ledger_lines
 from pretune.runner.selection import ModelName, Selecting
-from pretune.strategies import suggested
+from pretune.runner.state import FineTuningState
 from pretune.training.plan import Precision
 from pretune.training.run_dir import write_atomic
 from pretune.unread import given
 
 
-def record(done: Outcome) -> dict[str, Any]:
+def record(state: FineTuningState) -> dict[str, Any]:
     """Save weights, evaluate, choose the run's model, and write metrics.json and predictions.csv; return the metrics."""
-    if done.device.first:
-        save_weights(done)
-    done.timing |= {"saved_s": time.monotonic() - done.started, **done.work.seconds}
-    clock = time.perf_counter()
-    done.reporter.progress("evaluating", 0, 0)
-    parts = measured(done.work)
-    raw = {part: _outputs(done, positions) for part, positions in parts.items()}
-    tune(done, raw, parts)
-    done.timing["evaluation_s"] = time.perf_counter() - clock
-    selecting = _selecting(done, raw, parts)
-    if not done.device.first:
+    run, clock = state.run, state.run.deadline.clock
+    if run.device.first:
+        save_weights(state)
+    run.timing["saved_s"] = began = clock.seconds
+    run.reporter.progress("evaluating", 0, 0)
+    measured = budget.measured(state)
+    raw = {split: _outputs(state, positions) for split, positions in measured.items()}
+    tune(state, raw, measured)
+    run.timing["evaluation_s"] = clock.seconds - began
+    selecting = _selecting(state, raw, measured)
+    if not run.device.first:
         return {}
-    done.reporter.progress("computing baselines and confidence intervals", 0, 0)
-    final = fallback.settle(done, raw, parts, selecting)
+    run.reporter.progress("computing baselines and confidence intervals", 0, 0)
+    final = fallback.settle(state, raw, measured, selecting)
     if final.selection.model != "network":
-        save_model(done, final.selection.model)
-        done.data.space = final.space
-    metrics = assemble(done, final, parts)
-    write_predictions(done, final.raw, parts)
-    done.folder.write_json("metrics.json", metrics)
-    return metrics
+        save_model(state, final.selection.model)
+        state.data.space = final.space
+    metrics = assemble(state, final, measured)
+    write_predictions(state, final.raw, measured)
+    return run.folder.write_json("metrics.json", metrics)
 
 
-def save_weights(done: Outcome) -> None:
+def save_weights(state: FineTuningState) -> None:
     """Write backbone/, the head with what was trained, and model.json."""
-    folder = done.folder.path
-    backbones.save(done.backbone, folder / "backbone")
-    head = {k: v.detach().cpu().contiguous() for k, v in done.work.model.state_dict().items() if k.startswith(f"stages.{HEAD}.")}
-    write_atomic(folder / _weights(done.data), save(head))
-    save_model(done)
+    folder = state.run.folder.path
+    backbones.save(state.backbone, folder / "backbone")
+    head = {k: v.detach().cpu().contiguous() for k, v in state.model.state_dict().items() if k.startswith(f"stages.{HEAD}.")}
+    write_atomic(folder / _weights(state.data), save(head))
+    save_model(state)
 
 
 def _weights(data: Prepared) -> str:
-    return f"weights/{'best' if 'select' in data.parts else 'last'}.safetensors"
+    return f"weights/{'best' if 'select' in data.splits else 'last'}.safetensors"
 
 
-def save_model(done: Outcome, model: ModelName = "network") -> None:
+def save_model(state: FineTuningState, model: ModelName = "network") -> None:
     """Write model.json: the target space, the columns that were read, how outputs are computed, and by which model."""
-    done.folder.write_json(
+    data = state.data
+    state.run.folder.write_json(
         "model.json",
         {
             "model": model,
-            "task": config.to_tree(done.data.task),
-            "targets": done.data.space.to_json(),
-            "schema": done.data.table.schema.to_json(),
-            "head": config.to_tree(done.data.task.head(done.recipe.head)),
-            "pooling": done.work.model.pooling,
-            "width": done.work.model.head.mean.numel(),
-            "weights": _weights(done.data),
-            "precision": asdict(done.work.chosen),
-            "forward": asdict(done.work.needs.chosen or Precision(reason="no features were cached")),
-            "frozen": done.work.learner.start,
+            "task": config.to_tree(data.task),
+            "targets": data.space.to_json(),
+            "schema": data.table.schema.to_json(),
+            "head": config.to_tree(data.task.head(state.recipe.head)),
+            "pooling": state.model.pooling,
+            "width": state.model.head.mean.numel(),
+            "weights": _weights(data),
+            "precision": asdict(state.precision),
+            "forward": asdict(state.features.chosen or Precision(reason="no features were cached")),
+            "frozen": state.learner.start,
         },
     )
 
 
-def tune(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> None:
-    """Choose what the task chooses after training, on a part that is not the score's, and save it; every rank takes part."""
-    data, task = done.data, done.data.task
+def _outputs(state: FineTuningState, positions: np.ndarray) -> Outputs:
+    return score.outputs(state.learner, state.view(positions), state.run.device, state.precision)
+
+
+def measure_now(state: FineTuningState, split: str) -> dict[str, float]:
+    """Return the figures of a split under the present weights, between two epochs."""
+    data = state.data
+    figures = score.measure(_outputs(state, data.splits[split]), data.labels(split), data.task, data.space)
+    return {name: value for name, value in figures.items() if isinstance(value, float)}
+
+
+def tune(state: FineTuningState, raw: Raw, measured: Positions) -> None:
+    """Choose what the task chooses after training, on a split that is not the score's, and save it; every rank takes part."""
+    data, task, reporter = state.data, state.data.task, state.run.reporter
     if not task.tunes:
         return
-    found = _for_tuning(done, raw, parts)
+    found = _for_tuning(state, raw, measured)
     if found is None:
-        done.reporter.say(
+        reporter.say(
             f"{task.untuned}: {data.score} is the score and chooses nothing. "
             "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
         )
         return
     positions, out, where = found
     encoded = data.encoded.take(torch.from_numpy(positions))
-    data.space, said = task.tuned(task.decode(out, data.space), task.truth(encoded, data.space), data.space)
-    done.reporter.say(f"{said}; chosen on {where}")
-    if done.device.first:
-        save_model(done)
+    data.space, message = task.tuned(task.decode(out, data.space), task.truth(encoded, data.space), data.space)
+    reporter.say(f"{message}; chosen on {where}")
+    if state.run.device.first:
+        save_model(state)
 
 
-def _for_tuning(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> tuple[np.ndarray, Outputs, str] | None:
+def _for_tuning(state: FineTuningState, raw: Raw, measured: Positions) -> tuple[np.ndarray, Outputs, str] | None:
     """Return examples that are not the score's, the network's outputs for them, and what they are; None where there are none."""
-    part = done.data.selects
-    if part is not None:
-        positions = parts.get(part, done.data.parts[part])
-        return positions, raw[part] if part in raw else _outputs(done, positions), f"the {len(positions)} items of {part}"
-    found = done.device.decide(lambda: solving.cross_validated(done.work))
+    split = state.data.selects
+    if split is not None:
+        positions = measured.get(split, state.data.splits[split])
+        return positions, raw[split] if split in raw else _outputs(state, positions), f"the {len(positions)} items of {split}"
+    found = state.run.device.decide(lambda: solving.cross_validated(state))
     return None if found is None else (*found, f"{len(found[0]):,} training examples, each held out once (cross-validation)")
 
 
-def _outputs(done: Outcome, positions: np.ndarray) -> Outputs:
-    return score.outputs(done.work.learner, view_of(done.work, positions), done.device, done.work.chosen)
-
-
-def _selecting(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> Selecting | None:
+def _selecting(state: FineTuningState, raw: Raw, measured: Positions) -> Selecting | None:
     """Return examples of a split that selects with the network's outputs, by which models can be compared; every rank takes part."""
-    part = done.data.selects
-    if part is None or done.recipe.predictor is not None or not baselines.possible(done.data):
+    split = state.data.selects
+    if split is None or state.recipe.predictor is not None or not baselines.possible(state.data):
         return None
-    if part in raw:
-        return parts[part], raw[part]
-    positions = done.data.parts[part]
+    if split in raw:
+        return measured[split], raw[split]
+    positions = state.data.splits[split]
     if len(positions) > selection.EXAMPLES:
-        positions = np.sort(np.random.default_rng(done.recipe.training.seed).choice(positions, selection.EXAMPLES, replace=False))
-    return positions, _outputs(done, positions)
+        positions = np.sort(np.random.default_rng(state.recipe.training.seed).choice(positions, selection.EXAMPLES, replace=False))
+    return positions, _outputs(state, positions)
 
 
-def assemble(done: Outcome, final: Final, parts: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return metrics.json of the run's model, measured on some positions, by part."""
-    data, task, part = done.data, done.data.task, done.data.score
-    history = done.folder.events()
-    done.timing["total_s"] = time.monotonic() - done.started
-    parameters = list(done.work.model.parameters())
+def assemble(state: FineTuningState, final: Final, measured: Positions) -> dict[str, Any]:
+    """Return metrics.json of the run's model, measured on some positions of each split."""
+    run, data, task, split = state.run, state.data, state.data.task, state.data.score
+    history = run.folder.events()
+    run.timing["total_s"] = run.deadline.clock.seconds
+    parameters = list(state.model.parameters())
     metrics = {
         "task": registry.name_of(task),
         "primary": {
             "name": task.primary,
-            "value": final.figures[part][task.primary],
-            "split": part,
+            "value": final.figures[split][task.primary],
+            "split": split,
             "higher_is_better": task.higher_is_better,
         },
         "model": final.selection.model,
@@ -156,50 +160,42 @@ def assemble(done: Outcome, final: Final, parts: dict[str, np.ndarray]) -> dict[
         **final.other,
         "classes": list(data.space.classes),
         "counts": data.counts,
-        "measured": {part: len(positions) for part, positions in parts.items()},
-        "timing": done.timing,
+        "measured": {name: len(positions) for name, positions in measured.items()},
+        "timing": run.timing,
         "peak_rss_mb": peak_rss_mb(),
-        "backbone": done.backbone.builder.id,
-        "strategy": registry.name_of(done.strategy),
+        "backbone": state.backbone.builder.id,
+        "strategy": registry.name_of(state.strategy),
         "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
-        "precision": asdict(done.work.chosen),
-        **({"features_precision": asdict(done.work.needs.chosen)} if done.work.needs.chosen else {}),
+        "precision": asdict(state.precision),
+        **({"features_precision": asdict(state.features.chosen)} if state.features.chosen else {}),
     }
-    metrics["notes"] = notes(done)
-    context = _context(done, metrics, history, final)
-    metrics["diagnosis"] = diagnosis.diagnose(history, metrics, final.floors, data.counts, context)
+    listed = set(ledger_lines(data.ledger))
+    metrics["notes"] = [note for note in run.reporter.notes if note not in listed]  # ledger.csv has the others
+    metrics["diagnosis"] = diagnosis.diagnose(history, metrics, final.floors, data.counts, _context(state, metrics, history, final))
     for line in metrics["diagnosis"]:
-        done.reporter.say(line)
+        run.reporter.say(line)
     return metrics
 
 
-def _context(done: Outcome, metrics: dict[str, Any], history: list[dict[str, Any]], final: Final) -> Context:
+def _context(state: FineTuningState, metrics: dict[str, Any], history: list[dict[str, Any]], final: Final) -> Context:
     """Return what the diagnosis needs to know of the run, so that it advises nothing that was done."""
-    strategy, modality, primary = done.strategy, registry.name_of(done.data.modality), metrics["primary"]
-    named = bool(done.recipe.augmentations)
-    others = done.data.task.suggested(metrics["strategy"], done.backbone)
+    recipe, strategy, modality, primary = state.recipe, state.strategy, registry.name_of(state.data.modality), metrics["primary"]
     return Context(
         strategy=metrics["strategy"],
-        from_scratch=strategy.from_scratch or is_fresh(done.backbone),
-        classes="class_weights" not in done.data.task.unread,
+        from_scratch=strategy.from_scratch or is_fresh(state.backbone),
+        classes="class_weights" not in state.data.task.unread,
         modality=modality,
-        given=frozenset(given(done.recipe)),
-        augment="named" if named else done.recipe.augment or suggested(strategy, modality, others).augment,
+        given=frozenset(given(recipe)),
+        augment="named" if recipe.augmentations else recipe.augment or state.defaults.augment,
         probe_was_better=diagnosis.probe_was_better(history, primary["name"], primary["value"], primary["split"]),
-        solved=done.work.solved,
-        unknown_tokens=next((finding.message for finding in done.data.findings if finding.kind == "unknown_tokens"), ""),
+        solved=state.solved,
+        unknown_tokens=next((finding.message for finding in state.data.findings if finding.kind == "unknown_tokens"), ""),
         model=final.selection.model,
         compared=final.selection.figures,
-        chosen=done.recipe.predictor is None,
+        chosen=recipe.predictor is None,
         baseline_saved=final.is_saved,
         seconds=final.seconds,
     )
-
-
-def notes(done: Outcome) -> list[str]:
-    """Return what the run said, in order: choices with their reasons, what was inferred, warnings; but for what ledger.csv holds."""
-    listed = set(ledger_lines(done.data.ledger))
-    return [note for note in done.reporter.notes if note not in listed]
 
 
 def peak_rss_mb() -> float:
@@ -208,21 +204,21 @@ def peak_rss_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def write_predictions(done: Outcome, raw: dict[str, Outputs], parts: dict[str, np.ndarray]) -> None:
+def write_predictions(state: FineTuningState, raw: Raw, measured: Positions) -> None:
     """Write one row per held-out example that was measured, in the data's order."""
-    data, task = done.data, done.data.task
+    data, task = state.data, state.data.task
     rows: list[dict[str, Any]] = []
-    for part, out in raw.items():
-        if part == "train":
+    for split, out in raw.items():
+        if split == "train":
             continue
-        examples = [data.rows[i] for i in parts[part]]
+        examples = [data.rows[i] for i in measured[split]]
         described = task.describe(task.decode(out, data.space), data.space, examples, data.modality)
-        rows += [prediction_row(row.id, part, task.shown(row.target), told) for row, told in zip(examples, described, strict=True)]
-    done.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
+        rows += [prediction_row(row.id, split, task.shown(row.target), one) for row, one in zip(examples, described, strict=True)]
+    state.run.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 
-def prediction_row(item: str, part: str, target: object, told: dict[str, Any]) -> dict[str, Any]:
+def prediction_row(item: str, split: str, target: object, described: dict[str, Any]) -> dict[str, Any]:
     """Return a flat row of what a task described; what is no single value is left to JSON."""
-    plain = {key: value for key, value in told.items() if value is None or isinstance(value, str | int | float)}
-    probabilities = {f"p_{name}": round(p, 6) for name, p in told.get("probabilities", {}).items()}
-    return {"id": item, "split": part, "target": target, **plain, **probabilities}
+    plain = {key: value for key, value in described.items() if value is None or isinstance(value, str | int | float)}
+    probabilities = {f"p_{name}": round(p, 6) for name, p in described.get("probabilities", {}).items()}
+    return {"id": item, "split": split, "target": target, **plain, **probabilities}

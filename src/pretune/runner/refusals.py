@@ -31,13 +31,13 @@ class Choices:
     backbone: Backbone
     strategy: Strategy
     task: Task
-    parts: Sequence[Augmentation]
-    """Augmentations, those that the recipe names or the strategy suggests."""
+    augmentations: Sequence[Augmentation]
+    """Those that the recipe names or the strategy suggests."""
     own_backbone: bool = False
     """Whether the caller brought a backbone."""
     own_loss: bool = False
     """Whether the caller brought a loss."""
-    own_parts: bool = False
+    own_splits: bool = False
     """Whether the caller brought the split."""
 
 
@@ -89,7 +89,7 @@ def _phases(choices: Choices) -> list[Phase]:
 def _of_data(recipe: Recipe, choices: Choices) -> Unread:
     """Return what the data make needless: a share to hold out where they name parts, a column of what is read from elsewhere."""
     table, out = choices.table, {}
-    if choices.own_parts or any(row.split in ("val", "test") for row in table.rows):
+    if choices.own_splits or any(row.split in ("val", "test") for row in table.rows):
         out["val"] = NotUsed("data that name their own validation or test part", "set split=new to split anew")
     kind = table.target_type or TargetType()
     if not kind.single:
@@ -118,11 +118,11 @@ def _of_backbone(choices: Choices) -> Unread:
 def _of_views(recipe: Recipe, choices: Choices) -> Unread:
     """Return what is not read of augmentations and of cached views of them."""
     modality = choices.table.modality
-    crops = [part for part in choices.parts if isinstance(part, ViewAugmentation)]
-    if recipe.augment not in (None, "none") and not choices.parts:
+    crops = [one for one in choices.augmentations if isinstance(one, ViewAugmentation)]
+    if recipe.augment not in (None, "none") and not choices.augmentations:
         return {"augment": NotUsed(f"the modality {modality}: this preset is empty there", "set augment=none")}
     if len(crops) > 1:
-        names = " and ".join(registry.name_of(part) for part in crops)
+        names = " and ".join(registry.name_of(one) for one in crops)
         return {"augmentations": NotUsed(f"a run more than once in its own part: {names} both cut views", "name one of them")}
     if recipe.views == 1:
         return {}
@@ -130,7 +130,7 @@ def _of_views(recipe: Recipe, choices: Choices) -> Unread:
         cutting = {"image": "random_resized_crop", "audio": "time_shift"}.get(modality)
         how = f"add augmentations={cutting}" if cutting else ""
         return {"views": NotUsed("a run without an augmentation that cuts views: all of them would be equal", how)}
-    mixing = [registry.name_of(part) for part in choices.parts if isinstance(part, BatchAugmentation)]
+    mixing = [registry.name_of(one) for one in choices.augmentations if isinstance(one, BatchAugmentation)]
     if mixing:
         return {"views": NotUsed(f"a run whose features are not cached: {', '.join(mixing)} changes every batch", "leave those out")}
     if not any(_is_cached(recipe, choices, phase) for phase in _phases(choices)):

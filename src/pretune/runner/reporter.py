@@ -1,15 +1,19 @@
-"""Who is told what a run does: the terminal, a web page, a test, nobody."""
+"""Who receives what a run reports: the terminal, a web page, a test, nobody."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pretune.training.events import Event, Started, Stepped
 
+R = TypeVar("R")
+
 
 class Reporter(Protocol):
-    """Receives what a verb has to say while it works."""
+    """Receives the messages and events of a verb."""
 
     def say(self, message: str) -> None:
         """A sentence worth reading: what was found, chosen, and why."""
@@ -29,59 +33,37 @@ class Reporter(Protocol):
 
 
 class Noted:
-    """Passes everything on and keeps the sentences, each once: what a run said is part of its record."""
+    """Passes everything on and keeps the sentences, each once: a run's messages are part of its record."""
 
-    def __init__(self, told: Reporter) -> None:
-        self.told = told
+    def __init__(self, inner: Reporter) -> None:
+        self.inner = inner
         self.notes: list[str] = []
 
     def say(self, message: str) -> None:
         """Keep the sentence and pass it on."""
         self._keep(message)
-        self.told.say(message)
+        self.inner.say(message)
 
     def warn(self, message: str) -> None:
         """Keep the sentence and pass it on."""
         self._keep(message)
-        self.told.warn(message)
+        self.inner.warn(message)
 
     def progress(self, label: str, done: int, total: int) -> None:
         """Pass the count on."""
-        self.told.progress(label, done, total)
+        self.inner.progress(label, done, total)
 
     def event(self, event: Event) -> None:
         """Pass the event on."""
-        self.told.event(event)
+        self.inner.event(event)
 
     def _keep(self, message: str) -> None:
         if message not in self.notes:
             self.notes.append(message)
 
 
-class Within:
-    """Passes on how far a run is that is part of another: its sentences are of no interest there."""
-
-    def __init__(self, told: Reporter, label: str) -> None:
-        self.told, self.label = told, label
-
-    def say(self, message: str) -> None:
-        """Drop the sentence."""
-
-    def warn(self, message: str) -> None:
-        """Drop the sentence."""
-
-    def progress(self, label: str, done: int, total: int) -> None:
-        """Pass the count on, under the name of the part."""
-        self.told.progress(f"{self.label}: {label}", done, total)
-
-    def event(self, event: Event) -> None:
-        """Pass on what moves a bar, under the name of the part."""
-        if isinstance(event, Started | Stepped):
-            self.told.event(replace(event, phase=f"{self.label}: {event.phase}"))
-
-
 class Silent:
-    """Tells nobody: the default from Python, and every rank but the first."""
+    """Receives and drops everything: the default from Python, and every rank but the first."""
 
     def say(self, message: str) -> None:
         """Drop the sentence."""
@@ -94,3 +76,28 @@ class Silent:
 
     def event(self, event: Event) -> None:
         """Drop the event."""
+
+
+class Within(Silent):
+    """Passes on how far a run is that is part of another: its messages are of no interest there."""
+
+    def __init__(self, inner: Reporter, label: str) -> None:
+        self.inner, self.label = inner, label
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Pass the count on, under the name of the part."""
+        self.inner.progress(f"{self.label}: {label}", done, total)
+
+
+def within(events: Generator[Event, bool | None, R], label: str) -> Generator[Event, bool | None, R]:
+    """Yield those events of a run that move a bar, under the name of the part that it is of another; return its result."""
+    asked: bool | None = None
+    with closing(events):
+        while True:
+            try:
+                event = events.send(asked)
+            except StopIteration as end:
+                return end.value
+            asked = None
+            if isinstance(event, Started | Stepped):
+                asked = yield replace(event, phase=f"{label}: {event.phase}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pretune.tasks import Space, Task
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
+from pretune.types import Row
 
 TRAIN_ITEMS = 1_000
 """Training items that are measured at most where each costs a pass through the network: enough to tell over- from underfitting."""
@@ -78,26 +79,26 @@ def seconds_per_item(
 
 
 def measured(data: Prepared, *, seed: int, costly: bool) -> dict[str, np.ndarray]:
-    """Return the positions that the final figures are of, by part: all held-out items, and of train a draw where each is costly."""
-    found = {part: data.parts[part] for part in ("train", "val", "test") if part in data.parts}
+    """Return the positions that the final figures are of, by split: all held-out examples, and of train a sample where each is costly."""
+    found = {split: data.splits[split] for split in ("train", "val", "test") if split in data.splits}
     if costly and len(found["train"]) > TRAIN_ITEMS:
         found["train"] = np.sort(np.random.default_rng(seed).choice(found["train"], TRAIN_ITEMS, replace=False))
     return found
 
 
-def sampled(found: dict[str, np.ndarray], part: str, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Return a random sample of the positions of each split, about `count` in all; `part`, the score's, gets the most.
+def sampled(found: dict[str, np.ndarray], scored: str, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Return a random sample of the positions of each split, about `count` in all; `scored` gets the most.
 
     Args:
         found: positions by split, each sorted.
-        part: whose figures are the score.
+        scored: the split whose figures are the score.
         count: examples that can be measured in the time there is; one of each split at least is.
         seed: of the sample.
     """
     rng = np.random.default_rng(seed)
-    others = [name for name in found if name != part]
+    others = [name for name in found if name != scored]
     shares = {name: min(len(found[name]), max(1, int((1 - SCORED) * count / len(others)))) for name in others}
-    shares[part] = min(len(found[part]), max(1, count - sum(shares.values())))
+    shares[scored] = min(len(found[scored]), max(1, count - sum(shares.values())))
     return {name: np.sort(rng.choice(positions, shares[name], replace=False)) for name, positions in found.items()}
 
 
@@ -106,17 +107,9 @@ def measure(raw: Outputs, labels: Labels, task: Task, space: Space) -> dict[str,
     return task.metrics(task.decode(raw, space), task.truth(labels, space), space)
 
 
-def interval(
-    raw: Outputs, labels: Labels, data: Prepared, part: str, positions: np.ndarray | None = None, space: Space | None = None
-) -> dict[str, list[float]]:
-    """Return 95 % confidence intervals by metric; whole groups are resampled where there are groups."""
-    task, space = data.task, space or data.space
-    groups = groups_of(data, data.parts[part] if positions is None else positions)
-    found = task.intervals(task.decode(raw, space), task.truth(labels, space), space, groups)
+def interval(raw: Outputs, labels: Labels, rows: Sequence[Row], task: Task, space: Space) -> dict[str, list[float]]:
+    """Return 95 % confidence intervals by metric; whole groups are resampled where every row has a group."""
+    groups = [row.group for row in rows]
+    known = np.array(groups) if all(group is not None for group in groups) else None  # examples of one group are no evidence of their own
+    found = task.intervals(task.decode(raw, space), task.truth(labels, space), space, known)
     return {name: list(ends) for name, ends in found.items()}
-
-
-def groups_of(data: Prepared, positions: np.ndarray) -> np.ndarray | None:
-    """Return the items' groups, or None where some have none."""
-    groups = [data.rows[i].group for i in positions]
-    return np.array(groups) if all(group is not None for group in groups) else None

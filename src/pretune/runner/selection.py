@@ -21,7 +21,7 @@ from pretune.runner.baselines import Fitted
 from pretune.runner.prepare import Prepared
 
 if TYPE_CHECKING:
-    from pretune.runner.phases import Work
+    from pretune.runner.state import FineTuningState
 
 ModelName = Literal["network", "baseline"]
 Selecting = tuple[NDArray[np.int64], Outputs]
@@ -68,18 +68,18 @@ class Selection:
         return f"{words(metric)} {baseline} against the network's {network} on {examples} ({self.by})"
 
 
-def select(wanted: ModelName | None, work: Work, fitted: Fitted | None, selecting: Selecting | None) -> Selection:
+def select(wanted: ModelName | None, state: FineTuningState, fitted: Fitted | None, selecting: Selecting | None) -> Selection:
     """Return which model is the run's.
 
     Args:
         wanted: the model that the person asked for; None to choose.
-        work: the trained network.
+        state: the trained netstate.
         fitted: the baseline; None where there is none.
         selecting: examples of a split that may choose; None where there is none.
     """
     if fitted is None:
         return Selection()
-    found = evidence(work, fitted, selecting)
+    found = evidence(state, fitted, selecting)
     by, comparison = found if found else ("", None)
     if wanted is not None:
         return Selection(model=wanted, asked=True, by=by, comparison=comparison)
@@ -87,27 +87,27 @@ def select(wanted: ModelName | None, work: Work, fitted: Fitted | None, selectin
     return Selection(model="baseline" if better else "network", by=by, comparison=comparison)
 
 
-def evidence(work: Work, fitted: Fitted, selecting: Selecting | None) -> tuple[str, Comparison] | None:
+def evidence(state: FineTuningState, fitted: Fitted, selecting: Selecting | None) -> tuple[str, Comparison] | None:
     """Return how the models compare on examples that neither learned from and that are not the score's, and on which; None without any."""
-    found = [_cross_validated(work, fitted), _on_a_split(work.needs.data, fitted, selecting)]
+    found = [_cross_validated(state, fitted), _on_a_split(state.data, fitted, selecting)]
     there = [one for one in found if one is not None]
     return max(there, key=lambda one: one[1].examples) if there else None
 
 
-def _cross_validated(work: Work, fitted: Fitted) -> tuple[str, Comparison] | None:
+def _cross_validated(state: FineTuningState, fitted: Fitted) -> tuple[str, Comparison] | None:
     pairs = fitted.classical.fitted.pairs
-    if work.solution is None or work.frozen is None or not pairs:
+    if state.solution is None or state.frozen is None or not pairs:
         return None
-    data, held = work.needs.data, fitted.classical.fitted.held_out
-    positions = data.parts["train"][fitted.classical.rows]
-    raw = solving.held_out(work, positions, pairs)
+    data, places = state.data, fitted.classical.fitted.held_out
+    positions = data.splits["train"][fitted.classical.rows]
+    raw = solving.held_out(state, positions, pairs)
     baseline = fitted.classical.fitted.outputs
     comparison = compared(
         fitted.classical.link,
         data.task.decode(raw, data.space),
         baseline[:, 0] if fitted.classical.link == "squared" else baseline,
-        baselines.truth(data, positions[held]),
-        data.units[positions[held]],
+        baselines.truth(data, positions[places]),
+        data.units[positions[places]],
     )
     folds = "one fold" if len(pairs) == 1 else f"{len(pairs)}-fold cross-validation"
     return f"{folds} of the training set", comparison
@@ -136,7 +136,7 @@ def refitted(data: Prepared, fitted: Fitted, seed: int, remaining: float) -> Fit
         seed: of the sample, where there are more than `REFITTED`.
         remaining: seconds that are left.
     """
-    count, there = min(len(data.parts["train"]), REFITTED), len(fitted.classical.rows)
+    count, there = min(len(data.splits["train"]), REFITTED), len(fitted.classical.rows)
     if there >= count or fitted.seconds * count / there > _SHARE * remaining:
         return fitted
     more = baselines.fit(data, seed, most=REFITTED, strength=fitted.classical.fitted.strength)

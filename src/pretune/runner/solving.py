@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,10 +23,11 @@ from pretune.runner.interrupt import check
 from pretune.strategies import Phase
 from pretune.tasks import Task
 from pretune.training.events import Event, Finished, Started
+from pretune.training.plan import Precision
 from pretune.unread import given
 
 if TYPE_CHECKING:
-    from pretune.runner.phases import Work
+    from pretune.runner.state import FineTuningState
 
 _OF_STEPS = frozenset(
     (
@@ -52,21 +52,21 @@ _WORDS = {
 """What a head is on, by pooling."""
 
 
-def obstacle(work: Work, phase: Phase) -> str | None:
+def obstacle(state: FineTuningState, phase: Phase) -> str | None:
     """Return why this phase's head is trained in steps; None where it is solved.
 
     Raises:
         SettingError: head.solver=exact was asked for, and something stands against it.
     """
-    recipe, data = work.recipe, work.needs.data
+    recipe, data = state.recipe, state.data
     head = data.task.head(recipe.head)
     exact = isinstance(head, Linear) and head.solver == "exact"
-    if work.frozen is None or phase.open != 0 or work.frozen.layout != "pooled" or (leads(phase) and exact):
+    if state.frozen is None or phase.open != 0 or state.frozen.layout != "pooled" or (leads(phase) and exact):
         why: str | None = "the head is not all that learns, or its features are not cached"
     else:
-        varied = bool(work.mixing) and not leads(phase)  # a probe before the phases is not augmented
-        why = asked_for_steps(recipe, data.task, varied=varied, own_loss=work.own_loss, first=leads(phase))
-        if why is None and len(data.parts["train"]) * work.model.head.mean.numel() > _MOST_NUMBERS:
+        varied = bool(state.mixing) and not leads(phase)  # a probe before the phases is not augmented
+        why = asked_for_steps(recipe, data.task, varied=varied, own_loss=state.own_loss, first=leads(phase))
+        if why is None and len(data.splits["train"]) * state.model.head.mean.numel() > _MOST_NUMBERS:
             why = "the features do not fit into memory at once"
     if why and exact:
         raise SettingError(f"head.solver=exact does not apply: {why}. Leave head.solver out.")
@@ -102,39 +102,38 @@ def asked_for_steps(recipe: Recipe, task: Task, *, varied: bool, own_loss: bool,
 # --- which features ------------------------------------------------------------------------------
 
 
-def widen(work: Work) -> None:
+def widen(state: FineTuningState) -> None:
     """Let the model pool all that the features are chosen from, where the head will be solved and no pooling was asked for."""
-    recipe, data, backbone = work.recipe, work.needs.data, work.backbone
-    phases = work.strategy.phases(len(work.model.body))
-    tried = CHOICES.get(backbone.layout, ())
-    is_pooled = work.model.layout == "pooled" and backbone.probing in tried
-    if not (work.strategy.trains and len(phases) == 1 and phases[0].open == 0 and not leads(phases[0]) and is_pooled):
+    recipe, data, backbone = state.recipe, state.data, state.backbone
+    phases, tried = state.phases, CHOICES.get(backbone.layout, ())
+    is_pooled = state.model.layout == "pooled" and backbone.probing in tried
+    if not (state.strategy.trains and len(phases) == 1 and phases[0].open == 0 and not leads(phases[0]) and is_pooled):
         return
-    if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(work.mixing), own_loss=work.own_loss):
+    if recipe.inputs.pooling or asked_for_steps(recipe, data.task, varied=bool(state.mixing), own_loss=state.own_loss):
         return
-    widths = work.model.widths(data.example().to(work.context.device.device))
+    widths = state.model.widths(data.example().to(state.run.device.device))
     width = blocks(widths, WIDEST)[-1].stop
     if len(data.rows) * width <= _MOST_NUMBERS and backbone.probing in choices(backbone.layout, widths):
-        work.widths = widths
-        work.model.repool(WIDEST, width)
+        state.widths = widths
+        state.model.repool(WIDEST, width)
 
 
-def narrow(work: Work, pooling: str) -> None:
+def narrow(state: FineTuningState, pooling: str) -> None:
     """Let the model pool no more than was chosen, and take those columns of the cached features."""
-    assert work.widths is not None
-    columns = torch.cat([torch.arange(block.start, block.stop) for block in columns_of(pooling, work.widths)])
-    work.model.repool(pooling, len(columns))
-    work.widths = None
-    if work.frozen is not None:
-        work.frozen = replace(work.frozen, columns=columns)
+    assert state.widths is not None
+    columns = torch.cat([torch.arange(block.start, block.stop) for block in columns_of(pooling, state.widths)])
+    state.model.repool(pooling, len(columns))
+    state.widths = None
+    if state.frozen is not None:
+        state.frozen = replace(state.frozen, columns=columns)
 
 
-def _candidates(work: Work) -> dict[str, list[tuple[int, int]]] | None:
+def _candidates(state: FineTuningState) -> dict[str, list[tuple[int, int]]] | None:
     """Return the columns of each pooling that is tried; None where there is no choice."""
-    if work.widths is None:
+    if state.widths is None:
         return None
     distinct: dict[str, list[tuple[int, int]]] = {}
-    for name, held in choices(work.backbone.layout, work.widths).items():
+    for name, held in choices(state.backbone.layout, state.widths).items():
         columns = [(block.start, block.stop) for block in held]
         if columns not in distinct.values():
             distinct[name] = columns
@@ -144,15 +143,15 @@ def _candidates(work: Work) -> dict[str, list[tuple[int, int]]] | None:
 # --- the solution --------------------------------------------------------------------------------
 
 
-def solve(work: Work, phase: Phase) -> Generator[Event]:
+def solve(state: FineTuningState, phase: Phase) -> Generator[Event]:
     """Put the solved head into the model, and say how it was found; the first rank solves for all."""
-    yield Started(phase=phase.name, step=0, steps=0, trainable=sum(p.numel() for p in work.model.head.parameters()))
-    started = time.perf_counter()
-    solution = work.context.device.decide(lambda: _solution(work))
-    work.solution = None if leads(phase) else solution
-    if work.widths is not None:
-        narrow(work, solution.candidate)
-    head = work.model.head
+    yield Started(phase=phase.name, step=0, steps=0, trainable=sum(p.numel() for p in state.model.head.parameters()))
+    clock, began = state.run.deadline.clock, state.run.deadline.clock.seconds
+    solution = state.run.device.decide(lambda: _solution(state))
+    state.solution = None if leads(phase) else solution
+    if state.widths is not None:
+        narrow(state, solution.candidate)
+    head = state.model.head
     layer = head.layers
     assert isinstance(layer, nn.Linear)
     with torch.no_grad():
@@ -165,68 +164,80 @@ def solve(work: Work, phase: Phase) -> Generator[Event]:
             head.scale.copy_(solution.scale)
             layer.weight.copy_(solution.weight)
             layer.bias.copy_(solution.bias)
-    seconds = time.perf_counter() - started
-    work.seconds["train_s"] += seconds
-    work.needs.reporter.say(sentence(_link(work), solution))
+    seconds = clock.seconds - began
+    state.run.timing["train_s"] += seconds
+    state.run.reporter.say(sentence(_link(state), solution))
+    state.solved, state.precision = not leads(phase), Precision(reason="the head is solved on cached features")
     yield Finished(phase=phase.name, step=0, reason="solved", seconds=seconds)
 
 
-def _link(work: Work) -> LinkName:
+def compute(state: FineTuningState) -> None:
+    """Compute the head of a strategy that descends nothing."""
+    assert state.frozen is not None
+    data = state.data
+    view = state.frozen.view(data.splits["train"], data.labels("train"), 1)
+    batch = view.batch(np.arange(len(view)), 0).to(state.run.device.device)
+    assert batch.target is not None
+    state.run.reporter.say(state.strategy.solve(state.model, state.backbone, batch.inputs.tensor, batch.target, data.space))
+    state.precision = Precision(reason="nothing is trained")
+
+
+def _link(state: FineTuningState) -> LinkName:
     """Return the loss of the linear model that the head is."""
-    link = work.needs.data.task.linear
+    link = state.data.task.linear
     assert link is not None
     return link
 
 
-def _solution(work: Work) -> Solution:
-    data, frozen = work.needs.data, work.frozen
+def _solution(state: FineTuningState) -> Solution:
+    data, frozen = state.data, state.frozen
     assert frozen is not None
-    train = data.parts["train"]
+    train = data.splits["train"]
     view = frozen.view(train, None, 1)
-    wanted = goal(work, data.encoded.take(torch.from_numpy(train)).only)
+    wanted = goal(state, data.encoded.take(torch.from_numpy(train)).only)
     units = data.units[train]
     folds = of_groups(units, wanted.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
-    return probe.solve(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check, _candidates(work))
+    return probe.solve(_link(state), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check, _candidates(state))
 
 
-def held_out(work: Work, positions: NDArray[np.int64], pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Tensor:
+def held_out(state: FineTuningState, positions: NDArray[np.int64], pairs: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Tensor:
     """Return the raw outputs (H, C) of held-out training examples under solved heads that did not learn from them, fold after fold.
 
     Args:
-        work: with a solution.
+        state: with a solution.
         positions: (N,) of training examples.
         pairs: (those learned from, those held out) of each fold, as places in `positions`.
     """
-    assert work.frozen is not None
-    assert work.solution is not None
-    view = work.frozen.view(positions, None, 1)
-    wanted = goal(work, work.needs.data.encoded.take(torch.from_numpy(positions)).only)
-    return probe.held_out(_link(work), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, work.solution, pairs, check)
+    assert state.frozen is not None
+    assert state.solution is not None
+    view = state.frozen.view(positions, None, 1)
+    wanted = goal(state, state.data.encoded.take(torch.from_numpy(positions)).only)
+    return probe.held_out(_link(state), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, state.solution, pairs, check)
 
 
-def cross_validated(work: Work) -> tuple[NDArray[np.int64], Tensor] | None:
+def cross_validated(state: FineTuningState) -> tuple[NDArray[np.int64], Tensor] | None:
     """Return positions (H,) of training examples, each held out once, and the raw outputs of solved heads for them.
 
     None where the head was not solved, or nothing could be held out. Of many examples, a random sample.
     """
-    if work.solution is None or work.frozen is None:
+    if state.solution is None or state.frozen is None:
         return None
-    data = work.needs.data
-    train = data.parts["train"]
+    data = state.data
+    train = data.splits["train"]
     if len(train) > _HELD_OUT:
-        train = np.sort(np.random.default_rng(work.recipe.training.seed).choice(train, _HELD_OUT, replace=False))
-    wanted = goal(work, data.encoded.take(torch.from_numpy(train)).only).numpy().astype(float)
+        train = np.sort(np.random.default_rng(state.recipe.training.seed).choice(train, _HELD_OUT, replace=False))
+    wanted = goal(state, data.encoded.take(torch.from_numpy(train)).only).numpy().astype(float)
     folds = of_groups(data.units[train], wanted, probe.FOLDS)
     pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
     if len(pairs) < 2:
         return None
-    return train[np.concatenate([held for _, held in pairs])], held_out(work, train, pairs)
+    return train[np.concatenate([held for _, held in pairs])], held_out(state, train, pairs)
 
 
-def goal(work: Work, encoded: Tensor) -> Tensor:
+def goal(state: FineTuningState, encoded: Tensor) -> Tensor:
     """Return targets (N, C): one-hot, multi-hot, or one standardised number."""
     if encoded.ndim == 1 and not encoded.is_floating_point():
-        return nn.functional.one_hot(encoded, len(work.needs.data.space.classes)).float()
+        return nn.functional.one_hot(encoded, len(state.data.space.classes)).float()
     return encoded.float().reshape(len(encoded), -1)
 
 

@@ -61,6 +61,14 @@ def read(
     return classes.settle(table, path, learn=learn, merge=columns.merge_classes)
 
 
+def labelled(path: Path, modality: str, columns: Columns = _FOUND) -> Table | None:
+    """Return labelled data, whether or not anything can be learned from them; None where there are no labels that can be read."""
+    try:
+        return read(path, columns, modality=modality, learn=False)
+    except DataError:
+        return None
+
+
 def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
     """Read what is learned from without labels: labelled data with their parts, items without a label among them, or bare ones.
 

@@ -99,6 +99,13 @@ class Device:
         return float(pair[0] / pair[1]), float(pair[1])
 
 
+def local_device() -> torch.device:
+    """Return what this process computes on: its GPU, Apple's, or the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 @contextmanager
 def open_device() -> Generator[Device]:
     """Join the process group that torchrun describes (gloo on CPU, nccl on GPUs) and leave it at the end.
@@ -108,9 +115,7 @@ def open_device() -> Generator[Device]:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    cuda = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if cuda else torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    cuda, device = torch.cuda.is_available(), local_device()
     if world == 1:
         yield Device(device=device)
         return

@@ -54,7 +54,7 @@ def fit(
         groups: parameters by name, with their learning rate scales.
         plan: everything constant.
         context: device, checkpoints, decisions.
-        evaluation: held-out parts.
+        evaluation: how splits are measured.
         resume: a checkpoint of this very phase.
 
     Closing it saves first where one process trains. Several close it by `throw(Interrupted(…))`, once all have agreed to stop.

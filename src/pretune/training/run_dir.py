@@ -97,10 +97,11 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write an indented JSON file; NaN is written as null."""
-        text = json_text(_finite(value), indent=1)
-        write_atomic(self.path / name, text.encode())
+    def write_json(self, name: str, value: Any) -> Any:
+        """Write an indented JSON file, NaN as null, and return what a reader of it gets."""
+        plain = _finite(value)
+        write_atomic(self.path / name, json_text(plain, indent=1).encode())
+        return plain
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Return the object that a JSON file holds.

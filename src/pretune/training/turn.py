@@ -30,20 +30,21 @@ def computing_threads(count: int | None) -> Generator[None]:
 
 
 class Turn:
-    """What one loop owns of its learner and its process."""
+    """What one loop owns of its learner and its process; a whole run has one too, without a learner."""
 
-    def __init__(self, learner: nn.Module, seed: int, device: torch.device, threads: int | None) -> None:
+    def __init__(self, learner: nn.Module | None, seed: int, device: torch.device, threads: int | None) -> None:
         """Take the learner as it is.
 
         Args:
-            learner: its modules' modes are swapped.
+            learner: its modules' modes are swapped; None where the loop within swaps them.
             seed: of the random streams.
             device: where it computes: its random stream is swapped too.
             threads: to compute with; None for as many as the process uses now.
         """
         self.streams = Streams(seed, device)
-        self._device, self._threads = device, threads or torch.get_num_threads()
-        self._modules = list(learner.modules())
+        self.threads = threads or torch.get_num_threads()
+        self._device = device
+        self._modules = [] if learner is None else list(learner.modules())
         self._modes = self._now()
 
     @contextmanager
@@ -53,7 +54,7 @@ class Turn:
         self._set(self._modes)
         torch.set_autocast_enabled(self._device.type, False)  # not by a context: casts are dropped when the outermost one is left
         try:
-            with computing_threads(self._threads), self.streams.active(), torch.inference_mode(False), torch.enable_grad():
+            with computing_threads(self.threads), self.streams.active(), torch.inference_mode(False), torch.enable_grad():
                 yield
         finally:
             torch.set_autocast_enabled(self._device.type, automatic)

@@ -1,4 +1,4 @@
-"""The held-out part of a pretraining run: measured while it trains and at its end, within the time there is."""
+"""The validation set of a pretraining run: measured while it trains and at its end, within the time there is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from pretune.data.loader import Loader
+from pretune.models import Learner
 from pretune.runner.deadline import Deadline
 from pretune.runner.interrupt import check
-from pretune.runner.pretrained import Work
 from pretune.training.device import Device
+from pretune.training.plan import Precision
 from pretune.training.step import autocast
 
 GLANCE = 32
@@ -19,7 +20,7 @@ GLANCE = 32
 SHARE = 0.05
 """Share of a phase's time that one look takes at most, and of the time between two looks that a look takes at most twice."""
 FEW = 8
-"""Examples by which the cost of all is told."""
+"""Examples by which the cost of all is measured."""
 BACKWARD = 3
 """How many times as long as a forward pass a training step takes, about."""
 LOGGED = 0.5
@@ -29,16 +30,17 @@ RESERVED = 0.2
 
 
 @dataclass(kw_only=True)
-class Held:
-    """Measures a learner on held-out batches; the same random draws every time."""
+class Validation:
+    """Measures a learner on held-out batches; the same random numbers every time."""
 
-    work: Work
+    learner: Learner
+    precision: Precision
     loader: Loader
     device: Device
     seed: int
     deadline: Deadline
-    items: int = 0
-    """Examples of the last measurement, over all processes."""
+    examples: int = 0
+    """Those of the last measurement, over all processes."""
 
     @torch.no_grad()
     def measure(self, most: int | None = None, *, keep: float | None = None) -> dict[str, float]:
@@ -50,8 +52,8 @@ class Held:
                 processes measure all: they would have to agree on each batch.
         """
         keep = keep if self.device.world == 1 else None
-        work, sums, items = self.work, dict[str, float](), dict[str, int]()
-        work.learner.eval()
+        sums, counts = dict[str, float](), dict[str, int]()
+        self.learner.eval()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             batches = self.loader.iterate(0)
@@ -61,17 +63,17 @@ class Held:
                 if (most is not None and number >= most) or (keep is not None and number and self.deadline.remaining < keep + each):
                     break
                 check()
-                with autocast(work.precision, self.device.device):
-                    out = work.learner(batch.to(self.device.device))
+                with autocast(self.precision, self.device.device):
+                    out = self.learner(batch.to(self.device.device))
                 count += batch.size
                 for key, value in {"loss": float(out.loss), **out.logs}.items():
                     sums[key] = sums.get(key, 0.0) + value * batch.size
-                    items[key] = items.get(key, 0) + batch.size
+                    counts[key] = counts.get(key, 0) + batch.size
             batches.close()
-        gathered = self.device.gather((items, sums, count))  # a batch of few items may not have all, and a rank may have no batch
-        self.items = sum(counted for *_, counted in gathered)
-        whole = {key: sum(counts.get(key, 0) for counts, *_ in gathered) for _, told, _ in gathered for key in told}
-        return {key: sum(told.get(key, 0.0) for _, told, _ in gathered) / count for key, count in whole.items()}
+        gathered = self.device.gather((counts, sums, count))  # a batch of few examples may not have all, and a rank may have no batch
+        self.examples = sum(counted for *_, counted in gathered)
+        whole = {key: sum(counts.get(key, 0) for counts, *_ in gathered) for _, sums, _ in gathered for key in sums}
+        return {key: sum(sums.get(key, 0.0) for _, sums, _ in gathered) / count for key, count in whole.items()}
 
     def seconds_per_example(self) -> float:
         """Return about how long one held-out example takes, by the second of two passes over a few."""
@@ -79,11 +81,11 @@ class Held:
         batch = next(batches)
         batches.close()
         few = batch.take(slice(0, FEW)).to(self.device.device)
-        self.work.learner.eval()
-        with torch.no_grad(), torch.random.fork_rng(), autocast(self.work.precision, self.device.device):
-            self.work.learner(few)
+        self.learner.eval()
+        with torch.no_grad(), torch.random.fork_rng(), autocast(self.precision, self.device.device):
+            self.learner(few)
             began = self.deadline.clock.seconds
-            self.work.learner(few)
+            self.learner(few)
         return (self.deadline.clock.seconds - began) / few.size
 
 
@@ -101,7 +103,7 @@ class Timing:
     """Held-out batches of one look."""
 
 
-def planned(deadline: Deadline, each: float, *, batch: int, epoch: int, held: int, phases: int, afterwards: float) -> Timing:
+def planned(deadline: Deadline, each: float, *, batch: int, epoch: int, validation: int, phases: int, afterwards: float) -> Timing:
     """Return how the rest of the time is spent.
 
     Args:
@@ -109,12 +111,12 @@ def planned(deadline: Deadline, each: float, *, batch: int, epoch: int, held: in
         each: seconds that a forward pass takes for one example.
         batch: examples of a step.
         epoch: steps of an epoch.
-        held: held-out examples.
+        validation: held-out examples.
         phases: that are to share the time, this one included.
         afterwards: seconds that samples and the report take.
     """
     total = deadline.total or 0.0
-    reserved = min(RESERVED * total, each * held + afterwards)
+    reserved = min(RESERVED * total, each * validation + afterwards)
     budget = max(0.0, deadline.remaining - reserved) / phases
     step, look = BACKWARD * each * batch, each * batch
     glance = _between(1, SHARE * budget / max(1e-9, look), GLANCE)

@@ -1,4 +1,4 @@
-"""What a pretraining run learns from: views of a corpus or of unlabelled items, and the floors its loss is measured against."""
+"""The data of a pretraining run: views of a corpus or of unlabelled examples, and the baselines its loss is compared with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from pretune import backbones, config, registry
 from pretune.auditing import duplicates
 from pretune.augmentations import BatchAugmentation, ViewAugmentation, preset
 from pretune.backbones import Backbone, Builder
-from pretune.corpus import corpus as corpora
-from pretune.corpus.corpus import Corpus
+from pretune.corpus.corpus import Corpus, documents_of, has_columns, read_corpus
 from pretune.corpus.resemblance import Excluded
 from pretune.corpus.tokens import BlockView, kept, made_by, tokenized
 from pretune.data import splits
@@ -28,9 +27,9 @@ from pretune.labels import Labels
 from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested
 from pretune.pretraining import Pretraining
-from pretune.runner.deadline import Deadline
 from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
+from pretune.runner.job import RunContext
 from pretune.runner.prepare import reading, report_ledger, threads
 from pretune.runner.reporter import Reporter
 from pretune.sources import sources
@@ -44,79 +43,89 @@ from pretune.unread import given, refuse
 
 
 @dataclass(kw_only=True)
-class Material:
-    """Two parts to learn from and to measure on."""
+class PretrainingData:
+    """What is learned from and what is measured, for a network that can read it."""
 
     backbone: Backbone
     fingerprint: Fingerprint
-    """All that is learned from and measured on, and the network before training."""
+    """All examples, their splits, and the network before training."""
     train: View
-    held: View
+    validation: View
     ledger: list[LedgerEntry]
     counts: dict[str, Any]
-    """What there is of each part: blocks and tokens, or items."""
+    """Blocks and tokens, or examples, of each split."""
     floors: dict[str, float] = field(default_factory=dict)
-    """Losses, in the units of the objective's, that need no network."""
+    """Losses that need no network, in the units of the objective's."""
     per_character: float | None = None
-    """Of what writes texts: tokens a character of the held part, which turns nats per token into nats per character."""
+    """Where texts are predicted: tokens a character of the validation set, which turns nats per token into nats per character."""
     unknown: float = 0.0
-    """Share of the held-out tokens that the tokenizer does not know."""
+    """Share of the validation set's tokens that the tokenizer does not know."""
     classes: tuple[str, ...] = ()
     """Names of the labels that the views carry."""
 
 
-def text_material(
-    recipe: Pretraining,
-    objective: Objective,
-    backbone: Backbone,
-    cache: Cache,
-    reporter: Reporter,
-    exclude: Excluded,
-    deadline: Deadline | None = None,
-) -> Material:
-    """Return blocks of a corpus of texts; a fresh network gets a tokenizer made from it, and a table of its size."""
+def read(
+    recipe: Pretraining, objective: Objective, suggested: Suggested, backbone: Backbone, run: RunContext, exclude: Excluded
+) -> PretrainingData:
+    """Return what an objective learns from; a fresh network may be built anew with what the data need: a tokenizer, another size.
+
+    Args:
+        recipe: names the data.
+        objective: says how they are read.
+        suggested: augmentations where the recipe names none.
+        backbone: the network as its name made it.
+        run: reads and reports.
+        exclude: examples that must not be learned from.
+
+    Raises:
+        RequestError: reading takes longer than the run may.
+    """
+    if isinstance(backbone.modality, Text) and objective.streams:
+        return _read_stream(recipe, objective, backbone, run, exclude)
+    return _read_examples(recipe, objective, suggested, backbone, run, exclude)
+
+
+def _read_stream(recipe: Pretraining, objective: Objective, backbone: Backbone, run: RunContext, exclude: Excluded) -> PretrainingData:
+    """Return blocks of a corpus of texts; a fresh network gets a tokenizer trained on it, and a table of its size."""
+    reporter, seed = run.reporter, recipe.training.seed
     paths = [Path(recipe.data), *map(Path, recipe.corpus.also)]
     _refuse_unread(recipe, paths)
-    seed = recipe.training.seed
     reporter.progress("reading the corpus", 0, 0)
-    parts = [
-        corpora.read_corpus(path, recipe.columns, validation_fraction=recipe.corpus.held, seed=seed, exclude=exclude.documents)
-        for path in paths
-    ]
-    ledger = [entry for part in parts for entry in part.ledger]
-    damage = {part.damage for part in parts}
-    _tell(reporter, [line for part in parts for line in part.messages], ledger, damage)
-    backbone = _with_tokenizer(recipe, objective, backbone, parts, cache, reporter)
+    fraction, known = recipe.corpus.held, exclude.documents
+    corpora = [read_corpus(path, recipe.columns, validation_fraction=fraction, seed=seed, exclude=known) for path in paths]
+    ledger = [entry for corpus in corpora for entry in corpus.ledger]
+    _report(reporter, [line for corpus in corpora for line in corpus.messages], ledger, {corpus.damage for corpus in corpora})
+    backbone = _with_tokenizer(recipe, objective, backbone, corpora, run)
     text = backbone.modality
     assert isinstance(text, Text)
-    told = reading("character", reporter, deadline)
-    streams = {part: tokenized(parts, part, text, cache, told) for part in ("train", "held")}
+    progress = reading("character", reporter, run.deadline)
+    streams = {split: tokenized(corpora, split, text, run.cache, progress) for split in ("train", "held")}
     length, stride = objective.block(text)
-    views = {part: BlockView(stream, length, stride, moving=part == "train", seed=seed, name=part) for part, stream in streams.items()}
-    held, writes = streams["held"], _writes(objective)
-    if held.unknown:
-        reporter.warn(f"{held.unknown:,} of the {len(held):,} held-out tokens are unknown to the tokenizer.")
+    views = {split: BlockView(stream, length, stride, moving=split == "train", seed=seed, name=split) for split, stream in streams.items()}
+    validation, writes = streams["held"], objective.verbatim
+    if validation.unknown:
+        reporter.warn(f"{validation.unknown:,} of the {len(validation):,} held-out tokens are unknown to the tokenizer.")
     counts = {
-        part: {"blocks": len(views[part]), "tokens": len(s), "characters": s.characters, "documents": s.documents}
-        for part, s in streams.items()
+        split: {"blocks": len(views[split]), "tokens": len(s), "characters": s.characters, "documents": s.documents}
+        for split, s in streams.items()
     }
-    floors = {"unigram": unigram(streams["train"].counts, held.counts, () if writes else text.special)}
+    floors = {"unigram": unigram(streams["train"].counts, validation.counts, () if writes else text.special)}
     if writes:
-        floors["trigram"] = ngram.trigram(streams["train"].ids, held.ids, text.size)
-    return Material(
+        floors["trigram"] = ngram.trigram(streams["train"].ids, validation.ids, text.size)
+    return PretrainingData(
         backbone=backbone,
         fingerprint={
-            "the texts": config.digest([part.digest for part in parts]),
+            "the texts": config.digest([corpus.digest for corpus in corpora]),
             "the splits": config.digest([[stream.documents, stream.counts.tolist()] for stream in streams.values()]),
             "the network's weights": of_network(backbone),
         },
         train=views["train"],
-        held=views["held"],
+        validation=views["held"],
         ledger=ledger,
         counts=counts,
         floors=floors,
-        unknown=held.unknown / max(1, len(held)),
-        per_character=len(held) / max(1, held.characters) if writes else None,
+        unknown=validation.unknown / max(1, len(validation)),
+        per_character=len(validation) / max(1, validation.characters) if writes else None,
     )
 
 
@@ -125,7 +134,7 @@ def _refuse_unread(recipe: Pretraining, paths: Sequence[Path]) -> None:
     stream = NotUsed("a corpus of texts, of which only text= and split= are columns")
     refuse(given(recipe), dict.fromkeys(("label", "path", "group", "missing", "merge_classes"), stream))
     named = [key for key in ("text", "split") if getattr(recipe.columns, key) is not None]
-    if named and not any(corpora.has_columns(path) for path in paths):
+    if named and not any(has_columns(path) for path in paths):
         raise SettingError(f"{', '.join(named)} would not be read: {', '.join(map(str, paths))} has no columns. Leave it out.")
     if recipe.augment not in (None, "none"):
         raise SettingError(f"augment={recipe.augment} would not be used: texts that are read as a stream are not augmented. Leave it out.")
@@ -135,59 +144,51 @@ def _refuse_unread(recipe: Pretraining, paths: Sequence[Path]) -> None:
         raise SettingError(f"{twice} is named twice in data and also=; its text would be learned from twice. Name it once.")
 
 
-def _tell(reporter: Reporter, said: list[str], ledger: list[LedgerEntry], warned: Collection[str] = ()) -> None:
-    """Say what was found in the data, warn of some of it, and name what was dropped."""
-    for line in said:
-        (reporter.warn if line in warned else reporter.say)(line)
+def _report(reporter: Reporter, messages: list[str], ledger: list[LedgerEntry], warnings: Collection[str] = ()) -> None:
+    """Report what was found in the data, warn of some of it, and name what was dropped."""
+    for line in messages:
+        (reporter.warn if line in warnings else reporter.say)(line)
     report_ledger(ledger, reporter)
 
 
-def unigram(train: np.ndarray, held: np.ndarray, unscored: Sequence[int] = ()) -> float:
-    """Return the held-out nats per token of token frequencies alone, one added to each count; `unscored` ids are left out."""
-    train, held = np.delete(train, unscored), np.delete(held, unscored)
+def unigram(train: np.ndarray, validation: np.ndarray, unscored: Sequence[int] = ()) -> float:
+    """Return the nats per token of token frequencies alone, one added to each count; `unscored` ids are left out."""
+    train, validation = np.delete(train, unscored), np.delete(validation, unscored)
     log_p = np.log((train + 1) / (train + 1).sum())
-    return float(-(held * log_p).sum() / max(1, held.sum()))
+    return float(-(validation * log_p).sum() / max(1, validation.sum()))
 
 
-def _writes(objective: Objective) -> bool:
-    """Tell whether an objective writes texts: it predicts every token, and its tokenizer keeps all of a text."""
-    return objective.verbatim
+def _with_tokenizer(recipe: Pretraining, objective: Objective, backbone: Backbone, corpora: list[Corpus], run: RunContext) -> Backbone:
+    """Train a tokenizer where none came with the weights, and build the fresh network anew with a table of its size.
 
-
-def _with_tokenizer(
-    recipe: Pretraining, objective: Objective, backbone: Backbone, parts: list[Corpus], cache: Cache, reporter: Reporter
-) -> Backbone:
-    """Make a tokenizer where none came with the weights, and build the fresh network anew with a table of its size.
-
-    What hides tokens needs one to hide them behind: a tokenizer without one gets it, and the table a row.
+    An objective that masks tokens needs a mask token: a tokenizer without one gets it, and the table a row.
     """
-    text = backbone.modality
+    text, writes = backbone.modality, objective.verbatim
     assert isinstance(text, Text)
     wanted = {key: value for key in ("units", "vocabulary") if (value := getattr(recipe.corpus, key)) is not None}
     if text.tokenizer:
         if wanted:
             raise SettingError(f"{', '.join(wanted)} cannot be chosen: {backbone.builder.id} comes with its own tokenizer.")
-        return backbone if _writes(objective) else backbones.retokenized(backbone, text.with_mask().tokenizer)
-    writes, own = _writes(objective), "units" in backbone.builder.settings
-    wanted = wanted if own else {"units": "piece"} | wanted
-    reporter.progress("training the tokenizer", 0, 0)
-    made = _learned(replace(text, **wanted, verbatim=writes), parts, cache, masked=not writes)
-    reporter.say(f"tokenizer trained on the training split: {made.size:,} {made.units}s")
-    told = {"vocabulary": made.size, "units": made.units, "separator": made.separator}
-    settings = {key: told.get(key, value) for key, value in backbone.builder.settings.items()}
+        return backbone if writes else backbones.retokenized(backbone, text.with_mask().tokenizer)
+    wanted = wanted if "units" in backbone.builder.settings else {"units": "piece"} | wanted
+    run.reporter.progress("training the tokenizer", 0, 0)
+    made = _learned(replace(text, **wanted, verbatim=writes), corpora, run.cache, masked=not writes)
+    run.reporter.say(f"tokenizer trained on the training split: {made.size:,} {made.units}s")
+    learned = {"vocabulary": made.size, "units": made.units, "separator": made.separator}
+    settings = {key: learned.get(key, value) for key, value in backbone.builder.settings.items()}
     torch.manual_seed(recipe.training.seed)
     fresh = backbones.build(Builder(id=backbone.builder.id, settings=settings))
     fresh.modality = replace(made, vocabulary=made.size)
     return fresh
 
 
-def _learned(text: Text, parts: list[Corpus], cache: Cache, *, masked: bool) -> Text:
-    """Return the text settings with a tokenizer made from the training parts, from the cache where it was made before."""
+def _learned(text: Text, corpora: list[Corpus], cache: Cache, *, masked: bool) -> Text:
+    """Return the text settings with a tokenizer trained on the training splits, from the cache where that was done before."""
     versions = {key: text.working()[key] for key in ("format", "tokenizers")}
     chosen = {"units": text.units, "vocabulary": text.vocabulary, "verbatim": text.verbatim, "masked": masked}
 
     def make(path: Path) -> None:
-        pieces = (piece for part in parts for piece, _ in part.train())
+        pieces = (piece for corpus in corpora for piece, _ in corpus.train())
         writer = StoreWriter(path)
         try:
             writer.append(np.frombuffer(text.learned_from(pieces, masked=masked).tokenizer.encode(), np.uint8), {})
@@ -195,71 +196,60 @@ def _learned(text: Text, parts: list[Corpus], cache: Cache, *, masked: bool) -> 
         finally:
             writer.discard()
 
-    key = config.digest({"corpora": [part.parted for part in parts], "made_by": made_by(), **versions, **chosen})
+    key = config.digest({"corpora": [corpus.parted for corpus in corpora], "made_by": made_by(), **versions, **chosen})
     return replace(text, tokenizer=kept(cache, "tokenizers", key, make).flat.tobytes().decode())
 
 
-def item_material(
-    recipe: Pretraining,
-    objective: Objective,
-    suggested: Suggested,
-    backbone: Backbone,
-    cache: Cache,
-    reporter: Reporter,
-    exclude: Excluded,
-    deadline: Deadline | None = None,
-) -> Material:
-    """Return views of single items; of labelled data only the training part is looked at.
-
-    Raises:
-        RequestError: reading them takes longer than the run may.
-    """
-    kind = registry.name_of(backbone.modality)
-    _refuse_unread_of_items(recipe, objective, kind)
+def _read_examples(
+    recipe: Pretraining, objective: Objective, suggested: Suggested, backbone: Backbone, run: RunContext, exclude: Excluded
+) -> PretrainingData:
+    """Return views of single examples; of labelled data only the training split is looked at."""
+    reporter, kind = run.reporter, registry.name_of(backbone.modality)
+    _refuse_unread_of_examples(recipe, objective, kind)
     tables = [_table(Path(path), kind, recipe, objective) for path in (recipe.data, *recipe.corpus.also)]
     absent = [key for key in ("text", "path") if not any(key in table.columns for table in tables)]
     refuse(given(recipe), dict.fromkeys(absent, NotUsed(f"{recipe.data}, whose examples have no such column ({tables[0].layout})")))
     rows = [row for table in tables for row in table.rows if row.split in (None, "train")]
-    said = [line for table in tables for line in table.messages] + _left_out(tables, rows)
+    messages = [line for table in tables for line in table.messages] + _left_out(tables, rows)
     ledger = [entry for table in tables for entry in table.ledger]
-    unit = backbone.modality.unit
-    unpack(rows, cache)
+    unpack(rows, run.cache)
     backbone, line = fitted_to_small(backbone, rows, named=recipe.backbone, inputs=recipe.inputs, seed=recipe.training.seed)
-    said += [line] if line else []
+    messages.append(line)
     backbone = objective.fitted(backbone)
     backbone.modality, line = backbone.modality.fitted_to(rows)
-    said += [line] if line else []
-    done = ingest(rows, backbone.modality, cache, threads=threads(recipe), progress=reading(unit, reporter, deadline))
+    messages.append(line)
+    unit = backbone.modality.unit
+    done = ingest(rows, backbone.modality, run.cache, threads=threads(recipe.place), progress=reading(unit, reporter, run.deadline))
     targets, classes = _targets(done.rows, objective)
     positions, copies = _once(done, targets)
     ledger += done.ledger + copies
     found = [finding.message for table in tables for finding in table.findings]
-    _tell(reporter, [*said, *found, *done.notes], ledger, found)
-    out = _left_as_held(done, exclude)[positions]
+    _report(reporter, [*filter(None, messages), *found, *done.notes], ledger, found)
+    out = _excluded(done, exclude)[positions]
     if out.any():
         resemble = ", or resemble some" if exclude.documents is not None else ""
         reporter.say(f"{out.sum():,} {unit}(s) are left out: they are held-out items of the task that follows{resemble}.")
     what = f"different usable {unit}s under {recipe.data}"
     twins = duplicates.find(done).near
-    parts = _drawn(positions[~out], done.rows, recipe, what, twins, least=objective.views)
-    backbone.modality, line = backbone.modality.windowed(done.store.lengths[parts["train"]], done.store.lengths)
+    chosen = _sampled(positions[~out], done.rows, recipe, what, twins, least=objective.views)
+    backbone.modality, line = backbone.modality.windowed(done.store.lengths[chosen["train"]], done.store.lengths)
     if line:
         reporter.say(line)
     labels = config.digest(None if targets is None else [targets.tolist(), classes])
-    views = {part: _view(done, places, backbone, targets, recipe, suggested, objective, part) for part, places in parts.items()}
-    return Material(
+    views = {split: _view(done, places, backbone, targets, recipe, suggested, objective, split) for split, places in chosen.items()}
+    return PretrainingData(
         backbone=backbone,
-        fingerprint=of_rows(done.rows, done.hashes, parts) | {"the labels": labels, "the network's weights": of_network(backbone)},
+        fingerprint=of_rows(done.rows, done.hashes, chosen) | {"the labels": labels, "the network's weights": of_network(backbone)},
         train=views["train"],
-        held=views["held"],
+        validation=views["held"],
         ledger=ledger,
-        counts={part: {"items": len(places)} for part, places in parts.items()},
+        counts={split: {"items": len(places)} for split, places in chosen.items()},
         classes=classes,
     )
 
 
-def _refuse_unread_of_items(recipe: Pretraining, objective: Objective, kind: str) -> None:
-    """Refuse settings that an objective over single items has no use for."""
+def _refuse_unread_of_examples(recipe: Pretraining, objective: Objective, kind: str) -> None:
+    """Refuse settings that an objective over single examples has no use for."""
     name = registry.name_of(objective)
     whole = NotUsed(f"objective={name}: a tokenizer is trained by objectives that predict tokens")
     unread = dict.fromkeys(("units", "vocabulary"), whole)
@@ -270,23 +260,19 @@ def _refuse_unread_of_items(recipe: Pretraining, objective: Objective, kind: str
     refuse(given(recipe), unread)
 
 
-def _left_as_held(done: Ingested, exclude: Excluded) -> np.ndarray:
+def _excluded(done: Ingested, exclude: Excluded) -> np.ndarray:
     """Return which items (N,) are held-out items of a later task; texts also where they resemble one."""
     out = np.array([known in exclude.hashes for known in done.hashes], bool)
     if exclude.documents is not None and len(done.rows):
-        found = exclude.documents.found([corpora.documents_of(row)[:1] for row in done.rows])
+        found = exclude.documents.found([documents_of(row)[:1] for row in done.rows])
         out |= np.array([bool(codes.any()) for codes in found])
     return out
 
 
 def _table(path: Path, kind: str, recipe: Pretraining, objective: Objective) -> Table:
     """Read labelled data where labels are learned from and there are any, else whatever of this modality is there."""
-    if not objective.requires_targets:
-        return sources.read_items(path, kind, recipe.columns)
-    try:
-        return sources.read(path, recipe.columns, modality=kind, learn=False)
-    except DataError:
-        return sources.read_items(path, kind, recipe.columns)
+    labelled = sources.labelled(path, kind, recipe.columns) if objective.requires_targets else None
+    return labelled or sources.read_items(path, kind, recipe.columns)
 
 
 def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
@@ -307,7 +293,7 @@ def _once(done: Ingested, targets: torch.Tensor | None) -> tuple[np.ndarray, lis
     return np.array(sorted(first.values()), np.int64), copies
 
 
-def _drawn(
+def _sampled(
     positions: np.ndarray, rows: list[Row], recipe: Pretraining, what: str, twins: Sequence[Sequence[int]] = (), least: int = 1
 ) -> dict[str, np.ndarray]:
     """Return the positions for training and those held out, `least` of each, at random; groups and near-duplicates stay together."""
@@ -318,8 +304,8 @@ def _drawn(
     if sum(len(units[unit]) for unit in order[cut:]) < least:
         grouped = " in groups and sets of duplicates that stay whole" if len(units) < len(positions) else ""
         raise DataError(f"{what}: {len(positions)}{grouped}. That is too few to learn from and to hold some out; add data.")
-    parts = {"train": order[cut:], "held": order[:cut]}
-    found = {part: np.sort([place for unit in chosen for place in units[unit]]) for part, chosen in parts.items()}
+    cuts = {"train": order[cut:], "held": order[:cut]}
+    found = {split: np.sort([place for unit in chosen for place in units[unit]]) for split, chosen in cuts.items()}
     # Held-out examples lie in no order: where the time allows measuring only the first, they stand for all.
     return found | {"held": np.random.default_rng(recipe.training.seed).permutation(found["held"])}
 
@@ -341,10 +327,10 @@ def _view(
     recipe: Pretraining,
     suggested: Suggested,
     objective: Objective,
-    part: str,
+    split: str,
 ) -> View:
     views = objective.views
-    augments = part == "train" or views > 1  # views are compared, so held-out items need several too
+    augments = split == "train" or views > 1  # views are compared, so held-out items need several too
     kind = registry.name_of(backbone.modality)
     chosen = preset(recipe.augment or suggested.augment, kind) if augments else ()
     if views > 1 and not chosen:

@@ -1,0 +1,46 @@
+"""Which rows of labelled data a saved run is scored on, and why the others are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pretune.deploy.predictor import Predictor
+from pretune.errors import BadItem, DataError
+from pretune.sources.names import names_of
+from pretune.sources.table import Table
+from pretune.types import Row
+
+
+def dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unknown: list[Row]) -> list[dict[str, str]]:
+    """Return what was not scored and why: refused while reading or decoding, or of no class that the run knows."""
+    found = [{"item": e.item, "reason": e.reason, "detail": e.detail} for e in table.ledger if e.action == "dropped"]
+    found += [{"item": rows[i].id, "reason": error.reason, "detail": error.detail} for i, error in bad]
+    found += [
+        {"item": row.id, "reason": "unknown_class", "detail": f"the run does not know class {' or '.join(map(repr, names_of(row)))}"}
+        for row in unknown
+    ]
+    return found
+
+
+def unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:
+    """Return the labels of multilabel rows that the run does not know; the others of these rows are scored."""
+    return sorted({name for row in rows for name in names_of(row)} - set(predictor.space.classes))
+
+
+def rows_of(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
+    """Return the rows of a split that the run can be scored on, and those of classes that it does not know."""
+    rows = [row for row in table.rows if part is None or row.split == part]
+    if not rows:
+        there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
+        raise DataError(f"{data} has no examples of part={part}. Splits there: {there}.")
+    known = set(predictor.space.classes)
+    unknown = [row for row in rows if known and names_of(row) and known.isdisjoint(names_of(row))]
+    lost = {row.id for row in unknown}
+    rows = [row for row in rows if row.id not in lost]
+    if not rows:
+        there = ", ".join(sorted({name for row in unknown for name in names_of(row)})[:8])
+        column = f" Read from column {table.columns['label']!r}; label= names another." if "label" in table.columns else ""
+        raise DataError(
+            f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.space.classes[:8])}.{column}"
+        )
+    return rows, unknown

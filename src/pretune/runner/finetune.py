@@ -1,0 +1,236 @@
+"""Fine-tuning: a labelled data set, a pretrained backbone, a strategy; the run's result is the best model of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pretune import config, registry
+from pretune.backbones import Backbone
+from pretune.data.batching import Batching, token_budget
+from pretune.data.loader import Loader
+from pretune.models import Model
+from pretune.models.learner import Loss
+from pretune.recipe import Recipe
+from pretune.runner import baselines, boundary, budget, fingerprint, lengths, network, record, refusals, solving
+from pretune.runner.features import FeatureCache
+from pretune.runner.fingerprint import Fingerprint
+from pretune.runner.folder import name_of
+from pretune.runner.job import Job, Opening, RunContext, RunResult
+from pretune.runner.opening import audit_json
+from pretune.runner.precision import known_of_features, of_features
+from pretune.runner.prepare import Prepared, prepare, wanted_target
+from pretune.runner.refusals import Choices
+from pretune.runner.state import FineTuningState
+from pretune.sources import sources
+from pretune.tasks import LossSettings, infer
+from pretune.training.context import Evaluation
+from pretune.training.events import Event
+from pretune.training.plan import Plan, Precision
+from pretune.types import ParamGroup, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned(RunResult):
+    """A fine-tuned model and what it came from."""
+
+    state: FineTuningState
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Job[Choices, FineTuningState, FineTuned]):
+    """What a recipe says, with what a Python caller brings instead of naming it."""
+
+    recipe: Recipe
+    backbone: Backbone | None = None
+    loss: Loss | None = None
+    """(outputs, targets) -> scalar; takes the place of the task's loss."""
+    splits: Mapping[str, Split] | None = None
+    """Split of each example by id, in place of the data's own or a sampled one; examples that are not named are dropped."""
+
+    @property
+    def settings(self) -> Recipe:
+        """The recipe."""
+        return self.recipe
+
+    # --- before training ---------------------------------------------------------------------
+
+    def choose(self, run: RunContext) -> Choices:
+        """List the data; choose backbone, strategy, task and augmentations; refuse settings that nothing would read."""
+        recipe = self.recipe
+        run.reporter.progress("listing the data", 0, 0)
+        table = sources.read(Path(recipe.data), recipe.columns, target=wanted_target(recipe))
+        if self.splits is not None:
+            table.rows = [replace(row, split=split) for row in table.rows if (split := self.splits.get(row.id))]
+        task = recipe.task or infer(table.target_type)
+        backbone = network.choose_backbone(recipe, self.backbone, task, table, run)
+        strategy = network.choose_strategy(recipe, task, backbone, run.reporter)
+        others = task.suggested(registry.name_of(strategy), backbone)
+        choices = Choices(
+            table=table,
+            backbone=backbone,
+            strategy=strategy,
+            task=task,
+            augmentations=network.choose_augmentations(recipe, strategy, table.modality, others),
+            own_backbone=self.backbone is not None,
+            own_loss=self.loss is not None,
+            own_splits=self.splits is not None,
+        )
+        refusals.check(recipe, choices)
+        return choices
+
+    def name(self, chosen: Choices) -> str:
+        """Return the names of data and strategy."""
+        return f"{name_of(self.recipe.data)}-{registry.name_of(chosen.strategy)}"
+
+    def prepare(self, run: RunContext, chosen: Choices) -> FineTuningState:
+        """Decode, audit and split the data; build the model that the strategy trains."""
+        recipe, backbone, strategy, clock = self.recipe, chosen.backbone, chosen.strategy, run.deadline.clock
+        began = clock.seconds
+        network.fit_preprocessing(backbone, network.training_rows(chosen.table), run.reporter)
+        data = prepare(recipe, chosen.table, backbone.modality, run.cache, run.reporter, run.deadline)
+        backbone.modality = data.modality
+        baselines.require_choice(recipe.predictor, data)
+        run.timing |= {"data_s": clock.seconds - began, "features_s": 0.0}
+        sizes = ", ".join(f"{len(positions)} {split}" for split, positions in data.splits.items())
+        run.reporter.say(f"{registry.name_of(data.task)}, {data.space}; {sizes}; scored on {data.score}")
+        begun = fingerprint.of_data(data, backbone)
+        baseline = baselines.fit(data, self.seed) if self.time else None
+        torch.manual_seed(self.seed + 1)  # whatever sampled numbers since the backbone was built
+        model = network.build_model(recipe, data, backbone, strategy, run.device.device)
+        lengths.settle(data, model, run.reporter)
+        strategy.prepare(model)
+        smoothing = LossSettings(label_smoothing=recipe.training.label_smoothing, class_weights=recipe.training.class_weights)
+        loss = self.loss or data.task.loss(data.space, data.labels("train"), smoothing)
+        state = FineTuningState(
+            run=run,
+            learner=data.task.learner(model, loss).to(run.device.device),
+            opening=self._opening(data, chosen, begun),
+            recipe=recipe,
+            strategy=strategy,
+            backbone=backbone,
+            model=model,
+            features=self._feature_cache(run, data, backbone, model),
+            augmentations=chosen.augmentations,
+            baseline=baseline,
+            own_loss=self.loss is not None,
+        )
+        solving.widen(state)
+        return state
+
+    def _opening(self, data: Prepared, chosen: Choices, begun: Fingerprint) -> Opening:
+        return Opening(
+            settings=self.recipe,
+            resolved={
+                "backbone": chosen.backbone.builder.id,
+                "strategy": config.to_tree(chosen.strategy),
+                "task": config.to_tree(data.task),
+            },
+            fingerprint=begun,
+            ledger=data.ledger,
+            audit=audit_json(data),
+        )
+
+    def _feature_cache(self, run: RunContext, data: Prepared, backbone: Backbone, model: Model) -> FeatureCache:
+        return FeatureCache(
+            data=data,
+            cache=run.cache,
+            device=run.device,
+            threads=self.threads,
+            reporter=run.reporter,
+            builder=backbone.builder,
+            now=lambda: run.deadline.clock.seconds,
+            measure=lambda: of_features(run, model, data, self.recipe.training),
+            chosen=known_of_features(run.training.decisions),
+        )
+
+    # --- training ----------------------------------------------------------------------------
+
+    def phases(self, state: FineTuningState) -> tuple[str, ...]:
+        """Return the names of the strategy's phases."""
+        return tuple(phase.name for phase in state.phases)
+
+    def begin(self, state: FineTuningState, number: int) -> Iterable[Event] | None:
+        """Let the strategy act, compute features below the boundary, and solve the head where nothing asks for steps."""
+        phase, head = state.phases[number], state.model.head
+        state.groups = state.strategy.apply(state.model, phase)
+        boundary.begin(state, phase, number)
+        if state.model.head is not head:
+            state.groups = state.strategy.apply(state.model, phase)
+        if not state.strategy.trains:
+            solving.compute(state)
+            return ()
+        return solving.solve(state, phase) if solving.obstacle(state, phase) is None else None
+
+    def loader(self, state: FineTuningState, number: int) -> Loader:
+        """Return batches of cached features or raw examples, of like length where lengths differ."""
+        device, view = state.run.device, state.view(state.data.splits["train"], training=True)
+        size = max(1, budget.batch_size(state, len(view)) // device.world)
+        batching = Batching(size=size, tokens=token_budget(view, size), shuffle=True, seed=self.seed)
+        loader = Loader(view, batching, share=device.share, workers=0 if state.frozen is not None else 1)
+        if view.lengths is not None:
+            state.run.reporter.say(f"batches of like length: {loader.padding(0):.1%} of their positions are padding")
+        return loader
+
+    def precision(self, state: FineTuningState, loader: Loader) -> Precision:
+        """Return how steps compute; on cached features in float32."""
+        if state.frozen is None:
+            return super().precision(state, loader)
+        return Precision(micro_batch=self.recipe.training.micro_batch, reason="features are cached")
+
+    def plan(self, state: FineTuningState, number: int, loader: Loader) -> Plan:
+        """Return the phase's share of the epochs, at the strategy's rates where none are given."""
+        recipe, training, phase = self.recipe, self.recipe.training, state.phases[number]
+        defaults = state.defaults
+        seconds, each = budget.of_phase(state, number)
+        fills_time = seconds is not None and state.frozen is None
+        whole = training.epochs or (budget.MAX_EPOCHS_IN_TIME if fills_time else defaults.epochs_over(loader.steps(0)))
+        epochs = phase.epochs or max(1, round(whole * phase.share))
+        decay = defaults.weight_decay if training.weight_decay is None else training.weight_decay
+        return Plan(
+            number=number,
+            phase=phase.name,
+            epochs=epochs,
+            lr=phase.lr or (training.lr or defaults.lr) * phase.lr_scale,
+            weight_decay=0.1 if phase.lr else decay,
+            optim=recipe.optim,
+            schedule=recipe.schedule,
+            clip=training.clip,
+            ema=training.ema,
+            patience=training.patience,
+            budget=seconds,
+            steps=None if seconds is None else budget.steps(state, seconds, each, len(loader.view)),
+            log_every=1 if state.frozen is None else max(1, loader.steps(0) * epochs // budget.POINTS),
+            evaluate_every=1 if state.frozen is None else max(1, epochs // 10),
+            seed=training.seed + number,
+            precision=state.precision,
+            threads=1 if budget.is_small(state) else None,  # steps of a head take microseconds: waiting for a second thread takes longer
+        )
+
+    def groups(self, state: FineTuningState) -> Sequence[ParamGroup]:
+        """Return what the strategy lets learn."""
+        return state.groups
+
+    def evaluation(self, state: FineTuningState, number: int) -> Evaluation:
+        """Measure the selecting split each epoch; where features are cached, the score's split too, for the curve only."""
+        data, names = state.data, ["select"] if "select" in state.data.splits else []
+        if state.frozen is not None and data.score in data.splits:
+            names.append(data.score)
+        return Evaluation(
+            splits={name: partial(record.measure_now, state, name) for name in dict.fromkeys(names)},
+            selects="select" if "select" in names else None,
+            starts=data.task.selects,
+            primary=data.task.primary,
+            higher_is_better=data.task.higher_is_better,
+        )
+
+    # --- afterwards --------------------------------------------------------------------------
+
+    def record(self, state: FineTuningState) -> FineTuned:
+        """Save the weights, then measure, choose the run's model and write its figures."""
+        state.strategy.finish(state.model)
+        return FineTuned(folder=state.run.folder, metrics=record.record(state), state=state)
