@@ -37,7 +37,7 @@ CODE = {
     "docs/extend/task.md": 5,
     "docs/faq.md": 1,
     "docs/learn.md": 3,
-    "docs/python.md": 3,
+    "docs/python.md": 4,
 }
 """Python blocks of each page that has some."""
 SMALL = "scratch:cnn,width=8,depth=1"
