@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from pretune.tasks._words import Places, places_of
 from pretune.tasks.token_classification import TokenClassification
 from pretune.types import Row
 from tests.command_line import pretune
+from tests.test_docs import ROOT, commands
 
 TYPES = ("X", "Y")
 MARKS = ("O", "B-X", "I-X", "B-Y", "I-Y")
@@ -151,6 +154,34 @@ def test_any_tokenizer_shows_every_word() -> None:
         ]
 
 
+def test_long_texts_are_used_in_pieces_that_make_the_whole() -> None:
+    text = "\n".join(f"we met Anna Lee {number} in Oslo . and then" for number in range(9))
+    words = words_of(text)
+    tags = [{"Anna": "B-X", "Lee": "I-X", "Oslo": "B-Y"}.get(text[start:end], "O") for start, end in words]
+    row = Row(id="doc", text=(text,), target=target_of(tags, words, "iob2"))
+    task, space = TokenClassification(scheme="iob2"), TagSpace(classes=TYPES, tags=MARKS)
+    for limit in (5, 16, 40):
+        short = replace(Text(units="word", vocabulary=60).learned_from([text]), max_tokens=limit)
+        pieces = task.pieces(row, short)
+        assert len(pieces) > 1
+        assert [piece.id for piece in pieces][-1] == f"doc ({len(pieces)} of {len(pieces)})"
+        assert all(len(short.decode(piece.text or ()).array) <= limit for piece in pieces)
+        assert [tag for piece in pieces for tag in piece.target.tags] == tags
+        assert {piece.group for piece in pieces} == {"doc"}
+        ends = [(piece.text or ("",))[0][-1] for piece in pieces[:-1]]
+        assert limit == 5 or set(ends) <= {".", "n"}, "they end where a sentence or a line does"
+        truth = task.truth(task.encode(pieces, space, short), space)
+        assert sum(one.lost.sum() for one in truth) == 0
+        scores = [np.full((len(one.tags), 5), -9.0) for one in truth]
+        for one, known in zip(scores, truth, strict=True):
+            one[np.flatnonzero(known.tags != NONE), known.tags[known.tags != NONE]] = 0.0
+        whole = task.rejoined(row, short, pieces, task.describe(scores, space, pieces, short))
+        assert whole["prediction"] == task.shown(row.target)
+        assert [word["word"] for word in whole["words"]] == [text[start:end] for start, end in words]
+        assert all(text[one["start"] : one["end"]] == one["text"] for one in whole["entities"])
+    assert task.pieces(row, replace(short, max_tokens=256)) == [row]
+
+
 def test_words_that_share_a_token_are_predicted_together() -> None:
     text = "meet O'Neil's dogs"
     made = Text(units="word", vocabulary=50).learned_from(["meet dogs"])
@@ -268,6 +299,10 @@ def annotated(path: Path, count: int, seed: int = 1) -> None:
 
 def test_from_spans_to_a_report_and_to_predicted_entities(home: Path) -> None:
     annotated(home / "names.jsonl", 200)
+    with (home / "names.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"text": "we met anna. " * 99, "entities": [[7 + 13 * at, 11 + 13 * at, "PER"] for at in range(99)], "split": "val"})
+        )
     done = pretune("finetune", "names.jsonl", *QUICK, "epochs=30", "lr=0.03", "out=run")
     metrics = json.loads(done.stdout)
     held = metrics["val"]
@@ -279,6 +314,8 @@ def test_from_spans_to_a_report_and_to_predicted_entities(home: Path) -> None:
     ledger = list(csv.DictReader((home / "run" / "ledger.csv").open()))
     assert [(row["item"], row["reason"]) for row in ledger] == [("names.jsonl:201", "span_outside")]
     assert "entity F1" in done.stderr
+    assert "1 text(s) longer than the network is shown at once are used in 2 pieces." in done.stderr
+    assert held["per_class"]["PER"]["support"] > 99
     page = (home / "run" / "report.html").read_text()
     assert "baseline: linear tagger" in page
 
@@ -296,8 +333,10 @@ def test_from_spans_to_a_report_and_to_predicted_entities(home: Path) -> None:
     assert [(row["id"], [one["type"] for one in row["entities"]]) for row in told] == [("new.conll:1", ["LOC"]), ("new.conll:5", [])]
     (home / "doc").mkdir()
     (home / "doc" / "a.txt").write_text("we met florence")
+    (home / "doc" / "b.txt").write_text("we met florence. " * 150)
     told = json.loads(pretune("predict", "run", "doc", "--json").stdout)["predictions"]
     assert [one["text"] for one in told[0]["entities"]] == ["florence"]
+    assert [one["start"] for one in told[1]["entities"]] == [7 + 17 * at for at in range(150)]
 
     again = json.loads(pretune("evaluate", "run", "names.jsonl", "part=val", "--json").stdout)
     assert again["metrics"]["entity_f1"] == pytest.approx(held["entity_f1"])
@@ -306,3 +345,21 @@ def test_from_spans_to_a_report_and_to_predicted_entities(home: Path) -> None:
     other = json.loads(pretune("evaluate", "run", "other.conll", "--json").stdout)
     assert other["metrics"]["per_class"]["PER"]["support"] == 1, "types of other letter case are those of the run"
     assert [row["item"] for row in other["dropped"]] == ["other.conll:5"], "a text with types that the run does not know is not scored"
+
+
+def test_the_commands_of_the_guide_run(home: Path) -> None:
+    draw = random.Random(2)
+    (home / "news").mkdir()
+    for split, count in (("train", 24), ("test", 8)):
+        texts = (f"we O\nmet O\n{draw.choice(('Anna', 'Omar'))} B-PER\nin O\n{draw.choice(('Oslo', 'Rome'))} B-LOC\n" for _ in range(count))
+        (home / "news" / f"{split}.conll").write_text("\n".join(texts))
+    (home / "new.txt").write_text("we met Anna\n")
+    quick = ("precision=float32", "threads=1", "--offline")
+    for line in commands(ROOT / "docs" / "tasks" / "token_classification.md"):
+        words = shlex.split(line)
+        if words[0] == "finetune":
+            small = "backbone=scratch:transformer,width=16,layers=1,heads=2" if "out=run" in words else "backbone=run:run"
+            words += [*quick, "epochs=1", *([small] if "backbone=" not in line else [])]
+        pretune(*[word for word in words if not re.match(r"epochs=(?!1$)|lr=", word)])
+    assert json.loads((home / "entities.jsonl").read_text())["text"] == "we met Anna"
+    assert len(list((home / "runs").iterdir())) == 3

@@ -47,8 +47,21 @@ class Predictor:
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
         """Yield one dictionary per row, in order: id, prediction, confidence, probabilities; or id and error.
 
-        An item that cannot be read gets its own `error` and changes nothing else.
+        An item that cannot be read gets its own `error` and changes nothing else. One in pieces gets one answer.
         """
+        for chunk in (rows[begin : begin + BATCH] for begin in range(0, len(rows), BATCH)):
+            cut = [self.task.pieces(row, self.modality) for row in chunk]
+            answers = self._predicted([piece for pieces in cut for piece in pieces], threads)
+            for row, pieces in zip(chunk, cut, strict=True):
+                yield self._whole(row, pieces, [next(answers) for _ in pieces])
+
+    def _whole(self, row: Row, pieces: list[Row], answers: list[dict[str, Any]]) -> dict[str, Any]:
+        if len(pieces) == 1:
+            return answers[0]
+        error = next((answer["error"] for answer in answers if "error" in answer), None)
+        return {"id": row.id, **({"error": error} if error else self.task.rejoined(row, self.modality, pieces, answers))}
+
+    def _predicted(self, rows: list[Row], threads: int) -> Iterator[dict[str, Any]]:
         with ThreadPoolExecutor(threads) as pool:
             for begin in range(0, len(rows), BATCH):
                 chunk = rows[begin : begin + BATCH]

@@ -28,7 +28,7 @@ def unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:
 
 
 def rows_of(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
-    """Return the rows of a split that the run can be scored on, and those of classes that it does not know."""
+    """Return the rows of a split that the run can be scored on, long ones in pieces, and those of classes that it does not know."""
     rows = [row for row in table.rows if part is None or row.split == part]
     if not rows:
         there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
@@ -43,4 +43,4 @@ def rows_of(predictor: Predictor, table: Table, part: str | None, data: str | Pa
         raise DataError(
             f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.space.classes[:8])}.{column}"
         )
-    return rows, unknown
+    return [piece for row in rows for piece in predictor.task.pieces(row, predictor.modality)], unknown

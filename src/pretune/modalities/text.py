@@ -180,6 +180,14 @@ class Text(Modality):
         text = self._as_read(_text(raw))
         return self._framed(text, tokenizing.encode(self.tokenizer, text))
 
+    def offsets(self, text: str) -> NDArray[np.int64]:
+        """Return the characters (T, 2) that each token of a text stands for, whole and without special tokens.
+
+        Raises:
+            BadItem: there is no text.
+        """
+        return tokenizing.offsets(self.tokenizer, _text((text,))[0])
+
     def spans(self, text: str) -> NDArray[np.int64]:
         """Return the characters (T, 2), first and one past the last, that each id stands for which `decode` returns of one text.
 
@@ -189,7 +197,7 @@ class Text(Modality):
             BadItem: there is no text.
         """
         frame = tokenizing.frame(self.tokenizer, False)
-        kept = tokenizing.offsets(self.tokenizer, _text((text,))[0])[: self.max_tokens - len(frame)]
+        kept = self.offsets(text)[: self.max_tokens - len(frame)]
         return np.pad(kept, ((len(frame.before), len(frame.after)), (0, 0)))
 
     def _as_read(self, text: tuple[str, ...]) -> tuple[str, ...]:

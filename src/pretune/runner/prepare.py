@@ -129,9 +129,10 @@ def prepare(
         DataError: nothing usable is left, or fewer than two classes.
         RequestError: reading them takes longer than the run may.
     """
-    done = ingest(table.rows, modality, cache, threads=threads(recipe.place), progress=reading(modality.unit, reporter, deadline))
     task = recipe.task or infer(table.target_type)
     task = task if table.target_type is None else task.suited(table.target_type)
+    _cut(table, task, modality)
+    done = ingest(table.rows, modality, cache, threads=threads(recipe.place), progress=reading(modality.unit, reporter, deadline))
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=modality.most if task.whole else None)
     ledger = used.ledger
@@ -180,6 +181,18 @@ def _split(recipe: Recipe, task: Task, done: Ingested, used: usable.Usable, same
     for position, row in zip(used.positions, assigned, strict=True):
         rows[position] = row
     return rows, findings
+
+
+def _cut(table: Table, task: Task, modality: Modality) -> None:
+    """Put examples that are longer than what the network is shown into the table as pieces, where the task can predict them so."""
+    pieces = [task.pieces(row, modality) for row in table.rows]
+    longer = [one for one in pieces if len(one) > 1]
+    if longer:
+        unit = modality.unit
+        table.messages.append(
+            f"{len(longer):,} {unit}(s) longer than the network is shown at once are used in {sum(map(len, longer)):,} pieces."
+        )
+        table.rows = [piece for one in pieces for piece in one]
 
 
 def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter, *, whole: bool) -> Modality:

@@ -211,6 +211,10 @@ class Task(Component):
         """Return the space with the number of outputs that there are a second; called where `needed` returns something."""
         return space
 
+    def pieces(self, row: Row, modality: Modality) -> list[Row]:
+        """Return an example in pieces that the network can be shown whole, in order; the row itself where it is not cut."""
+        return [row]
+
     # --- the network -------------------------------------------------------------------------
 
     def outputs(self, space: Any) -> int:
@@ -312,6 +316,10 @@ class Task(Component):
             modality: the preprocessing.
         """
         raise TypeError(f"{type(self).__name__} must define describe(decoded, space, rows, modality)")
+
+    def rejoined(self, row: Row, modality: Modality, pieces: Sequence[Row], answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return what `describe` says of several `pieces` as the prediction of the whole row."""
+        raise TypeError(f"{type(self).__name__} must define rejoined(row, modality, pieces, answers), as it cuts rows into pieces")
 
     def shown(self, target: Any) -> Any:
         """Return a row's target as its column in predictions.csv holds it, in the form of `prediction`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,15 +18,21 @@ from pretune.evaluation import entities, tagger
 from pretune.evaluation.sums import CLASSES, Sums, ratio
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.modalities import Modality
+from pretune.modalities.text import Text
 from pretune.models.learner import Loss
 from pretune.sources.tags import OUTSIDE, TAGS, Entity, SchemeName, TaggedWords, Tags, entities_of, read_entities, written
 from pretune.sources.target_type import TargetType
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
 from pretune.tasks._marked import Line, Passage
 from pretune.tasks._tags import NONE, TagSpace, Truth, counted, figures_of_tags, iob2, known_tags, tagged
+from pretune.tasks._windows import pieces_of, rejoined
 from pretune.tasks._words import Places, places_of, words_in
 from pretune.types import Layout, Row
 
+if TYPE_CHECKING:
+    from pretune.backbones import Backbone
+
+_LEAST_STEPS = 200
 _SHIFTS = (0.0, -0.5, -1.0, -1.5, -2.0, -2.5, -3.0, -4.0, 0.5, 1.0)
 """What is tried as the weight of O, in nats."""
 
@@ -62,6 +68,10 @@ class TokenClassification(Task):
         """Return the task with the scheme that the data were read by."""
         return replace(self, scheme=target.scheme) if isinstance(target, Tags) else self
 
+    def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
+        """More epochs of few texts: after fewer steps hardly any word is predicted as anything but O."""
+        return {} if strategy == "linear_probe" else {"least_steps": _LEAST_STEPS}
+
     # --- targets -----------------------------------------------------------------------------
 
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> TagSpace:
@@ -80,6 +90,15 @@ class TokenClassification(Task):
         if not kept:
             raise DataError("the training texts have no entity: every word has the tag O. Add texts with entities.")
         return TagSpace(classes=kept, tags=iob2(kept))
+
+    def pieces(self, row: Row, modality: Modality) -> list[Row]:
+        """Return a text in pieces of at most as many tokens as the network is shown, cut at ends of sentences."""
+        return pieces_of(row, modality)
+
+    def rejoined(self, row: Row, modality: Modality, pieces: Sequence[Row], answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return the words and entities of all pieces, by the characters of the whole text."""
+        assert isinstance(modality, Text)
+        return rejoined(modality.text_in(row), pieces, answers)
 
     def encode(self, rows: Sequence[Row], space: TagSpace, modality: Modality) -> Labels:
         """Return for each position (T_i,) its tag, `target`, and its word, `words`; how often each class (K,) is not shown, `lost`."""
