@@ -1,5 +1,7 @@
 """The demo's crops: real photos, halves that do not meet."""
 
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,12 @@ def test_photos_are_found_without_importing_their_packages():
     paths = demo.photo_paths()
     assert len(paths) == 17
     assert all(path.is_file() for path in paths)
+
+
+def test_the_extra_of_the_demo_has_the_packages_of_its_photos():
+    extra = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]["demo"]
+    needed = {packages_distributions()[folder.partition("/")[0]][0] for folder in demo.PHOTOS}
+    assert needed == {requirement.partition(">=")[0] for requirement in extra}
 
 
 def test_a_missing_package_gives_the_pip_line(monkeypatch: pytest.MonkeyPatch):

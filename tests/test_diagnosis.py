@@ -222,3 +222,33 @@ def test_a_sentence_never_ends_without_its_advice() -> None:
 
 def test_lists_are_written_as_people_write_them() -> None:
     assert (listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])) == ("", "a", "a or b", "a, b or c")
+
+
+# --- what a default cannot be blamed for ---------------------------------------------------------
+
+GAP = {"train": {"accuracy": 1.0}, "held": held(0.82, 0.78, 0.86)}
+
+
+def test_a_solved_head_is_not_said_to_overfit_as_cross_validation_chose_its_penalty() -> None:
+    for context in ({"solved": True, "strategy": "linear_probe"}, {"model": "baseline", "strategy": "full"}):
+        message = told(**GAP, **context).splitlines()[-1]
+        assert "verfitting" not in message
+        assert "accuracy is 100.0 % on train and 82.0 % on val. The strength of its penalty was chosen by cross-validation" in message
+        assert "More training examples help most" in message
+        assert not any(cure in message for cure in ("epochs", "weight_decay", "augment", "strategy=")), message
+    assert "; then a pretrained backbone." in told(**GAP, solved=True, strategy="linear_probe", from_scratch=True)
+    assert "cross-validation" not in told(**GAP, strategy="direct"), "class means have no penalty"
+    assert "Overfitting: " in told(**GAP, strategy="full")
+
+
+def test_fewer_epochs_are_advised_only_where_the_score_was_better_before_the_end() -> None:
+    better, worse = (evaluated(scores) for scores in ([0.7, 0.75, 0.82], [0.83, 0.82, 0.82]))
+    assert "fewer epochs" not in told(better, **GAP, strategy="full")
+    assert "fewer epochs" in told(worse, **GAP, strategy="full")
+
+
+def test_training_is_not_said_to_be_too_long_and_too_short_at_once() -> None:
+    falling = stepped([2 - i / 60 for i in range(60)])
+    message = told(falling, train={"accuracy": 0.85}, held=held(0.6, 0.55, 0.65), strategy="full")
+    assert "Overfitting" in message
+    assert "Underfitting" not in message

@@ -261,3 +261,13 @@ def test_the_baseline_of_the_runs_is_the_best_that_looks_at_no_example() -> None
     floors = {"mean": {"value": 2.0}, "median": {"value": 1.5}, "classical": {"value": 1.0}}
     assert gain._trivial({"floors": floors}, False) == {"name": "median", "value": 1.5}
     assert gain._trivial({}, True) is None
+
+
+def test_what_is_claimed_is_claimed_of_the_examples_that_all_seeds_share() -> None:
+    arms = zip((PRETRAINED, SCRATCH, LONGER), (0.9, 0.8, 0.95), strict=True)
+    shared = {"labels": 9, "metric": "accuracy", "higher_is_better": True, "held": 41}
+    rows = [{**shared, "kind": kind, "value": value + 0.01 * seed} for kind, value in arms for seed in range(3)]
+    better, worse = gain._summary(rows)["said"]
+    assert "95 % interval over seeds" in better
+    assert better.endswith("Pretraining helped on these 41 held-out examples.")
+    assert worse.endswith("Pretraining did not help on these 41 held-out examples: the score is worse with it.")

@@ -45,6 +45,14 @@ class Context:
     solved: bool = False
     """Whether the head was solved, which takes no epochs and has no weight decay of the person's."""
 
+    peaked: bool | None = None
+    """Whether the score was better earlier in the training; None where it was evaluated too seldom to know."""
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the model was solved with a penalty that cross-validation chose."""
+        return self.solved or self.model == "baseline"
+
     @property
     def trains(self) -> bool:
         """Whether training steps were taken."""
@@ -71,7 +79,8 @@ _MORE_AUGMENTED = {"": "medium", "none": "light", "light": "medium", "medium": "
 
 
 def _augmentable(c: Context) -> bool:
-    return c.modality in ("", "image", "audio") and c.augment in _MORE_AUGMENTED and c.strategy in ("full", "partial", "lora", "scratch")
+    augmented = c.modality in ("", "image", "audio") and c.strategy in ("full", "partial", "lora", "scratch")
+    return augmented and c.model == "network" and c.augment in _MORE_AUGMENTED
 
 
 def _above_a_probe(c: Context) -> bool:
@@ -101,8 +110,10 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
     "gap": (
         ("stronger augmentation (augment={augment})", _augmentable),
         ("a larger weight_decay", _trains),
-        ("fewer epochs", lambda c: c.trains and "patience" not in c.given),
-        ("strategy=linear_probe", lambda c: _above_a_probe(c) and c.probe_was_better is not False),
+        ("fewer epochs", lambda c: c.trains and "patience" not in c.given and c.peaked is not False),
+        ("a pretrained backbone", lambda c: c.from_scratch and c.model == "network"),
+        ("another backbone", lambda c: c.penalised and not c.from_scratch and c.model == "network"),
+        ("strategy=linear_probe", lambda c: _above_a_probe(c) and c.model == "network" and c.probe_was_better is not False),
     ),
     "unfinished": (("raise epochs or time", _trains),),
     "capacity": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pretune.evaluation.advice import Context, cures, listed
@@ -15,7 +16,7 @@ from pretune.evaluation.wording import show, span, words
 Tree = Mapping[str, Any]
 
 _GAP = 0.1
-"""Train above the score by this much, and outside its interval, is over-fitting."""
+"""Train above the score by this much, and outside its interval, is a gap worth a sentence."""
 _WIDE = 0.15
 """An interval wider than this (in accuracy) decides little."""
 _IMBALANCED = 10
@@ -58,14 +59,16 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     diverged = _diverging(losses, start, course, phase, improved=_improved(name, scores, phases, split))
     losses = [loss for loss in losses if math.isfinite(loss)]
     same = _collapsed(scores, split, context)
+    context = replace(context, peaked=_peaked(course, name))
+    gap = _overfitting(name, train, scores, split, context)
     sentences = [
         _baseline_instead(name, metrics, split, context),
         _unknown_tokens(context),
         diverged,
         same or _below_floor(name, scores, floors, split, context),
         _undefined(scores, split),
-        _overfitting(name, train, scores, split, context),
-        "" if diverged or same else _underfitting(name, train, scores, losses, phase, context),
+        gap,
+        "" if diverged or same or gap else _underfitting(name, train, scores, losses, phase, context),
         _past_its_best(course, name, phase, context),
         _uncertain(name, scores, split, counts),
         _few_per_class(counts),
@@ -155,7 +158,11 @@ def _overfitting(name: str, train: Tree, scores: Tree, split: str, context: Cont
         return ""
     figures = f"{words(name)} is {show(name, seen)} on train and {show(name, score)} on {split}"
     possible = cures("gap", context)
-    return f"Overfitting: {figures}. More data helps most{f'; then {listed(possible)}' if possible else ''}."
+    then = f"; then {listed(possible)}" if possible else ""
+    if not context.trains:  # nothing was fitted for too long or too freely: a gap is what few examples and many features leave
+        how = "The strength of its penalty was chosen by cross-validation, for unseen examples. " if context.penalised else ""
+        return f"The score is far below that on train: {figures}. {how}More training examples help most{then}."
+    return f"Overfitting: {figures}. More training examples help most{then}."
 
 
 def _losses(events: Sequence[Tree]) -> list[float]:
@@ -235,13 +242,25 @@ def probe_was_better(history: Sequence[Tree], name: str, score: float | None, sp
     return None if not values or score is None else better(name, values[-1], score)
 
 
-def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
-    """Say where the metric of a held-out part peaked early in a phase and then fell."""
+def _peaked(course: Sequence[Tree], name: str) -> bool | None:
+    """Return whether a phase's score was best before its last evaluation; None where it was not evaluated twice."""
+    values = [event["metrics"][name] for event in _evaluations(course, name)]
+    return any(better(name, value, values[-1]) for value in values) if len(values) > 1 else None
+
+
+def _evaluations(course: Sequence[Tree], name: str) -> list[Tree]:
+    """Return the evaluations of a phase on the split that selects, else on the one that is the score."""
     seen = [event for event in course if event["event"] == "evaluated" and event["metrics"].get(name) is not None]
     split = min((event["split"] for event in seen), key=lambda p: p != "select", default="")
-    points = [event for event in seen if event["split"] == split]
+    return [event for event in seen if event["split"] == split]
+
+
+def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
+    """Say where the metric of a held-out split peaked early in a phase and then fell."""
+    points = _evaluations(course, name)
     if len(points) < 4:
         return ""
+    split = points[0]["split"]
     values = [event["metrics"][name] for event in points]
     at = values.index(min(values) if is_error(name) else max(values))
     fall = abs(values[-1] - values[at])

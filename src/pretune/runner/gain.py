@@ -117,7 +117,10 @@ def measure(task: LabelledTask, pretrained: RunResult, fresh: bool, run: RunCont
     gain, reporter = task.recipe.gain, run.reporter
     trials = max(1, len(gain.labels)) * gain.seeds
     seconds = _begun(task, pretrained.folder, pretrained.metrics["timing"]["train_s"])
-    reporter.say(f"measuring the gain: {trials} times three runs, one of which may take as long as the pretraining did ({seconds:.0f} s)")
+    reporter.say(
+        f"measuring the benefit of pretraining: {trials} × 3 fine-tuning runs (pretrained; from scratch; from scratch with the same "
+        f"total training time, which may take as long as the pretraining did: {seconds:.0f} s)"
+    )
     if task.recipe.training.time is not None:
         reporter.say(f"these runs are not part of time={task.recipe.training.time:g}s, which bounds the pretraining")
     done: set[tuple[int, int]] = set()
@@ -227,6 +230,7 @@ class _Trial:
             "value": primary["value"],
             "higher_is_better": primary["higher_is_better"],
             "macro_f1": metrics[primary["split"]].get("macro_f1"),
+            "held": (metrics.get("counts") or {}).get(primary["split"]),
             "baseline": _trivial(metrics, primary["higher_is_better"]),
             "seconds": took,
             "epochs": epochs,
@@ -290,7 +294,8 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             gained = [sign * (a - b) for a, b in zip(values[PRETRAINED], values[kind], strict=True)]
             best = max(sign * statistics.fmean(values[arm]) for arm in (PRETRAINED, kind))
             below = baseline is not None and best <= sign * baseline["mean"]
-            messages.append(_sentence(f"with {labels} labels, against {kind}: {metric}", *interval(gained), baseline if below else None))
+            head = f"with {labels} labels, against {kind}: {metric}"
+            messages.append(_sentence(head, *interval(gained), baseline if below else None, here[0].get("held")))
     return {"table": table, "said": messages, "runs": rows}
 
 
@@ -311,7 +316,7 @@ def interval(values: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), student(len(values) - 1) * deviation
 
 
-def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] | None) -> str:
+def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] | None, held: int | None = None) -> str:
     """Return what the runs show of a gain.
 
     Args:
@@ -319,8 +324,9 @@ def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] 
         gain: mean over seeds, above 0 where the pretrained network is better.
         half: half the width of its interval; None of one seed, which shows nothing.
         below: the baseline that neither network is better than, if so.
+        held: held-out examples, the same for every seed: the interval is over seeds, so what is claimed is claimed of these.
     """
-    spread = "one seed" if half is None else f"95 % interval {gain - half:+.4f} to {gain + half:+.4f}"
+    spread = "one seed" if half is None else f"95 % interval over seeds {gain - half:+.4f} to {gain + half:+.4f}"
     measured = f"{head} {gain:+.4f} ({spread})."
     if below is not None:
         return f"{measured} Neither network is better than the {below['kind']} ({below['mean']:.4g}): this comparison says nothing yet."
@@ -328,4 +334,5 @@ def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] 
         return f"{measured} One seed cannot tell whether pretraining helped: set seeds=3 or more."
     if gain - half <= 0 <= gain + half:
         return f"{measured} Inconclusive: the interval includes 0. More seeds or more held-out examples would narrow it."
-    return f"{measured} Pretraining helped." if gain > 0 else f"{measured} Pretraining did not help: the score is worse with it."
+    on = "" if held is None else f" on these {held:,} held-out examples"
+    return f"{measured} Pretraining helped{on}." if gain > 0 else f"{measured} Pretraining did not help{on}: the score is worse with it."
