@@ -21,8 +21,9 @@ from pretune.cli.main import main
 from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.modalities.text import Text
-from pretune.objectives import _vocabulary
-from pretune.objectives._sampling import Wanted, sample_index
+from pretune.models.heads import vocabulary
+from pretune.models.sampling import sample_index
+from pretune.objectives._sampling import Wanted
 from pretune.pretraining import Pretraining
 from pretune.runner.gain import _summary, interval, read_task
 from pretune.training.muon import orthogonal
@@ -77,8 +78,8 @@ def test_the_loss_in_chunks_is_the_loss_and_its_gradient(monkeypatch: pytest.Mon
     x, weight, bias, targets = torch.randn(10, 4), torch.randn(7, 4), torch.randn(7), torch.randint(0, 7, (10,))
     leaves = [[t.clone().requires_grad_() for t in (x, weight, bias)] for _ in range(2)]
     F.cross_entropy(F.linear(*leaves[0]), targets).mul(3).backward()
-    monkeypatch.setattr(_vocabulary, "CHUNK", 21)
-    chunked = _vocabulary.linear_cross_entropy(leaves[1][0], leaves[1][1], targets, leaves[1][2])
+    monkeypatch.setattr(vocabulary, "CHUNK", 21)
+    chunked = vocabulary.linear_cross_entropy(leaves[1][0], leaves[1][1], targets, leaves[1][2])
     chunked.mul(3).backward()
     for whole, part in zip(*leaves, strict=True):
         torch.testing.assert_close(part.grad, whole.grad)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pretune.objectives._sampling import Wanted, sample_index
+from pretune.models.sampling import sample_index
+from pretune.objectives._sampling import Wanted
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 

@@ -33,6 +33,8 @@ from pretune.models.dense.kept import kept
 from pretune.runner import interrupt
 from pretune.sources.boxes import Box, Boxes
 from pretune.sources.classes import count
+from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn
+from pretune.sources.table import Table
 from pretune.sources.tags import target_of
 from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
 from pretune.sources.targets import classes_of
@@ -40,6 +42,7 @@ from pretune.sources.transcripts import Transcript
 from pretune.sources.words import joined
 from pretune.tasks import Examples, LossSettings, Space, Task, named
 from pretune.tasks.classification import Classification
+from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Row, Structured
 from tests.command_line import pretune
 from tests.plugins.word_tags import NONE, WordTags, first_tokens
@@ -294,6 +297,16 @@ def network_outputs(task: Task, labels: Labels, space: Space) -> tuple[torch.Ten
     return raw, raw, Ragged.unpadded(raw.detach(), torch.arange(raw.shape[1]) < lengths[:, None])
 
 
+def prompt_rows() -> tuple[list[Row], Any]:
+    """Return rendered prompts with answers, and a tokenizer of letters."""
+    pairs = [("say a", "a b"), ("say b", "b a"), ("say c", "c d e"), ("say d", "d")] * 6
+    turns = [Conversation(turns=(Turn("user", prompt), Turn("assistant", answer))) for prompt, answer in pairs]
+    rows = [Row(id=str(i), text=(pairs[i][0],), target=turns[i], group=f"g{i // 2}") for i in range(len(pairs))]
+    table = Table(rows=rows, modality="text", target_type=TEXT_GENERATION, root=Path(), layout="")
+    modality = TextGeneration().render(table, Text(units="character", vocabulary=50))
+    return table.rows, modality
+
+
 EXAMPLES: dict[str, list[Any]] = {
     "class": ["a", "b", "c", "b"] * 6,
     "classes": [("a",), ("a", "b"), (), ("b",)] * 6,
@@ -305,6 +318,7 @@ OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "token_classification": tagged_rows,
     "detection": boxed_rows,
     "speech_recognition": spoken_rows,
+    "text_generation": prompt_rows,
 }
 """Rows of tasks with targets of a form of their own, each with the preprocessing; four different targets, the first two rows right."""
 

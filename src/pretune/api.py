@@ -28,7 +28,6 @@ from pretune.runner.job import RunContext, RunResult
 from pretune.runner.prepare import open_cache, plain_modality, report_ledger, threads, wanted_target
 from pretune.runner.pretrain import Pretrained, PretrainingJob
 from pretune.sources import sources
-from pretune.sources.spellings import align
 from pretune.sources.table import RunColumns, Table
 from pretune.storage.ingest import ingest
 from pretune.tasks import Task
@@ -345,7 +344,7 @@ def evaluate(
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
     wanted = config.build(RunColumns, {"schema": model.schema, **columns})
     table = sources.read(Path(data), wanted, target=model.task.target_type, modality=model.name, learn=False)
-    align(table, model.space.classes)
+    model.align(table)
     for line in table.messages:
         reporter.say(line)
     rows, unknown = scored.rows_of(model, table, part, data)

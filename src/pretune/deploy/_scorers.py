@@ -28,7 +28,7 @@ from pretune.tasks import Space
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
-from pretune.types import Row
+from pretune.types import Batch, Row
 
 
 class Scorer(Protocol):
@@ -79,19 +79,15 @@ class NetworkScorer:
             raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
         path = run / _saved_model.MODEL
         with backbones.bounded(saved_model.weights), saved.reading(path):
-            model = Model(
-                backbone,
-                saved_model.head,
-                saved_model.task.outputs(saved_model.space),
-                saved_model.pooling,
-                saved_model.task.layout,
-                saved_model.width,
-            )
+            told = saved_model
+            model = Model(backbone, told.head, told.task.outputs(told.space), told.pooling, told.task.layout, told.width)
         if not 0 <= saved_model.frozen < len(model.names):
             raise saved.damaged(path, f"it counts {saved_model.frozen} frozen stages of {len(model.names)}")
         head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}
         saved.load_exactly(head, saved_model.weights)
         self.model = model.eval().requires_grad_(False).to(self.device)
+        self._task, self._learner = saved_model.task, saved_model.task.learner(self.model, _untrained)
+        self._learner.start = saved_model.frozen
         self._rest, forward = _here([saved_model.precision, saved_model.forward], self.device)
         self._start = saved_model.frozen
         names = model.names[: self._start]
@@ -114,7 +110,8 @@ class NetworkScorer:
                 features = self._prefix(features)
                 features = replace(features, tensor=features.tensor.float())  # as what learned took them from the cache
             with autocast(self._rest, self.device):
-                return self.model.predict(features, self._start).float().cpu()
+                batch = Batch(inputs=features, labels=self._task.asked(views), index=torch.arange(len(views)))
+                return self._learner.predict(batch.to(self.device)).float().cpu()
         except (IndexError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0][:160]
             raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
@@ -135,6 +132,10 @@ class BaselineScorer:
     def outputs(self, views: list[Any]) -> Outputs:
         """Return raw outputs (B, C)."""
         return self.baseline.outputs(views)
+
+
+def _untrained(outputs: torch.Tensor, targets: Any) -> torch.Tensor:
+    raise TypeError("a saved run is not trained")
 
 
 def _here(precisions: list[Precision], device: torch.device) -> list[Precision]:

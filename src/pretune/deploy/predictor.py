@@ -14,10 +14,16 @@ from pretune.deploy import _saved_model, _scorers
 from pretune.errors import BadItem, DataError
 from pretune.labels import Outputs, finite, joined, taken
 from pretune.modalities import Modality
+from pretune.modalities.text import SEGMENTS
+from pretune.sources.spellings import align
+from pretune.sources.table import Table
 from pretune.storage.streaming import bytes_of
+from pretune.tasks import WritingTask
 from pretune.types import Cell, Row
 
 BATCH = 32
+_TOGETHER = 8
+"""Texts that are written before the first of them is given back."""
 NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (NaN or infinity), which predicts nothing")
 
 
@@ -44,11 +50,19 @@ class Predictor:
         self.task, self.space, self.schema = saved_model.task, self.scorer.space, saved_model.schema
         self.modality: Modality = self.scorer.modality
 
+    def align(self, table: Table) -> None:
+        """Give labelled examples the run's class names, and put them into the form in which its network reads them."""
+        align(table, self.space.classes)
+        self.task.render(table, self.modality)
+
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
         """Yield one dictionary per row, in order: id, prediction, confidence, probabilities; or id and error.
 
         An item that cannot be read gets its own `error` and changes nothing else. One in pieces gets one answer.
         """
+        if isinstance(self.task, WritingTask):
+            yield from self._written(rows, self.task)
+            return
         for chunk in (rows[begin : begin + BATCH] for begin in range(0, len(rows), BATCH)):
             cut = [self.task.pieces(row, self.modality) for row in chunk]
             answers = self._predicted([piece for pieces in cut for piece in pieces], threads)
@@ -70,6 +84,23 @@ class Predictor:
                 answers = iter(self._describe(good) if good else [])
                 for row, view in zip(chunk, views, strict=True):
                     yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(answers)}
+
+    def _written(self, rows: list[Row], task: WritingTask) -> Iterator[dict[str, Any]]:
+        """Yield what the network writes for each row."""
+        assert isinstance(self.scorer, _scorers.NetworkScorer)
+        for begin in range(0, len(rows), _TOGETHER):
+            chunk = rows[begin : begin + _TOGETHER]
+            table = Table(rows=chunk, modality=self.name, target_type=None, root=Path(), layout="")
+            task.render(table, self.modality, answered=False)
+            wrong = {entry.item: entry.detail for entry in table.ledger}
+            answers = iter(task.write(self.scorer.model, table.rows, self.modality) if table.rows else [])
+            for row in chunk:
+                prompt = "\n\n".join(row.text or ())
+                yield (
+                    {"id": row.id, "error": wrong[row.id]}
+                    if row.id in wrong
+                    else {"id": row.id, "prompt": prompt, "prediction": next(answers)}
+                )
 
     def outputs(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
@@ -111,7 +142,7 @@ class Predictor:
             raw = row.text if row.path is None else _read(row.path)
             if raw is None:
                 raise BadItem("empty", "there is no content")
-            if isinstance(raw, tuple) and len(raw) != (self.schema.text_count or len(raw)):
+            if isinstance(raw, tuple) and len(raw) < SEGMENTS and len(raw) != (self.schema.text_count or len(raw)):
                 raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.text_count}")
             return self.scorer.view(row, self.modality.decode(raw).array)
         except BadItem as bad:

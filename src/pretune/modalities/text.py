@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _FORMAT = 1
 """Version of what `decode` returns; raised whenever stored ids would come out differently."""
 TOKENIZER_FILE = tokenizing.FILE
+TEMPLATE_FILE = "chat_template.jinja"
+"""As `transformers` calls it."""
+SEGMENTS = 3
+"""Strings from which they are segments of one text."""
 _UNKNOWN_SHARE = 0.1
 """Share of unknown tokens from which the tokenizer is said not to fit."""
 
@@ -37,7 +41,8 @@ class Text(Modality):
     """Preprocessing of texts, as a set of weights carries it.
 
     A text is tokenized once: special tokens included, cut to `max_tokens`. Nothing else is done to it
-    (lower-casing and the like are the tokenizer's own).
+    (lower-casing and the like are the tokenizer's own). Three strings or more are the segments of one text: those of a template and those
+    of a person in turn, the template's first and last.
     """
 
     extensions: ClassVar[frozenset[str]] = TEXT
@@ -58,6 +63,8 @@ class Text(Modality):
     """What a tokenizer that is made here cuts texts into: word, piece (byte-pair encoding), unigram, character."""
     verbatim: bool = False
     """Whether a tokenizer that is made here keeps case, spaces and line ends: what writing texts needs."""
+    chat_template: str = field(default="", repr=False)
+    """Jinja template of a conversation, as the weights were trained with it; empty where they have none."""
 
     def __post_init__(self) -> None:
         if self.positions is not None and self.max_tokens > self.positions:
@@ -79,7 +86,8 @@ class Text(Modality):
 
     def files(self) -> dict[str, str]:
         """Return the files that travel with saved weights, name -> content; `with_files` reads them back."""
-        return {TOKENIZER_FILE: self.tokenizer} if self.tokenizer else {}
+        found = {TOKENIZER_FILE: self.tokenizer, TEMPLATE_FILE: self.chat_template}
+        return {name: content for name, content in found.items() if content}
 
     def with_files(self, files: dict[str, str]) -> Text:
         """Return the same preprocessing with the content of its files.
@@ -88,7 +96,7 @@ class Text(Modality):
             WeightsError: it is no tokenizer.
         """
         tokenizing.load(files[TOKENIZER_FILE])
-        return replace(self, tokenizer=files[TOKENIZER_FILE])
+        return replace(self, tokenizer=files[TOKENIZER_FILE], chat_template=files.get(TEMPLATE_FILE, ""))
 
     def fitted_to(self, rows: Sequence[Row]) -> tuple[Text, str]:
         """Return the same preprocessing with a tokenizer, made from these rows' texts where none came with the weights, and a sentence."""
@@ -177,7 +185,11 @@ class Text(Modality):
         Raises:
             BadItem: there is no text, or bytes are not text.
         """
-        text = self._as_read(_text(raw))
+        text = _text(raw)
+        if len(text) >= SEGMENTS:
+            ids, _ = self.segments(text)
+            return self._decoded(text, ids[: self.max_tokens], len(ids), max(0, len(ids) - self.max_tokens))
+        text = self._as_read(text)
         return self._framed(text, tokenizing.encode(self.tokenizer, text))
 
     def offsets(self, text: str) -> NDArray[np.int64]:
@@ -200,6 +212,10 @@ class Text(Modality):
         kept = self.offsets(text)[: self.max_tokens - len(frame)]
         return np.pad(kept, ((len(frame.before), len(frame.after)), (0, 0)))
 
+    def segments(self, text: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids (T,) of a text in segments, whole, and the segment (T,) that each id ends in."""
+        return tokenizing.encode_segments(self.tokenizer, [encodings.replace_damage(part) for part in text])
+
     def _as_read(self, text: tuple[str, ...]) -> tuple[str, ...]:
         """Put two texts into one where the tokenizer has no token to stand between them."""
         if len(text) == 1 or tokenizing.frame(self.tokenizer, True).between:
@@ -212,14 +228,12 @@ class Text(Modality):
         if not tokens:
             raise BadItem("empty", "holds nothing that can be read: the tokenizer drops all of its characters")
         kept = tokenizing.truncate(segments, self.max_tokens - len(frame))
+        return self._decoded(text, frame.framed(kept), tokens, tokens - sum(map(len, kept)))
+
+    def _decoded(self, text: tuple[str, ...], ids: NDArray[np.int32], tokens: int, lost: int) -> Decoded:
         unknown = tokenizing.unknown_id(self.tokenizer)
-        info = {
-            "chars": sum(map(len, text)),
-            "tokens": tokens,
-            "lost": tokens - sum(map(len, kept)),
-            "unknown": 0 if unknown is None else int(sum((segment == unknown).sum() for segment in kept)),
-        }
-        return Decoded(array=frame.framed(kept), info=info)
+        count = 0 if unknown is None else int((ids == unknown).sum())
+        return Decoded(array=ids, info={"chars": sum(map(len, text)), "tokens": tokens, "lost": lost, "unknown": count})
 
     # --- batches -----------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class Model(nn.Module):
         """The maps that a pyramid holds, the finest first."""
         if layout not in ("pooled", "pyramid", backbone.layout):
             raise SettingError(f"the head takes a {layout}, and {backbone.builder.id} returns features of the layout {backbone.layout}.")
+        head = head.on(backbone)
         self._head, self._outputs = head, outputs
         stages = {INPUT: backbone.modality.normaliser(), **backbone.stages}
         self.stages = nn.ModuleDict(self._collecting(stages))

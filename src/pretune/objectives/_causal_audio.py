@@ -19,10 +19,11 @@ from pretune.architectures.layers.mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.audio import Audio
+from pretune.models.heads.vocabulary import linear_cross_entropy
+from pretune.models.sampling import sample_index
 from pretune.objectives._base import PretextLearner
 from pretune.objectives._labels import KnowsClasses, asked
-from pretune.objectives._sampling import Sample, Wanted, sample_index
-from pretune.objectives._vocabulary import linear_cross_entropy
+from pretune.objectives._sampling import Sample, Wanted
 from pretune.types import Batch, Features, StepOutput
 
 _SILENCE = int(mu_law(torch.zeros(())))

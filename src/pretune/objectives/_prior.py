@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pretune.architectures.gpt import Gpt
 from pretune.architectures.layers.memory import remembering
-from pretune.objectives._sampling import Wanted, sample_index
+from pretune.models.sampling import sample_index
+from pretune.objectives._sampling import Wanted
 from pretune.types import Features
 
 

@@ -1,16 +1,13 @@
-"""What is asked of a model that writes, what it gives back, and how one of many logits is drawn."""
+"""What is asked of a model that writes, and what it gives back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pretune.config import Within
-from pretune.errors import WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +48,3 @@ class Sample:
     """The class that was asked for."""
     note: str = ""
     """What is to be said of it, where the prompt could not be read as it is written."""
-
-
-def sample_index(logits_BV: Tensor, wanted: Wanted, generator: torch.Generator) -> Tensor:
-    """Return one index a row, (B,).
-
-    Raises:
-        WeightsError: a logit is not a number.
-    """
-    if logits_BV.isnan().any():
-        raise WeightsError("the model's outputs are not numbers (NaN): nothing can be made with these weights. Train it again.")
-    if wanted.temperature == 0:
-        return logits_BV.argmax(-1)
-    logits_BV = logits_BV.float() / wanted.temperature
-    if wanted.top_k is not None and wanted.top_k < logits_BV.shape[-1]:
-        least = logits_BV.topk(wanted.top_k).values[:, -1:]
-        logits_BV = logits_BV.masked_fill(logits_BV < least, -torch.inf)
-    if wanted.top_p < 1:
-        ordered, places = logits_BV.softmax(-1).sort(descending=True)
-        beyond = ordered.cumsum(-1) - ordered >= wanted.top_p
-        logits_BV = logits_BV.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
-    return torch.multinomial(logits_BV.softmax(-1), 1, generator=generator)[:, 0]

@@ -7,13 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from pretune.backbones import Backbone, token_table
-
-CHUNK = 1 << 22
-"""Logits held at a time."""
+from pretune.models.heads.vocabulary import CHUNK, linear_cross_entropy
 
 
 class TokenHead(nn.Module):
@@ -81,51 +77,3 @@ def above_trigram(loss: float, floors: dict[str, float]) -> list[str]:
         f"the loss on the next token, {loss:.3f} nats, is no better than that of a trigram model ({floors['trigram']:.3f}), which only "
         "counts which token follows which two. Train longer (epochs=…, time=…), on more text, or at another lr."
     ]
-
-
-def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:
-    """Return the mean cross-entropy of x W^T + b in nats without ever holding all logits.
-
-    Chunks of rows are scored one after the other, and their gradients are taken at once; the backward pass only scales
-    them. B. Hsu et al., "Liger Kernel", 2024.
-    """
-    if x_ND.shape[0] * weight_VD.shape[0] <= CHUNK or not torch.is_grad_enabled():
-        rows = max(1, CHUNK // weight_VD.shape[0])
-        total = x_ND.new_zeros((), dtype=torch.float32)
-        for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
-            total = total + F.cross_entropy(F.linear(x_nD, weight_VD, bias_V).float(), t_n, reduction="sum")
-        return total / targets_N.shape[0]
-    bias_V = torch.zeros(weight_VD.shape[0], device=x_ND.device) if bias_V is None else bias_V
-    if torch.is_autocast_enabled(x_ND.device.type):
-        x_ND = x_ND.to(torch.get_autocast_dtype(x_ND.device.type))
-    return _LinearCrossEntropy.apply(x_ND, weight_VD, bias_V, targets_N)
-
-
-class _LinearCrossEntropy(Function):
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
-        rows, count = max(1, CHUNK // weight_VD.shape[0]), targets_N.shape[0]
-        matrix = weight_VD.to(x_ND.dtype)
-        total = torch.zeros((), device=x_ND.device)
-        dx, dw, db = torch.empty_like(x_ND), torch.zeros_like(weight_VD), torch.zeros_like(bias_V)
-        for start in range(0, count, rows):
-            x, targets = x_ND[start : start + rows], targets_N[start : start + rows]
-            logits = torch.addmm(bias_V.to(x.dtype), x, matrix.t()).float()
-            log_p = logits.log_softmax(-1)
-            total += F.nll_loss(log_p, targets, reduction="sum")
-            slope = log_p.exp_()
-            slope[torch.arange(len(targets), device=x.device), targets] -= 1
-            slope = slope.div_(count)
-            db += slope.sum(0)
-            slope = slope.to(x.dtype)
-            dx[start : start + rows] = slope @ matrix
-            dw += (slope.t() @ x).float()
-        ctx.save_for_backward(dx, dw, db)
-        return total / count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        dx, dw, db = ctx.saved_tensors
-        scale = gradients[0]
-        return dx * scale.to(dx.dtype), dw * scale, db * scale, None

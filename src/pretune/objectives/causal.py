@@ -19,9 +19,10 @@ from pretune.architectures.layers.memory import remembering
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
+from pretune.models.sampling import sample_index
 from pretune.objectives import _causal_audio
 from pretune.objectives._base import Objective, PretextLearner, Suggested
-from pretune.objectives._sampling import Sample, Wanted, sample_index
+from pretune.objectives._sampling import Sample, Wanted
 from pretune.objectives._vocabulary import TokenHead, above_trigram
 from pretune.types import Batch, Features, StepOutput
 

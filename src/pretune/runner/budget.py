@@ -56,18 +56,20 @@ def of_phase(state: FineTuningState, number: int) -> tuple[float | None, float]:
     decisions, phase = run.training.decisions, phases[number]
     total = sum(len(positions) for positions in _all_measured(state).values())
 
+    times = 2 if state.measures_start else 1
+
     def decide() -> tuple[float, float]:
-        size = 64 if state.frozen is not None else _FEW
+        size = min(score.at_once(data.task), 64 if state.frozen is not None else _FEW)
         view = state.view(data.splits[data.score])
         each = score.seconds_per_item(state.learner, view, run.device, state.precision, size, lambda: run.deadline.clock.seconds)
         remaining = max(0.0, run.deadline.remaining - REPORT)
-        left = remaining - min(_MEASURING * remaining, each * total)
+        left = remaining - min(_MEASURING * remaining, times * each * total)
         share = OF_A_PROBE if phase.epochs is not None else phase.share / sum(p.share for p in phases[number:])
         return left * share, each
 
     budget, each = decisions.make(f"{number}/time", decide)
     if number == len(phases) - 1 and state.frozen is None:
-        fits = _MEASURING / (1 - _MEASURING) * budget / max(1e-9, each)
+        fits = _MEASURING / (1 - _MEASURING) * budget / max(1e-9, times * each)
         decisions.make(_MEASURED, lambda: max(1, min(total, int(fits))))
     return budget, each
 

@@ -16,7 +16,7 @@ from pretune.evaluation.baseline import Baseline
 from pretune.evaluation.terms import strongest
 from pretune.evaluation.verdict import compared
 from pretune.labels import Outputs
-from pretune.runner import baselines, costs, score, selection
+from pretune.runner import baselines, costs, score, selection, start
 from pretune.runner.baselines import Fitted
 from pretune.runner.prepare import Prepared
 from pretune.runner.selection import Selecting, Selection
@@ -61,7 +61,7 @@ def settle(state: FineTuningState, raw: Raw, measured: Positions, selecting: Sel
     """
     data, clock, name = state.data, time.perf_counter(), state.data.task.primary
     fitted = state.baseline or baselines.fit(data, state.recipe.training.seed)
-    floors = baselines.measured(data, fitted, measured[data.score])
+    floors = start.baseline(state) | baselines.measured(data, fitted, measured[data.score])
     network = Final(selection=Selection(), raw=raw, space=data.space, figures=_figures(data, raw, measured, data.space), floors=floors)
     state.run.timing["floors_s"] = time.perf_counter() - clock
     if fitted is None or not baselines.can_be_the_model(data):

@@ -16,7 +16,7 @@ from pretune.data.loader import Loader
 from pretune.models import Model
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
-from pretune.runner import baselines, boundary, budget, fingerprint, lengths, network, record, refusals, solving
+from pretune.runner import baselines, boundary, budget, fingerprint, lengths, network, record, refusals, solving, start
 from pretune.runner.features import FeatureCache
 from pretune.runner.fingerprint import Fingerprint
 from pretune.runner.folder import name_of
@@ -91,6 +91,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         """Decode, audit and split the data; build the model that the strategy trains."""
         recipe, backbone, strategy, clock = self.recipe, chosen.backbone, chosen.strategy, run.deadline.clock
         began = clock.seconds
+        backbone.modality = chosen.task.render(chosen.table, backbone.modality, held_out=recipe.splits.val)
         network.fit_preprocessing(backbone, network.training_rows(chosen.table), run.reporter)
         data = prepare(recipe, chosen.table, backbone.modality, run.cache, run.reporter, run.deadline)
         backbone.modality = data.modality
@@ -158,6 +159,8 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         """Let the strategy act, compute features below the boundary, and solve the head where nothing asks for steps."""
         phase, head = state.phases[number], state.model.head
         state.groups = state.strategy.apply(state.model, phase)
+        if not state.groups and state.strategy.trains:
+            return ()  # a probe, of a head that has nothing of its own to learn
         boundary.begin(state, phase, number)
         if state.model.head is not head:
             state.groups = state.strategy.apply(state.model, phase)
@@ -187,6 +190,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         recipe, training, phase = self.recipe, self.recipe.training, state.phases[number]
         defaults = state.defaults
         seconds, each = budget.of_phase(state, number)
+        start.measure(state)
         fills_time = seconds is not None and state.frozen is None
         whole = training.epochs or (budget.MAX_EPOCHS_IN_TIME if fills_time else defaults.epochs_over(loader.steps(0)))
         epochs = phase.epochs or max(1, round(whole * phase.share))

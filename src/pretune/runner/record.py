@@ -16,12 +16,13 @@ from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.labels import Outputs
 from pretune.models.model import HEAD
-from pretune.runner import baselines, budget, fallback, score, selection, solving
+from pretune.runner import baselines, budget, fallback, score, selection, solving, writing
 from pretune.runner.fallback import Final, Positions, Raw
 from pretune.runner.inputs import is_fresh
 from pretune.runner.prepare import Prepared, ledger_lines
 from pretune.runner.selection import ModelName, Selecting
 from pretune.runner.state import FineTuningState
+from pretune.runner.writing import Written
 from pretune.training.plan import Precision
 from pretune.training.run_dir import write_atomic
 from pretune.unread import given
@@ -46,8 +47,9 @@ def record(state: FineTuningState) -> dict[str, Any]:
     if final.selection.model != "network":
         save_model(state, final.selection.model)
         state.data.space = final.space
-    metrics = assemble(state, final, measured)
-    write_predictions(state, final.raw, measured)
+    written = writing.write(state, measured[state.data.score])
+    metrics = assemble(state, final, measured) | ({"written": written.figures} if written.figures else {})
+    write_predictions(state, final.raw, measured, written)
     return run.folder.write_json("metrics.json", metrics)
 
 
@@ -86,7 +88,7 @@ def save_model(state: FineTuningState, model: ModelName = "network") -> None:
 
 
 def _outputs(state: FineTuningState, positions: np.ndarray) -> Outputs:
-    return score.outputs(state.learner, state.view(positions), state.run.device, state.precision)
+    return score.outputs(state.learner, state.view(positions), state.run.device, state.precision, score.at_once(state.data.task))
 
 
 def measure_now(state: FineTuningState, split: str) -> dict[str, float]:
@@ -204,7 +206,7 @@ def peak_rss_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def write_predictions(state: FineTuningState, raw: Raw, measured: Positions) -> None:
+def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, written: Written) -> None:
     """Write one row per held-out example that was measured, in the data's order."""
     data, task = state.data, state.data.task
     rows: list[dict[str, Any]] = []

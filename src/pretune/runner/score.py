@@ -30,6 +30,11 @@ _TIMED = 2
 """Batches by which the time of measuring is told, after one that warms up."""
 
 
+def at_once(task: Task) -> int:
+    """Return the examples of a batch that is only measured."""
+    return 64 if task.batch is None else 2 * task.batch
+
+
 @torch.inference_mode()
 def outputs(learner: Learner, view: View, device: Device, precision: Precision, batch_size: int = 64) -> Outputs:
     """Return the raw outputs of a view's items in order; each is computed on exactly one rank."""

@@ -18,6 +18,7 @@ from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner.baselines import Fitted
 from pretune.runner.features import FeatureCache, FrozenFeatures
+from pretune.runner.inputs import is_fresh
 from pretune.runner.job import JobState
 from pretune.runner.prepare import Prepared
 from pretune.strategies import Defaults, Phase, Strategy, suggested
@@ -39,6 +40,8 @@ class FineTuningState(JobState[SupervisedLearner]):
     """The classical model, where it was fitted before training."""
     own_loss: bool = False
     """Whether the caller brought a loss."""
+    start: dict[str, float] | None = None
+    """Figures of the score before training, where they were measured."""
     groups: Sequence[ParamGroup] = ()
     """Parameters that learn in the present phase."""
     frozen: FrozenFeatures | None = None
@@ -65,6 +68,11 @@ class FineTuningState(JobState[SupervisedLearner]):
         """What the task or the strategy suggests for this modality and network."""
         others = self.data.task.suggested(registry.name_of(self.strategy), self.backbone)
         return suggested(self.strategy, registry.name_of(self.data.modality), others)
+
+    @property
+    def measures_start(self) -> bool:
+        """Whether the network predicts before it is trained: the task says so, and the weights are pretrained."""
+        return self.data.task.measures_start and not self.strategy.from_scratch and not is_fresh(self.backbone)
 
     @property
     def crop(self) -> ViewAugmentation | None:

@@ -2,5 +2,6 @@
 
 from pretune.tasks._base import Examples, LossSettings, Space, Suggestion, Task, infer, named
 from pretune.tasks._marked import Line, Passage, Rectangle
+from pretune.tasks._writing import WritingTask
 
-__all__ = ["Examples", "Line", "LossSettings", "Passage", "Rectangle", "Space", "Suggestion", "Task", "infer", "named"]
+__all__ = ["Examples", "Line", "LossSettings", "Passage", "Rectangle", "Space", "Suggestion", "Task", "WritingTask", "infer", "named"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pretune.models import Model, SupervisedLearner
     from pretune.models.heads import Head
     from pretune.models.learner import Loss
+    from pretune.sources.table import Table
     from pretune.types import Batch
 
 Figures = dict[str, Any]
@@ -146,6 +147,8 @@ class Task(Component):
     """Names of package backbones that suit it best, where they are installed; else the modality's default is taken."""
     formats: ClassVar[tuple[str, ...]] = ()
     """Formats other than tables that predictions can be written in."""
+    measures_start: ClassVar[bool] = False
+    """Whether a pretrained network predicts before it is trained: its figures are then measured too, and stand beside the score."""
     untuned: ClassVar[str] = ""
     """What holds where there are no such examples: 'thresholds stay at one half'."""
 
@@ -179,6 +182,17 @@ class Task(Component):
         return self
 
     # --- targets -----------------------------------------------------------------------------
+
+    def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Any:
+        """Put the rows of a table into the form in which the network reads them, and return the preprocessing with what that took.
+
+        Args:
+            table: its rows, ledger and messages may change.
+            modality: the preprocessing of the weights.
+            held_out: share of the examples that is to be held out, where examples are parts of one whole and the data have no splits.
+            answered: whether rows have targets; False for what is to be predicted, which keeps its rows.
+        """
+        return modality
 
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Space:
         """Return the space of the training rows.
@@ -253,6 +267,14 @@ class Task(Component):
         from pretune.models import SupervisedLearner
 
         return SupervisedLearner(model, loss)
+
+    def asked(self, views: Sequence[Any]) -> Labels | None:
+        """Return what the learner's `predict` needs to know of unlabelled examples besides their inputs; usually nothing.
+
+        Args:
+            views: what the modality's `view` returned for each.
+        """
+        return None
 
     def decode(self, outputs: Outputs, space: Any) -> Any:
         """Return what metrics read of raw outputs: probabilities (N, C), numbers (N,), one array an example."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,6 +99,12 @@ def special_id(content: str, *tokens: str) -> int | None:
     return next((i for i in ids if i is not None), None)
 
 
+def special_word(content: str, *tokens: str) -> str:
+    """Return the first of these tokens that the vocabulary has, as it is written; '' where it has none."""
+    tokenizer = load(content)
+    return next((token for token in tokens if tokenizer.token_to_id(token) is not None), "")
+
+
 @functools.lru_cache(maxsize=8)
 def special_ids(content: str) -> tuple[int, ...]:
     """Return the ids of all special tokens, in order."""
@@ -132,6 +139,46 @@ def encode(content: str, segments: Sequence[str]) -> list[Ids]:
 def offsets(content: str, text: str) -> NDArray[np.int64]:
     """Return the characters (T, 2), first and one past the last, that each id of a text stands for, whole and without special tokens."""
     return np.asarray(load(content).encode(text, add_special_tokens=False).offsets, np.int64).reshape(-1, 2)
+
+
+def encode_segments(content: str, segments: Sequence[str]) -> tuple[Ids, NDArray[np.int64]]:
+    """Return the ids (T,) of a text that a template and a person wrote in turn, and the segment (T,) that each id ends in.
+
+    The words of special tokens are those tokens in the template's segments (the first, the third, …); in a person's they are the text
+    they are, so nobody can write the end of a turn. What lies between two special tokens is tokenized as one text, as `transformers` does.
+    """
+    specials = _special_words(content)
+    ids: list[int] = []
+    owners: list[int] = []
+    run: list[tuple[str, int]] = []
+
+    def flush() -> None:
+        if run:
+            found = load(content).encode("".join(text for text, _ in run), add_special_tokens=False)
+            ends = np.cumsum([len(text) for text, _ in run])
+            places = np.searchsorted(ends, [max(stop - 1, start) for start, stop in found.offsets], side="right")
+            ids.extend(found.ids)
+            owners.extend(run[min(place, len(run) - 1)][1] for place in places)
+            run.clear()
+
+    for number, segment in enumerate(segments):
+        pieces = re.split(f"({'|'.join(map(re.escape, specials))})", segment) if specials and number % 2 == 0 else [segment]
+        for piece in pieces:
+            if number % 2 == 0 and piece in specials:
+                flush()
+                ids.append(specials[piece])
+                owners.append(number)
+            elif piece:
+                run.append((piece, number))
+    flush()
+    return np.asarray(ids, np.int32), np.asarray(owners, np.int64)
+
+
+@functools.lru_cache(maxsize=8)
+def _special_words(content: str) -> dict[str, int]:
+    """Return the special tokens as they are written, the longest first, with their ids."""
+    found = {str(token["content"]): int(token["id"]) for token in json.loads(content).get("added_tokens", ()) if token["special"]}
+    return dict(sorted(found.items(), key=lambda pair: -len(pair[0])))
 
 
 def truncate(segments: Sequence[Ids], room: int) -> list[Ids]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pretune.architectures.layers.dense import DenseShape
+    from pretune.backbones import Backbone
     from pretune.models.pyramid import Level
 
 
@@ -65,6 +66,10 @@ class HeadModule(nn.Module):
 @dataclass(frozen=True, kw_only=True)
 class Head(Component):
     """Settings of a head; members are frozen keyword-only dataclasses named like their file. Required is `build`."""
+
+    def on(self, backbone: Backbone) -> Head:
+        """Return the head for this network: itself, unless it reads something of the network, such as its table of word pieces."""
+        return self
 
     def build(self, width: int, outputs: int) -> HeadModule:
         """Return a new head for features of `width` channels."""

@@ -1,0 +1,87 @@
+"""How near written texts come to what people wrote: exact match, ROUGE and chrF."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pretune.errors import MissingExtra
+
+ROUGES = ("rouge1", "rouge2", "rougeL")
+_WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+"""Letters of scripts that put no spaces between words."""
+
+
+class Words:
+    """What ROUGE counts: words in lower case; of scripts without spaces, letters (C.-Y. Lin 2004; J. Hu et al., "LCSTS", 2015)."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the words of a text, and each letter of those scripts."""
+        return re.findall(rf"{_WIDE.pattern}|[^\W_]+(?<!{_WIDE.pattern})", text.casefold()) if _WIDE.search(text) else _plain(text)
+
+
+def _plain(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def exact(written: str, references: Sequence[str]) -> float:
+    """Return 1 where a text is one of the references but for letter case and white space, else 0."""
+    return float(_folded(written) in {_folded(one) for one in references})
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@functools.cache
+def _scorer() -> Any:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise MissingExtra("ROUGE needs rouge-score", "metrics") from None
+    return RougeScorer(list(ROUGES), tokenizer=Words())
+
+
+def rouge(written: Sequence[str], references: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Return (N, 3) F-measures of ROUGE-1, ROUGE-2 and ROUGE-L, of several references the best by ROUGE-1.
+
+    Raises:
+        MissingExtra: rouge-score is not installed.
+    """
+    rows = []
+    for text, own in zip(written, references, strict=True):
+        found = [_scorer().score(one, text) for one in own]
+        best = max(found, key=lambda scores: scores["rouge1"].fmeasure)
+        rows.append([best[name].fmeasure for name in ROUGES])
+    return np.array(rows).reshape(-1, len(ROUGES))
+
+
+def chrf(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Return chrF of a corpus, 0 to 100 (M. Popović 2015).
+
+    Raises:
+        MissingExtra: sacrebleu is not installed.
+    """
+    try:
+        from sacrebleu.metrics import CHRF
+    except ImportError:
+        raise MissingExtra("chrF needs sacrebleu", "metrics") from None
+    most = max(map(len, references))
+    streams = [[own[min(place, len(own) - 1)] for own in references] for place in range(most)]
+    return float(CHRF().corpus_score(list(written), streams).score)
+
+
+def figures(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return the metrics of N texts; those whose library is not installed are left out."""
+    out = {"exact_match": float(np.mean([exact(text, own) for text, own in zip(written, references, strict=True)]))}
+    try:
+        out |= dict(zip(ROUGES, map(float, rouge(written, references).mean(0)), strict=True))
+        out["chrf"] = chrf(written, references)
+    except MissingExtra:
+        pass
+    return out

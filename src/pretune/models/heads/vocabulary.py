@@ -1,0 +1,141 @@
+"""The head that predicts tokens: the network's own table of word pieces, or the output layer it was pretrained with.
+
+Shapes: N positions, D channels, V word pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from pretune.backbones import Backbone, token_table
+from pretune.errors import SettingError
+from pretune.models.heads._base import Head, HeadModule
+from pretune.types import Features
+
+CHUNK = 1 << 22
+"""Logits held at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary(Head):
+    """The head that scores every word piece with the network's own table; a task that writes takes it."""
+
+    def on(self, backbone: Backbone) -> Head:
+        """Return the head that reads the table of this network."""
+        return _OfNetwork(backbone=backbone)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OfNetwork(Head):
+    backbone: Backbone
+
+    def build(self, width: int, outputs: int) -> VocabularyHead:
+        """Return the head over `width` channels.
+
+        Raises:
+            SettingError: the table has other channels than the network returns.
+        """
+        return VocabularyHead(self.backbone, width)
+
+
+class VocabularyHead(HeadModule):
+    """Features (…, D) -> logits (…, V) of the next token.
+
+    The matrix is the network's table of word pieces: one parameter, which belongs to the first stage (O. Press and L. Wolf, "Using the
+    Output Embedding to Improve Language Models", 2017). So nothing learns here where the first stage is frozen.
+    """
+
+    def __init__(self, backbone: Backbone, width: int) -> None:
+        super().__init__(width, nn.Identity())
+        table = token_table(backbone)
+        if table.embedding_dim != width:
+            raise SettingError(
+                f"{backbone.builder.id} reads word pieces as {table.embedding_dim} numbers and returns {width}, so its table "
+                "cannot predict them. Choose a network of one width, such as package:smollm2."
+            )
+        tied: Any = table
+        tied.tied = True  # every row gets a gradient at every step
+        self._table = [table]  # in a list, so that it is the backbone's parameter and not this module's too
+
+    @property
+    def matrix(self) -> Tensor:
+        """The scores' weights (V, D)."""
+        return self._table[0].weight
+
+    def fit(self, features_ND: Tensor) -> None:
+        """Do nothing: a pretrained table takes features as they are."""
+
+    def forward(self, features: Features) -> Tensor:
+        """Return float32 logits (…, V)."""
+        return F.linear(features.tensor, self.matrix).float()
+
+    def loss(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats, without ever holding all logits."""
+        return linear_cross_entropy(x_ND, self.matrix, targets_N)
+
+    @torch.no_grad()
+    def scores(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Return (N, 2) float32: the nats of each target, and 1 where it is the likeliest token."""
+        rows = max(1, CHUNK // self.matrix.shape[0])
+        found = [x_ND.new_zeros((0, 2), dtype=torch.float32)]
+        for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
+            logits = F.linear(x_nD, self.matrix).float()
+            found.append(torch.stack([F.cross_entropy(logits, t_n, reduction="none"), (logits.argmax(-1) == t_n).float()], 1))
+        return torch.cat(found)
+
+
+def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of x W^T + b in nats without ever holding all logits.
+
+    Chunks of rows are scored one after the other, and their gradients are taken at once; the backward pass only scales
+    them. B. Hsu et al., "Liger Kernel", 2024.
+    """
+    if x_ND.shape[0] * weight_VD.shape[0] <= CHUNK or not torch.is_grad_enabled():
+        rows = max(1, CHUNK // weight_VD.shape[0])
+        total = x_ND.new_zeros((), dtype=torch.float32)
+        for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
+            total = total + F.cross_entropy(F.linear(x_nD, weight_VD, bias_V).float(), t_n, reduction="sum")
+        return total / targets_N.shape[0]
+    bias_V = torch.zeros(weight_VD.shape[0], device=x_ND.device) if bias_V is None else bias_V
+    if torch.is_autocast_enabled(x_ND.device.type):
+        x_ND = x_ND.to(torch.get_autocast_dtype(x_ND.device.type))
+    return _LinearCrossEntropy.apply(x_ND, weight_VD, bias_V, targets_N)
+
+
+class _LinearCrossEntropy(Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
+        rows, count = max(1, CHUNK // weight_VD.shape[0]), targets_N.shape[0]
+        matrix = weight_VD.to(x_ND.dtype)
+        total = torch.zeros((), device=x_ND.device)
+        learns = ctx.needs_input_grad[1]  # a frozen table needs no gradient, which is a third of the work
+        dx, dw, db = torch.empty_like(x_ND), torch.zeros_like(weight_VD) if learns else None, torch.zeros_like(bias_V)
+        for start in range(0, count, rows):
+            x, targets = x_ND[start : start + rows], targets_N[start : start + rows]
+            logits = torch.addmm(bias_V.to(x.dtype), x, matrix.t()).float()
+            log_p = logits.log_softmax(-1)
+            total += F.nll_loss(log_p, targets, reduction="sum")
+            slope = log_p.exp_()
+            slope[torch.arange(len(targets), device=x.device), targets] -= 1
+            slope = slope.div_(count)
+            db += slope.sum(0)
+            slope = slope.to(x.dtype)
+            dx[start : start + rows] = slope @ matrix
+            if dw is not None:
+                dw += (slope.t() @ x).float()
+        ctx.save_for_backward(dx, dw, db)
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
+        dx, dw, db = ctx.saved_tensors
+        scale = gradients[0]
+        return dx * scale.to(dx.dtype), None if dw is None else dw * scale, db * scale, None

@@ -1,0 +1,56 @@
+"""What a model that writes makes of some held-out examples, compared with what people wrote."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pretune.runner.interrupt import check
+from pretune.runner.state import FineTuningState
+from pretune.tasks import WritingTask
+
+EXAMPLES = 64
+"""Held-out examples at most that are written for."""
+TOGETHER = 8
+"""Examples between two looks at the clock."""
+_OF_TIME = 0.5
+"""Share of the remaining time that writing may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Texts that a model wrote."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+    """By position of the example."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What metrics.json says of them; empty where nothing was written."""
+
+
+def write(state: FineTuningState, positions: np.ndarray) -> Written:
+    """Let the model write for a random sample of held-out examples, as many as a share of the time allows, and measure the texts.
+
+    Args:
+        state: with the trained network.
+        positions: of the examples of the score.
+    """
+    task, data = state.data.task, state.data
+    if not isinstance(task, WritingTask):
+        return Written()
+    chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[:EXAMPLES]
+    chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
+    began, allowed = time.monotonic(), _OF_TIME * state.run.deadline.remaining
+    texts: dict[int, str] = {}
+    for start in range(0, len(chosen), TOGETHER):
+        check()
+        few = [int(i) for i in chosen[start : start + TOGETHER]]
+        state.run.reporter.progress("writing answers", start, len(chosen))
+        texts |= zip(few, task.write(state.model, [data.rows[i] for i in few], data.modality), strict=True)
+        took = time.monotonic() - began
+        if took * (1 + TOGETHER / len(texts)) > allowed:
+            break
+    figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])
+    return Written(texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": time.monotonic() - began, **figures})

@@ -1,0 +1,298 @@
+"""Writing on: prompts with answers, conversations, plain text; what is learned of them, what is measured, what is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pretune import backbones
+from pretune.errors import DataError
+from pretune.labels import Labels, Ragged
+from pretune.modalities.text import Text
+from pretune.models import Model
+from pretune.sources import sources
+from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn, fault_of, turns_of
+from pretune.sources.table import Columns, Table
+from pretune.tasks import _language, _rendering
+from pretune.tasks._rendering import Answer, Renderer
+from pretune.tasks.text_generation import TextGeneration
+from pretune.types import Batch, Row
+
+CHAT = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+WORDS = "sun moon tree river stone bird cloud rain snow wind"
+
+
+@pytest.fixture(scope="module")
+def text() -> Text:
+    """A byte-level tokenizer with the marks of a chat."""
+    from tokenizers import AddedToken, Tokenizer
+
+    made = Text(units="piece", vocabulary=300, verbatim=True, max_tokens=64).learned_from([WORDS] * 4)
+    tokenizer = Tokenizer.from_str(made.tokenizer)
+    tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in ("<|im_start|>", "<|im_end|>")])
+    return replace(made, tokenizer=tokenizer.to_str(), chat_template=CHAT)
+
+
+def asked(prompt: str, answer: str) -> Row:
+    """Return a prompt with its answer as a layout reads it."""
+    return Row(id=prompt, text=(prompt,), target=Conversation(turns=(Turn("user", prompt), Turn("assistant", answer))))
+
+
+def table_of(*rows: Row) -> Table:
+    """Return rows as a table."""
+    return Table(rows=list(rows), modality="text", target_type=TEXT_GENERATION, root=Path("data"), layout="")
+
+
+def segments_of(row: Row) -> tuple[str, ...]:
+    """Return the segments of a rendered row."""
+    assert row.text is not None
+    return row.text
+
+
+def write_lines(path: Path, records: list[Any]) -> Path:
+    """Write a JSON object a line."""
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return path
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt"),
+    [
+        ({"prompt": "Say {} now", "completion": "so {} it is"}, "Say 0 now"),
+        ({"instruction": "Name {} here", "input": "of {}", "output": "the name {}"}, "Name 0 here\n\nof 0"),
+        ({"question": "What is {} then", "context": "about {}", "response": "it is {}"}, "What is 0 then\n\nabout 0"),
+        ({"messages": [{"role": "user", "content": "Say {}"}, {"role": "assistant", "content": "{} said"}]}, "Say 0"),
+        ({"conversations": [{"from": "human", "value": "Say {}"}, {"from": "gpt", "value": "{} said"}]}, "Say 0"),
+    ],
+)
+def test_columns_that_mean_only_prompts_and_answers_are_recognised_without_a_task(record: Any, prompt: str, tmp_path: Path) -> None:
+    filled = [json.loads(json.dumps(record).replace("{}", str(number))) for number in range(8)]
+    table = sources.read(write_lines(tmp_path / "data.jsonl", filled))
+    assert table.task == "text_generation"
+    assert (table.rows[0].text, len(table.rows)) == ((prompt,), 8)
+    assert isinstance(table.rows[0].target, Conversation)
+    assert table.rows[0].target.turns[-1].role == "assistant"
+    assert "data.jsonl" in table.messages[1]
+
+
+def test_answers_that_are_classes_stay_classes(tmp_path: Path) -> None:
+    rows = [{"question": f"Is {word} good", "answer": "yes" if number % 2 else "no"} for number, word in enumerate(WORDS.split())]
+    assert sources.read(write_lines(tmp_path / "data.jsonl", rows)).task == "classification"
+
+
+def test_columns_of_equal_standing_are_refused_with_both_spellings(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "data.jsonl", [{"prompt": f"Say {i}", "output": f"so {i}", "response": f"thus {i}"} for i in range(6)])
+    with pytest.raises(DataError, match="label=output or label=response"):
+        sources.read(path, target=TEXT_GENERATION)
+    table = sources.read(path, Columns(text="prompt", label="response"), target=TEXT_GENERATION)
+    assert isinstance(table.rows[0].target, Conversation)
+    assert table.rows[0].target.turns[-1].content == "thus 0"
+
+
+def test_what_is_wrong_with_an_example_is_named_with_its_line(tmp_path: Path) -> None:
+    good = [{"prompt": f"Say {i}", "completion": f"so {i} it is"} for i in range(6)]
+    bad = [
+        {"prompt": "a", "completion": ""},
+        {"prompt": "b"},
+        {"prompt": "same", "completion": "same"},
+        {"prompt": "", "completion": "x"},
+        {"prompt": "several", "completion": ["one", "two"]},
+    ]
+    table = sources.read(write_lines(tmp_path / "data.jsonl", [*good, *bad]), target=TEXT_GENERATION)
+    reasons = {entry.item: entry.reason for entry in table.ledger}
+    assert reasons == {
+        "data.jsonl:7": "empty_answer",
+        "data.jsonl:8": "no_answer",
+        "data.jsonl:9": "answer_is_prompt",
+        "data.jsonl:10": "empty_text",
+    }
+    assert len(table.rows) == 7
+    assert table.rows[-1].target == Conversation(turns=(Turn("user", "several"), Turn("assistant", "one")), others=("two",))
+
+
+@pytest.mark.parametrize(
+    ("roles", "reason"),
+    [
+        ("user assistant", None),
+        ("system user assistant user assistant", None),
+        ("user user assistant", "bad_roles"),
+        ("assistant user", "bad_roles"),
+        ("user assistant system assistant", "bad_roles"),
+        ("user assistant user", "no_answer"),
+        ("system user", "no_answer"),
+    ],
+)
+def test_roles_take_turns_and_the_assistant_has_the_last_word(roles: str, reason: str | None) -> None:
+    found = fault_of([Turn(role, f"{role} {place}") for place, role in enumerate(roles.split())])
+    assert (found[0] if found else None) == reason
+
+
+def test_messages_of_unknown_roles_are_named() -> None:
+    assert "narrator" in turns_of([{"role": "narrator", "content": "x"}])
+    assert turns_of([{"from": "human", "value": "Hi"}]) == (Turn("user", "Hi"),)
+
+
+# --- rendering -----------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_tokenized_as_transformers_does_it(text: Text) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    reference = PreTrainedTokenizerFast(tokenizer_object=__import__("tokenizers").Tokenizer.from_str(text.tokenizer))
+    reference.chat_template = CHAT
+    turns = (Turn("system", "be brief"), Turn("user", "sun, moon?"), Turn("assistant", " tree\n\nriver!"))
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    segments, owners = Renderer(text=text).segments(turns, answered=True)
+    assert text.segments(segments)[0].tolist() == reference.apply_chat_template(messages, tokenize=True, return_dict=False)
+    assert [segments[owner] for owner in owners] == [turn.content for turn in turns]
+    prompt, _ = Renderer(text=text).segments(turns[:2], answered=False)
+    expected = reference.apply_chat_template(messages[:2], tokenize=True, add_generation_prompt=True, return_dict=False)
+    assert text.segments(prompt)[0].tolist() == expected
+
+
+def test_the_end_of_a_turn_cannot_be_written_by_a_person(text: Text) -> None:
+    segments, _ = Renderer(text=text).segments((Turn("user", "<|im_end|>"), Turn("assistant", "sun")), answered=True)
+    mark = text.segments(("<|im_end|>", "", ""))[0].tolist()
+    assert len(mark) == 1
+    assert text.segments(segments)[0].tolist().count(mark[0]) == 2
+
+
+def test_only_answers_and_their_ends_are_learned(text: Text) -> None:
+    turns = (Turn("user", "sun"), Turn("assistant", "moon"), Turn("user", "tree"), Turn("assistant", "river"))
+    table = table_of(Row(id="0", text=("sun",), target=Conversation(turns=turns)))
+    task = TextGeneration()
+    task.render(table, text)
+    labels = task.encode(table.rows, task.fit(table.rows, ()), text)
+    found = labels["next"]
+    assert isinstance(found, Ragged)
+    (following,) = found.split()
+    learned = following[following != _language.NONE].tolist()
+    end = text.segments(("<|im_end|>", "", ""))[0][0]
+    assert learned == [*text.ids("moon"), end, *text.ids("river"), end]
+    assert labels["characters"].tolist() == [len("moonriver")]  # type: ignore[union-attr]
+
+
+def test_a_prompt_that_is_too_long_loses_its_beginning(text: Text) -> None:
+    short = replace(text, max_tokens=24)
+    table = table_of(asked("sun " * 30 + "moon", "tree"), asked("sun", "tree " * 40), asked("sun", "tree"))
+    TextGeneration().render(table, short)
+    assert [texts[1][-5:] for texts in map(segments_of, table.rows)] == [" moon", "sun"]
+    assert all(len(short.segments(row.text or ())[0]) <= 24 for row in table.rows)
+    assert [entry.reason for entry in table.ledger] == ["too_long"]
+    assert any("1 of 3 examples are longer than the window" in message for message in table.messages)
+
+
+def test_a_plain_text_is_cut_into_blocks_that_hold_every_character_once(text: Text) -> None:
+    document = ("sun moon, tree.\n" * 60 + "river 雪 stone") * 2
+    table = table_of(Row(id="book", text=(document,), target=Conversation()))
+    TextGeneration().render(table, text, held_out=0.25)
+    told = "".join(segments_of(row)[row.target.scored[0]] for row in table.rows if isinstance(row.target, Answer))
+    assert told == document
+    assert all(len(text.segments(row.text or ())[0]) <= text.max_tokens for row in table.rows)
+    splits = [row.split for row in table.rows]
+    assert splits == sorted(splits)  # the end of the text is held out
+    held = sum(len(segments_of(row)[-2]) for row in table.rows if row.split == "val")
+    assert held == pytest.approx(0.25 * len(document), rel=0.05)
+
+
+def test_a_text_too_short_for_a_block_says_how_long_it_must_be(text: Text) -> None:
+    with pytest.raises(DataError, match="too short for one block"):
+        TextGeneration().render(table_of(Row(id="a", text=("to be or not to be!",), target=Conversation())), text, held_out=0.2)
+
+
+def test_without_a_template_an_empty_line_stands_between_prompt_and_answer(text: Text) -> None:
+    table = table_of(asked("sun", "moon"))
+    rendered = TextGeneration().render(table, replace(text, chat_template=""))
+    assert rendered.chat_template == _rendering.PLAIN_TEMPLATE
+    assert "".join(table.rows[0].text or ()) == "sun\n\nmoon[SEP]"  # the end of a text, as this tokenizer writes it
+    assert rendered.with_files(rendered.files()) == rendered
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(text: Text) -> Callable[[str], tuple[Model, Text]]:
+    """Return small networks of our own with a head over their table."""
+
+    def make(sizes: str) -> tuple[Model, Text]:
+        torch.manual_seed(0)
+        backbone = backbones.load(f"scratch:{sizes},vocabulary=320")
+        backbone.modality = text
+        return Model(backbone, TextGeneration().head(None), 2, layout="sequence").eval(), text
+
+    return make
+
+
+GPT = "gpt,width=16,layers=2,heads=2,max_tokens=64"
+LLAMA = "llama,width=24,layers=2,heads=3,groups=3,hidden=32"
+
+
+def batch_of(task: TextGeneration, rows: list[Row], text: Text) -> Batch:
+    """Return rendered rows as a batch."""
+    inputs = text.collate([text.decode(row.text or ()).array for row in rows])
+    return Batch(inputs=inputs, labels=task.encode(rows, task.fit(rows, ()), text), index=torch.arange(len(rows)))
+
+
+@pytest.mark.parametrize("sizes", [GPT, LLAMA])
+def test_the_loss_is_the_cross_entropy_of_the_answers_tokens(made: Callable[[str], tuple[Model, Text]], sizes: str) -> None:
+    model, text = made(sizes)
+    task, table = TextGeneration(), table_of(asked("sun", "moon tree"), asked("rain and snow", "wind"))
+    task.render(table, text)
+    batch = batch_of(task, table.rows, text)
+    learner = task.learner(model, task.loss(None, batch.labels, None))  # type: ignore[arg-type]
+    logits = model.head(model.before_head(batch.inputs))
+    following = batch.labels["next"].padded(_language.NONE)  # type: ignore[union-attr,index]
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten(), ignore_index=_language.NONE)
+    assert torch.allclose(learner(batch).loss, expected, atol=1e-5)
+    figures = task.metrics(task.decode(learner.predict(batch), None), task.truth(batch.labels, None), None)  # type: ignore[arg-type]
+    assert figures["token_loss"] == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert figures["character_loss"] < figures["token_loss"]
+    unlabelled = replace(batch, labels=task.asked([text.decode(row.text or ()).array for row in table.rows]))
+    again = task.decode(learner.predict(unlabelled), None)  # type: ignore[arg-type]
+    assert task.metrics(again, task.truth(batch.labels, None), None)["token_loss"] == pytest.approx(figures["token_loss"])  # type: ignore[arg-type]
+
+
+def test_a_frozen_table_learns_nothing_and_belongs_to_the_first_stage(made: Callable[[str], tuple[Model, Text]]) -> None:
+    model, _ = made(GPT)
+    assert list(model.head.parameters()) == []
+    model.requires_grad_(False)
+    model.head.requires_grad_(True)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("sizes", [GPT, LLAMA])
+def test_writing_with_remembered_keys_gives_what_the_whole_text_gives(made: Callable[[str], tuple[Model, Text]], sizes: str) -> None:
+    model, text = made(sizes)
+    prompts = [text.ids("sun moon").tolist(), text.ids("rain").tolist(), text.ids("snow").tolist()]
+    task = TextGeneration()
+    written = _language.write(model, prompts, most=6, ends=frozenset(), sampled=task, seed=0)
+    for prompt, ids in zip(prompts, written, strict=True):
+        whole = list(prompt)
+        for _ in range(6):
+            batch = text.collate([np.array(whole, np.int32)])
+            whole.append(int(model.head(model.before_head(batch))[0, -1].argmax()))
+        assert ids == whole[len(prompt) :]
+    ends = frozenset(written[0][2:3])
+    assert _language.write(model, prompts[:1], most=6, ends=ends, sampled=task, seed=0)[0] == written[0][: written[0].index(written[0][2])]
+
+
+def test_figures_of_several_texts_are_those_of_all_their_tokens() -> None:
+    decoded = [np.array([[1.0, 1.0], [3.0, 0.0], [9.0, 0.0]]), np.array([[2.0, 1.0]])]
+    labels = Labels({"next": Ragged.of([torch.tensor([4, 5, _language.NONE]), torch.tensor([6])]), "characters": torch.tensor([4, 8])})
+    truth = _language.truth_of(labels)
+    figures = TextGeneration().metrics(decoded, truth, None)  # type: ignore[arg-type]
+    assert figures == pytest.approx({"character_loss": 0.5, "token_loss": 2.0, "perplexity": np.exp(2.0), "token_accuracy": 2 / 3})
