@@ -207,7 +207,7 @@ def peak_rss_mb() -> float:
 
 
 def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, written: Written) -> None:
-    """Write one row per held-out example that was measured, in the data's order."""
+    """Write one row per held-out example that was measured, in the data's order, with what was written for it."""
     data, task = state.data, state.data.task
     rows: list[dict[str, Any]] = []
     for split, out in raw.items():
@@ -215,6 +215,8 @@ def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, wri
             continue
         examples = [data.rows[i] for i in measured[split]]
         described = task.describe(task.decode(out, data.space), data.space, examples, data.modality)
+        for position, one in zip(measured[split], described, strict=True):
+            one |= {"prediction": written.texts[position]} if position in written.texts else {}
         rows += [prediction_row(row.id, split, task.shown(row.target), one) for row, one in zip(examples, described, strict=True)]
     state.run.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
