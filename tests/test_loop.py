@@ -405,6 +405,13 @@ def test_early_stopping_restores_the_best(tmp_path: Path) -> None:
     assert all(torch.equal(v, at_best[k]) for k, v in learner.state_dict().items())
 
 
+def test_a_metric_that_does_not_exist_yet_is_neither_best_nor_worse(tmp_path: Path) -> None:
+    values: Iterator[dict[str, float]] = iter([{}, {"accuracy": 0.5}, {}, {"accuracy": 0.4}])
+    evaluation = Evaluation(splits={"select": lambda: next(values)}, selects="select")
+    events = events_of(tmp_path, Toy(), evaluation, epochs=4, patience=2, ema=None)
+    assert [e.best for e in events if isinstance(e, Evaluated)] == [False, True, False, False]
+
+
 def test_nan_begins_the_phase_again_at_half_the_rate(tmp_path: Path) -> None:
     events = events_of(tmp_path, Toy(poison=9))
     warned = [e for e in events if isinstance(e, Warned)]

@@ -208,6 +208,16 @@ def test_other_text_files_are_not_conll(tmp_path: Path) -> None:
         sources.read(path, target=ONE_CLASS)
 
 
+def test_a_named_scheme_decides(tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("Ann I-PER\nBo B-PER\n\nUSA I-LOC\n")
+    assert "IOB1" in messages_of(sources.read(path))
+    assert tags(sources.read(path, target=replace(TAGS, scheme="none"))) == [("I-PER", "B-PER"), ("I-LOC",)]
+    strict = sources.read(path, target=replace(TAGS, scheme="iob2"))
+    assert reasons(strict) == {"broken_scheme": 2}
+    assert tags(strict) == [("B-PER", "B-PER"), ("B-LOC",)]
+
+
 def test_words_without_any_entity_teach_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("no O\nnames O\n\nhere O\n")

@@ -46,7 +46,7 @@ class TokenClassification(Task):
     layout: ClassVar[Layout] = "sequence"
     modalities: ClassVar[frozenset[str]] = frozenset({"text"})
     suggests: ClassVar[Suggestion] = Suggestion(
-        strategy="full", why="tags depend on the words around, which a probe on frozen features reads less well"
+        strategy="full", why="a probe on frozen features finds far fewer entities, F1 0.55 against 0.70 on tweets"
     )
     untuned: ClassVar[str] = "the probability of O counts as it is"
     scheme: SchemeName | None = None

@@ -286,7 +286,7 @@ class _Loop:
             return False  # nothing depends on it, and whoever runs the phases measures at the end
         for split, measure in evaluation.splits.items():
             metrics = self._measured(measure)
-            best = split == evaluation.selects and self._is_best(metrics[evaluation.primary])
+            best = split == evaluation.selects and self._is_best(metrics.get(evaluation.primary))
             if best:
                 self.best = {k: v.detach().clone() for k, v in self._weights().items()}
             yield Evaluated(phase=self.plan.phase, step=now.step, epoch=now.epoch, split=split, metrics=metrics, best=best)
@@ -304,9 +304,12 @@ class _Loop:
         self.progress.overhead += self.clock.seconds - started
         return metrics
 
-    def _is_best(self, value: float) -> bool:
+    def _is_best(self, value: float | None) -> bool:
+        """Tell whether a value is the best so far, and count those that are not; None, of a metric that does not exist, is neither."""
         assert self.evaluation is not None
         now = self.progress
+        if value is None:
+            return False
         better = now.best is None or (value > now.best if self.evaluation.higher_is_better else value < now.best)
         now.best, now.stale = (value, 0) if better else (now.best, now.stale + 1)
         return better
