@@ -9,31 +9,26 @@ from typing import Any
 
 import torch
 
-from pretune import backbones, config, registry
-from pretune.backbones import Backbone
+from pretune import config, registry
 from pretune.corpus.resemblance import NOTHING
 from pretune.corpus.tokens import BlockView
 from pretune.data.batching import Batching
 from pretune.data.loader import Loader
-from pretune.errors import Interrupted, RequestError, SettingError
-from pretune.objectives import Objective, PretextLearner, Suggested, set_classes, suggestion
+from pretune.errors import Interrupted, RequestError
+from pretune.objectives import Objective, PretextLearner, set_classes
 from pretune.pretraining import Pretraining
-from pretune.runner import extending, gain, pretrained, pretraining_data
+from pretune.runner import gain, pretext, pretrained, pretraining_data
 from pretune.runner.folder import require_same_processes
-from pretune.runner.inputs import set_inputs
 from pretune.runner.job import Job, JobState, Opening, RunContext, RunResult
+from pretune.runner.pretext import Pretext
 from pretune.runner.pretraining_data import PretrainingData
 from pretune.runner.validation import GLANCE, Timing, Validation, planned
-from pretune.sources import sources
 from pretune.training.checkpoint import STABLE, Checkpoint, Checkpoints
 from pretune.training.context import Evaluation
 from pretune.training.events import Event
-from pretune.training.optim import Optim
 from pretune.training.plan import Plan
 from pretune.types import ParamGroup
 
-DEFAULTS = {"text": "causal", "image": "contrastive", "audio": "contrastive"}
-"""Objective of each modality where none is named."""
 EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""
 SAMPLES = 3.0
@@ -51,20 +46,6 @@ class Pretrained(RunResult):
     """Rows of images (H, W, 3) or texts with headings: what an objective that fills in predicts on held-out examples."""
     fresh: bool
     """Whether training began with randomly initialised weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pretext:
-    """What was chosen before any data were read."""
-
-    objective: Objective
-    suggested: Suggested
-    backbone: Backbone
-    fresh: bool
-    """Whether training begins with randomly initialised weights; an extended run is trained on as it began."""
-    optim: Optim
-    task: gain.LabelledTask | None = None
-    """The task of `then=`."""
 
 
 @dataclass(kw_only=True)
@@ -90,40 +71,8 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
     # --- before training ---------------------------------------------------------------------
 
     def choose(self, run: RunContext) -> Pretext:
-        """Choose the objective and its network; of an extended run both are that run's. Read the task of `then=`."""
-        recipe = self.recipe
-        if recipe.gain.then:
-            run.reporter.progress(f"reading {recipe.gain.then}", 0, 0)
-        task = gain.read_task(recipe) if recipe.gain.then else None
-        for message in task.warnings() if task else ():
-            run.reporter.warn(message)
-        run.reporter.progress("listing the data", 0, 0)
-        kind = sources.modality_at(Path(recipe.data), recipe.columns)
-        before = extending.read(recipe) if recipe.extend else None
-        for message in before.differing(recipe) if before else ():
-            run.reporter.warn(message)
-        objective = before.objective if before else recipe.objective or registry.load("objectives", DEFAULTS[kind])()
-        suggested = suggestion(objective, registry.name_of(objective), kind)
-        backbone = self._backbone(suggested, kind, run)
-        objective.check(backbone)
-        fresh = before.fresh if before else backbone.report is None
-        suggested = suggested if fresh else suggested.for_weights()
-        optim = recipe.optim or (before.optim if before else config.build(Optim, {"name": suggested.optim}))
-        return Pretext(objective=objective, suggested=suggested, backbone=backbone, fresh=fresh, optim=optim, task=task)
-
-    def _backbone(self, suggested: Suggested, kind: str, run: RunContext) -> Backbone:
-        recipe = self.recipe
-        torch.manual_seed(self.seed)
-        if recipe.extend and recipe.backbone:
-            raise SettingError("extend goes on with a run's own network; leave backbone out.")
-        extended = f"run:{recipe.extend}" if recipe.extend else None
-        name = backbones.for_modality(recipe.backbone or extended or suggested.backbone, kind)
-        run.reporter.progress("loading the backbone", 0, 0)
-        backbone = backbones.load(_sized(name, recipe), offline=run.offline, image_size=recipe.inputs.image_size)
-        set_inputs(backbone, recipe.inputs)
-        chosen = "" if recipe.backbone or extended else " (suggested by the objective)"
-        run.reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
-        return backbone
+        """Choose the objective and its network, and read the task of `then=`."""
+        return pretext.choose(self.recipe, run)
 
     def name(self, chosen: Pretext) -> str:
         """Return the names of data and objective."""
@@ -323,12 +272,3 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
 
 def _seconds_of_samples(state: PretrainingState) -> float:
     return SAMPLES if state.learner.generates else 1.0
-
-
-def _sized(name: str, recipe: Pretraining) -> str:
-    """Add the length of blocks to a fresh text network's settings: its table of positions must hold them."""
-    length = recipe.inputs.max_tokens
-    if length is None or not name.startswith("scratch:") or "max_tokens" in name:
-        return name
-    cls = registry.load("architectures", name.removeprefix("scratch:").partition(",")[0])
-    return f"{name},max_tokens={length}" if "max_tokens" in config.keys(cls) else name
