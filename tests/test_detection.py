@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pretune import finetune
+from pretune.architectures.layers import csp
 from pretune.architectures.layers.dense import Dense, DenseHead, DenseShape, grid
+from pretune.backbones import Backbone, _nanodet
 from pretune.deploy._rectangles import draw
 from pretune.evaluation.boxes import TrueBoxes, average_precision, intervals, matches
 from pretune.evaluation.diagnosis import diagnose
 from pretune.labels import Labels, Ragged
+from pretune.modalities.image import Image as Image_
 from pretune.models.dense.assignment import assign
 from pretune.models.dense.kept import kept
 from pretune.models.dense.loss import Wanted, dense_loss
 from pretune.sources.boxes import Box
+from pretune.strategies.full import Full
 from pretune.tasks import LossSettings, Space
 from pretune.tasks._boxes import Truth, f1, read_back, tiny, written
 from pretune.tasks._stand_ins import Seen, seen, sentence, stand_ins
@@ -238,6 +244,33 @@ def test_a_detector_says_what_it_cannot_have(home: Path) -> None:
     folder(home / "photos", 4)
     told = pretune("finetune", "photos", "task=detection", "backbone=scratch:cnn", code=2).stderr
     assert "task=detection needs boxes, and these are labels of whole images" in told
+
+
+def pretrained_detector() -> Backbone:
+    """Return NanoDet with weights at random, for images of 64 pixels."""
+    torch.manual_seed(0)
+    network = torch.nn.ModuleDict({"body": torch.nn.ModuleDict(dict(csp.stages())), "head": DenseHead(_nanodet.SHAPE, 80)})
+    backbone = _nanodet.assemble(network.state_dict(), "a test")
+    backbone.modality = Image_(size=64, resize=64, fit="pad")
+    return backbone
+
+
+@pytest.mark.parametrize("settings", [{}, {"augment": "light"}, {"strategy": Full(probe_first=False), "augment": "none"}], ids=str)
+def test_a_pretrained_detector_is_the_start_whatever_is_trained_and_cached(home: Path, settings: dict[str, Any]) -> None:
+    write_voc(home / "shapes", 12)
+    run = finetune("shapes", backbone=pretrained_detector(), epochs=1, threads=1, precision="float32", out="run", **settings)
+    assert any("the pretrained detector's classes stand for those of the data" in note for note in run.metrics["notes"])
+    first = [event for event in map(json.loads, (home / "run" / "events.jsonl").read_text().splitlines()) if event.get("split") == "select"]
+    assert first[0]["step"] == 0, "the start is measured"
+    assert max(event["metrics"]["map"] for event in first) == pytest.approx([e["metrics"]["map"] for e in first if e["best"]][-1])
+    assert len(run.predict("shapes/JPEGImages")) == 12, "and what was saved can be read"
+
+
+def test_names_of_the_graph_are_those_of_the_network() -> None:
+    tensors = set(pretrained_detector().stages.state_dict())
+    names = _nanodet._names()
+    assert len(names) == len(set(names)) == 34
+    assert {f"{name.removeprefix('body.')}.weight" for name in names if name.startswith("body.")} <= tensors
 
 
 def test_a_run_finds_boxes_from_files_to_report(home: Path) -> None:

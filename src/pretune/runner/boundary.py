@@ -39,6 +39,7 @@ def begin(state: FineTuningState, phase: Phase, number: int) -> None:
             instead = "" if state.mixing else "; views=8 would cache eight views of each example"
             state.run.reporter.say(f"features are not cached: {names} changes the frozen layers' input every epoch{instead}")
         state.frozen, state.learner.start = None, 0
+        _begin_pyramid(state, number)
         return
     began = state.run.deadline.clock.seconds
     views = state.recipe.views if phase.epochs is None else 1
@@ -51,7 +52,21 @@ def begin(state: FineTuningState, phase: Phase, number: int) -> None:
     if state.frozen is not None and state.learner.start == len(state.model.names) - 1 and phase.open == 0:
         _fit_head(state)
     elif isinstance(found, TooLong) and phase.open == 0:
-        _fit_head_on_few(state, found.seconds / found.items)
+        _fit_head_on_few(state, _affordable(state, found.seconds / found.items))
+    else:
+        _begin_pyramid(state, number)
+
+
+def _begin_pyramid(state: FineTuningState, number: int) -> None:
+    """Let the head of a first phase begin with what is known, where its input is computed anew each time."""
+    if number == 0 and state.model.layout == "pyramid" and state.strategy.trains:
+        _fit_head_on_few(state, _OF_PYRAMIDS)
+
+
+def _affordable(state: FineTuningState, each: float) -> int:
+    """Return how many examples a small share of the time allows at `each` seconds."""
+    most = _OF_PYRAMIDS if state.model.layout == "pyramid" else _STANDARDISED
+    return int(np.clip(0.02 * state.run.deadline.remaining / max(1e-9, each), budget.BATCH // 2, most))
 
 
 def _features(state: FineTuningState, phase: Phase, views: int, number: int) -> FrozenFeatures | TooLong | None:
@@ -113,12 +128,11 @@ def _started(state: FineTuningState) -> bool:
 
 
 @torch.inference_mode()
-def _fit_head_on_few(state: FineTuningState, each: float) -> None:
-    """Standardise the head's input by a sample of training examples, as many as a small share of the time allows at `each` seconds."""
+def _fit_head_on_few(state: FineTuningState, count: int) -> None:
+    """Standardise the head's input by a sample of so many training examples, unless it begins with what the pretrained network knows."""
     if _started(state):
         return
     train, seed = state.data.splits["train"], state.recipe.training.seed
-    count = int(np.clip(0.02 * state.run.deadline.remaining / max(1e-9, each), budget.BATCH // 2, _STANDARDISED))
     few = np.sort(np.random.default_rng(seed).choice(train, min(count, len(train)), replace=False))
     view = StoreView(state.data.ingested.store, few, state.data.modality, None)
     loader = Loader(view, Batching(size=budget.BATCH // 2, tokens=token_budget(view, budget.BATCH // 2)), workers=1)

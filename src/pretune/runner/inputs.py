@@ -28,7 +28,7 @@ _MUCH = 1.5
 """How many times as wide as the pictures a network's input must be for them to be much enlarged."""
 _TIMES, _LEAST_OF_PRETRAINED, _WORTHWHILE = 4, 128, 0.75
 """A probe sees small images at some times their size, at no fewer pixels than that, where it is that share of the weights' size at most."""
-_OF_OBJECTS = 416
+_OF_OBJECTS = 320
 """Pixels at which a network that was pretrained on whole images looks for objects in them."""
 _STEP, _LEAST = 8, 16
 """Sizes of inputs are multiples of the one and no smaller than the other, so that halvings fit."""

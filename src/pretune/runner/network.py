@@ -103,7 +103,7 @@ def choose_strategy(recipe: Recipe, task: Task, backbone: Backbone, reporter: Re
     """Return the recipe's strategy, or what the task suggests for these weights."""
     if recipe.strategy is not None:
         return recipe.strategy
-    chosen = Suggestion(strategy="scratch", why="no weights are pretrained") if is_fresh(backbone) else task.suggests
+    chosen = Suggestion(strategy="scratch", why="no weights are pretrained") if is_fresh(backbone) else task.suggestion(backbone)
     reporter.say(f"strategy {chosen.strategy} (the default here: {chosen.why})")
     return registry.load("strategies", chosen.strategy)(**chosen.settings)
 

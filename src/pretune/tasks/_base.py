@@ -247,6 +247,10 @@ class Task(Component):
         """
         return asked or registry.load("heads", "linear")()
 
+    def suggestion(self, backbone: Backbone) -> Suggestion:
+        """Return the strategy by default for pretrained weights."""
+        return self.suggests
+
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
         """Return the defaults of a strategy, by name, that are others for this task: lr, epochs, weight_decay, augment, least_steps."""
         return {}

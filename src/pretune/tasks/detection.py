@@ -23,7 +23,7 @@ from pretune.models.heads.detector import Detector, DetectorModule
 from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
-from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
+from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
 from pretune.tasks._boxes import Truth, f1, paired, read_back, rectangle, shown_in, size_of, tiny, to_file, written
 from pretune.tasks._marked import Rectangle
 from pretune.tasks._stand_ins import seen, sentence, stand_ins
@@ -108,6 +108,13 @@ class Detection(Task):
         if asked is not None:
             raise SettingError("task=detection takes head=detector. Leave head out.")
         return Detector()
+
+    def suggestion(self, backbone: Backbone) -> Suggestion:
+        """Return the head alone for a pretrained detector; else the whole network, as a fresh head on few images learns them by heart."""
+        if backbone.dense is not None:
+            return Suggestion(strategy="linear_probe", why="the network detects already; its head learns your classes")
+        why = "a detection head from scratch learns few images by heart unless they are cropped and flipped and the network learns with it"
+        return Suggestion(strategy="full", why=why, settings={"probe_first": False})
 
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
         """Return rates and epochs for a detector that was pretrained, or for a fresh head."""
