@@ -556,7 +556,7 @@ class Noted(Silent):
 def test_floors_stand_beside_the_figure_they_are_floors_of() -> None:
     metrics = {"held": {"loss": 4.5, "error": 0.2}, "floors": {"mean_error": 0.3, "unigram": 5.3}}
     assert [row["label"] for row in _bars(metrics, "loss")] == ["this model", "baseline: unigram"]
-    assert _beside(metrics["floors"], "error") == " (floor: mean error 0.3)"
+    assert _beside(metrics["floors"], "error") == " (baseline: mean error 0.3)"
     assert _beside(metrics["floors"], "codes_in_use") == ""
 
 

@@ -13,7 +13,7 @@ from pretune import backbones, config, registry
 from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
-from pretune.deploy import augmentation_sheets, familiar, report, samples, scored
+from pretune.deploy import familiar, report, report_images, samples, scored
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.formats.encodings import replace_damage
@@ -183,7 +183,7 @@ def _run_of(result: RunResult) -> Run:
 
 
 def _publish(result: FineTuned, run: RunContext) -> None:
-    augmentation_sheets.write(result.folder.path, result.state, result.state.data)
+    report_images.write(result.folder.path, result.state, result.state.data)
     _report(result, run, result.state.data.task)
 
 

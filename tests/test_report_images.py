@@ -1,4 +1,4 @@
-"""Pictures of a run: what the model saw, what each augmentation does, what went wrong."""
+"""Images of a run: a training batch, what each augmentation does, predictions that are wrong and right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from pretune import registry
 from pretune.augmentations import Augmentation
-from pretune.deploy import augmentation_sheets
+from pretune.deploy import report_images
 from pretune.labels import Labels
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
@@ -80,16 +80,20 @@ def test_a_run_on_images_has_its_sheets_and_mistakes(tmp_path: Path, names: tupl
     rng = np.random.default_rng(0)
     data = prepared([rng.integers(0, 255, (40, 50, 3), dtype=np.uint8) for _ in range(14)], Image(size=32, resize=36))
     work = work_with(data, tuple(registry.load("augmentations", name)() for name in names))
-    augmentation_sheets.write(with_predictions(tmp_path), work, data)
+    report_images.write(with_predictions(tmp_path), work, data)
     batch, augmentations, mistakes = (
         json.loads((tmp_path / "pictures" / f"{name}.json").read_text()) for name in ("batch", "augmentations", "mistakes")
     )
-    assert Pillow.open(tmp_path / "pictures" / batch[0]["picture"]).size == (6 * 166 + 6, 2 * 186 + 6)
-    assert len(batch[0]["captions"]) == 8
-    assert ("mixup" in names) == any("+" in caption for caption in batch[0]["captions"])
-    assert augmentations[0]["captions"] == list(names or ("random_resized_crop", "flip"))
-    assert ("this run used none" in augmentations[0]["note"]) == (not names)
+    tiles = [tile for row in batch[0]["rows"] for tile in row["tiles"]]
+    assert len(tiles) == 8
+    assert {Pillow.open(tmp_path / "pictures" / tile["picture"]).size for tile in tiles} == {(160, 160)}
+    assert ("mixup" in names) == any("+" in tile["caption"] for tile in tiles)
+    assert [row["heading"] for row in augmentations[0]["rows"]] == ["at evaluation", *(names or ("random_resized_crop", "flip"))]
+    assert [len(row["tiles"]) for row in augmentations[0]["rows"]] == [1] + [6] * len(names or (1, 2))
+    assert ("this run used no augmentation" in augmentations[0]["note"]) == (not names)
     assert [m["id"] for m in mistakes] == ["12", "10", "9"]
+    right = json.loads((tmp_path / "pictures" / "right.json").read_text())
+    assert sorted(m["id"] for m in right) == ["11", "13", "8"]
     for entry in mistakes:
         assert Pillow.open(tmp_path / "pictures" / entry["picture"]).size == (240, 192)
 
@@ -98,20 +102,22 @@ def test_the_mistakes_of_a_run_on_sounds_can_be_heard(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     clips = [(2.0 * np.sin(np.arange(8000 * (1 + i)) * 0.3)).astype(np.float16) for i in range(14)]
     data = prepared(clips, Audio(sample_rate=8000, seconds=8.0))
-    augmentation_sheets.write(with_predictions(tmp_path), work_with(data, ()), data)
+    report_images.write(with_predictions(tmp_path), work_with(data, ()), data)
     entries = json.loads((tmp_path / "pictures" / "mistakes.json").read_text())
     assert entries
     for entry in entries:
         assert Pillow.open(tmp_path / "pictures" / entry["picture"]).width == 240
         samples, rate = soundfile.read(tmp_path / "pictures" / entry["audio"])
-        assert (len(samples), rate) == (40_000, 8000), "what was heard, five seconds at most"
+        assert (len(samples), rate) == (40_000, 8000), "the input of the model, five seconds at most"
         assert 0.99 < abs(samples).max() <= 1.0
+        assert entry["seconds"] == 5.0
+        assert entry["axes"][1] == 4.0
 
 
 def test_a_run_without_pixels_keeps_the_texts_of_its_mistakes(tmp_path: Path) -> None:
     data = prepared([np.zeros(4, dtype=np.float32)] * 14, Numbers(), text=True)
-    augmentation_sheets.write(with_predictions(tmp_path), work_with(data, ()), data)
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["mistakes.json"]
+    report_images.write(with_predictions(tmp_path), work_with(data, ()), data)
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["mistakes.json", "right.json"]
     mistakes = json.loads((tmp_path / "pictures" / "mistakes.json").read_text())
     assert mistakes[0]["text"].startswith("item 12 is long xxx")
     assert mistakes[0]["text"].endswith(" …")
