@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from pretune import backbones
-from pretune.errors import DataError
+from pretune.errors import DataError, SettingError
 from pretune.labels import Labels, Ragged
 from pretune.modalities.text import Text
 from pretune.models import Model
@@ -24,6 +25,8 @@ from pretune.tasks import _language, _rendering
 from pretune.tasks._rendering import Answer, Renderer
 from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Batch, Row
+from tests.command_line import pretune
+from tests.test_docs import ROOT, commands
 
 CHAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -296,3 +299,40 @@ def test_figures_of_several_texts_are_those_of_all_their_tokens() -> None:
     truth = _language.truth_of(labels)
     figures = TextGeneration().metrics(decoded, truth, None)  # type: ignore[arg-type]
     assert figures == pytest.approx({"character_loss": 0.5, "token_loss": 2.0, "perplexity": np.exp(2.0), "token_accuracy": 2 / 3})
+
+
+def test_a_network_that_sees_what_it_is_to_predict_is_refused(text: Text) -> None:
+    backbone = backbones.load("scratch:transformer,width=16,layers=1,heads=2,vocabulary=320")
+    backbone.modality = text
+    with pytest.raises(SettingError, match="sees what comes after each token"):
+        Model(backbone, TextGeneration().head(None), 2, layout="sequence")
+    writer = backbones.load(f"scratch:{GPT},vocabulary=320")
+    writer.tied = False
+    with pytest.raises(SettingError, match="an output layer of its own"):
+        Model(writer, TextGeneration().head(None), 2, layout="sequence")
+
+
+def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = WORDS.split()
+    pairs = [{"prompt": f"Say {one} and then {other}.", "completion": f"{one} {other}"} for one in words for other in words if one != other]
+    write_lines(tmp_path / "pairs.jsonl", pairs)
+    write_lines(tmp_path / "new.jsonl", [{"prompt": "Say sun and then moon."}, {"prompt": ""}])
+    (tmp_path / "corpus.txt").write_text("sun and moon, tree and river.\n" * 100)
+    for line in commands(ROOT / "docs" / "tasks" / "language_models.md"):
+        arguments = shlex.split(line)
+        if arguments[0] == "finetune":
+            arguments = [word for word in arguments if word != "task=text_generation"]
+            small = "backbone=run:run" if "out=run2" in arguments else "backbone=scratch:gpt,width=16,layers=2,heads=2,max_tokens=64"
+            arguments += [small, "precision=float32", "threads=1", "task=text_generation", "task.max_new_tokens=4"]
+            arguments += ["epochs=1"] if "epochs=1" not in line else []
+            arguments += [] if "strategy=" in line else ["batch_size=16"]
+        pretune(*arguments)
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert answers[0]["prompt"] == "Say sun and then moon."
+    assert isinstance(answers[0]["prediction"], str)
+    assert "empty prompt" in answers[1]["error"]
+    metrics = json.loads((tmp_path / "run2" / "metrics.json").read_text())
+    assert metrics["floors"]["start"]["value"] > 0
+    assert 0 <= metrics["written"]["rouge1"] <= 1
+    assert (tmp_path / "run" / "backbone" / "chat_template.jinja").exists()

@@ -129,6 +129,8 @@ class Backbone(nn.Module):
         """The sizes of the dense detection head that the network was pretrained with, which is its classifier; None where it has none."""
         self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
+        self.tied = True
+        """Of a network that writes: whether its table of word pieces also scores them, rather than an output layer of its own."""
         self.report: LoadReport | None = None
 
     @property

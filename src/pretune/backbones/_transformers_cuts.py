@@ -31,7 +31,7 @@ def cut(network: Any, text: Text) -> Backbone:
     settings = network.config
     stages = _equal_cut(network.eval())
     decoder = bool(getattr(settings, "is_decoder", False)) or settings.model_type in (*_ROTARY, "gpt2", "gpt_neo", "gpt_neox", "opt")
-    return Backbone(
+    backbone = Backbone(
         stages=(stages or {"network": _Whole(network)}).items(),
         modality=text,
         layout="sequence",
@@ -41,6 +41,8 @@ def cut(network: Any, text: Text) -> Backbone:
             pooling="last" if decoder else "mean", layered=stages is not None, probing="layers" if stages is not None else None
         ),
     )
+    backbone.causal, backbone.tied = decoder, bool(getattr(settings, "tie_word_embeddings", True))
+    return backbone
 
 
 def _equal_cut(network: Any) -> Stages | None:

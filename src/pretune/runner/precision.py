@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -35,6 +36,8 @@ ITEMS = 8
 """Examples at most of a timed pass over the frozen stages."""
 _FEATURES = "features/precision"
 """The decision on the precision of frozen features."""
+_OF_TIME = 0.02
+"""Share of a time limit that timing steps may cost."""
 _FORMAT = 1
 """Of what is remembered; a higher number forgets what was timed by older code."""
 
@@ -96,7 +99,9 @@ def step_choice(learner: Learner, loader: Loader, training: Training, cache: Cac
     batches = loader.iterate(0)
     batch = next(batches).to(device)
     batches.close()
-    choose_ = partial(choose, learner, batch, micro_batch=training.micro_batch, job=loader.steps(0) * batch.size)
+    most = math.inf if training.time is None else _OF_TIME * training.time
+    job = loader.steps(0) * batch.size
+    choose_ = partial(choose, learner, batch, micro_batch=training.micro_batch, job=job, most_seconds=most)
     if training.precision is not None:
         return asdict(choose_(bfloat16=training.precision == "bfloat16"))
     facts = _facts("steps", learner, batch.inputs, device) | {"batch": batch.size, "micro_batch": training.micro_batch}

