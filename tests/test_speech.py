@@ -194,6 +194,60 @@ def test_what_is_wrong_with_transcripts_is_dropped_and_named(clips: Path) -> Non
     assert sorted(row.id for row in found.rows) == [f"wav/{i:03d}.wav" for i in (0, *range(2, 10))]
 
 
+# --- layouts -------------------------------------------------------------------------------------
+
+
+def test_kaldi_folders_give_files_transcripts_and_speakers(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        folder = tmp_path / "data" / split
+        names = spoken_data.write(tmp_path / "wav", ["lo hi"] * 4, split)
+        folder.mkdir(parents=True)
+        (folder / "wav.scp").write_text(
+            "".join(f"u{i} wav/{name}\n" for i, name in enumerate(names)) + "u8 sph2pipe x.sph |\nu9 wav/none.wav\n"
+        )
+        (folder / "text").write_text("".join(f"u{i} LO HI\n" for i in range(4)) + "u7 LO\nu8 LO\nu9 LO\n")
+        (folder / "utt2spk").write_text("".join(f"u{i} s{i % 2}\n" for i in range(4)))
+    found = sources.read(tmp_path)
+    assert (found.task, found.layout) == ("speech_recognition", "Kaldi data folders")
+    assert {(row.split, row.group, str(row.target)) for row in found.rows} == {
+        (p, g, "LO HI") for p in ("train", "test") for g in ("s0", "s1")
+    }
+    assert sorted(entry.reason for entry in found.ledger) == ["command", "command", *["missing_file"] * 4]
+    (tmp_path / "data" / "train" / "segments").write_text("u0 r0 0 1\n")
+    with pytest.raises(DataError, match="parts of longer recordings"):
+        sources.read(tmp_path)
+
+
+def test_librispeech_gives_splits_and_speakers(tmp_path: Path) -> None:
+    for subset, speaker in (("train-clean-5", "84"), ("dev-clean", "85"), ("test-other", "86")):
+        folder = tmp_path / subset / speaker / "1"
+        names = spoken_data.write(folder, ["lo hi", "hi lo"], f"{speaker}-1-")
+        lines = [f"{name[:-4]} LO HI\n" for name in names]
+        (folder / f"{speaker}-1.trans.txt").write_text("".join([*lines, f"{speaker}-1-gone LO\n"]))
+    found = sources.read(tmp_path)
+    assert (found.task, found.layout) == ("speech_recognition", "LibriSpeech folders")
+    assert {(row.split, row.group) for row in found.rows} == {("train", "84"), ("val", "85"), ("test", "86")}
+    assert [entry.reason for entry in found.ledger] == ["missing_file"] * 3
+
+
+def test_text_files_of_the_same_name_are_transcripts(tmp_path: Path) -> None:
+    names = spoken_data.write(tmp_path / "clips", ["lo hi"] * 6)
+    for i, name in enumerate(names[:5]):
+        (tmp_path / "clips" / name).with_suffix(".txt").write_text("" if i == 4 else "lo\nhi\n")
+    found = sources.read(tmp_path)
+    assert (found.task, found.layout) == ("speech_recognition", "audio files with a .txt file each")
+    assert [str(row.target) for row in found.rows] == ["lo hi"] * 4
+    assert [entry.reason for entry in found.ledger] == ["blank_transcript"] * 2
+
+
+def test_class_folders_of_audio_stay_classes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        spoken_data.write(tmp_path / name, ["lo"] * 3)
+    (tmp_path / "README.txt").write_text("two classes")
+    (tmp_path / "notes.txt").write_text("more")
+    assert sources.read(tmp_path).task == "classification"
+
+
 # --- a whole run ---------------------------------------------------------------------------------
 
 

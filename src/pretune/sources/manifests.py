@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune.errors import DataError
-from pretune.formats.files import file_kinds, kinds, modality_of
+from pretune.formats.files import file_kinds
 from pretune.printable import shell_word
 from pretune.sources import columns as finder
 from pretune.sources import targets as target_parser
@@ -21,7 +21,7 @@ from pretune.sources.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.sources.readers.encoded import InlineCell
 from pretune.sources.readers.records import Records, Value
 from pretune.sources.reading import FOUND, Reading, reading_of
-from pretune.sources.roles import Roles, Unclear, sentence
+from pretune.sources.roles import Roles, Unclear, modality_of, sentence
 from pretune.sources.split_names import split_of, splits_of_words
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.target_type import ONE_CLASS, SEVERAL_CLASSES, TargetType
@@ -96,14 +96,14 @@ def build(
     lead = leading(splits)
     locator = Locator(files=FilesBelow(root=root, walk=walk))
     roles = _find_roles(lead, locator, columns, modality, labelled)
-    if labelled and (modality or _modality_of(lead, roles)) == "audio":
+    if labelled and (modality or modality_of(lead, roles)) == "audio":
         target = transcripts.choose(lead, roles, columns, target)
     if labelled and not roles.label:
         raise finder.no_label(lead, roles)
     finder.refuse_twins(lead, roles, columns)
     table = Table(rows=[], modality="", target_type=None, root=root, layout=_layout(splits))
     splits = [(split, records) for split, records in splits if _fits(table, split, records, lead, roles, labelled)]
-    table.modality = modality or _modality_of(lead, roles)
+    table.modality = modality or modality_of(lead, roles)
     draft = _Draft(table=table, roles=roles, locator=locator, reading=reading_of(columns))
     _read(draft, splits, target, labelled)
     if roles.path and table.ledger and not table.rows and (text := finder.other_text(lead, roles)) and modality in (None, "text"):
@@ -175,15 +175,6 @@ def _fits(table: Table, split: Split | None, records: Records, lead: Records, ro
     if unlabelled:
         raise DataError(f"{records.path} has no column {roles.label[0]!r}, which {lead.name} has (columns: {', '.join(records.columns)}).")
     return True
-
-
-def _modality_of(lead: Records, roles: Roles) -> str:
-    if roles.path is None:
-        return "text"
-    if roles.path in lead.files:
-        return lead.files[roles.path]
-    known = [kind for value in lead.column(roles.path) if (kind := modality_of(as_text(value)))]
-    return max(kinds(), key=known.count) if known else "image"
 
 
 # --- rows ----------------------------------------------------------------------------------------

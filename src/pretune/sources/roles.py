@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pretune.errors import DataError
+from pretune.formats import files
 from pretune.formats.files import kinds
+from pretune.sources.column import as_text
 from pretune.sources.readers.records import Records
 from pretune.sources.schema import Schema
 
@@ -47,6 +49,16 @@ class Roles:
         """Return what a run remembers of these columns."""
         width = len(records.columns) if records.headerless else None
         return Schema(text=self.text, path=self.path, label=self.label, split=self.split, width=width)
+
+
+def modality_of(lead: Records, roles: Roles) -> str:
+    """Return what a table's examples are: texts, or files of the kind that most of its paths have."""
+    if roles.path is None:
+        return "text"
+    if roles.path in lead.files:
+        return lead.files[roles.path]
+    known = [kind for value in lead.column(roles.path) if (kind := files.modality_of(as_text(value)))]
+    return max(kinds(), key=known.count) if known else "image"
 
 
 def sentence(records: Records, roles: Roles, labels: dict[str, int]) -> str:

@@ -7,13 +7,20 @@ from pretune.sources.layouts.box_table import BoxTable
 from pretune.sources.layouts.coco import Coco
 from pretune.sources.layouts.conll import Conll
 from pretune.sources.layouts.documents import Documents
+from pretune.sources.layouts.kaldi import Kaldi
+from pretune.sources.layouts.librispeech import LibriSpeech
 from pretune.sources.layouts.prompts import Prompts
 from pretune.sources.layouts.tagged_records import TaggedRecords
 from pretune.sources.layouts.tagged_tables import TaggedTables
+from pretune.sources.layouts.text_beside_audio import TextBesideAudio
 from pretune.sources.layouts.voc import PascalVoc
 from pretune.sources.layouts.yolo import Yolo
 
-RECOGNISERS: tuple[type[OwnLayout], ...] = (Coco, PascalVoc, Yolo, BoxTable, Conll, TaggedRecords, TaggedTables, Prompts, Documents)
+RECOGNISERS: tuple[type[OwnLayout], ...] = (
+    *(Coco, PascalVoc, Yolo, BoxTable),
+    *(Kaldi, LibriSpeech, TextBesideAudio),
+    *(Conll, TaggedRecords, TaggedTables, Prompts, Documents),
+)
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 
 
