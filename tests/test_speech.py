@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from pretune.auditing import audit
+from pretune.deploy import subtitles
 from pretune.errors import DataError, SettingError
+from pretune.evaluation import diagnosis
 from pretune.evaluation import transcripts as errors
 from pretune.labels import Labels, Ragged
 from pretune.models.heads.convolution import Convolution
 from pretune.sources import sources
+from pretune.sources.table import Table
 from pretune.sources.transcripts import TRANSCRIPTS, Transcript, plain_words
 from pretune.tasks._ctc import CTCLoss, greedy, needed
 from pretune.tasks._spoken import SpeechSpace, spoken, suited
@@ -194,6 +198,55 @@ def test_what_is_wrong_with_transcripts_is_dropped_and_named(clips: Path) -> Non
     assert sorted(row.id for row in found.rows) == [f"wav/{i:03d}.wav" for i in (0, *range(2, 10))]
 
 
+# --- what is said of them ------------------------------------------------------------------------
+
+
+def test_what_training_cannot_show_of_transcripts_is_said() -> None:
+    texts = {"train": ["Lo hi.", "hi lo", "lo lo"] * 4, "test": ["lo hi", "hi lo", "lo yes"]}
+    rows = [Row(id=f"{part}{i}", target=Transcript(text), split=part) for part, some in texts.items() for i, text in enumerate(some)]  # type: ignore[arg-type]
+    task = SpeechRecognition()
+    found = {one.kind: one for one in task.findings(rows, task.fit([row for row in rows if row.split == "train"], ()))}
+    assert "'Lo hi.' as 'lo hi'" in found["normalised_text"].message
+    assert "writes words (2 different)" in found["units"].message
+    assert (found["unknown_units"].severity, found["unknown_units"].items) == ("warning", ("test2",))
+    assert "'yes' (1)" in found["unknown_units"].message
+    assert "2 of 3 test transcripts are also in train" in found["known_transcripts"].message
+
+
+def test_a_sample_rate_that_gives_transcripts_away_is_reported() -> None:
+    rows = [Row(id=str(i), target=Transcript("yes" if i % 2 else "No."), split="train") for i in range(40)]
+    infos = [{"sample_rate": 8000 if i % 2 else 16000} for i in range(40)]
+    (found,) = audit._confounds(rows, infos, Table(rows=rows, modality="audio", target_type=TRANSCRIPTS, root=Path(), layout=""))
+    assert "sample rate" in found.message
+
+
+def test_a_recogniser_that_writes_blanks_or_learns_by_heart_is_described() -> None:
+    def said(held: dict[str, float], train: dict[str, float]) -> str:
+        losses = [{"event": "stepped", "phase": "probe", "step": i, "loss": 8.0 / (1 + i)} for i in range(40)]
+        metrics = {"primary": {"name": "wer", "value": held["wer"], "split": "val"}, "val": held, "train": train}
+        return " ".join(diagnosis.diagnose(losses, metrics, {}, {}))
+
+    assert "gives blanks only" in said({"wer": 1.0, "empty": 0.9}, {"wer": 1.0, "empty": 0.9})
+    assert "learned the training clips by heart" in said({"wer": 0.95, "empty": 0.0}, {"wer": 0.0})
+    assert "not yet right on the training clips either" in said({"wer": 1.0, "empty": 0.1}, {"wer": 0.97})
+    assert "blanks" not in said({"wer": 0.1, "empty": 0.0}, {"wer": 0.0})
+
+
+def test_words_become_subtitles() -> None:
+    words = [
+        {"word": "lo", "start": 0.5, "end": 0.75},
+        {"word": "hi", "start": 1.0, "end": 1.2},
+        {"word": "lo", "start": 63.0, "end": 63.5},
+    ]
+    rows = [{"id": "a.wav", "prediction": "lo hi lo", "words": words}]
+    assert subtitles.content(rows, ".srt") == ("1\n00:00:00,500 --> 00:00:01,200\nlo hi\n\n2\n00:01:03,000 --> 00:01:03,500\nlo\n")
+    assert subtitles.content(rows, ".vtt").startswith("WEBVTT\n\n00:00:00.500 --> 00:00:01.200\nlo hi\n")
+    with pytest.raises(SettingError, match="for one audio file, and there are 2 inputs"):
+        subtitles.content(rows * 2, ".srt")
+    with pytest.raises(SettingError, match="gives no words with times"):
+        subtitles.content([{"id": "a", "prediction": "x"}], ".srt")
+
+
 # --- layouts -------------------------------------------------------------------------------------
 
 
@@ -267,6 +320,10 @@ def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> Non
     assert told["prediction"] == first["prediction"]
     assert [word["word"] for word in told["words"]] == told["prediction"].split()
     assert all(0 <= word["start"] < word["end"] < 2 for word in told["words"])
+    pretune("predict", "run", "wav/000.wav", "out=words.srt", "--offline")
+    assert "-->" in (home / "words.srt").read_text()
+    spoken_data.write(home / "long", ["lo hi " * 8])
+    assert "longer than the" in json.loads(pretune("predict", "run", "long", "--json", "--offline").stdout)["predictions"][0]["error"]
     scored = json.loads(pretune("evaluate", "run", "metadata.csv", "--json", "--offline").stdout)
     assert scored["metrics"]["wer"] < 0.1
 

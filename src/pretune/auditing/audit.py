@@ -282,8 +282,9 @@ def _too_few(rows: list[Row], units: str) -> list[Finding]:
 def _confounds(rows: list[Row], infos: list[dict[str, Any]], table: Table) -> list[Finding]:
     if _kind(table).numeric:
         return confounds.correlates(infos, np.array([row.target for row in rows], dtype=float))
-    single = [(info, names_of(row)[0]) for info, row in zip(infos, rows, strict=True) if len(names_of(row)) == 1]
-    if not _kind(table).single or not single:
+    kind = _kind(table)
+    single = [(info, name) for info, row in zip(infos, rows, strict=True) if row.target is not None and (name := kind.kind_of(row.target))]
+    if not single:
         return []
     return confounds.confounds([info for info, _ in single], [name for _, name in single])
 

@@ -13,7 +13,7 @@ from pretune.cli.opening import opened
 from pretune.errors import SettingError
 from pretune.printable import json_text
 
-_ENDINGS = (".csv", ".json", ".jsonl")
+_ENDINGS = (".csv", ".json", ".jsonl", ".srt", ".vtt")
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
@@ -76,7 +76,11 @@ def _checked(out: str | None, inputs: str) -> Path | None:
 
 
 def _content(rows: list[dict[str, Any]], ending: str, as_csv: Any) -> str:
-    """Return rows as the content of a file: CSV, a JSON list, or a JSON object a line."""
+    """Return rows as the content of a file: CSV, a JSON list, a JSON object a line, or subtitles."""
+    if ending.lower() in (".srt", ".vtt"):
+        from pretune.deploy import subtitles
+
+        return subtitles.content(rows, ending.lower())
     if ending.lower() == ".csv":
         return as_csv(rows)
     if ending.lower() == ".json":

@@ -144,7 +144,12 @@ class Predictor:
                 raise BadItem("empty", "there is no content")
             if isinstance(raw, tuple) and len(raw) < SEGMENTS and len(raw) != (self.schema.text_count or len(raw)):
                 raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.text_count}")
-            return self.scorer.view(row, self.modality.decode(raw).array)
+            decoded = self.modality.decode(raw)
+            most = self.modality.most if self.task.whole else None
+            if most is not None and len(decoded.array) > most:
+                share = most / len(decoded.array) * float(decoded.info.get("seconds", 0.0))
+                raise BadItem("too_long", f"is longer than the {share:.3g} s that the run was trained on; cut it into pieces")
+            return self.scorer.view(row, decoded.array)
         except BadItem as bad:
             return bad
 

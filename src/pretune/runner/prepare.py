@@ -148,6 +148,10 @@ def prepare(
     for finding in findings:
         (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
     space = task.fit([row for row in rows if row.split == "train"], table.classes)
+    of_labels = task.findings([row for row in rows if row.split is not None], space)
+    for finding in of_labels:
+        (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
+    findings += of_labels
     positions = _positions(recipe, rows, task, same.near)
     all_lengths = done.store.lengths[used.positions] if task.whole else done.store.lengths
     modality = _windowed(modality, done.store.lengths[positions["train"]], all_lengths, reporter, whole=task.whole)

@@ -84,6 +84,10 @@ class TargetType:
         """Return whether two targets of one example contradict each other."""
         return first != second
 
+    def kind_of(self, target: Target) -> str | None:
+        """Return what facts of files (sample rate, size) may give away of a target: its class; None where there is no such."""
+        return str(target) if self.single else None
+
     def fault(self, row: Row) -> tuple[str, str] | None:
         """Return why a row's target does not go with its content, as a reason and words that continue 'notes.csv:19 …'; None where it does.
 

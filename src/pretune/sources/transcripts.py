@@ -14,7 +14,7 @@ from pretune.sources.roles import Roles
 from pretune.sources.table import Columns
 from pretune.sources.target_type import ParsedLabels, TargetType
 from pretune.sources.vocabulary import GROUPLIKE, plain
-from pretune.types import Structured
+from pretune.types import Structured, Target
 
 NAMES = frozenset(
     (
@@ -60,7 +60,11 @@ class Transcripts(TargetType):
         """One transcript is right: a file with two that differ is contradictory."""
         return True
 
-    def differ(self, first: object, second: object) -> bool:
+    def kind_of(self, target: Target) -> str | None:
+        """Return the words: where few transcripts repeat, a file's sample rate may tell which it is."""
+        return plain_words(str(target))
+
+    def differ(self, first: Target, second: Target) -> bool:
         """Return whether two transcripts differ in more than case, punctuation and spaces."""
         return plain_words(str(first)) != plain_words(str(second))
 

@@ -20,7 +20,7 @@ from pretune.evaluation.sums import Sums
 from pretune.registry import Component
 from pretune.sources.target_type import ONE_CLASS, TargetType
 from pretune.tasks._marked import Line, Rectangle
-from pretune.types import Layout, Row
+from pretune.types import Finding, Layout, Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -216,6 +216,15 @@ class Task(Component):
     def truth(self, labels: Labels, space: Any) -> Any:
         """Return labels as metrics take them."""
         return labels.only.numpy()
+
+    def findings(self, rows: Sequence[Row], space: Any) -> list[Finding]:
+        """Return what the labels of the splits show: what was made of them, what cannot be learned, what puts the score in doubt.
+
+        Args:
+            rows: of all splits, each with its split.
+            space: what `fit` returned.
+        """
+        return []
 
     def needed(self, labels: Labels, space: Any) -> NDArray[Any] | None:
         """Return how many outputs of a sequence each example needs for its labels, (N,); None where any number does."""

@@ -27,7 +27,8 @@ from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
 from pretune.tasks._ctc import CTCLearner, CTCLoss, greedy, needed
 from pretune.tasks._marked import Line, Mark, Passage
 from pretune.tasks._spoken import SpeechSpace, Spoken, Units, spoken, suited, symbols_of
-from pretune.types import Layout, Row
+from pretune.tasks._spoken_findings import spoken_findings
+from pretune.types import Finding, Layout, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +55,27 @@ class SpeechRecognition(Task):
 
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> SpeechSpace:
         """Return the words or characters of the training transcripts."""
-        texts = [self._said(row) for row in rows]
+        texts = [self._reference(row) for row in rows]
         units = self.units or suited(texts)
         symbols = symbols_of(texts, units)
         if not symbols:
             raise DataError("the training transcripts hold no words.")
         return SpeechSpace(units=units, symbols=symbols)
 
-    def _said(self, row: Row) -> str:
+    def _reference(self, row: Row) -> str:
         assert isinstance(row.target, Transcript)
         return self.normalised(row.target.text)
 
     def encode(self, rows: Sequence[Row], space: SpeechSpace, modality: Modality) -> Labels:
         """Return the units (U_i,) of each transcript, `target`, and the transcript itself as code points, `text`."""
-        texts = [self._said(row) for row in rows]
+        texts = [self._reference(row) for row in rows]
         units = [torch.from_numpy(space.encode(text)) for text in texts]
         points = [torch.tensor([*map(ord, text)], dtype=torch.int64) for text in texts]
         return Labels({"target": Ragged.of(units), "text": Ragged.of(points)})
+
+    def findings(self, rows: Sequence[Row], space: SpeechSpace) -> list[Finding]:
+        """Return how transcripts were normalised, and which held-out ones hold what training does not, or are known from it."""
+        return spoken_findings(rows, space, {row.id: self._reference(row) for row in rows})
 
     def truth(self, labels: Labels, space: SpeechSpace) -> list[str]:
         """Return the transcripts."""
