@@ -218,12 +218,7 @@ class Task(Component):
         return labels.only.numpy()
 
     def findings(self, rows: Sequence[Row], space: Any) -> list[Finding]:
-        """Return what the labels of the splits show: what was made of them, what cannot be learned, what puts the score in doubt.
-
-        Args:
-            rows: of all splits, each with its split.
-            space: what `fit` returned.
-        """
+        """Return what the labels of rows of all splits show: what cannot be learned, what puts the score in doubt."""
         return []
 
     def needed(self, labels: Labels, space: Any) -> NDArray[Any] | None:
