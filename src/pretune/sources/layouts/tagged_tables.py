@@ -142,7 +142,7 @@ def _may_be(path: Path, place: Place) -> bool:
             head = encodings.decode(file.read(_START)).text
     except (OSError, encodings.BadItem):
         return False
-    return re.search(r"(?<![\w-])[BIS][-_]\w", head) is not None
+    return all(re.search(rf"(?<![\w-]){mark}", head) for mark in (r"[BIS][-_]\w", r"O(?![\w'’-])"))
 
 
 # --- columns -------------------------------------------------------------------------------------
