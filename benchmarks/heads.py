@@ -74,7 +74,7 @@ def compare(data: str, settings: list[str], share: float, seed: int) -> dict[str
             recipe = Recipe.from_settings(
                 data, "strategy=linear_probe", "head=linear", f"seed={seed}", *words, *settings, out=f"{folder}/{name}"
             )
-            return Runner(FineTuning(recipe=recipe, splits=splits), offline=True).carry_out().state
+            return Runner(FineTuning(recipe=recipe, splits=splits), offline=True).run_job().state
 
         ours = trained("default", "predictor=network")
         cells = {

@@ -1,4 +1,4 @@
-"""Sounds made on the spot."""
+"""Clips made on the spot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tone(hertz: float, seconds: float = 0.5, rate: int = RATE, seed: int = 0) ->
 
 
 def encoded(samples: NDArray[Any], rate: int = RATE, kind: str = "WAV", subtype: str | None = None) -> bytes:
-    """The bytes of a sound file."""
+    """The bytes of a audio file."""
     import soundfile
 
     out = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Shared parts: a tiny modality and backbone that know nothing of pictures, for everything above the data."""
+"""Shared parts: a tiny modality and backbone that know nothing of images, for everything above the data."""
 
 from __future__ import annotations
 

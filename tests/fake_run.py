@@ -42,7 +42,7 @@ def classification(folder: Path, *, names: list[str], items: int = 153, skill: f
 
 
 def regression(folder: Path, items: int = 140) -> Path:
-    """Write a finished regression run without pictures."""
+    """Write a finished regression run without images."""
     rng = np.random.default_rng(0)
     targets = rng.integers(10, size=items).astype(float)
     told = targets + rng.normal(0, 1.1, items)

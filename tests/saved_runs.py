@@ -30,7 +30,7 @@ SIZE = 16
 
 
 def photos(folder: Path, names: list[str] = NAMES, each: int = 3) -> Path:
-    """Write class folders of tiny pictures."""
+    """Write class folders of tiny images."""
     rng = np.random.default_rng(0)
     for name in names:
         (folder / name).mkdir(parents=True)
@@ -65,7 +65,7 @@ def classifier(folder: Path, names: list[str] = NAMES) -> Path:
 
 
 def listener(folder: Path) -> Path:
-    """Write a finished fine-tuning of a tiny network for sounds of a second."""
+    """Write a finished fine-tuning of a tiny network for clips of a second."""
     classifier(folder)
     backbone = backbones.load("scratch:audiocnn,width=8")
     modality: Any = backbone.modality
@@ -100,7 +100,7 @@ def writer(folder: Path) -> Path:
 
 
 def painter(folder: Path, names: list[str] = NAMES) -> Path:
-    """Write a finished pretraining of a tiny autoencoder that makes pictures of classes."""
+    """Write a finished pretraining of a tiny autoencoder that makes images of classes."""
     backbone = backbones.load("scratch:vqvae,width=8,depth=0", image_size=SIZE)
     return _pretrained(folder, Autoencode(codes=8, code_width=4), backbone, tuple(names))
 

@@ -1,4 +1,4 @@
-"""Sounds: decoding by content, windows, spectra against published forms, augmentation, whole runs."""
+"""Clips: decoding by content, windows, spectra against published forms, augmentation, whole runs."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Arrays(list[Any]):
 
 
 def photo(seed: int, size: int = 96) -> Pillow.Image:
-    """Return a smooth random picture: what two photos share is little."""
+    """Return a smooth random image: what two photos share is little."""
     small = np.random.default_rng(seed).integers(0, 255, (7, 7, 3), dtype=np.uint8)
     return Pillow.fromarray(small).resize((size, size), Pillow.Resampling.BICUBIC)
 

@@ -45,7 +45,7 @@ IDLE = [
 
 
 def pictures(size: int = 6, height: int = 20, width: int = 28, seed: int = 0) -> Tensor:
-    """Smooth colourful pictures, uint8 (B, 3, H, W)."""
+    """Smooth colourful images, uint8 (B, 3, H, W)."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (size, 3, 4, 5)).astype(np.float32))
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear").round().to(torch.uint8)

@@ -18,7 +18,7 @@ from pretune.types import Batch, Features, Share
 
 
 class Noisy:
-    """Items that are drawn anew in each epoch; the first number of each says which item it is."""
+    """Items that are sampled again in each epoch; the first number of each says which item it is."""
 
     lengths = None
 

@@ -54,7 +54,7 @@ FAULTS: dict[str, Change] = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier, a model that writes and one that paints, and pictures."""
+    """A classifier, a model that writes and one that paints, and images."""
     root = tmp_path_factory.mktemp("runs")
     saved_runs.classifier(root / "classifier")
     saved_runs.writer(root / "writer")

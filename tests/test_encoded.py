@@ -1,4 +1,4 @@
-"""Pictures that text tables spell out, lists separated by spaces, and JSON as people write it."""
+"""Images that text tables spell out, lists separated by spaces, and JSON as people write it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check(table: Table) -> None:
         assert np.array_equal(array, pixels(i))
 
 
-# --- pictures in cells ---------------------------------------------------------------------------
+# --- images in cells ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

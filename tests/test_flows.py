@@ -1,4 +1,4 @@
-"""Whole jobs through the real command line, on pictures made on the spot."""
+"""Whole jobs through the real command line, on images made on the spot."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_labels_are_taken_evenly_from_the_classes_and_all_held_out_rows_stay(hom
 def compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Return a function that measures a gain over runs that only note their recipes; each takes two seconds a epoch."""
 
-    def made(*settings: str, seconds: float = 100.0, fresh: bool = True, bfloat16: bool = False) -> list[Any]:
+    def made(*settings: str, seconds: float = 100.0, untrained: bool = True, bfloat16: bool = False) -> list[Any]:
         recipes: list[Any] = []
 
         class Noting:
@@ -139,7 +139,7 @@ def compared(home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         folder.path.mkdir()
         figures = {"precision": {"bfloat16": bfloat16}, "timing": {"train_s": seconds}}
         run: Any = SimpleNamespace(reporter=Silent(), offline=True)
-        events = list(gain.measure(read_task(recipe_of(home, *settings)), RunResult(folder=folder, metrics=figures), fresh, run))
+        events = list(gain.measure(read_task(recipe_of(home, *settings)), RunResult(folder=folder, metrics=figures), untrained, run))
         assert [event.phase for event in events] == [f"{one.reporter.label}: all" for one in recipes]
         return recipes
 
@@ -188,7 +188,7 @@ def test_a_fresh_network_is_fine_tuned_as_from_scratch_but_for_its_weights(compa
     strategy = first.recipe.strategy
     assert (strategy.lr_decay, strategy.probe_first, strategy.freeze_norms) == (1.0, False, False)
     assert first.recipe.training.epochs == second.recipe.training.epochs > scratch.epochs, "more epochs where labels are few"
-    given = compared("seeds=1", fresh=False)[0].recipe
+    given = compared("seeds=1", untrained=False)[0].recipe
     assert (given.training.lr, given.strategy.probe_first) == (None, True)
 
 

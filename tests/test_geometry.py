@@ -1,4 +1,4 @@
-"""Preprocessing of pictures: sizes, offsets and filters are torchvision's and timm's; `fit` decides what of a picture is seen."""
+"""Preprocessing of images: sizes, offsets and filters are torchvision's and timm's; `fit` decides what of an image is seen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEAN = (0.485, 0.456, 0.406)
 
 
 def _ramp(width: int, height: int) -> Pillow.Image:
-    """A smooth picture in which every place has a colour of its own: an offset of one pixel shows."""
+    """A smooth image in which every place has a colour of its own: an offset of one pixel shows."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     waves = 127 + 120 * np.sin(x / 255 * 12 + y / 255 * 9)
     return Pillow.fromarray(np.stack([x, y, waves], -1).round().astype(np.uint8))
@@ -70,7 +70,7 @@ def test_a_view_is_timms_to_the_pixel(mode: str, size: int, share: float, interp
     for width, height in SIZES:
         raw = _encoded(_ramp(width, height))
         difference = np.abs(_ours(raw, image) - _timm(raw, size, share, mode, interpolation))
-        assert difference.max() <= 2, (width, height)  # one pixel of offset would be more than that in most of the picture
+        assert difference.max() <= 2, (width, height)  # one pixel of offset would be more than that in most of the image
         assert difference.mean() < 0.2, (width, height)
 
 

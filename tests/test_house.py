@@ -136,3 +136,111 @@ def test_weights_requirements_are_pinned_by_hash():
 
 def test_every_public_name_leads_somewhere() -> None:
     assert [name for name in pretune.__all__ if not hasattr(pretune, name)] == []
+
+
+# --- words of the field (docs/architecture.md, "Names") -----------------------------------------------------------------
+
+RETIRED = {
+    "held": "validation, held_out",
+    "told": "record, values, predicted",
+    "said": "messages, message",
+    "says": "is_…, has_…",
+    "tell": "report, distinguish",
+    "tells": "distinguishes",
+    "heard": "attended",
+    "hears": "attends",
+    "drawn": "sampled",
+    "picture": "image",
+    "pictures": "images",
+    "sound": "audio, clip",
+    "sounds": "audio, clips",
+    "fresh": "untrained, from_scratch",
+    "aside": "ignored, overhead",
+    "drops": "plateaus, dropped",
+    "surroundings": "context",
+    "around": "context, interval",
+    "material": "data",
+    "carry": "run",
+}
+"""Words that no name may hold -> what to write instead."""
+ALLOWED = {
+    "held": "the public setting held= of pretraining, and held= of a module of one's own",
+    "held_out": "the field's word for examples that are not trained on",
+    "picture": "a field of Audio that is saved with every backbone (builder.json)",
+    "tell": "the method of a file",
+}
+"""Names that stay, each with its reason; a name that begins with one of them and an underscore, or ends so, stays too."""
+RIDDLES = re.compile(
+    r"\b(?:[Tt]ell whether|is told|are told|to be said of|fresh weights|[Pp]ictures?(?!/| \(for|\w)|is heard|[Cc]arry out)\b"
+)
+"""Phrases that no docstring may hold."""
+
+
+def words_of(name: str) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+def is_allowed(name: str) -> bool:
+    plain = name.strip("_").lower()
+    return plain in ALLOWED or re.search(r"(^|_)held_?out(_|$)", plain) is not None or name.startswith("HeldOut")
+
+
+def defined(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and name of everything that a module defines: classes, functions, parameters, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def retired_names(path: Path) -> list[str]:
+    names = [(0, path.stem), *defined(ast.parse(path.read_text(encoding="utf-8")))]
+    found = {(line, name, word) for line, name in names if not is_allowed(name) for word in words_of(name) & RETIRED.keys()}
+    return [f"{path.name}:{line} {name}: write {RETIRED[word]} instead of {word}" for line, name, word in sorted(found)]
+
+
+def riddles(path: Path) -> list[str]:
+    """Return the docstrings of a module, its classes, functions and fields that hold a retired phrase."""
+    bodies = (getattr(node, "body", ()) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    strings = (line.value for body in bodies if isinstance(body, list) for line in body if isinstance(line, ast.Expr))
+    docs = [(doc.lineno, str(doc.value)) for doc in strings if isinstance(doc, ast.Constant) and isinstance(doc.value, str)]
+    return [f"{path.name}:{line} {match.group()}" for line, text in docs if (match := RIDDLES.search(text))]
+
+
+def classes_of(paths: list[Path]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(f"{path.name}:{node.lineno}")
+    return found
+
+
+def test_names_use_the_words_of_the_field() -> None:
+    assert not [line for path in MODULES for line in retired_names(path)]
+
+
+def test_docstrings_use_the_words_of_the_field() -> None:
+    assert not [line for path in MODULES for line in riddles(path)]
+
+
+def test_a_class_name_stands_for_one_thing() -> None:
+    twice = {name: places for name, places in classes_of(MODULES).items() if len(places) > 1}
+    assert set(twice) <= {"Turn", "Words", "Written"}, "these came with text generation and are to be renamed"
+
+
+def test_the_check_of_names_can_fail(tmp_path: Path) -> None:
+    made = tmp_path / "sounds.py"
+    made.write_text(
+        'class Heard:\n    """Tell whether it is told."""\n\n\ndef say(said: list, held_out: int) -> None:\n    """Report."""\n    '
+        "told = said\n\n\nclass Heard:\n    pass\n",
+        encoding="utf-8",
+    )
+    assert [line.split()[1] for line in retired_names(made)] == ["sounds:", "Heard:", "said:", "told:", "Heard:"]
+    assert riddles(made) == ["sounds.py:2 Tell whether"]
+    assert classes_of([made])["Heard"] == ["sounds.py:1", "sounds.py:10"]

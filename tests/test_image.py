@@ -1,4 +1,4 @@
-"""Pictures: every mode and format becomes the same upright 8-bit RGB, and what is not a picture is named."""
+"""Images: every mode and format becomes the same upright 8-bit RGB, and what is not an image is named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE = Image()
 
 
 def photo(width: int = 96, height: int = 96, seed: int = 0) -> Pillow.Image:
-    """A smooth picture with some texture, bright at the top left."""
+    """A smooth image with some texture, bright at the top left."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     waves = 120 + 60 * np.sin(x / width * 7)[..., None] * np.cos(y / height * np.array([3, 5, 4]).reshape(3, 1, 1)).transpose(1, 2, 0)
@@ -160,7 +160,7 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
         assert (decoded.info["width"], decoded.info["height"]) == (80, 60), kind
 
 
-# --- what is not a picture ----------------------------------------------------------------------
+# --- what is not an image ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

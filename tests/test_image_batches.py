@@ -1,4 +1,4 @@
-"""Pictures as batches: random crops, the normaliser, the floor's features, and the settings they depend on."""
+"""Images as batches: random crops, the normaliser, the floor's features, and the settings they depend on."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def prepared(folder: Path, *settings: str, reporter: Any = None) -> Prepared:
 
 @pytest.fixture
 def copied(home: Path) -> Path:
-    """Twelve pictures with a byte-equal copy each, and eight that were saved again as JPEG."""
+    """Twelve images with a byte-equal copy each, and eight that were saved again as JPEG."""
     for i in range(12):
         for name in ("", "copy_"):
             save(home / "data" / "ab"[i % 2] / f"{name}{i}.png", i)

@@ -337,7 +337,7 @@ def test_teachers_of_another_modality_are_refused() -> None:
 )
 def test_fresh_networks_see_small_pictures_at_about_their_size(name: str, given: int | None, side: int, seen: int, tmp_path: Path) -> None:
     rows = [Row(id=f"{i}.png", path=tmp_path / f"{i}.png") for i in range(5)]
-    for row in rows[:4]:  # the last is missing, which is said when all are decoded
+    for row in rows[:4]:  # the last is missing, which is reported when all are decoded
         Image.new("RGB", (side + 5, side)).save(cast("Path", row.path))
     given_backbone = backbones.load(name, offline=True, image_size=given)
     backbone, message = fitted_to_small(given_backbone, rows, named=name, inputs=Inputs(image_size=given), seed=3)

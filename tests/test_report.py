@@ -226,7 +226,7 @@ def test_the_last_phase_comes_first_and_those_before_it_are_folded(two: Path) ->
 
 
 def test_axes_have_names_and_steps_are_whole_numbers() -> None:
-    drawing = str(_charts.lines([_charts.Line(points=[(1, 0.5), (3, 0.4)], style="main")], labels=("step", "loss"), title="t"))
+    drawing = str(_charts.lines([_charts.ChartLine(points=[(1, 0.5), (3, 0.4)], style="main")], labels=("step", "loss"), title="t"))
     assert re.findall(r'class="name"[^>]*>(\w+)<', drawing) == ["step", "loss"]
     assert re.findall(r'text-anchor="middle">([\d.]+)<', drawing) == ["1", "2", "3"]
     counted = str(_charts.histogram([-1.0, 0.0, 1.0], "h", x_label="error"))
@@ -319,7 +319,7 @@ def test_worst_predictions_by_task(tmp_path: Path) -> None:
     "values", [[(0, 1.0)], [(0, 1.0), (1, 1.0)], [(0, 0.0), (5, 1e-12)], [(0, -1e9), (1, 1e9)], [(3, 1e-7), (4, 100.0)]]
 )
 def test_charts_stay_on_their_paper(values: list[tuple[float, float]]) -> None:
-    line = _charts.Line(points=values, style="main", dots=True)
+    line = _charts.ChartLine(points=values, style="main", dots=True)
     drawings = [
         _charts.lines([line], labels=("step", "loss"), title="t"),
         _charts.lines([line], labels=("step", "loss"), title="t", log_y=min(y for _, y in values) > 0),

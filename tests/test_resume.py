@@ -24,7 +24,7 @@ from pretune import backbones
 from pretune.deploy import report
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain
-from pretune.runner.disk import refusals_told
+from pretune.runner.disk import explained_refusals
 from pretune.runner.folder import rewind, same_threads
 from pretune.runner.opening import environment_changes
 from pretune.runner.reporter import Noted, Silent
@@ -393,7 +393,7 @@ def test_what_a_disk_that_cannot_be_written_to_needs(tmp_path: Path, number: int
         write_atomic(tmp_path / "a.json", refuse)
     with (
         pytest.raises(RequestError, match=rf"^runs: .*\. {cure}.* or choose another folder \(out=…\)\. Resume it\.$"),
-        refusals_told("Resume it."),
+        explained_refusals("Resume it."),
     ):
         refuse(tmp_path)
 

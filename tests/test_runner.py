@@ -139,7 +139,7 @@ class Interrupting(Silent):
 def test_a_request_to_stop_that_comes_while_an_event_is_shown_ends_with_the_line_that_resumes(photos: Path) -> None:
     recipe = pt.Recipe.from_settings("photos", base=TUNED | {"out": "run"})
     with pytest.raises(Interrupted, match=r"^stopped; resume it with: pretune finetune .*out=run resume=true"):
-        Runner(FineTuning(recipe=recipe), reporter=Interrupting()).carry_out()
+        Runner(FineTuning(recipe=recipe), reporter=Interrupting()).run_job()
     assert list((Path("run") / "checkpoints").glob("[0-9]*"))
     assert list(started("tuned", "whole"))
     assert list(started("tuned", "run", resume=True))

@@ -76,7 +76,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen pictures of two classes."""
+    """Sixteen images of two classes."""
     root = tmp_path_factory.mktemp("pictures")
     for i in range(16):
         pixels = np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)
@@ -108,7 +108,7 @@ def plan(data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         base |= {"backbone": TEXTS, "label": "label"} if source == data else {"backbone": IMAGES, "image_size": 16, "augment": "none"}
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         recipe = Recipe.from_settings(str(source), *words, f"out={folder}", f"cache={cache}", base=base | settings)
-        seen.state = Runner(FineTuning(recipe=recipe, loss=loss)).carry_out().state
+        seen.state = Runner(FineTuning(recipe=recipe, loss=loss)).run_job().state
         return seen
 
     return planned

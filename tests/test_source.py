@@ -11,7 +11,7 @@ import pytest
 
 from pretune.errors import DataError, SettingError
 from pretune.sources import layouts, manifests, sources
-from pretune.sources.layouts import OwnLayout, Place, Source
+from pretune.sources.layouts import DataPlace, OwnLayout, Source
 from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Tables, source_of
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import NUMBER, ONE_CLASS, TargetType
@@ -142,10 +142,10 @@ BOXES = Boxes(task="detection")
 class Boxed(OwnLayout):
     """A folder with a file boxes.txt."""
 
-    place: Place
+    place: DataPlace
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         there = any(file.parts[-1] == "boxes.txt" for file in place.tree.files) and place.may_be("image", BOXES)
         return cls(columns=place.columns, modality="image", place=place) if there else None
 

@@ -111,8 +111,8 @@ def test_the_constant_transcript_is_the_one_with_the_fewest_errors() -> None:
 
 
 def test_transcripts_are_shown_aligned() -> None:
-    said, found = SpeechRecognition().compare({"target": "a b c", "prediction": "a x c d"}, "")
-    assert [(p.text, p.mark) for p in said.passages if p.text != " "] == [("a", ""), ("b", "missing"), ("c", "")]
+    messages, found = SpeechRecognition().compare({"target": "a b c", "prediction": "a x c d"}, "")
+    assert [(p.text, p.mark) for p in messages.passages if p.text != " "] == [("a", ""), ("b", "missing"), ("c", "")]
     assert [(p.text, p.mark) for p in found.passages if p.text != " "] == [("a", ""), ("x", "wrong"), ("c", ""), ("d", "wrong")]
 
 

@@ -1,4 +1,4 @@
-"""Pictures and sounds that lie as bytes inside Parquet and Arrow tables."""
+"""Images and audio that lie as bytes inside Parquet and Arrow tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUICK: dict[str, Any] = {"backbone": "scratch:cnn,width=8,stages=2,depth=1", "im
 
 
 def png(number: int, seed: int = 0) -> bytes:
-    """A noisy picture in the colour of its class."""
+    """A noisy image in the colour of its class."""
     pixels = np.random.default_rng([seed, number]).integers(0, 60, (24, 24, 3), dtype=np.uint8)
     pixels[..., number % 3] += 150
     out = io.BytesIO()
@@ -45,7 +45,7 @@ def png(number: int, seed: int = 0) -> bytes:
 
 
 def flat(number: int) -> bytes:
-    """A picture whose file is far smaller than its pixels."""
+    """An image whose file is far smaller than its pixels."""
     out = io.BytesIO()
     Image.new("RGB", (96, 96), tuple(150 * (number % 3 == i) + number for i in range(3))).save(out, "PNG")
     return out.getvalue()

@@ -11,7 +11,7 @@ import pytest
 from pretune.cli import opening
 from pretune.cli.progress import QUIET, ProgressDisplay, ProgressPhase, shown
 from pretune.cli.terminal import Terminal
-from pretune.runner.reporter import Within
+from pretune.runner.reporter import PrefixedReporter
 from pretune.training.events import Evaluated, Finished, Started, Stepped
 
 STEPPED = Stepped(phase="full", step=10, epoch=1, loss=0.25, lr=0.1, size=80, steps=40, seconds=5.0, waited=2.0)
@@ -135,7 +135,7 @@ def test_work_of_unknown_length_lasts_until_the_next(capsys: pytest.CaptureFixtu
 
 def test_a_run_within_another_moves_the_bar_and_says_nothing() -> None:
     outer = Recorded()
-    arm = Within(outer, "scratch, seed 1")
+    arm = PrefixedReporter(outer, "scratch, seed 1")
     arm.say("a sentence")
     arm.warn("a warning")
     arm.progress("reading images", 1, 2)

@@ -147,7 +147,7 @@ def test_tfidf_matches_scikit_learn():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     train, held = TEXTS * 2, ["the fox sleeps", "unheard words"]
-    block, ours = _tfidf.Vocabulary.fitted(_tfidf._words(_tfidf._split(train)), len(train), fewest=1)
+    block, ours = _tfidf.TermVocabulary.fitted(_tfidf._words(_tfidf._split(train)), len(train), fewest=1)
     ours_held = block.features(_tfidf._words(_tfidf._split(held)), len(held))
     theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[!?…]")
     expected = theirs.fit_transform(train)

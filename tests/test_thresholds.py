@@ -19,7 +19,7 @@ LABELS = {"red": 0, "green": 1}
 
 
 def manifest(root: Path, parts: dict[str, int]) -> Path:
-    """Write noisy pictures with bright red, bright green, both or neither; green is rare."""
+    """Write noisy images with bright red, bright green, both or neither; green is rare."""
     rng = np.random.default_rng(0)
     root.mkdir()
     lines = ["path,label,split"]
@@ -28,7 +28,7 @@ def manifest(root: Path, parts: dict[str, int]) -> Path:
             flags = rng.random(2) < (0.5, 0.25)
             pixels = rng.integers(0, 120, (16, 16, 3))
             for channel in LABELS.values():
-                pixels[..., channel] += 60 * flags[channel] if rng.random() < 0.9 else 0  # some pictures do not show it
+                pixels[..., channel] += 60 * flags[channel] if rng.random() < 0.9 else 0  # some images do not show it
             Image.fromarray(pixels.astype(np.uint8)).save(root / f"{part}{i}.png")
             names = "|".join(name for name, channel in LABELS.items() if flags[channel])
             lines.append(f"{part}{i}.png,{names or 'none'},{part}")

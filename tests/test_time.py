@@ -317,7 +317,7 @@ def test_a_run_that_is_stopped_between_two_events_ends_with_the_line_that_resume
 
 @pytest.fixture
 def slow_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> Hand:
-    """Every picture that enters a network costs a tenth of a second of a clock that stands still otherwise."""
+    """Every image that enters a network costs a tenth of a second of a clock that stands still otherwise."""
     hand = Hand()
     whole = Normaliser.forward
 

@@ -26,7 +26,7 @@ from pretune.sources.tags import TAGS, target_of
 from pretune.sources.words import joined, words_of
 from pretune.tasks import token_classification
 from pretune.tasks._tags import NONE, TagSpace
-from pretune.tasks._words import Places, places_of
+from pretune.tasks._words import WordPlaces, places_of
 from pretune.tasks.token_classification import TokenClassification
 from pretune.types import Row
 from tests.command_line import pretune
@@ -186,7 +186,7 @@ def test_words_that_share_a_token_are_predicted_together() -> None:
     text = "meet O'Neil's dogs"
     made = Text(units="word", vocabulary=50).learned_from(["meet dogs"])
     words = ((0, 4), (5, 11), (11, 13), (14, 18))
-    joint = Places(text=text, words=words, first=np.array([0, 1, 1, 2]), shared=np.array([False, False, True, False]), length=3)
+    joint = WordPlaces(text=text, words=words, first=np.array([0, 1, 1, 2]), shared=np.array([False, False, True, False]), length=3)
     space, task = TagSpace(classes=TYPES, tags=MARKS), TokenClassification()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(token_classification, "places_of", lambda row, modality: joint)

@@ -352,11 +352,11 @@ def sections(cls: type) -> list[type]:
 
 def run(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, loss: Any = None) -> Any:
     monkeypatch.setattr(FineTuning, "record", lambda job, state: FineTuned(folder=state.run.folder, metrics={}, state=state))
-    return Runner(FineTuning(recipe=recipe, loss=loss)).carry_out().state
+    return Runner(FineTuning(recipe=recipe, loss=loss)).run_job().state
 
 
 def pretrain(recipe: Pretraining) -> None:
-    Runner(PretrainingJob(recipe=recipe)).carry_out()
+    Runner(PretrainingJob(recipe=recipe)).run_job()
 
 
 def recipe_of(data: Path, folder: Path, cache: Path, *words: str, **settings: Any) -> Recipe:

@@ -80,12 +80,12 @@ def finetune(
         data: a folder or a manifest.
         backbone: an id such as 'torchvision:resnet50', or a Backbone of your own.
         loss: (outputs, targets) -> scalar, in place of the task's own.
-        reporter: who is told what happens; nobody by default.
+        reporter: receives progress and messages; none by default.
         offline: never open a socket.
         settings: any key of the recipe: a value, a component such as LoRA(rank=4), or a dictionary of its settings.
 
     Raises:
-        RequestError: the request cannot be carried out; the message says what, where, and what to do.
+        RequestError: the request cannot be run; the message says what, where, and what to do.
     """
     own = backbone if isinstance(backbone, Backbone) else None
     recipe = Recipe.from_settings(str(data), backbone=own.builder.id if own else backbone, **settings)
@@ -101,7 +101,7 @@ def run(
     offline: bool = False,
     started: float | None = None,
 ) -> Run:
-    """Carry out a recipe: train, score, and write the run folder with its report.
+    """Run a recipe: train, score, and write the run folder with its report.
 
     Args:
         recipe: what to do.
@@ -112,28 +112,28 @@ def run(
         started: time.monotonic() at which the clock of `time=` started; now by default.
     """
     job = FineTuning(recipe=recipe, backbone=backbone, loss=loss)
-    return _run_of(Runner(job, reporter=reporter, offline=offline, started=started, publish=_publish).carry_out())
+    return _run_of(Runner(job, reporter=reporter, offline=offline, started=started, publish=_publish).run_job())
 
 
 def pretrain(data: str | Path, *, reporter: Reporter | None = None, offline: bool = False, **settings: Any) -> Run:
     """Pretrain a network on data without labels; every strategy can take the result as `run:PATH`.
 
     Args:
-        data: a text file, a folder of texts, images or sounds, JSONL, Parquet.
-        reporter: who is told what happens; nobody by default.
+        data: a text file, a folder of texts, images or audio, JSONL, Parquet.
+        reporter: receives progress and messages; none by default.
         offline: never open a socket.
         settings: any key of Pretraining: a value, a component such as Causal(), or a dictionary of its settings.
 
     Raises:
-        RequestError: the request cannot be carried out; the message says what, where, and what to do.
+        RequestError: the request cannot be run; the message says what, where, and what to do.
     """
     return run_pretraining(Pretraining.from_settings(str(data), **settings), reporter=reporter, offline=offline)
 
 
 def run_pretraining(recipe: Pretraining, *, reporter: Reporter | None = None, offline: bool = False, started: float | None = None) -> Run:
-    """Carry out a pretraining recipe, measure its gain where a task is named (`then=`), and write the run folder with its report."""
+    """Run a pretraining recipe, measure its gain where a task is named (`then=`), and write the run folder with its report."""
     job = PretrainingJob(recipe=recipe)
-    return _run_of(Runner(job, reporter=reporter, offline=offline, started=started, publish=_publish_pretraining).carry_out())
+    return _run_of(Runner(job, reporter=reporter, offline=offline, started=started, publish=_publish_pretraining).run_job())
 
 
 class Events(Iterator[Event]):
@@ -148,7 +148,7 @@ class Events(Iterator[Event]):
         """Return the next event.
 
         Raises:
-            RequestError: the request cannot be carried out.
+            RequestError: the request cannot be run.
             Interrupted: Ctrl-C came while the run had its turn; it can be resumed.
         """
         try:
@@ -201,7 +201,7 @@ def _report(result: RunResult, run: RunContext, task: Task | None = None) -> Non
 
 
 def generate(run: str | Path, prompt: str = "", *, trust: str | Collection[str] = (), **settings: Any) -> list[Sample]:
-    """Return what a pretrained model makes: texts that go on from a prompt, sounds, pictures.
+    """Return what a pretrained model makes: texts that go on from a prompt, audio, images.
 
     Args:
         run: a finished pretraining run's folder.
@@ -214,7 +214,7 @@ def generate(run: str | Path, prompt: str = "", *, trust: str | Collection[str] 
 
 
 def save_sample(sample: Sample, path: Path) -> None:
-    """Write a sound as 16-bit WAV or a picture as PNG; a text as UTF-8."""
+    """Write audio as 16-bit WAV or an image as PNG; a text as UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if sample.audio is not None:
         import soundfile

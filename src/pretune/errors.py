@@ -1,7 +1,7 @@
 """One exception tree; every message says what is wrong, where, and what to do next.
 
 PretuneError
-├── RequestError        the request cannot be carried out: exit code 2, one plain message
+├── RequestError        the request cannot be run: exit code 2, one plain message
 │   ├── SettingError    an unknown key or name, or a value out of range
 │   ├── DataError       the folder or manifest as a whole cannot be used
 │   ├── WeightsError    weights missing, corrupt, or of another architecture
@@ -38,7 +38,7 @@ class PretuneError(Exception):
 
 
 class RequestError(PretuneError):
-    """The request cannot be carried out as given."""
+    """The request cannot be run as given."""
 
 
 class SettingError(RequestError):

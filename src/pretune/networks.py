@@ -66,7 +66,7 @@ def ids_of(name: str) -> list[str]:
 
 
 def refuse_unknown(id: str) -> None:
-    """Refuse the id of a network that there cannot be; of others nothing is said here.
+    """Refuse the id of a network that there cannot be; others are not checked here.
 
     Raises:
         SettingError: it is not SOURCE:NAME, or the source has no such name; the nearest is named first.

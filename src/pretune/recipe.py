@@ -102,7 +102,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """How data without parts are split."""
+    """How data without splits are split."""
 
     val: Annotated[float, Within(0, 0.9, above=True)] = 0.2
     """Fraction of the examples that is held out as `val`, where the data have no splits."""

@@ -28,7 +28,7 @@ class Structured:
 
 
 Target = str | tuple[str, ...] | float | Structured | None
-"""A class name, the names of a multilabel item or of a sequence, a number, what a task reads, or None for an unlabelled item."""
+"""A class name, the names of a multilabel example or of a sequence, a number, what a task reads, or None for an unlabelled example."""
 
 
 class NotUsed(NamedTuple):
@@ -58,7 +58,7 @@ class Cell(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One item of a data set, before anything is decoded."""
+    """One example of a data set, before anything is decoded."""
 
     id: str
     """Unique and readable: the path relative to the data root with '/', or 'data.csv:17'."""
@@ -72,12 +72,12 @@ class Row:
     split: Split | None = None
     """None where the source does not say; the splitter decides."""
     group: str | None = None
-    """Items of one group never fall on two sides of a split."""
+    """Examples of one group never fall on two sides of a split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
-    """One item at working size: what the store keeps."""
+    """One example at working size: what the store keeps."""
 
     array: np.ndarray
     """image: uint8 (H, W, 3); audio: float32 (T,); text: int32 (T,)."""
@@ -87,7 +87,7 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerEntry:
-    """One item that was dropped or repaired, and why."""
+    """One example that was dropped or repaired, and why."""
 
     item: str
     action: Literal["dropped", "repaired"]
@@ -123,7 +123,7 @@ class Features:
     mask: torch.Tensor | None = None
     """(B, T) bool, True where a sequence position is real; None where all are."""
     attends_padding: bool = False
-    """True where the network sees what is not real as well (silence after a sound): only pooling leaves that out, and a cache keeps it."""
+    """True where the network sees what is not real as well (silence after a clip): only pooling leaves that out, and a cache keeps it."""
 
     collected: torch.Tensor | None = None
     """(B, k·D) means of the stages so far, where pooling takes those of all stages."""
@@ -157,13 +157,13 @@ class Batch:
     labels: Labels | None
     """Aligned with the inputs; None unlabelled."""
     index: torch.Tensor
-    """(B,) int64 position of each item in its data view; results are aligned by it."""
+    """(B,) int64 position of each example in its data view; results are aligned by it."""
     geometry: Geometry | None = None
     """Where the coordinates of the files lie in the inputs; None where the labels locate nothing."""
 
     @property
     def size(self) -> int:
-        """Number of items."""
+        """Number of examples."""
         return int(self.index.shape[0])
 
     @property
@@ -199,7 +199,7 @@ class StepOutput:
 
     loss: torch.Tensor
     size: int
-    """Items the loss is a mean over."""
+    """Examples the loss is a mean over."""
     logs: dict[str, float] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""A convolutional network over log-mel spectrograms, for training from scratch on small sets of sounds.
+"""A convolutional network over log-mel spectrograms, for training from scratch on small sets of clips.
 
 The plan of PANNs' CNN10 (Kong et al. 2020) at a quarter of its width: blocks of two convolutions and a mean pooling, then
 the mean over frequency. 0.3 M parameters.
@@ -60,7 +60,7 @@ class AudioCNNNetwork(Network):
 
 
 class Bands(nn.Module):
-    """Standardises each mel band over the training sounds: sequence (B, F, M) -> map (B, 1, F, M)."""
+    """Standardises each mel band over the training clips: sequence (B, F, M) -> map (B, 1, F, M)."""
 
     def __init__(self, mels: int) -> None:
         super().__init__()

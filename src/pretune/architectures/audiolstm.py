@@ -36,7 +36,7 @@ class AudioLSTM(Architecture):
     embedding: Annotated[int, Within(0)] = 0
     """Numbers that the last real frame's state becomes, of length 1 in all; 0 gives the states of all frames instead."""
     features: Literal["log_mel", "mfcc", "speaker"] = "log_mel"
-    """What it takes of a sound."""
+    """What it takes of a clip."""
 
     def preprocessing(self) -> dict[str, Any]:
         """Return the audio settings."""
@@ -66,7 +66,7 @@ class AudioLSTMNetwork(Network):
 
 
 class LstmLayer(nn.Module):
-    """One forward LSTM layer as a stage: what comes after a sound cannot reach back into its states."""
+    """One forward LSTM layer as a stage: what comes after a clip cannot reach back into its states."""
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class AudioVQVAENetwork(Network):
 
 
 class Convolved(nn.Sequential):
-    """Layers over (B, D, F) as a stage over sequences (B, F, D); the silence after a sound is heard."""
+    """Layers over (B, D, F) as a stage over sequences (B, F, D); the silence after a clip is attended to."""
 
     def __init__(self, *layers: nn.Module, halves: bool = False) -> None:
         super().__init__(*layers)

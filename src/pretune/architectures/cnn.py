@@ -1,4 +1,4 @@
-"""A small residual network to train from scratch on pictures of 32 to 224 pixels."""
+"""A small residual network to train from scratch on images of 32 to 224 pixels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cnn(Architecture):
     depth: Annotated[int, Within(1, 32)] = 2
     """Residual blocks of each stage."""
     size: Annotated[int, Within(16, 1024)] = 64
-    """Side of the pictures in pixels; from 96 on the stem reduces four times."""
+    """Side of the images in pixels; from 96 on the stem reduces four times."""
     dropout: Annotated[float, Within(0, 0.9)] = 0.0
     """Share of channels dropped inside each block in training."""
 
@@ -83,7 +83,7 @@ class CnnNetwork(Network):
 
 
 def _stem(width: int, *, large: bool) -> MapStage:
-    """Return the first convolution; pictures of many pixels are reduced four times by two overlapping ones."""
+    """Return the first convolution; images of many pixels are reduced four times by two overlapping ones."""
     if not large:
         return MapStage(nn.Conv2d(3, width, 3, 1, 1, bias=False))
     half = nn.Conv2d(3, width // 2, 3, 2, 1, bias=False)

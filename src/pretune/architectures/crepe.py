@@ -56,7 +56,7 @@ class CrepeNetwork(Network):
         self.width = channels[-1] * 4
         self.stages = nn.ModuleDict({"frames": Frames(sizes.hop)})
         for number in range(len(_CHANNELS)):
-            self.stages[f"conv{number + 1}"] = Convolution(channels[number], channels[number + 1], first=number == 0)
+            self.stages[f"conv{number + 1}"] = CrepeConvolution(channels[number], channels[number + 1], first=number == 0)
         self.stages["flatten"] = Flatten()
         self.classifier = nn.Linear(self.width, PITCHES)
 
@@ -78,7 +78,7 @@ class Frames(nn.Module):
         return Features(tensor=x_BFN, layout="sequence", mask=mask)
 
 
-class Convolution(nn.Module):
+class CrepeConvolution(nn.Module):
     """Convolution, ReLU, batch norm, and the larger of every two: sequence (B, F, C * N) of `inputs` channels in a row."""
 
     def __init__(self, inputs: int, outputs: int, *, first: bool) -> None:

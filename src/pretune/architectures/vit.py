@@ -1,7 +1,7 @@
-"""A vision transformer sized for small pictures; its patches can be left out, so hidden ones cost nothing.
+"""A vision transformer sized for small images; its patches can be left out, so hidden ones cost nothing.
 
 A. Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; without a class token and with the fixed positions of
-L. Beyer et al., "Better plain ViT baselines for ImageNet-1k", 2022, so that any size of picture fits.
+L. Beyer et al., "Better plain ViT baselines for ImageNet-1k", 2022, so that any size of image fits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Vit(Architecture):
     layered: ClassVar[bool] = True
 
     size: Annotated[int, Within(8, 1024)] = 32
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     patch: Annotated[int, Within(1, 64)] = 4
     """Side of a patch in pixels; it divides the size."""
     width: Annotated[int, Within(4)] = 192

@@ -1,4 +1,4 @@
-"""A small convolutional encoder of pictures, to be pretrained as the first half of a VQ-VAE.
+"""A small convolutional encoder of images, to be pretrained as the first half of a VQ-VAE.
 
 A. van den Oord et al., "Neural Discrete Representation Learning", 2017.
 """
@@ -23,7 +23,7 @@ class VQVAE(Architecture):
     modality: ClassVar[str] = "image"
 
     size: Annotated[int, Within(16, 1024)] = 32
-    """Side of the pictures in pixels."""
+    """Side of the images in pixels."""
     width: Annotated[int, Within(2)] = 96
     """Channels."""
     halvings: Annotated[int, Within(1, 5)] = 2

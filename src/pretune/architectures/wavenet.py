@@ -24,7 +24,7 @@ from pretune.types import Features, Layout
 
 @dataclass(frozen=True, kw_only=True)
 class WaveNet(Architecture):
-    """The sizes of a WaveNet; it hears cycles * (2^depth - 1) + 1 samples back."""
+    """The sizes of a WaveNet; it sees cycles * (2^depth - 1) + 1 samples back."""
 
     modality: ClassVar[str] = "audio"
     pooling: ClassVar[str] = "mean_std"

@@ -1,6 +1,6 @@
 """Whisper's encoder: two convolutions over a log-mel spectrogram, then a pre-norm transformer.
 
-A. Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022. Sounds shorter than the 30 seconds it
+A. Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022. Clips shorter than the 30 seconds it
 was trained on use the first rows of its position table, so that a clip costs what its own window costs.
 
 Shapes: B clips, F mel frames, M mel bands, T = ceil(F / 2) positions, D channels.
@@ -22,7 +22,7 @@ from pretune.config import Within
 from pretune.types import Features, Layout
 
 _SHORTEST = 1.2
-"""Seconds of an automatic window at least: Whisper hears a word better with silence after it. Spoken digits of 0.4 s, 40 and 180 clips
+"""Seconds of an automatic window at least: Whisper recognises a word better with silence after it. Spoken digits of 0.4 s, 40 and 180 clips
 to learn from: log loss 0.34 and 0.08 in 0.8 s, 0.29 and 0.07 in 1.2 s, 0.27 and 0.07 in 1.5 s (docs/log.md)."""
 
 
@@ -79,7 +79,7 @@ class Stem(nn.Module):
         self.register_buffer("table", sinusoids(positions, width))
 
     def forward(self, features: Features) -> Features:
-        """Return (B, T, D); a position is real where its first frame is, and the silence after it is heard."""
+        """Return (B, T, D); a position is real where its first frame is, and the silence after it is attended to."""
         x_BDF = F.gelu(self.conv1(features.tensor.transpose(1, 2)))
         x_BTD = F.gelu(self.conv2(x_BDF)).transpose(1, 2)
         length, most = x_BTD.shape[1], len(self.table)
@@ -90,7 +90,7 @@ class Stem(nn.Module):
 
 
 class WhisperLayer(EncoderLayer):
-    """A pre-norm layer that attends to the silence after a sound too, as in training; only pooling leaves it out.
+    """A pre-norm layer that attends to the silence after a clip too, as in training; only pooling leaves it out.
 
     Masked instead, a probe on the last layer falls from 0.949 to 0.913. Whisper's keys have no bias; the one that the joined
     projection has adds the same number to all scores of a query, which softmax ignores.

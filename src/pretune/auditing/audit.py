@@ -1,6 +1,6 @@
-"""What is wrong with a data set, found from its decoded items before any training.
+"""What is wrong with a data set, found from its decoded examples before any training.
 
-Policy. Items of val and test that are in train as well stay, and are said with their count before the
+Policy. Examples of val and test that are in train as well stay, and are reported with their count before the
 score. Images and clips with equal bytes and different classes are left out (`contradictions`): one label
 of them is wrong, and nobody can say which. Texts stay: short ones mean different things to different people, and leaving out
 what is hard would flatter the score.
@@ -41,9 +41,9 @@ def audit(
     """Return what there is to say about the data as a whole, the gravest first.
 
     Args:
-        table: the table the items were read from.
-        ingested: its decoded items; their rows may have parts already.
-        modality: the modality object (its `unit` names the items in messages).
+        table: the table the examples were read from.
+        ingested: its decoded examples; their rows may have splits already.
+        modality: the modality object (its `unit` names the examples in messages).
         duplicates: from `duplicates.find`, where it has been called before.
         used: positions of the examples that are used; the others are only looked at for contradictions. None uses all.
     """
@@ -98,7 +98,7 @@ def contradictions(table: Table, ingested: Ingested, duplicates: Duplicates | No
 
 
 def _contradictions(rows: list[Row], same: Duplicates, table: Table, units: str) -> list[Finding]:
-    """Report equal items with different targets, exact ones and near ones apart."""
+    """Report equal examples with different targets, exact ones and near ones apart."""
     spread = float(np.std([row.target for row in rows])) if _kind(table).numeric else 0.0
     exact = [group for group in same.exact if _disagree(rows, group, spread, _kind(table))]
     inside = {position for group in exact for position in group}
@@ -127,7 +127,7 @@ def _differing(rows: list[Row], group: list[int]) -> list[int]:
 
 
 def _disagree(rows: list[Row], group: list[int], spread: float, kind: TargetType) -> bool:
-    """Return whether targets of equal items differ; numbers by more than a tenth of their standard deviation."""
+    """Return whether targets of equal examples differ; numbers by more than a tenth of their standard deviation."""
     targets = [rows[position].target for position in group]
     if all(isinstance(target, int | float) for target in targets):
         numbers = [float(target) for target in targets if isinstance(target, int | float)]
@@ -146,7 +146,7 @@ def _target(row: Row) -> str:
 
 
 def _leaks(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
-    """Report items of val and test that are in train too, and of test that are in val."""
+    """Report examples of val and test that are in train too, and of test that are in val."""
     findings = []
     for split, earlier in (("test", "train"), ("val", "train"), ("test", "val")):
         exact = _shared(rows, same.exact, split, earlier)
@@ -172,7 +172,7 @@ def _shared(rows: list[Row], groups: list[list[int]], split: str, earlier: str) 
 
 
 def _groups_on_two_sides(rows: list[Row]) -> list[Finding]:
-    """Report groups that the data's own parts tear apart."""
+    """Report groups that the data's own splits tear apart."""
     sides: dict[str, set[str | None]] = {}
     for row in rows:
         if row.group is not None:
@@ -213,7 +213,7 @@ def _repeats(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
 
 
 def _is_harmless(rows: list[Row], group: list[int]) -> bool:
-    """Return whether equal items have one target and lie in one part; the others are reported as contradictions and leaks."""
+    """Return whether equal examples have one target and lie in one split; the others are reported as contradictions and leaks."""
     return len({rows[position].target for position in group}) == 1 and len({rows[position].split for position in group}) == 1
 
 
@@ -290,7 +290,7 @@ def _confounds(rows: list[Row], infos: list[dict[str, Any]], table: Table) -> li
 
 
 def _odd_images(ingested: Ingested) -> list[Finding]:
-    """Name pictures of one colour, tiny ones and very long ones."""
+    """Name images of one colour, tiny ones and very long ones."""
     rows, infos = ingested.rows, ingested.store.infos
     findings = []
     blank = [at for at, info in enumerate(infos) if info.get("dhash") == "0" * 16 and np.ptp(ingested.store[at], axis=(0, 1)).max() <= 2]

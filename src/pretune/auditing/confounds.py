@@ -1,7 +1,7 @@
-"""Facts about the files that tell the class without a look at the content: size, format, sample rate, loudness, length.
+"""Facts about the files that reveal the class without a look at the content: size, format, sample rate, loudness, length.
 
-For each fact and class: how well does a rule on the fact alone tell this class from the rest? The rule is
-fitted on one half of the items and judged on the other, both ways, by Youden's J (recall of the class + recall of the rest - 1), which is 0
+For each fact and class: how well does a rule on the fact alone predict this class from the rest? The rule is
+fitted on one half of the examples and judged on the other, both ways, by Youden's J (recall of the class + recall of the rest - 1): 0
 for guessing whatever the balance. So a fact with many values gains nothing by chance.
 """
 
@@ -17,7 +17,7 @@ from pretune.types import Finding
 
 _STRONG = 0.8
 _LEAST = 8
-"""Items a class needs before anything is said about it."""
+"""Examples a class needs before anything is said about it."""
 _BINS = 16
 
 FACTS = {
@@ -38,8 +38,8 @@ def confounds(infos: Sequence[dict[str, Any]], targets: Sequence[str]) -> list[F
     """Return a warning for each fact that nearly gives a class away, the strongest class of each.
 
     Args:
-        infos: facts about each item.
-        targets: class name of each item.
+        infos: facts about each example.
+        targets: class name of each example.
     """
     names, codes = np.unique(np.asarray(targets, dtype=str), return_inverse=True)
     sizes = np.bincount(codes)
@@ -76,7 +76,7 @@ def correlates(infos: Sequence[dict[str, Any]], targets: NDArray[np.floating]) -
 
 
 def _halves(codes: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """Return a split of the items in which every other item of each class is True."""
+    """Return a split of the examples in which every other example of each class is True."""
     order = np.argsort(codes, kind="stable")
     half = np.zeros(len(codes), dtype=bool)
     half[order[::2]] = True
@@ -99,10 +99,10 @@ def _youden(places: NDArray[np.int_], is_class: NDArray[np.bool_], half: NDArray
     for fit in (half, ~half):
         inside = np.bincount(places[fit & is_class], minlength=size) / max(1, (fit & is_class).sum())
         outside = np.bincount(places[fit & ~is_class], minlength=size) / max(1, (fit & ~is_class).sum())
-        says = (inside > outside)[places]
+        gain = (inside > outside)[places]
         judge = ~fit
-        recall = says[judge & is_class].mean() if (judge & is_class).any() else 0.0
-        rejected = 1 - says[judge & ~is_class].mean() if (judge & ~is_class).any() else 0.0
+        recall = gain[judge & is_class].mean() if (judge & is_class).any() else 0.0
+        rejected = 1 - gain[judge & ~is_class].mean() if (judge & ~is_class).any() else 0.0
         scores.append(float(recall + rejected - 1))
     return sum(scores) / 2
 

@@ -1,8 +1,8 @@
-"""Items that are the same: byte for byte, or as good as (re-saved, resized, re-exposed, re-capitalised).
+"""Examples that are the same: byte for byte, or as good as (re-saved, resized, re-exposed, re-capitalised).
 
 Exact duplicates share a hash. Near duplicates are proposed cheaply and confirmed on what is stored:
 images whose 64-bit difference hashes differ in at most 3 bits (found by bands, Manku et al. 2007, so
-that a million items stay cheap) and whose 16x16 colour thumbnails correlate; clips of equal length and
+that a million examples stay cheap) and whose 16x16 colour thumbnails correlate; clips of equal length and
 crest factor whose middle samples correlate; texts that are equal but for letter case and white space.
 """
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 _BITS = 3
 _WINDOW = 24
-"""Neighbours in sorted order that an item is compared with."""
+"""Neighbours in sorted order that an example is compared with."""
 _SIDE = 16
 _ALIKE = 0.98
 _RESIDUAL = 40.0
 """Largest difference between thumbnails (0..255) once brightness and contrast are matched."""
 _FLAT = 4.0
-"""Standard deviation (0..255) below which a picture shows too little to be compared."""
+"""Standard deviation (0..255) below which an image shows too little to be compared."""
 _SAMPLES = 2048
 _CHAIN = 20
-"""Items that a chain of near duplicates may join; beyond (and beyond a fifth of all), only exact ones are."""
+"""Examples that a chain of near duplicates may join; beyond (and beyond a fifth of all), only exact ones are."""
 
 Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Positions of equal items, each list sorted and of two at least."""
+    """Positions of equal examples, each list sorted and of two at least."""
 
     exact: list[list[int]]
     """Equal bytes (or equal inline text)."""
     near: list[list[int]]
     """Connected by equal bytes or near equality; holds every list of `exact`."""
     chained: int = 0
-    """Items whose near duplicates form one long chain, which was not joined."""
+    """Examples whose near duplicates form one long chain, which was not joined."""
 
 
 def find(ingested: Ingested) -> Duplicates:
-    """Return the duplicates among ingested items."""
+    """Return the duplicates among ingested examples."""
     exact = _by_key(ingested.hashes)
     seconds = {position for group in exact for position in group[1:]}
     pool = np.array([position for position in range(len(ingested.rows)) if position not in seconds], dtype=int)
@@ -91,7 +91,7 @@ def _by_key(keys: Iterable[object]) -> list[list[int]]:
 
 def _images(ingested: Ingested, pool: NDArray[np.int_]) -> Pairs:
     codes = np.array([int(str(ingested.store.infos[position]["dhash"]), 16) for position in pool.tolist()], dtype=np.uint64)
-    shows = codes != 0  # a picture of one colour has no gradient
+    shows = codes != 0  # an image of one colour has no gradient
     pool, codes = pool[shows], codes[shows]
     left, right = hamming_pairs(codes)
     if not len(left):
@@ -129,7 +129,7 @@ def hamming_pairs(codes: NDArray[np.uint64]) -> tuple[NDArray[np.int_], NDArray[
 
 
 def thumbnail(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a picture (H, W, 3) as 16x16x3 numbers in 0..255, flattened; each is the mean of 3x3 samples."""
+    """Return an image (H, W, 3) as 16x16x3 numbers in 0..255, flattened; each is the mean of 3x3 samples."""
     rows = ((np.arange(3 * _SIDE) + 0.5) * array.shape[0] / (3 * _SIDE)).astype(int)
     columns = ((np.arange(3 * _SIDE) + 0.5) * array.shape[1] / (3 * _SIDE)).astype(int)
     sampled = array.take(rows, axis=0).take(columns, axis=1)
@@ -138,7 +138,7 @@ def thumbnail(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _alike(vectors: NDArray[np.float32], first: NDArray[np.int_], second: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """Tell which pairs of thumbnails show the same once brightness and contrast are matched."""
+    """Return which pairs of thumbnails show the same once brightness and contrast are matched."""
     centred = vectors - vectors.mean(1, keepdims=True)
     spread = centred.std(1)
     out = np.zeros(len(first), dtype=bool)

@@ -1,4 +1,4 @@
-"""What parts that mix two items share: partners, shares, and targets mixed by the same shares."""
+"""What parts that mix two examples share: partners, shares, and targets mixed by the same shares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pretune.labels import Labels
 
 
 def draw_shares(size: int, alpha: float, probability: float, generator: torch.Generator) -> Tensor:
-    """Return (B,) float32 in [0, 1], Beta(alpha, alpha): the share each item keeps of itself; 1 for those left whole."""
+    """Return (B,) float32 in [0, 1], Beta(alpha, alpha): the share each example keeps of itself; 1 for those left whole."""
     # torch's own Beta takes no generator; numpy's is seeded by ours.
     seed = int(torch.randint(2**62, (), generator=generator))
     rng = np.random.default_rng(seed)
@@ -25,8 +25,8 @@ def mixed(labels: Labels | None, partner_B: Tensor, share_B: Tensor, classes: in
 
     Args:
         labels: of B examples: int64 classes (B,), multi-hot or soft classes (B, C), numbers (B,); or None.
-        partner_B: (B,) int64 index of the item each one is mixed with.
-        share_B: (B,) float share each item keeps of itself.
+        partner_B: (B,) int64 index of the example each one is mixed with.
+        share_B: (B,) float share each example keeps of itself.
         classes: number of classes C, needed for int64 classes.
 
     Raises:

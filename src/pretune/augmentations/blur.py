@@ -24,7 +24,7 @@ _LEAST = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Blur(BatchAugmentation):
-    """Takes away fine detail; widths go with the picture's size, so small pictures keep what little they have."""
+    """Takes away fine detail; widths go with the image's size, so small images keep what little they have."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
     moves: ClassVar[bool | None] = False

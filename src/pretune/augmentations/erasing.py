@@ -42,12 +42,12 @@ class Erasing(BatchAugmentation):
         """Return the batch with boxes of noise over some of its images (B, C, H, W) uint8."""
         x_BCHW = batch.inputs.tensor
         erased_B1HW = self._boxes(x_BCHW, generator)
-        # One picture of noise serves the batch: the boxes differ, and drawing it for each image would cost more than all the rest.
+        # One image of noise serves the batch: the boxes differ, and drawing it for each image would cost more than all the rest.
         noise = torch.randint(256, x_BCHW.shape[1:], generator=generator, dtype=torch.uint8)
         return replace(batch, inputs=batch.inputs.with_tensor(torch.where(erased_B1HW, noise, x_BCHW)))
 
     def _boxes(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-        """Return (B, 1, H, W) bool, False everywhere for the images that are left alone."""
+        """Return (B, 1, H, W) bool, False everywhere for the images that are ignored."""
         size, (height, width) = len(x_BCHW), x_BCHW.shape[-2:]
         draws_5B = torch.rand(5, size, generator=generator)
         area_B = (self.area[0] + draws_5B[1] * (self.area[1] - self.area[0])) * height * width * (draws_5B[0] < self.probability)

@@ -1,4 +1,4 @@
-"""Each sound louder or softer by a random number of decibels."""
+"""Each clip louder or softer by a random number of decibels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain(BatchAugmentation):
-    """Multiplies each sound by a factor of its own; log-mel features of one clip hardly notice, waveforms do."""
+    """Multiplies each clip by a factor of its own; log-mel features of one clip hardly notice, waveforms do."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
     moves: ClassVar[bool | None] = False

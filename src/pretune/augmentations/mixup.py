@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018): train on weighted means of two items and of their targets."""
+"""Mixup (Zhang et al. 2018): train on weighted means of two examples and of their targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Mixup(BatchAugmentation):
     """Fraction of the examples that are mixed."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
-        """Return mixed images (B, C, H, W), rounded to uint8, or sounds (B, T), and targets mixed by the same shares."""
+        """Return mixed images (B, C, H, W), rounded to uint8, or clips (B, T), and targets mixed by the same shares."""
         x = batch.inputs.tensor
         share_B = draw_shares(len(x), self.alpha, self.probability, generator)
         partner_B = torch.randperm(len(x), generator=generator)

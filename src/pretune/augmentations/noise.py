@@ -1,4 +1,4 @@
-"""White noise behind each sound, at a random distance below it."""
+"""White noise behind each clip, at a random distance below it."""
 
 from __future__ import annotations
 

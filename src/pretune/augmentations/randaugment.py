@@ -1,4 +1,4 @@
-"""RandAugment (Cubuk et al. 2020): a few operations drawn per image, all at one magnitude."""
+"""RandAugment (Cubuk et al. 2020): a few operations sampled per image, all at one magnitude."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class RandomResizedCrop(ViewAugmentation):
                 raise SettingError(f"random_resized_crop.{name} must be two numbers above 0{bound}, the smaller first; got {pair}.")
 
     def window(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Return (top, left, height, width) of a window in a picture of `shape` (H, W, …)."""
+        """Return (top, left, height, width) of a window in an image of `shape` (H, W, …)."""
         height, width = shape[:2]
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(_TRIES):
@@ -46,7 +46,7 @@ class RandomResizedCrop(ViewAugmentation):
         return self._widest(height, width)
 
     def _widest(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return the largest central window whose aspect is allowed: what is left for extreme pictures."""
+        """Return the largest central window whose aspect is allowed: what is left for extreme images."""
         w = min(width, max(1, round(height * self.ratio[1])))
         h = min(height, max(1, round(width / self.ratio[0])))
         return (height - h) // 2, (width - w) // 2, h, w

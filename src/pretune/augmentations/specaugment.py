@@ -1,4 +1,4 @@
-"""Stretches of time and bands of frequency taken out of each sound (SpecAugment, Park et al. 2019)."""
+"""Stretches of time and bands of frequency taken out of each clip (SpecAugment, Park et al. 2019)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pretune.types import Batch
 
 _LOW = 100.0
-"""Bands are drawn evenly in log(1 + frequency / this share of the spectrum), much as on a mel scale."""
+"""Bands are sampled evenly in log(1 + frequency / this share of the spectrum), much as on a mel scale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class SpecAugment(BatchAugmentation):
     """Maximum width of a frequency mask, as a fraction of the spectrum on a mel-like scale."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
-        """Return the batch, raw (B, T), with parts of each sound silenced."""
+        """Return the batch, raw (B, T), with parts of each clip silenced."""
         x_BT, mask_BT = batch.inputs.tensor, batch.inputs.mask
         length_B = torch.full((len(x_BT),), float(x_BT.shape[1])) if mask_BT is None else mask_BT.sum(1).float()
         for _ in range(self.bands):

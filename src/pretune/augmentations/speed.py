@@ -1,4 +1,4 @@
-"""Each sound played a little faster or slower, pitch included (Ko et al. 2015, "Audio Augmentation for Speech Recognition")."""
+"""Each clip played a little faster or slower, pitch included (Ko et al. 2015, "Audio Augmentation for Speech Recognition")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed(BatchAugmentation):
-    """Resamples each sound by a factor of its own: another voice says the same. Not where pitch or tempo is what is told."""
+    """Resamples each clip by a factor of its own: another voice says the same. Not where pitch or tempo is the label."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
     moves: ClassVar[bool | None] = True

@@ -1,4 +1,4 @@
-"""A random window of a long sound; a short one begins a little late."""
+"""A random window of a long clip; a short one begins a little late."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeShift(ViewAugmentation):
-    """Draws where the window begins; nothing of a sound that fits into the window is cut off."""
+    """Draws where the window begins; nothing of a clip that fits into the window is cut off."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({"audio"})
 

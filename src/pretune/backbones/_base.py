@@ -96,7 +96,7 @@ class Classifier:
 
 
 class Backbone(nn.Module):
-    """A pretrained (or fresh) network as an ordered list of stages, Features -> Features.
+    """A pretrained ((or randomly initialised)) network as an ordered list of stages, Features -> Features.
 
     The first stage takes what the modality's normaliser returns; the last returns `layout`.
     A network that cannot be cut is one stage.

@@ -1,4 +1,4 @@
-"""Weights files that a person named and that may have to be downloaded: found first, fetched only then, always said."""
+"""Weights files that a person named and that may have to be downloaded: found first, fetched only then, always reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def absent(id: str, address: str, name: str, where: str) -> WeightsError:
 
 
 def fetch(id: str, address: str, size: str, licence: str, download: Callable[[], Path]) -> Path:
-    """Say what is downloaded, and download it.
+    """Report what is downloaded, and download it.
 
     Raises:
         WeightsError: the network or the server refused.

@@ -120,7 +120,7 @@ def _fill(backbone: Backbone, path: Path) -> LoadReport:
 
 
 def _separate(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors contiguous and without shared memory, as safetensors wants them."""
+    """Return the tensors contiguous and without shared memory, as safetensors requires."""
     seen: set[int] = set()
     out = {}
     for name, tensor in state.items():

@@ -1,4 +1,4 @@
-"""The quickest way to run frozen stages: a folded copy in the number format that was measured to be faster."""
+"""The quickest way to run frozen stages: a folded copy in the precision that was measured to be faster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InferenceCopy(nn.Module):
 
     @torch.no_grad()
     def forward(self, features: Features) -> Features:
-        """Run all stages; maps and sequences come out in the copy's number format."""
+        """Run all stages; maps and sequences come out in the copy's precision."""
         tensor = features.tensor
         if tensor.ndim == 4:
             features = features.with_tensor(tensor.contiguous(memory_format=torch.channels_last))

@@ -18,7 +18,7 @@ from pretune.networks import refuse_without_source
 
 
 def load(id: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
-    """Return a pretrained (or fresh) backbone.
+    """Return a pretrained ((or randomly initialised)) backbone.
 
     Args:
         id: 'package:efficientnet_lite0', 'torchvision:resnet50', 'file:weights.pth@torchvision:resnet18', 'run:runs/a' …

@@ -29,7 +29,7 @@ class PackageFile:
     """Inside the wheel, with '/'."""
     sha256: str
     no_deps: bool = False
-    """True where the package asks for other packages that its files do not need."""
+    """True where the package requires other packages that its files do not need."""
     npm: bool = False
     """True for a package of the JavaScript registry; its files are used from `node_modules` or PRETUNE_WEIGHTS."""
     version: str = ""

@@ -98,7 +98,7 @@ def _no_file(path: Path) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by name or content: a length in eight bytes, then JSON."""
+    """Return by name or content: a length in eight bytes, then JSON."""
     with path.open("rb") as file:
         start = file.read(16)
     return path.suffix == ".safetensors" or (start[8:9] == b"{" and start[:1] not in (b"P", b"\x80"))

@@ -22,10 +22,10 @@ def cut(network: Any, size: int) -> Cut:
 
     Args:
         network: with whatever classifier it has, which is taken out of it.
-        size: side of a picture it takes, in pixels.
+        size: side of an image it takes, in pixels.
 
     Raises:
-        SettingError: its features are not one vector a picture.
+        SettingError: its features are not one vector an image.
     """
     network.eval()
     x_BCHW = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))

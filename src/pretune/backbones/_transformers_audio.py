@@ -1,4 +1,4 @@
-"""Sound networks of `transformers` as backbones cut into stages: wav2vec 2.0 and its kin, AST, Whisper.
+"""Audio networks of `transformers` as backbones cut into stages: wav2vec 2.0 and its kin, AST, Whisper.
 
 Whisper becomes the encoder of our own. The others keep the modules of `transformers`, called one by one.
 """
@@ -155,7 +155,7 @@ class _Projection(nn.Module):
 
 
 class _EncoderLayer(nn.Module):
-    """A transformer layer of `transformers`; padding that is not heard is not attended to."""
+    """A transformer layer of `transformers`; padding is not attended to."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

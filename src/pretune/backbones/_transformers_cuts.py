@@ -21,7 +21,7 @@ from pretune.types import Features
 Stages = dict[str, nn.Module]
 _ROTARY = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "phi3", "smollm3", "granite", "stablelm", "gemma", "ministral")
 _CLOSE = 1e-4
-"""Largest difference of features, relative to their size, that is taken for equal."""
+"""Largest difference of features, relative to their size, that counts as equal."""
 
 
 def cut(network: Any, text: Text) -> Backbone:

@@ -145,7 +145,7 @@ def _preprocessing(network: nn.Module, image_size: int | None, what: str) -> Ima
 
 
 def _probe(network: nn.Module, size: int, what: str) -> tuple[Layout, int]:
-    """Return layout and width of what the network gives for a picture of its size."""
+    """Return layout and width of what the network gives for an image of its size."""
     network.eval()
     try:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Fresh weights: `cnn`, any other architecture of ours, or `torchvision:NAME` and `timm:NAME`."""
+"""Randomly initialised weights: `cnn`, any other architecture of ours, or `torchvision:NAME` and `timm:NAME`."""
 
 from __future__ import annotations
 

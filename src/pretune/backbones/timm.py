@@ -24,11 +24,11 @@ _FILES = ("model.safetensors", "pytorch_model.bin")
 _NO_LICENCE = "not stated by timm"
 _SIZE = "its size is told while it is fetched"
 _LEAST = 64
-"""Pixels of the picture with which a cut of a network that takes any size is checked."""
+"""Pixels of the image with which a cut of a network that takes any size is checked."""
 
 
 _FITS: dict[str, Fit] = {"squash": "squash", "border": "pad"}
-"""timm's words for how a picture becomes a square -> ours."""
+"""timm's words for how an image becomes a square -> ours."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Language and sound networks of Hugging Face `transformers`: a folder, or a name on the hub; downloaded because you named one."""
+"""Language and audio networks of Hugging Face `transformers`: a folder, or a name on the hub; downloaded because you named one."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _preprocessor(where: Path) -> dict[str, Any]:
-    """Return the settings of a sound network's preprocessing; empty where there are none."""
+    """Return the settings of an audio network's preprocessing; empty where there are none."""
     return _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
 
 

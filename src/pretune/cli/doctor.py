@@ -136,7 +136,7 @@ def _memory() -> Check:
 
 
 def _device() -> Iterator[Check]:
-    """Tell what computes."""
+    """Describe the processor."""
     from pretune.runner.opening import environment
     from pretune.training.device import open_device
 
@@ -149,7 +149,7 @@ def _device() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    """Tell which pretrained weights are on this machine."""
+    """Return which pretrained weights are on this machine."""
     from pretune import backbones, registry
 
     for modality in registry.names("modalities"):

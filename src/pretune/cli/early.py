@@ -1,4 +1,4 @@
-"""What is wrong with a command line and can be said before torch is loaded: keys, names, values, paths and runs that do not exist.
+"""What is wrong with a command line and can be reported before torch is loaded: keys, names, values, paths and runs that do not exist.
 
 What needs the data or the network is refused later, by the code that reads it.
 """

@@ -1,4 +1,4 @@
-"""pretune generate RUN [PROMPT]: texts to stdout, sounds and pictures to files."""
+"""pretune generate RUN [PROMPT]: texts to stdout, audio and images to files."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a name shows its number
     as_json = "--json" in words
-    warnings.filterwarnings("ignore", module=r"PIL\b")  # what is wrong with a picture is in the ledger, or in its row of predictions
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # what is wrong with an image is in the ledger, or in its row of predictions
     try:
         with _terminable():
             code = _dispatch(words)

@@ -89,7 +89,7 @@ class ProgressDisplay:
             self._thread.start()
 
     def update(self, done: int, total: int, facts: str) -> None:
-        """Say how far the phase is."""
+        """Report how far the phase is."""
         phase = self.phase
         if phase is None:
             return

@@ -19,7 +19,7 @@ class Verb:
     words: tuple[int, int]
     """How many words it takes at least and at most."""
     asks: str = ""
-    """What is said where there are fewer or more."""
+    """The message where there are fewer or more."""
     settings: str = ""
     """'module:class' of its settings; empty where it has none."""
     examples: tuple[str, ...] = ()

@@ -59,7 +59,7 @@ class Corpus:
     replaced: int = 0
     """Characters that stand for bytes that were no text."""
     left: Sifted = field(default_factory=Sifted)
-    """What is left out, as it is or resembles held-out items of a later task."""
+    """What is left out, as it is or resembles held-out examples of a later task."""
     copies: int = 0
     """Documents that are an earlier one, but for letter case and white space."""
     keys: array[int] = field(default_factory=lambda: array("Q"))
@@ -71,19 +71,19 @@ class Corpus:
 
     @property
     def parted(self) -> list[str | float]:
-        """What is made of its parts depends on: what caches know these by."""
+        """What is made of its splits depends on: what caches know these by."""
         return [_FORMAT, self.digest, self.validation_fraction, self.seed]
 
     @property
     def damage(self) -> str:
-        """What is to be said of bytes that were no text; empty where there were none."""
+        """A message about bytes that were no text; empty where there were none."""
         if not self.replaced:
             return ""
         share = self.replaced / self.characters
         return f"{self.replaced:,} invalid bytes ({share:.2%} of the text) are read as the replacement character U+FFFD."
 
     def note(self, entry: LedgerEntry) -> None:
-        """Keep what was left out; texts are gone through more than once, and told of the first time."""
+        """Keep what was left out; texts are gone through more than once, and reported the first time."""
         if not self.digest:
             self.ledger.append(entry)
 
@@ -154,7 +154,7 @@ def read_corpus(path: Path, columns: Columns, *, validation_fraction: float, see
         columns: `text` names the column of a table.
         validation_fraction: share that is held out for measuring.
         seed: of which documents are held out.
-        exclude: texts that must not be learned from, nor what resembles them: the test items of a later task.
+        exclude: texts that must not be learned from, nor what resembles them: the test examples of a later task.
 
     Raises:
         DataError: nothing here is text.
@@ -260,7 +260,7 @@ def _opened(path: Path, columns: Columns, corpus: Corpus) -> Reader:
 
 
 def _unread(files: Sequence[FileEntry], wanted: Sequence[FileEntry], streams: Sequence[FileEntry]) -> list[str]:
-    """Say which files of a folder are left alone."""
+    """Report which files of a folder are ignored."""
     messages = []
     if len(wanted) < len(files):
         about = sorted({file.parts[-1] for file in files} - {file.parts[-1] for file in wanted})
@@ -274,7 +274,7 @@ def _unread(files: Sequence[FileEntry], wanted: Sequence[FileEntry], streams: Se
 
 
 def _has_classes(path: Path, columns: Columns, streams: list[FileEntry]) -> bool:
-    """Return whether a folder of text files is labelled data: records say themselves which part they are of."""
+    """Return whether a folder of text files is labelled data: records say themselves which split they are of."""
     if not all(ending(file.parts[-1]) in _TEXT_SUFFIXES for file in streams):
         return False
     try:
@@ -343,7 +343,7 @@ def _whole(path: Path, read: Reader) -> Iterator[Piece]:
 
 
 def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
-    """Read a table or labelled texts, of which only the training part may be learned from."""
+    """Read a table or labelled texts, of which only the training split may be learned from."""
     table = sources.labelled(path, "text", columns) or sources.read_unlabelled(path, "text", columns)
     rows = [row for row in table.rows if row.split in (None, "train")]
     corpus.messages += table.messages

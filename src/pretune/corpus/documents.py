@@ -19,9 +19,9 @@ from pretune.types import LedgerEntry
 PIECE = 1 << 20
 """Bytes of a document that are held at a time, about."""
 _PROBE = 1 << 20
-"""Bytes by which an encoding is told."""
+"""Bytes by which an encoding is recognised."""
 _LOOK = 32
-"""Records by which it is told which fields are the text."""
+"""Records by which it is found which fields are the text."""
 _NAMES = ("text", "content", "document", "body", "sentence")
 """Fields that hold a document, where none is named."""
 _CODECS = {"Windows-1252": "cp1252", "Latin-1": "latin-1", "GB18030": "gb18030", "UTF-16": "utf-16", "UTF-32": "utf-32"}
@@ -29,7 +29,7 @@ _CODECS = {"Windows-1252": "cp1252", "Latin-1": "latin-1", "GB18030": "gb18030",
 Piece = tuple[str, bool]
 """Some text, and whether its document ends here."""
 Note = Callable[[LedgerEntry], None]
-"""Who is told of a record that is left out."""
+"""Called for each record that is dropped."""
 
 
 # --- plain text ----------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def codec_of(path: Path) -> str:
     """Return the codec that a text file's beginning shows.
 
     Raises:
-        BadItem: it is not text, or in an encoding that cannot be told.
+        BadItem: it is not text, or in an encoding that cannot be determined.
     """
     with path.open("rb") as stream:
         head = stream.read(_PROBE)

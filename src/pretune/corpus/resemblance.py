@@ -43,7 +43,7 @@ KEPT, EQUAL, NEAR = 0, 1, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Excluded:
-    """What must not be learned from: the held-out items of a later task."""
+    """What must not be learned from: the held-out examples of a later task."""
 
     hashes: frozenset[str] = frozenset()
     """Of the bytes of files, and of texts."""

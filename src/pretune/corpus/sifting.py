@@ -44,7 +44,7 @@ class Sifted:
     """Whether the whole stream has gone by once."""
 
     def messages(self, kept: int) -> list[str]:
-        """Return what is to be said of it; `kept` are the characters that are left."""
+        """Return the messages about it; `kept` are the characters that are left."""
         lines = []
         for whole, part, what in ((self.equal, self.equal_lines, "they are"), (self.near, self.near_lines, "they resemble")):
             counts = [f"{count:,} {name}" for count, name in ((whole, "documents"), (part, "lines")) if count]
@@ -56,7 +56,7 @@ class Sifted:
 
 
 def sifted(read: Callable[[], Iterator[Piece]], held_out: HeldOutTexts, left: Sifted) -> Iterator[Piece]:
-    """Yield the documents of a stream less what is held out; `left` is told of it in the first pass, and remembers it."""
+    """Yield the documents of a stream less what is held out; `left` counts it in the first pass, and remembers it."""
     begun = False  # whether something of a document was yielded, so that its end must be too
     for number, batch in enumerate(_batches(read())):
         if not left.known:

@@ -57,7 +57,7 @@ class Tokenizes(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenStream:
-    """The ids of one part of a corpus."""
+    """The ids of one split of a corpus."""
 
     ids: NDArray[Any]
     """(N,) uint16 or uint32, mapped from a file."""
@@ -152,7 +152,7 @@ def _write(path: Path, pieces: Iterator[Piece], tokenizer: Tokenizes, cache: Cac
 
 
 class BlockView:
-    """Blocks of a stream, each an item; where they move, every epoch cuts at other places."""
+    """Blocks of a stream, each an example; where they move, every epoch cuts at other places."""
 
     lengths: Index | None = None
 

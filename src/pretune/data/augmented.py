@@ -16,7 +16,7 @@ from pretune.types import Batch
 class AugmentedView:
     """Passes batches of another view through batch augmentations.
 
-    The draw depends on (seed, epoch, the batch's items) only: not on threads, ranks asked first, or a resume.
+    The draw depends on (seed, epoch, the batch's examples) only: not on threads, ranks asked first, or a resume.
     """
 
     def __init__(self, view: View, augmentations: tuple[BatchAugmentation, ...], classes: int | None, seed: int) -> None:
@@ -27,7 +27,7 @@ class AugmentedView:
         return len(self.view)
 
     def batch(self, index: NDArray[np.int64], epoch: int) -> Batch:
-        """Return the augmented batch of these items."""
+        """Return the augmented batch of these examples."""
         batch = self.view.batch(index, epoch)
         entropy = np.random.SeedSequence([self.seed, epoch, int(index[0]), len(index)]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(entropy >> 1))

@@ -1,4 +1,4 @@
-"""Which items make a batch, and in which order: decided by (seed, epoch) alone."""
+"""Which examples make a batch, and in which order: decided by (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pretune.data.dataset import Index, View
 from pretune.types import Share
 
 _BUCKET = 50
-"""Batches' worth of items that are sorted by length together: enough to waste little, few enough to stay mixed."""
+"""Batches' worth of examples that are sorted by length together: enough to waste little, few enough to stay mixed."""
 
 _LONG = 256
-"""Positions of an item from which a batch takes fewer items, so that a few long ones do not exhaust memory."""
+"""Positions of an example from which a batch takes fewer examples, so that a few long ones do not exhaust memory."""
 
 
 def token_budget(view: View, size: int) -> int | None:
-    """Return the positions a batch of `size` items may have where items differ in length, else None."""
+    """Return the positions a batch of `size` examples may have where examples differ in length, else None."""
     return None if view.lengths is None else _LONG * size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How a view's items are cut into batches."""
+    """How a view's examples are cut into batches."""
 
     size: int | None = None
-    """Items in a batch; with `tokens`, at most."""
+    """Examples in a batch; with `tokens`, at most."""
     tokens: int | None = None
-    """Budget of a batch's size times its longest length; batches are made of items of like length."""
+    """Budget of a batch's size times its longest length; batches are made of examples of like length."""
     shuffle: bool = False
     """A new order every epoch, for training; without it the view's own (by length with `tokens`), for evaluation."""
     seed: int = 0
@@ -43,8 +43,8 @@ class Batching:
     def plan(self, view: View, epoch: int, share: Share) -> list[Index]:
         """Return one rank's batches in an epoch, as indices into the view.
 
-        Training ranks get the same number of batches; up to `world - 1` items sit out an epoch, others the next.
-        Evaluation ranks share all items, none twice; they may differ by one item.
+        Training ranks get the same number of batches; up to `world - 1` examples sit out an epoch, others the next.
+        Evaluation ranks share all examples, none twice; they may differ by one example.
         """
         rng = np.random.default_rng([self.seed, epoch])
         if self.tokens is None:
@@ -67,7 +67,7 @@ class Batching:
         if self.drop_last and len(plan) > 1 and len(plan[-1]) < size:
             plan.pop()
         elif self.shuffle and size > 1 and len(plan) > 1 and len(plan[-1]) == 1:
-            lonely = plan.pop()  # batch norm cannot train on one item
+            lonely = plan.pop()  # batch norm cannot train on one example
             plan[-1] = np.concatenate([plan[-1], lonely])
         return plan
 
@@ -86,7 +86,7 @@ class Batching:
         return [groups[i][share.rank] for i in rng.permutation(len(groups))]
 
     def _cut(self, order: Index, lengths: Index, tokens: int) -> list[Index]:
-        """Cut items that are sorted by falling length into batches within the budget; a longer item is a batch of its own."""
+        """Cut examples that are sorted by falling length into batches within the budget; a longer example is a batch of its own."""
         batches, start = [], 0
         while start < len(order):
             size = max(1, int(tokens // max(1, lengths[order[start]])))
@@ -96,6 +96,6 @@ class Batching:
 
 
 def _dealt(items: Index, world: int) -> list[Index]:
-    """Deal items out to all ranks, equally many each: up to `world - 1` are left over."""
+    """Deal examples out to all ranks, equally many each: up to `world - 1` are left over."""
     end = len(items) - len(items) % world
     return [items[rank:end:world] for rank in range(world)]

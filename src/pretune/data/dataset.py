@@ -1,4 +1,4 @@
-"""Views: what a loader takes batches from: stored items, cached features, or a person's own Dataset."""
+"""Views: what a loader takes batches from: stored examples, cached features, or a person's own Dataset."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Index = NDArray[np.int64]
 
 
 class View(Protocol):
-    """N items that can be had in any batches, from several threads at once."""
+    """N examples that can be had in any batches, from several threads at once."""
 
     lengths: Index | None
-    """(N,) positions of each item for batches by length; None where all are alike."""
+    """(N,) positions of each example for batches by length; None where all are alike."""
 
     def __len__(self) -> int: ...
 
     def batch(self, index: Index, epoch: int) -> Batch:
-        """Return these items as they look in this epoch; the same for the same arguments."""
+        """Return these examples as they look in this epoch; the same for the same arguments."""
         ...
 
 
 class StoreView:
-    """Some of a store's items, each cut by the modality, at random where a `crop` is given."""
+    """Some of a store's examples, each cut by the modality, at random where a `crop` is given."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class StoreView:
         crop: ViewAugmentation | None = None,
         seed: int = 0,
     ) -> None:
-        """Select items.
+        """Select examples.
 
         Args:
-            store: decoded items.
-            positions: (N,) of the items in the store.
+            store: decoded examples.
+            positions: (N,) of the examples in the store.
             modality: cuts and collates views.
             labels: N, aligned with `positions`.
             crop: a view augmentation; None for the deterministic view.
@@ -63,7 +63,7 @@ class StoreView:
         return len(self.positions)
 
     def batch(self, index: Index, epoch: int) -> Batch:
-        """Return these items' views, collated."""
+        """Return these examples' views, collated."""
         views = [self._view(int(position), epoch) for position in self.positions[index]]
         batch = _batch(self.modality.collate(views), self.labels, index)
         return batch if batch.labels is None or not batch.labels.located else batch.located(self.geometry(index, epoch))
@@ -86,7 +86,7 @@ class StoreView:
 
 
 class FeatureView:
-    """Cached features of some items; epoch e takes view e % views."""
+    """Cached features of some examples; epoch e takes view e % views."""
 
     def __init__(
         self,
@@ -99,16 +99,16 @@ class FeatureView:
         stride: int | None = None,
         columns: Tensor | None = None,
     ) -> None:
-        """Select items.
+        """Select examples.
 
         Args:
-            source: (items * stride, …) features, item-major: an item's views side by side. A store may be
+            source: (examples * stride, …) features, example-major: an example's views side by side. A store may be
                 ragged (T, D): its batches are padded, with a mask.
-            positions: (N,) of the items.
+            positions: (N,) of the examples.
             layout: of a batch.
             labels: N, aligned with `positions`.
-            views: how many of an item's views take turns.
-            stride: views that are stored of an item; None for `views`.
+            views: how many of an example's views take turns.
+            stride: views that are stored of an example; None for `views`.
             columns: (K,) which numbers of pooled features are taken; None for all.
         """
         self.positions, self.layout, self.labels = positions, layout, labels
@@ -124,7 +124,7 @@ class FeatureView:
         return len(self.positions)
 
     def batch(self, index: Index, epoch: int) -> Batch:
-        """Return these items' features as float32: one gather where all have one shape."""
+        """Return these examples' features as float32: one gather where all have one shape."""
         rows = self.positions[index] * self.stride + epoch % self.views
         if self.features is None:
             return _batch(self._padded(rows), self.labels, index)
@@ -142,7 +142,7 @@ class FeatureView:
 
 
 def _real(store: Store | None) -> Index | None:
-    """Return (items * stride,) how many positions of each array come before padding that the network hears."""
+    """Return (examples * stride,) how many positions of each array come before padding that the network attends to."""
     if store is None or not len(store) or "real" not in store.infos[0]:
         return None
     return np.array([info["real"] for info in store.infos], np.int64)
@@ -166,7 +166,7 @@ class DatasetView:
         return self.size
 
     def batch(self, index: Index, epoch: int) -> Batch:
-        """Return these items stacked; randomness is the dataset's own, whatever the epoch."""
+        """Return these examples stacked; randomness is the dataset's own, whatever the epoch."""
         items = [self.dataset[int(position)] for position in index]
         parts: list[Sequence[Any]] = [item if isinstance(item, tuple | list) else [item] for item in items]
         inputs = Features(tensor=self._stack([part[0] for part in parts], index), layout="raw")

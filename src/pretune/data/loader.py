@@ -21,13 +21,13 @@ class Loader:
         """Take batches of a view.
 
         Args:
-            view: the items.
+            view: the examples.
             batching: how they are cut into batches, and in which order.
             share: what of them is this process's.
             workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
 
         Raises:
-            DataError: fewer items than processes.
+            DataError: fewer examples than processes.
         """
         if batching.shuffle and len(view) < share.world:
             raise DataError(f"{len(view)} training items cannot be shared by {share.world} processes. Start fewer.")

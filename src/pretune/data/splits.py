@@ -1,4 +1,4 @@
-"""Draw parts: stratified, no group and no pair of twins on two sides, the same whenever the rows are the same.
+"""Sample splits: stratified, no group and no pair of twins on two sides, the same whenever the rows are the same.
 
 Rows are joined to units (equal group, or twins). Units are taken in an order that depends only on the
 seed and on the ids, and each goes to the held-out side where that brings its classes nearer to their
@@ -30,7 +30,7 @@ def assign(
 ) -> tuple[list[Row], list[Finding]]:
     """Fill in the part of every row.
 
-    Where the data have a val or test part, rows without one belong to train. Else `fraction` of all
+    Where the data have a val or test split, rows without one belong to train. Else `fraction` of all
     rows becomes val, which is then the score.
 
     Args:
@@ -41,7 +41,7 @@ def assign(
         twins: index lists of duplicates; each list stays on one side.
 
     Returns:
-        The rows in the same order, each with a part, and what there is to say about the draw.
+        The rows in the same order, each with a split, and what there is to say about the splits.
 
     Raises:
         DataError: there is no row to train on, or nothing that could be held out.
@@ -68,7 +68,7 @@ def carve(rows: list[Row], *, target: TargetType, fraction: float, seed: int, tw
     """Return the indices of train rows to hold out for choosing (early stopping, best checkpoint), sorted.
 
     Args:
-        rows: rows with their parts; only those of train are drawn from.
+        rows: rows with their splits; only those of train are sampled.
         target: the type of the rows' targets, which says what a split is stratified by.
         fraction: share of the train rows, in (0, 1).
         seed: changes which rows are held out.
@@ -150,7 +150,7 @@ def merge(sets: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def _fill(counts: Sequence[_Counts], total: Counter[str], fraction: float) -> list[bool]:
-    """Take units while that lessens the sum over classes of (held - wanted)² / size, and leaves each class an item."""
+    """Take units while that lessens the sum over classes of (held - wanted)² / size, and leaves each class an example."""
     held_out = dict.fromkeys(total, 0)
     chosen = []
     for unit in counts:
@@ -167,7 +167,7 @@ def _fill(counts: Sequence[_Counts], total: Counter[str], fraction: float) -> li
 
 
 def _touch_every_class(counts: Sequence[_Counts], total: Counter[str], chosen: list[bool]) -> None:
-    """Give every class that can spare one an item on the held-out side, by its smallest unit."""
+    """Give every class that can spare one an example on the held-out side, by its smallest unit."""
     held_out: Counter[str] = Counter()
     for unit, is_held_out in zip(counts, chosen, strict=True):
         if is_held_out:
@@ -193,7 +193,7 @@ def _splits_left_open(rows: list[Row]) -> list[Finding]:
 
 
 def _describe(rows: list[Row], target: TargetType, fraction: float, seed: int) -> list[Finding]:
-    """Say how the parts were drawn, and which classes the held-out part lacks."""
+    """Report how the splits were sampled, and which classes the held-out split lacks."""
     held_out = sum(row.split == "val" for row in rows)
     how = "" if target.numeric else "stratified by class, "
     groups = len({row.group for row in rows if row.group is not None})

@@ -1,4 +1,4 @@
-"""Views of views: several of each item in one batch, for objectives that compare them; labels that follow what was cached."""
+"""Views of views: several of each example in one batch, for objectives that compare them; labels that follow what was cached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pretune.types import Batch
 
 
 class Stacked:
-    """V views of each item behind one another: a batch is (B, V, …)."""
+    """V views of each example behind one another: a batch is (B, V, …)."""
 
     def __init__(self, view: View, views: int) -> None:
         """Wrap a view whose batches differ from epoch to epoch."""
@@ -23,7 +23,7 @@ class Stacked:
         return len(self.view)
 
     def batch(self, index: Index, epoch: int) -> Batch:
-        """Return these items as V epochs in a row would show them."""
+        """Return these examples as V epochs in a row would show them."""
         batches = [self.view.batch(index, epoch * self.views + number) for number in range(self.views)]
         first = batches[0]
         tensor = torch.stack([batch.inputs.tensor for batch in batches], 1)
@@ -31,10 +31,10 @@ class Stacked:
 
 
 class Following:
-    """Features of some items, with labels that lie where the features' inputs showed what they locate."""
+    """Features of some examples, with labels that lie where the features' inputs showed what they locate."""
 
     def __init__(self, view: View, shown: Sequence[StoreView]) -> None:
-        """Wrap a view of cached features; epoch e has those of `shown[e % len(shown)]`, the same items."""
+        """Wrap a view of cached features; epoch e has those of `shown[e % len(shown)]`, the same examples."""
         self.view, self.shown = view, shown
         self.lengths: Index | None = view.lengths
 
@@ -42,5 +42,5 @@ class Following:
         return len(self.view)
 
     def batch(self, index: Index, epoch: int) -> Batch:
-        """Return these items' features and labels."""
+        """Return these examples' features and labels."""
         return self.view.batch(index, epoch).located(self.shown[epoch % len(self.shown)].geometry(index, 0))

@@ -24,7 +24,7 @@ Whole = Literal["", "x", "y", "xy"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ChartLine:
     """One series of a line chart."""
 
     points: Points
@@ -82,7 +82,7 @@ class _Frame:
 
 
 def lines(
-    series: Sequence[Line], *, labels: Labels, title: str, mark: float | None = None, log_y: bool = False, least: float = 0.0
+    series: Sequence[ChartLine], *, labels: Labels, title: str, mark: float | None = None, log_y: bool = False, least: float = 0.0
 ) -> Markup:
     """Return a line chart over steps.
 
@@ -168,7 +168,7 @@ def histogram(values: Sequence[float], title: str, *, x_label: str, bins: int = 
 
 
 def heatmap(shares: Sequence[Sequence[float]], names: Sequence[str], counts: Sequence[Sequence[int]], title: str) -> Markup:
-    """Return a large confusion matrix, rows true and columns predicted, one small square a cell that holds items."""
+    """Return a large confusion matrix, rows true and columns predicted, one small square a cell that holds examples."""
     count = len(names)
     side = max(4.0, min(16.0, 720 / count))
     size = round(side * count, 1)

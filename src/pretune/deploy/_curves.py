@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretune.deploy import _charts
-from pretune.deploy._charts import Line
+from pretune.deploy._charts import ChartLine
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import is_error
 from pretune.evaluation.wording import words
@@ -123,12 +123,12 @@ def _rate(course: Course) -> dict[str, Any] | None:
     return {"title": "learning rate", "keys": [], "drawing": drawing, "note": ""}
 
 
-def _line(points: Points, style: str) -> list[Line]:
-    return [Line(points=_charts.thin(points, _DETAIL), style=style)] if points else []
+def _line(points: Points, style: str) -> list[ChartLine]:
+    return [ChartLine(points=_charts.thin(points, _DETAIL), style=style)] if points else []
 
 
-def _dotted(points: Points, style: str) -> list[Line]:
-    return [Line(points=points, style=style, dots=len(points) < 40)] if points else []
+def _dotted(points: Points, style: str) -> list[ChartLine]:
+    return [ChartLine(points=points, style=style, dots=len(points) < 40)] if points else []
 
 
 def _warned(events: Sequence[Event]) -> list[str]:

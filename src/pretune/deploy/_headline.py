@@ -86,7 +86,7 @@ def _outcome(name: str, scores: Mapping[str, Any], floors: Mapping[str, Any]) ->
 
 
 def _learned(metrics: Mapping[str, Any]) -> str:
-    """Return which training items were measured."""
+    """Return which training examples were measured."""
     all_of, measured = (metrics.get("counts") or {}).get("train"), (metrics.get("measured") or {}).get("train")
     return "the training set" if measured in (None, all_of) else f"{measured:,} examples of the training set"
 

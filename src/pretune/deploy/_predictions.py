@@ -18,7 +18,7 @@ _NEEDED = ("id", "split", "target", "prediction")
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One scored item."""
+    """One scored example."""
 
     id: str
     target: str

@@ -79,8 +79,15 @@ class NetworkScorer:
             raise saved.damaged(run / "backbone" / "builder.json", "its modality has no seconds, the length of the network's window")
         path = run / _saved_model.MODEL
         with backbones.bounded(saved_model.weights), saved.reading(path):
-            told = saved_model
-            model = Model(backbone, told.head, told.task.outputs(told.space), told.pooling, told.task.layout, told.width)
+            saved_model = saved_model
+            model = Model(
+                backbone,
+                saved_model.head,
+                saved_model.task.outputs(saved_model.space),
+                saved_model.pooling,
+                saved_model.task.layout,
+                saved_model.width,
+            )
         if not 0 <= saved_model.frozen < len(model.names):
             raise saved.damaged(path, f"it counts {saved_model.frozen} frozen stages of {len(model.names)}")
         head = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(f"stages.{HEAD}.")}

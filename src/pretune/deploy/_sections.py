@@ -1,4 +1,4 @@
-"""What the report says, section by section, as plain values for its template; a section without material is None."""
+"""What the report says, section by section, as plain values for its template; a section without data is None."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def done(files: Files) -> dict[str, Any]:
 
 
 def _notes(files: Files, facts: Sequence[tuple[str, Any]]) -> list[str]:
-    """Return what the run said, without what other sections show."""
+    """Return the messages of the run, without what other sections show."""
     audit = files.audit
     shown = {*audit.get("said", []), *(f["message"] for f in audit.get("findings", []))}
     shown |= {event["message"] for event in files.events if event.get("event") == "warned"}

@@ -11,11 +11,11 @@ from pretune.sources.readers.quoting import unlimited_fields
 
 
 def learned(run: Path, data: Path, items: Collection[str]) -> int:
-    """Return how many of the items a run has learned from, as far as its files tell: 0 where the data lie elsewhere.
+    """Return how many of the examples a run has learned from, as far as its files tell: 0 where the data lie elsewhere.
 
     Args:
         run: a finished run's folder.
-        data: folder or table that the items are of.
+        data: folder or table that the examples are of.
         items: ids of examples.
     """
     recipe, metrics, predictions = run / "recipe.json", run / "metrics.json", run / "predictions.csv"

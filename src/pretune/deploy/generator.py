@@ -1,4 +1,4 @@
-"""A finished pretraining run that makes new texts, sounds or pictures."""
+"""A finished pretraining run that makes new texts, audio or images."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Predictor:
     def predict(self, rows: list[Row], threads: int = 2) -> Iterator[dict[str, Any]]:
         """Yield one dictionary per row, in order: id, prediction, confidence, probabilities; or id and error.
 
-        An item that cannot be read gets its own `error` and changes nothing else. One in pieces gets one answer.
+        An example that cannot be read gets its own `error` and changes nothing else. One in pieces gets one answer.
         """
         if isinstance(self.task, WritingTask):
             yield from self._written(rows, self.task)
@@ -105,7 +105,7 @@ class Predictor:
     def outputs(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
     ) -> tuple[list[int], Outputs, list[tuple[int, BadItem]]]:
-        """Return positions that could be read, the raw outputs for them, and the bad items with their positions."""
+        """Return positions that could be read, the raw outputs for them, and the bad examples with their positions."""
         raw: list[Outputs] = []
         good: list[int] = []
         bad: list[tuple[int, BadItem]] = []

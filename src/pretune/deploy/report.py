@@ -1,6 +1,6 @@
 """report.html: one self-contained page about a run, made from nothing but the run folder's files.
 
-The page has no scripts and loads nothing; pictures and sounds are embedded. Which sections it has depends on
+The page has no scripts and loads nothing; images and audio are embedded. Which sections it has depends on
 which files and figures exist, never on the modality.
 """
 

@@ -38,12 +38,12 @@ _TEXT = 600
 
 
 def write(run: Path, state: FineTuningState, data: Prepared) -> None:
-    """Write all pictures that this run's data allow.
+    """Write all images that this run's data allow.
 
     Args:
         run: the run's folder, predictions.csv in it.
         state: the trained model's recipe, augmentations and views.
-        data: the items.
+        data: the examples.
     """
     folder = run / "pictures"
     folder.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def write(run: Path, state: FineTuningState, data: Prepared) -> None:
 
 
 def _write_batch(folder: Path, state: FineTuningState, data: Prepared) -> None:
-    raw = replace(state, frozen=None)  # cached features are what the head sees; people want the pictures below them
+    raw = replace(state, frozen=None)  # cached features are what the head sees; people want the images below them
     train = raw.view(data.splits["train"], training=True)
     index = np.random.default_rng(state.recipe.training.seed).permutation(len(train))[:BATCH]
     batch = train.batch(np.sort(index), 1)
@@ -167,5 +167,5 @@ def _tiles(raw: torch.Tensor, modality: Modality, captions: Sequence[str] = ()) 
 
 
 def _captions(batch: Batch, data: Prepared) -> list[str]:
-    """Return each item's target by name; of a mixture, the shares."""
+    """Return each example's target by name; of a mixture, the shares."""
     return [""] * batch.size if batch.labels is None else data.task.captions(batch.labels, data.space)

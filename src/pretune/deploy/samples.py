@@ -25,13 +25,13 @@ TEXTS = 2
 _TOKENS = 200
 """Tokens of a text."""
 _SAMPLES = 1_000
-"""Samples of a sound at most where each is computed on its own."""
+"""Samples of a clip at most where each is computed on its own."""
 
 
 def write(run: Path, objective: Objective) -> None:
     """Let the model of a finished run make a few, where its objective makes any."""
     learner = read_learner(run, objective)
-    if not learner.generates or learner.fills_in:  # what fills in is shown on held-out items
+    if not learner.generates or learner.fills_in:  # what fills in is shown on held-out examples
         return
     modality = learner.backbone.modality
     if isinstance(modality, Text):
@@ -44,7 +44,7 @@ def write(run: Path, objective: Objective) -> None:
 
 
 def write_reconstructions(run: Path, shown: list[tuple[str, list[Any]]]) -> None:
-    """Write what an objective that fills in made of held-out pictures or texts, where it did."""
+    """Write what an objective that fills in made of held-out images or texts, where it did."""
     if shown and isinstance(shown[0][1][0], str):
         items = zip(*(lines for _, lines in shown), strict=True)
         RunDir(run).write_json("filled.json", [dict(zip([heading for heading, _ in shown], item, strict=True)) for item in items])

@@ -144,9 +144,9 @@ def matches(found: Sequence[Array], truth: Sequence[TrueBoxes], name: int, overl
 
 
 def _matched(boxes: Array, true: Array, ignored: Array, overlaps: Array) -> tuple[Array, Array]:
-    right, aside = (np.zeros((len(boxes), len(overlaps)), bool) for _ in range(2))
+    right, excluded = (np.zeros((len(boxes), len(overlaps)), bool) for _ in range(2))
     if not len(true):
-        return right, aside
+        return right, excluded
     shared = overlap(boxes, true, ignored)
     order = np.argsort(ignored, kind="stable")  # what counts comes first
     for at, least in enumerate(overlaps):
@@ -157,8 +157,8 @@ def _matched(boxes: Array, true: Array, ignored: Array, overlaps: Array) -> tupl
             if counted:
                 taken[max(counted, key=lambda j: shared[row, j])] = right[row, at] = True
             elif free:
-                aside[row, at] = True
-    return right, aside
+                excluded[row, at] = True
+    return right, excluded
 
 
 def overlap(boxes: Array, others: Array, crowd: Array | None = None) -> Array:

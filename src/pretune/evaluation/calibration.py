@@ -12,7 +12,7 @@ BINS = 15
 
 
 def ece(confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS) -> float | None:
-    """Return the expected calibration error in [0, 1]: mean |confidence - accuracy| over bins, weighted by items.
+    """Return the expected calibration error in [0, 1]: mean |confidence - accuracy| over bins, weighted by examples.
 
     Guo, Pleiss, Sun & Weinberger 2017, "On Calibration of Modern Neural Networks".
 

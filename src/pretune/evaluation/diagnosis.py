@@ -22,7 +22,7 @@ _WIDE = 0.15
 _IMBALANCED = 10
 """Largest class over smallest, from which classes are said to be imbalanced."""
 _FEW = 10
-"""Fewer training items of a class than this are too few."""
+"""Fewer training examples of a class than this are too few."""
 _TINY = 0.25
 """Share of objects too small for the network from which that is worth a sentence."""
 _SILENT, _WRONG = 0.5, 0.9
@@ -35,7 +35,7 @@ _SHORT = 20
 _SAVED = "The baseline is saved with the run: predict and evaluate use it with predictor=baseline."
 _NOTHING = Context()
 _ECE_ITEMS = 100
-"""Fewer items make the expected calibration error itself unreliable."""
+"""Fewer examples make the expected calibration error itself unreliable."""
 
 
 def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree], counts: Tree, context: Context = _NOTHING) -> list[str]:
@@ -46,7 +46,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
             training describe the last phase, and name it where there are several: only its weights are the model's.
         metrics: primary {name, value, split}, and for each split {metric: value, interval: {metric: [low, high]}, per_class}.
         floors: name -> {what, value, metric: value}.
-        counts: train, val, test: items; per_class {class: {split: items}}.
+        counts: train, val, test: examples; per_class {class: {split: examples}}.
         context: what the run was, so that no advice is given that was followed already or cannot apply.
     """
     primary = metrics.get("primary") or {}
@@ -105,7 +105,7 @@ def _below_floor(name: str, scores: Tree, floors: Mapping[str, Tree], split: str
 
 
 def _why_not(split: str, context: Context) -> str:
-    """Say why the network stayed the run's model although it scored no better than the baseline."""
+    """Report why the network stayed the run's model although it scored no better than the baseline."""
     if not context.chosen:
         return ""
     if context.compared:
@@ -114,7 +114,7 @@ def _why_not(split: str, context: Context) -> str:
 
 
 def _baseline_instead(name: str, metrics: Tree, split: str, context: Context) -> str:
-    """Say where the classical baseline is the run's model."""
+    """Report where the classical baseline is the run's model."""
     if context.model != "baseline":
         return ""
     why = context.compared if context.chosen else f"predictor=baseline was set{f'; {context.compared}' if context.compared else ''}"
@@ -126,7 +126,7 @@ def _baseline_instead(name: str, metrics: Tree, split: str, context: Context) ->
 
 
 def _collapsed(scores: Tree, split: str, context: Context) -> str:
-    """Say where all predictions are the same."""
+    """Report where all predictions are the same."""
     found = collapsed(scores)
     if not found:
         return ""
@@ -145,7 +145,7 @@ def _unknown_tokens(context: Context) -> str:
 
 
 def _undefined(scores: Tree, split: str) -> str:
-    """Say where R² does not exist."""
+    """Report where R² does not exist."""
     if "r2" not in scores or scores["r2"] is not None or scores.get("mae") is None:
         return ""
     return f"R² is undefined on {split}: all targets there are the same number. Use examples whose targets differ."
@@ -202,7 +202,7 @@ def _still_falling(losses: Sequence[float]) -> str:
 
 
 def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], phase: str, *, improved: bool) -> str:
-    """Say where the loss of a phase rose or was lost.
+    """Report where the loss of a phase rose or was lost.
 
     Args:
         losses: of the phase, in order.
@@ -259,7 +259,7 @@ def _evaluations(course: Sequence[Tree], name: str) -> list[Tree]:
 
 
 def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
-    """Say where the metric of a held-out split peaked early in a phase and then fell."""
+    """Report where the metric of a held-out split peaked early in a phase and then fell."""
     points = _evaluations(course, name)
     if len(points) < 4:
         return ""
@@ -317,7 +317,7 @@ def _imbalance(scores: Tree, counts: Tree, context: Context) -> str:
 
 
 def _one_class_takes_all(scores: Tree, split: str) -> str:
-    """Say where everything that was found in images of several classes is of one."""
+    """Report where everything that was found in images of several classes is of one."""
     found = {name: row["found"] for name, row in (scores.get("per_class") or {}).items() if row.get("found") is not None}
     there = [name for name, row in (scores.get("per_class") or {}).items() if row.get("support")]
     total = sum(found.values())
@@ -329,7 +329,7 @@ def _one_class_takes_all(scores: Tree, split: str) -> str:
 
 
 def _too_small(scores: Tree) -> str:
-    """Say where many objects are too small in the network's input to be found."""
+    """Report where many objects are too small in the network's input to be found."""
     share = scores.get("tiny_boxes") or 0.0
     if share < _TINY:
         return ""

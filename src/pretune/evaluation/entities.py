@@ -65,18 +65,18 @@ def _traced(back: NDArray[np.int64], tag: int, length: int) -> NDArray[np.int64]
     return path
 
 
-def counted(true: Sequence[NDArray[Any]], told: Sequence[NDArray[Any]], tags: Sequence[str], types: Sequence[str]) -> Floats:
+def counted(true: Sequence[NDArray[Any]], predicted: Sequence[NDArray[Any]], tags: Sequence[str], types: Sequence[str]) -> Floats:
     """Return the right, true and predicted entities of each type in each text, (N, 3K).
 
     Args:
         true: IOB2 tags (W_i,) of the words of N texts, as places in `tags`.
-        told: the same of the predictions.
+        predicted: the same of the predictions.
         tags: C names.
         types: K names.
     """
     place = {name: at for at, name in enumerate(types)}
     out = np.zeros((len(true), 3, len(types)))
-    for row, wanted, given in zip(out, true, told, strict=True):
+    for row, wanted, given in zip(out, true, predicted, strict=True):
         there, found = set(_spans(wanted, tags)), set(_spans(given, tags))
         for kind, spans in enumerate((there & found, there, found)):
             for _, _, name in spans:
@@ -105,8 +105,8 @@ def figures(counts: Floats, types: Sequence[str]) -> dict[str, Any]:
         counts: (N, 3K) of `counted`.
         types: K names.
     """
-    right, true, told = counts.sum(0).reshape(3, -1)
-    f1, precision, recall = (_shares(above, below) for above, below in ((2 * right, true + told), (right, told), (right, true)))
+    right, true, predicted = counts.sum(0).reshape(3, -1)
+    f1, precision, recall = (_shares(above, below) for above, below in ((2 * right, true + predicted), (right, predicted), (right, true)))
     whole = {name: statistic(counts.sum(0)[None])[0] for name, statistic in _of_all(len(types)).items()}
     known = [value for value in f1 if value is not None]
     return {
@@ -134,7 +134,7 @@ def _of_all(types: int) -> dict[str, Statistic]:
         return lambda sums: metric(np.stack([part.sum(1) for part in np.split(sums, 3, axis=1)], 1))
 
     def f1(sums: Floats) -> Floats:
-        right, true, told = sums.T
-        return np.divide(2 * right, true + told, out=np.full(len(sums), np.nan), where=true + told > 0)
+        right, true, predicted = sums.T
+        return np.divide(2 * right, true + predicted, out=np.full(len(sums), np.nan), where=true + predicted > 0)
 
     return {"entity_f1": of(f1), "precision": of(ratio(0, 2)), "recall": of(ratio(0, 1))}

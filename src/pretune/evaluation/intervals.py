@@ -1,15 +1,15 @@
-"""How far a score could be off by the choice of evaluation items: confidence intervals that hold on few items too.
+"""How far a score could be off by the choice of evaluation items: confidence intervals that hold on few examples too.
 
 *Errors and losses*: Student's t on the logarithm, its standard error by the jackknife (Tukey 1958): squared errors are
-skewed, their logarithm is much less so. *Labels, R², whole groups* (where items of a group resemble each other): the
+skewed, their logarithm is much less so. *Labels, R², whole groups* (where examples of a group resemble each other): the
 bias-corrected and accelerated bootstrap (BCa; Efron 1987, "Better Bootstrap Confidence Intervals"), its levels widened as
 Student's t is wider than the normal distribution (Hesterberg 2015, "What Teachers Should Know About the Bootstrap"). Every
-metric is a function of sums over items (hits, sizes, squared errors …), so that a resample is one row of a matrix product,
+metric is a function of sums over examples (hits, sizes, squared errors …), so that a resample is one row of a matrix product,
 not a pass over the data.
 
 *Shares*: Wilson's interval (1927), which stays honest where nothing was wrong. *Balanced accuracy and macro-F1*: resamples
 of a population in which half a hit and half a miss are added to every class (Jeffreys' prior), moved to what was measured:
-five items of a class without a mistake do not show that it has none.
+five examples of a class without a mistake do not show that it has none.
 
 Nominal 95 % intervals of 20 to 80 examples cover the truth in 0.91 to 0.99 of the simulations in the tests; less where a
 class has one or two examples (0.86), and for errors with heavy tails (RMSE of Student's t with 4 degrees: 0.80 to 0.87),
@@ -31,9 +31,9 @@ from pretune.evaluation.sums import CLASSES, Floats, Statistic, Sums, cell_sums,
 Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 
 _CHUNK = 2_000_000
-"""Drawn units held at a time."""
+"""Sampled units held at a time."""
 _MOST_SAMPLES = 50_000_000
-"""Beyond this many drawn units fewer resamples are taken, at least `_FEWEST`."""
+"""Beyond this many sampled units fewer resamples are taken, at least `_FEWEST`."""
 _MOST_PRODUCTS = 4_000_000_000
 """The same limit on multiplications, for very many classes."""
 _FEWEST = 200
@@ -50,14 +50,14 @@ def interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Return the interval of one metric; None where there are fewer than two items or groups.
+    """Return the interval of one metric; None where there are fewer than two examples or groups.
 
     Args:
         metric: a name that `intervals` gives, or any function (outputs, targets) -> float, which is called once a resample; its interval
             is that of plain percentiles.
         outputs: (N, C) probabilities or (N,) numbers.
         targets: (N,) class indices, (N, C) of 0 and 1, or (N,) numbers.
-        groups: (N,) labels; items of one group are drawn together.
+        groups: (N,) labels; examples of one group are sampled together.
         thresholds: multilabel: probability from which a class is predicted.
         resamples: number of bootstrap samples.
         seed: of the draws.
@@ -84,7 +84,7 @@ def intervals(
     Returns:
         Single-label: accuracy, balanced_accuracy, macro_f1, log_loss.
         Multilabel: macro_f1, micro_f1, subset_accuracy. Numbers: mae, rmse, r2.
-        Empty where there are fewer than two items or groups.
+        Empty where there are fewer than two examples or groups.
     """
     if len(targets) < 2:
         return {}
@@ -117,14 +117,14 @@ def of_sums(
             ends = _log_t(units.sums, statistic, level) if kind == "error" else _bca(units.sums, sums, statistic, level)
             value = float(statistic(units.sums.sum(0)[None])[0])
             if kind in ("share", "hits") and (ends is None or ends[0] == ends[1] or (kind == "hits" and groups is None)):
-                ends = wilson(value, size, level)  # a share of independent items, or nothing varied: the bootstrap knows nothing
+                ends = wilson(value, size, level)  # a share of independent examples, or nothing varied: the bootstrap knows nothing
             if ends is not None:
                 out[name] = _holding(ends, value)
     return out
 
 
 def wilson(share: float, size: int, level: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval (1927) of a share in [0, 1] of `size` independent items."""
+    """Return Wilson's score interval (1927) of a share in [0, 1] of `size` independent examples."""
     z = NormalDist().inv_cdf((1 + level) / 2)
     middle = (share + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * (share * (1 - share) / size + z**2 / (4 * size**2)) ** 0.5
@@ -142,7 +142,7 @@ def _holding(ends: tuple[float, float], value: float) -> tuple[float, float]:
 def _of_classes(
     outputs: NDArray[Any], targets: NDArray[Any], resamples: int, rng: np.random.Generator, level: float
 ) -> dict[str, tuple[float, float]]:
-    """Return the intervals of single-label predictions on independent items."""
+    """Return the intervals of single-label predictions on independent examples."""
     classes, size = outputs.shape[1], len(targets)
     cells, count = np.unique(targets * classes + outputs.argmax(1), return_counts=True)
     true, claimed = np.divmod(cells, classes)
@@ -166,7 +166,7 @@ def _of_classes(
 def _smoothed(
     true: NDArray[Any], claimed: NDArray[Any], count: NDArray[Any], hits: NDArray[Any], support: NDArray[Any]
 ) -> tuple[Floats, Floats]:
-    """Return cells (U, 3C) and their weights (U,): of each class's weight, (hits + 1/2) / (items + 1) is right.
+    """Return cells (U, 3C) and their weights (U,): of each class's weight, (hits + 1/2) / (examples + 1) is right.
 
     Misses keep their proportions; those of a class without any go to the other classes alike.
     """

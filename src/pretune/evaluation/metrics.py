@@ -1,6 +1,6 @@
 """Metrics of one labelled part, as plain dicts; what cannot be computed is None, never 0.
 
-A class without items in the targets has recall None and is left out of the mean of recalls; macro-F1 counts it as 0 where it
+A class without examples in the targets has recall None and is left out of the mean of recalls; macro-F1 counts it as 0 where it
 is predicted, as scikit-learn does, and leaves out what is neither present nor predicted (`zero_division=nan`). All figures
 are fractions in [0, 1] except losses and errors in the user's units. Numpy only: importing scikit-learn costs more than
 the whole evaluation; the tests compare every figure with it.
@@ -154,7 +154,7 @@ def scalars(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def _in_top(probabilities: Floats, targets: Ints, count: int) -> Floats:
-    """Return the chance (N,) that the true class is among the `count` most probable, those that tie being drawn at random."""
+    """Return the chance (N,) that the true class is among the `count` most probable, those that tie being sampled at random."""
     true = probabilities[np.arange(len(targets)), targets][:, None]
     above, tied = (probabilities > true).sum(1), (probabilities == true).sum(1)
     return np.clip((count - above) / tied, 0.0, 1.0)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
-    """Return the chance that a positive item (N,) scores above a negative one, ties half; None without both kinds.
+    """Return the chance that a positive example (N,) scores above a negative one, ties half; None without both kinds.
 
     The Mann-Whitney statistic, equal to the area under the ROC curve (Hanley & McNeil 1982).
     """
@@ -19,9 +19,9 @@ def auroc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | 
 
 
 def average_precision(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float | None:
-    """Return the mean of precision over recall steps, without interpolation; None without a positive item.
+    """Return the mean of precision over recall steps, without interpolation; None without a positive example.
 
-    Items of equal score enter together, so that their order in the file changes nothing.
+    Examples of equal score enter together, so that their order in the file changes nothing.
     """
     total = int(positive.sum())
     if not total:

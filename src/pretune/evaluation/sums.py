@@ -73,7 +73,7 @@ def _label_sums(chosen: NDArray[Any], truth: NDArray[Any]) -> Floats:
 
 
 def cell_sums(true: NDArray[Any], claimed: NDArray[Any], classes: int) -> Floats:
-    """Return hits, items and predictions of each class, (U, 3C), of one item in each (true, predicted) cell."""
+    """Return hits, examples and predictions of each class, (U, 3C), of one example in each (true, predicted) cell."""
     sums, rows = np.zeros((len(true), 3, classes)), np.arange(len(true))
     sums[rows, 0, true] = true == claimed
     sums[rows, 1, true] = 1
@@ -82,7 +82,7 @@ def cell_sums(true: NDArray[Any], claimed: NDArray[Any], classes: int) -> Floats
 
 
 def loss_sums(outputs: NDArray[Any], targets: NDArray[Any]) -> Floats:
-    """Return 1 and the negative log probability of each item's class, (N, 2)."""
+    """Return 1 and the negative log probability of each example's class, (N, 2)."""
     true = outputs[np.arange(len(targets)), targets]
     return np.stack([np.ones(len(targets)), -np.log(np.clip(true, 1e-15, 1.0))], axis=1)
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_POSITIVES = 5
-"""Fewer positive items than this say nothing about a threshold."""
+"""Fewer positive examples than this say nothing about a threshold."""
 
 
 def choose(probabilities: NDArray[np.floating], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the threshold (C,) of each class that gives the best F1 on these items; one half where there are too few.
+    """Return the threshold (C,) of each class that gives the best F1 on these examples; one half where there are too few.
 
-    A threshold lies half-way between the two neighbouring probabilities, so that it does not hang on one item.
+    A threshold lies half-way between the two neighbouring probabilities, so that it does not hang on one example.
 
     Args:
         probabilities: (N, C), each in [0, 1].

@@ -33,7 +33,7 @@ def pieces(reference: str, hypothesis: str) -> list[Piece]:
     """Return the edit path between the words of two transcripts, in order."""
     import jiwer
 
-    told = jiwer.process_words(reference, hypothesis)
+    aligned = jiwer.process_words(reference, hypothesis)
     left, right = reference.split(), hypothesis.split()
     return [
         Piece(
@@ -41,7 +41,7 @@ def pieces(reference: str, hypothesis: str) -> list[Piece]:
             tuple(left[one.ref_start_idx : one.ref_end_idx]),
             tuple(right[one.hyp_start_idx : one.hyp_end_idx]),
         )
-        for one in told.alignments[0]
+        for one in aligned.alignments[0]
     ]
 
 
@@ -58,9 +58,9 @@ def _counts(reference: str, hypothesis: str) -> tuple[float, ...]:
     import jiwer
     from rapidfuzz.distance import Levenshtein
 
-    told = jiwer.process_words(reference, hypothesis)
+    aligned = jiwer.process_words(reference, hypothesis)
     letters = Levenshtein.distance(reference, hypothesis)
-    return (told.substitutions, told.deletions, told.insertions, words, letters, len(reference), False, False, 1)
+    return (aligned.substitutions, aligned.deletions, aligned.insertions, words, letters, len(reference), False, False, 1)
 
 
 def figures(counted: NDArray[np.float64]) -> dict[str, float]:

@@ -71,7 +71,7 @@ def decode(raw: bytes, *, keep_damage: bool = False) -> DecodedText:
         keep_damage: leave bytes that are no text as lone surrogates, so that their lines can be found.
 
     Raises:
-        BadItem: the bytes are no text ('not_text'), or in an encoding that cannot be told ('unknown_encoding').
+        BadItem: the bytes are no text ('not_text'), or in an encoding that cannot be determined ('unknown_encoding').
     """
     for kind, what in _MAGIC:
         if raw.startswith(kind):

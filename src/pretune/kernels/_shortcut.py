@@ -27,7 +27,7 @@ Trial = Callable[[torch.dtype], Iterable[tuple[Tensor, Tensor]]]
 """Yields pairs on tiny inputs: what the shortcut returned, and what the plain operation returns in float32."""
 
 _results: dict[tuple[str, torch.dtype, bool], bool] = {}
-"""What trials said in this process, by shortcut, dtype and whether oneDNN may be used."""
+"""Results of trials in this process, by shortcut, dtype and whether oneDNN may be used."""
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 

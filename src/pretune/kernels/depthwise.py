@@ -6,7 +6,7 @@ of kernels above 3x3 (5 to 12 times slower in bfloat16, 2 to 4 in float32). Here
 convolutions (a step computing it in float32 takes 1.05 times as long), and the second is a forward convolution of each
 input by its output's gradient. EfficientNet-Lite0 trains twice as fast.
 
-Shapes: B items, C channels, H, W input size, P, Q output size, K kernel size.
+Shapes: B examples, C channels, H, W input size, P, Q output size, K kernel size.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _weight_gradient(x_BCHW: Tensor, weight: Tensor, grad_BCPQ: Tensor, stride: 
 
 
 def _correlate(x_BCHW: Tensor, grad_BCPQ: Tensor, size: int, stride: int, padding: Pair, odd: Pair) -> Tensor:
-    """Return the weight's gradient: the sum over items of the input correlated with the output's gradient."""
+    """Return the weight's gradient: the sum over examples of the input correlated with the output's gradient."""
     channels = x_BCHW.shape[1]
     total = x_BCHW.new_zeros((channels, size, size), dtype=torch.promote_types(x_BCHW.dtype, torch.float32))
     rows, columns = (slice(skip, skip + size) for skip in odd)

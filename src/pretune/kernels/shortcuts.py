@@ -67,7 +67,7 @@ def find(network: nn.Module, run: Callable[[], Outputs]) -> Shortcuts:
 
     Args:
         network: the modules to look at.
-        run: does the pass, on one or two items, and returns its outputs.
+        run: does the pass, on one or two examples, and returns its outputs.
     """
     if not enabled():
         return Shortcuts()

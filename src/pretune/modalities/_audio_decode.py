@@ -70,8 +70,8 @@ def decode(raw: bytes, sample_rate: int, seconds: float | None = None) -> tuple[
         seconds: of the window that the network takes, where it is known.
 
     Raises:
-        BadItem: the bytes are no sound, or one without samples, of silence, of values that are not numbers, or of a rate or
-            length that no sound has.
+        BadItem: the bytes are no audio, or one without samples, of silence, of values that are not numbers, or of a rate or
+            length that no audio has.
     """
     if not raw:
         raise BadItem("empty", "the file is empty (0 bytes)")
@@ -139,7 +139,7 @@ class _Bytes(io.BytesIO):
 
 @functools.cache
 def _stream() -> type[soundfile.SoundFile]:
-    """Return a sound file that is read from its beginning to its end: soundfile seeks after each block, which damaged files refuse."""
+    """Return a audio file that is read from its beginning to its end: soundfile seeks after each block, which damaged files refuse."""
     import soundfile
 
     class Stream(soundfile.SoundFile):
@@ -160,7 +160,7 @@ def _what_it_is(raw: bytes, reason: str, *, installed: bool) -> str:
 
 
 def _through_ffmpeg(ffmpeg: str, raw: bytes) -> bytes | None:
-    """Return a WAV of the first sound stream, or None; no shell, no file, no protocol but the pipe."""
+    """Return a WAV of the first audio stream, or None; no shell, no file, no protocol but the pipe."""
     command = [
         ffmpeg,
         "-v",

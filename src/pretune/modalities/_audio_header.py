@@ -1,4 +1,4 @@
-"""What the header of a sound file promises against what is there: lengths that are missing, too large, or not kept.
+"""What the header of a audio file promises against what is there: lengths that are missing, too large, or not kept.
 
 libsndfile plays what there is and says nothing of it, takes a length of 0 at its word, and refuses a CAF file that was cut off.
 """
@@ -21,7 +21,7 @@ class Header:
     raw: bytes
     """The file, its length mended where it says none."""
     share: float = 1.0
-    """How much there is of the sound data that the header promises, 0 to 1."""
+    """How much there is of the audio data that the header promises, 0 to 1."""
     notes: list[str] = field(default_factory=list)
     """Sentences on what had to be mended."""
     knows_frames: bool = True

@@ -1,4 +1,4 @@
-"""Classical features of pictures for the floor: joint colour histogram, channel moments, and HOG.
+"""Classical features of images for the floor: joint colour histogram, channel moments, and HOG.
 
 HOG: N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", CVPR 2005:
 9 unsigned orientations, cells of 8x8 pixels, blocks of 2x2 cells, L2-Hys.
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pretune.modalities._image_resize import resize
 
 SIDE = 64
-"""Pictures are scaled to this square before they are described."""
+"""Images are scaled to this square before they are described."""
 _CELL, _BINS, _CHUNK = 8, 9, 256
 
 
 def describe(arrays: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return (N, 70 + 1764) features of N pictures (H, W, 3)."""
+    """Return (N, 70 + 1764) features of N images (H, W, 3)."""
     chunks = [arrays[start : start + _CHUNK] for start in range(0, len(arrays), _CHUNK)]
     return np.concatenate([_describe(np.stack([resize(a, SIDE, SIDE, "bilinear") for a in chunk])) for chunk in chunks])
 
@@ -37,7 +37,7 @@ def colours(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def hog(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, blocks * blocks * 36) histograms of oriented gradients of (N, side, side) grey pictures."""
+    """Return (N, blocks * blocks * 36) histograms of oriented gradients of (N, side, side) grey images."""
     count, side = grey.shape[:2]
     cells = side // _CELL
     down, right = np.zeros_like(grey), np.zeros_like(grey)

@@ -29,7 +29,7 @@ _TURNS = {
 }
 
 SIDEWAYS = frozenset((5, 6, 7, 8))
-"""Orientations of pictures that are stored lying on their side."""
+"""Orientations of images that are stored lying on their side."""
 
 Info = dict[str, int | float | str]
 
@@ -37,10 +37,10 @@ Info = dict[str, int | float | str]
 def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tuple[NDArray[np.uint8], Info]:
     """Return (H, W, 3) pixels, scaled down to `side` as `fit` says, and the facts of the file.
 
-    Smaller pictures keep their size (the view scales them up), so that a store of 32x32 pictures stays small.
+    Smaller images keep their size (the view scales them up), so that a store of 32x32 images stays small.
 
     Raises:
-        BadItem: the bytes are no picture that can be decoded whole.
+        BadItem: the bytes are no image that can be decoded whole.
     """
     image = open_raster(raw)
     _require_data(image, len(raw))
@@ -61,14 +61,14 @@ def decode(raw: bytes, side: int, interpolation: Interpolation, fit: Fit) -> tup
 def _require_data(image: Image.Image, size: int) -> None:
     """Refuse a JPEG too small for the size its header gives: libjpeg would fill the rest with grey and say nothing.
 
-    A block of 8x8 pixels takes two bits at least, where the picture is not progressive.
+    A block of 8x8 pixels takes two bits at least, where the image is not progressive.
     """
     if image.format == "JPEG" and not image.info.get("progressive") and size < image.width * image.height // 256:
         raise BadItem("corrupt", f"says that it is {image.width}x{image.height} pixels, which its {size:,} bytes cannot hold")
 
 
 def _drafted(size: Size, decoded: Size) -> tuple[float, float]:
-    """Return how many decoded pixels stand for the whole picture: libjpeg fills the last ones up where its size is no multiple."""
+    """Return how many decoded pixels stand for the whole image: libjpeg fills the last ones up where its size is no multiple."""
     scale = next((s for s in (1, 2, 4, 8) if (-(-size[0] // s), -(-size[1] // s)) == decoded), 1)
     return size[0] / scale, size[1] / scale
 
@@ -85,7 +85,7 @@ def _load(image: Image.Image) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation of a picture, 1 where there is none or it makes no sense."""
+    """Return the EXIF orientation of an image, 1 where there is none or it makes no sense."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # noqa: BLE001 - a broken EXIF block says nothing about the pixels
@@ -111,7 +111,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Compose RGBA on white; an alpha channel that hides everything is taken for a writer's mistake."""
+    """Compose RGBA on white; an alpha channel that hides everything counts as a writer's mistake."""
     alpha = image.getchannel("A")
     low, high = alpha.getextrema()
     if low == 255 or high == 0:
@@ -124,13 +124,13 @@ def _on_white(image: Image.Image) -> Image.Image:
 def eight_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale deep grey values to 0..255.
 
-    Unsigned integers by the depth (8, 10, 12, 14, 16 bits) that holds the largest, so that pictures of
+    Unsigned integers by the depth (8, 10, 12, 14, 16 bits) that holds the largest, so that images of
     one camera stay comparable; floats from 0 to 1 by 255; anything else from its own minimum to its maximum.
 
     Raises:
         BadItem: no value is finite.
     """
-    scaled = values.astype(np.float32)  # changed in place below: such pictures can be large
+    scaled = values.astype(np.float32)  # changed in place below: such images can be large
     finite = np.isfinite(scaled)
     if not finite.any():
         raise BadItem("corrupt", "has no finite pixel value")

@@ -16,7 +16,7 @@ from PIL import Image
 from pretune.errors import BadItem
 
 MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded: 0.7 GB as RGB in memory, Pillow's own bound for an error."""
+"""Largest image that is decoded: 0.7 GB as RGB in memory, Pillow's own bound for an error."""
 
 _NOT_DECODED_HERE = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 """Formats that Pillow hands to another program or a plug-in, or only identifies."""

@@ -1,4 +1,4 @@
-"""Resize uint8 pictures fast: torch's vectorised antialiasing where it has the filter and all of a picture is wanted, else Pillow's."""
+"""Resize uint8 images fast: torch's vectorised antialiasing where it has the filter and all of an image is wanted, else Pillow's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BI
 _REACH = 3
 """Pixels to either side that the widest filter looks at, in the coarser of the two grids."""
 _GAP = 2.0
-"""A picture is first reduced by whole numbers, with a box filter, to no less than this many times its target: Pillow's `reducing_gap`."""
+"""An image is first reduced by whole numbers, with a box filter, to no less than this many times its target: Pillow's `reducing_gap`."""
 
 
 def resize(pixels: NDArray[np.uint8], height: int, width: int, interpolation: Interpolation) -> NDArray[np.uint8]:
@@ -39,10 +39,10 @@ def resize_crop(image: Image.Image, target: Target, interpolation: Interpolation
     """Return the kept part of an RGB image at its target size, each pixel as if all of the image had been scaled.
 
     Args:
-        image: the picture, possibly decoded at a fraction of its size.
+        image: the image, possibly decoded at a fraction of its size.
         target: what to scale it to, and the part that is kept.
         interpolation: the filter.
-        source: width and height in pixels of `image` that stand for the whole picture; less than its size by a fraction of a
+        source: width and height in pixels of `image` that stand for the whole image; less than its size by a fraction of a
             pixel where it was decoded at a fraction of a size that is no multiple of it.
     """
     (width, height), (to_width, to_height), (kept_width, kept_height) = source, target.size, target.kept
@@ -56,7 +56,7 @@ def resize_crop(image: Image.Image, target: Target, interpolation: Interpolation
 
 
 def _reduces(size: tuple[int, int], to: tuple[int, int]) -> bool:
-    """Return whether Pillow would reduce a picture before it scales it."""
+    """Return whether Pillow would reduce an image before it scales it."""
     return size[0] / to[0] / _GAP >= 2 or size[1] / to[1] / _GAP >= 2
 
 

@@ -1,4 +1,4 @@
-"""Classical features of sounds for the floor: mean and deviation over time of log-mel bands, loudness taken out."""
+"""Classical features of clips for the floor: mean and deviation over time of log-mel bands, loudness taken out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pretune.types import Features
 
 _MELS = 40
 _RANGE = 8.0 * np.log(10)
-"""Nepers below a clip's maximum that are told apart: 80 dB."""
+"""Nepers below a clip's maximum that are distinguished: 80 dB."""
 _SAMPLES = 1 << 20
 """Samples analysed at once, padding included."""
 

@@ -43,7 +43,7 @@ class Terms(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary:
+class TermVocabulary:
     """One kind of terms with their weights: a vocabulary."""
 
     keys: Keys
@@ -52,7 +52,7 @@ class Vocabulary:
     """(D,) inverse document frequencies."""
 
     @classmethod
-    def fitted(cls, terms: Terms, total: int, *, fewest: int) -> tuple[Vocabulary, Any]:
+    def fitted(cls, terms: Terms, total: int, *, fewest: int) -> tuple[TermVocabulary, Any]:
         """Return the terms that at least `fewest` of the texts hold, weighted by log((1 + N) / (1 + n)) + 1, and the texts' features."""
         keys, column = np.unique(terms.key, return_inverse=True)
         document, column, count = _counted(terms.document, column, len(keys))
@@ -94,7 +94,7 @@ class Tfidf(BaselineFeatures):
 
     unspaced: bool
     """Whether the texts are in scripts without spaces between words: then characters and pairs of them are counted, and no words."""
-    blocks: tuple[Vocabulary, ...]
+    blocks: tuple[TermVocabulary, ...]
     """Words and their pairs, and runs of characters; or characters alone."""
 
     @classmethod
@@ -107,7 +107,8 @@ class Tfidf(BaselineFeatures):
         unspaced = _is_unspaced(documents)
         fewest = (some,) if unspaced else (1, some)
         made = [
-            Vocabulary.fitted(part, len(documents), fewest=least) for part, least in zip(_terms(documents, unspaced), fewest, strict=True)
+            TermVocabulary.fitted(part, len(documents), fewest=least)
+            for part, least in zip(_terms(documents, unspaced), fewest, strict=True)
         ]
         return cls(unspaced=unspaced, blocks=tuple(block for block, _ in made)), _side_by_side([rows for _, rows in made])
 
@@ -170,7 +171,7 @@ class Tfidf(BaselineFeatures):
             keys, idf = np.ascontiguousarray(arrays[f"{number}.keys"]).view(np.uint64), arrays[f"{number}.idf"]
             if keys.ndim != 1 or keys.shape != idf.shape or (keys[1:] <= keys[:-1]).any():
                 raise ValueError(f"block {number} is no vocabulary")
-            blocks.append(Vocabulary(keys=keys, idf=idf.astype(np.float32)))
+            blocks.append(TermVocabulary(keys=keys, idf=idf.astype(np.float32)))
         return cls(unspaced=bool(unspaced), blocks=tuple(blocks))
 
 

@@ -1,4 +1,4 @@
-"""Sounds: everything that libsndfile (and FFmpeg, where installed) decodes, as one channel at one rate."""
+"""Clips: everything that libsndfile (and FFmpeg, where installed) decodes, as one channel at one rate."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pretune.augmentations import ViewAugmentation
 
 _FORMAT = 3
-"""Version of what `decode` returns; raised whenever stored sounds would come out differently."""
+"""Version of what `decode` returns; raised whenever stored clips would come out differently."""
 _TYPICAL = 10.0
-"""Seconds a chosen window lasts at most: sounds are mostly told in less, and every second is paid for."""
+"""Seconds a chosen window lasts at most: clips are mostly recognised in less, and every second is paid for."""
 _COVERED = 95
 """Percentile of the clips' lengths that a chosen window holds whole."""
 _LONGEST = 30.0
@@ -41,7 +41,7 @@ Kind = Literal["waveform", "standardised", "speaker", "log_mel", "mfcc", "kaldi"
 
 @dataclass(frozen=True, kw_only=True)
 class Audio(Modality):
-    """Preprocessing of sounds, as a set of weights carries it.
+    """Preprocessing of clips, as a set of weights carries it.
 
     A file is decoded once: channels averaged, resampled, its mean removed. The network sees a window of it: of longer
     clips the loudest stretch (in training, where asked for, a random one), shorter ones are followed by silence.
@@ -76,7 +76,7 @@ class Audio(Modality):
     """Subtracted from kaldi."""
     std: Annotated[float, Within(0, above=True)] = 0.5
     """kaldi is divided by twice this."""
-    as_image: Annotated[Modality | None, Member("modalities")] = None
+    picture: Annotated[Modality | None, Member("modalities")] = None
     """Preprocessing of the image network that looks at the spectrogram."""
 
     def __post_init__(self) -> None:
@@ -90,10 +90,10 @@ class Audio(Modality):
     @classmethod
     def from_image(cls, image: Modality) -> Audio | None:
         """Return the preprocessing that shows spectrograms to an image network, None for any other network."""
-        return cls(features="picture", fft=1024, mels=128, as_image=image) if registry.name_of(image) == "image" else None
+        return cls(features="picture", fft=1024, mels=128, picture=image) if registry.name_of(image) == "image" else None
 
     def working(self) -> dict[str, Any]:
-        """Return what stored sounds depend on: part of the store's cache key."""
+        """Return what stored clips depend on: part of the store's cache key."""
         import soundfile
         import soxr
 
@@ -105,7 +105,7 @@ class Audio(Modality):
         """Return float16 (T,) at the working rate, with format, sample_rate, channels, seconds, rms and peak of the file, and its `begin`.
 
         Raises:
-            BadItem: the bytes are no sound, or one of silence, without samples or with NaN in it.
+            BadItem: the bytes are no audio, or one of silence, without samples or with NaN in it.
         """
         if not isinstance(raw, bytes):
             raise BadItem("not_audio", "is text, not a sound file")
@@ -191,9 +191,9 @@ class Audio(Modality):
         if self.features == "kaldi":
             return KaldiMel(replace(bank, low=20.0, scale="kaldi"), self.hop, self.mean, self.std)
         spectrum = LogMel(bank, self.hop, relative=self.relative)
-        if self.as_image is None:
+        if self.picture is None:
             return spectrum
-        return MelImage(spectrum, int(config.to_tree(self.as_image)["size"]), self.as_image.normaliser())
+        return MelImage(spectrum, int(config.to_tree(self.picture)["size"]), self.picture.normaliser())
 
     def baseline_features(self, arrays: list[NDArray[np.float16]]) -> NDArray[np.float32]:
         """Return mean and deviation of log-mel bands, (N, 80), for a linear model."""

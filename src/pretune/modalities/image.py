@@ -1,4 +1,4 @@
-"""Pictures: every raster format that Pillow decodes itself, as upright 8-bit RGB."""
+"""Images: every raster format that Pillow decodes itself, as upright 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pretune.augmentations import ViewAugmentation
 
 _FORMAT = 2
-"""Version of what `decode` returns; raised whenever stored pictures would come out differently."""
+"""Version of what `decode` returns; raised whenever stored images would come out differently."""
 
 _SERIAL = 32_768
 """Numbers up to which torch works in one thread: pieces of this size stay in the processor's cache, which is
@@ -36,18 +36,18 @@ three times as fast, and meet no barrier, at which threads wait long on a busy m
 
 
 _LONG = 1.6
-"""Long side over short side from which a picture is far from square; photographs have 1.33 or 1.5."""
+"""Long side over short side from which an image is far from square; photographs have 1.33 or 1.5."""
 _MANY = 0.1
-"""Share of such pictures from which they are worth a sentence."""
+"""Share of such images from which they are worth a sentence."""
 _LITTLE = 0.4
-"""Share of a picture below which what is seen is little."""
+"""Share of an image below which what is seen is little."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Modality):
-    """Preprocessing of pictures, as a set of weights carries it.
+    """Preprocessing of images, as a set of weights carries it.
 
-    A file is decoded once to its working size (`resize`, never enlarged, the ends of very long pictures cut off); views are cut
+    A file is decoded once to its working size (`resize`, never enlarged, the ends of very long images cut off); views are cut
     from that. Sizes, offsets and filters are those of torchvision's and timm's evaluation transforms.
     """
 
@@ -58,7 +58,7 @@ class Image(Modality):
     size: Annotated[int, Within(8, 4096)] = 224
     """Side of the square that the network sees, in pixels."""
     resize: Annotated[int, Within(8, 4096)] = 256
-    """Side that a picture is scaled to before the centre square is cut, in pixels; at least `size`."""
+    """Side that an image is scaled to before the centre square is cut, in pixels; at least `size`."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Mean of red, green, blue in 0..1 that is subtracted."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -78,7 +78,7 @@ class Image(Modality):
             raise SettingError(f"image.std must be above 0; got {self.std}.")
 
     def working(self) -> dict[str, Any]:
-        """Return what stored pictures depend on: part of the store's cache key."""
+        """Return what stored images depend on: part of the store's cache key."""
         return {
             "modality": "image",
             "format": _FORMAT,
@@ -94,7 +94,7 @@ class Image(Modality):
         """Return uint8 (H, W, 3) at working size, with width, height, format, mode and dhash of the file.
 
         Raises:
-            BadItem: the bytes are not a picture that can be decoded whole.
+            BadItem: the bytes are not an image that can be decoded whole.
         """
         if not isinstance(raw, bytes):
             raise BadItem("not_an_image", "is text, not an image file")
@@ -140,7 +140,7 @@ class Image(Modality):
         return begins[0] * down, begins[1] * across, self.size * down, self.size * across
 
     def _enlarged(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Scale a picture that was stored below the working size up to it; of a very long one only the middle."""
+        """Scale an image that was stored below the working size up to it; of a very long one only the middle."""
         height, width = array.shape[:2]
         reached = max(height, width) if self.fit == "pad" else min(height, width)
         if reached >= self.resize:
@@ -163,7 +163,7 @@ class Image(Modality):
         return out
 
     def findings(self, infos: Sequence[dict[str, Any]]) -> list[Finding]:
-        """Return what the centre crop leaves out of pictures far from square."""
+        """Return what the centre crop leaves out of images far from square."""
         if self.fit != "crop" or not infos:
             return []
         sizes = [(int(info["width"]), int(info["height"])) for info in infos]
@@ -179,11 +179,11 @@ class Image(Modality):
         return [Finding(kind="cropped", severity="warning" if shown < _LITTLE else "note", message=message)]
 
     def fitted(self, fit: Fit) -> Image:
-        """Return the same preprocessing with another fit; squash and pad then show all of a picture, without a margin to crop."""
+        """Return the same preprocessing with another fit; squash and pad then show all of an image, without a margin to crop."""
         return self if fit == self.fit else replace(self, fit=fit, resize=self.resize if fit == "crop" else self.size)
 
     def shown(self, size: Size) -> float:
-        """Return the share of a picture of some width and height that the network sees, 0 to 1."""
+        """Return the share of an image of some width and height that the network sees, 0 to 1."""
         return visible(size, self.resize, self.size, self.fit)
 
     def collate(self, views: list[NDArray[np.uint8]]) -> Features:
@@ -200,10 +200,10 @@ class Image(Modality):
 
 
 def size_of(raw: bytes | tuple[str, ...]) -> Size:
-    """Return the width and height of a picture in pixels, from its first bytes.
+    """Return the width and height of an image in pixels, from its first bytes.
 
     Raises:
-        BadItem: the bytes are no picture.
+        BadItem: the bytes are no image.
     """
     if not isinstance(raw, bytes):
         raise BadItem("not_an_image", "is text, not an image file")
@@ -211,14 +211,14 @@ def size_of(raw: bytes | tuple[str, ...]) -> Size:
 
 
 def upright_size(raw: bytes) -> Size:
-    """Return the width and height in pixels of a picture as it is decoded: turned upright where its EXIF data say so.
+    """Return the width and height in pixels of an image as it is decoded: turned upright where its EXIF data say so.
 
     Raises:
-        BadItem: the bytes are no picture.
+        BadItem: the bytes are no image.
     """
-    picture = open_raster(raw)
-    width, height = picture.size
-    return (height, width) if orientation_of(picture) in SIDEWAYS else (width, height)
+    image = open_raster(raw)
+    width, height = image.size
+    return (height, width) if orientation_of(image) in SIDEWAYS else (width, height)
 
 
 class Normaliser(nn.Module):

@@ -52,7 +52,7 @@ class Text(Modality):
     baseline_words: ClassVar[str] = "TF-IDF"
 
     tokenizer: str = field(default="", repr=False)
-    """Content of a tokenizer.json; empty for a fresh network, whose tokenizer is made from the training texts."""
+    """Content of a tokenizer.json; empty for an untrained network, whose tokenizer is made from the training texts."""
     max_tokens: Annotated[int, Within(4)] = 256
     """Tokens a text is cut to, special tokens included."""
     positions: Annotated[int | None, Within(4)] = None
@@ -295,7 +295,7 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _text(raw: bytes | tuple[str, ...]) -> tuple[str, ...]:
-    """Return an item's text, one string or two."""
+    """Return an example's text, one string or two."""
     text = (encodings.decode(raw).text,) if isinstance(raw, bytes) else raw
     if not any(part.strip() for part in text):
         raise BadItem("empty", "the text is empty")

@@ -26,7 +26,7 @@ class Learner(nn.Module):
     phases: ClassVar[tuple[str, ...]] = ()
     """What happens one after the other, each with what the one before learned; empty for one phase."""
     compares: ClassVar[bool] = False
-    """Whether the loss compares the items of a batch: it is not the mean of the losses of parts, so batches are never split."""
+    """Whether the loss compares the examples of a batch: it is not the mean of the losses of parts, so batches are never split."""
 
     def forward(self, batch: Batch) -> StepOutput:
         """Return the loss of one batch; called in training and by DDP's hooks."""

@@ -70,7 +70,7 @@ class Model(nn.Module):
         """True keeps every normalisation's running statistics, wherever it stands."""
 
     def repool(self, pooling: str, width: int) -> None:
-        """Take another pooling, and a fresh head for the `width` numbers that it gives."""
+        """Take another pooling, and a new head for the `width` numbers that it gives."""
         device = self.head.mean.device
         plain = {name: stage.stage if isinstance(stage, Collecting) else stage for name, stage in self.stages.items()}
         self.pooling = pooling
@@ -126,7 +126,7 @@ class Model(nn.Module):
 
     @property
     def cacheable(self) -> bool:
-        """Whether what the stage at the boundary takes can be kept: it exists, and is one tensor an item."""
+        """Whether what the stage at the boundary takes can be kept: it exists, and is one tensor an example."""
         several = self.pooling in OF_STAGES or self.layout == "pyramid"
         return self.boundary > 1 and (not several or self.boundary > self.names.index(POOL))
 

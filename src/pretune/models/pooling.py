@@ -1,4 +1,4 @@
-"""From a map or a sequence to one vector an item; padding never leaks in."""
+"""From a map or a sequence to one vector an example; padding never leaks in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ class PooledColumns:
 class Pool(nn.Module):
     """Reduces map (B, C, H, W) or sequence (B, T, D) features to pooled (B, k·D) ones.
 
-    Shapes: B items, T positions, D channels; the mask (B, T) is True on real positions.
+    Shapes: B examples, T positions, D channels; the mask (B, T) is True on real positions.
     """
 
     def __init__(self, kind: str) -> None:

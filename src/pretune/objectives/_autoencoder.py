@@ -1,6 +1,6 @@
 """The learner of `autoencode`: encoder, codebook and decoder in its first phase, a prior over the codes in its second.
 
-Shapes: B items, T codes of each, E channels of a code, D channels of the encoder.
+Shapes: B examples, T codes of each, E channels of a code, D channels of the encoder.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ class AutoencodeLearner(KnowsClasses):
         target, items = self.decoder.target(features), len(codes_BT)
         error = F.mse_loss(self.decoder(self.codebook.vectors[codes_BT]).float(), target)
         logs = {"error": float(error), "codes_in_use": self.codebook.perplexity()}
-        if items > 1:  # each item taken for the mean of the others
+        if items > 1:  # each example taken for the mean of the others
             logs["floor_mean_error"] = float(target.var(0).mean()) * items / (items - 1)
         return logs
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where codes lie idle, or where either half learned nothing."""
+        """Report where codes lie idle, or where either half learned nothing."""
         messages, codes, used = [], len(self.codebook.vectors), metrics["codes_in_use"]
         if used < _SCARCE * codes:
             messages.append(
@@ -117,7 +117,7 @@ class AutoencodeLearner(KnowsClasses):
 
     @torch.no_grad()
     def generate(self, wanted: Wanted) -> list[Sample]:
-        """Return sounds or pictures of codes that the prior draws."""
+        """Return audio or images of codes that the prior draws."""
         if wanted.length is not None and len(self.decoder.shape) == 2:
             raise SettingError("length is for texts and sounds: pictures are as large as those learned from. Leave it out.")
         labels = asked(self.classes, wanted)

@@ -19,7 +19,7 @@ from pretune.types import Batch, ParamGroup
 
 @dataclass(frozen=True, kw_only=True)
 class Suggested:
-    """What an objective suggests for a modality where the person has not said."""
+    """What an objective suggests for a modality where the person sets nothing."""
 
     backbone: str
     """Id of a network with randomly initialised weights."""
@@ -27,7 +27,7 @@ class Suggested:
     batch_size: int
     epochs: int
     width: int | None = None
-    """Channels of the network that `lr` was measured with; other fresh networks take lr * sqrt(width / theirs), as orthogonal and
+    """Channels of the network that `lr` was measured with; other untrained networks take lr * sqrt(width / theirs), as orthogonal and
     AdamW's steps of one size move wider layers further (G. Yang et al., "A Spectral Condition for Feature Learning", 2023)."""
     weight_decay: float = 0.1
     optim: str = "adamw"
@@ -35,17 +35,17 @@ class Suggested:
     """Name of an augmentation preset."""
 
     def rate(self, backbone: Backbone) -> float:
-        """Return the learning rate for a network: scaled by its width where it is fresh."""
+        """Return the learning rate for a network: scaled by its width where it is new."""
         if self.width is None or not backbone.builder.id.startswith("scratch:"):
             return self.lr
         return self.lr * (self.width / backbone.width) ** 0.5
 
     continued_lr: float = 1e-4
-    """AdamW's, where training goes on from weights that are there: fresh ones can be moved much faster than these may be."""
+    """AdamW's, where training goes on from weights that are there: new ones can be moved much faster than these may be."""
     continued_heads: float = 1.0
-    """Multiplies it for what the objective adds to the network, which is fresh and, at so careful a rate, would learn next to nothing."""
+    """Multiplies it for what the objective adds to the network, which is new and, at so careful a rate, would learn next to nothing."""
     continued_batch_size: int | None = None
-    """There; auto is `batch_size`. Networks with weights are larger than fresh ones."""
+    """There; auto is `batch_size`. Networks with weights are larger than new ones."""
 
     def for_weights(self) -> Suggested:
         """Return what is suggested where the network comes with its weights."""
@@ -87,7 +87,7 @@ class PretextLearner(Learner):
         raise TypeError(f"{type(self).__name__} must define generate(wanted) -> [Sample], as it generates")
 
     def reconstructions(self, batch: Batch) -> list[tuple[str, list[Any]]]:
-        """Return rows of what is seen, hidden and filled in of a few raw examples: (heading, pictures or texts)."""
+        """Return rows of what is seen, hidden and filled in of a few raw examples: (heading, images or texts)."""
         raise TypeError(f"{type(self).__name__} must define reconstructions(batch), as it fills in")
 
     def groups(self) -> tuple[ParamGroup, ...]:
@@ -132,11 +132,11 @@ class Objective(Component):
     suggested: ClassVar[Mapping[str, Suggested]]
     """By the public name of a modality; the objective serves no others."""
     views: ClassVar[int] = 1
-    """How many augmented views of an item a batch holds, stacked behind the items: (B, V, …)."""
+    """How many augmented views of an example a batch holds, stacked behind the items: (B, V, …)."""
     requires_targets: ClassVar[bool] = False
     """Whether labels are learned from, or conditioned on, where the data have them."""
     streams: ClassVar[bool] = False
-    """Whether texts are learned from as one stream of tokens that `block` cuts; else each text is an item."""
+    """Whether texts are learned from as one stream of tokens that `block` cuts; else each text is an example."""
     verbatim: ClassVar[bool] = True
     """Of texts: whether it writes them, so that every token is predicted and a tokenizer that is made here keeps all of a text."""
 

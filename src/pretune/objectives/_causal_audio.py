@@ -1,4 +1,4 @@
-"""Predict the next sample of a sound, as one of 256 mu-law classes.
+"""Predict the next sample of a clip, as one of 256 mu-law classes.
 
 A. van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016.
 
@@ -58,7 +58,7 @@ class CausalAudioLearner(KnowsClasses):
         self.register_buffer("counts", torch.zeros(CLASSES, CLASSES))
 
     def make_for(self, names: tuple[str, ...]) -> None:
-        """Make the vectors that say which class a sound is of."""
+        """Make the vectors that say which class a clip is of."""
         if names:
             stages = list(self.backbone.stages.values())
             silence = Features(tensor=torch.zeros(1, 1, device=self.head.weight.device), layout="raw")
@@ -101,7 +101,7 @@ class CausalAudioLearner(KnowsClasses):
         return self.head(self._features(batch.inputs, batch.target)[:, -1]).float()
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where counting pairs of samples is as good."""
+        """Report where counting pairs of samples is as good."""
         bits, floor = metrics["bits_per_sample"], floors["first_order_bits"]
         if bits < floor:
             return []
@@ -110,7 +110,7 @@ class CausalAudioLearner(KnowsClasses):
 
     @torch.inference_mode()
     def generate(self, wanted: Wanted) -> list[Sample]:
-        """Return sounds; each sample is computed once (the layers' queues are remembered)."""
+        """Return clips; each sample is computed once (the layers' queues are remembered)."""
         audio = self.backbone.modality
         assert isinstance(audio, Audio)
         labels = asked(self.classes, wanted)

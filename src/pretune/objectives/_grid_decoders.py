@@ -1,6 +1,6 @@
-"""From codes back to what was encoded: log-mel frames and their sound, or pictures.
+"""From codes back to what was encoded: log-mel frames and their sound, or images.
 
-Shapes: B items, T codes, E channels of a code, F frames, M mel bands.
+Shapes: B examples, T codes, E channels of a code, F frames, M mel bands.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class AudioDecoder(GridDecoder):
         return features.tensor.transpose(1, 2) * 2
 
     def samples(self, decoded_BMF: Tensor, labels: list[str | None], wanted: Wanted) -> list[Sample]:
-        """Return sounds."""
+        """Return clips."""
         waveforms_BT = griffin_lim(decoded_BMF.float().transpose(1, 2) / 2, self.spectrum.bank, self.spectrum.hop, wanted.seed)
         waveforms = waveforms_BT[:, : wanted.length].clamp(-1, 1).numpy()
         return [Sample(audio=one, sample_rate=self.audio.sample_rate, label=label) for one, label in zip(waveforms, labels, strict=True)]
 
 
 class ImageDecoder(GridDecoder):
-    """Codes (B, T, E) -> pictures (B, 3, H, W), normalised as the encoder's input."""
+    """Codes (B, T, E) -> images (B, 3, H, W), normalised as the encoder's input."""
 
     def __init__(self, backbone: Backbone, code_width: int) -> None:
         image = backbone.modality
@@ -109,7 +109,7 @@ class ImageDecoder(GridDecoder):
         return features.tensor
 
     def samples(self, decoded_BCHW: Tensor, labels: list[str | None], wanted: Wanted) -> list[Sample]:
-        """Return pictures."""
+        """Return images."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.image.mean, self.image.std))
         pixels = ((decoded_BCHW.float() * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         return [Sample(image=one, label=label) for one, label in zip(pixels, labels, strict=True)]

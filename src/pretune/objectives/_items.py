@@ -1,6 +1,6 @@
-"""What objectives over single items share: features of raw batches, and numbers that show collapse.
+"""What objectives over single examples share: features of raw batches, and numbers that show collapse.
 
-Shapes: N items, D channels, V views.
+Shapes: N examples, D channels, V views.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pretune.objectives._base import PretextLearner
 from pretune.types import Batch, Features
 
 FEW = 5
-"""Items below which rank and spread say nothing: N items have a rank of at most N - 1."""
+"""Examples below which rank and spread say nothing: N examples have a rank of at most N - 1."""
 
 
 class ItemLearner(PretextLearner):
-    """A backbone over single items, which takes raw batches."""
+    """A backbone over single examples, which takes raw batches."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
@@ -38,7 +38,7 @@ class ItemLearner(PretextLearner):
         return self.backbone(self.normaliser(raw))
 
     def pooled(self, raw: Features) -> Tensor:
-        """Return one float32 vector an item, (N, D)."""
+        """Return one float32 vector an example, (N, D)."""
         return self.pool(self.features(raw)).tensor
 
     def predict(self, batch: Batch) -> Tensor:
@@ -47,7 +47,7 @@ class ItemLearner(PretextLearner):
 
 
 def unstacked(stacked: Features) -> Features:
-    """Return raw views (N V, …) of a batch of stacked ones (N, V, …), an item's views side by side."""
+    """Return raw views (N V, …) of a batch of stacked ones (N, V, …), an example's views side by side."""
     views = stacked.tensor.shape[1]
     mask = None if stacked.mask is None else stacked.mask.repeat_interleave(views, 0)
     return replace(stacked, tensor=stacked.tensor.flatten(0, 1), mask=mask)
@@ -66,7 +66,7 @@ def effective_rank(x_ND: Tensor) -> float:
 
 
 def spread(x_ND: Tensor) -> float:
-    """Return how far directions differ: 1 where they point everywhere, 0 where all items give the same one.
+    """Return how far directions differ: 1 where they point everywhere, 0 where all examples give the same one.
 
     The root mean square over channels of the standard deviations of normalised features, times sqrt(D). X. Chen and
     K. He, "Exploring Simple Siamese Representation Learning", 2021.
@@ -76,7 +76,7 @@ def spread(x_ND: Tensor) -> float:
 
 
 def health(x_ND: Tensor, compared_ND: Tensor | None = None) -> dict[str, float]:
-    """Return rank and spread of features (the spread of `compared_ND` where given); nothing of a few items, which tell neither."""
+    """Return rank and spread of features (the spread of `compared_ND` where given); nothing of a few examples, which tell neither."""
     if len(x_ND) < FEW:
         return {}
     return {"spread": spread(x_ND if compared_ND is None else compared_ND), "rank": effective_rank(x_ND)}

@@ -51,7 +51,7 @@ class MaskedAudioLearner(ItemLearner):
     """Predicts hidden patches in units of each band's deviation; only hidden patches of sound, not of padding, are scored.
 
     On a network that came with weights the decoder adds to the mean of what is visible of the clip's band and begins with nothing, so
-    that few steps are enough to clear that floor: a Whisper encoder needed more than 800 clips. Fresh networks learned no less without.
+    that few steps are enough to clear that floor: a Whisper encoder needed more than 800 clips. Untrained networks learned no less without.
     """
 
     heads = ("head", "decoder")
@@ -128,7 +128,7 @@ class MaskedAudioLearner(ItemLearner):
         return y_BXP.transpose(1, 2).unflatten(2, (self.ratio, -1)).flatten(1, 2)[:, :frames].float()
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where features have collapsed, or the visible means would have done as well."""
+        """Report where features have collapsed, or the visible means would have done as well."""
         messages = collapse(metrics)
         if metrics["loss"] >= floors["visible_mean"]:
             messages.append(

@@ -76,7 +76,7 @@ class MaskedImagesLearner(ItemLearner):
         return StepOutput(loss=loss, size=batch.size, logs=logs)
 
     def predicted(self, x_BCHW: Tensor, hidden_BT: Tensor) -> Tensor:
-        """Return what the hidden patches are taken for, (B, T, P), from normalised images."""
+        """Return what the hidden patches are predicted as, (B, T, P), from normalised images."""
         raise TypeError(f"{type(self).__name__} must define predicted(x_BCHW, hidden_BT)")
 
     def _whole(self, x_BCHW: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class MaskedImagesLearner(ItemLearner):
 
     @torch.no_grad()
     def reconstructions(self, batch: Batch) -> list[tuple[str, list[NDArray[np.uint8]]]]:
-        """Return rows of pictures (H, W, 3) with headings: as they are, as they are seen, and as they are filled in."""
+        """Return rows of images (H, W, 3) with headings: as they are, as they are seen, and as they are filled in."""
         x_BCHW = self.normaliser(batch.inputs).tensor
         real_BTP = cut(self._whole(x_BCHW), self.patch)
         hidden_BT1 = hidden(len(x_BCHW), real_BTP.shape[1], self.share, x_BCHW.device)[..., None]
@@ -106,7 +106,7 @@ class MaskedImagesLearner(ItemLearner):
         return [(heading, self._pixels(patches, x_BCHW)) for heading, patches in rows.items()]
 
     def _pixels(self, patches_BTP: Tensor, x_BCHW: Tensor) -> list[NDArray[np.uint8]]:
-        """Return pictures of normalised patches, as large as `x_BCHW`."""
+        """Return images of normalised patches, as large as `x_BCHW`."""
         height, width = x_BCHW.shape[2:]
         grid = patches_BTP.unflatten(1, (-(-height // self.patch), -1)).unflatten(3, (self.patch, self.patch, 3))
         x_BHWC = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
@@ -116,7 +116,7 @@ class MaskedImagesLearner(ItemLearner):
         return list(pixels.round().clamp(0, 255).to(torch.uint8).numpy())
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where features collapsed, or no more is known of a hidden patch than its mean."""
+        """Report where features collapsed, or no more is known of a hidden patch than its mean."""
         messages = collapse(metrics)
         floor = floors["patch_mean"]
         if metrics["loss"] > 0.98 * floor:

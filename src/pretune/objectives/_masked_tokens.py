@@ -1,7 +1,7 @@
-"""Predict hidden tokens from those on both sides; which are hidden is drawn anew at every step.
+"""Predict hidden tokens from those on both sides; which are hidden is sampled again at every step.
 
 J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019; Y. Liu et al.,
-"RoBERTa", 2019 (drawing anew, packed blocks).
+"RoBERTa", 2019 (sampling again, packed blocks).
 
 Shapes: B blocks, T positions, D channels, N hidden positions, V ids.
 """
@@ -100,7 +100,7 @@ class MaskedTokens(PretextLearner):
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """Return which tokens are hidden, (B, T) bool: no special ones, and at least one of all.
 
-        Drawn by the processor's generator, which the loop keeps, wherever the ids are.
+        Sampled by the processor's generator, which the loop keeps, wherever the ids are.
         """
         draws_BT = torch.rand(ids_BT.shape)
         if self.whole_words:
@@ -127,5 +127,5 @@ class MaskedTokens(PretextLearner):
         return {"accuracy": self.head.accuracy(x_ND, targets_N)}
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say it where nothing but frequencies was learned."""
+        """Report it where nothing but frequencies was learned."""
         return above_unigram(metrics["loss"], floors, "hidden tokens")

@@ -1,6 +1,6 @@
 """A small transformer over the codes of an autoencoder, class by class: what draws new ones.
 
-Shapes: B items, T codes of each, K codes there are.
+Shapes: B examples, T codes of each, K codes there are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pretune.types import Features
 
 
 class Prior(nn.Module):
-    """A GPT whose first token is the class (one more stands for none); it predicts all codes of an item in order."""
+    """A GPT whose first token is the class (one more stands for none); it predicts all codes of an example in order."""
 
     def __init__(self, codes: int, classes: int, length: int, *, width: int = 128, layers: int = 3) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Prior(nn.Module):
 
     @torch.no_grad()
     def draw(self, begin_B: Tensor, wanted: Wanted) -> Tensor:
-        """Return codes (B, T) of items of these classes; each is computed once."""
+        """Return codes (B, T) of examples of these classes; each is computed once."""
         generator = torch.Generator().manual_seed(wanted.seed)
         new_B1, written = self.count + begin_B[:, None], []
         with remembering(self.network):

@@ -21,7 +21,7 @@ class Wanted:
     count: Annotated[int, Within(1, 256)] = 1
     """Number of samples."""
     length: Annotated[int | None, Within(1)] = None
-    """Maximum number of tokens of a text, which ends with its document, or of a gap; audio samples of a sound. auto is 256 tokens, as
+    """Maximum number of tokens of a text, which ends with its document, or of a gap; audio samples of a clip. auto is 256 tokens, as
     many as fit in gaps, and for audio the length of the training clips."""
     temperature: Annotated[float, Within(0)] = 1.0
     """Sampling temperature; 0 always takes the most likely token."""
@@ -35,7 +35,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One thing a model made: a text, a sound or a picture."""
+    """One thing a model made: a text, a clip or an image."""
 
     text: str | None = None
     audio: NDArray[Any] | None = None
@@ -47,4 +47,4 @@ class Sample:
     label: str | None = None
     """The class that was asked for."""
     note: str = ""
-    """What is to be said of it, where the prompt could not be read as it is written."""
+    """A message where the prompt could not be read as it is written."""

@@ -1,4 +1,4 @@
-"""Turn sounds or pictures into codes and back (VQ-VAE), then learn which codes follow which, class by class.
+"""Turn audio or images into codes and back (VQ-VAE), then learn which codes follow which, class by class.
 
 A. van den Oord et al., "Neural Discrete Representation Learning", 2017.
 """

@@ -1,4 +1,4 @@
-"""Predict the next token of a text (a transformer or an LSTM) or the next sample of a sound (WaveNet).
+"""Predict the next token of a text (a transformer or an LSTM) or the next sample of a clip (WaveNet).
 
 A. Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018.
 """
@@ -31,7 +31,7 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Causal(Objective):
-    """Next-token prediction over packed blocks; next-sample prediction over windows of sounds."""
+    """Next-token prediction over packed blocks; next-sample prediction over windows of clips."""
 
     requires_targets: ClassVar[bool] = True
     streams: ClassVar[bool] = True
@@ -72,7 +72,7 @@ class CausalLearner(PretextLearner):
         return StepOutput(loss=self.head.loss(x_BTD.flatten(0, 1), ids_BT[:, 1:].flatten()), size=batch.size)
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say it where counting is as good."""
+        """Report it where counting is as good."""
         return above_trigram(metrics["loss"], floors)
 
     def predict(self, batch: Batch) -> Tensor:
@@ -118,7 +118,7 @@ def _document(ids: list[int], text: Text) -> list[int]:
 
 
 def _notes(text: Text, prompt: Ids, most: float) -> list[str]:
-    """Return what is to be said of a prompt that the network does not read as it is written."""
+    """Return a message about a prompt that the network does not read as it is written."""
     messages = text.unknown_note(prompt)
     if len(prompt) >= most:
         messages.append(

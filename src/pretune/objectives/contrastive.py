@@ -1,4 +1,4 @@
-"""Tell which two views show the same item: SimCLR, or VICReg's decorrelation without negatives.
+"""Return which two views show the same item: SimCLR, or VICReg's decorrelation without negatives.
 
 T. Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020;
 A. Bardes et al., "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", 2022.
@@ -28,14 +28,14 @@ _FAST: dict[str, Any] = {
     "weight_decay": 0.01,
     "augment": "views",
     "continued_lr": 3e-4,
-    "continued_batch_size": 32,  # two views of 224 pixels through an EfficientNet take 100 MB an item
+    "continued_batch_size": 32,  # two views of 224 pixels through an EfficientNet take 100 MB an example
 }
-"""On small pictures Muon is as far after 160 steps as AdamW after 300."""
+"""On small images Muon is as far after 160 steps as AdamW after 300."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contrastive(Objective):
-    """Features of two augmented views of an item agree, those of different items do not."""
+    """Features of two augmented views of an example agree, those of different examples do not."""
 
     suggested: ClassVar = {
         "image": Suggested(backbone="scratch:cnn", epochs=20, **_FAST),
@@ -63,7 +63,7 @@ class Contrastive(Objective):
 
 
 class ContrastiveLearner(ItemLearner):
-    """Backbone, mean over places, projector; shapes: B items, 2 views, D channels.
+    """Backbone, mean over places, projector; shapes: B examples, 2 views, D channels.
 
     On several ranks each compares the views of its own share of a batch.
     """
@@ -101,7 +101,7 @@ class ContrastiveLearner(ItemLearner):
         return logs | ({"floor_chance": math.log(2 * len(one_BD) - 1)} if self.objective.loss == "simclr" and len(one_BD) > 1 else {})
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where features collapsed, or views are not told apart better than by chance."""
+        """Report where features collapsed, or views are not distinguished better than by chance."""
         messages = collapse(metrics)
         if not messages and metrics["loss"] > 0.9 * floors.get("chance", math.inf):
             messages.append(

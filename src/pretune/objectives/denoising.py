@@ -150,7 +150,7 @@ class DenoisingLearner(PretextLearner):
         Args:
             read_BS: ids, with a mask where each gap is.
             gaps: how many there are in each text.
-            wanted: how tokens are drawn; `length` is the most in a gap.
+            wanted: how tokens are sampled; `length` is the most in a gap.
 
         Raises:
             SettingError: there are more gaps than the decoder has positions for.
@@ -207,14 +207,14 @@ class DenoisingLearner(PretextLearner):
         return text
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say it where nothing but frequencies was learned."""
+        """Report it where nothing but frequencies was learned."""
         return above_unigram(metrics["loss_of_tokens"], floors, "missing tokens")
 
 
 def spans(batch: int, length: int, share: float, mean: float) -> Tensor:
     """Return which tokens are cut out, (B, T) bool: as many of each block, in as many spans, none at its beginning.
 
-    Drawn by the processor's generator, which the loop keeps.
+    Sampled by the processor's generator, which the loop keeps.
     """
     gone = min(length - 1, max(1, round(share * length)))
     count = min(max(1, round(gone / mean)), gone, length - gone)

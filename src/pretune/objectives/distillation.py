@@ -51,7 +51,7 @@ class Distillation(Objective):
     """Images: side of the teacher's square input in pixels; auto is what it was trained with. Smaller is faster."""
 
     def fitted(self, backbone: Backbone) -> Backbone:
-        """Return the student; a fresh one over texts is built anew over the teacher's tokenizer, so that both read the same ids."""
+        """Return the student; an untrained one over texts is built again over the teacher's tokenizer, so that both read the same ids."""
         text = backbone.modality
         if not isinstance(text, Text) or text.tokenizer:
             return backbone
@@ -98,7 +98,7 @@ def _require_same_input(teacher: Backbone, student: Backbone) -> None:
 
 
 class DistillationLearner(ItemLearner):
-    """Student, a linear layer, and the scale of the teacher's channels; shapes: B items, D teacher channels."""
+    """Student, a linear layer, and the scale of the teacher's channels; shapes: B examples, D teacher channels."""
 
     def __init__(self, backbone: Backbone, teacher: Backbone, loss: str) -> None:
         super().__init__(backbone)
@@ -126,7 +126,7 @@ class DistillationLearner(ItemLearner):
         return F.smooth_l1_loss(student_BD, wanted_BD)
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where features collapsed, or the teacher's mean would have done as well."""
+        """Report where features collapsed, or the teacher's mean would have done as well."""
         messages = collapse(metrics)
         if metrics["loss"] > 0.98 * floors["mean"]:
             messages.append(

@@ -22,7 +22,7 @@ _LEARNERS = {"text": "_masked_tokens", "image": "_masked_images", "audio": "_mas
 
 @dataclass(frozen=True, kw_only=True)
 class Masked(Objective):
-    """Hides a share of each item and predicts it from the rest."""
+    """Hides a share of each example and predicts it from the rest."""
 
     streams: ClassVar[bool] = True
     suggested: ClassVar = {

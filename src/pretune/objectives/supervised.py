@@ -80,7 +80,7 @@ class SupervisedPretextLearner(ItemLearner, KnowsClasses):
         return float(targets_B.bincount(minlength=len(self.classes)).max()) / len(targets_B)
 
     def verdict(self, metrics: dict[str, float], floors: dict[str, float]) -> list[str]:
-        """Say where the classes were not learned."""
+        """Report where the classes were not learned."""
         if metrics["accuracy"] > floors["majority"] and metrics["loss"] < floors["chance"]:
             return []
         return [

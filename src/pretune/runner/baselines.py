@@ -77,12 +77,12 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
 
 
 def possible(data: Prepared) -> bool:
-    """Tell whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
+    """Return whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
     return data.task.baseline is not None and bool(data.modality.baseline_words) and len(data.splits["train"]) > 1
 
 
 def can_be_the_model(data: Prepared) -> bool:
-    """Tell whether the classical model can be the run's: its scores are what the task reads."""
+    """Return whether the classical model can be the run's: its scores are what the task reads."""
     return possible(data) and data.task.linear == data.task.baseline
 
 
@@ -110,7 +110,7 @@ def _examples(data: Prepared, positions: NDArray[np.int64], nearest: NDArray[np.
     """Return some examples; with `nearest`, those at these positions can be compared with them."""
     rows, known = [data.rows[i] for i in positions], truth(data, positions)
     described = bool(data.modality.baseline_words) and nearest is not None
-    return Examples(rows=rows, truth=known, nearest=(lambda held: _nearest(data, positions, nearest)) if described else None)
+    return Examples(rows=rows, truth=known, nearest=(lambda held_out: _nearest(data, positions, nearest)) if described else None)
 
 
 def _nearest(data: Prepared, positions: NDArray[np.int64], others: NDArray[np.int64]) -> list[int]:

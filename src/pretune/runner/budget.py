@@ -28,7 +28,7 @@ _FEW = 16
 
 
 def is_small(state: FineTuningState) -> bool:
-    """Tell whether a step is only a head of at most a million parameters on pooled features."""
+    """Return whether a step is only a head of at most a million parameters on pooled features."""
     frozen = state.frozen
     return frozen is not None and frozen.layout == "pooled" and sum(p.numel() for p in state.model.head.parameters()) <= 1_000_000
 

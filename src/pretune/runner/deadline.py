@@ -10,7 +10,7 @@ from pretune.errors import RequestError
 from pretune.runner.interrupt import check
 from pretune.training.pace import Clock
 
-TOLD = 1.0
+REPORTED_AFTER = 1.0
 """Seconds of a pass after which its rate tells how long all of it takes."""
 
 
@@ -45,7 +45,7 @@ class Deadline:
         def look(done: int, count: int) -> None:
             check()
             took = self.clock.seconds - began
-            if self.total is None or took < TOLD or not done:
+            if self.total is None or took < REPORTED_AFTER or not done:
                 return
             whole = took / done * count
             if began + whole > self.total:

@@ -12,7 +12,7 @@ from pretune.errors import REFUSALS, RequestError, disk_remedy
 
 
 @contextmanager
-def refusals_told(cure: str) -> Generator[None]:
+def explained_refusals(cure: str) -> Generator[None]:
     """Within this context a refusal of the disk is a RequestError that says what helps, and ends with `cure`."""
     try:
         yield

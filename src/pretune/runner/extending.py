@@ -26,7 +26,7 @@ class Before:
     run: Path
     objective: Objective
     optim: Optim
-    fresh: bool
+    untrained: bool
     """Whether it began with randomly initialised weights."""
     tree: dict[str, Any]
     """The sections of its recipe that are compared."""
@@ -55,7 +55,7 @@ def read(recipe: Pretraining) -> Before:
     try:
         saved_recipe = RunDir(run).read_json("recipe.json")
         resolved = saved_recipe["resolved"]
-        tree, optimizer, fresh = resolved["objective"], resolved["optim"], bool(resolved["fresh"])
+        tree, optimizer, untrained = resolved["objective"], resolved["optim"], bool(resolved["fresh"])
     except (OSError, KeyError, TypeError):
         raise RequestError(f"{run} cannot be extended: it is no pretraining run. Known runs: pretune runs") from None
     path = run / "recipe.json"
@@ -66,7 +66,7 @@ def read(recipe: Pretraining) -> Before:
         sections = {section: dict(saved_recipe["recipe"][section]) for section in _SECTIONS}
     if not (run / "checkpoints" / STABLE).exists():
         raise RequestError(f"{run} cannot be extended: it keeps no stable state (its schedule was not wsd, or it was not finished).")
-    before = Before(run=run, objective=objective, optim=optim, fresh=fresh, tree=sections)
+    before = Before(run=run, objective=objective, optim=optim, untrained=untrained, tree=sections)
     instead = f"or begin anew from its network: backbone=run:{run}"
     if recipe.objective not in (None, objective):
         raise SettingError(f"extend goes on with what {run} was learning ({_shown(objective)}); leave objective out, {instead}")

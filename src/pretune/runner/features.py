@@ -41,7 +41,7 @@ KIND = "features"
 CODE = ("architectures", "augmentations", "backbones", "formats", "kernels", "modalities", "models", "runner/features.py")
 """Pretune's own files that compute them."""
 LIBRARIES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
-TOLD = 0.05
+REPORTED_SHARE = 0.05
 """Share of the time allowed after which the rate of a pass tells how long it takes: the first batches are slower."""
 WINDOW = 1024
 """Items whose features are held in memory until they can be written in order."""
@@ -150,10 +150,10 @@ def compute(
         return source
     needs.reporter.warn(f"features are not kept on disk: {source}")
     try:
-        held = passes.in_memory() if needs.device.world == 1 else None
+        stored = passes.in_memory() if needs.device.world == 1 else None
     except TooLong as slow:
         return slow
-    return None if held is None else FrozenFeatures(source=held[0], layout=held[1], views=views, start=stop, shown=passes.shown)
+    return None if stored is None else FrozenFeatures(source=stored[0], layout=stored[1], views=views, start=stop, shown=passes.shown)
 
 
 def _stored(passes: _Passes) -> Path | str | TooLong:
@@ -277,7 +277,7 @@ class _Passes:
         check()
         items = len(self.needs.data.rows)
         whole = took / done * items
-        if whole > self.allowed and took > TOLD * self.allowed:
+        if whole > self.allowed and took > REPORTED_SHARE * self.allowed:
             raise TooLong(whole, items)
 
     def _require_finite(self, outs: list[Features], positions: np.ndarray) -> None:
@@ -324,7 +324,7 @@ def _item(out: Features, item: int) -> torch.Tensor:
 
 
 def _real(out: Features, item: int) -> dict[str, int | float | str]:
-    """Return how many positions of an item come before padding that is heard."""
+    """Return how many positions of an item come before padding that is attended to."""
     if not out.attends_padding or out.layout == "pooled":
         return {}
     return {"real": out.tensor.shape[1] if out.mask is None else int(out.mask[item].sum())}

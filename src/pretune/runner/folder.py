@@ -155,7 +155,7 @@ def _identity(path: Path) -> str | None:
 
 
 def is_finished(path: Path) -> bool:
-    """Tell whether a run wrote all it writes: the report comes last."""
+    """Return whether a run wrote all it writes: the report comes last."""
     return (path / "metrics.json").exists() and (path / "report.html").exists()
 
 

@@ -33,7 +33,7 @@ from pretune.runner.finetune import FineTuning
 from pretune.runner.folder import close
 from pretune.runner.job import RunContext, RunResult
 from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
-from pretune.runner.reporter import Within, within
+from pretune.runner.reporter import PrefixedReporter, within
 from pretune.runner.runner import Runner
 from pretune.sources import sources
 from pretune.sources.table import Columns
@@ -104,13 +104,13 @@ def _columns(recipe: Pretraining) -> Columns:
     return Columns(label=recipe.gain.then_label, group=recipe.gain.then_group)
 
 
-def measure(task: LabelledTask, pretrained: RunResult, fresh: bool, run: RunContext) -> Generator[Event, bool | None, dict[str, Any]]:
+def measure(task: LabelledTask, pretrained: RunResult, untrained: bool, run: RunContext) -> Generator[Event, bool | None, dict[str, Any]]:
     """Fine-tune with and without the pretraining, yielding the events of these runs; return (and write) what it gained.
 
     Args:
         task: the labelled data.
         pretrained: the finished pretraining run.
-        fresh: whether it began with randomly initialised weights.
+        untrained: whether it began with randomly initialised weights.
         run: reports, and says whether sockets may be opened.
     """
     rows: list[dict[str, Any]] = []
@@ -130,7 +130,7 @@ def measure(task: LabelledTask, pretrained: RunResult, fresh: bool, run: RunCont
             count = sum(split == "train" for split in of_rows.values())
             if (count, seed) not in done:  # two numbers may both be more than there are
                 done.add((count, seed))
-                trial = _Trial(task=task, pretrained=pretrained, splits=of_rows, seed=seed, run=run, fresh=fresh)
+                trial = _Trial(task=task, pretrained=pretrained, splits=of_rows, seed=seed, run=run, untrained=untrained)
                 rows += yield from trial.compare(seconds)
     summary = _summary(rows)
     for line in summary["said"]:
@@ -181,7 +181,7 @@ class _Trial:
     splits: Mapping[str, Split]
     seed: int
     run: RunContext
-    fresh: bool
+    untrained: bool
 
     def compare(self, seconds: float) -> Generator[Event, bool | None, list[dict[str, Any]]]:
         """Return the scores with pretraining, without, and without for as long as both took."""
@@ -189,7 +189,7 @@ class _Trial:
         defaults = suggested(Scratch(), self.task.modality)
         epochs = gain.then_epochs or defaults.epochs_over(math.ceil(self._labels / BATCH))
         scratch = replace(shared, strategy=Scratch())
-        if self.fresh and gain.then_strategy == "full":
+        if self.untrained and gain.then_strategy == "full":
             tuned = _like(defaults, self.task.modality, shared)
         else:
             tuned = replace(shared, strategy=registry.load("strategies", gain.then_strategy)())
@@ -244,7 +244,7 @@ class _Trial:
             return folder.read_json("metrics.json")
         label = f"{folder.path.name.replace('_', ' ')}, seed {self.seed}"
         job = FineTuning(recipe=recipe, splits=self.splits)
-        events = Runner(job, reporter=Within(self.run.reporter, label), offline=self.run.offline).events()
+        events = Runner(job, reporter=PrefixedReporter(self.run.reporter, label), offline=self.run.offline).events()
         result = yield from within(events, label)
         return result.metrics
 

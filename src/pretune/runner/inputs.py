@@ -1,4 +1,4 @@
-"""What the model is shown: a recipe's wishes put into the preprocessing, and small pictures not enlarged for nothing."""
+"""What the model is shown: a recipe's wishes put into the preprocessing, and small images not enlarged for nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pretune.storage.streaming import read_row
 from pretune.types import Row
 
 _LOOKED_AT = 200
-"""Pictures whose sizes are read from their files' first bytes."""
+"""Images whose sizes are read from their files' first bytes."""
 _START = 1 << 16
 """Bytes read of a file for that, where they suffice."""
 _TOO_LONG, _MANY = 2, 0.25
-"""Long over short side from which a centre crop hides most of a picture, and the share of such pictures from which it is not used."""
+"""Long over short side from which a centre crop hides most of an image, and the share of such images from which it is not used."""
 _MUCH = 1.5
-"""How many times as wide as the pictures a network's input must be for them to be much enlarged."""
+"""How many times as wide as the images a network's input must be for them to be much enlarged."""
 _TIMES, _LEAST_OF_PRETRAINED, _WORTHWHILE = 4, 128, 0.75
 """A probe sees small images at some times their size, at no fewer pixels than that, where it is that share of the weights' size at most."""
 _OF_OBJECTS = 320
@@ -53,13 +53,13 @@ def set_inputs(backbone: Backbone, inputs: Inputs) -> None:
         backbone.modality = backbone.modality.fitted(inputs.fit)
 
 
-def is_fresh(backbone: Backbone) -> bool:
-    """Tell whether nothing was loaded: a run's network is built like a fresh one, but holds what the run learned."""
+def is_untrained(backbone: Backbone) -> bool:
+    """Return whether nothing was loaded: a run's network is built like a fresh one, but holds what the run learned."""
     return backbone.report is None and backbone.builder.id.startswith("scratch:")
 
 
 def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | None, inputs: Inputs, seed: int) -> tuple[Backbone, str]:
-    """Return a fresh network of our own that sees small pictures at about their size, and a sentence; else the same one.
+    """Return a fresh network of our own that sees small images at about their size, and a sentence; else the same one.
 
     Pictures of 32 pixels enlarged to 64 take four times as long and tell nothing new. Weights that were trained at a size
     keep it; so does whoever names a size.
@@ -73,7 +73,7 @@ def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | Non
     """
     image, settings = backbone.modality, backbone.builder.settings
     asked = inputs.image_size is not None or ",size=" in (named or "")
-    if asked or not is_fresh(backbone) or not isinstance(image, Image) or "size" not in settings:
+    if asked or not is_untrained(backbone) or not isinstance(image, Image) or "size" not in settings:
         return backbone, ""
     sides = [min(size) for size in _sizes(rows)]
     half = int(np.median(sides)) if sides else image.size
@@ -128,7 +128,7 @@ def fitted_to_boxes(backbone: Backbone, inputs: Inputs) -> str:
     image = backbone.modality
     if not isinstance(image, Image) or backbone.dense is not None:
         return ""
-    if inputs.image_size is None and not is_fresh(backbone) and image.size < _OF_OBJECTS:
+    if inputs.image_size is None and not is_untrained(backbone) and image.size < _OF_OBJECTS:
         image = backbone.modality = backbones.resized(backbone, _OF_OBJECTS)
     if inputs.fit is None:
         image = backbone.modality = image.fitted("pad")
@@ -136,7 +136,7 @@ def fitted_to_boxes(backbone: Backbone, inputs: Inputs) -> str:
 
 
 def fitted_to_shape(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> str:
-    """Let the whole of long pictures be seen where a centre crop would hide most of many of them; return a sentence on it.
+    """Let the whole of long images be seen where a centre crop would hide most of many of them; return a sentence on it.
 
     Measured (docs/images.md): where a quarter of the pictures are longer than 2:1, squashing them to a square gave 0.65 instead of
     0.44 of accuracy; for photographs, which are not that long, it gave nothing. Whoever sets `fit=` decides.
@@ -162,7 +162,7 @@ def fitted_to_shape(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> 
 
 
 def _sizes(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    """Return width and height of some of the pictures; those that cannot be read are reported when all are decoded."""
+    """Return width and height of some of the images; those that cannot be read are reported when all are decoded."""
     looked = (rows[i] for i in np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(int)) if rows else ()
     return [size for row in looked if (size := _size(row)) is not None]
 

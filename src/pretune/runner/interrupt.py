@@ -40,7 +40,7 @@ class Interruption:
 
 
 def is_asked() -> bool:
-    """Tell whether the person asked to stop."""
+    """Return whether the person asked to stop."""
     return any(interruption.asked for interruption in _open)
 
 

@@ -93,8 +93,11 @@ def write_environment(folder: RunDir, reporter: Reporter, *, resumed: bool) -> N
 
 def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return a sentence on what a resumed run computes with now and did not when it was started; empty where nothing differs."""
-    packages = [found if isinstance(found := told.get("packages"), dict) else {} for told in (before, now)]
-    flat = [{k: v for k, v in told.items() if k != "packages"} | found for told, found in zip((before, now), packages, strict=True)]
+    packages = [found if isinstance(found := environment.get("packages"), dict) else {} for environment in (before, now)]
+    flat = [
+        {k: v for k, v in environment.items() if k != "packages"} | found
+        for environment, found in zip((before, now), packages, strict=True)
+    ]
     keys = [key for key in flat[0] if key not in _WITHOUT_EFFECT and flat[0][key] != flat[1].get(key)]
     if not keys:
         return ""

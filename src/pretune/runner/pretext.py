@@ -29,7 +29,7 @@ class Pretext:
     objective: Objective
     suggested: Suggested
     backbone: Backbone
-    fresh: bool
+    untrained: bool
     """Whether training begins with randomly initialised weights; an extended run is trained on as it began."""
     optim: Optim
     task: gain.LabelledTask | None = None
@@ -52,10 +52,10 @@ def choose(recipe: Pretraining, run: RunContext) -> Pretext:
     suggested = suggestion(objective, registry.name_of(objective), kind)
     backbone = _backbone(recipe, suggested, kind, run)
     objective.check(backbone)
-    fresh = before.fresh if before else backbone.report is None
-    suggested = suggested if fresh else suggested.for_weights()
+    untrained = before.untrained if before else backbone.report is None
+    suggested = suggested if untrained else suggested.for_weights()
     optim = recipe.optim or (before.optim if before else config.build(Optim, {"name": suggested.optim}))
-    return Pretext(objective=objective, suggested=suggested, backbone=backbone, fresh=fresh, optim=optim, task=task)
+    return Pretext(objective=objective, suggested=suggested, backbone=backbone, untrained=untrained, optim=optim, task=task)
 
 
 def _backbone(recipe: Pretraining, suggested: Suggested, kind: str, run: RunContext) -> Backbone:
@@ -73,7 +73,7 @@ def _backbone(recipe: Pretraining, suggested: Suggested, kind: str, run: RunCont
 
 
 def _sized(name: str, recipe: Pretraining) -> str:
-    """Add the length of blocks to a fresh text network's settings: its table of positions must hold them."""
+    """Add the length of blocks to a untrained text network's settings: its table of positions must hold them."""
     length = recipe.inputs.max_tokens
     if length is None or not name.startswith("scratch:") or "max_tokens" in name:
         return name

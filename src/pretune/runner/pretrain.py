@@ -44,7 +44,7 @@ class Pretrained(RunResult):
     objective: Objective
     reconstructions: list[tuple[str, list[Any]]]
     """Rows of images (H, W, 3) or texts with headings: what an objective that fills in predicts on held-out examples."""
-    fresh: bool
+    untrained: bool
     """Whether training began with randomly initialised weights."""
 
 
@@ -90,13 +90,13 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
         learner = objective.learner(data.backbone)
         set_classes(learner, data.classes)
         learner = learner.to(run.device.device)
-        learner.pace = 1.0 if chosen.fresh else suggested.continued_heads
+        learner.pace = 1.0 if chosen.untrained else suggested.continued_heads
         counts = ", ".join(f"{split} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for split, c in data.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
         run.reporter.say(f"{counts}; {trainable:,} parameters{paced}")
         resolved = {
-            "fresh": chosen.fresh,
+            "fresh": chosen.untrained,
             "backbone": data.backbone.builder.id,
             "backbone_settings": data.backbone.builder.settings,
             "objective": config.to_tree(objective),
@@ -214,7 +214,7 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
         metrics = self._measured(state)
         shown = self._reconstructions(state) if metrics else []
         folder, chosen = state.run.folder, state.chosen
-        return Pretrained(folder=folder, objective=chosen.objective, metrics=metrics, reconstructions=shown, fresh=chosen.fresh)
+        return Pretrained(folder=folder, objective=chosen.objective, metrics=metrics, reconstructions=shown, untrained=chosen.untrained)
 
     def _measured(self, state: PretrainingState) -> dict[str, Any]:
         run, learner, data, objective = state.run, state.learner, state.data, state.chosen.objective
@@ -263,7 +263,7 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
         if state.chosen.task is None:
             return result
         try:
-            gained = yield from gain.measure(state.chosen.task, result, result.fresh, state.run)
+            gained = yield from gain.measure(state.chosen.task, result, result.untrained, state.run)
         except Interrupted:  # of one of the runs: this one resumes it
             raise Interrupted(f"stopped; resume it with: {self.resume_line(result.folder.path)}") from None
         metrics = result.folder.write_json("metrics.json", {**result.metrics, "gain": gained})

@@ -177,9 +177,9 @@ def _with_tokenizer(recipe: Pretraining, objective: Objective, backbone: Backbon
     learned = {"vocabulary": made.size, "units": made.units, "separator": made.separator}
     settings = {key: learned.get(key, value) for key, value in backbone.builder.settings.items()}
     torch.manual_seed(recipe.training.seed)
-    fresh = backbones.build(Builder(id=backbone.builder.id, settings=settings))
-    fresh.modality = replace(made, vocabulary=made.size)
-    return fresh
+    rebuilt = backbones.build(Builder(id=backbone.builder.id, settings=settings))
+    rebuilt.modality = replace(made, vocabulary=made.size)
+    return rebuilt
 
 
 def _learned(text: Text, corpora: list[Corpus], cache: Cache, *, masked: bool) -> Text:

@@ -18,7 +18,7 @@ from pretune.labels import Outputs
 from pretune.models.model import HEAD
 from pretune.runner import baselines, budget, fallback, score, selection, solving, writing
 from pretune.runner.fallback import Final, Positions, Raw
-from pretune.runner.inputs import is_fresh
+from pretune.runner.inputs import is_untrained
 from pretune.runner.prepare import Prepared, ledger_lines
 from pretune.runner.selection import ModelName, Selecting
 from pretune.runner.state import FineTuningState
@@ -184,7 +184,7 @@ def _context(state: FineTuningState, metrics: dict[str, Any], history: list[dict
     recipe, strategy, modality, primary = state.recipe, state.strategy, registry.name_of(state.data.modality), metrics["primary"]
     return Context(
         strategy=metrics["strategy"],
-        from_scratch=strategy.from_scratch or is_fresh(state.backbone),
+        from_scratch=strategy.from_scratch or is_untrained(state.backbone),
         classes="class_weights" not in state.data.task.unread,
         modality=modality,
         given=frozenset(given(recipe)),

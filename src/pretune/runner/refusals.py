@@ -142,7 +142,7 @@ def _of_views(recipe: Recipe, choices: Choices) -> Unread:
 
 
 def _is_cached(recipe: Recipe, choices: Choices, phase: Phase) -> bool:
-    """Tell whether a phase begins above frozen stages."""
+    """Return whether a phase begins above frozen stages."""
     stages = list(choices.backbone.stages.values())
     closed = 0 if phase.open is None else len(stages) - phase.open
     first = next((place for place, stage in enumerate(stages) if place >= closed and choices.strategy.learns(stage)), len(stages))

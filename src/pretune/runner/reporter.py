@@ -78,7 +78,7 @@ class Silent:
         """Drop the event."""
 
 
-class Within(Silent):
+class PrefixedReporter(Silent):
     """Passes on how far a run is that is part of another: its messages are of no interest there."""
 
     def __init__(self, inner: Reporter, label: str) -> None:

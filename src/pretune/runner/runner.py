@@ -16,7 +16,7 @@ from pretune import backbones, config
 from pretune.kernels.memory import kept_memory
 from pretune.runner import fingerprint, interrupt
 from pretune.runner.deadline import Deadline
-from pretune.runner.disk import refusals_told
+from pretune.runner.disk import explained_refusals
 from pretune.runner.folder import close, follow, newest_checkpoint, rewind, same_threads, seconds_before
 from pretune.runner.interrupt import Interruption
 from pretune.runner.job import C, Job, JobState, R, RunContext, S
@@ -60,7 +60,7 @@ class Runner(Generic[C, S, R]):
         self.deadline = Deadline(job.time, started)
         self.turn = Turn(None, job.seed, local_device(), job.threads)
 
-    def carry_out(self) -> R:
+    def run_job(self) -> R:
         """Run to the end, the reporter receiving every event; return the result.
 
         Raises:
@@ -105,7 +105,7 @@ class Runner(Generic[C, S, R]):
     def _steps(self) -> Generator[Event, bool | None, R]:
         """Carry the job out; whoever asks for the next event has taken the turn."""
         job = self.job
-        with refusals_told(_RESUME), open_device() as device, kept_memory(), ExitStack() as claims:
+        with explained_refusals(_RESUME), open_device() as device, kept_memory(), ExitStack() as claims:
             reporter = Noted(self.reporter if device.first else Silent())
             run = RunContext(place=job.place, device=device, reporter=reporter, deadline=self.deadline, offline=self.offline)
             chosen = job.choose(run)
@@ -159,7 +159,7 @@ class Runner(Generic[C, S, R]):
     def _close(self, run: RunContext, result: R) -> None:
         """Write the report, which says that a run is finished; only then remove what a resume would need."""
         if self.publish is not None:
-            with refusals_told(f"The run is whole ({run.folder.path}: weights and figures), but for its report."):
+            with explained_refusals(f"The run is whole ({run.folder.path}: weights and figures), but for its report."):
                 run.reporter.progress("writing the report", 0, 0)
                 self.publish(result, run)
         if not self.job.keeps_checkpoints:

@@ -27,7 +27,7 @@ TRAIN_ITEMS = 1_000
 SCORED = 0.6
 """Share of the examples that can be measured in a limited time which goes to the score's split."""
 _TIMED = 2
-"""Batches by which the time of measuring is told, after one that warms up."""
+"""Batches by which the time of measuring is estimated, after one that warms up."""
 
 
 def at_once(task: Task) -> int:

@@ -74,7 +74,7 @@ def obstacle(state: FineTuningState, phase: Phase) -> str | None:
 
 
 def leads(phase: Phase) -> bool:
-    """Tell whether a phase is the short probe before others, which gives the head a direction."""
+    """Return whether a phase is the short probe before others, which gives the head a direction."""
     return phase.epochs is not None
 
 
@@ -133,8 +133,8 @@ def _candidates(state: FineTuningState) -> dict[str, list[tuple[int, int]]] | No
     if state.widths is None:
         return None
     distinct: dict[str, list[tuple[int, int]]] = {}
-    for name, held in choices(state.backbone.layout, state.widths).items():
-        columns = [(block.start, block.stop) for block in held]
+    for name, pooled in choices(state.backbone.layout, state.widths).items():
+        columns = [(block.start, block.stop) for block in pooled]
         if columns not in distinct.values():
             distinct[name] = columns
     return distinct
@@ -231,7 +231,7 @@ def cross_validated(state: FineTuningState) -> tuple[NDArray[np.int64], Tensor] 
     pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
     if len(pairs) < 2:
         return None
-    return train[np.concatenate([held for _, held in pairs])], held_out(state, train, pairs)
+    return train[np.concatenate([test for _, test in pairs])], held_out(state, train, pairs)
 
 
 def goal(state: FineTuningState, encoded: Tensor) -> Tensor:

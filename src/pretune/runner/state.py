@@ -18,7 +18,7 @@ from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner.baselines import Fitted
 from pretune.runner.features import FeatureCache, FrozenFeatures
-from pretune.runner.inputs import is_fresh
+from pretune.runner.inputs import is_untrained
 from pretune.runner.job import JobState
 from pretune.runner.prepare import Prepared
 from pretune.strategies import Defaults, Phase, Strategy, suggested
@@ -72,7 +72,7 @@ class FineTuningState(JobState[SupervisedLearner]):
     @property
     def measures_start(self) -> bool:
         """Whether the network predicts before it is trained: the task says so, and the weights are pretrained."""
-        return self.data.task.measures_start and not self.strategy.from_scratch and not is_fresh(self.backbone)
+        return self.data.task.measures_start and not self.strategy.from_scratch and not is_untrained(self.backbone)
 
     @property
     def crop(self) -> ViewAugmentation | None:

@@ -156,7 +156,7 @@ def _refuse_free_text(table: Table, path: Path) -> None:
 
 
 def _drop_unknown(table: Table) -> None:
-    """Leave items of val and test out whose class train does not have."""
+    """Leave examples of val and test out whose class train does not have."""
     train = set(count([row for row in table.rows if row.split == "train"]))
     if not train:
         return
@@ -178,7 +178,7 @@ def _drop_unknown(table: Table) -> None:
 
 
 def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
-    """Return one sentence with the number of items left out for each reason."""
+    """Return one sentence with the number of examples left out for each reason."""
     reasons = Counter(entry.reason for entry in ledger if entry.action == "dropped")
     if not reasons:
         return []

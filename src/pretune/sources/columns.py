@@ -187,7 +187,7 @@ def _check_content(wanted: Columns, modality: str | None) -> None:
 
 
 def _are_labels(records: Records, roles: Roles, wanted: Columns) -> bool:
-    """Return whether what was taken for texts, for want of anything else, is called a label, and the content is bytes of another kind."""
+    """Return whether what was treated as text, for want of anything else, is called a label, and the content is bytes of another kind."""
     return bool(records.opaque) and not wanted.text and all(is_label_name(vocabulary.plain(name)) for name in roles.text)
 
 

@@ -1,4 +1,4 @@
-"""Class folders: the first folder below a part is the class, whatever wraps the parts or lies below the class."""
+"""Class folders: the first folder below a part is the class, whatever wraps the splits or lies below the class."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Layout:
     base: PathParts
     """The folder below all wrappers."""
     splits: list[tuple[Split | None, PathParts]] = field(default_factory=list)
-    """Each part (or fold) and the folder whose sub-folders are its classes."""
+    """Each split (or fold) and the folder whose sub-folders are its classes."""
     inside_out: bool = False
-    """The parts lie inside the classes: cats/train, cats/test."""
+    """The splits lie inside the classes: cats/train, cats/test."""
     folds: bool = False
     """The folders are folds of one data set; each is a group."""
 
@@ -49,7 +49,7 @@ class _Shape:
                 self.below[prefix[:-1]].append(prefix[-1])
 
     def empty_siblings(self, base: PathParts) -> bool:
-        """Return whether a folder in `base` holds nothing at all: likely a class without items."""
+        """Return whether a folder in `base` holds nothing at all: likely a class without examples."""
         return any(folder[:-1] == base and folder and folder not in self.occupied for folder in self.folders)
 
 
@@ -98,7 +98,7 @@ def _unwrap(shape: _Shape, base: PathParts, split: Split | None) -> PathParts:
 
 
 def _splits(shape: _Shape, base: PathParts) -> list[tuple[Split | None, PathParts]]:
-    """Return the parts in `base`: train beside another one, or nothing but parts. Else a class is called 'train' or 'test'."""
+    """Return the splits in `base`: train beside another one, or nothing but splits. Else a class is called 'train' or 'test'."""
     below = shape.below[base]
     named = {(*base, name): split for name, split in splits_of_folders(below).items()}
     only_splits = bool(below) and all(
@@ -219,7 +219,7 @@ def _place(table: Table, tree: Tree, file: FileEntry, split: Split | None, prefi
 
 
 def _mention_flat(table: Table, tree: Tree, flat: list[tuple[Split | None, PathParts]]) -> None:
-    """Say which parts have no class folders, so that nothing in them has a label."""
+    """Report which splits have no class folders, so that nothing in them has a label."""
     unit = kinds()[table.modality].unit
     for split, prefix in flat:
         count = len(tree.media(table.modality, prefix))
@@ -231,7 +231,7 @@ def _mention_flat(table: Table, tree: Tree, flat: list[tuple[Split | None, PathP
 
 
 def _mention_forms(table: Table, tree: Tree, layout: Layout) -> None:
-    """Say which class folders are one class in two Unicode forms."""
+    """Report which class folders are one class in two Unicode forms."""
     forms: dict[str, set[str]] = defaultdict(set)
     for _, prefix in layout.splits:
         for file in tree.media(table.modality, prefix):
@@ -256,7 +256,7 @@ def _mention_split_names(table: Table, layout: Layout) -> None:
 
 
 def _mention_nested(table: Table, tree: Tree, layout: Layout) -> None:
-    """Say that folders inside class folders are not looked at, where they look like classes of their own."""
+    """Report that folders inside class folders are not looked at, where they look like classes of their own."""
     if layout.inside_out or not layout.splits:
         return
     depth = len(layout.splits[0][1])
@@ -319,7 +319,7 @@ def _mention_outside(table: Table, tree: Tree, layout: Layout) -> None:
 
 
 def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
-    """Name class folders that hold no item; they are left out."""
+    """Name class folders that hold no example; they are left out."""
     for split, prefix in layout.splits:
         holding = {file.parts[len(prefix)] for file in tree.media(table.modality, prefix) if len(file.parts) > len(prefix) + 1}
         own = {folder[-1] for folder in tree.folders if folder[:-1] == prefix and len(folder) == len(prefix) + 1}
@@ -330,7 +330,7 @@ def _mention_empty(table: Table, tree: Tree, layout: Layout) -> None:
 
 
 def mention_others(tree: Tree, modality: str) -> list[str]:
-    """Say how many files of other types were passed over."""
+    """Report how many files of other types were passed over."""
     endings = Counter(ending(file.parts[-1]) or "no ending" for file in tree.files)
     ours = Counter(ending(file.parts[-1]) or "no ending" for file in tree.media(modality))
     others = endings - ours
@@ -341,7 +341,7 @@ def mention_others(tree: Tree, modality: str) -> list[str]:
 
 
 def flat_error(tree: Tree, modality: str) -> DataError:
-    """Return the error for a folder of items without classes, with the ways out shown on this very path."""
+    """Return the error for a folder of examples without classes, with the ways out shown on this very path."""
     files = tree.media(modality)
     example, root = files[0].id, tree.root
     cat, columns = f"{root}/cat/{files[0].parts[-1]}", f"path,label / {example},cat"

@@ -120,7 +120,7 @@ def _located(table: Table, tree: Tree, file: FileEntry, values: list[str], split
 
 
 def _take_lists(table: Table, lists: list[tuple[Split, str, set[str]]]) -> None:
-    """Take the parts from lists of files; a file in several belongs to train first, one in none to train where no list is train's."""
+    """Take the splits from lists of files; a file in several belongs to train first, one in none to train where no list is train's."""
     splits: dict[str, Split] = {}
     several = set()
     for split, _, items in sorted(lists, key=lambda entry: ("train", "val", "test").index(entry[0])):
@@ -160,7 +160,7 @@ def _refuse_names(table: Table, columns: Columns, known: list[str]) -> None:
 
 
 def _apply(table: Table, records: Records, roles: Roles, at: dict[str, int], columns: Columns, target: TargetType | None) -> None:
-    """Replace part, group and target of the rows, and say what came from where."""
+    """Replace split, group and target of the rows, and say what came from where."""
     added = [
         f"{role} ({name})" for role, name in (("group", roles.group), ("label", ",".join(roles.label) if columns.label else None)) if name
     ]

@@ -103,7 +103,7 @@ def _rivals(free: list[Column]) -> list[Column]:
         likely = [column for column in found if not unlikely(column)]
         found = likely or found
     rated = [column for column in found if _tokens(column) & _RATED]
-    if len(rated) == 1 and all(column is rated[0] or _says_yes_or_no(column) or column.numeric >= 0.8 for column in found):
+    if len(rated) == 1 and all(column is rated[0] or _is_yes_or_no(column) or column.numeric >= 0.8 for column in found):
         return rated
     measured = [c for c in free if c not in found and c.numeric >= 0.8 and c.distinct > _FEW and _tokens(c) & _MEASURED]
     return sorted([*found, *measured], key=lambda column: not _tokens(column) & _RATED)
@@ -155,7 +155,7 @@ def _is_index(records: Records, column: Column) -> bool:
     return not records.headerless and bool(re.fullmatch(r"column\d+", column.name)) and column.distinct == column.total
 
 
-def _says_yes_or_no(column: Column) -> bool:
+def _is_yes_or_no(column: Column) -> bool:
     return {text.casefold() for text in column.strings} <= _YES_NO or column.binary
 
 

@@ -47,7 +47,7 @@ class _Draft:
     inputs: list[tuple[int, int, str]] = field(default_factory=list)
     """Part, line and id of every record, usable or not."""
     taken: set[str] = field(default_factory=set)
-    tells: bool = True
+    distinguishes: bool = True
     """Whether the names of files inside tables tell them apart."""
     repairs: list[LedgerEntry] = field(default_factory=list)
     reading: Reading = FOUND
@@ -81,7 +81,7 @@ def build(
     """Return the table of one or several manifests.
 
     Args:
-        splits: each manifest with the part it stands for, None where a column may say.
+        splits: each manifest with the split it stands for, None where a column may say.
         root: the folder that paths are relative to.
         walk: gives the tree below `root`, when it is needed.
         columns: the columns that the person named.
@@ -125,7 +125,7 @@ def leading(splits: list[SplitRecords]) -> Records:
 
 
 def _sentences(splits: list[SplitRecords]) -> list[str]:
-    """Return what was said while reading, what holds for all files once."""
+    """Return the messages of reading, what holds for all files once."""
     first = {sentence.replace(records.name, "*"): sentence for _, records in reversed(splits) for sentence in reversed(records.messages)}
     return list(reversed(first.values()))
 
@@ -159,7 +159,7 @@ def _layout(splits: list[SplitRecords]) -> str:
 
 
 def _fits(table: Table, split: Split | None, records: Records, lead: Records, roles: Roles, labelled: bool) -> bool:
-    """Return whether a manifest has the columns of the leading one; a val or test part without labels is left out."""
+    """Return whether a manifest has the columns of the leading one; a val or test split without labels is left out."""
     if records is lead:
         return True
     content = [name for name in (roles.path, *roles.text) if name]
@@ -186,7 +186,7 @@ def _read(draft: _Draft, splits: list[SplitRecords], wanted: TargetType | None, 
     if roles.path:
         values = [value for _, records in splits for value in records.column(roles.path)]
         names = Counter(value.name for value in values if isinstance(value, TableCell | InlineCell) and value.name)
-        draft.tells = not names or names.most_common(1)[0][1] == 1
+        draft.distinguishes = not names or names.most_common(1)[0][1] == 1
         table.messages += draft.locator.settle([_listed(split, records, roles.path, table.root) for split, records in splits])
         table.root = draft.locator.files.root
     if roles.split:
@@ -220,7 +220,7 @@ def _listed(split: Split | None, records: Records, column: str, root: Path) -> L
 
 
 def _targets(splits: list[SplitRecords], roles: Roles, target: TargetType | None, reading: Reading) -> ParsedLabels:
-    """Parse the targets of all parts together, so that one column is one kind of thing."""
+    """Parse the targets of all splits together, so that one column is one kind of thing."""
     labels: dict[str, list[Value]] = {name: [value for _, records in splits for value in records.column(name)] for name in roles.label}
     if len(labels) > 1:
         return target_parser.parse_flags(labels, target=target)
@@ -231,7 +231,7 @@ def _targets(splits: list[SplitRecords], roles: Roles, target: TargetType | None
 
 
 def _by_name(splits: list[SplitRecords], label: str) -> tuple[list[Value], list[str] | None, list[str]]:
-    """Return the labels of all parts, the class names that integers among them stand for, and what is to be said of that.
+    """Return the labels of all splits, the class names that integers among them stand for, and the messages about that.
 
     Each table numbers its classes itself: two that do it differently are matched by name.
     """
@@ -273,7 +273,7 @@ def _add(
     split, strange = _split_of_row(record, index, roles, draft.splits, of_table)
     located = _locate(draft, order, split, record, index) if roles.path and cell is None else None
     text = tuple(as_text(record[index[name]]) for name in roles.text) if roles.path is None else None
-    own = located.id if located else cell.name if cell and draft.tells else ""
+    own = located.id if located else cell.name if cell and draft.distinguishes else ""
     item = _unique(draft, own or records.id(at), records, at)
     draft.inputs.append((order, records.numbers[at], item))
     if fault := _content_fault(located, text):

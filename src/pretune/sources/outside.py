@@ -2,7 +2,7 @@
 
 A manifest may come from anybody. So a single path that leaves the data folder is dropped and named: else a data set could
 have any file of the machine read, shown in a report, or trained on. Where most paths of a manifest leave, it was made with
-its files elsewhere on this machine; then they are followed to the one folder below which they lie, which is said. The top
+its files elsewhere on this machine; then they are followed to the one folder below which they lie, which is reported. The top
 of the file system, home folders as a whole and the system's own folders are never that folder.
 """
 

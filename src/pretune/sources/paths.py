@@ -69,7 +69,7 @@ class _Rule:
     by_name: bool = False
     """Whether the files lie in several folders, each known by the end of its path."""
     other_case: bool = False
-    """Whether names are usually written otherwise than on disk: then that is said once, not for each."""
+    """Whether names are usually written otherwise than on disk: then that is reported once, not for each."""
     remote: bool = False
     """Whether addresses on the network stand for files here."""
     words: str = ""

@@ -31,12 +31,12 @@ def split_of_table(file: FileEntry) -> Split | None:
 
 
 def are_one(files: list[FileEntry]) -> bool:
-    """Return whether tables are pieces of one: called alike but for numbers and the words for parts."""
+    """Return whether tables are pieces of one: called alike but for numbers and the words for splits."""
     return all(map(is_arrow, files)) and len({_pattern(file.parts[-1]) for file in files}) == 1
 
 
 def meant(files: list[FileEntry]) -> list[FileEntry]:
-    """Return those manifests of a folder that are read together: where some are called train, only those that say their part."""
+    """Return those manifests of a folder that are read together: where some are called train, only those that say their split."""
     splits = [split_of_table(file) for file in files]
     return [file for file, split in zip(files, splits, strict=True) if split] if "train" in splits else files
 
@@ -50,7 +50,7 @@ def read_shards(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> 
         wanted: column names that the person gave.
 
     Returns:
-        Each with its part, None where its name says none or all say the same; None where it is not clear which file is meant.
+        Each with its split, None where its name says none or all say the same; None where it is not clear which file is meant.
     """
     chosen = meant(files)
     splits = [split_of_table(file) for file in chosen]
@@ -60,7 +60,7 @@ def read_shards(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> 
         splits = [None] * len(splits)
     if len(chosen) == 1 or not all(map(is_arrow, chosen)):
         read_ones = [read_records(tree.path(file), wanted) for file in chosen]
-        _tell_apart(read_ones, chosen)
+        _distinguish(read_ones, chosen)
         return list(zip(splits, read_ones, strict=True))
     pieces = _pieces(tree, chosen)
     return [(split, records) for split, records in zip(splits, pieces, strict=True) if records.values]
@@ -69,7 +69,7 @@ def read_shards(tree: Tree, files: list[FileEntry], wanted: tuple[str, ...]) -> 
 def _pieces(tree: Tree, files: list[FileEntry]) -> list[Records]:
     """Read Arrow tables that belong together, of which some may have no rows."""
     pieces = [arrow.read_arrow(tree.path(file)) for file in files]
-    _tell_apart(pieces, files)
+    _distinguish(pieces, files)
     filled = [records for records in pieces if records.values]
     if not filled:
         raise DataError(f"none of the {len(pieces)} tables under {tree.root} ({pieces[0].name} …) has rows.")
@@ -77,7 +77,7 @@ def _pieces(tree: Tree, files: list[FileEntry]) -> list[Records]:
     return pieces
 
 
-def _tell_apart(tables: list[Records], files: list[FileEntry]) -> None:
+def _distinguish(tables: list[Records], files: list[FileEntry]) -> None:
     """Call tables of one file name by their folders as well."""
     if len({file.parts[-1] for file in files}) < len(files):
         for records, file in zip(tables, files, strict=True):

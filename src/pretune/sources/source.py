@@ -13,7 +13,7 @@ from pretune.sources import classes, folders, joins, lists, manifests, patterns,
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import commonest, named_columns, nothing_found, tables_in
 from pretune.sources.folders import Layout
-from pretune.sources.layouts import Place, Source, recognised
+from pretune.sources.layouts import DataPlace, Source, recognised
 from pretune.sources.readers import arrow
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
@@ -106,7 +106,7 @@ def source_of(path: Path, columns: Columns, modality: str | None, target: Target
         DataError: there are none, or more than one reading of them.
         MissingExtra: Parquet or Arrow files without pyarrow.
     """
-    place = Place(path=path, columns=columns, modality=modality, target=target)
+    place = DataPlace(path=path, columns=columns, modality=modality, target=target)
     if (own := recognised(place)) is not None:
         return own
     if not path.is_dir():

@@ -12,7 +12,7 @@ from pretune.formats.files import ending, kinds
 from pretune.sources import classes, folders, joins, manifests, patterns, shards, vocabulary
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, modality_inside, named_columns, nothing_found, tables_in
-from pretune.sources.layouts import Place, recognised
+from pretune.sources.layouts import DataPlace, recognised
 from pretune.sources.readers import arrow
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
@@ -39,8 +39,8 @@ def read(
     """Read labelled data.
 
     Args:
-        path: a folder of class folders (with or without parts), a folder with manifests, a manifest, a `datasets` folder.
-        columns: the columns that the person named; the others are found, and said.
+        path: a folder of class folders (with or without splits), a folder with manifests, a manifest, a `datasets` folder.
+        columns: the columns that the person named; the others are found, and reported.
         target: the type of target that is wanted; None infers it.
         modality: image, audio or text; None infers it.
         learn: refuse data from which nothing can be learned (one class, a constant target); False for evaluation.
@@ -70,7 +70,7 @@ def labelled(path: Path, modality: str, columns: Columns = _FOUND) -> Table | No
 
 
 def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
-    """Read what is learned from without labels: labelled data with their parts, items without a label among them, or bare ones.
+    """Read what is learned from without labels: labelled data with their splits, examples without a label among them, or bare ones.
 
     Raises:
         DataError: there is nothing of this modality.
@@ -114,7 +114,7 @@ def read_unlabelled(path: Path, modality: str, columns: Columns = _FOUND, *, tar
     path = existing(path)
     check_modality(modality)
     columns_read = replace(columns, label=None)
-    own = recognised(Place(path=path, columns=columns_read, modality=modality, target=target)) if target is not None else None
+    own = recognised(DataPlace(path=path, columns=columns_read, modality=modality, target=target)) if target is not None else None
     table = (own.read_unlabelled() if own is not None else None) or _read_unlabelled(path, modality, columns_read)
     _settle_schema(table, path, columns)
     return table
@@ -225,7 +225,7 @@ def _unlabelled_folder(path: Path, modality: str, columns: Columns) -> Table:
 
 
 def _read_bare(path: Path, modality: str, columns: Columns) -> Table:
-    """Read items without labels: those that tables list, else all that there are; folders and lists still give their splits."""
+    """Read examples without labels: those that tables list, else all that there are; folders and lists still give their splits."""
     tree = walk(path) if path.is_dir() else None
     listed, unused = _listed(tree, modality, columns) if tree else (None, [])
     if listed is not None:

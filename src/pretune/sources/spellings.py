@@ -15,7 +15,7 @@ from pretune.sources.target_type import TargetType
 from pretune.types import Finding
 
 _RARE, _RARE_SHARE = 1, 0.1
-"""Examples of a spelling, or its share of the usual one's, up to which it is taken for a slip."""
+"""Examples of a spelling, or its share of the usual one's, up to which it counts as a slip."""
 _SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 """Spaces that mean nothing: '1 2' is not 12."""
 

@@ -14,7 +14,7 @@ from pretune.types import Finding, LedgerEntry, Row
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns of a manifest mean what; what is not named is found, and said."""
+    """Which columns of a manifest mean what; what is not named is found, and reported."""
 
     label: str | None = None
     """Column with the label or number to predict; several 0/1 columns, separated by commas; for files, a pattern over their paths."""

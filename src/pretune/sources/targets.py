@@ -2,7 +2,7 @@
 
 Names stay as written: '10' never becomes 10.0, 'Circle' and 'circle' stay two classes (letter case may
 mean something: 'Polish' and 'polish'); the audit reports the pair. White space around a name (no-break
-and zero-width spaces included) never means anything, so it is cut, and said.
+and zero-width spaces included) never means anything, so it is cut, and reported.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _unnamed(value: Value) -> list[int]:
 
 
 def _with_names(values: list[Value], names: list[str], out: ParsedLabels, column: str) -> ParsedLabels:
-    """Say that numbers stand for names, and drop those that stand for none."""
+    """Report that numbers stand for names, and drop those that stand for none."""
     shown = ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "")
     out.messages.insert(0, f"the numbers in {column!r} stand for the class names that the table gives: {shown}.")
     for index, value in enumerate(values):

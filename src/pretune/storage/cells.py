@@ -1,6 +1,6 @@
 """Files that lie in the cells of a table: unpacked once into the cache, then read like any other file.
 
-A table's cells cannot be reached one by one (a Parquet file is compressed in long runs), and pictures of a whole table need not fit
+A table's cells cannot be reached one by one (a Parquet file is compressed in long runs), and images of a whole table need not fit
 into memory. So the first reader goes through the column once and writes the cells end to end into a store, of which each cell is a view.
 """
 

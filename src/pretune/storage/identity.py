@@ -1,7 +1,7 @@
 """What a computation's result depends on besides its data: the code that is loaded, the structure of a network, library versions.
 
-Caches are keyed by it. A wrong difference costs time, a wrong equality a wrong result: what cannot be told apart with certainty
-is taken for different.
+Caches are keyed by it. A wrong difference costs time, a wrong equality a wrong result: what cannot be distinguished with certainty
+counts as different.
 """
 
 from __future__ import annotations

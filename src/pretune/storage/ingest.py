@@ -30,7 +30,7 @@ _FORMAT = 2
 _CODE = ("formats", "modalities")
 _LIBRARIES = ("numpy", "pillow", "soundfile", "tokenizers", "torch")
 _ESTIMATE_AFTER = 256
-"""Items whose mean size tells what all will take."""
+"""Examples whose mean size tells what all will take."""
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -48,7 +48,7 @@ class Ingested:
     ledger: list[LedgerEntry]
     """The rows that could not, in their order, and why."""
     hashes: list[str]
-    """SHA-256 of each item's bytes (of inline text: of its UTF-8)."""
+    """SHA-256 of each example's bytes (of inline text: of its UTF-8)."""
     hit: bool
     """True where nothing had to be decoded."""
     seconds: float
@@ -68,10 +68,10 @@ def ingest(rows: list[Row], modality: Modality, cache: Cache, *, threads: int, p
     """Return all rows in the modality's working form, from the cache where the same bytes were decoded before.
 
     Args:
-        rows: items with a path or inline text.
+        rows: examples with a path or inline text.
         modality: how they are decoded; its `working()` is part of the cache's key.
-        cache: keeps what is decoded; where it has no room, items are decoded at every access, with a note. A damaged entry is made
-            again; items in a damaged block of a large one, which is verified as it is read, are decoded again from their files.
+        cache: keeps what is decoded; where it has no room, examples are decoded at every access, with a note. A damaged entry is made
+            again; examples in a damaged block of a large one, which is verified as it is read, are decoded again from their files.
         threads: that read, hash and decode.
         progress: called with (decoded, all) as decoding goes on.
 
@@ -195,7 +195,7 @@ class _Decoding:
             raise full
 
     def _keep(self, writer: StoreWriter, item: Decoded) -> NoRoom | None:
-        """Write one item; return why that, or all that are to come, does not fit."""
+        """Write one example; return why that, or all that are to come, does not fit."""
         try:
             writer.append(item.array, item.info)
             if len(writer.infos) == _ESTIMATE_AFTER:
@@ -238,7 +238,7 @@ class _Decoding:
 def _streaming(
     sources: list[_Source], dropped: Sequence[Dropped], modality: Modality, infos: list[Info], shapes: NDArray[np.int64]
 ) -> StreamingStore:
-    """Return what decodes an item whenever it is asked for."""
+    """Return what decodes an example whenever it is asked for."""
     gone = {position for position, _, _ in dropped}
     used = [source for position, source in enumerate(sources) if position not in gone]
     rows, hashes = [source.row for source in used], [source.hash for source in used]

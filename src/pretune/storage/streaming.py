@@ -1,4 +1,4 @@
-"""What reads like a store where there is no room for one, or where a part of it is damaged: the item is decoded again."""
+"""What reads like a store where there is no room for one, or where a part of it is damaged: the example is decoded again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StreamingStore:
 
     rows: list[Row]
     hashes: list[str]
-    """`content_hash` of each item when it was first read."""
+    """`content_hash` of each example when it was first read."""
     modality: Modality
     infos: list[Info]
     shapes: NDArray[np.int64]
@@ -54,7 +54,7 @@ class StreamingStore:
 
 @dataclass(kw_only=True)
 class KeptStore:
-    """A store in the cache whose items can be decoded again: what lies in a damaged block of it is."""
+    """A store in the cache whose examples can be decoded again: what lies in a damaged block of it is."""
 
     kept: Store
     again: StreamingStore
@@ -64,7 +64,7 @@ class KeptStore:
 
     @property
     def infos(self) -> list[Info]:
-        """One dictionary an item, as its decoder described it."""
+        """One dictionary an example, as its decoder described it."""
         return self.kept.infos
 
     @property

@@ -50,7 +50,7 @@ meaningful gradients where a random one distorts what was learned.
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a strategy suggests where the person has not said."""
+    """What a strategy suggests where the person sets nothing."""
 
     lr: float
     epochs: int
@@ -58,7 +58,7 @@ class Defaults:
     augment: str
     """Name of an augmentation preset."""
     least_steps: int = 0
-    """Steps below which nothing much is learned: few items get more epochs."""
+    """Steps below which nothing much is learned: few examples get more epochs."""
 
     def epochs_over(self, steps: int) -> int:
         """Return the epochs, where each has so many steps."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch(Strategy):
-    """All parameters start fresh and learn at one rate."""
+    """All parameters start from random weights and learn at one rate."""
 
     from_scratch: ClassVar[bool] = True
     defaults: ClassVar[Defaults] = Defaults(lr=2e-3, epochs=30, weight_decay=0.05, augment="light", least_steps=200)

@@ -75,7 +75,7 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """What a task may be told about its loss."""
+    """Settings of a task's loss."""
 
     label_smoothing: float = 0.0
     class_weights: bool = False
@@ -260,7 +260,7 @@ class Task(Component):
         return {}
 
     def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Any) -> str | None:
-        """Let the head begin with what the pretrained network knows of the targets, and return a sentence on it; None where it is fresh.
+        """Let the head begin with what the pretrained network knows of the targets, and return a sentence on it; None where it is new.
 
         Args:
             model: its head is changed.

@@ -13,7 +13,7 @@ from pretune.modalities.image import Image
 from pretune.sources.boxes import Boxes
 from pretune.storage.streaming import read_row
 from pretune.tasks._base import Examples
-from pretune.tasks._boxes import Truth
+from pretune.tasks._boxes import BoxTruth
 from pretune.types import Row
 
 Array = NDArray[Any]
@@ -52,7 +52,7 @@ def _thumbnail(row: Row) -> Array:
         return np.full(3 * _SIDE**2, 127.5, np.float32)
 
 
-def _relative(row: Row, truth: Truth) -> Array:
+def _relative(row: Row, truth: BoxTruth) -> Array:
     """Return the boxes (N, 4) as fractions of their image."""
     return truth.boxes.reshape(-1, 4) / _scale(row)
 
@@ -62,7 +62,7 @@ def _scale(row: Row) -> Array:
     return np.array([row.target.width, row.target.height] * 2, float)
 
 
-def _guess(row: Row, truth: Truth, relative: Array, classes: Array) -> Array:
+def _guess(row: Row, truth: BoxTruth, relative: Array, classes: Array) -> Array:
     """Return boxes that are fractions of an image as a network would give them."""
     scale, offset = np.diag(truth.shown[:, :2]), truth.shown[:, 2]
     boxes = (relative * _scale(row)).reshape(-1, 2, 2) * scale + offset

@@ -26,7 +26,7 @@ _ONE = re.compile(r"(.*)\((-?[\d.]+) (-?[\d.]+) (-?[\d.]+) (-?[\d.]+)\)", re.DOT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth(TrueBoxes):
+class BoxTruth(TrueBoxes):
     """The boxes of one image, and where it lies in the network's input."""
 
     shown: Array
@@ -52,7 +52,7 @@ def to_file(found: Array, shown: Array, size: tuple[int, int] | None = None) -> 
     return out
 
 
-def tiny(truth: Sequence[Truth]) -> float | None:
+def tiny(truth: Sequence[BoxTruth]) -> float | None:
     """Return the share of true boxes whose shorter side is below 8 pixels in the network's input; None without boxes."""
     sides = [np.abs((one.boxes[:, 2:] - one.boxes[:, :2]) * np.diag(one.shown[:, :2])).min(1) for one in truth if len(one.boxes)]
     return float((np.concatenate(sides) < _TINY).mean()) if sides else None

@@ -212,7 +212,7 @@ def render(table: Table, text: Text, *, held_out: float, answered: bool, keeps: 
             table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason=found[0], detail=f"{row.id} {found[1]}"))
     if plain:
         _require_length(table, text, rows)
-        table.messages.append(_said_of_blocks(rows, few, text))
+        table.messages.append(_messages_of_blocks(rows, few, text))
     if cut:
         side = "end" if keeps == "start" else "beginning"
         table.messages.append(
@@ -258,7 +258,7 @@ def _require_length(table: Table, text: Text, rows: list[Row]) -> None:
         )
 
 
-def _said_of_blocks(rows: list[Row], few: bool, text: Text) -> str:
+def _messages_of_blocks(rows: list[Row], few: bool, text: Text) -> str:
     held_out = sum(row.split == "val" for row in rows)
     how = f"; the last {held_out:,} of them are held out (val=)" if few else ""
     return f"the text is cut into {len(rows):,} blocks of up to {text.max_tokens} tokens{how}."

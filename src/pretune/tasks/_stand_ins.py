@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretune.architectures.layers.dense import Dense, DenseHead
+from pretune.architectures.layers.dense import DenseHead, DenseOutputs
 from pretune.evaluation.boxes import TrueBoxes, matches, overlap
 from pretune.labels import Labels, Ragged
 from pretune.models.dense.kept import OVERLAP
@@ -44,7 +44,7 @@ def seen(head: DenseHead, batches: Iterable[tuple[Sequence[Tensor], Labels]]) ->
     """Return what a pretrained head finds in images, as maps with labels in pixels of the input."""
     out: list[Seen] = []
     for maps, labels in batches:
-        dense: Dense = head(maps)
+        dense: DenseOutputs = head(maps)
         scores_BAK, boxes_BA4 = dense.logits.float().sigmoid(), dense.boxes()
         parts = (labels[name] for name in ("boxes", "classes", "ignored"))
         truth = zip(*(part.split() for part in parts if isinstance(part, Ragged)), strict=True)

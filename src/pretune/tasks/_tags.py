@@ -14,7 +14,7 @@ from pretune.evaluation import entities, metrics
 from pretune.evaluation.sums import CLASSES, cell_sums
 from pretune.sources.tags import OUTSIDE, TaggedWords, entities_of
 from pretune.tasks._base import Figures, Space
-from pretune.tasks._words import Places
+from pretune.tasks._words import WordPlaces
 
 NONE = -100
 """Label of a position that begins no word: special tokens and the later tokens of a word."""
@@ -49,7 +49,7 @@ class TagSpace(Space):
         return entities.likeliest([one + shift for one in scores], self.tags)
 
 
-class Truth(NamedTuple):
+class TagTruth(NamedTuple):
     """What is true of one text."""
 
     tags: NDArray[np.int64]
@@ -64,7 +64,7 @@ def iob2(types: Sequence[str]) -> tuple[str, ...]:
     return (OUTSIDE, *(f"{mark}-{name}" for name in types for mark in "BI"))
 
 
-def known_tags(target: TaggedWords, places: Places, counts: Tensor, space: TagSpace) -> list[str]:
+def known_tags(target: TaggedWords, places: WordPlaces, counts: Tensor, space: TagSpace) -> list[str]:
     """Return the tags of the words; what cannot be predicted is counted: an entity of which a word is not shown, or that shares a token.
 
     The words of such an entity have no tag: they are neither trained on nor scored.
@@ -87,7 +87,7 @@ def known_tags(target: TaggedWords, places: Places, counts: Tensor, space: TagSp
     return words
 
 
-def tagged(decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+def tagged(decoded: list[NDArray[Any]], truth: list[TagTruth], space: TagSpace) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Return the true and the predicted tags (W_i,) of the words that have a known one."""
     there = [one.tags != NONE for one in truth]
     scores = [one[kept] for one, kept in zip(decoded, there, strict=True)]
@@ -96,23 +96,23 @@ def tagged(decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> 
     return [one.tags[kept] for one, kept in zip(truth, there, strict=True)], space.likeliest(scores)
 
 
-def counted(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> NDArray[np.float64]:
+def counted(true: list[NDArray[Any]], predicted: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> NDArray[np.float64]:
     """Return what is right, true and predicted of each class in each text, (N, 3K), what is not shown among the true."""
     width = len(space.classes)
     if space.marks:
-        counts = entities.counted(true, told, space.tags, space.classes)
+        counts = entities.counted(true, predicted, space.tags, space.classes)
     else:
         counts = np.zeros((len(true), 3 * width))
         text = np.repeat(np.arange(len(true)), [len(one) for one in true])
-        np.add.at(counts, text, cell_sums(np.concatenate(true).astype(int), np.concatenate(told).astype(int), width))
+        np.add.at(counts, text, cell_sums(np.concatenate(true).astype(int), np.concatenate(predicted).astype(int), width))
     counts[:, width : 2 * width] += lost
     return counts
 
 
-def figures_of_tags(true: list[NDArray[Any]], told: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> Figures:
+def figures_of_tags(true: list[NDArray[Any]], predicted: list[NDArray[Any]], lost: NDArray[Any], space: TagSpace) -> Figures:
     """Return the metrics of plain tags."""
-    counts = counted(true, told, lost, space)
-    matrix = metrics.confusion_matrix(np.concatenate(told).astype(int), np.concatenate(true).astype(int), len(space.classes))
+    counts = counted(true, predicted, lost, space)
+    matrix = metrics.confusion_matrix(np.concatenate(predicted).astype(int), np.concatenate(true).astype(int), len(space.classes))
     found = entities.figures(counts, space.classes)
     kept = {key: found[key] for key in ("macro_f1", "per_class")}
     return {**kept, "balanced_accuracy": float(CLASSES["balanced_accuracy"](counts.sum(0)[None])[0]), "confusion": matrix.tolist()}

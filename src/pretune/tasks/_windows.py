@@ -55,7 +55,7 @@ def _cut(text: str, words: Sequence[Span], target: Any, begin: int, most: int) -
 
 
 def _ends(text: str, words: Sequence[Span], at: int) -> bool:
-    """Tell whether a sentence or a line ends before a word."""
+    """Return whether a sentence or a line ends before a word."""
     start, end = words[at - 1]
     return text[start:end] in _ENDS or "\n" in text[end : words[at][0]]
 

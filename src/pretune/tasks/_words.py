@@ -15,7 +15,7 @@ from pretune.types import Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class WordPlaces:
     """Where the words of a text begin in its tokens."""
 
     text: str
@@ -34,7 +34,7 @@ class Places:
         return np.flatnonzero((self.first >= 0) & ~self.shared)
 
 
-def places_of(row: Row, modality: Any) -> Places:
+def places_of(row: Row, modality: Any) -> WordPlaces:
     """Return where the words of a row begin; those that its source separates, else those of the text.
 
     A word is shown where its first token is, if the rest of it lies behind the end of what the network is shown.
@@ -53,7 +53,7 @@ def places_of(row: Row, modality: Any) -> Places:
         first[found] = kept[at[found]]
     shared = np.zeros(len(words), dtype=bool)
     shared[1:] = (first[1:] == first[:-1]) & (first[1:] >= 0)
-    return Places(text=text, words=words, first=first, shared=shared, length=len(spans))
+    return WordPlaces(text=text, words=words, first=first, shared=shared, length=len(spans))
 
 
 def words_in(row: Row) -> list[str]:

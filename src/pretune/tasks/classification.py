@@ -1,4 +1,4 @@
-"""One class out of several for each item."""
+"""One class out of several for each example."""
 
 from __future__ import annotations
 

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pretune.architectures.layers.dense import Dense, DenseHead
+from pretune.architectures.layers.dense import DenseHead, DenseOutputs
 from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.evaluation import boxes as evaluation
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.models import Model
-from pretune.models.dense.loss import Wanted, dense_loss
+from pretune.models.dense.loss import DenseTargets, dense_loss
 from pretune.models.heads import Head
 from pretune.models.heads.detector import Detector, DetectorModule
 from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
-from pretune.tasks._boxes import Truth, f1, paired, read_back, rectangle, shown_in, size_of, tiny, to_file, written
+from pretune.tasks._boxes import BoxTruth, f1, paired, read_back, rectangle, shown_in, size_of, tiny, to_file, written
 from pretune.tasks._marked import Rectangle
 from pretune.tasks._stand_ins import seen, sentence, stand_ins
 from pretune.types import Batch, Layout, Row
@@ -77,13 +77,13 @@ class Detection(Task):
         ragged = {"boxes": Ragged.of(boxes), "classes": Ragged.of(classes), "ignored": Ragged.of(ignored)}
         return Labels({**ragged, "shown": torch.stack(shown)}, located={"boxes": "box"})
 
-    def truth(self, labels: Labels, space: Space) -> list[Truth]:
+    def truth(self, labels: Labels, space: Space) -> list[BoxTruth]:
         """Return each image's boxes in pixels of the file, and where the file lies in the view."""
         parts = [part.split() for name in ("boxes", "classes", "ignored") if isinstance(part := labels[name], Ragged)]
         shown = labels["shown"]
         assert isinstance(shown, torch.Tensor)
         return [
-            Truth(boxes=boxes.numpy(), classes=classes.numpy(), ignored=ignored.numpy().astype(bool), shown=matrix.numpy())
+            BoxTruth(boxes=boxes.numpy(), classes=classes.numpy(), ignored=ignored.numpy().astype(bool), shown=matrix.numpy())
             for boxes, classes, ignored, matrix in zip(*parts, shown, strict=True)
         ]
 
@@ -141,7 +141,7 @@ class Detection(Task):
 
     # --- evaluation --------------------------------------------------------------------------
 
-    def metrics(self, decoded: list[NDArray[Any]], truth: Sequence[Truth], space: Space) -> Figures:
+    def metrics(self, decoded: list[NDArray[Any]], truth: Sequence[BoxTruth], space: Space) -> Figures:
         """Return mAP, AP50, AP75 and average recall as COCO defines them, and AP of each class."""
         figures = evaluation.average_precision(_in_files(decoded, truth), truth, space.classes)
         shown = np.concatenate([one[one[:, 4] >= self.score, 5] for one in decoded]) if decoded else np.zeros(0)
@@ -150,7 +150,7 @@ class Detection(Task):
         return {**figures, "tiny_boxes": tiny(truth)}
 
     def intervals(
-        self, decoded: list[NDArray[Any]], truth: Sequence[Truth], space: Space, groups: NDArray[Any] | None = None
+        self, decoded: list[NDArray[Any]], truth: Sequence[BoxTruth], space: Space, groups: NDArray[Any] | None = None
     ) -> dict[str, tuple[float, float]]:
         """Return intervals over resampled images."""
         return evaluation.intervals(_in_files(decoded, truth), truth, space.classes, groups)
@@ -209,7 +209,7 @@ class Detection(Task):
         return out
 
 
-def _loss(dense: Dense, labels: Labels) -> torch.Tensor:
+def _loss(dense: DenseOutputs, labels: Labels) -> torch.Tensor:
     """Return the loss of what is at each point against labels in pixels of the input; of a box that a crop hides, what is left counts."""
     size = float((dense.points + dense.strides[:, None] / 2).max())
     parts = [part.split() for name in ("boxes", "classes", "ignored") if isinstance(part := labels[name], Ragged)]
@@ -220,7 +220,7 @@ def _loss(dense: Dense, labels: Labels) -> torch.Tensor:
         share_N = sides_N2.prod(1) / (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(1).clamp(min=1e-6)
         there_N = (sides_N2.amin(1) >= _LEAST_SIDE) & (share_N >= _LEAST_SHARE)
         counts_N = there_N & (ignored_N == 0)
-        wanted.append(Wanted(boxes=seen_N4[counts_N], classes=classes_N[counts_N], ignored=seen_N4[~counts_N]))
+        wanted.append(DenseTargets(boxes=seen_N4[counts_N], classes=classes_N[counts_N], ignored=seen_N4[~counts_N]))
     return dense_loss(dense, wanted)
 
 
@@ -235,5 +235,5 @@ def _described(found: NDArray[Any], space: Space) -> dict[str, Any]:
     return {"class": space.classes[int(found[5])], "score": round(float(found[4]), 4), "box": corners}
 
 
-def _in_files(decoded: Sequence[NDArray[Any]], truth: Sequence[Truth]) -> list[NDArray[Any]]:
+def _in_files(decoded: Sequence[NDArray[Any]], truth: Sequence[BoxTruth]) -> list[NDArray[Any]]:
     return [to_file(found, one.shown) for found, one in zip(decoded, truth, strict=True)]

@@ -1,4 +1,4 @@
-"""Any number of classes for each item."""
+"""Any number of classes for each example."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Multilabel(Task):
         return replace(space, thresholds=thresholds)
 
     def tuned(self, decoded: NDArray[Any], truth: NDArray[Any], space: LabelSpace) -> tuple[LabelSpace, str]:
-        """Return the space with the threshold of each class that gives the best F1 on these items, and the range of them."""
+        """Return the space with the threshold of each class that gives the best F1 on these examples, and the range of them."""
         chosen = tuple(thresholds.choose(decoded, truth).tolist())
         few = int((truth.sum(0) < thresholds.MIN_POSITIVES).sum())
         sentence = f"thresholds of {min(chosen):.2f} to {max(chosen):.2f}, each with the best F1 of its class"

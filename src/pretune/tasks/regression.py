@@ -1,4 +1,4 @@
-"""One number for each item; trained standardised, measured in the user's units."""
+"""One number for each example; trained standardised, measured in the user's units."""
 
 from __future__ import annotations
 

@@ -164,15 +164,15 @@ class TextGeneration(WritingTask):
 
     def floors(self, train: Examples, held_out: Examples, space: Written, model: Any) -> dict[str, Figures]:
         """Return what counting characters gives: how frequent each is, and which follows the two before it."""
-        seen, told = (_characters([_predicted(row) for row in examples.rows]) for examples in (train, held_out))
-        if not len(told):
+        seen, predicted = (_characters([_predicted(row) for row in examples.rows]) for examples in (train, held_out))
+        if not len(predicted):
             return {}
-        size = int(max(seen.max(initial=0), told.max())) + 1
+        size = int(max(seen.max(initial=0), predicted.max())) + 1
         counts = np.bincount(seen, minlength=size) + 1
-        unigram = float(-np.log(counts[told] / counts.sum()).mean())
+        unigram = float(-np.log(counts[predicted] / counts.sum()).mean())
         return {
             "unigram": {"what": "how frequent each character is", "character_loss": unigram},
-            "trigram": {"what": "which character follows which two", "character_loss": ngram.trigram(seen, told, size)},
+            "trigram": {"what": "which character follows which two", "character_loss": ngram.trigram(seen, predicted, size)},
         }
 
     # --- what people read --------------------------------------------------------------------
@@ -201,11 +201,11 @@ def _answer(row: Row) -> Answer:
 
 def _prompt(row: Row, modality: Text) -> list[int]:
     """Return the ids before the last answer; of a plain text its first half."""
-    told, text = _answer(row), row.text or ()
-    if told.answer is not None:
-        text = text[: told.scored[-1]]
+    predicted, text = _answer(row), row.text or ()
+    if predicted.answer is not None:
+        text = text[: predicted.scored[-1]]
     ids = modality.segments(text)[0].tolist()
-    return ids[: max(1, len(ids) // 2)] if told.scored and told.answer is None else ids
+    return ids[: max(1, len(ids) // 2)] if predicted.scored and predicted.answer is None else ids
 
 
 def _asked(row: Row, modality: Text) -> tuple[NDArray[np.int64], int]:

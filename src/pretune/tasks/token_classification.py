@@ -24,9 +24,9 @@ from pretune.sources.tags import OUTSIDE, TAGS, Entity, SchemeName, TaggedWords,
 from pretune.sources.target_type import TargetType
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
 from pretune.tasks._marked import Line, Passage
-from pretune.tasks._tags import NONE, TagSpace, Truth, counted, figures_of_tags, iob2, known_tags, tagged
+from pretune.tasks._tags import NONE, TagSpace, TagTruth, counted, figures_of_tags, iob2, known_tags, tagged
 from pretune.tasks._windows import pieces_of, rejoined
-from pretune.tasks._words import Places, places_of, words_in
+from pretune.tasks._words import WordPlaces, places_of, words_in
 from pretune.types import Layout, Row
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ class TokenClassification(Task):
             numbers.append(torch.from_numpy(number))
         return Labels({"target": Ragged.of(tags), "words": Ragged.of(numbers), "lost": lost})
 
-    def truth(self, labels: Labels, space: TagSpace) -> list[Truth]:
+    def truth(self, labels: Labels, space: TagSpace) -> list[TagTruth]:
         """Return each text's tags, and what it has lost."""
         lost = labels["lost"]
         assert isinstance(lost, Tensor)
         parts = zip(_split(labels["target"]), _split(labels["words"]), lost.double().numpy(), strict=True)
-        return [Truth(tags.numpy(), words.numpy(), gone) for tags, words, gone in parts]
+        return [TagTruth(tags.numpy(), words.numpy(), gone) for tags, words, gone in parts]
 
     # --- the network -------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class TokenClassification(Task):
         """Whether the weight of O is chosen after training: most words are O, so networks find too few entities."""
         return self.scheme != "none"
 
-    def tuned(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> tuple[TagSpace, str]:
+    def tuned(self, decoded: list[NDArray[Any]], truth: list[TagTruth], space: TagSpace) -> tuple[TagSpace, str]:
         """Return the space with what is added to the log-probability of O where the F1 of entities is best."""
         tried = {shift: self._f1(decoded, truth, replace(space, outside=shift)) for shift in _SHIFTS}
         best = max(_SHIFTS, key=lambda shift: (tried[shift], -abs(shift)))
@@ -169,37 +169,37 @@ class TokenClassification(Task):
         figures = f"entity F1 {tried[best]:.3f} instead of {tried[0.0]:.3f}"
         return replace(space, outside=best), f"O is predicted where it is {np.exp(-best):.2g} times as likely as another tag: {figures}"
 
-    def _f1(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> float:
-        true, told = tagged(decoded, truth, space)
+    def _f1(self, decoded: list[NDArray[Any]], truth: list[TagTruth], space: TagSpace) -> float:
+        true, predicted = tagged(decoded, truth, space)
         lost = np.array([one.lost for one in truth])
-        return entities.figures(counted(true, told, lost, space), space.classes)["entity_f1"] or 0.0
+        return entities.figures(counted(true, predicted, lost, space), space.classes)["entity_f1"] or 0.0
 
     # --- evaluation --------------------------------------------------------------------------
 
-    def metrics(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> Figures:
+    def metrics(self, decoded: list[NDArray[Any]], truth: list[TagTruth], space: TagSpace) -> Figures:
         """Return the metrics of entities or of plain tags, and the share of words and of texts that are right."""
-        true, told = tagged(decoded, truth, space)
+        true, predicted = tagged(decoded, truth, space)
         lost = np.array([one.lost for one in truth])
-        right = sum(int((a == b).sum()) for a, b in zip(true, told, strict=True))
+        right = sum(int((a == b).sum()) for a, b in zip(true, predicted, strict=True))
         words = sum(map(len, true))
         gone = lost.sum() if not space.marks else 0.0
-        whole = [bool((a == b).all()) and not one.lost.any() for a, b, one in zip(true, told, truth, strict=True)]
+        whole = [bool((a == b).all()) and not one.lost.any() for a, b, one in zip(true, predicted, truth, strict=True)]
         shared = {
             "token_accuracy": right / (words + gone) if words + gone else None,
             "text_accuracy": float(np.mean(whole)) if whole else None,
         }
         if space.marks:
-            return entities.figures(counted(true, told, lost, space), space.classes) | shared
-        return figures_of_tags(true, told, lost, space) | shared
+            return entities.figures(counted(true, predicted, lost, space), space.classes) | shared
+        return figures_of_tags(true, predicted, lost, space) | shared
 
-    def sums(self, decoded: list[NDArray[Any]], truth: list[Truth], space: TagSpace) -> list[Sums]:
+    def sums(self, decoded: list[NDArray[Any]], truth: list[TagTruth], space: TagSpace) -> list[Sums]:
         """Return what is right, true and predicted in each text: the words of a text are resampled together."""
-        true, told = tagged(decoded, truth, space)
+        true, predicted = tagged(decoded, truth, space)
         lost = np.array([one.lost for one in truth]).reshape(len(truth), -1)
-        wrong = [bool((a != b).any()) or one.lost.any() for a, b, one in zip(true, told, truth, strict=True)]
+        wrong = [bool((a != b).any()) or one.lost.any() for a, b, one in zip(true, predicted, truth, strict=True)]
         texts = np.stack([np.ones(len(truth)), ~np.array(wrong, dtype=bool)], 1).astype(float)
-        counts = counted(true, told, lost, space)
-        words = np.array([[len(a), (a == b).sum()] for a, b in zip(true, told, strict=True)], dtype=float).reshape(len(truth), 2)
+        counts = counted(true, predicted, lost, space)
+        words = np.array([[len(a), (a == b).sum()] for a, b in zip(true, predicted, strict=True)], dtype=float).reshape(len(truth), 2)
         words[:, 0] += 0 if space.marks else lost.sum(1)
         main = entities.sums_of(counts, space.classes) if space.marks else Sums(sums=counts, statistics={"macro_f1": CLASSES["macro_f1"]})
         return [
@@ -219,15 +219,15 @@ class TokenClassification(Task):
             for word, tag in zip(words, goal, strict=True):
                 if tag != NONE:
                     lexicon[word.casefold()][tag] += 1
-        held_words, _ = _words_and_tags(held_out)
-        most = [np.tile(share, (len(words), 1)) for words in held_words]
-        known = [np.array([lexicon.get(word.casefold(), share) for word in words]).reshape(-1, len(share)) for words in held_words]
+        test_words, _ = _words_and_tags(held_out)
+        most = [np.tile(share, (len(words), 1)) for words in test_words]
+        known = [np.array([lexicon.get(word.casefold(), share) for word in words]).reshape(-1, len(share)) for words in test_words]
         linear = tagger.fit(texts, tags, len(space.tags))
         what = f"logistic regression on {tagger.FEATURES}, fitted on {linear.words:,} words of training"
         return {
             "majority": self._floor(f"always the most frequent tag in training, {space.tags[int(share.argmax())]}", most, held_out, space),
             "lexicon": self._floor("the most frequent tag of each word in training", known, held_out, space),
-            "linear tagger": self._floor(what, linear.probabilities(held_words), held_out, space),
+            "linear tagger": self._floor(what, linear.probabilities(test_words), held_out, space),
         }
 
     def _floor(self, what: str, words: list[NDArray[Any]], held_out: Examples, space: TagSpace) -> Figures:
@@ -258,20 +258,20 @@ class TokenClassification(Task):
     def badness(self, row: Mapping[str, str]) -> float:
         """Return how many entities are wrong or missing; of plain tags the share of wrong ones."""
         if self.scheme != "none":
-            true, told = set(read_entities(row["target"])), set(read_entities(row["prediction"]))
-            return float(len(true ^ told))
+            true, predicted = set(read_entities(row["target"])), set(read_entities(row["prediction"]))
+            return float(len(true ^ predicted))
         pairs = list(zip(row["target"].split(), row["prediction"].split(), strict=False))
-        return sum(true != told for true, told in pairs) / max(1, len(pairs))
+        return sum(true != predicted for true, predicted in pairs) / max(1, len(pairs))
 
     def compare(self, row: Mapping[str, str], text: str) -> Sequence[Line]:
         """Return the text with the target's entities marked, and with those of the prediction."""
         text = row.get("text") or text
         if self.scheme == "none" or not text:
             return ()
-        true, told = read_entities(row["target"]), read_entities(row["prediction"])
+        true, predicted = read_entities(row["target"]), read_entities(row["prediction"])
         return (
-            Line(name="target", passages=_marked(text, true, {one: "right" if one in told else "missing" for one in true})),
-            Line(name="prediction", passages=_marked(text, told, {one: "right" if one in true else "wrong" for one in told})),
+            Line(name="target", passages=_marked(text, true, {one: "right" if one in predicted else "missing" for one in true})),
+            Line(name="prediction", passages=_marked(text, predicted, {one: "right" if one in true else "wrong" for one in predicted})),
         )
 
 
@@ -290,7 +290,7 @@ def _words_and_tags(examples: Examples) -> tuple[list[list[str]], list[NDArray[n
     return texts, tags
 
 
-def _described(places: Places, path: NDArray[Any], scores: NDArray[Any], space: TagSpace) -> dict[str, Any]:
+def _described(places: WordPlaces, path: NDArray[Any], scores: NDArray[Any], space: TagSpace) -> dict[str, Any]:
     """Return one text's prediction, JSON-ready."""
     leads = places.leads.tolist()
     tags = dict(zip(leads, (space.tags[at] for at in path), strict=True))
@@ -303,8 +303,8 @@ def _described(places: Places, path: NDArray[Any], scores: NDArray[Any], space: 
     ]
     confidence = min(sure.values(), default=0.0)
     if not space.marks:
-        told = " ".join(tags.get(at, "?") for at in range(len(words)))
-        return {"prediction": told, "confidence": confidence, "text": places.text, "words": words}
+        predicted = " ".join(tags.get(at, "?") for at in range(len(words)))
+        return {"prediction": predicted, "confidence": confidence, "text": places.text, "words": words}
     found = entities_of([tags.get(at, OUTSIDE) for at in range(len(places.words))])
     spans = [Entity(places.words[one.start][0], places.words[one.end - 1][1], one.type) for one in found]
     listed = [

@@ -56,7 +56,7 @@ def choose(
         learner: in the state it will train in: what learns is open, the rest frozen.
         batch: a training batch, on the learner's device.
         bfloat16: None chooses; otherwise the dtype is given and only the rest is decided.
-        micro_batch: items computed at once; None decides.
+        micro_batch: examples computed at once; None decides.
         job: examples of an epoch; timing costs at most a second, or two per cent of an epoch where that is more.
         most_seconds: that timing costs where the run has a time limit, more than a second.
 
@@ -126,7 +126,7 @@ def _step(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts,
 def _untouched(learner: nn.Module) -> Generator[None]:
     """Compute on one thread, in training mode; put back threads, buffers, gradients, random streams and the mode on leaving.
 
-    Two threads that wait for each other beside a busy process say nothing about a number format; one thread's processor
+    Two threads that wait for each other beside a busy process say nothing about a precision; one thread's processor
     time does.
     """
     buffers = {name: buffer.clone() for name, buffer in learner.named_buffers()}

@@ -126,7 +126,7 @@ class Checkpoints:
         return self.folder / f"{phase:02d}-{0:08d}.safetensors"
 
     def newest(self, warn: Warn = nobody) -> Path | None:
-        """Return the file of the newest checkpoint that is whole, or None; damaged ones are set aside, and `warn` is told.
+        """Return the file of the newest checkpoint that is whole, or None; damaged ones are set aside, and `warn` is called.
 
         Also removes temporary files that a killed process left.
         """
@@ -184,7 +184,7 @@ class Decisions:
         Args:
             path: of the file, which only the first rank reads and writes; None keeps nothing.
             device: its first rank decides for all; every rank makes the same decisions in the same order.
-            warn: is told where lines of the file are damaged.
+            warn: called with a message where lines of the file are damaged.
         """
         self._path, self._device = path, device
         self._made: dict[str, Any] = device.decide(lambda: self._read(warn))

@@ -38,7 +38,7 @@ class Device:
 
     @property
     def share(self) -> Share:
-        """What of a view's items is this process's."""
+        """What of a view's examples is this process's."""
         return Share(rank=self.rank, world=self.world)
 
     def agree(self, value: T) -> T:
@@ -133,7 +133,7 @@ def open_device() -> Generator[Device]:
 
 
 def _pass_on(error: Exception, store: distributed.Store, rank: int) -> None:
-    """Tell the other processes why this one ends; where it ends because another did, raise that one's message."""
+    """Inform the other processes why this one ends; where it ends because another did, raise that one's message."""
     failure = _failure_of(store)
     lost = not isinstance(error, PretuneError) and any(words in str(error).lower() for words in _LOST)
     if failure or lost:

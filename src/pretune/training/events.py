@@ -39,7 +39,7 @@ class Stepped(Event):
     lr: float
     """Of the last step."""
     size: int
-    """Items of the steps' batches, over all ranks."""
+    """Examples of the steps' batches, over all ranks."""
     steps: int
     """Steps planned in all, as of now."""
     seconds: float
@@ -47,12 +47,12 @@ class Stepped(Event):
     waited: float
     """Seconds of those spent waiting for data."""
     logs: dict[str, float] = field(default_factory=dict)
-    """What the learner said of the last step."""
+    """What the learner logged at the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Event):
-    """Metrics of a held-out part."""
+    """Metrics of a held-out split."""
 
     epoch: int
     split: str

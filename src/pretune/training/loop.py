@@ -305,7 +305,7 @@ class _Loop:
         return metrics
 
     def _is_best(self, value: float | None) -> bool:
-        """Tell whether a value is the best so far, and count those that are not; None, of a metric that does not exist, is neither."""
+        """Return whether a value is the best so far, and count those that are not; None, of a metric that does not exist, is neither."""
         assert self.evaluation is not None
         now = self.progress
         if value is None:

@@ -18,7 +18,7 @@ class Precision:
     """Autocast to bfloat16."""
     channels_last: bool = False
     micro_batch: int | None = None
-    """Items computed at once; gradients are accumulated to the whole batch."""
+    """Examples computed at once; gradients are accumulated to the whole batch."""
     reason: str = "float32 by default"
 
 
@@ -76,7 +76,7 @@ class Progress:
     seconds: float = 0.0
     waited: float = 0.0
     overhead: float = 0.0
-    """Seconds that went into measuring held-out parts and saving."""
+    """Seconds that went into measuring held-out splits and saving."""
     spent: float = 0.0
     """Seconds of the phase in all, attempts that failed included: what a time budget pays."""
     best: float | None = None
@@ -85,7 +85,7 @@ class Progress:
     plateaus: int = 0
     """Plateaus met."""
     micro_batch: int | None = None
-    """Items computed at once; memory may have halved it."""
+    """Examples computed at once; memory may have halved it."""
     failures: int = 0
     """Times the phase was begun again at half the learning rate."""
     smooth: float | None = None

@@ -75,7 +75,7 @@ def append_lines(path: Path, entries: Iterable[Mapping[str, Any]], *, sync: bool
 
 
 def read_lines(path: Path, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file, one a line; lines that are damaged are dropped, and `warn` is told how many."""
+    """Return the JSON objects of a file, one a line; lines that are damaged are dropped, and `warn` is called with their number."""
     lines = [line for line in path.read_bytes().split(b"\n") if line.strip()] if path.exists() else []
     found = [entry for line in lines if (entry := _object(line)) is not None]
     if warn is not None and len(found) < len(lines):
@@ -118,7 +118,7 @@ class RunDir:
         write_atomic(self.path / name, to_csv(columns, rows).encode())
 
     def write_ledger(self, ledger: Iterable[LedgerEntry]) -> None:
-        """Write every dropped or repaired item, and why."""
+        """Write every dropped or repaired example, and why."""
         self.write_csv("ledger.csv", LEDGER, [_entry(e) for e in ledger])
 
     def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -131,7 +131,7 @@ class RunDir:
         return [{"split" if key == "part" else key: value for key, value in event.items()} for event in whole]
 
     def rewind_events(self, position: Position, warn: Callable[[str], None] | None = None) -> None:
-        """Drop the events that a resumed run will repeat: those after its position; `warn` is told of damaged lines."""
+        """Drop the events that a resumed run will repeat: those after its position; `warn` is called for damaged lines."""
         kept = [event for event in self.events(warn) if position.is_behind(event)]
         write_atomic(self.path / "events.jsonl", "".join(json_text(e) + "\n" for e in kept).encode())
 

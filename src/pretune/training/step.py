@@ -24,7 +24,7 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 def split(batch: Batch, size: int | None) -> list[Batch]:
-    """Cut a batch into parts of at most `size` items."""
+    """Cut a batch into parts of at most `size` examples."""
     if size is None or batch.size <= size:
         return [batch]
     return [batch.take(slice(i, i + size)) for i in range(0, batch.size, size)]

@@ -48,7 +48,7 @@ def race(
     """Time alternatives in turn, so that a busy moment slows all of them, and stop at the budget.
 
     Args:
-        alternatives: each computes as many examples as it is told. The first one is the plain one: its errors are raised.
+        alternatives: each computes as many examples as it is given. The first one is the plain one: its errors are raised.
         device: where they compute.
         sizes: the fewest and the most examples computed at once.
         job: examples that the whole job computes; the budget is a share of it.

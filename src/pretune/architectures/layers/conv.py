@@ -72,5 +72,5 @@ class ConvNorm(nn.Sequential):
 
 
 def _is_plain(module: nn.Module, kind: type) -> bool:
-    """Whether a module is what was built here: no adapter in its place, no hook that wants its output."""
+    """Whether a module is what was built here: no adapter in its place, no hook that needs its output."""
     return type(module) is kind and not module._forward_hooks and not module._forward_pre_hooks

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PRIOR = 0.01
-"""Probability of each class at each point that a fresh head begins with (Lin et al., "Focal Loss", 2017)."""
+"""Probability of each class at each point that a new head begins with (Lin et al., "Focal Loss", 2017)."""
 _NEVER = -20.0
 """Logit of a slot that no class fills."""
 
@@ -44,7 +44,7 @@ class DenseShape:
     """One tower for all maps."""
 
 
-class Dense(NamedTuple):
+class DenseOutputs(NamedTuple):
     """What a dense head says at each of A points."""
 
     logits: Tensor
@@ -66,7 +66,7 @@ class Dense(NamedTuple):
 
 
 class DenseHead(nn.Module):
-    """Maps (B, C_l, H_l, W_l) of several strides -> `Dense`."""
+    """Maps (B, C_l, H_l, W_l) of several strides -> `DenseOutputs`."""
 
     def __init__(self, shape: DenseShape, classes: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class DenseHead(nn.Module):
             scores.fill_(_NEVER)
             scores[:, 0] = -math.log((1 - PRIOR) / PRIOR)
 
-    def forward(self, maps: Sequence[Tensor]) -> Dense:
+    def forward(self, maps: Sequence[Tensor]) -> DenseOutputs:
         """Return what is at each point of all maps, the finest first."""
         scores, sides, points, strides = [], [], [], []
         for level, x_BCHW in enumerate(self.neck(maps)):
@@ -102,7 +102,7 @@ class DenseHead(nn.Module):
             grid_P2 = grid(x_BCHW.shape[-2:], self.shape.strides[level], x_BCHW.device)
             points.append(grid_P2)
             strides.append(grid_P2.new_full((len(grid_P2),), self.shape.strides[level]))
-        return Dense(torch.cat(scores, 1), torch.cat(sides, 1), torch.cat(points), torch.cat(strides))
+        return DenseOutputs(torch.cat(scores, 1), torch.cat(sides, 1), torch.cat(points), torch.cat(strides))
 
     def neck(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return maps of `width` channels: each with what the coarser ones know added to it, then what the finer ones know."""

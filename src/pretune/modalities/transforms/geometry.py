@@ -1,4 +1,4 @@
-"""How large a picture becomes and which part of it is seen: the rules of torchvision and timm, to the pixel."""
+"""How large an image becomes and which part of it is seen: the rules of torchvision and timm, to the pixel."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Size = tuple[int, int]
 """Width and height."""
 
 MAX_ASPECT = 2
-"""Of a picture longer than this many times its short side, the ends are not kept: the centre square does not reach them."""
+"""Of an image longer than this many times its short side, the ends are not kept: the centre square does not reach them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a picture is scaled to, and the part of that which is kept."""
+    """What an image is scaled to, and the part of that which is kept."""
 
     size: Size
-    """Of the whole picture after scaling."""
+    """Of the whole image after scaling."""
     left: int = 0
     top: int = 0
     kept: Size
@@ -31,7 +31,7 @@ class Target:
 
 
 def scaled(size: Size, side: int, fit: Fit) -> Size:
-    """Return the width and height of a picture whose `side` is scaled to that many pixels.
+    """Return the width and height of an image whose `side` is scaled to that many pixels.
 
     crop: the short side, as torchvision's Resize(side), the other rounded down; squash: both; pad: the long side, as timm's
     ResizeKeepRatio(longest=1), the other rounded.
@@ -46,9 +46,9 @@ def scaled(size: Size, side: int, fit: Fit) -> Size:
 
 
 def stored(size: Size, side: int, fit: Fit) -> Target:
-    """Return what is kept of a picture: scaled down to `side` and never up, its ends cut off where it is very long.
+    """Return what is kept of an image: scaled down to `side` and never up, its ends cut off where it is very long.
 
-    A small picture keeps its size, unless it is so long that it would take more room than one of working size.
+    A small image keeps its size, unless it is so long that it would take more room than one of working size.
     """
     width, height = size
     if fit == "squash":
@@ -63,7 +63,7 @@ def stored(size: Size, side: int, fit: Fit) -> Target:
 
 
 def centre_crop(size: Size, side: int) -> Target:
-    """Return the middle of a scaled picture of which one side is `side`, such that its centre square is that of the whole.
+    """Return the middle of a scaled image of which one side is `side`, such that its centre square is that of the whole.
 
     torchvision rounds a half to the even number, so that the offset must be a multiple of two.
     """
@@ -84,6 +84,6 @@ def centre(length: int, size: int) -> int:
 
 
 def visible(size: Size, side: int, seen: int, fit: Fit) -> float:
-    """Return the share of a picture's area that is seen where `side` is scaled to and the middle `seen` pixels are shown."""
+    """Return the share of an image's area that is seen where `side` is scaled to and the middle `seen` pixels are shown."""
     width, height = scaled(size, side, fit)
     return min(1.0, seen / width) * min(1.0, seen / height)

@@ -1,4 +1,4 @@
-"""A sound as a picture for people: its mel spectrogram in colours that grow evenly brighter (after matplotlib's magma)."""
+"""A clip as an image for people: its mel spectrogram in colours that grow evenly brighter (after matplotlib's magma)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def spectrogram(samples: NDArray[np.floating], sample_rate: int, *, height: int 
     Args:
         samples: (T,), T > 0.
         sample_rate: Hz.
-        height: of the picture.
-        width: of the picture.
+        height: of the image.
+        width: of the image.
     """
     fft = 1 << (sample_rate // 30).bit_length()
     spectrum = LogMel(Bank(sample_rate=sample_rate, fft=fft, mels=min(height, 96)), max(1, len(samples) // width))

@@ -1,4 +1,4 @@
-"""What networks take of a sound, as modules (Features -> Features): waveform, mel, log-mel, MFCC, a picture.
+"""What networks take of a clip, as modules (Features -> Features): waveform, mel, log-mel, MFCC, an image.
 
 Each equals its published form. Shapes: B clips, T samples, F frames, K bins, M mel bands, N samples of a frame.
 """
@@ -230,7 +230,7 @@ class Waveform(nn.Module):
 
 
 class MelImage(nn.Module):
-    """A log-mel spectrogram as a grey picture for an image network: low frequencies below, time to the right."""
+    """A log-mel spectrogram as a grey image for an image network: low frequencies below, time to the right."""
 
     def __init__(self, spectrum: LogMel, size: int, normaliser: nn.Module) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pretune.architectures.layers.dense import Dense
+from pretune.architectures.layers.dense import DenseOutputs
 from pretune.labels import Ragged
 
 LEAST, MOST, OVERLAP = 0.01, 100, 0.6
@@ -13,7 +13,7 @@ LEAST, MOST, OVERLAP = 0.01, 100, 0.6
 _CANDIDATES = 1000
 
 
-def kept(dense: Dense, size: int) -> Ragged:
+def kept(dense: DenseOutputs, size: int) -> Ragged:
     """Return each image's boxes (K_i, 6): x1, y1, x2, y2 in pixels of the input, score, class; the likeliest first.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretune.architectures.layers.dense import Dense
+from pretune.architectures.layers.dense import DenseOutputs
 from pretune.models.dense.assignment import Assignment, assign, inside
 
 _OVERLAP, _DISTANCES = 2.0, 0.25
@@ -18,7 +18,7 @@ _FOCUS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class DenseTargets:
     """What is to be found in one image."""
 
     boxes: Tensor
@@ -29,7 +29,7 @@ class Wanted:
     """(M, 4) boxes within which nothing that is found is wrong."""
 
 
-def dense_loss(dense: Dense, wanted: Sequence[Wanted]) -> Tensor:
+def dense_loss(dense: DenseOutputs, wanted: Sequence[DenseTargets]) -> Tensor:
     """Return the mean loss of a batch: quality focal loss of scores, GIoU and distribution focal loss of boxes."""
     from torchvision.ops import generalized_box_iou_loss
 
@@ -59,7 +59,7 @@ def dense_loss(dense: Dense, wanted: Sequence[Wanted]) -> Tensor:
     return of_scores + _OVERLAP * of_boxes + _DISTANCES * of_distances
 
 
-def _distance_loss(dense: Dense, at: int, chosen: Assignment, wanted_P4: Tensor) -> Tensor:
+def _distance_loss(dense: DenseOutputs, at: int, chosen: Assignment, wanted_P4: Tensor) -> Tensor:
     """Return (P,) the cross-entropy of the two whole distances on either side of each true one, mean over four sides."""
     logits_P4K = dense.sides[at, chosen.points].float()
     points_P2, strides_P1 = dense.points[chosen.points], dense.strides[chosen.points, None]

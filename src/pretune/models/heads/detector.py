@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from pretune.architectures.layers.dense import Dense, DenseHead, DenseShape
+from pretune.architectures.layers.dense import DenseHead, DenseOutputs, DenseShape
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.labels import Outputs
@@ -39,7 +39,7 @@ class DetectorModule(HeadModule):
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(deviation > 1e-6 * (1 + mean.abs()), 1 / deviation.clamp(min=1e-12), 0.0))
 
-    def forward(self, features: Features) -> Dense:
+    def forward(self, features: Features) -> DenseOutputs:
         """Return what is at each point."""
         return self.layers(self.standardised(features.tensor))
 
@@ -74,7 +74,7 @@ class Detector(Head):
         raise SettingError("head=detector takes maps of several sizes, so it is for task=detection only. Leave head out.")
 
     def build_dense(self, levels: Sequence[Level], pretrained: DenseShape | None, outputs: int) -> DetectorModule:
-        """Return a fresh head.
+        """Return a new head.
 
         Args:
             levels: the maps that it takes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pretune.sources.layouts._base import OwnLayout, Place, Source
+from pretune.sources.layouts._base import DataPlace, OwnLayout, Source
 from pretune.sources.layouts.box_table import BoxTable
 from pretune.sources.layouts.coco import Coco
 from pretune.sources.layouts.conll import Conll
@@ -24,7 +24,7 @@ RECOGNISERS: tuple[type[OwnLayout], ...] = (
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 
 
-def recognised(place: Place) -> OwnLayout | None:
+def recognised(place: DataPlace) -> OwnLayout | None:
     """Return the data at a place in the first layout that recognises them; None where class folders or tables have to.
 
     Raises:
@@ -34,4 +34,4 @@ def recognised(place: Place) -> OwnLayout | None:
     return next((one for one in found if one is not None), None)
 
 
-__all__ = ["RECOGNISERS", "OwnLayout", "Place", "Source", "recognised"]
+__all__ = ["RECOGNISERS", "DataPlace", "OwnLayout", "Source", "recognised"]

@@ -14,7 +14,7 @@ from pretune.sources.tree import Tree, walk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class DataPlace:
     """Where data are read, and what is known of them beforehand."""
 
     path: Path
@@ -64,7 +64,7 @@ class OwnLayout(Source):
 
     @classmethod
     @abstractmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the data at a place where they have this layout, else None; cheap, as every path is looked at.
 
         Raises:

@@ -17,7 +17,7 @@ from pretune.sources.tree import FileEntry, Tree
 from pretune.types import LedgerEntry, Row, Split
 
 _START = 1 << 16
-_SAID = 3
+_REPORTED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +80,10 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
     table.ledger, table.columns = [*found.ledger, *found.tree.ledger("image")], found.columns
     table.messages = [*found.messages, *_counted(rows), *found.tree.messages()]
     if differs:
-        more = " …" if len(differs) > _SAID else ""
+        more = " …" if len(differs) > _REPORTED else ""
         table.messages.append(
             f"{len(differs)} annotations give another image size than the file has; boxes are taken as pixels of the file: "
-            f"{', '.join(differs[:_SAID])}{more}."
+            f"{', '.join(differs[:_REPORTED])}{more}."
         )
     return table
 

@@ -13,7 +13,7 @@ _LABEL = ("label", "type", "entity", "entity_type", "entity_group", "tag", "labe
 _TEXT = ("text", "word", "surface", "surface_form", "mention", "value", "span")
 
 Found = tuple[Entity, str | None]
-"""A span, and what its text is said to be."""
+"""A span, and the text that it is said to hold."""
 
 
 def is_spans(values: Sequence[Any]) -> bool:

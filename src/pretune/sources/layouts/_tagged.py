@@ -19,7 +19,7 @@ from pretune.types import LedgerEntry, Row, Split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
+class TaggedText:
     """One text as its file has it."""
 
     id: str
@@ -45,7 +45,7 @@ class Text:
 class Found:
     """What a layout has read."""
 
-    strings: list[Text]
+    strings: list[TaggedText]
     root: Path
     layout: str
     columns: dict[str, str] = field(default_factory=dict)
@@ -91,14 +91,14 @@ def table_of(found: Found, target: TargetType | None, *, labelled: bool = True) 
         return out
     scheme = _scheme(whole, kind, out)
     out.target_type = replace(kind, scheme=scheme)
-    make: Callable[[Table, Text, Row], Row | None] = _with_spans if any(one.spans is not None for one in whole) else _tagger(scheme)
+    make: Callable[[Table, TaggedText, Row], Row | None] = _with_spans if any(one.spans is not None for one in whole) else _tagger(scheme)
     made = (make(out, one, _row(one)) for one in whole)
     out.rows = [row for row in made if row is not None]
     _report(out, scheme)
     return out
 
 
-def _dropped(out: Table, one: Text, labelled: bool) -> bool:
+def _dropped(out: Table, one: TaggedText, labelled: bool) -> bool:
     """Name a text that cannot be used in the ledger."""
     fault = one.fault if labelled or one.fault is None or one.fault[0] not in ("other_tags", "blank_label") else None
     if is_blank("".join(one.words if one.words is not None else one.text)):
@@ -108,7 +108,7 @@ def _dropped(out: Table, one: Text, labelled: bool) -> bool:
     return fault is not None
 
 
-def _row(one: Text) -> Row:
+def _row(one: TaggedText) -> Row:
     """Return a text without its target."""
     text, words = (one.text, None) if one.words is None else joined(one.words)
     return Row(id=one.id, text=(text,), words=words, split=one.split, group=one.group)
@@ -117,7 +117,7 @@ def _row(one: Text) -> Row:
 # --- tags ----------------------------------------------------------------------------------------
 
 
-def _scheme(strings: Sequence[Text], kind: Tags, out: Table) -> SchemeName:
+def _scheme(strings: Sequence[TaggedText], kind: Tags, out: Table) -> SchemeName:
     """Return the scheme of all texts together, and say which it is.
 
     Raises:
@@ -139,8 +139,8 @@ def _scheme(strings: Sequence[Text], kind: Tags, out: Table) -> SchemeName:
     return scheme
 
 
-def _tagger(scheme: SchemeName) -> Callable[[Table, Text, Row], Row | None]:
-    def tagged(out: Table, one: Text, row: Row) -> Row | None:
+def _tagger(scheme: SchemeName) -> Callable[[Table, TaggedText, Row], Row | None]:
+    def tagged(out: Table, one: TaggedText, row: Row) -> Row | None:
         assert one.tags is not None
         assert one.words is not None
         assert row.words is not None
@@ -161,7 +161,7 @@ def _cure(tag: str) -> str:
 # --- spans ---------------------------------------------------------------------------------------
 
 
-def _with_spans(out: Table, one: Text, row: Row) -> Row | None:
+def _with_spans(out: Table, one: TaggedText, row: Row) -> Row | None:
     """Return a text whose words carry its spans; a border inside a word is moved to the word's."""
     text, words = one.text, words_of(one.text)
     assert one.spans is not None
@@ -205,7 +205,7 @@ def _fault_of(spans: Sequence[Entity], text: str) -> tuple[str, str] | None:
 
 
 def _report(out: Table, scheme: SchemeName) -> None:
-    """Say how many words and entities there are."""
+    """Report how many words and entities there are."""
     targets = [row.target for row in out.rows if isinstance(row.target, TaggedWords)]
     words = sum(len(target.tags) for target in targets)
     counts = Counter(name for target in targets for name in target.names)

@@ -12,7 +12,7 @@ from typing import Self
 from pretune.errors import DataError
 from pretune.formats.files import IMAGE, ending
 from pretune.sources.boxes import BOXES, Box
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._boxed import AnnotatedImage, Annotations, split_in, table_of
 from pretune.sources.names import folded, variants
 from pretune.sources.readers.dispatch import read_records
@@ -68,7 +68,7 @@ _PLACES = ("image", "xmin", "ymin", "xmax", "ymax", "class")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roles:
+class BoxRoles:
     """Which column means what."""
 
     image: str
@@ -87,7 +87,7 @@ class BoxTable(OwnLayout):
     files: tuple[FileEntry, ...]
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the tables whose header names an image and four coordinates."""
         if not place.may_be("image", BOXES):
             return None
@@ -180,7 +180,7 @@ class _Rows:
         self.boxes.append((where, Box(name, *corners)))
 
 
-def roles_of(records: Records, label: str | None = None, path: str | None = None) -> Roles | None:
+def roles_of(records: Records, label: str | None = None, path: str | None = None) -> BoxRoles | None:
     """Return which columns hold boxes; None where a table has none.
 
     Args:
@@ -201,11 +201,11 @@ def roles_of(records: Records, label: str | None = None, path: str | None = None
                 return None
             classes = (by_name[name] for name in _CLASSES if name in by_name and by_name[name] != image)
             split = next((by_name[name] for name in ("split", "subset", "set", "partition") if name in by_name), None)
-            return Roles(image=image, corners=corners, sized=sized, label=label or next(classes, None), split=split)
+            return BoxRoles(image=image, corners=corners, sized=sized, label=label or next(classes, None), split=split)
     return None
 
 
-def _by_place(records: Records) -> Roles | None:
+def _by_place(records: Records) -> BoxRoles | None:
     """Return the roles of a table without a header: image, four coordinates, class."""
     if len(records.columns) != len(_PLACES):
         return None
@@ -214,11 +214,11 @@ def _by_place(records: Records) -> Roles | None:
     if not all(ending(name) in IMAGE for name in names) or not any(number is not None for number in numbers):
         return None
     columns = records.columns
-    return Roles(image=columns[0], corners=(columns[1], columns[2], columns[3], columns[4]), sized=False, label=columns[5], split=None)
+    return BoxRoles(image=columns[0], corners=(columns[1], columns[2], columns[3], columns[4]), sized=False, label=columns[5], split=None)
 
 
 def _lists_boxes(tree: Tree, file: FileEntry) -> bool:
-    """Return whether a table lists boxes; most others are told by their first line."""
+    """Return whether a table lists boxes; most others are recognised by their first line."""
     try:
         with tree.path(file).open("rb") as stream:
             first = stream.read(_START).replace(b"\0", b"").lower().split(b"\n")[0]

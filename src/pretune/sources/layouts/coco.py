@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pretune.errors import DataError
 from pretune.sources.boxes import BOXES, Box
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._boxed import AnnotatedImage, Annotations, split_in, table_of
 from pretune.sources.names import folded, variants
 from pretune.sources.split_names import split_of_file
@@ -32,7 +32,7 @@ class Coco(OwnLayout):
     files: tuple[FileEntry, ...]
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the JSON files that have images, annotations and categories."""
         if not place.may_be("image", BOXES):
             return None

@@ -15,8 +15,8 @@ from typing import Self
 from pretune.errors import DataError
 from pretune.formats import encodings
 from pretune.formats.files import ending
-from pretune.sources.layouts._base import OwnLayout, Place
-from pretune.sources.layouts._tagged import Found, Text, table_of
+from pretune.sources.layouts._base import DataPlace, OwnLayout
+from pretune.sources.layouts._tagged import Found, TaggedText, table_of
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.records import DELIMITED, MANIFESTS
 from pretune.sources.schema import Schema
@@ -67,7 +67,7 @@ class Conll(OwnLayout):
     files: tuple[tuple[Split | None, Path], ...]
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the files whose first lines are words with tags."""
         if not place.may_be("text", TAGS):
             return None
@@ -95,7 +95,7 @@ class Conll(OwnLayout):
         read = [(split, path, _read(path, path.relative_to(self.root).as_posix())) for split, path in used]
         lead = next((lines for split, _, lines in read if split == "train"), read[0][2])
         word, tag, messages = _columns(lead, self.columns, labelled=labelled)
-        strings: list[Text] = []
+        strings: list[TaggedText] = []
         for split, _, lines in read:
             strings += _texts(lines, word, tag, split)
         grouped = len({one.group for one in strings}) > 1 and self.columns.group is None and not named
@@ -286,13 +286,13 @@ def _are_chunks(strings: Sequence[Sequence[str]]) -> bool:
 # --- texts ---------------------------------------------------------------------------------------
 
 
-def _texts(lines: Lines, word: int, tag: int, split: Split | None) -> list[Text]:
+def _texts(lines: Lines, word: int, tag: int, split: Split | None) -> list[TaggedText]:
     made = []
     for text, document in zip(lines.strings, lines.documents, strict=True):
         group = f"{lines.name} document {document}" if any(lines.documents) else lines.name
         first = text[0][0]
         seen = [(number, cells) for number, cells in text if len(cells) <= word or not is_blank(cells[word])]
-        base = Text(id=f"{lines.name}:{first}", where=f"{lines.name} line {first}", split=split, group=group)
+        base = TaggedText(id=f"{lines.name}:{first}", where=f"{lines.name} line {first}", split=split, group=group)
         made.append(
             replace(
                 base,

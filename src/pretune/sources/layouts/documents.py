@@ -10,7 +10,7 @@ from pretune.errors import BadItem, DataError
 from pretune.formats import encodings
 from pretune.formats.files import ending
 from pretune.sources.conversation import TEXT_GENERATION, Conversation
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -30,7 +30,7 @@ class Documents(OwnLayout):
     about: tuple[str, ...] = ()
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the text files where the task is named: without labels they may be meant for other things."""
         if place.target is None or place.target.task != TEXT_GENERATION.task or place.modality not in (None, "text"):
             return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from pretune.errors import DataError
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._spoken import TranscriptList, Utterance, named_lines, table_of
 from pretune.sources.split_names import splits_of_folders
 from pretune.sources.table import Table
@@ -24,7 +24,7 @@ class Kaldi(OwnLayout):
     folders: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the folders that hold both `wav.scp` and `text`."""
         if not place.path.is_dir() or not place.may_be("audio", TRANSCRIPTS):
             return None

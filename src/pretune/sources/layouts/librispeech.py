@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._spoken import TranscriptList, Utterance, named_lines, table_of
 from pretune.sources.split_names import split_of
 from pretune.sources.table import Table
@@ -25,7 +25,7 @@ class LibriSpeech(OwnLayout):
     lists: tuple[FileEntry, ...]
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the folder's lists of transcripts."""
         if not place.path.is_dir() or not place.may_be("audio", TRANSCRIPTS):
             return None

@@ -17,7 +17,7 @@ from pretune.sources.column import as_text
 from pretune.sources.columns import listed, named
 from pretune.sources.contents import named_columns, tables_in
 from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn, prompt_of, turns_of
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import ARROW, Records, is_manifest
 from pretune.sources.schema import Schema
@@ -67,7 +67,7 @@ class Prompts(OwnLayout):
     messages: tuple[str, ...] = ()
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the tables where the task is named, or where their columns are called as nothing else is."""
         wanted = place.target is not None and any(place.target.task == kind.task for kind in cls.targets)
         if place.modality not in (None, "text") or (place.target is not None and not wanted):
@@ -173,7 +173,7 @@ class Prompts(OwnLayout):
 # --- finding -------------------------------------------------------------------------------------
 
 
-def _may_be(place: Place) -> bool:
+def _may_be(place: DataPlace) -> bool:
     """Tell by the first bytes of a table whether its columns may be called so."""
     if place.path.is_dir():
         found = [place.tree.path(file) for file in tables_in(place.tree)][:1]
@@ -191,7 +191,7 @@ def _may_be(place: Place) -> bool:
     return pairs or (bool(words & set(MESSAGES)) and bool(words & {"role", "from"}))
 
 
-def _tables(place: Place) -> list[tuple[Split | None, Records]] | None:
+def _tables(place: DataPlace) -> list[tuple[Split | None, Records]] | None:
     if not place.path.is_dir():
         return [(None, read_records(place.path, named_columns(place.columns)))] if is_manifest(place.path.name) else None
     found = tables_in(place.tree)

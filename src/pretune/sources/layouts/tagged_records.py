@@ -14,9 +14,9 @@ from pretune.printable import shell_word
 from pretune.sources import shards
 from pretune.sources.columns import named
 from pretune.sources.contents import named_columns, tables_in
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._spans import fault_of_text, is_spans, spans_in
-from pretune.sources.layouts._tagged import Found, Text, table_of
+from pretune.sources.layouts._tagged import Found, TaggedText, table_of
 from pretune.sources.readers import arrow
 from pretune.sources.readers.arrow_file import ArrowFile
 from pretune.sources.readers.dispatch import read_records
@@ -39,7 +39,7 @@ _LOOKED_AT = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roles:
+class RecordRoles:
     """Which columns hold what."""
 
     text: str
@@ -56,10 +56,10 @@ class TaggedRecords(OwnLayout):
 
     root: Path
     splits: tuple[tuple[Split | None, Records], ...]
-    roles: Roles
+    roles: RecordRoles
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the records where a column holds tags of words, or spans; of inputs of a run, also where one holds lists of words."""
         if not place.may_be("text", TAGS):
             return None
@@ -102,7 +102,7 @@ class TaggedRecords(OwnLayout):
         return table
 
 
-def _in_order(records: Records, strings: Sequence[Text]) -> list[str]:
+def _in_order(records: Records, strings: Sequence[TaggedText]) -> list[str]:
     """Return the ids of a file's records in its order, those that could not be read among them."""
     mine = {records.id(at) for at in range(len(records.values))}
     lost = [entry.item for entry in records.ledger if entry.action == "dropped"]
@@ -112,7 +112,7 @@ def _in_order(records: Records, strings: Sequence[Text]) -> list[str]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def _records(place: Place) -> list[tuple[Split | None, Records]]:
+def _records(place: DataPlace) -> list[tuple[Split | None, Records]]:
     """Return the records at a place; empty where a first look finds no lists in them, or where it is not clear which file is meant."""
     path, wanted = place.path, named_columns(place.columns)
     if path.is_file():
@@ -127,7 +127,7 @@ def _records(place: Place) -> list[tuple[Split | None, Records]]:
 
 
 def _has_lists(path: Path) -> bool:
-    """Tell by a file's beginning whether a column of it holds lists."""
+    """Return by a file's beginning whether a column of it holds lists."""
     if ending(path.name) in ARROW:
         return any("list" in str(field.type) for field in ArrowFile(path).schema)
     if ending(path.name) not in JSON:
@@ -145,7 +145,7 @@ def _has_lists(path: Path) -> bool:
 # --- columns -------------------------------------------------------------------------------------
 
 
-def _roles(records: Records, place: Place) -> Roles | None:
+def _roles(records: Records, place: DataPlace) -> RecordRoles | None:
     """Return which columns hold words and tags, or texts and spans; None where none do.
 
     Raises:
@@ -161,7 +161,7 @@ def _roles(records: Records, place: Place) -> Roles | None:
     words = [name for name, values in sample.items() if _are_words(values) and text in (None, name)]
     found = _tagged(records, sample, words, label) or _spanned(sample, text, label)
     if found is None and words and isinstance(wanted, RunColumns) and (text or plain(words[0]) in _WORDS):
-        return Roles(text=words[0])
+        return RecordRoles(text=words[0])
     return found
 
 
@@ -176,7 +176,7 @@ def _are_words(values: Sequence[Any]) -> bool:
     return bool(filled) and len(lists) >= 0.9 * len(values) and all(isinstance(one, str) for value in filled for one in value)
 
 
-def _tagged(records: Records, sample: dict[str, list[Any]], words: list[str], label: str | None) -> Roles | None:
+def _tagged(records: Records, sample: dict[str, list[Any]], words: list[str], label: str | None) -> RecordRoles | None:
     """Return a column of words and one of as many tags each; of several, the one that is called like names' tags."""
     for text in sorted(words, key=lambda name: _WORDS.index(plain(name)) if plain(name) in _WORDS else len(_WORDS)):
         tags = [name for name, values in sample.items() if name != text and _fit(sample[text], values)]
@@ -192,7 +192,7 @@ def _tagged(records: Records, sample: dict[str, list[Any]], words: list[str], la
             chosen = _chosen(records, tags)
             others = [name for name in tags if name != chosen]
             messages = (f"{chosen!r} holds the tags; label=… reads another ({', '.join(others)}).",) if others else ()
-            return Roles(text=text, label=chosen, messages=messages)
+            return RecordRoles(text=text, label=chosen, messages=messages)
     return None
 
 
@@ -224,7 +224,7 @@ def _marks(records: Records, sample: dict[str, list[Any]], name: str) -> bool:
     return is_marked(names) if names else is_marked([str(tag) for tag in flat])
 
 
-def _spanned(sample: dict[str, list[Any]], text: str | None, label: str | None) -> Roles | None:
+def _spanned(sample: dict[str, list[Any]], text: str | None, label: str | None) -> RecordRoles | None:
     """Return a column of texts and one of spans of their characters."""
     spans = [name for name, values in sample.items() if label in (None, name) and is_spans(values)]
     spans.sort(key=lambda name: _SPANS.index(plain(name)) if plain(name) in _SPANS else len(_SPANS))
@@ -236,13 +236,13 @@ def _spanned(sample: dict[str, list[Any]], text: str | None, label: str | None) 
     chosen = (by_name or sorted(strings, key=lambda name: -sum(len(value or "") for value in sample[name])))[0]
     others = [f"{name!r}" for name in spans[1:]]
     messages = (f"{spans[0]!r} holds the spans; label=… reads another ({', '.join(others)}).",) if others else ()
-    return Roles(text=chosen, label=spans[0], spans=True, messages=messages)
+    return RecordRoles(text=chosen, label=spans[0], spans=True, messages=messages)
 
 
 # --- texts ---------------------------------------------------------------------------------------
 
 
-def _texts(records: Records, roles: Roles, split: Split | None, group: str | None) -> list[Text]:
+def _texts(records: Records, roles: RecordRoles, split: Split | None, group: str | None) -> list[TaggedText]:
     place = {name: at for at, name in enumerate(records.columns)}
     if roles.text not in place or (roles.label and roles.label not in place):
         lost = roles.text if roles.text not in place else roles.label
@@ -252,7 +252,7 @@ def _texts(records: Records, roles: Roles, split: Split | None, group: str | Non
     of_group = named(records, None if group == "none" else group, "group")
     made = []
     for at, row in enumerate(records.values):
-        base = Text(
+        base = TaggedText(
             id=records.id(at),
             where=records.where(at),
             split=words.get(str(row[place[of_split]]), split_of(row[place[of_split]])) if of_split else split,
@@ -267,7 +267,7 @@ def _texts(records: Records, roles: Roles, split: Split | None, group: str | Non
     return made
 
 
-def _spans(base: Text, text: Any, spans: Any) -> Text:
+def _spans(base: TaggedText, text: Any, spans: Any) -> TaggedText:
     text = text if isinstance(text, str) else ""
     found = spans_in(spans)
     if found is None:
@@ -275,7 +275,7 @@ def _spans(base: Text, text: Any, spans: Any) -> Text:
     return replace(base, text=text, spans=[one for one, _ in found], fault=fault_of_text(found, text))
 
 
-def _tags(base: Text, words: Any, tags: Any, names: list[str] | None) -> Text:
+def _tags(base: TaggedText, words: Any, tags: Any, names: list[str] | None) -> TaggedText:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return replace(base, words=(), fault=("empty_text", "has no list of words"))
     if tags is None:

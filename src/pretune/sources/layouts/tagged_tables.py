@@ -15,8 +15,8 @@ from pretune.sources import shards
 from pretune.sources.column import as_text
 from pretune.sources.columns import named
 from pretune.sources.contents import named_columns, tables_in
-from pretune.sources.layouts._base import OwnLayout, Place
-from pretune.sources.layouts._tagged import Found, Text, table_of
+from pretune.sources.layouts._base import DataPlace, OwnLayout
+from pretune.sources.layouts._tagged import Found, TaggedText, table_of
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import DELIMITED, Records
 from pretune.sources.schema import Schema
@@ -67,7 +67,7 @@ _LIST = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s,\[\]'"]+)""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Roles:
+class TagRoles:
     """Which columns hold what."""
 
     kind: Literal["word", "text"]
@@ -84,10 +84,10 @@ class TaggedTables(OwnLayout):
 
     root: Path
     parts: tuple[tuple[Split | None, Records], ...]
-    roles: Roles
+    roles: TagRoles
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the tables where a column marks entities (B-PER, I-PER, O), or the person wants tags and names their column."""
         if not place.may_be("text", TAGS):
             return None
@@ -133,8 +133,8 @@ class TaggedTables(OwnLayout):
         return [f"words are read from {roles.words!r}, tags from {roles.tags!r}{of}."]
 
 
-def _may_be(path: Path, place: Place) -> bool:
-    """Tell by a table's beginning whether a column of it marks entities, or whether its columns are called like words and tags."""
+def _may_be(path: Path, place: DataPlace) -> bool:
+    """Return by a table's beginning whether a column of it marks entities, or whether its columns are called like words and tags."""
     if place.target is not None:
         return True
     try:
@@ -148,7 +148,7 @@ def _may_be(path: Path, place: Place) -> bool:
 # --- columns -------------------------------------------------------------------------------------
 
 
-def _roles(records: Records, place: Place) -> Roles | None:
+def _roles(records: Records, place: DataPlace) -> TagRoles | None:
     """Return which columns hold words and tags; None where none mark entities.
 
     Raises:
@@ -167,13 +167,13 @@ def _roles(records: Records, place: Place) -> Roles | None:
     return _untagged(records, sample, words) if words is not None and tags is None and isinstance(columns, RunColumns) else None
 
 
-def _untagged(records: Records, sample: dict[str, list[str]], words: str) -> Roles | None:
+def _untagged(records: Records, sample: dict[str, list[str]], words: str) -> TagRoles | None:
     """Return the columns of words without tags, which a run is to predict; None where the cells are plain texts."""
     ids = _ids(records, words)
     if plain(words) in _WORD and ids:
-        return Roles(kind="word", words=words, tags="", text_of=ids[0])
+        return TagRoles(kind="word", words=words, tags="", text_of=ids[0])
     lists = sum(cell.startswith("[") and cell.endswith("]") for cell in sample[words])
-    return Roles(kind="text", words=words, tags="") if lists > len(sample[words]) / 2 else None
+    return TagRoles(kind="text", words=words, tags="") if lists > len(sample[words]) / 2 else None
 
 
 def _known(records: Records, columns: Columns, role: Literal["text", "label"]) -> str | None:
@@ -196,7 +196,7 @@ def _marks(tags: Sequence[str]) -> bool:
     return is_marked(list(dict.fromkeys(tags)))
 
 
-def _of_rows(records: Records, sample: dict[str, list[str]], tags: str, others: Sequence[str]) -> Roles | None:
+def _of_rows(records: Records, sample: dict[str, list[str]], tags: str, others: Sequence[str]) -> TagRoles | None:
     """Return the columns of a table with one word a row."""
     words = next((name for name in others if plain(name) in _WORD), None)
     if words is None or any(len(tag.split()) > 1 for tag in sample[tags]):
@@ -207,15 +207,15 @@ def _of_rows(records: Records, sample: dict[str, list[str]], tags: str, others: 
             f"{records.path} has one word a row ({words!r}, tag {tags!r}), and no column says which text a word is of. "
             "Add one with the number of the text, called sentence_id."
         )
-    return Roles(kind="word", words=words, tags=tags, text_of=ids[0])
+    return TagRoles(kind="word", words=words, tags=tags, text_of=ids[0])
 
 
-def _of_texts(sample: dict[str, list[str]], tags: str, others: Sequence[str]) -> Roles | None:
+def _of_texts(sample: dict[str, list[str]], tags: str, others: Sequence[str]) -> TagRoles | None:
     """Return the columns of a table with one text a row, where a column has as many words as there are tags, nearly everywhere."""
     for name in others:
         pairs = [(cells_of(words), cells_of(tag)) for words, tag in zip(sample[name], sample[tags], strict=True) if tag]
         if pairs and sum(len(words) == len(tag) for words, tag in pairs) >= 0.5 * len(pairs):
-            return Roles(kind="text", words=name, tags=tags)
+            return TagRoles(kind="text", words=name, tags=tags)
     return None
 
 
@@ -231,20 +231,20 @@ def cells_of(text: str) -> list[str]:
 # --- texts ---------------------------------------------------------------------------------------
 
 
-def _of_cells(records: Records, roles: Roles, split: Split | None) -> list[Text]:
+def _of_cells(records: Records, roles: TagRoles, split: Split | None) -> list[TaggedText]:
     words_at, *tags_at = _places(records, roles.words, *([roles.tags] if roles.tags else []))
     strings = []
     for at, row in enumerate(records.values):
         words, tags = cells_of(as_text(row[words_at])), cells_of(as_text(row[tags_at[0]])) if tags_at else []
-        base = Text(id=records.id(at), where=records.where(at), words=words, split=split)
+        base = TaggedText(id=records.id(at), where=records.where(at), words=words, split=split)
         fault = ("blank_label", "has no tags") if not tags else ("other_tags", f"has {len(tags)} tags for {len(words)} words")
         strings.append(replace(base, tags=tags) if len(tags) == len(words) else replace(base, fault=fault))
     return strings
 
 
-def _of_words(records: Records, roles: Roles, split: Split | None) -> list[Text]:
+def _of_words(records: Records, roles: TagRoles, split: Split | None) -> list[TaggedText]:
     words_at, text_at, *tags_at = _places(records, roles.words, roles.text_of, *([roles.tags] if roles.tags else []))
-    strings: list[Text] = []
+    strings: list[TaggedText] = []
     words: list[str] = []
     tags: list[str] = []
     before = None
@@ -252,7 +252,7 @@ def _of_words(records: Records, roles: Roles, split: Split | None) -> list[Text]
         of, word, tag = as_text(row[text_at]), as_text(row[words_at]), as_text(row[tags_at[0]]) if tags_at else ""
         if not strings or (of and of != before):
             words, tags, before = [], [], of
-            strings.append(Text(id=records.id(at), where=records.where(at), words=words, tags=tags, split=split))
+            strings.append(TaggedText(id=records.id(at), where=records.where(at), words=words, tags=tags, split=split))
         words.append(word)
         tags.append(tag)
         if (

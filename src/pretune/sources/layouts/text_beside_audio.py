@@ -8,7 +8,7 @@ from typing import Self
 
 from pretune.errors import BadItem, DataError
 from pretune.formats.files import ending
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._spoken import TranscriptList, Utterance, table_of
 from pretune.sources.readers.delimited import decode
 from pretune.sources.table import Table
@@ -31,7 +31,7 @@ class TextBesideAudio(OwnLayout):
     """Each audio file with its text file, if there is one."""
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the pairs of a folder where most audio files are one of a pair."""
         if not place.path.is_dir() or not place.may_be("audio", TRANSCRIPTS):
             return None

@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 from pretune.errors import BadItem
 from pretune.sources.boxes import BOXES, Box
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._boxed import AnnotatedImage, Annotations, by_stem, partner, split_in, table_of
 from pretune.sources.split_names import split_of
 from pretune.sources.table import Table
@@ -31,7 +31,7 @@ class PascalVoc(OwnLayout):
     tree: Tree
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the data of a folder whose XML files are annotations."""
         if not place.path.is_dir() or not place.may_be("image", BOXES):
             return None

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pretune.errors import DataError
 from pretune.sources.boxes import BOXES, Box
-from pretune.sources.layouts._base import OwnLayout, Place
+from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._boxed import AnnotatedImage, Annotations, by_stem, partner, split_in, table_of
 from pretune.sources.split_names import split_of
 from pretune.sources.table import Table
@@ -34,7 +34,7 @@ class Yolo(OwnLayout):
     """data.yaml, where there is one."""
 
     @classmethod
-    def recognise(cls, place: Place) -> Self | None:
+    def recognise(cls, place: DataPlace) -> Self | None:
         """Return the data of a folder (or of its data.yaml) whose text files beside images hold boxes."""
         given = place.path.name if place.path.is_file() else None
         if not place.may_be("image", BOXES) or (given is not None and not given.lower().endswith((".yaml", ".yml"))):

@@ -15,7 +15,7 @@ def read_records(path: Path, wanted: tuple[str, ...] = ()) -> Records:
 
     Args:
         path: CSV, TSV, text table, JSON, JSON lines, Parquet or Arrow file.
-        wanted: column names that the person gave; they help to tell a header from data.
+        wanted: column names that the person gave; they help to distinguish a header from data.
 
     Raises:
         DataError: the file is empty, has no rows, or is not a manifest.

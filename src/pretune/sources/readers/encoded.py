@@ -1,4 +1,4 @@
-"""Pictures and sounds that a text table holds as text: base64, lists of pixels in one cell, or one column for each pixel."""
+"""Images and audio that a text table holds as text: base64, lists of pixels in one cell, or one column for each pixel."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _is_grey(value: Value) -> bool:
 
 
 def _take_lists(records: Records, at: int, length: int, *, grey: bool) -> None:
-    """Read a column of lists as square grey pictures, or set it aside."""
+    """Read a column of lists as square grey images, or set it aside."""
     name, side = records.columns[at], math.isqrt(length)
     if grey and length and side * side == length:
         _replace(records, at, "image", lambda value: _square(value, side))

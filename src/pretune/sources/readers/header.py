@@ -180,7 +180,7 @@ def _are_row_names(values: list[str]) -> bool:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Name blank columns by position and tell repeated names apart."""
+    """Name blank columns by position and number repeated names."""
     out: list[str] = []
     for position, name in enumerate(names, start=1):
         base = name or f"column{position}"

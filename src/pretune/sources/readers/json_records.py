@@ -55,7 +55,7 @@ def _load(text: str) -> object:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return an object; a key that it has twice is told apart, as columns of one name are."""
+    """Return an object; a key that it has twice is distinguished, as columns of one name are."""
     out = dict(pairs)
     if len(out) == len(pairs):
         return out

@@ -52,7 +52,7 @@ class Quoting:
 
 
 def choose(lines: list[str], delimiter: str) -> tuple[Quoting, str]:
-    """Return the way of quoting that leaves the fewest broken or uneven records, and what is to be said of it ('' for the usual one)."""
+    """Return the way of quoting that leaves the fewest broken or uneven records, and a message about it ('' for the usual one)."""
     sample = lines[:_TRIED]
     usual = Quoting(delimiter=delimiter)
     others = {

@@ -42,7 +42,7 @@ class Records:
     opaque: dict[str, str] = field(default_factory=dict)
     """Column that holds bytes of which no item can be made -> why, continuing 'column …'."""
     called: str = ""
-    """How people are told of the file where its name alone does not tell it from others: 'test/0000.parquet'."""
+    """How messages name the file where its name alone does not tell it from others: 'test/0000.parquet'."""
     delimiter: str = ""
     """What separates the columns of a delimited table."""
     twins: dict[str, list[str]] = field(default_factory=dict)
