@@ -293,6 +293,16 @@ def test_writing_with_remembered_keys_gives_what_the_whole_text_gives(made: Call
     assert _language.write(model, prompts[:1], most=6, ends=ends, sampled=task, seed=0)[0] == written[0][: written[0].index(written[0][2])]
 
 
+def test_a_table_of_vectors_is_looked_up_and_not_cached(made: Callable[[str], tuple[Model, Text]]) -> None:
+    model, _ = made(LLAMA)
+    model.requires_grad_(False)
+    model.stages["layer1"].requires_grad_(True)
+    assert (model.boundary, model.cacheable) == (2, False)
+    model.stages["layer1"].requires_grad_(False)
+    model.stages["layer2"].requires_grad_(True)
+    assert (model.boundary, model.cacheable) == (3, True)
+
+
 def test_figures_of_several_texts_are_those_of_all_their_tokens() -> None:
     decoded = [np.array([[1.0, 1.0], [3.0, 0.0], [9.0, 0.0]]), np.array([[2.0, 1.0]])]
     labels = Labels({"next": Ragged.of([torch.tensor([4, 5, _language.NONE]), torch.tensor([6])]), "characters": torch.tensor([4, 8])})

@@ -128,6 +128,10 @@ class Model(nn.Module):
     def cacheable(self) -> bool:
         """Whether what the stage at the boundary takes can be kept: it exists, and is one tensor an example."""
         several = self.pooling in OF_STAGES or self.layout == "pyramid"
+        below = [module for stage in list(self.stages.values())[: self.boundary] for module in stage.modules()]
+        owners = [module for module in below if next(module.parameters(recurse=False), None) is not None]
+        if owners and all(isinstance(module, nn.Embedding) for module in owners):
+            return False  # looking vectors up is quicker than reading them from a cache
         return self.boundary > 1 and (not several or self.boundary > self.names.index(POOL))
 
     def forward(self, features: Features, start: int = 0) -> Tensor:
