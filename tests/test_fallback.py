@@ -407,7 +407,7 @@ def test_a_run_whose_network_learned_nothing_predicts_with_the_baseline(home: Pa
     assert run.evaluate("d.csv", part="test", predictor="network")["primary"]["value"] == told["network"]["test"]["accuracy"]
     page = run.report.read_text()
     assert "the classical baseline: logistic regression on TF-IDF" in page
-    assert "What the baseline goes by" in page
+    assert "Terms of the baseline" in page
     with pytest.raises(SettingError, match="predictor must be one of network, baseline; got 'forest'"):
         run.predict("new.csv", predictor="forest")
     forced = pt.finetune("d.csv", out="forced", predictor="network", **settings)

@@ -343,7 +343,7 @@ def test_views_of_every_item_are_cached_and_taken_in_turn(plan: Any, pictures: P
 )
 def test_batches_are_augmented_as_asked(plan: Any, pictures: Path, words: list[str], names: set[str]) -> None:
     view = plan("strategy=scratch", "epochs=1", *words, source=pictures, augment=None).last.loader.view
-    assert {type(part).__name__ for part in getattr(view, "parts", ())} == names
+    assert {type(part).__name__ for part in getattr(view, "augmentations", ())} == names
 
 
 # --- what chooses --------------------------------------------------------------------------------

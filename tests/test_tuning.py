@@ -163,8 +163,8 @@ def test_norms_are_kept_or_moved_as_asked(strategy: Any) -> None:
 def test_few_steps_an_epoch_get_more_epochs() -> None:
     defaults = Defaults(lr=1.0, epochs=5, weight_decay=0.0, augment="none", least_steps=200)
     assert [defaults.epochs_over(steps) for steps in (1, 30, 100, 0)] == [200, 7, 5, 200]
-    assert suggested(Full(), "text") is Full.by_modality["text"]
-    assert suggested(Full(), "image") is Full.defaults
+    assert suggested(Full(), "text") == Full.by_modality["text"]
+    assert suggested(Full(), "image") == Full.defaults
 
 
 # --- heads without training ----------------------------------------------------------------------
