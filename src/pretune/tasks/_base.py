@@ -8,7 +8,7 @@ Nothing else knows a task's name, so a task of another package is one file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pretune import registry
@@ -20,6 +20,7 @@ from pretune.evaluation.sums import Sums
 from pretune.registry import Component
 from pretune.sources.target_type import ONE_CLASS, TargetType
 from pretune.tasks._marked import Line, Rectangle
+from pretune.tasks._suggestion import Suggestion
 from pretune.types import Finding, Layout, Row
 
 if TYPE_CHECKING:
@@ -94,17 +95,6 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suggestion:
-    """How pretrained weights are used where the person names no strategy."""
-
-    strategy: str
-    why: str
-    """Ends 'strategy full (the default here: …)'."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the strategy, where its own defaults are not meant."""
 
 
 @dataclass(frozen=True, kw_only=True)

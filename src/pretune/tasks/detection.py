@@ -23,10 +23,11 @@ from pretune.models.heads.detector import Detector, DetectorModule
 from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
-from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
+from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
 from pretune.tasks._boxes import BoxTruth, f1, paired, read_back, rectangle, shown_in, size_of, tiny, to_file, written
 from pretune.tasks._marked import Rectangle
 from pretune.tasks._stand_ins import seen, sentence, stand_ins
+from pretune.tasks._suggestion import Suggestion
 from pretune.types import Batch, Layout, Row
 
 if TYPE_CHECKING:

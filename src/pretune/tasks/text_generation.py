@@ -24,9 +24,10 @@ from pretune.sources.conversation import TEXT_GENERATION
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _language
-from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion
+from pretune.tasks._base import Examples, Figures, LossSettings, Space
 from pretune.tasks._language import NONE, LanguageModelLearner, Truth
 from pretune.tasks._rendering import Answer, render
+from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._writing import WritingTask
 from pretune.types import Layout, Row
 

@@ -22,8 +22,9 @@ from pretune.modalities.text import Text
 from pretune.models.learner import Loss
 from pretune.sources.tags import OUTSIDE, TAGS, Entity, SchemeName, TaggedWords, Tags, entities_of, read_entities, written
 from pretune.sources.target_type import TargetType
-from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
+from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
 from pretune.tasks._marked import Line, Passage
+from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._tags import NONE, TagSpace, TagTruth, counted, figures_of_tags, iob2, known_tags, tagged
 from pretune.tasks._windows import pieces_of, rejoined
 from pretune.tasks._words import WordPlaces, places_of, words_in
