@@ -249,7 +249,7 @@ def test_a_class_that_goes_with_the_sample_rate() -> None:
     infos = [{"sample_rate": 8000 if i % 2 else 44100, "seconds": 1.0} for i in range(24)]
     findings = confounds(infos, ["low" if i % 2 else "high" for i in range(24)])
     assert len(findings) == 1
-    assert "goes with the sample rate" in findings[0].message
+    assert "is confounded with the sample rate" in findings[0].message
     assert "8000 (12 of 12)" in findings[0].message
     assert "44100 (12 of 12)" in findings[0].message
 

@@ -252,3 +252,11 @@ def test_training_is_not_said_to_be_too_long_and_too_short_at_once() -> None:
     message = told(falling, train={"accuracy": 0.85}, held=held(0.6, 0.55, 0.65), strategy="full")
     assert "Overfitting" in message
     assert "Underfitting" not in message
+
+
+def test_nothing_is_advised_to_improve_a_score_that_nothing_can_improve() -> None:
+    message = told(held=held(1.0, 0.6, 1.0), floors=FLOORS, strategy="linear_probe")
+    assert "cannot be told apart from the classical baseline" in message
+    assert "More val examples would decide it." in message
+    assert "to improve" not in message
+    assert "to improve the model, try" in told(held=held(0.7, 0.6, 0.8), floors=FLOORS, strategy="linear_probe")

@@ -37,7 +37,7 @@ CODE = {
     "docs/extend/task.md": 5,
     "docs/faq.md": 1,
     "docs/learn.md": 3,
-    "docs/python.md": 4,
+    "docs/python.md": 5,
 }
 """Python blocks of each page that has some."""
 SMALL = "scratch:cnn,width=8,depth=1"
@@ -76,8 +76,9 @@ def stage(home: Path) -> None:
     (home / "photos" / "broken.jpg").write_bytes(b"no picture")
     (home / "photos").rename(home / "new_photos")
     folder(home / "photos", 8)
-    settings = {"data": "photos/", "backbone": SMALL, "strategy": "partial", "image_size": 16, "epochs": 1, "precision": "float32"}
-    (home / "cats.toml").write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
+    recipe = next(content for language, content in fences(ROOT / "docs" / "python.md") if language == "toml")
+    small = f'backbone = "{SMALL}"\nimage_size = 16\nprecision = "float32"'
+    (home / "cats.toml").write_text(recipe.replace('backbone = "torchvision:resnet50"', small).replace("epochs = 5", "epochs = 1"))
 
 
 def test_the_pages_have_their_python() -> None:
@@ -108,10 +109,13 @@ def test_python_blocks_run(page: str, home: Path, capsys: pytest.CaptureFixture[
     names = run(code, page)
     if page == "docs/python.md":
         rows = capsys.readouterr().out.splitlines()[1:]
-        assert len(rows) == 17
+        rows, messages = rows[:17], rows[17:]
+        assert [line for line in messages if re.fullmatch(r"full: \d+ steps", line)], "the reporter of the page"
+        assert all(len(row.split()) >= 3 for row in rows)
         assert sum(row.startswith("broken.jpg None ") for row in rows) == 1, "a bad input has an error and no prediction"
         assert {row.split()[1] for row in rows} == {"disc", "square", "None"}
-        assert recipe_of(names["run"])["strategy"]["last"] == 3, "the recipe in a file, with its override"
+        assert recipe_of(pretune.Run(path=Path("runs/cats")))["strategy"]["last"] == 3, "the recipe in a file, with its override"
+        assert "<table>" in names["run"]._repr_html_()
 
 
 def recipe_of(run: pretune.Run) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pretune
 from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sections, report, run_files
 from pretune.deploy._gallery import thumbnail
 from pretune.deploy._headline import tiles
@@ -248,9 +249,27 @@ def test_every_metric_says_how_it_lies_to_the_baselines(two: Path) -> None:
     held = {"accuracy": 0.9, "log_loss": 0.4, "ece": 0.1, "interval": {"accuracy": [0.8, 0.95], "log_loss": [0.3, 0.5]}}
     floors = {"majority": {"value": 0.5, "accuracy": 0.5, "log_loss": 0.2}, "classical": {"value": 0.85, "accuracy": 0.85, "log_loss": 0.6}}
     found = tiles({"primary": {"name": "macro_f1", "split": "val", "value": 0.9}, "floors": floors}, held)
-    assert {tile["words"]: tile["outcome"] for tile in found} == {"accuracy": "uncertain", "log loss": "worse", "calibration error": ""}
+    assert {tile["words"]: tile["outcome"] for tile in found} == {"accuracy": "uncertain", "log loss": "worse", "calibration error (ECE)": ""}
     page, _ = page_of(two)
     assert 'class="o ' in page
+
+
+def test_a_notebook_shows_a_run_as_a_table_without_markup_of_names(tmp_path: Path) -> None:
+    metrics = {
+        "primary": {"name": "accuracy", "value": 0.9, "split": "val"},
+        "val": {"accuracy": 0.9, "interval": {"accuracy": [0.8, 0.95]}},
+        "floors": {"majority": {"what": "always ant", "value": 0.5}},
+        "backbone": "package:<b>x</b>",
+        "strategy": "full",
+    }
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    page = pretune.Run(path=tmp_path)._repr_html_()
+    assert "90.0 % (95 % interval 80.0–95.0 %)" in page
+    assert "baseline: majority" in page
+    assert "50.0 %" in page
+    assert "<b>" not in page
+    pretrained = {"primary": {"name": "loss", "value": 2.1, "split": "val"}, "objective": "causal", "floors": {"unigram": {"value": None}}}
+    assert "causal" in pretune.Run(path=tmp_path, known=pretrained)._repr_html_()
 
 
 def test_colours_of_text_can_be_read() -> None:

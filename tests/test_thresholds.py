@@ -76,7 +76,7 @@ def test_val_alone_is_the_score_and_chooses_nothing(home: Path) -> None:
     data = manifest(home / "data", {"train": 120, "val": 60})
     run = finetune(data)
     assert set(saved(run)) == {0.5}
-    assert any(note.startswith("thresholds stay at one half") for note in run.metrics["notes"])
+    assert any(note.startswith("thresholds stay at 0.5") for note in run.metrics["notes"])
     patient = finetune(data, patience=20)
     assert set(saved(patient)) != {0.5}
     assert any("items of select" in note for note in patient.metrics["notes"])

@@ -14,6 +14,7 @@ from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
 from pretune.deploy import familiar, report, report_images, samples, scored
+from pretune.deploy.card import card
 from pretune.deploy.generator import Generator
 from pretune.deploy.predictor import Predictor
 from pretune.formats.encodings import replace_damage
@@ -63,6 +64,10 @@ class Run:
     def evaluate(self, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:
         """Return metrics on labelled data; see `pretune.evaluate`."""
         return evaluate(self.path, data, part=part, reporter=None, **columns)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the score beside its baselines."""
+        return card(self.path, self.metrics)
 
 
 def finetune(

@@ -82,7 +82,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where results go and what the machine may be asked."""
+    """Output location and resource limits."""
 
     out: Path | None = None
     """Run folder; auto is runs/DATA-STRATEGY-NUMBER."""

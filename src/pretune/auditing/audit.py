@@ -172,7 +172,7 @@ def _shared(rows: list[Row], groups: list[list[int]], split: str, earlier: str) 
 
 
 def _groups_on_two_sides(rows: list[Row]) -> list[Finding]:
-    """Report groups that the data's own splits tear apart."""
+    """Report groups that the data's own splits separate."""
     sides: dict[str, set[str | None]] = {}
     for row in rows:
         if row.group is not None:
@@ -205,7 +205,7 @@ def _repeats(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
         findings.append(Finding(kind="near_duplicate", severity="note", message=message, items=_ids(rows, near)))
     if same.chained:
         message = (
-            f"{same.chained} {units} form one long chain of near-duplicates, too long to be kept on one side; "
+            f"{same.chained} {units} form one long chain of near-duplicates, too long to be kept in one split; "
             "give group= to split by what they share."
         )
         findings.append(Finding(kind="near_duplicate_chain", severity="warning", message=message))

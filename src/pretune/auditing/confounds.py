@@ -69,7 +69,8 @@ def correlates(infos: Sequence[dict[str, Any]], targets: NDArray[np.floating]) -
         rho = _spearman(np.array(values, dtype=float), np.asarray(targets, dtype=float))
         if abs(rho) >= _STRONG:
             message = (
-                f"the target goes with the {words} (rank correlation {rho:.2f}): a good score may come from that and not from the content."
+                f"the target is confounded with the {words} (rank correlation {rho:.2f}): "
+                "a good score may come from that and not from the content."
             )
             findings.append(Finding(kind="confound", severity="warning", message=message))
     return findings
@@ -111,7 +112,8 @@ def _finding(words: str, values: NDArray[Any], is_class: NDArray[np.bool_], name
     here, there = _typical(values[is_class]), _typical(values[~is_class])
     others = "the other class" if classes == 2 else "the others"
     message = (
-        f"class {name!r} goes with the {words}: {here} there, {there} in {others}. A high score may come from that and not from the "
+        f"class {name!r} is confounded with the {words}: {here} for this class, {there} for {others}. "
+        "A high score may come from that and not from the "
         "content; check on data where they do not go together."
     )
     severity = "note" if words == FACTS["chars"] else "warning"  # how long a text is, is part of what it says

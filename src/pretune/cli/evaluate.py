@@ -14,14 +14,16 @@ def main(arguments: Arguments) -> dict[str, Any]:
     run, data = arguments.words
     with opened(stdout=not arguments.json) as terminal:
         from pretune import api
+        from pretune.evaluation.wording import show, span, words
 
         result = api.evaluate(run, data, reporter=terminal, **config.override({}, arguments.settings))
         primary = result["primary"]
-        interval = " (95 % interval {:.4g} to {:.4g})".format(*primary["interval"]) if primary["interval"] else ""
-        terminal.say(f"{primary['name']} {primary['value']:.4g}{interval}")
+        name, ends = primary["name"], primary["interval"]
+        interval = f" (95 % interval {span(name, ends)})" if ends else ""
+        terminal.say(f"{words(name)} {show(name, primary['value'])}{interval}")
         for name, value in result["metrics"].items():
             if isinstance(value, float) and name != primary["name"]:
-                terminal.say(f"  {name}: {value:.4g}")
+                terminal.say(f"  {words(name)}: {show(name, value)}")
         for entry in result["dropped"][:8]:
             terminal.warn(f"dropped {entry['item']}: {entry['detail']}")
         terminal.say(f"{result['counts']['used']} used, {result['counts']['dropped']} dropped")

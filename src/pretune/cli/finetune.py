@@ -26,12 +26,15 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
 
 def _lines(done: Run) -> list[str]:
     """Return the score, its baselines, and the model where it is not the network, a line each."""
+    from pretune.evaluation.wording import show, span, words
+
     metrics = done.metrics
     primary = metrics["primary"]
-    ends = metrics[primary["split"]]["interval"].get(primary["name"])
-    interval = f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})" if ends else ""
-    floors = [f"  baseline, {name}: {floor['value']:.4g}" for name, floor in metrics["floors"].items()]
+    leading = primary["name"]
+    ends = metrics[primary["split"]]["interval"].get(leading)
+    interval = f" (95 % interval {span(leading, ends)})" if ends else ""
+    floors = [f"  baseline, {name}: {show(leading, floor['value'])}" for name, floor in metrics["floors"].items()]
     if metrics["model"] == "baseline":
         floors.insert(0, f"  model: {metrics['baseline']['what']}")
-        floors.append(f"  network: {metrics['network'][primary['split']][primary['name']]:.4g}")
-    return [f"{primary['split']} {primary['name']} {primary['value']:.4g}{interval}", *floors]
+        floors.append(f"  network: {show(leading, metrics['network'][primary['split']][leading])}")
+    return [f"{primary['split']} {words(leading)} {show(leading, primary['value'])}{interval}", *floors]

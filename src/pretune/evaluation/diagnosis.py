@@ -96,12 +96,19 @@ def _below_floor(name: str, scores: Tree, floors: Mapping[str, Tree], split: str
     is_offered = context.baseline_saved and best[0] not in TRIVIAL
     if found.primary == "uncertain":
         saved = f" {_SAVED}" if is_offered else ""
+        if _is_perfect(name, scores[name]):
+            return f"{sentence} More {split} examples would decide it."
         return f"{sentence} More {split} examples would decide it; to improve the model, try {listed(cures('baseline', context))}.{saved}"
     groups = "if examples come in groups (one person, one object, one recording), check that group= keeps them together"
     possible = f"try {listed(cures('baseline', context))}; {groups}."
     if not is_offered:
         return f"{sentence} Do not use this model yet: {possible}"
     return f"{sentence} {_SAVED} {_why_not(split, context)}To improve the network, {possible}"
+
+
+def _is_perfect(name: str, score: float) -> bool:
+    """Return whether no model can score better on these examples."""
+    return score == (0 if is_error(name) else 1)
 
 
 def _why_not(split: str, context: Context) -> str:

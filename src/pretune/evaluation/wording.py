@@ -18,7 +18,7 @@ def words(name: str) -> str:
         "rmse": "root mean squared error",
         "median_ae": "median absolute error",
         "r2": "R²",
-        "ece": "calibration error",
+        "ece": "calibration error (ECE)",
         "auroc": "AUROC",
         "macro_f1": "macro-F1",
         "micro_f1": "micro-F1",

@@ -138,7 +138,7 @@ class Audio(Modality):
         message = f"window of {seconds:g} s"
         if cut:
             longest = lengths.max() / self.sample_rate
-            message += f"; longer clips ({cut:,} of {len(lengths):,}, up to {longest:.4g} s) are heard in their loudest stretch"
+            message += f"; longer clips ({cut:,} of {len(lengths):,}, up to {longest:.4g} s) are cropped to their loudest window"
             message += "; seconds=… hears more"
         return replace(self, seconds=float(seconds)), message
 

@@ -103,7 +103,8 @@ class AutoencodeLearner(KnowsClasses):
         messages, codes, used = [], len(self.codebook.vectors), metrics["codes_in_use"]
         if used < _SCARCE * codes:
             messages.append(
-                f"the codebook has collapsed: {codes} codes are used like {used:.1f}. Lower lr, or take fewer codes (objective.codes)."
+                f"the codebook has collapsed: effective codebook usage is {used:.1f} of {codes}. "
+                "Lower lr, or use fewer codes (objective.codes)."
             )
         if metrics["error"] >= floors.get("mean_error", math.inf):
             messages.append(

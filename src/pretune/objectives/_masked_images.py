@@ -121,7 +121,8 @@ class MaskedImagesLearner(ItemLearner):
         floor = floors["patch_mean"]
         if metrics["loss"] > 0.98 * floor:
             messages.append(
-                f"Hidden patches are not foretold: the loss is {metrics['loss']:.3f}, and taking each for its mean gives {floor:.3f}. "
+                "Masked patches are not predicted better than the baseline: "
+                f"the loss is {metrics['loss']:.3f}, and predicting the mean gives {floor:.3f}. "
                 "Train longer or raise lr."
             )
         return messages

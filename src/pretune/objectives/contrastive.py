@@ -105,8 +105,9 @@ class ContrastiveLearner(ItemLearner):
         messages = collapse(metrics)
         if not messages and metrics["loss"] > 0.9 * floors.get("chance", math.inf):
             messages.append(
-                f"Views are hardly told apart: the loss is {metrics['loss']:.2f}, chance {floors['chance']:.2f}. "
-                "Train longer, raise lr, or add items: of items that look alike none can be told from another."
+                "The model barely distinguishes positive from negative pairs: "
+                f"the loss is {metrics['loss']:.2f}, chance {floors['chance']:.2f}. "
+                "Train longer, raise lr, or add examples: near-identical examples cannot be contrasted."
             )
         return messages
 

@@ -130,7 +130,8 @@ class DistillationLearner(ItemLearner):
         messages = collapse(metrics)
         if metrics["loss"] > 0.98 * floors["mean"]:
             messages.append(
-                f"The teacher is not followed: the loss is {metrics['loss']:.3f}, and its mean features give {floors['mean']:.3f}. "
+                "The student does not match the teacher: "
+                f"the loss is {metrics['loss']:.3f}, and predicting the teacher's mean features gives {floors['mean']:.3f}. "
                 "Train longer or raise lr."
             )
         return messages

@@ -176,7 +176,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         batching = Batching(size=size, tokens=token_budget(view, size), shuffle=True, seed=self.seed)
         loader = Loader(view, batching, share=device.share, workers=0 if state.frozen is not None else 1)
         if view.lengths is not None:
-            state.run.reporter.say(f"batches of like length: {loader.padding(0):.1%} of their positions are padding")
+            state.run.reporter.say(f"length-bucketed batches: {loader.padding(0):.1%} padding")
         return loader
 
     def precision(self, state: FineTuningState, loader: Loader) -> Precision:

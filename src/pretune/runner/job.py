@@ -111,7 +111,7 @@ class Job(Generic[C, S, R]):
 
     @property
     def place(self) -> Place:
-        """Where results go and what the machine may be asked."""
+        """Output location and resource limits."""
         return self.settings.place
 
     @property

@@ -48,7 +48,7 @@ def choose_backbone(recipe: Recipe, own: Backbone | None, task: Task, table: Tab
     backbone = load(name, offline=run.offline, image_size=recipe.inputs.image_size)
     _adapt(recipe, backbone, modality, reporter)
     set_inputs(backbone, recipe.inputs)
-    chosen = "" if recipe.backbone else " (the default: the best installed package)"
+    chosen = "" if recipe.backbone else " (default backbone: the best installed package)"
     reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
     unpack(table.rows, run.cache)
     if task.layout == "pyramid":
@@ -89,7 +89,7 @@ def _adapt(recipe: Recipe, backbone: Backbone, modality: str, reporter: Reporter
     if adapted is None:
         raise SettingError(f"backbone={recipe.backbone} takes {wanted}, but the data are {modality}. Leave backbone out for the default.")
     backbone.modality = adapted
-    reporter.say(f"{modality} is shown to a network of the modality {wanted} as pictures")
+    reporter.say(f"{modality} is fed to an {wanted} network as spectrograms")
 
 
 def fit_preprocessing(backbone: Backbone, rows: Sequence[Row], reporter: Reporter) -> None:

@@ -85,7 +85,7 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
         data = pretraining_data.read(recipe, objective, suggested, chosen.backbone, run, exclude)
         run.timing["data_s"] = took = clock.seconds - began
         if self.time is not None and took > self.time / 2:
-            run.reporter.warn(f"reading the data took {took:.0f} s of time={self.time:.0f}s; the next time they come from the cache")
+            run.reporter.warn(f"reading the data took {took:.0f} s of time={self.time:.0f}s; later runs will use the cache")
         torch.manual_seed(self.seed)
         learner = objective.learner(data.backbone)
         set_classes(learner, data.classes)
@@ -93,7 +93,7 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
         learner.pace = 1.0 if chosen.untrained else suggested.continued_heads
         counts = ", ".join(f"{split} {', '.join(f'{n:,} {what}' for what, n in c.items())}" for split, c in data.counts.items())
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
-        paced = "" if learner.pace == 1 else f"; those beside the network are fresh and learn {learner.pace:g} times as fast"
+        paced = "" if learner.pace == 1 else f"; the newly initialised layers use {learner.pace:g}× the learning rate"
         run.reporter.say(f"{counts}; {trainable:,} parameters{paced}")
         resolved = {
             "fresh": chosen.untrained,

@@ -107,7 +107,7 @@ def _find_labels(roles: Roles, records: Records, columns: dict[str, Column], nam
         roles.label = find_label(records, roles, columns, taken)
     if group is not None and group not in (*roles.label, *roles.rivals):
         roles.group = group
-        roles.messages.append(f"items with equal {group!r} stay on one side of a split (group=none turns this off).")
+        roles.messages.append(f"examples with equal {group!r} stay in one split (group=none turns this off).")
 
 
 def refuse_twins(records: Records, roles: Roles, wanted: Columns) -> None:
@@ -359,7 +359,7 @@ def _find_folds(roles: Roles, columns: dict[str, Column]) -> bool:
         is_fold = column.plain in vocabulary.FOLD and column.name not in (*roles.label, roles.split) and column.numeric == 1
         if is_fold and 2 < column.distinct <= 50 and column.distinct < len(column.strings):
             roles.group = column.name
-            roles.messages.append(f"column {column.name!r} numbers folds; each stays on one side of a split (group=none ignores them).")
+            roles.messages.append(f"column {column.name!r} numbers folds; each stays in one split (group=none ignores them).")
             return True
     return False
 
@@ -368,7 +368,6 @@ def _suggest_group(roles: Roles, records: Records, columns: dict[str, Column]) -
     for column in columns.values():
         if column.plain in vocabulary.GROUPLIKE and column.name not in roles.label and 1 < column.distinct < len(column.strings):
             roles.messages.append(
-                f"{records.name} has a column {column.name!r}; "
-                f"group={shell_word(column.name)} keeps each {column.name} on one side of a split."
+                f"{records.name} has a column {column.name!r}; group={shell_word(column.name)} keeps each {column.name} in one split."
             )
             return

@@ -243,7 +243,7 @@ def _by_name(splits: list[SplitRecords], label: str) -> tuple[list[Value], list[
     for _, records in splits:
         own = records.names.get(label)
         if own is None:
-            messages.append(f"{records.name} does not name its classes; its numbers were taken for those of the others.")
+            messages.append(f"{records.name} does not name its classes; its numbers are treated as those of the others.")
         elif own != lists[0]:
             messages.append(f"{records.name} numbers its classes otherwise; they were matched by name.")
         values += [target_parser.named(value, own or lists[0]) for value in records.column(label)]

@@ -1,4 +1,4 @@
-"""Use the pretrained model as it is: its own classes where they fit, else the nearest class mean."""
+"""Use the pretrained model as it is: its own classes where they fit, otherwise a nearest-centroid classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train everything, slower towards the input; a probe first gives the head a direction."""
+"""Full fine-tuning with lower learning rates for earlier layers; it starts from a linear probe (LP-FT)."""
 
 from __future__ import annotations
 

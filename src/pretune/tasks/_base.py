@@ -140,7 +140,7 @@ class Task(Component):
     measures_start: ClassVar[bool] = False
     """Whether a pretrained network predicts before it is trained: its figures are then measured too, and stand beside the score."""
     untuned: ClassVar[str] = ""
-    """What holds where there are no such examples: 'thresholds stay at one half'."""
+    """What holds where there are no such examples: 'thresholds stay at 0.5'."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -57,7 +57,7 @@ class Multilabel(Task):
     space: ClassVar[type[Space]] = LabelSpace
     linear: ClassVar[LinkName | None] = "sigmoid"
     baseline: ClassVar[LinkName | None] = "sigmoid"
-    untuned: ClassVar[str] = "thresholds stay at one half"
+    untuned: ClassVar[str] = "thresholds stay at 0.5"
     threshold: Annotated[float | None, Within(0, 1)] = None
     """Probability from which a class is predicted; auto chooses it for each class by F1 on a split that is not used for the score, or
     takes 0.5."""

@@ -209,7 +209,7 @@ class _Loop:
         now.spread = abs(distance) if spread is None else 0.95 * spread + 0.05 * min(abs(distance), 4 * spread)
         if spread is None or now.step < SPIKES_FROM * self.plan.log_every or distance < max(SPIKE * spread, 0.05 * abs(now.smooth)):
             return ""
-        return f"loss spike at step {now.step}: {loss:.3g}, where the running mean is {now.smooth:.3g}; lower lr if they go on"
+        return f"loss spike at step {now.step}: {loss:.3g}, running mean {now.smooth:.3g}; lower lr if this keeps happening"
 
     def _report(self, loss: float, size: int, outs: list[StepOutput]) -> tuple[Stepped, str]:
         """Return the event of the steps since the last one, and why they failed if they did."""
@@ -361,7 +361,7 @@ class _Loop:
         if self.context.device.first:  # a resume begins where this one does, not at steps that failed
             self.context.checkpoints.begin_again(self.plan.number, checkpoint)
         rate = self.plan.lr * 0.5**failures
-        message = f"{failed} at step {step}; the phase begins again with lr {rate:.2g}"
+        message = f"{failed} at step {step}; restarting the phase with lr {rate:.2g}"
         return Warned(phase=self.plan.phase, step=step, message=message, restart=True)
 
     def save(self, done: bool = False) -> str:

@@ -112,7 +112,7 @@ class Conll(OwnLayout):
         )
         left = [path.relative_to(self.root).as_posix() for split, path in self.files if (split, path) not in used]
         found.messages += [f"not used, as their names say no split: {', '.join(left[:5])}."] if left else []
-        found.messages += ["texts of one document or file stay on one side of a split (group=none turns this off)."] if grouped else []
+        found.messages += ["texts of one document or file stay in one split (group=none turns this off)."] if grouped else []
         return table_of(found, target, labelled=labelled)
 
 
