@@ -249,7 +249,11 @@ def test_every_metric_says_how_it_lies_to_the_baselines(two: Path) -> None:
     held = {"accuracy": 0.9, "log_loss": 0.4, "ece": 0.1, "interval": {"accuracy": [0.8, 0.95], "log_loss": [0.3, 0.5]}}
     floors = {"majority": {"value": 0.5, "accuracy": 0.5, "log_loss": 0.2}, "classical": {"value": 0.85, "accuracy": 0.85, "log_loss": 0.6}}
     found = tiles({"primary": {"name": "macro_f1", "split": "val", "value": 0.9}, "floors": floors}, held)
-    assert {tile["words"]: tile["outcome"] for tile in found} == {"accuracy": "uncertain", "log loss": "worse", "calibration error (ECE)": ""}
+    assert {tile["words"]: tile["outcome"] for tile in found} == {
+        "accuracy": "uncertain",
+        "log loss": "worse",
+        "calibration error (ECE)": "",
+    }
     page, _ = page_of(two)
     assert 'class="o ' in page
 
