@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from pretune.tasks.speech_recognition import SpeechRecognition
 from pretune.types import Features, Row
 from tests import spoken_data
 from tests.command_line import pretune
+from tests.test_docs import ROOT, commands
 
 QUICK = ("precision=float32", "threads=1", "--offline", "--json")
 LSTM = "backbone=scratch:audiolstm,units=32,layers=1,mels=20"
@@ -356,3 +358,15 @@ def test_rows_of_transcripts_are_encoded_by_name() -> None:
     assert isinstance(target, Ragged)
     assert [units.tolist() for units in target.split()] == [[2, 1], [1, 1], [2]]
     assert task.truth(labels, space) == ["lo hi", "hi hi", "lo yes"], "a word that training does not have stays in what is scored"
+
+
+def test_the_commands_of_the_page_run(home: Path) -> None:
+    spoken_data.manifest(home / "speech", 12)
+    toy = (LSTM, "strategy=scratch", "epochs=1", "threads=1", "precision=float32")
+    lines = commands(ROOT / "docs" / "tasks" / "speech_recognition.md")
+    assert len(lines) == 6
+    for line in lines:
+        words = [word for word in shlex.split(line) if not word.startswith(("backbone=", "epochs=", "strategy="))]
+        pretune(*words, *(toy if words[0] == "finetune" else ()), "--offline")
+    assert len(json.loads((home / "words.json").read_text())) == 12
+    assert (home / "words.srt").exists()

@@ -90,8 +90,7 @@ class Examples:
     truth: Any
     """What `Task.truth` returns for them."""
     nearest: Callable[[Examples], Sequence[int]] | None = None
-    """Returns, for each of some other examples, the place of the most similar one among these, by classical features; None where the
-    modality has none."""
+    """Returns for each of some others the place of the most similar one among these; None without classical features."""
 
     def __len__(self) -> int:
         return len(self.rows)
