@@ -49,11 +49,11 @@ class Kaldi(OwnLayout):
                 f"{folder} has a file 'segments': its utterances are parts of longer recordings. Cut these into one file for each "
                 "utterance first (in Kaldi: extract-segments)."
             )
-        said = {name: (number, text) for number, name, text in named_lines(folder / "text")}
+        transcripts = {name: (number, text) for number, name, text in named_lines(folder / "text")}
         speakers = {name: who for _, name, who in named_lines(folder / "utt2spk")} if (folder / "utt2spk").exists() else {}
         found = TranscriptList(file=folder / "text", split=split)
         for _, name, path in named_lines(folder / "wav.scp"):
-            line, text = said.pop(name, (0, ""))
+            line, text = transcripts.pop(name, (0, ""))
             if path.endswith("|"):
                 found.dropped.append((line, "command", f"is the output of a command ({path[:60]}), which is not run; write a file of it"))
             elif not line:
@@ -61,6 +61,6 @@ class Kaldi(OwnLayout):
             else:
                 found.utterances.append(Utterance(path=path, text=text, line=line, group=speakers.get(name, "")))
         found.dropped += [
-            (line, "missing_file", f"has a transcript of {name}, which wav.scp does not have") for name, (line, _) in said.items()
+            (line, "missing_file", f"has a transcript of {name}, which wav.scp does not have") for name, (line, _) in transcripts.items()
         ]
         return found
