@@ -15,7 +15,7 @@ _ITEMS = 300
 
 
 def spoken_findings(rows: Sequence[Row], space: SpeechSpace, texts: Mapping[str, str]) -> list[Finding]:
-    """Return what is to be said of some transcripts.
+    """Return what some transcripts show.
 
     Args:
         rows: of all splits.
