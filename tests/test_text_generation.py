@@ -15,6 +15,7 @@ import torch
 
 from pretune import backbones
 from pretune.errors import DataError, SettingError
+from pretune.evaluation import overlap
 from pretune.labels import Labels, Ragged
 from pretune.modalities.text import Text
 from pretune.models import Model
@@ -346,3 +347,22 @@ def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.Monke
     assert metrics["floors"]["start"]["value"] > 0
     assert 0 <= metrics["written"]["rouge1"] <= 1
     assert (tmp_path / "run" / "backbone" / "chat_template.jinja").exists()
+
+
+def test_texts_that_loop_copy_or_end_at_once_are_reported() -> None:
+    rows = [Row(id=str(i), text=("", "a long story", ""), target=Answer(scored=(), prompt="a long story of rain")) for i in range(4)]
+    task = TextGeneration()
+    assert task.faults(rows, ["sun", "moon", "tree", "river"]) == []
+    loop = "the sun and the moon " * 5
+    assert ["loops" in sentence for sentence in task.faults(rows, [loop, loop, "tree", "river"])] == [True]
+    assert ["copied" in sentence for sentence in task.faults(rows, ["story of rain", "a long story", "tree", "river"])] == [True]
+    assert ["empty" in sentence for sentence in task.faults(rows, ["", "", "tree", "river"])] == [True]
+    assert overlap.loops("好吃的" * 9)
+    assert not overlap.loops("the sun and the moon and the tree and the river and the stone")
+
+
+def test_written_texts_are_compared_with_the_nearest_reference() -> None:
+    figures = overlap.figures(["the cat sat", "Sun."], [("a dog", "the cat sat down"), ("sun.",)])
+    assert figures["exact_match"] == 0.5
+    assert figures["rouge1"] == pytest.approx((6 / 7 + 1) / 2)
+    assert overlap.rouge(["双官能团"], [("双官能团活性",)])[0, 0] == pytest.approx(2 * 4 / (4 + 6))

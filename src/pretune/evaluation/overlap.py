@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,13 @@ def exact(written: str, references: Sequence[str]) -> float:
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+def loops(text: str, words: int = 4, times: int = 4) -> bool:
+    """Tell whether a text says some words in a row over and over; of scripts without spaces, letters."""
+    said = Words().tokenize(text)
+    grams = Counter(tuple(said[place : place + words]) for place in range(len(said) - words + 1))
+    return bool(grams) and grams.most_common(1)[0][1] >= times
 
 
 @functools.cache

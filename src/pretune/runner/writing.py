@@ -52,5 +52,7 @@ def write(state: FineTuningState, positions: np.ndarray) -> Written:
         took = time.monotonic() - began
         if took * (1 + TOGETHER / len(texts)) > allowed:
             break
+    for sentence in task.faults([data.rows[i] for i in texts], list(texts.values())):
+        state.run.reporter.warn(sentence)
     figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])
     return Written(texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": time.monotonic() - began, **figures})

@@ -34,3 +34,7 @@ class WritingTask(Task):
             train: the training examples, rendered.
         """
         return {}
+
+    def faults(self, rows: Sequence[Row], written: Sequence[str]) -> list[str]:
+        """Return sentences on what is wrong with written texts as a whole: loops, copies of the prompt, nothing at all; usually none."""
+        return []

@@ -26,11 +26,16 @@ from pretune.sources.target_type import TargetType
 from pretune.tasks import _language
 from pretune.tasks._base import Examples, Figures, LossSettings, Space
 from pretune.tasks._language import NONE, LanguageModelLearner, Truth
+from pretune.tasks._marked import Line, Passage
 from pretune.tasks._rendering import Answer, render
 from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._writing import WritingTask
 from pretune.types import Layout, Row
 
+_MANY = 0.3
+"""Share of written texts with one fault from which it is said."""
+_LONG = 600
+"""Characters of a prompt that are kept for the report: its end."""
 _SHOWN = 4
 """Plain texts that are written on, to look at."""
 
@@ -151,6 +156,18 @@ class TextGeneration(WritingTask):
             return {}
         return overlap.figures(list(written), [_answer(row).references for row in rows])
 
+    def faults(self, rows: Sequence[Row], written: Sequence[str]) -> list[str]:
+        """Say it where a good part of the texts loop, copy their prompt, or are empty."""
+        found = {
+            "repeat the same words: the model loops. Train longer, or sample: task.temperature=0.7": map(overlap.loops, written),
+            "are copied out of the prompt: the model has not learned to answer. Train longer (epochs=, time=)": (
+                bool(text) and text in _answer(row).prompt for row, text in zip(rows, written, strict=True)
+            ),
+            "are empty: the model ends them at once. Train longer, or check the answers": (not text for text in written),
+        }
+        counts = {words: sum(flags) for words, flags in found.items()}
+        return [f"{count} of {len(written)} written texts {words}." for words, count in counts.items() if count > _MANY * len(written)]
+
     # --- evaluation --------------------------------------------------------------------------
 
     def metrics(self, decoded: list[NDArray[Any]], truth: Truth, space: Written) -> Figures:
@@ -183,12 +200,22 @@ class TextGeneration(WritingTask):
         out = []
         for row, one in zip(rows, decoded, strict=True):
             characters = max(1, len(_predicted(row)))
-            out.append({"prediction": "", "character_loss": float(one[:, 0].sum()) / characters, "characters": characters})
+            prompt = _answer(row).prompt[-_LONG:]
+            out.append(
+                {"prediction": "", "prompt": prompt, "character_loss": float(one[:, 0].sum()) / characters, "characters": characters}
+            )
         return out
 
     def shown(self, target: Any) -> str:
         """Return the answer that a row has."""
         return (target.answer or "") if isinstance(target, Answer) else ""
+
+    def compare(self, row: Mapping[str, str], text: str) -> Sequence[Line]:
+        """Return prompt, reference and prediction, a line each, where something was written."""
+        if not row["prediction"]:
+            return ()
+        named = {"prompt": row.get("prompt", ""), "reference": row["target"], "prediction": row["prediction"]}
+        return [Line(name=name, passages=(Passage(text=words),)) for name, words in named.items() if words]
 
     def badness(self, row: Mapping[str, str]) -> float:
         """Return 0 for an answer that is the target, else the nats per character of the target."""
