@@ -10,6 +10,7 @@ from typing import Any
 from pretune.evaluation.advice import Context, cures, listed
 from pretune.evaluation.history import by_phase
 from pretune.evaluation.metrics import better, is_error
+from pretune.evaluation.unspoken import unspoken
 from pretune.evaluation.verdict import TRIVIAL, best_floor, collapsed, opponents, verdict
 from pretune.evaluation.wording import show, span, words
 
@@ -25,8 +26,6 @@ _FEW = 10
 """Fewer training examples of a class than this are too few."""
 _TINY = 0.25
 """Share of objects too small for the network from which that is worth a sentence."""
-_SILENT, _WRONG = 0.5, 0.9
-"""Share of clips without a recognised word, and word error rate, from which a recogniser is said not to work."""
 _ECE = 0.1
 _FEWEST_LOSSES = 20
 """Fewer losses of a phase do not show that it diverged: single batches differ by more."""
@@ -78,7 +77,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
         "" if same else _never_predicted(scores, split, context),
         _one_class_takes_all(scores, split),
         _too_small(scores),
-        _silent(name, scores, train, losses, split),
+        unspoken(name, scores, train, losses, split),
         _miscalibrated(scores, split, counts, context),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -343,28 +342,6 @@ def _too_small(scores: Tree) -> str:
     return (
         f"{share:.0%} of the boxes are smaller than 8 pixels in the network's input, where hardly a point can learn them: raise image_size."
     )
-
-
-def _silent(name: str, scores: Tree, train: Tree, losses: Sequence[float], split: str) -> str:
-    """Say where a recogniser writes nothing, or learns its loss without writing words that are right."""
-    empty, rate = scores.get("empty"), scores.get("wer")
-    if name != "wer" or empty is None or rate is None:
-        return ""
-    cure = "Train for more steps (epochs=, or more data), check that the transcripts are those of the clips"
-    if empty >= _SILENT:
-        blank = f"In {empty:.0%} of the {split} clips no word is recognised: it gives blanks only, as when CTC training begins."
-        return f"{blank} {cure}, or raise lr."
-    if rate >= _WRONG and len(losses) > 1 and losses[-1] < losses[0] / 2:
-        learned = (train.get("wer") or 0.0) < _WRONG / 2
-        why = (
-            "it has learned the training clips by heart. More clips or speakers help most"
-            if learned
-            else f"its words are not yet right on the training clips either. {cure}"
-        )
-        return (
-            f"The loss fell from {losses[0]:.3g} to {losses[-1]:.3g} while the {words(name)} on {split} stays at {show(name, rate)}: {why}."
-        )
-    return ""
 
 
 def _never_predicted(scores: Tree, split: str, context: Context) -> str:
