@@ -1,11 +1,12 @@
 """Data for every case: generated from what installed packages ship, or a share of a folder of one's own.
 
-    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/audio, OUT/characters
+    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/boxes, OUT/audio, OUT/characters
 
 - images: pieces of photographs of scikit-image and scikit-learn as JPEG files of 500 x 375; which photograph is it a piece of?
   Pieces of the test split come from another part of each photograph than those of the training split.
 - texts: sentences of SciPy's documentation; which of its packages do they describe?
 - tags: paragraphs of the same documentation, as CoNLL files; which words are code, and which are names of functions or parameters?
+- boxes: pieces of the same photographs with discs and squares cut out of other pieces of them, in YOLO's layout.
 - audio: ten words of two vowels each, synthesised by speakers of different pitch and vocal tract, with noise.
 - characters: Python's own language reference, as `pydoc` ships it.
 """
@@ -35,13 +36,13 @@ VOWELS = {"a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010)
 """Formants in Hz (Peterson and Barney, 1952)."""
 WORDS = ("ae", "ai", "au", "ei", "eo", "ia", "io", "oa", "ou", "ui")
 RATE = 16_000
-MODALITIES = {"image": "images", "text": "texts", "tags": "tags", "audio": "audio", "corpus": "characters"}
+MODALITIES = {"image": "images", "text": "texts", "tags": "tags", "boxes": "boxes", "audio": "audio", "corpus": "characters"}
 
 
 def generate(modality: str, out: Path) -> Path:
     """Write the generated data set of a modality below `out` and return its folder; the same bytes each time."""
     folder = out / MODALITIES[modality]
-    {"image": _images, "text": _texts, "tags": _tags, "audio": _audio, "corpus": _characters}[modality](folder)
+    {"image": _images, "text": _texts, "tags": _tags, "boxes": _boxes, "audio": _audio, "corpus": _characters}[modality](folder)
     return folder
 
 
@@ -52,6 +53,9 @@ def missing(modality: str, data: Path) -> str | None:
     if modality == "tags":
         there = all((data / f"{name}.conll").is_file() for name in ("train", "test"))
         return None if there else "train.conll and test.conll: word, tab, IOB2 tag"
+    if modality == "boxes":
+        there = all((data / kind / split).is_dir() for kind in ("images", "labels") for split in ("train", "val"))
+        return None if there else "images/train, images/val and labels beside them: YOLO's layout"
     if modality == "corpus":
         return None if (data / "input.txt").is_file() else "input.txt"
     has = (data / "train").is_dir() and any((data / name).is_dir() for name in ("val", "test"))
@@ -75,6 +79,13 @@ def share(modality: str, data: Path, most: int, out: Path) -> Path:
             if (data / name).is_file():
                 texts = (data / name).read_text(encoding="utf-8").split("\n\n")
                 (out / name).write_text("\n\n".join(texts[:most]).rstrip("\n") + "\n", encoding="utf-8")
+    elif modality == "boxes":
+        shutil.copyfile(data / "data.yaml", out / "data.yaml")
+        for split in ("train", "val"):
+            for image in sorted((data / "images" / split).iterdir())[:most]:
+                for kind, name in (("images", image.name), ("labels", f"{image.stem}.txt")):
+                    (out / kind / split).mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(data / kind / split / name, out / kind / split / name)
     else:
         for split in ("train", "val", "test"):
             for path in _in_turn(data / split)[:most]:
@@ -103,6 +114,31 @@ def _images(out: Path, train: int = 40, test: int = 20) -> None:
             folder.mkdir(parents=True)
             for index in range(count):
                 _piece(region, rng).save(folder / f"{index:03}.jpg", quality=88)
+
+
+def _boxes(out: Path, train: int = 10, val: int = 4) -> None:
+    """Write pieces of each photograph with discs and squares pasted on them, filled with another part of it, in YOLO's layout."""
+    from PIL import Image, ImageDraw
+
+    for photograph, (name, picture) in enumerate(_photographs()):
+        rng = np.random.default_rng(photograph)
+        for index in range(train + val):
+            split = "train" if index < train else "val"
+            piece, lines = _piece(picture, rng), []
+            for _ in range(int(rng.integers(1, 4))):
+                side, kind = int(rng.integers(50, 140)), int(rng.integers(2))
+                left, top = (int(rng.integers(length - side)) for length in IMAGE_SIZE)
+                shape = Image.new("L", (side, side), 0)
+                draw = ImageDraw.Draw(shape)
+                (draw.ellipse if kind == 0 else draw.rectangle)((0, 0, side - 1, side - 1), fill=255)
+                piece.paste(_piece(picture, rng).resize((side, side)), (left, top), shape)
+                sides = ((left + side / 2) / IMAGE_SIZE[0], (top + side / 2) / IMAGE_SIZE[1], side / IMAGE_SIZE[0], side / IMAGE_SIZE[1])
+                lines.append(" ".join([str(kind), *(f"{value:.5f}" for value in sides)]))
+            for kind_of in ("images", "labels"):
+                (out / kind_of / split).mkdir(parents=True, exist_ok=True)
+            piece.save(out / "images" / split / f"{name}-{index:02}.jpg", quality=88)
+            (out / "labels" / split / f"{name}-{index:02}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (out / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [disc, square]\n", encoding="utf-8")
 
 
 def _photographs() -> Iterator[tuple[str, Picture]]:

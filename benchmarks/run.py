@@ -30,9 +30,9 @@ from benchmarks.cases import Bench, Case, Contestant
 ROOT = Path(__file__).resolve().parent.parent
 CASES = tuple(sorted(path.stem for path in (ROOT / "benchmarks" / "cases").glob("[!_]*.py")))
 SHORT_ROUND_S, ROUNDS, ROUNDS_OF_LONG = 120, 5, 3
-QUICK_LIMITS = {"image": 120, "text": 200, "tags": 100, "audio": 120, "corpus": 100_000}
+QUICK_LIMITS = {"image": 120, "text": 200, "tags": 100, "boxes": 24, "audio": 120, "corpus": 100_000}
 IMPORTS = {
-    "plain": "torch, torchvision, timm, sklearn.linear_model",
+    "plain": "torch, torchvision, timm, faster_coco_eval, sklearn.linear_model",
     "sentence": "sentence_transformers, sklearn.linear_model",
     "huggingface": "torch, torchvision, timm, transformers, datasets, accelerate, soundfile, soxr, sklearn.linear_model",
     "setfit": "setfit, datasets",
@@ -41,7 +41,13 @@ IMPORTS = {
     "autogluon": "autogluon.multimodal",
 }
 """What each environment must be able to import; imported once before the first round, so that all meet a warm page cache."""
-FOLDERS = {"image": "lite0_folder.py", "text": "minilm_folder.py", "tags": "minilm_folder.py", "audio": "whisper_folder.py"}
+FOLDERS = {
+    "image": "lite0_folder.py",
+    "text": "minilm_folder.py",
+    "tags": "minilm_folder.py",
+    "boxes": "lite0_folder.py",
+    "audio": "whisper_folder.py",
+}
 """Scripts that write the package weights of a modality as peers read them."""
 Run = dict[str, float]
 
