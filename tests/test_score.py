@@ -71,13 +71,17 @@ def test_outputs_come_in_the_items_order_whatever_the_batches() -> None:
 
 def test_of_training_items_that_are_costly_a_sample_is_measured_and_of_held_out_ones_all() -> None:
     parts = {"train": np.arange(3000), "select": np.arange(3000, 3010), "val": np.arange(4000, 6500)}
-    data: Any = SimpleNamespace(splits=parts)
+    data: Any = SimpleNamespace(splits=parts, kept_whole=None)
     cheap, costly = (score.measured(data, seed=0, costly=costly) for costly in (False, True))
     assert set(cheap) == set(costly) == {"train", "val"}
     assert len(cheap["train"]) == 3000
     assert len(costly["train"]) == len(set(costly["train"])) == score.TRAIN_ITEMS
     assert (costly["val"] == parts["val"]).all()
     assert set(costly["train"]) <= set(parts["train"])
+    data.kept_whole = np.arange(6500) // 3
+    whole = score.measured(data, seed=0, costly=True)["train"]
+    assert len(whole) == 999
+    assert set(np.unique(data.kept_whole[whole], return_counts=True)[1]) == {3}
 
 
 # --- intervals -----------------------------------------------------------------------------------

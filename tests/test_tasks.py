@@ -34,6 +34,7 @@ from pretune.runner import interrupt
 from pretune.sources.boxes import Box, Boxes
 from pretune.sources.classes import count
 from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn
+from pretune.sources.related import Related
 from pretune.sources.table import Table
 from pretune.sources.tags import target_of
 from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES, TargetType
@@ -314,11 +315,19 @@ EXAMPLES: dict[str, list[Any]] = {
     "own": [("O", "O"), ("O", "x", "O"), ("x",), ("O", "O", "x", "O")] * 6,
 }
 """Targets by the form of the type that a task reads."""
+
+
+def related_rows() -> tuple[list[Row], Any]:
+    rows = [Row(id=str(at), text=(f"text {at}",), target=Related(label="abacbcab"[at]), group=f"g{at // 2}") for at in range(8)]
+    return rows, Text()
+
+
 OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "token_classification": tagged_rows,
     "detection": boxed_rows,
     "speech_recognition": spoken_rows,
     "text_generation": prompt_rows,
+    "retrieval": related_rows,
 }
 """Rows of tasks with targets of a form of their own, each with the preprocessing; four different targets, the first two rows right."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretune.data.dataset import Index, View
+from pretune.data.together import Together
+from pretune.errors import DataError
 from pretune.types import Share
 
 _BUCKET = 50
@@ -35,6 +37,8 @@ class Batching:
     """Of the order."""
     drop_last: bool = False
     """Leave out a last batch that is not full."""
+    together: Together | None = None
+    """Which of the view's examples come in one batch, for training; None where each stands for itself."""
 
     def __post_init__(self) -> None:
         if self.size is None and self.tokens is None:
@@ -47,6 +51,8 @@ class Batching:
         Evaluation ranks share all examples, none twice; they may differ by one example.
         """
         rng = np.random.default_rng([self.seed, epoch])
+        if self.together is not None:
+            return _shared(self.together.batches(rng, self.size or len(view), self.tokens, view.lengths), share)
         if self.tokens is None:
             assert self.size is not None
             return self._by_size(self._order(len(view), rng), self.size, share)
@@ -93,6 +99,17 @@ class Batching:
             batches.append(order[start : start + min(size, self.size or size)])
             start += len(batches[-1])
         return batches
+
+
+def _shared(batches: list[Index], share: Share) -> list[Index]:
+    """Return one rank's batches, equally many each: up to `world - 1` sit out an epoch.
+
+    Raises:
+        DataError: there are fewer batches than ranks.
+    """
+    if len(batches) < share.world:
+        raise DataError(f"{len(batches)} batches cannot be shared by {share.world} processes. Start fewer, or lower batch_size.")
+    return batches[share.rank : len(batches) - len(batches) % share.world : share.world]
 
 
 def _dealt(items: Index, world: int) -> list[Index]:

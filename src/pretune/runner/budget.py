@@ -83,7 +83,7 @@ def measured(state: FineTuningState) -> dict[str, np.ndarray]:
     found, count, run, data = _all_measured(state), state.run.training.decisions.made(_MEASURED), state.run, state.data
     if count is None or sum(len(positions) for positions in found.values()) <= count:
         return found
-    few = score.sampled(found, data.score, count, state.recipe.training.seed)
+    few = score.sampled(found, data.score, count, state.recipe.training.seed, data.kept_whole)
     if len(few[data.score]) == len(found[data.score]):
         return few
     run.reporter.warn(

@@ -173,7 +173,8 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         """Return batches of cached features or raw examples, of like length where lengths differ."""
         device, view = state.run.device, state.view(state.data.splits["train"], training=True)
         size = max(1, budget.batch_size(state, len(view)) // device.world)
-        batching = Batching(size=size, tokens=token_budget(view, size), shuffle=True, seed=self.seed)
+        together = state.data.task.together(state.data.encoded.take(torch.from_numpy(state.data.splits["train"])))
+        batching = Batching(size=size, tokens=token_budget(view, size), shuffle=True, seed=self.seed, together=together)
         loader = Loader(view, batching, share=device.share, workers=0 if state.frozen is not None else 1)
         if view.lengths is not None:
             state.run.reporter.say(f"length-bucketed batches: {loader.padding(0):.1%} padding")

@@ -123,7 +123,7 @@ def choose_augmentations(recipe: Recipe, strategy: Strategy, modality: str, othe
 def build_model(recipe: Recipe, data: Prepared, backbone: Backbone, strategy: Strategy, device: torch.device) -> Model:
     """Return the model; where stages of several widths are pooled, one example shows what the head takes."""
     probes = all(phase.open == 0 for phase in strategy.phases(len(backbone.stages)))
-    pooling = recipe.inputs.pooling or (backbone.probing if probes else None)
+    pooling = recipe.inputs.pooling or (backbone.probing if probes and not data.task.measures_start else None)
     outputs, layout, head = data.task.outputs(data.space), data.task.layout, data.task.head(recipe.head)
     if pooling not in OF_STAGES or backbone.layered or layout != "pooled":
         return Model(backbone, head, outputs, pooling, layout).to(device)

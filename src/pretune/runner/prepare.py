@@ -56,6 +56,11 @@ class Prepared:
     counts: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def kept_whole(self) -> np.ndarray | None:
+        """`units` where the task scores examples against each other, so that samples of them keep sets whole; else None."""
+        return self.units if self.task.compares else None
+
+    @property
     def score(self) -> str:
         """The split whose figures are the score: test, else val."""
         return "test" if "test" in self.splits else "val"

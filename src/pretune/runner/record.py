@@ -217,7 +217,7 @@ def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, wri
         described = task.describe(task.decode(out, data.space), data.space, examples, data.modality)
         for position, one in zip(measured[split], described, strict=True):
             one |= {"prediction": written.texts[position]} if position in written.texts else {}
-        rows += [prediction_row(row.id, split, task.shown(row.target), one) for row, one in zip(examples, described, strict=True)]
+        rows += [prediction_row(row.id, split, task.shown(row.target), one) for row, one in zip(examples, described, strict=True) if one]
     state.run.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 
 

@@ -87,11 +87,21 @@ def measured(data: Prepared, *, seed: int, costly: bool) -> dict[str, np.ndarray
     """Return the positions that the final figures are of, by split: all held-out examples, and of train a sample where each is costly."""
     found = {split: data.splits[split] for split in ("train", "val", "test") if split in data.splits}
     if costly and len(found["train"]) > TRAIN_ITEMS:
-        found["train"] = np.sort(np.random.default_rng(seed).choice(found["train"], TRAIN_ITEMS, replace=False))
+        found["train"] = _few(found["train"], TRAIN_ITEMS, np.random.default_rng(seed), data.kept_whole)
     return found
 
 
-def sampled(found: dict[str, np.ndarray], scored: str, count: int, seed: int) -> dict[str, np.ndarray]:
+def _few(positions: np.ndarray, count: int, rng: np.random.Generator, units: np.ndarray | None) -> np.ndarray:
+    """Return about `count` positions at random, sorted; of units whole ones, at least one."""
+    if units is None:
+        return np.sort(rng.choice(positions, count, replace=False))
+    names, sizes = np.unique(units[positions], return_counts=True)
+    order = rng.permutation(len(names))
+    chosen = names[order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), count, side="right")))]]
+    return positions[np.isin(units[positions], chosen)]
+
+
+def sampled(found: dict[str, np.ndarray], scored: str, count: int, seed: int, units: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Return a random sample of the positions of each split, about `count` in all; `scored` gets the most.
 
     Args:
@@ -99,12 +109,13 @@ def sampled(found: dict[str, np.ndarray], scored: str, count: int, seed: int) ->
         scored: the split whose figures are the score.
         count: examples that can be measured in the time there is; one of each split at least is.
         seed: of the sample.
+        units: number of the set of each row of the data, where sets stay whole.
     """
     rng = np.random.default_rng(seed)
     others = [name for name in found if name != scored]
     shares = {name: min(len(found[name]), max(1, int((1 - SCORED) * count / len(others)))) for name in others}
     shares[scored] = min(len(found[scored]), max(1, count - sum(shares.values())))
-    return {name: np.sort(rng.choice(positions, shares[name], replace=False)) for name, positions in found.items()}
+    return {name: _few(positions, shares[name], rng, units) for name, positions in found.items()}
 
 
 def measure(raw: Outputs, labels: Labels, task: Task, space: Space) -> dict[str, Any]:

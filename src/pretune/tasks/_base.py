@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pretune.backbones import Backbone
+    from pretune.data.together import Together
     from pretune.evaluation.classical import ClassicalModel
     from pretune.labels import Labels, Outputs
     from pretune.modalities import Modality
@@ -130,6 +131,8 @@ class Task(Component):
     """Whether a prediction is a number, which a report plots beside the true one."""
     selects: ClassVar[bool] = False
     """Whether some training examples are always set aside to choose the best weights by, those at the start among them."""
+    compares: ClassVar[bool] = False
+    """Whether examples are scored against each other: samples of them are whole groups."""
     batch: ClassVar[int | None] = None
     """Examples of a training step by default; None leaves it to the runner."""
     prefers: ClassVar[tuple[str, ...]] = ()
@@ -271,6 +274,10 @@ class Task(Component):
         Args:
             views: what the modality's `view` returned for each.
         """
+        return None
+
+    def together(self, labels: Labels) -> Together | None:
+        """Return which training examples come in one batch, given their labels; None where each stands for itself."""
         return None
 
     def decode(self, outputs: Outputs, space: Any) -> Any:

@@ -9,6 +9,7 @@ from pretune.sources.layouts.conll import Conll
 from pretune.sources.layouts.documents import Documents
 from pretune.sources.layouts.kaldi import Kaldi
 from pretune.sources.layouts.librispeech import LibriSpeech
+from pretune.sources.layouts.pair_tables import PairTables
 from pretune.sources.layouts.prompts import Prompts
 from pretune.sources.layouts.tagged_records import TaggedRecords
 from pretune.sources.layouts.tagged_tables import TaggedTables
@@ -19,7 +20,7 @@ from pretune.sources.layouts.yolo import Yolo
 RECOGNISERS: tuple[type[OwnLayout], ...] = (
     *(Coco, PascalVoc, Yolo, BoxTable),
     *(Kaldi, LibriSpeech, TextBesideAudio),
-    *(Conll, TaggedRecords, TaggedTables, Prompts, Documents),
+    *(Conll, TaggedRecords, TaggedTables, PairTables, Prompts, Documents),
 )
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 
