@@ -6,6 +6,7 @@ import numpy as np
 
 from pretune.runner import score
 from pretune.runner.state import FineTuningState
+from pretune.tasks import WritingTask
 
 BATCH = 32
 """Examples of a step where no batch size is given."""
@@ -21,6 +22,8 @@ OF_A_PROBE = 0.3
 """Share of the time for a probe before other phases."""
 _MEASURING = 0.4
 """Share of the time at most that measuring takes; where it would take more, a sample is measured."""
+_WRITING = 0.1
+"""Share of the time that is kept for the answers of a task that writes."""
 _MEASURED = "measured/examples"
 """The decision how many examples are measured."""
 _FEW = 16
@@ -62,7 +65,8 @@ def of_phase(state: FineTuningState, number: int) -> tuple[float | None, float]:
         size = min(score.at_once(data.task), 64 if state.frozen is not None else _FEW)
         view = state.view(data.splits[data.score])
         each = score.seconds_per_item(state.learner, view, run.device, state.precision, size, lambda: run.deadline.clock.seconds)
-        remaining = max(0.0, run.deadline.remaining - REPORT)
+        writes = _WRITING * (run.deadline.total or 0.0) if isinstance(data.task, WritingTask) else 0.0
+        remaining = max(0.0, run.deadline.remaining - REPORT - writes)
         left = remaining - min(_MEASURING * remaining, times * each * total)
         share = OF_A_PROBE if phase.epochs is not None else phase.share / sum(p.share for p in phases[number:])
         return left * share, each

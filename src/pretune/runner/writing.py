@@ -44,10 +44,11 @@ def write(state: FineTuningState, positions: np.ndarray) -> Written:
     chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
     began, allowed = time.monotonic(), _OF_TIME * state.run.deadline.remaining
     texts: dict[int, str] = {}
-    for start in range(0, len(chosen), TOGETHER):
+    while len(texts) < len(chosen):
         check()
-        few = [int(i) for i in chosen[start : start + TOGETHER]]
-        state.run.reporter.progress("writing answers", start, len(chosen))
+        size = 1 if not texts and state.run.deadline.total is not None else TOGETHER  # the first one tells how long others take
+        few = [int(i) for i in chosen[len(texts) : len(texts) + size]]
+        state.run.reporter.progress("writing answers", len(texts), len(chosen))
         texts |= zip(few, task.write(state.model, [data.rows[i] for i in few], data.modality), strict=True)
         took = time.monotonic() - began
         if took * (1 + TOGETHER / len(texts)) > allowed:
