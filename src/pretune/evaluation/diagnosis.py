@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pretune.evaluation.advice import Context, cures, listed
-from pretune.evaluation.history import by_phase
+from pretune.evaluation.history import by_phase, evaluations, peaked
 from pretune.evaluation.metrics import better, is_error
 from pretune.evaluation.unspoken import unspoken
 from pretune.evaluation.verdict import TRIVIAL, best_floor, collapsed, opponents, verdict
@@ -60,7 +60,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     diverged = _diverging(losses, start, course, phase, improved=_improved(name, scores, phases, split))
     losses = [loss for loss in losses if math.isfinite(loss)]
     same = _collapsed(scores, split, context)
-    context = replace(context, peaked=_peaked(course, name))
+    context = replace(context, peaked=peaked(course, name))
     gap = _overfitting(name, train, scores, split, context)
     sentences = [
         _baseline_instead(name, metrics, split, context),
@@ -251,22 +251,9 @@ def probe_was_better(history: Sequence[Tree], name: str, score: float | None, sp
     return None if not values or score is None else better(name, values[-1], score)
 
 
-def _peaked(course: Sequence[Tree], name: str) -> bool | None:
-    """Return whether a phase's score was best before its last evaluation; None where it was not evaluated twice."""
-    values = [event["metrics"][name] for event in _evaluations(course, name)]
-    return any(better(name, value, values[-1]) for value in values) if len(values) > 1 else None
-
-
-def _evaluations(course: Sequence[Tree], name: str) -> list[Tree]:
-    """Return the evaluations of a phase on the split that selects, else on the one that is the score."""
-    seen = [event for event in course if event["event"] == "evaluated" and event["metrics"].get(name) is not None]
-    split = min((event["split"] for event in seen), key=lambda p: p != "select", default="")
-    return [event for event in seen if event["split"] == split]
-
-
 def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
     """Report where the metric of a held-out split peaked early in a phase and then fell."""
-    points = _evaluations(course, name)
+    points = evaluations(course, name)
     if len(points) < 4:
         return ""
     split = points[0]["split"]
