@@ -27,7 +27,7 @@ from pretune.training.optim import Optim
 from pretune.training.pace import Clock
 from pretune.training.plan import Plan, Precision
 from pretune.training.schedule import Schedule
-from pretune.training.turn import Turn
+from pretune.training.turn import LoopState
 from pretune.types import Batch, Features, StepOutput
 from tests.checkpoints import latest
 
@@ -299,7 +299,7 @@ class Elsewhere(nn.Dropout):
 def test_a_module_that_keeps_its_mode_elsewhere_is_told_of_it() -> None:
     plain, elsewhere = nn.Dropout(), Elsewhere()
     learner = nn.Sequential(plain, elsewhere).eval()
-    turn = Turn(learner, 0, CPU.device, None)
+    turn = LoopState(learner, 0, CPU.device, None)
     with turn.taken():
         learner.train()
     assert (plain.training, elsewhere.training, elsewhere.inner) == (False, False, False)

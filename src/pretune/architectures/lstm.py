@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.memory import Recalling
-from pretune.architectures.layers.words import Words
+from pretune.architectures.layers.words import WordEmbedding
 from pretune.config import Within
 from pretune.kernels.recurrence import lstm
 from pretune.types import Features, Layout
@@ -66,7 +66,9 @@ class LstmNetwork(Network):
     def __init__(self, sizes: Lstm) -> None:
         super().__init__()
         self.width = sizes.hidden * (2 if sizes.bidirectional else 1)
-        self.stages = nn.ModuleDict({"words": Words(sizes.vocabulary, sizes.embedding, sizes.dropout), "recurrence": Recurrence(sizes)})
+        self.stages = nn.ModuleDict(
+            {"words": WordEmbedding(sizes.vocabulary, sizes.embedding, sizes.dropout), "recurrence": Recurrence(sizes)}
+        )
 
 
 class Recurrence(Recalling):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pretune.architectures._base import Architecture, Network
-from pretune.architectures.layers.words import Words
+from pretune.architectures.layers.words import WordEmbedding
 from pretune.config import Within
 from pretune.types import Features, Layout
 
@@ -58,7 +58,7 @@ class TextCnnNetwork(Network):
     def __init__(self, sizes: TextCnn) -> None:
         super().__init__()
         self.width = sizes.filters * len(sizes.lengths)
-        words = Words(sizes.vocabulary, sizes.embedding, sizes.dropout)
+        words = WordEmbedding(sizes.vocabulary, sizes.embedding, sizes.dropout)
         self.stages = nn.ModuleDict({"words": words, "responses": Responses(sizes.embedding, sizes.filters, sizes.lengths, sizes.dropout)})
 
 

@@ -40,9 +40,9 @@ def _folded(text: str) -> str:
 
 
 def loops(text: str, words: int = 4, times: int = 4) -> bool:
-    """Tell whether a text says some words in a row over and over; of scripts without spaces, letters."""
-    said = Words().tokenize(text)
-    grams = Counter(tuple(said[place : place + words]) for place in range(len(said) - words + 1))
+    """Return whether a text says some words in a row over and over; of scripts without spaces, letters."""
+    tokens = Words().tokenize(text)
+    grams = Counter(tuple(tokens[place : place + words]) for place in range(len(tokens) - words + 1))
     return bool(grams) and grams.most_common(1)[0][1] >= times
 
 

@@ -61,7 +61,7 @@ def is_untrained(backbone: Backbone) -> bool:
 def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | None, inputs: Inputs, seed: int) -> tuple[Backbone, str]:
     """Return a fresh network of our own that sees small images at about their size, and a sentence; else the same one.
 
-    Pictures of 32 pixels enlarged to 64 take four times as long and tell nothing new. Weights that were trained at a size
+    Images of 32 pixels enlarged to 64 take four times as long and tell nothing new. Weights that were trained at a size
     keep it; so does whoever names a size.
 
     Args:
@@ -69,7 +69,7 @@ def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | Non
         rows: what will be learned from.
         named: the backbone as the recipe names it; one with `size=` keeps it.
         inputs: the recipe's; `image_size` is kept.
-        seed: of the fresh weights.
+        seed: of the randomly initialised weights.
     """
     image, settings = backbone.modality, backbone.builder.settings
     asked = inputs.image_size is not None or ",size=" in (named or "")
@@ -138,7 +138,7 @@ def fitted_to_boxes(backbone: Backbone, inputs: Inputs) -> str:
 def fitted_to_shape(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> str:
     """Let the whole of long images be seen where a centre crop would hide most of many of them; return a sentence on it.
 
-    Measured (docs/images.md): where a quarter of the pictures are longer than 2:1, squashing them to a square gave 0.65 instead of
+    Measured (docs/images.md): where a quarter of the images are longer than 2:1, squashing them to a square gave 0.65 instead of
     0.44 of accuracy; for photographs, which are not that long, it gave nothing. Whoever sets `fit=` decides.
 
     Args:

@@ -22,7 +22,7 @@ from pretune.runner.inputs import is_untrained
 from pretune.runner.prepare import Prepared, ledger_lines
 from pretune.runner.selection import ModelName, Selecting
 from pretune.runner.state import FineTuningState
-from pretune.runner.writing import Written
+from pretune.runner.writing import WrittenAnswers
 from pretune.training.plan import Precision
 from pretune.training.run_dir import write_atomic
 from pretune.unread import given
@@ -206,7 +206,7 @@ def peak_rss_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, written: Written) -> None:
+def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, written: WrittenAnswers) -> None:
     """Write one row per held-out example that was measured, in the data's order, with what was written for it."""
     data, task = state.data, state.data.task
     rows: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ from pretune.training.context import TrainingContext
 from pretune.training.device import local_device, open_device
 from pretune.training.events import Event
 from pretune.training.loop import fit
-from pretune.training.turn import Turn
+from pretune.training.turn import LoopState
 
 Publish = Callable[[R, RunContext], None]
 """Writes the report of a result, and what else a person sees, on the first process."""
@@ -58,7 +58,7 @@ class Runner(Generic[C, S, R]):
         self.job, self.offline, self.publish = job, offline, publish
         self.reporter = reporter or Silent()
         self.deadline = Deadline(job.time, started)
-        self.turn = Turn(None, job.seed, local_device(), job.threads)
+        self.turn = LoopState(None, job.seed, local_device(), job.threads)
 
     def run_job(self) -> R:
         """Run to the end, the reporter receiving every event; return the result.

@@ -21,7 +21,7 @@ _OF_TIME = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenAnswers:
     """Texts that a model wrote."""
 
     texts: dict[int, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Written:
     """What metrics.json says of them; empty where nothing was written."""
 
 
-def write(state: FineTuningState, positions: np.ndarray) -> Written:
+def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
     """Let the model write for a random sample of held-out examples, as many as a share of the time allows, and measure the texts.
 
     Args:
@@ -39,7 +39,7 @@ def write(state: FineTuningState, positions: np.ndarray) -> Written:
     """
     task, data = state.data.task, state.data
     if not isinstance(task, WritingTask):
-        return Written()
+        return WrittenAnswers()
     chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[:EXAMPLES]
     chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
     began, allowed = time.monotonic(), _OF_TIME * state.run.deadline.remaining
@@ -56,4 +56,6 @@ def write(state: FineTuningState, positions: np.ndarray) -> Written:
     for sentence in task.faults([data.rows[i] for i in texts], list(texts.values())):
         state.run.reporter.warn(sentence)
     figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])
-    return Written(texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": time.monotonic() - began, **figures})
+    return WrittenAnswers(
+        texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": time.monotonic() - began, **figures}
+    )

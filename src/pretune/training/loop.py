@@ -24,7 +24,7 @@ from pretune.training.pace import Clock, Pace
 from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
 from pretune.training.step import Stepper
-from pretune.training.turn import Turn
+from pretune.training.turn import LoopState
 from pretune.types import Batch, ParamGroup, StepOutput
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Loop:
         groups = replaced(groups, names, learner)
         self.optimizer = plan.optim.build(groups, plan.lr, plan.weight_decay, large_tables(learner) if sparse else ())
         self.trainable = sum(p.numel() for group in groups for _, p in group)
-        self.turn = Turn(learner, plan.seed, context.device.device, plan.threads)
+        self.turn = LoopState(learner, plan.seed, context.device.device, plan.threads)
         self.average = MovingAverage(learner, plan.ema) if plan.ema is not None else None
         self.progress = Progress(steps=self._steps_of(plan.epochs), micro_batch=plan.precision.micro_batch)
         self.best: dict[str, torch.Tensor] = {}

@@ -29,7 +29,7 @@ def computing_threads(count: int | None) -> Generator[None]:
         _set_threads(before)
 
 
-class Turn:
+class LoopState:
     """What one loop owns of its learner and its process; a whole run has one too, without a learner."""
 
     def __init__(self, learner: nn.Module | None, seed: int, device: torch.device, threads: int | None) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from pretune.types import Features
 
 
-class Words(nn.Module):
+class WordEmbedding(nn.Module):
     """A table of vectors with dropout: ids (B, T) -> sequence (B, T, D), zero at padding."""
 
     def __init__(self, vocabulary: int, width: int, dropout: float) -> None:
