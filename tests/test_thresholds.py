@@ -36,16 +36,16 @@ def manifest(root: Path, parts: dict[str, int]) -> Path:
     return root / "labels.csv"
 
 
-def finetune(data: Path, **settings: Any) -> pt.RunSource:
+def finetune(data: Path, **settings: Any) -> pt.Run:
     quick = {"backbone": "scratch:cnn", "strategy": "linear_probe", "image_size": 16, "epochs": 20}
     return pt.finetune(data, **{**quick, **settings})
 
 
-def saved(run: pt.RunSource) -> list[float]:
+def saved(run: pt.Run) -> list[float]:
     return json.loads((run.path / "model.json").read_text())["targets"]["thresholds"]
 
 
-def rows_of(run: pt.RunSource, part: str) -> list[dict[str, str]]:
+def rows_of(run: pt.Run, part: str) -> list[dict[str, str]]:
     return [row for row in csv.DictReader((run.path / "predictions.csv").open()) if row["split"] == part]
 
 

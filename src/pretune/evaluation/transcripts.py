@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,8 +107,3 @@ def constant(references: Sequence[str], most: int = 200, seed: int = 0) -> str:
     split = {text: text.split() for text in candidates}
     errors = {text: sum(Levenshtein.distance(split[text], split[other]) for other in known) for text in candidates}
     return min(candidates, key=lambda text: errors[text])
-
-
-def plain_counts(counted: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the sums of all clips by name, for people."""
-    return {name: int(value) for name, value in zip(COLUMNS, counted.sum(0), strict=True)}

@@ -35,6 +35,12 @@ LIBRARIES = (
     "jinja2",
     "markupsafe",
     "rich",
+    "faster-coco-eval",
+    "jiwer",
+    "pyyaml",
+    "rapidfuzz",
+    "rouge-score",
+    "sacrebleu",
 )
 """Every library that a run may pass through; scripts/declared holds them equal to what is imported."""
 _WITHOUT_EFFECT = frozenset({"platform", "wait_policy", "date"})
