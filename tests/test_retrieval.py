@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pretune.data.batching import Batching
 from pretune.data.together import Together
+from pretune.deploy.nearest import Corpus
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import retrieval
 from pretune.evaluation.retrieval import NEGATIVE, PASSAGE, QUERY, TEXT, TRUTH
@@ -336,3 +337,15 @@ def test_what_cannot_be_learned_is_refused() -> None:
     alone = [Row(id=str(at), text=("x",), target=Related(label=str(at))) for at in range(3)]
     with pytest.raises(DataError, match="a class each"):
         Retrieval().fit(alone, ())
+
+
+def test_the_nearest_texts_of_a_corpus_are_found_and_errors_stay() -> None:
+    rows = [Row(id="a", text=("first",)), Row(id="b", text=("second",)), Row(id="c", text=("third",))]
+    answers = [{"id": "a", "embedding": [1.0, 0.0]}, {"id": "b", "error": "empty"}, {"id": "c", "embedding": [0.0, 1.0]}]
+    corpus = Corpus.embed(rows, answers)
+    near, bad = corpus.search([{"id": "q", "embedding": [0.6, 0.8]}, {"id": "r", "error": "empty"}])
+    assert (near["prediction"], near["confidence"]) == ("c", pytest.approx(0.8))
+    assert [one["text"] for one in near["nearest"]] == ["third", "first"]
+    assert bad == {"id": "r", "error": "empty"}
+    with pytest.raises(SettingError, match="task=retrieval"):
+        Corpus.embed(rows[:1], [{"id": "a", "prediction": "x"}])

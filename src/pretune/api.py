@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import abc
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pretune.backbones import Backbone
 from pretune.deploy import familiar, report, report_images, samples, scored
 from pretune.deploy.card import card
 from pretune.deploy.generator import Generator
+from pretune.deploy.nearest import Corpus
 from pretune.deploy.predictor import Predictor
 from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
@@ -282,6 +283,7 @@ def predict(
     text: str | None = None,
     path: str | None = None,
     predictor: str | None = None,
+    corpus: str | Path | None = None,
     trust: str | Collection[str] = (),
     reporter: Reporter | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -295,11 +297,13 @@ def predict(
         text: the column of the text, where it has another name than in the training data; two, joined by a comma, for pairs.
         path: the column of the file names, likewise.
         predictor: 'network' or 'baseline'; None for the one that the run's figures are of.
+        corpus: of a run of task=retrieval, a file of texts; the prediction is then the nearest of them.
         trust: modules of your own that the run's network may be built by.
         reporter: receives which columns were read; nobody by default.
 
     Raises:
         DataError: nothing can be read, or a column of the training data is missing; before the first prediction.
+        SettingError: a corpus is named, and the run gives no embeddings.
     """
     model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
     table = sources.read_unlabelled(
@@ -308,7 +312,15 @@ def predict(
     reporter = reporter or Silent()
     for line in table.messages:
         reporter.say(line)
-    return _answers(model, table, reporter)
+    answers = _answers(model, table, reporter)
+    return answers if corpus is None else _corpus(model, Path(corpus)).search(answers)
+
+
+def _corpus(model: Predictor, path: Path) -> Corpus:
+    """Return the embedded texts of a file; of a table of pairs, those of the column that was searched in training."""
+    schema = replace(model.schema, text=model.schema.text[::-1])
+    rows = sources.read_unlabelled(path, model.name, RunColumns(schema=schema), target=model.task.target_type).rows
+    return Corpus.embed(rows, model.predict(rows))
 
 
 def _answers(predictor: Predictor, table: Table, reporter: Reporter) -> Iterator[dict[str, Any]]:
@@ -380,7 +392,8 @@ def evaluate(
 
 
 def predictions_csv(rows: list[dict[str, Any]]) -> str:
-    """Return predictions as CSV: id, prediction, confidence, one column a class, error."""
+    """Return predictions as CSV: id, prediction, confidence, one column a class, error; of embeddings their numbers, with spaces between."""
+    rows = [{**row, "prediction": " ".join(map(str, row["embedding"]))} if "embedding" in row else row for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row.get("probabilities", {})))
     columns = ["id", "prediction", "confidence", *(f"p_{n}" for n in names), "error"]
     flat = [{**row, **{f"p_{n}": p for n, p in row.get("probabilities", {}).items()}} for row in rows]

@@ -48,6 +48,8 @@ class Predicting:
     """Column with the file names, where it has another name than in the training data."""
     predictor: Literal["network", "baseline"] | None = None
     """Predict with the network or with the classical baseline; auto is the one that the run's figures are of."""
+    corpus: Path | None = None
+    """File of texts among which a run of task=retrieval finds the nearest to each input; auto gives embeddings."""
     trust: tuple[str, ...] = ()
     """Your own Python modules that may build the run's network."""
 

@@ -29,7 +29,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
         from pretune.training.run_dir import write_atomic
 
         notes = Noted(terminal)
-        columns = {key: settings.get(key) for key in ("text", "path", "predictor")}
+        columns = {key: settings.get(key) for key in ("text", "path", "predictor", "corpus")}
         rows = list(api.predict(run, inputs, **columns, trust=settings.get("trust", ()), reporter=notes))
         bad = sum("error" in row for row in rows)
         if bad:
