@@ -27,6 +27,8 @@ from pretune.sources.table import Columns, Table
 from pretune.tasks._contrast import contrastive_loss, relations
 from pretune.tasks.retrieval import EmbeddingSpace, Retrieval
 from pretune.types import Features, Row, Share
+from tests.command_line import pretune
+from tests.test_docs import ROOT, commands
 
 # --- tables --------------------------------------------------------------------------------------
 
@@ -349,3 +351,26 @@ def test_the_nearest_texts_of_a_corpus_are_found_and_errors_stay() -> None:
     assert bad == {"id": "r", "error": "empty"}
     with pytest.raises(SettingError, match="task=retrieval"):
         Corpus.embed(rows[:1], [{"id": "a", "prediction": "x"}])
+
+
+def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        names = [f"{a} {b}" for a in ("red", "old", "big", "new") for b in ("ship", "lamp", "door", "book", "coat", "bird")]
+        csv.writer(file).writerows([("anchor", "positive"), *((f"how is a {one} made", f"a guide to every {one}") for one in names)])
+    (tmp_path / "queries.txt").write_text("how is a red ship made\nsomething else\n")
+    train, predict = (line.split() for line in commands(ROOT / "docs" / "tasks" / "retrieval.md"))
+    toy = ("backbone=scratch:transformer,width=16,layers=1,heads=2", "strategy=scratch", "threads=1", "precision=float32", "--offline")
+    pretune(*(word for word in train if not word.startswith("strategy=")), *toy)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["task"] == "retrieval"
+    assert metrics["primary"]["name"] == "mrr"
+    assert set(metrics["floors"]) == {"random", "tf-idf"}
+    assert metrics["val"]["queries"] * 2 == metrics["counts"]["val"]
+    assert "nearest 1" in (tmp_path / "run" / "report.html").read_text()
+    found = json.loads(pretune(*predict, "--json").stdout)["predictions"]
+    assert [len(one["nearest"]) for one in found] == [10, 10]
+    assert all(one["text"].startswith("a guide") for one in found[0]["nearest"])
+    embedded = pretune("predict", "run", "queries.txt").stdout.splitlines()
+    assert len(embedded[1].split(",")[1].split()) == 16

@@ -392,7 +392,7 @@ def evaluate(
 
 
 def predictions_csv(rows: list[dict[str, Any]]) -> str:
-    """Return predictions as CSV: id, prediction, confidence, one column a class, error; of embeddings their numbers, with spaces between."""
+    """Return predictions as CSV: id, prediction, confidence, one column a class, error; of embeddings the numbers."""
     rows = [{**row, "prediction": " ".join(map(str, row["embedding"]))} if "embedding" in row else row for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row.get("probabilities", {})))
     columns = ["id", "prediction", "confidence", *(f"p_{n}" for n in names), "error"]
