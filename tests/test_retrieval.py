@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pretune.data.batching import Batching
 from pretune.data.together import Together
-from pretune.deploy.nearest import Corpus
+from pretune.deploy.nearest import SearchedTexts
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import retrieval
 from pretune.evaluation.retrieval import NEGATIVE, PASSAGE, QUERY, TEXT, TRUTH
@@ -344,13 +344,13 @@ def test_what_cannot_be_learned_is_refused() -> None:
 def test_the_nearest_texts_of_a_corpus_are_found_and_errors_stay() -> None:
     rows = [Row(id="a", text=("first",)), Row(id="b", text=("second",)), Row(id="c", text=("third",))]
     answers = [{"id": "a", "embedding": [1.0, 0.0]}, {"id": "b", "error": "empty"}, {"id": "c", "embedding": [0.0, 1.0]}]
-    corpus = Corpus.embed(rows, answers)
+    corpus = SearchedTexts.embed(rows, answers)
     near, bad = corpus.search([{"id": "q", "embedding": [0.6, 0.8]}, {"id": "r", "error": "empty"}])
     assert (near["prediction"], near["confidence"]) == ("c", pytest.approx(0.8))
     assert [one["text"] for one in near["nearest"]] == ["third", "first"]
     assert bad == {"id": "r", "error": "empty"}
     with pytest.raises(SettingError, match="task=retrieval"):
-        Corpus.embed(rows[:1], [{"id": "a", "prediction": "x"}])
+        SearchedTexts.embed(rows[:1], [{"id": "a", "prediction": "x"}])
 
 
 def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

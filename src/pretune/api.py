@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import abc
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pretune.backbones import Backbone
 from pretune.deploy import familiar, report, report_images, samples, scored
 from pretune.deploy.card import card
 from pretune.deploy.generator import Generator
-from pretune.deploy.nearest import Corpus
+from pretune.deploy.nearest import SearchedTexts
 from pretune.deploy.predictor import Predictor
 from pretune.formats.encodings import replace_damage
 from pretune.models.learner import Loss
@@ -313,14 +313,7 @@ def predict(
     for line in table.messages:
         reporter.say(line)
     answers = _answers(model, table, reporter)
-    return answers if corpus is None else _corpus(model, Path(corpus)).search(answers)
-
-
-def _corpus(model: Predictor, path: Path) -> Corpus:
-    """Return the embedded texts of a file; of a table of pairs, those of the column that was searched in training."""
-    schema = replace(model.schema, text=model.schema.text[::-1])
-    rows = sources.read_unlabelled(path, model.name, RunColumns(schema=schema), target=model.task.target_type).rows
-    return Corpus.embed(rows, model.predict(rows))
+    return answers if corpus is None else SearchedTexts.read(model, Path(corpus)).search(answers)
 
 
 def _answers(predictor: Predictor, table: Table, reporter: Reporter) -> Iterator[dict[str, Any]]:

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.deploy.predictor import Predictor
 from pretune.errors import SettingError
+from pretune.sources import sources
+from pretune.sources.table import RunColumns
 from pretune.types import Row
 
 _COUNT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
+class SearchedTexts:
     """Texts with their embeddings."""
 
     rows: list[Row]
     embedded: NDArray[np.float32]
     """(N, D) of length one."""
+
+    @classmethod
+    def read(cls, model: Predictor, path: Path) -> Self:
+        """Return the embedded texts of a file; of a table of pairs, those of the column that was searched in training."""
+        schema = replace(model.schema, text=model.schema.text[::-1])
+        rows = sources.read_unlabelled(path, model.name, RunColumns(schema=schema), target=model.task.target_type).rows
+        return cls.embed(rows, model.predict(rows))
 
     @classmethod
     def embed(cls, rows: Iterable[Row], answers: Iterable[Mapping[str, Any]]) -> Self:
