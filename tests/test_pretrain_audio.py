@@ -273,7 +273,7 @@ def test_a_collapsed_codebook_is_said() -> None:
     metrics = {"codes_in_use": 2.0, "error": 0.1, "loss": 1.0}
     messages = learner.verdict(metrics, {"mean_error": 1.0, "unigram": 2.0})
     assert len(messages) == 1
-    assert "64 codes are used like 2.0" in messages[0]
+    assert "effective codebook usage is 2.0 of 64" in messages[0]
     assert not learner.verdict({**metrics, "codes_in_use": 40.0}, {"mean_error": 1.0, "unigram": 2.0})
 
 

@@ -193,7 +193,7 @@ def test_contrastive_learns_to_match_views_and_reports_its_health(loss: Any, id:
 def test_views_that_are_not_told_apart_are_said() -> None:
     learner = Contrastive().learner(network(CNN))
     metrics = {"loss": 5.4, "spread": 0.9, "rank": 30.0}
-    assert "hardly told apart" in learner.verdict(metrics, {"chance": 5.5})[0]
+    assert "barely distinguishes" in learner.verdict(metrics, {"chance": 5.5})[0]
     assert learner.verdict(metrics | {"loss": 3.0}, {"chance": 5.5}) == []
 
 
@@ -260,7 +260,7 @@ def test_the_loss_looks_at_hidden_patches_only(monkeypatch: pytest.MonkeyPatch) 
     assert float(out.loss) == pytest.approx(0, abs=1e-6)
     assert 0.5 < out.logs["floor_patch_mean"] <= 1.0
     assert learner.verdict({"loss": 0.1, "spread": 0.5, "rank": 5.0}, {"patch_mean": 0.99}) == []
-    assert "not foretold" in learner.verdict({"loss": 0.99, "spread": 0.5, "rank": 5.0}, {"patch_mean": 0.99})[0]
+    assert "not predicted better than the baseline" in learner.verdict({"loss": 0.99, "spread": 0.5, "rank": 5.0}, {"patch_mean": 0.99})[0]
 
 
 def test_networks_without_places_are_refused() -> None:
@@ -313,7 +313,7 @@ def test_a_teacher_sees_by_its_own_preprocessing_and_is_in_no_checkpoint() -> No
     out = learner(batch_of(images(4)))
     out.loss.backward()
     assert all(p.grad is None for p in teacher.parameters())
-    assert "not followed" in learner.verdict({"loss": 1.0, "spread": 0.5, "rank": 5.0}, {"mean": 1.0})[0]
+    assert "does not match the teacher" in learner.verdict({"loss": 1.0, "spread": 0.5, "rank": 5.0}, {"mean": 1.0})[0]
 
 
 def test_teachers_of_another_modality_are_refused() -> None:
@@ -538,7 +538,7 @@ def test_continued_weights_are_moved_more_slowly_than_the_head_on_them(home: Pat
     pt.pretrain(
         home / "photos", **{**quick, "backbone": f"run:{home / 'first'}", "out": home / "second", "image_size": None}, reporter=noted
     )
-    assert "learn 10 times as fast" in noted.text
+    assert "use 10× the learning rate" in noted.text
 
 
 class Noted(Silent):

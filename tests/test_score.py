@@ -202,6 +202,8 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
 
         def __init__(self, run: Path, **named: Any) -> None: ...
 
+        def align(self, table: Any) -> None: ...
+
         def outputs(self, rows: list[Row], **named: Any) -> Any:
             chosen = np.array([["a", "b"].index(str(row.target)) for row in rows]) ^ error
             return list(range(len(rows))), torch.from_numpy(np.log(np.eye(2)[chosen] * 0.8 + 0.1)), []
@@ -225,6 +227,8 @@ def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_
         name, task, space, schema = "text", Multilabel(), LabelSpace(classes=("a", "b"), thresholds=(0.5, 0.5)), Schema()
 
         def __init__(self, run: Path, **named: Any) -> None: ...
+
+        def align(self, table: Any) -> None: ...
 
         def outputs(self, rows: list[Row], **named: Any) -> Any:
             known = np.array([[name in names_of(row) for name in "ab"] for row in rows])

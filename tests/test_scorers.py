@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pretune.deploy._scorers import NetworkScorer
+from pretune.tasks import Task
 from pretune.training.plan import Precision
 from pretune.types import Features
 
@@ -21,7 +22,8 @@ def test_frozen_stages_in_bfloat16_go_before_others_in_float32() -> None:
     network.run, network.device, network._rest, network._start = Path("run"), torch.device("cpu"), Precision(bfloat16=False), 1
     network.modality = SimpleNamespace(collate=lambda views: Features(tensor=torch.stack(views), layout="pooled"))
     network._prefix = lambda features: Features(tensor=features.tensor.bfloat16(), layout="pooled")
-    network.model = SimpleNamespace(predict=lambda features, start: layer(features.tensor))
+    network._learner = SimpleNamespace(predict=lambda batch: layer(batch.inputs.tensor))
+    network._task = Task()
     views = [torch.ones(4), torch.zeros(4)]
     with torch.inference_mode():
         assert torch.equal(network.outputs(views), layer(torch.stack(views)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ import pytest
 from pretune.cli import opening
 from pretune.cli.progress import QUIET, ProgressDisplay, ProgressPhase, shown
 from pretune.cli.terminal import Terminal
-from pretune.runner.reporter import PrefixedReporter
-from pretune.training.events import Evaluated, Finished, Started, Stepped
+from pretune.runner.reporter import PrefixedReporter, within
+from pretune.training.events import Evaluated, Event, Finished, Started, Stepped
 
 STEPPED = Stepped(phase="full", step=10, epoch=1, loss=0.25, lr=0.1, size=80, steps=40, seconds=5.0, waited=2.0)
 
@@ -139,10 +141,18 @@ def test_a_run_within_another_moves_the_bar_and_says_nothing() -> None:
     arm.say("a sentence")
     arm.warn("a warning")
     arm.progress("reading images", 1, 2)
-    arm.event(STEPPED)
-    arm.event(Finished(phase="full", step=40, reason="completed", seconds=9.0))
-    assert outer.got[0] == ("scratch, seed 1: reading images", 1, 2)
-    assert [event.phase for event in outer.got[1:]] == ["scratch, seed 1: full"]
+    assert outer.got == [("scratch, seed 1: reading images", 1, 2)]
+
+    def events() -> Generator[Event, bool | None, str]:
+        yield STEPPED
+        yield Finished(phase="full", step=40, reason="completed", seconds=9.0)
+        return "the result"
+
+    arm_events = within(events(), "scratch, seed 1")
+    assert next(arm_events) == replace(STEPPED, phase=f"scratch, seed 1: {STEPPED.phase}")
+    with pytest.raises(StopIteration) as end:
+        next(arm_events)
+    assert end.value.value == "the result"
 
 
 # --- Ctrl-C -----------------------------------------------------------------------------------------

@@ -12,7 +12,10 @@ from pretune.declared import load
 from pretune.described import Inside, Setting, component_settings, inner_settings, settings
 
 _GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "Data": (("columns", "splits", "corpus"), ("also", "part", "min_examples", "label", "text", "path", "split", "missing", "decimal")),
+    "Data": (
+        ("columns", "splits", "corpus"),
+        ("also", "part", "corpus", "min_examples", "label", "text", "path", "split", "missing", "decimal"),
+    ),
     "Model": (("inputs",), ("backbone", "strategy", "objective", "task", "head", "predictor", "extend")),
     "Training": (("training",), ("augment", "augmentations", "views", "optim", "schedule")),
     "Comparison with training from scratch": (("gain",), ()),

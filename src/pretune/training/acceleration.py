@@ -78,8 +78,7 @@ def choose(
         if len(candidates) == 1:
             return replace(candidates[0], reason=EMULATED if bfloat16 is None else as_asked(candidates[0].bfloat16, device))
         steps = {c: partial(_step, learner, batch, c, seen) for c in candidates}
-        is_tokens = batch.inputs.tensor.ndim == 2  # one text may take seconds
-        sizes = (1 if is_tokens else min(ITEMS[0], batch.size), min(ITEMS[1], batch.size))
+        sizes = (_fewest(learner, batch), min(ITEMS[1], batch.size))
         times = race(steps, device, sizes=sizes, job=max(job, batch.size), most_seconds=most_seconds)
     # A tie goes to float32, which stands first.
     best = min(times.seconds, key=lambda c: times.seconds[c] * (GAIN if c.bfloat16 else 1.0))
@@ -104,13 +103,23 @@ def _candidates(batch: Batch, bfloat16: bool | None, *, native: bool) -> list[Pr
 
 def _with_micro_batch(precision: Precision, learner: Learner, batch: Batch, seen: Shortcuts) -> Precision:
     """Add the largest micro-batch, a power of two, whose widest map is at most WIDEST bytes."""
-    mixes = any(isinstance(module, _BatchNorm) and module.training for module in learner.modules())
     unseen = seen.widest == 0  # only networks that convolve are watched
-    if mixes or learner.compares or unseen or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
+    if _mixes(learner) or unseen or batch.inputs.tensor.ndim != 4 or batch.inputs.tensor.device.type != "cpu":
         return precision
     item = seen.widest / min(2, batch.size) / (2 if precision.bfloat16 else 1)
     fits = max(4, 1 << (int(WIDEST / item).bit_length() - 1)) if item < WIDEST else 4
     return replace(precision, micro_batch=fits if fits < batch.size else None)
+
+
+def _mixes(learner: Learner) -> bool:
+    """Return whether the examples of a batch act on each other: by its loss or by batch norm."""
+    return learner.compares or any(isinstance(module, _BatchNorm) and module.training for module in learner.modules())
+
+
+def _fewest(learner: Learner, batch: Batch) -> int:
+    """Return the examples of the first timed step; one text may take seconds, but one alone cannot be compared or normalised."""
+    one_will_do = batch.inputs.tensor.ndim == 2 and not _mixes(learner)
+    return 1 if one_will_do else min(ITEMS[0], batch.size)
 
 
 def _step(learner: Learner, batch: Batch, precision: Precision, seen: Shortcuts, size: int) -> None:
