@@ -93,6 +93,15 @@ def test_voc_yolo_coco_and_tables_give_the_same_boxes(tmp_path: Path) -> None:
         assert boxes_of(sources.read(folder)) == wanted(6, "png"), "without a header too"
 
 
+def test_a_header_of_x_and_y_lists_boxes_whatever_stands_beside_them(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    (tmp_path / "boxes.tsv").write_text(
+        "filename\tx\ty\tw\th\tclass\tsplit\n000.png\t1\t1\t9\t9\tdisc\ttrain\n001.png\t2\t2\t9\t9\tdisc\tval\n"
+    )
+    table = sources.read(tmp_path)
+    assert boxes_of(table) == {"000.png": [("disc", (1.0, 1.0, 10.0, 10.0))], "001.png": [("disc", (2.0, 2.0, 11.0, 11.0))]}
+
+
 def test_splits_of_voc_are_its_lists(tmp_path: Path) -> None:
     write_voc(tmp_path, 8)
     main = tmp_path / "ImageSets" / "Main"

@@ -122,7 +122,7 @@ def test_files_of_val_and_test_are_left_alone(tmp_path: Path) -> None:
         write(tmp_path / f"{part}.txt", f"the {part} text")
     corpus = read(tmp_path, held=0.3)
     assert whole(corpus.read()) == ["the train text"]
-    assert any("2 files of the parts val and test" in line for line in corpus.messages)
+    assert any("2 files of the splits val and test" in line for line in corpus.messages)
 
 
 def test_labelled_texts_give_only_their_training_part(tmp_path: Path) -> None:

@@ -366,3 +366,12 @@ def test_written_texts_are_compared_with_the_nearest_reference() -> None:
     assert figures["exact_match"] == 0.5
     assert figures["rouge1"] == pytest.approx((6 / 7 + 1) / 2)
     assert overlap.rouge(["双官能团"], [("双官能团活性",)])[0, 0] == pytest.approx(2 * 4 / (4 + 6))
+
+
+def test_metrics_whose_library_is_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert overlap.absent() == ""
+    monkeypatch.setattr(overlap, "find_spec", lambda name: None if name == "rouge_score" else name)
+    assert overlap.absent() == "Metrics that were not computed: ROUGE. Install them with: pip install 'pretune[metrics]'"
+    figures = overlap.figures(["sun"], [("sun",)])
+    assert "rouge1" not in figures
+    assert figures["chrf"] == pytest.approx(100), "what is there is computed"

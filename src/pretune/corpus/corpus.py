@@ -290,7 +290,7 @@ def _learned_from(files: list[FileEntry], corpus: Corpus) -> list[FileEntry]:
         return files
     chosen = [file for file, split in zip(files, splits, strict=True) if split not in ("val", "test")]
     if len(chosen) < len(files):
-        corpus.messages.append(f"{len(files) - len(chosen):,} files of the parts val and test are left alone.")
+        corpus.messages.append(f"{len(files) - len(chosen):,} files of the splits val and test are ignored.")
     return chosen
 
 
@@ -348,7 +348,7 @@ def _labelled(path: Path, columns: Columns, corpus: Corpus) -> Reader:
     rows = [row for row in table.rows if row.split in (None, "train")]
     corpus.messages += table.messages
     if len(rows) < len(table.rows):
-        corpus.messages.append(f"only the {len(rows):,} texts of the part train are learned from; val and test are left alone.")
+        corpus.messages.append(f"only the {len(rows):,} texts of the train split are used; val and test are ignored.")
     corpus.ledger += table.ledger
     return lambda: (piece for row in rows for piece in _row(row, corpus))
 

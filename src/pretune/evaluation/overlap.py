@@ -6,6 +6,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,14 @@ def chrf(written: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 def figures(written: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return the metrics of N texts; those whose library is not installed are left out."""
     out = {"exact_match": float(np.mean([exact(text, own) for text, own in zip(written, references, strict=True)]))}
-    try:
+    if find_spec("rouge_score"):
         out |= dict(zip(ROUGES, map(float, rouge(written, references).mean(0)), strict=True))
+    if find_spec("sacrebleu"):
         out["chrf"] = chrf(written, references)
-    except MissingExtra:
-        pass
     return out
+
+
+def absent() -> str:
+    """Return a sentence on the metrics that `figures` leaves out here, and how to get them; empty where all are there."""
+    missing = [metric for metric, library in (("ROUGE", "rouge_score"), ("chrF", "sacrebleu")) if not find_spec(library)]
+    return f"Metrics that were not computed: {', '.join(missing)}. Install them with: pip install 'pretune[metrics]'" if missing else ""

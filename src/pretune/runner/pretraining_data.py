@@ -277,7 +277,7 @@ def _table(path: Path, kind: str, recipe: Pretraining, objective: Objective) -> 
 
 def _left_out(tables: list[Table], rows: list[Row]) -> list[str]:
     lost = sum(len(table.rows) for table in tables) - len(rows)
-    return [f"{lost:,} items of the parts val and test are left alone; the {len(rows):,} others are learned from."] if lost else []
+    return [f"{lost:,} examples of the splits val and test are ignored; training uses the other {len(rows):,}."] if lost else []
 
 
 def _once(done: Ingested, targets: torch.Tensor | None) -> tuple[np.ndarray, list[LedgerEntry]]:

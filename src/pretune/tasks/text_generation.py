@@ -157,7 +157,7 @@ class TextGeneration(WritingTask):
         return overlap.figures(list(written), [_answer(row).references for row in rows])
 
     def faults(self, rows: Sequence[Row], written: Sequence[str]) -> list[str]:
-        """Say it where a good part of the texts loop, copy their prompt, or are empty."""
+        """Report where a good part of the texts loop, copy their prompt, or are empty, and which metrics are not computed."""
         found = {
             "repeat the same words: the model loops. Train longer, or sample: task.temperature=0.7": map(overlap.loops, written),
             "are copied out of the prompt: the model has not learned to answer. Train longer (epochs=, time=)": (
@@ -166,7 +166,9 @@ class TextGeneration(WritingTask):
             "are empty: the model ends them at once. Train longer, or check the answers": (not text for text in written),
         }
         counts = {words: sum(flags) for words, flags in found.items()}
-        return [f"{count} of {len(written)} written texts {words}." for words, count in counts.items() if count > _MANY * len(written)]
+        absent = overlap.absent() if any(_answer(row).references for row in rows) else ""
+        many = [f"{count} of {len(written)} written texts {words}." for words, count in counts.items() if count > _MANY * len(written)]
+        return [*many, *([absent] if absent else [])]
 
     # --- evaluation --------------------------------------------------------------------------
 

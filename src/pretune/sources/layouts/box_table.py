@@ -60,7 +60,7 @@ _IMAGES = (
     "image_path",
 )
 _CLASSES = ("class", "label", "classname", "labelname", "category", "name", "object", "categoryname", "target", "species", "type")
-_HEADER = re.compile(rb"x_?min|min_?x|x_?[01]|left|bbox|\\bx\\b")
+_HEADER = re.compile(rb"x_?min|min_?x|x_?[01]|left|bbox|\bx\b")
 """What is in the header of every table of boxes."""
 _START = 4096
 _PLACES = ("image", "xmin", "ymin", "xmax", "ymax", "class")
