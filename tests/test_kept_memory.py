@@ -28,8 +28,9 @@ def resident():
 with kept_memory():
     faults(12)
     kept = faults(5)
-    held = resident()
-print(kept, faults(5), held - resident() > 40 << 20)
+    before = resident()
+after = resident()
+print(kept, faults(5), before - after > 40 << 20)
 """
 
 
