@@ -24,6 +24,7 @@ from pretune.evaluation.comparison import Comparison, compared
 from pretune.evaluation.diagnosis import diagnose
 from pretune.evaluation.links import LinkName
 from pretune.evaluation.probe import solve
+from pretune.features.frozen import FrozenFeatures
 from pretune.labels import Labels
 from pretune.modalities import BaselineFeatures, Modality
 from pretune.modalities._tfidf import Tfidf, _hashed
@@ -31,7 +32,6 @@ from pretune.modalities.image import Image
 from pretune.modalities.text import Text
 from pretune.runner import selection
 from pretune.runner.baselines import Fitted
-from pretune.runner.features import FrozenFeatures
 from pretune.tasks import Space
 from pretune.tasks.classification import Classification
 from pretune.tasks.multilabel import LabelSpace, Multilabel

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -19,16 +18,17 @@ from torch import nn
 from pretune import backbones, kernels
 from pretune.backbones import Backbone, Builder, TensorStage
 from pretune.errors import TrainingError
+from pretune.features import frozen, passes
+from pretune.features.frozen import FrozenFeatures
+from pretune.features.passes import FeatureCache
 from pretune.models import Model
 from pretune.models.heads.linear import Linear
-from pretune.runner import features
-from pretune.runner.features import FeatureCache, FrozenFeatures
-from pretune.runner.precision import remembered
-from pretune.runner.prepare import Prepared
+from pretune.runner.prepare import followed
 from pretune.runner.reporter import Noted, Silent
 from pretune.storage import identity
 from pretune.storage.cache import Cache
-from pretune.storage.ingest import ingest
+from pretune.storage.ingest import Ingested, ingest
+from pretune.storage.remembered import remembered
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.types import Row
@@ -37,22 +37,24 @@ from tests.conftest import Numbers, tiny_backbone
 CPU = Device(device=torch.device("cpu"))
 
 
-def prepared(cache: Cache, count: int = 12) -> Prepared:
-    """Return rows of four numbers, and what computing features reads of prepared data."""
+def decoded(cache: Cache, count: int = 12) -> Ingested:
+    """Return rows of four numbers, decoded."""
     rows = [Row(id=f"r{i}", text=(f"{i},{i % 3},1,0",), target="ab"[i % 2]) for i in range(count)]
-    return cast("Prepared", SimpleNamespace(ingested=ingest(rows, Numbers(), cache, threads=1), rows=rows, modality=Numbers()))
+    return ingest(rows, Numbers(), cache, threads=1)
 
 
-def needs_of(folder: Path, backbone: Backbone, precision: Precision | None = None) -> FeatureCache:
+def needs_of(folder: Path, backbone: Backbone, precision: Precision | None = None, notes: list[str] | None = None) -> FeatureCache:
     cache, reporter = Cache(folder), Noted(Silent())
+    reporter.notes = [] if notes is None else notes
     cache.warn = reporter.warn
     return FeatureCache(
-        data=prepared(cache),
+        ingested=decoded(cache),
+        modality=Numbers(),
         cache=cache,
         device=CPU,
         measure=lambda: precision or Precision(),
-        threads=1,
-        reporter=reporter,
+        progress=followed("computing features", reporter),
+        warn=reporter.warn,
         builder=backbone.builder,
     )
 
@@ -66,7 +68,7 @@ def model_of(backbone: Backbone) -> Model:
 
 def computed(folder: Path, backbone: Backbone, **options: Any) -> tuple[torch.Tensor, FeatureCache]:
     needs = needs_of(folder, backbone, **options)
-    found = features.compute(model_of(backbone), needs, None, 1, 0)
+    found = frozen.compute(model_of(backbone), needs, None, 1, 0)
     assert isinstance(found, FrozenFeatures)
     return found.view(np.arange(12), None, 1).batch(np.arange(12), 0).inputs.tensor, needs
 
@@ -77,7 +79,7 @@ def entries(folder: Path) -> int:
 
 def test_the_same_network_finds_its_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = computed(tmp_path, tiny_backbone())
-    monkeypatch.setattr(features, "inference_copy", lambda *_: pytest.fail("computed twice"))
+    monkeypatch.setattr(passes, "inference_copy", lambda *_: pytest.fail("computed twice"))
     again, _ = computed(tmp_path, tiny_backbone())
     assert torch.equal(first, again)
     assert entries(tmp_path) == 1
@@ -136,10 +138,10 @@ def test_whatever_computes_otherwise_has_an_entry_of_its_own(tmp_path: Path, cha
 def test_versions_code_and_precision_are_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     computed(tmp_path, tiny_backbone())
     if what == "versions":
-        real = features.versions
-        monkeypatch.setattr(features, "versions", lambda *names: real(*names) | {"torch": "9.9"})
+        real = passes.versions
+        monkeypatch.setattr(passes, "versions", lambda *names: real(*names) | {"torch": "9.9"})
     elif what == "code":
-        monkeypatch.setattr(features, "code_of_package", lambda *folders: "edited")
+        monkeypatch.setattr(passes, "code_of_package", lambda *folders: "edited")
     elif what == "kernels":
         monkeypatch.setattr(kernels, "enabled", lambda: False)
     computed(tmp_path, tiny_backbone(), precision=Precision(bfloat16=what == "precision"))
@@ -158,7 +160,7 @@ def test_heads_of_attention_are_in_the_key() -> None:
     for backbone in made:
         backbone.stages.load_state_dict(made[0].stages.state_dict())
     keys = [identity.structure(*backbone.stages.values()) for backbone in made]
-    assert features.weights_hash(list(made[0].stages.values())) == features.weights_hash(list(made[1].stages.values()))
+    assert passes.weights_hash(list(made[0].stages.values())) == passes.weights_hash(list(made[1].stages.values()))
     assert keys[0] == keys[2] != keys[1]
 
 
@@ -253,9 +255,10 @@ def test_damaged_features_are_computed_again(tmp_path: Path) -> None:
     raw = np.frombuffer(data.read_bytes(), np.float32).copy()
     raw[3] = np.nan
     data.write_bytes(raw.tobytes())
-    again, needs = computed(tmp_path, tiny_backbone())
+    notes: list[str] = []
+    again, _ = computed(tmp_path, tiny_backbone(), notes=notes)
     assert torch.equal(first, again)
-    assert ["built again" in note for note in cast("Noted", needs.reporter).notes] == [True]
+    assert ["built again" in note for note in notes] == [True]
 
 
 def test_features_that_are_not_finite_are_refused_by_name_and_not_kept(tmp_path: Path) -> None:
@@ -277,26 +280,27 @@ def test_a_full_disk_keeps_features_in_memory(tmp_path: Path, monkeypatch: pytes
         return open("/dev/full", "wb", buffering=0) if full else opened(path, *how, **more)
 
     monkeypatch.setattr(Path, "open", on_a_full_disk)
-    values, needs = computed(tmp_path / "full", tiny_backbone())
+    notes: list[str] = []
+    values, _ = computed(tmp_path / "full", tiny_backbone(), notes=notes)
     assert torch.equal(values, whole)
-    assert any("not kept on disk" in note for note in cast("Noted", needs.reporter).notes)
+    assert any("not kept on disk" in note for note in notes)
     assert list((tmp_path / "full" / "features").iterdir()) == []
 
 
 def test_a_remembered_choice_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
     cache, made = Cache(tmp_path), []
 
-    def choose() -> Precision:
+    def choose() -> dict[str, Any]:
         made.append(1)
-        return Precision(bfloat16=True, reason="measured")
+        return asdict(Precision(bfloat16=True, reason="measured"))
 
     for _ in range(2):
-        assert remembered(cache, {"machine": "this"}, choose) == asdict(Precision(bfloat16=True, reason="measured"))
+        assert remembered(cache, "precision", {"machine": "this"}, choose) == asdict(Precision(bfloat16=True, reason="measured"))
     assert len(made) == 1
     index = next(tmp_path.glob("precision/*/index.npz"))
     index.write_bytes(index.read_bytes()[:-9])
-    assert remembered(cache, {"machine": "this"}, choose)["bfloat16"]
+    assert remembered(cache, "precision", {"machine": "this"}, choose)["bfloat16"]
     assert len(made) == 2
     (tmp_path / "file").write_text("")
-    assert remembered(Cache(tmp_path / "file"), {"machine": "this"}, choose)["bfloat16"], "no room: chosen each time"
+    assert remembered(Cache(tmp_path / "file"), "precision", {"machine": "this"}, choose)["bfloat16"], "no room: chosen each time"
     assert len(made) == 3

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
+from pretune.features import frozen
 from pretune.modalities.text import Text
-from pretune.runner import features
 from pretune.storage.cache import Cache
 from pretune.types import Row
 from tests.conftest import tiny_backbone
-from tests.test_features import entries, model_of, needs_of, prepared
+from tests.test_features import decoded, entries, model_of, needs_of
 
 
 def test_features_of_other_data_crops_views_or_seeds_are_others(tmp_path: Path) -> None:
@@ -19,14 +19,14 @@ def test_features_of_other_data_crops_views_or_seeds_are_others(tmp_path: Path) 
     model, needs = model_of(backbone), needs_of(tmp_path, backbone)
     counts = []
     for chosen, views, seed in ((crop, 2, 0), (RandomResizedCrop(scale=(0.5, 1.0)), 2, 0), (crop, 2, 1), (crop, 3, 0), (crop, 2, 0)):
-        features.compute(model, needs, chosen, views, seed)
+        frozen.compute(model, needs, chosen, views, seed)
         counts.append(entries(tmp_path))
     assert counts == [1, 2, 3, 4, 4]
     for seed in (0, 1):  # one view is cut the same whatever the seed and the crop
-        features.compute(model, needs, crop if seed else None, 1, seed)
+        frozen.compute(model, needs, crop if seed else None, 1, seed)
         assert entries(tmp_path) == 5
-    needs.data = prepared(Cache(tmp_path), 10)
-    features.compute(model, needs, crop, 2, 0)
+    needs.ingested = decoded(Cache(tmp_path), 10)
+    frozen.compute(model, needs, crop, 2, 0)
     assert entries(tmp_path) == 6
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from pretune.deploy._scorers import _here
-from pretune.runner import precision
-from pretune.runner.precision import remembered, sentence
+from pretune.runner.precision import sentence
 from pretune.storage.cache import Cache
+from pretune.storage.remembered import remembered
 from pretune.storage.store import NoRoom
 from pretune.training import timing
 from pretune.training.plan import Precision
@@ -86,9 +86,9 @@ def test_what_does_not_run_is_no_candidate_and_is_reported() -> None:
 
 def test_a_choice_is_remembered_whatever_the_clock_says_later(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    first = remembered(cache, {"network": 1}, lambda: Precision(bfloat16=True, reason="20 images/s"))
-    again = remembered(cache, {"network": 1}, lambda: pytest.fail("it was chosen before"))
-    other = remembered(cache, {"network": 2}, lambda: Precision(bfloat16=False, reason="10 images/s"))
+    first = remembered(cache, "precision", {"network": 1}, lambda: asdict(Precision(bfloat16=True, reason="20 images/s")))
+    again = remembered(cache, "precision", {"network": 1}, lambda: pytest.fail("it was chosen before"))
+    other = remembered(cache, "precision", {"network": 2}, lambda: asdict(Precision(bfloat16=False, reason="10 images/s")))
     assert first == again
     assert (first["bfloat16"], other["bfloat16"]) == (True, False)
 
@@ -96,12 +96,12 @@ def test_a_choice_is_remembered_whatever_the_clock_says_later(tmp_path: Path) ->
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"bfloat16": 1, "unknown": 2}'])
 def test_a_damaged_memory_is_made_anew(tmp_path: Path, damage: str) -> None:
     cache = Cache(tmp_path)
-    remembered(cache, {}, lambda: Precision(bfloat16=True))
+    remembered(cache, "precision", {}, lambda: {"bfloat16": True})
     (entry,) = (tmp_path / "precision").iterdir()
     for file in entry.iterdir():
         file.write_text(damage)
-    assert remembered(cache, {}, lambda: Precision(reason="again"))["reason"] == "again"
-    assert remembered(cache, {}, lambda: pytest.fail("it was chosen before"))["reason"] == "again"
+    assert remembered(cache, "precision", {}, lambda: {"reason": "again"})["reason"] == "again"
+    assert remembered(cache, "precision", {}, lambda: pytest.fail("it was chosen before"))["reason"] == "again"
 
 
 def test_without_room_it_is_chosen_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +109,12 @@ def test_without_room_it_is_chosen_each_time(tmp_path: Path, monkeypatch: pytest
         raise NoRoom("the disk is full")
 
     monkeypatch.setattr(Cache, "build", full)
-    assert remembered(Cache(tmp_path), {}, lambda: Precision(reason="now"))["reason"] == "now"
+    assert remembered(Cache(tmp_path), "precision", {}, lambda: {"reason": "now"})["reason"] == "now"
 
 
 def test_another_network_input_or_machine_is_another_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def facts(network: nn.Module, size: int = 4) -> str:
-        return str(precision._facts("steps", network, Features(tensor=torch.zeros(2, size), layout="pooled"), CPU))
+        return str(timing.facts_of("steps", network, Features(tensor=torch.zeros(2, size), layout="pooled"), CPU))
 
     def frozen(network: nn.Module) -> nn.Module:
         return network.requires_grad_(False)

@@ -21,11 +21,11 @@ from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.path import Choice
 from pretune.evaluation.probe import STRENGTHS, Solution, solve
 from pretune.evaluation.solver import LINKS, Dense, fit
+from pretune.features.frozen import FrozenFeatures
 from pretune.labels import Labels
 from pretune.models.pooling import CHOICES
 from pretune.runner import solving
 from pretune.runner.deadline import Deadline
-from pretune.runner.features import FrozenFeatures
 from pretune.runner.reporter import Silent
 from pretune.runner.solving import sentence
 from pretune.strategies import Phase

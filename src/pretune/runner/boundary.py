@@ -13,9 +13,11 @@ from pretune.augmentations import Augmentation
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
+from pretune.features import frozen
+from pretune.features.frozen import FrozenFeatures
+from pretune.features.passes import TooLong
 from pretune.models.pooling import positions
-from pretune.runner import budget, features, solving
-from pretune.runner.features import FrozenFeatures, TooLong
+from pretune.runner import budget, solving
 from pretune.runner.interrupt import check
 from pretune.runner.state import FineTuningState
 from pretune.strategies import Phase
@@ -76,7 +78,7 @@ def _features(state: FineTuningState, phase: Phase, views: int, number: int) -> 
         return decisions.built(TooLong, key, lambda: known)
     remaining = state.run.deadline.remaining
     allowed = (remaining - budget.REPORT) * (budget.OF_A_PROBE if phase.epochs is not None else _OF_FEATURES)
-    found = features.compute(state.model, state.features, state.crop, views, state.recipe.training.seed, allowed)
+    found = frozen.compute(state.model, state.features, state.crop, views, state.recipe.training.seed, allowed)
     if isinstance(found, TooLong):
         decisions.make(key, lambda: {"seconds": found.seconds, "items": found.items})
         state.run.reporter.warn(

@@ -13,17 +13,17 @@ from pretune import config, registry
 from pretune.backbones import Backbone
 from pretune.data.batching import Batching, token_budget
 from pretune.data.loader import Loader
+from pretune.features.passes import FeatureCache
 from pretune.models import Model
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
 from pretune.runner import baselines, boundary, budget, fingerprint, lengths, network, record, refusals, solving, start
-from pretune.runner.features import FeatureCache
 from pretune.runner.fingerprint import Fingerprint
 from pretune.runner.folder import name_of
 from pretune.runner.job import Job, Opening, RunContext, RunResult
 from pretune.runner.opening import audit_json
 from pretune.runner.precision import known_of_features, of_features
-from pretune.runner.prepare import Prepared, prepare, wanted_target
+from pretune.runner.prepare import Prepared, followed, prepare, wanted_target
 from pretune.runner.refusals import Choices
 from pretune.runner.state import FineTuningState
 from pretune.sources import sources
@@ -112,6 +112,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             learner=data.task.learner(model, loss).to(run.device.device),
             opening=self._opening(data, chosen, begun),
             recipe=recipe,
+            data=data,
             strategy=strategy,
             backbone=backbone,
             model=model,
@@ -138,11 +139,12 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
 
     def _feature_cache(self, run: RunContext, data: Prepared, backbone: Backbone, model: Model) -> FeatureCache:
         return FeatureCache(
-            data=data,
+            ingested=data.ingested,
+            modality=data.modality,
             cache=run.cache,
             device=run.device,
-            threads=self.threads,
-            reporter=run.reporter,
+            progress=followed("computing features", run.reporter),
+            warn=run.reporter.warn,
             builder=backbone.builder,
             now=lambda: run.deadline.clock.seconds,
             measure=lambda: of_features(run, model, data, self.recipe.training),

@@ -108,12 +108,12 @@ def open_cache(place: Place, reporter: Reporter | None = None) -> Cache:
     return cache
 
 
-def reading(unit: str, reporter: Reporter, deadline: Deadline | None = None) -> Progress:
-    """Return what follows a pass that reads the data: the reporter, and the deadline, which may end it."""
-    look = (deadline or Deadline(None)).reading(f"reading {unit}s")
+def followed(label: str, reporter: Reporter, deadline: Deadline | None = None) -> Progress:
+    """Return what receives how far a pass over the data is: it reports that, and ends the pass after Ctrl-C or for want of time."""
+    look = (deadline or Deadline(None)).reading(label)
 
     def progress(done: int, count: int) -> None:
-        reporter.progress(f"reading {unit}s", done, count)
+        reporter.progress(label, done, count)
         look(done, count)
 
     return progress
@@ -137,7 +137,9 @@ def prepare(
     task = recipe.task or infer(table.target_type)
     task = task if table.target_type is None else task.suited(table.target_type)
     _cut(table, task, modality)
-    done = ingest(table.rows, modality, cache, threads=threads(recipe.place), progress=reading(modality.unit, reporter, deadline))
+    done = ingest(
+        table.rows, modality, cache, threads=threads(recipe.place), progress=followed(f"reading {modality.unit}s", reporter, deadline)
+    )
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=modality.most if task.whole else None)
     ledger = used.ledger

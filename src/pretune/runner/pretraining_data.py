@@ -30,7 +30,7 @@ from pretune.pretraining import Pretraining
 from pretune.runner.fingerprint import Fingerprint, of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
 from pretune.runner.job import RunContext
-from pretune.runner.prepare import reading, report_ledger, threads
+from pretune.runner.prepare import followed, report_ledger, threads
 from pretune.runner.reporter import Reporter
 from pretune.sources import sources
 from pretune.sources.table import Table
@@ -98,7 +98,7 @@ def _read_stream(recipe: Pretraining, objective: Objective, backbone: Backbone, 
     backbone = _with_tokenizer(recipe, objective, backbone, corpora, run)
     text = backbone.modality
     assert isinstance(text, Text)
-    progress = reading("character", reporter, run.deadline)
+    progress = followed("reading characters", reporter, run.deadline)
     streams = {split: tokenized(corpora, split, text, run.cache, progress) for split in ("train", "held")}
     length, stride = objective.block(text)
     views = {split: BlockView(stream, length, stride, moving=split == "train", seed=seed, name=split) for split, stream in streams.items()}
@@ -219,7 +219,9 @@ def _read_examples(
     backbone.modality, line = backbone.modality.fitted_to(rows)
     messages.append(line)
     unit = backbone.modality.unit
-    done = ingest(rows, backbone.modality, run.cache, threads=threads(recipe.place), progress=reading(unit, reporter, run.deadline))
+    done = ingest(
+        rows, backbone.modality, run.cache, threads=threads(recipe.place), progress=followed(f"reading {unit}s", reporter, run.deadline)
+    )
     targets, classes = _targets(done.rows, objective)
     positions, copies = _once(done, targets)
     ledger += done.ledger + copies

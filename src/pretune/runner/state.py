@@ -14,10 +14,11 @@ from pretune.backbones import Backbone
 from pretune.data.augmented import AugmentedView
 from pretune.data.dataset import StoreView, View
 from pretune.evaluation.probe import Solution
+from pretune.features.frozen import FrozenFeatures
+from pretune.features.passes import FeatureCache
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner.baselines import Fitted
-from pretune.runner.features import FeatureCache, FrozenFeatures
 from pretune.runner.inputs import is_untrained
 from pretune.runner.job import JobState
 from pretune.runner.prepare import Prepared
@@ -30,6 +31,8 @@ class FineTuningState(JobState[SupervisedLearner]):
     """What fine-tuning shares between its phases and its record."""
 
     recipe: Recipe
+    data: Prepared
+    """Decoded and split, with the target space."""
     strategy: Strategy
     backbone: Backbone
     model: Model
@@ -52,11 +55,6 @@ class FineTuningState(JobState[SupervisedLearner]):
     """How, where it was."""
     widths: dict[str, tuple[Layout, int]] | None = None
     """Layout and channels of each stage, while it is not yet chosen which of them the head takes."""
-
-    @property
-    def data(self) -> Prepared:
-        """The decoded, split data with their target space."""
-        return self.features.data
 
     @property
     def phases(self) -> tuple[Phase, ...]:

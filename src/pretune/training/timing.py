@@ -6,9 +6,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch import nn
+
+from pretune import kernels
+from pretune.kernels import processor
+from pretune.types import Features
 
 K = TypeVar("K")
 
@@ -16,6 +21,8 @@ SECONDS, SHARE = 1.0, 0.02
 """What a choice may cost: so many seconds, or this share of the job where that is more."""
 ROUNDS = 2
 """Timed rounds after the one that warms up."""
+FORMAT = 1
+"""Of `facts_of`; a higher number forgets what was timed by older code."""
 HOPELESS = 4.0
 """An alternative whose first round took this many times as long as the quickest one is not timed again."""
 
@@ -93,3 +100,21 @@ def _seconds(run: Callable[[int], object], size: int, device: torch.device) -> f
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return clock() - started
+
+
+def facts_of(what: str, network: nn.Module, inputs: Features, device: torch.device) -> dict[str, Any]:
+    """Return what the quickest precision depends on: the machine, the versions, the network and the size of its input.
+
+    Not the number of threads: everything is timed on one.
+    """
+    return {
+        "format": FORMAT,
+        "what": what,
+        "machine": processor.name(device),
+        "torch": torch.__version__,
+        "kernels": kernels.enabled(),
+        "onednn": bool(torch.backends.mkldnn.enabled),
+        "input": [str(inputs.tensor.dtype), *inputs.tensor.shape[1:]],
+        "modules": [[name, type(module).__qualname__, module.extra_repr()] for name, module in network.named_modules()],
+        "parameters": [[name, list(p.shape), str(p.dtype), p.requires_grad] for name, p in network.named_parameters()],
+    }

@@ -1,4 +1,4 @@
-"""Frozen features once: the output of the frozen prefix, computed in one pass and kept."""
+"""One pass of the data through the frozen stages: its key in the cache, its batches, and when it is given up."""
 
 from __future__ import annotations
 
@@ -20,83 +20,59 @@ from pretune import config, kernels
 from pretune.augmentations import ViewAugmentation
 from pretune.backbones import Builder, inference_copy
 from pretune.data.batching import Batching, token_budget
-from pretune.data.dataset import FeatureView, StoreView, View
+from pretune.data.dataset import StoreView, View
 from pretune.data.loader import Loader
-from pretune.data.views import Following
 from pretune.errors import TrainingError
-from pretune.labels import Labels
+from pretune.modalities import Modality
 from pretune.models import Model
-from pretune.runner.interrupt import check
-from pretune.runner.prepare import Prepared
-from pretune.runner.reporter import Reporter
 from pretune.storage.cache import Cache
 from pretune.storage.identity import code_of, code_of_package, structure, versions
-from pretune.storage.store import NoRoom, Store, StoreWriter
+from pretune.storage.ingest import Ingested, Progress
+from pretune.storage.store import Store, StoreWriter
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.types import Features, Layout
 
-KIND = "features"
-"""The cache's folder of features."""
-CODE = ("architectures", "augmentations", "backbones", "formats", "kernels", "modalities", "models", "runner/features.py")
+CODE = ("architectures", "augmentations", "backbones", "formats", "kernels", "modalities", "models", "features")
 """Pretune's own files that compute them."""
 LIBRARIES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 REPORTED_SHARE = 0.05
 """Share of the time allowed after which the rate of a pass tells how long it takes: the first batches are slower."""
 WINDOW = 1024
-"""Items whose features are held in memory until they can be written in order."""
+"""Examples whose features are held in memory until they can be written in order."""
 BATCH = 32
-"""Items of one forward pass; larger ones leave the processor's cache and are slower."""
+"""Examples of one forward pass; larger ones leave the processor's cache and are slower."""
 SHORT = 64
-"""Items of one where they differ in length: texts are mostly so short that twice as many are quicker."""
+"""Examples of one where they differ in length: texts are mostly so short that twice as many are quicker."""
 
 
 @dataclass(kw_only=True)
 class FeatureCache:
     """What computing features needs besides the model."""
 
-    data: Prepared
+    ingested: Ingested
+    """The decoded examples."""
+    modality: Modality
+    """Cuts and collates them."""
     cache: Cache
     device: Device
     measure: Callable[[], Precision]
-    """Chooses the number format; asked only where features are computed."""
-    threads: int
-    reporter: Reporter
+    """Chooses the precision; called only where features are computed."""
+    progress: Progress
+    """Receives (done, all) after every batch, and may end the pass."""
+    warn: Callable[[str], None]
     builder: Builder | None = None
     """What the backbone was built from."""
     now: Callable[[], float] = time.monotonic
     """Returns seconds."""
-
     chosen: Precision | None = None
 
     @property
     def precision(self) -> Precision:
-        """The number format of the frozen stages, chosen at the first use."""
+        """The precision of the frozen stages, chosen at the first use."""
         if self.chosen is None:
             self.chosen = self.measure()
         return self.chosen
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrozenFeatures:
-    """Features of every item (and view) at a boundary, aligned with the data's rows."""
-
-    source: Store | torch.Tensor
-    layout: Layout
-    views: int
-    start: int
-    """Number of the stage that takes them."""
-    seconds: float | None = None
-    """What the pass that computed them took, perhaps in an earlier run; None where it is not known."""
-    columns: torch.Tensor | None = None
-    """(K,) which numbers of pooled features are taken; None for all."""
-    shown: Callable[[np.ndarray], tuple[StoreView, ...]] = lambda positions: ()
-    """Returns what the features of some items were computed of, for each view."""
-
-    def view(self, positions: np.ndarray, labels: Labels | None, views: int) -> View:
-        """Return some items' features as a data view."""
-        view = FeatureView(self.source, positions, self.layout, labels, views=views, stride=self.views, columns=self.columns)
-        return Following(view, self.shown(positions)[:views]) if labels is not None and labels.located else view
 
 
 def weights_hash(modules: list[nn.Module]) -> str:
@@ -117,58 +93,8 @@ class TooLong(Exception):
         self.seconds, self.items = seconds, items
 
 
-def compute(
-    model: Model, needs: FeatureCache, crop: ViewAugmentation | None, views: int, seed: int, allowed: float = math.inf
-) -> FrozenFeatures | TooLong | None:
-    """Return the features at the model's boundary, from the cache or by one pass over the data.
-
-    View 0 is the deterministic one; views 1… are cut by `crop`. The cache key covers the data's bytes, the
-    preprocessing, the frozen stages (weights, settings, structure, code), the boundary, the precision and the library versions.
-    Where the disk has no room for them they stay in memory; where that has none either, the result is None and nothing is cached.
-
-    Args:
-        model: with its frozen stages.
-        needs: the data and where features are kept.
-        crop: the augmentation that cuts views, if any.
-        views: of each example.
-        seed: of the views.
-        allowed: seconds that a pass may take: the result is `TooLong` as soon as it shows that it would take longer.
-
-    Raises:
-        TrainingError: some features are not finite; nothing is cached.
-        KeyboardInterrupt: the person asked to stop.
-    """
-    stop = model.boundary
-    passes = _Passes(model, needs, tuple(model.names[:stop]), crop, views, seed, allowed)
-    _ = needs.precision  # chosen by all processes together, before the first one computes alone
-    source = needs.device.decide(lambda: _stored(passes))
-    if isinstance(source, Path):
-        store = passes.opened(source)
-        seconds = store.meta.get("seconds")
-        return FrozenFeatures(source=store, layout=store.meta["layout"], views=views, start=stop, seconds=seconds, shown=passes.shown)
-    if isinstance(source, TooLong):
-        return source
-    needs.reporter.warn(f"features are not kept on disk: {source}")
-    try:
-        stored = passes.in_memory() if needs.device.world == 1 else None
-    except TooLong as slow:
-        return slow
-    return None if stored is None else FrozenFeatures(source=stored[0], layout=stored[1], views=views, start=stop, shown=passes.shown)
-
-
-def _stored(passes: _Passes) -> Path | str | TooLong:
-    """Return where the features are, or why they are not."""
-    try:
-        passes.store = passes.needs.cache.build(KIND, passes.key(), passes.write)
-        return passes.store.path
-    except NoRoom as error:
-        return str(error)
-    except TooLong as slow:
-        return slow
-
-
 @dataclass
-class _Passes:
+class FeaturePass:
     """One pass over the data for each view."""
 
     model: Model
@@ -187,11 +113,11 @@ class _Passes:
 
     def key(self) -> str:
         """Return a hash of everything the features depend on."""
-        modality, stages = self.needs.data.modality, [self.model.stages[name] for name in self.names]
+        modality, stages = self.needs.modality, [self.model.stages[name] for name in self.names]
         crop = self.crop if self.views > 1 else None  # the first view is cut without it
         facts: dict[str, Any] = {
             "format": 3,
-            "data": self.needs.data.ingested.hashes,
+            "data": self.needs.ingested.hashes,
             "decoded": modality.working(),
             "modality": config.to_tree(modality),
             "crop": config.to_tree(crop),
@@ -214,7 +140,7 @@ class _Passes:
         return {"id": self.needs.builder.id, "settings": self.needs.builder.settings} if self.needs.builder else {}
 
     def write(self, path: Path) -> None:
-        """Write the features of all items: item-major, the views of an item side by side."""
+        """Write the features of all examples: example-major, the views of an example side by side."""
         writer: StoreWriter | None = None
         layout, began = "", self.needs.now()
         try:
@@ -238,18 +164,18 @@ class _Passes:
         for outs in self._run():
             layout = outs[0].layout
             pieces.append(torch.stack([out.tensor.cpu() for out in outs], 1).flatten(0, 1))
-            wanted = pieces[0].nbytes / len(outs[0].tensor) * len(self.needs.data.rows)
+            wanted = pieces[0].nbytes / len(outs[0].tensor) * len(self.needs.ingested.rows)
             if outs[0].mask is not None or wanted > free / 2:
-                self.needs.reporter.warn("memory has no room for the features either; they are computed at every epoch")
+                self.needs.warn("memory has no room for the features either; they are computed at every epoch")
                 return None
         return torch.cat(pieces), layout
 
     def _run(self) -> Iterator[list[Features]]:
         """Yield batches of features, one for each view."""
-        data, device = self.needs.data, self.needs.device.device
+        rows, device = len(self.needs.ingested.rows), self.needs.device.device
         prefix = inference_copy([self.model.stages[name] for name in self.names], self.needs.precision.bfloat16).to(device)
         done, began = 0, self.needs.now()
-        for window in _windows(len(data.rows)):
+        for window in _windows(rows):
             views = self.shown(window)
             loaders = [Loader(view, Batching(size=_items(view), tokens=token_budget(view, BATCH)), workers=1).iterate(0) for view in views]
             waiting: dict[int, list[Features]] = {}
@@ -258,8 +184,8 @@ class _Passes:
                     outs = [prefix(batch.to(device).inputs) for batch in batches]
                 self._require_finite(outs, window[batches[0].index.numpy()])
                 done += batches[0].size
+                self.needs.progress(done, rows)
                 self._require_time(self.needs.now() - began, done)
-                self.needs.reporter.progress("computing features", done, len(data.rows))
                 if views[0].lengths is None:
                     yield outs
                 else:  # they came by length
@@ -267,15 +193,14 @@ class _Passes:
             yield from (waiting[place] for place in sorted(waiting))
 
     def shown(self, positions: np.ndarray) -> tuple[StoreView, ...]:
-        """Return each view of some items."""
-        data = self.needs.data
+        """Return each view of some examples."""
+        store, modality = self.needs.ingested.store, self.needs.modality
         crops = (self.crop if k else None for k in range(self.views))
-        return tuple(StoreView(data.ingested.store, positions, data.modality, None, crop, self.seed + k) for k, crop in enumerate(crops))
+        return tuple(StoreView(store, positions, modality, None, crop, self.seed + k) for k, crop in enumerate(crops))
 
     def _require_time(self, took: float, done: int) -> None:
-        """End the pass where the person asked for it, or where it would take longer than it may."""
-        check()
-        items = len(self.needs.data.rows)
+        """End the pass where it would take longer than it may."""
+        items = len(self.needs.ingested.rows)
         whole = took / done * items
         if whole > self.allowed and took > REPORTED_SHARE * self.allowed:
             raise TooLong(whole, items)
@@ -289,12 +214,12 @@ class _Passes:
             finite = each.flatten(1).all(1).cpu().numpy()
             if finite.all():
                 continue
-            first = self.needs.data.rows[int(positions[~finite][0])].id
+            first = self.needs.ingested.rows[int(positions[~finite][0])].id
             every = "every" if not finite.any() else f"{(~finite).sum()} of {len(finite)}"
             network = self.needs.builder.id if self.needs.builder else "the backbone"
             cure = "Try precision=float32." if self.needs.precision.bfloat16 else "Its weights may be damaged: try another backbone."
             raise TrainingError(
-                f"the frozen layers of {network} return NaN or infinity for {every} {self.needs.data.modality.unit} of a batch, "
+                f"the frozen layers of {network} return NaN or infinity for {every} {self.needs.modality.unit} of a batch, "
                 f"first for {first}. Nothing was cached. {cure}"
             )
 
@@ -304,12 +229,12 @@ def _items(view: View) -> int:
 
 
 def _windows(items: int) -> Iterator[np.ndarray]:
-    """Yield the positions of all items in pieces: items of unequal length are sorted within one."""
+    """Yield the positions of all examples in pieces: examples of unequal length are sorted within one."""
     return (np.arange(start, min(start + WINDOW, items)) for start in range(0, items, WINDOW))
 
 
 def _alone(out: Features, item: int) -> Features:
-    """Return one item's features as a batch of one without padding."""
+    """Return one example's features as a batch of one without padding."""
     tensor = _item(out, item)[None]
     return Features(tensor=tensor, layout=out.layout, mask=None if out.mask is None else torch.ones(tensor.shape[:2], dtype=torch.bool))
 
@@ -319,12 +244,12 @@ def _dtype(features: Features) -> str:
 
 
 def _item(out: Features, item: int) -> torch.Tensor:
-    """Return one item's features without its padding, but for padding that the network hears."""
+    """Return one example's features without its padding, but for padding that is attended to."""
     return out.tensor[item] if out.mask is None or out.attends_padding else out.tensor[item][out.mask[item]]
 
 
 def _real(out: Features, item: int) -> dict[str, int | float | str]:
-    """Return how many positions of an item come before padding that is attended to."""
+    """Return how many positions of an example come before padding that is attended to."""
     if not out.attends_padding or out.layout == "pooled":
         return {}
     return {"real": out.tensor.shape[1] if out.mask is None else int(out.mask[item].sum())}
