@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pretune import api, backbones
 from pretune.architectures.layers.memory import Recalling, remembering
+from pretune.architectures.layers.transformer_decoder import TransformerDecoder
 from pretune.backbones import Backbone
 from pretune.backbones._retokenize import token_table
 from pretune.errors import Interrupted, RequestError, SettingError
@@ -27,7 +28,6 @@ from pretune.models.heads.vocabulary import linear_cross_entropy
 from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._masked_tokens import MaskedTokens
 from pretune.objectives._sampling import Wanted
-from pretune.objectives._transformer_decoder import TransformerDecoder
 from pretune.objectives.causal import Causal, CausalLearner
 from pretune.objectives.denoising import Denoising, DenoisingLearner, spans
 from pretune.objectives.masked import Masked

@@ -17,6 +17,7 @@ from pretune.types import Features, Layout
 
 if TYPE_CHECKING:
     from pretune.architectures.layers.dense import DenseShape
+    from pretune.architectures.layers.token_decoder import TokenDecoder
     from pretune.backbones._states import State
     from pretune.modalities import Modality
 
@@ -127,6 +128,8 @@ class Backbone(nn.Module):
         self._classes = None if classifier is None else classifier.classes
         self.dense: DenseShape | None = None
         """The sizes of the dense detection head that the network was pretrained with, which is its classifier; None where it has none."""
+        self.decoder: TokenDecoder | None = None
+        """What writes from the network's features, as it was pretrained; None where there is no such."""
         self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
         self.tied = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,8 +42,8 @@ class Scorer(Protocol):
         """Return what the model takes of an example that was decoded to `array`."""
         ...
 
-    def outputs(self, views: list[Any]) -> Outputs:
-        """Return raw outputs of B examples."""
+    def outputs(self, views: list[Any], rows: Sequence[Row] = ()) -> Outputs:
+        """Return raw outputs of B examples; `rows` are the examples themselves."""
         ...
 
 
@@ -105,7 +105,7 @@ class NetworkScorer:
         return np.asarray(self.modality.view(array, None, None))
 
     @torch.inference_mode()
-    def outputs(self, views: list[Any]) -> Outputs:
+    def outputs(self, views: list[Any], rows: Sequence[Row] = ()) -> Outputs:
         """Return raw outputs, computed as they were when the run was scored.
 
         Raises:
@@ -117,7 +117,9 @@ class NetworkScorer:
                 features = self._prefix(features)
                 features = replace(features, tensor=features.tensor.float())  # as what learned took them from the cache
             with autocast(self._rest, self.device):
-                batch = Batch(inputs=features, labels=self._task.asked(views), index=torch.arange(len(views)))
+                batch = Batch(
+                    inputs=features, labels=self._task.asked(views, rows, self.space, self.modality), index=torch.arange(len(views))
+                )
                 return self._learner.predict(batch.to(self.device)).float().cpu()
         except (IndexError, RuntimeError) as error:
             first = (str(error).splitlines() or [""])[0][:160]
@@ -136,7 +138,7 @@ class BaselineScorer:
         """Return what the features of an example are made of."""
         return self.baseline.description.item(row, array)
 
-    def outputs(self, views: list[Any]) -> Outputs:
+    def outputs(self, views: list[Any], rows: Sequence[Row] = ()) -> Outputs:
         """Return raw outputs (B, C)."""
         return self.baseline.outputs(views)
 

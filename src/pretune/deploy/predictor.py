@@ -22,8 +22,6 @@ from pretune.tasks import WritingTask
 from pretune.types import Cell, Row
 
 BATCH = 32
-_TOGETHER = 8
-"""Texts that are written before the first of them is given back."""
 NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (NaN or infinity), which predicts nothing")
 
 
@@ -88,19 +86,16 @@ class Predictor:
     def _written(self, rows: list[Row], task: WritingTask) -> Iterator[dict[str, Any]]:
         """Yield what the network writes for each row."""
         assert isinstance(self.scorer, _scorers.NetworkScorer)
-        for begin in range(0, len(rows), _TOGETHER):
-            chunk = rows[begin : begin + _TOGETHER]
+        for begin in range(0, len(rows), task.writes_together):
+            chunk = rows[begin : begin + task.writes_together]
             table = Table(rows=chunk, modality=self.name, target_type=None, root=Path(), layout="")
             task.render(table, self.modality, answered=False)
             wrong = {entry.item: entry.detail for entry in table.ledger}
+            wrong |= {row.id: str(view) for row in table.rows if isinstance(view := self._view(row), BadItem)}
+            table.rows = [row for row in table.rows if row.id not in wrong]
             answers = iter(task.write(self.scorer.model, table.rows, self.modality) if table.rows else [])
             for row in chunk:
-                prompt = "\n\n".join(row.text or ())
-                yield (
-                    {"id": row.id, "error": wrong[row.id]}
-                    if row.id in wrong
-                    else {"id": row.id, "prompt": prompt, "prediction": next(answers)}
-                )
+                yield {"id": row.id, **({"error": wrong[row.id]} if row.id in wrong else task.answer(row, next(answers)))}
 
     def outputs(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
@@ -115,7 +110,7 @@ class Predictor:
                 kept = [(begin + i, v) for i, v in enumerate(views) if not isinstance(v, BadItem)]
                 bad += [(begin + i, v) for i, v in enumerate(views) if isinstance(v, BadItem)]
                 if kept:
-                    out = self.scorer.outputs([v for _, v in kept])
+                    out = self.scorer.outputs([v for _, v in kept], [rows[i] for i, _ in kept])
                     usable = finite(out)
                     raw.append(taken(out, usable.nonzero()[:, 0]))
                     good += [i for (i, _), yes in zip(kept, usable, strict=True) if yes]
@@ -130,7 +125,7 @@ class Predictor:
         return good, joined(raw), bad
 
     def _describe(self, examples: list[tuple[Row, Any]]) -> list[dict[str, Any]]:
-        raw = self.scorer.outputs([view for _, view in examples])
+        raw = self.scorer.outputs([view for _, view in examples], [row for row, _ in examples])
         usable = finite(raw)
         good, rows = taken(raw, usable.nonzero()[:, 0]), [row for (row, _), yes in zip(examples, usable, strict=True) if yes]
         answers = iter(self.task.describe(self.task.decode(good, self.space), self.space, rows, self.modality) if rows else [])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pretune.architectures.layers.memory import remembering
+from pretune.architectures.layers.transformer_decoder import TransformerDecoder
 from pretune.backbones import Backbone, token_table
 from pretune.config import Within
 from pretune.errors import SettingError
@@ -24,7 +25,6 @@ from pretune.models.sampling import sample_index
 from pretune.objectives._base import Objective, PretextLearner, Suggested
 from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._sampling import Sample, Wanted
-from pretune.objectives._transformer_decoder import TransformerDecoder
 from pretune.objectives._vocabulary import TokenHead, above_unigram
 from pretune.types import Batch, Features, StepOutput
 

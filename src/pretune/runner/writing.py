@@ -12,10 +12,6 @@ from pretune.runner.interrupt import check
 from pretune.runner.state import FineTuningState
 from pretune.tasks import WritingTask
 
-EXAMPLES = 64
-"""Held-out examples at most that are written for."""
-TOGETHER = 8
-"""Examples between two looks at the clock."""
 _OF_TIME = 0.5
 """Share of the remaining time that writing may take."""
 
@@ -40,19 +36,22 @@ def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
     task, data = state.data.task, state.data
     if not isinstance(task, WritingTask):
         return WrittenAnswers()
-    chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[:EXAMPLES]
+    chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[: task.writes]
     chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
-    began, allowed = time.monotonic(), _OF_TIME * state.run.deadline.remaining
+    began = ended = time.monotonic()
+    allowed = _OF_TIME * state.run.deadline.remaining
     texts: dict[int, str] = {}
+    size = 1 if state.run.deadline.total is not None else task.writes_together  # the first one shows how long others take
     while len(texts) < len(chosen):
         check()
-        size = 1 if not texts and state.run.deadline.total is not None else TOGETHER  # the first one tells how long others take
         few = [int(i) for i in chosen[len(texts) : len(texts) + size]]
         state.run.reporter.progress("writing answers", len(texts), len(chosen))
         texts |= zip(few, task.write(state.model, [data.rows[i] for i in few], data.modality), strict=True)
-        took = time.monotonic() - began
-        if took * (1 + TOGETHER / len(texts)) > allowed:
+        ended, before = time.monotonic(), ended
+        larger = min(task.writes_together, 2 * size)
+        if ended - began + (ended - before) * larger / size > allowed:
             break
+        size = larger
     for sentence in task.faults([data.rows[i] for i in texts], list(texts.values())):
         state.run.reporter.warn(sentence)
     figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])

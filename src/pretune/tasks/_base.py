@@ -268,11 +268,14 @@ class Task(Component):
 
         return SupervisedLearner(model, loss)
 
-    def asked(self, views: Sequence[Any]) -> Labels | None:
-        """Return what the learner's `predict` needs to know of unlabelled examples besides their inputs; usually nothing.
+    def asked(self, views: Sequence[Any], rows: Sequence[Row] = (), space: Any = None, modality: Any = None) -> Labels | None:
+        """Return what the learner's `predict` needs to know of examples besides their inputs; usually nothing.
 
         Args:
             views: what the modality's `view` returned for each.
+            rows: the examples, with their targets where they have some.
+            space: what `fit` returned.
+            modality: the preprocessing.
         """
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pretune.tasks._base import Figures, Task
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 class WritingTask(Task):
     """A task that writes; required is `write` too."""
 
+    writes: ClassVar[int] = 64
+    """Held-out examples that a finished run writes for at most."""
+    writes_together: ClassVar[int] = 8
+    """Examples that are written for at once."""
+
     def write(self, model: Model, rows: Sequence[Row], modality: Any, *, seed: int = 0) -> list[str]:
         """Return what a model writes for each of some rows that `render` has put into form."""
         raise TypeError(f"{type(self).__name__} must define write(model, rows, modality) -> [str, ...]")
@@ -24,6 +29,10 @@ class WritingTask(Task):
     def samples(self, rows: Sequence[Row]) -> int:
         """Return for how many of some examples a finished run writes at most."""
         return len(rows)
+
+    def answer(self, row: Row, text: str) -> dict[str, Any]:
+        """Return what `predict` says of an example and the text that was written for it."""
+        return {"prompt": "\n\n".join(row.text or ()), "prediction": text}
 
     def text_metrics(self, rows: Sequence[Row], written: Sequence[str], train: Sequence[Row]) -> Figures:
         """Return the metrics of written texts, and under `baselines` those of texts that need no network.

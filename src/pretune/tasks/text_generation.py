@@ -128,7 +128,7 @@ class TextGeneration(WritingTask):
         """Return what the training loop trains."""
         return LanguageModelLearner(model, loss)
 
-    def asked(self, views: Sequence[NDArray[Any]]) -> Labels:
+    def asked(self, views: Sequence[NDArray[Any]], rows: Sequence[Row] = (), space: Any = None, modality: Any = None) -> Labels:
         """Return the token after each position of each text."""
         following = [torch.from_numpy(np.append(np.asarray(ids, np.int64)[1:], NONE)) for ids in views]
         return Labels({"next": Ragged.of(following), "characters": torch.zeros(len(views), dtype=torch.long)})

@@ -38,3 +38,14 @@ def extended(memory: dict[str, Any], key: str, new: Tensor, dim: int) -> Tensor:
     """Return what is remembered under `key` with `new` put after it along `dim`, and remember that."""
     memory[key] = new if key not in memory else torch.cat([memory[key], new], dim)
     return memory[key]
+
+
+def reordered(network: nn.Module, rows: Tensor) -> None:
+    """Let every part of the network remember these rows (R,) of what it remembers, in their order: of a batch, or of a search's beams.
+
+    What is remembered must be batch first; what is no tensor stays.
+    """
+    for module in network.modules():
+        if isinstance(module, Recalling) and module.memory:
+            kept = {key: value.index_select(0, rows) if isinstance(value, Tensor) else value for key, value in module.memory.items()}
+            module.memory = kept

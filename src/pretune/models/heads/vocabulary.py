@@ -81,15 +81,20 @@ class VocabularyHead(HeadModule):
         """Return the mean cross-entropy in nats, without ever holding all logits."""
         return linear_cross_entropy(x_ND, self.matrix, targets_N)
 
-    @torch.no_grad()
     def scores(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Return (N, 2) float32: the nats of each target, and 1 where it is the likeliest token."""
-        rows = max(1, CHUNK // self.matrix.shape[0])
-        found = [x_ND.new_zeros((0, 2), dtype=torch.float32)]
-        for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
-            logits = F.linear(x_nD, self.matrix).float()
-            found.append(torch.stack([F.cross_entropy(logits, t_n, reduction="none"), (logits.argmax(-1) == t_n).float()], 1))
-        return torch.cat(found)
+        return token_scores(x_ND, self.matrix, targets_N)
+
+
+@torch.no_grad()
+def token_scores(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:
+    """Return (N, 2) float32: the nats of each target under x W^T + b, and 1 where it is the likeliest token."""
+    rows = max(1, CHUNK // weight_VD.shape[0])
+    found = [x_ND.new_zeros((0, 2), dtype=torch.float32)]
+    for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
+        logits = F.linear(x_nD, weight_VD, bias_V).float()
+        found.append(torch.stack([F.cross_entropy(logits, t_n, reduction="none"), (logits.argmax(-1) == t_n).float()], 1))
+    return torch.cat(found)
 
 
 def _require_writer(backbone: Backbone) -> None:
@@ -111,28 +116,39 @@ def _require_writer(backbone: Backbone) -> None:
         )
 
 
-def linear_cross_entropy(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:
+def linear_cross_entropy(
+    x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None, *, smoothing: float = 0.0
+) -> Tensor:
     """Return the mean cross-entropy of x W^T + b in nats without ever holding all logits.
 
     Chunks of rows are scored one after the other, and their gradients are taken at once; the backward pass only scales
     them. B. Hsu et al., "Liger Kernel", 2024.
+
+    Args:
+        x_ND: features.
+        weight_VD: the scores' weights.
+        targets_N: what is to be predicted.
+        bias_V: added to the scores.
+        smoothing: share of each target that is spread over all V (C. Szegedy et al. 2016).
     """
     if x_ND.shape[0] * weight_VD.shape[0] <= CHUNK or not torch.is_grad_enabled():
         rows = max(1, CHUNK // weight_VD.shape[0])
         total = x_ND.new_zeros((), dtype=torch.float32)
         for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
-            total = total + F.cross_entropy(F.linear(x_nD, weight_VD, bias_V).float(), t_n, reduction="sum")
+            logits = F.linear(x_nD, weight_VD, bias_V).float()
+            total = total + F.cross_entropy(logits, t_n, reduction="sum", label_smoothing=smoothing)
         return total / targets_N.shape[0]
     bias_V = torch.zeros(weight_VD.shape[0], device=x_ND.device) if bias_V is None else bias_V
     if torch.is_autocast_enabled(x_ND.device.type):
         x_ND = x_ND.to(torch.get_autocast_dtype(x_ND.device.type))
-    return _LinearCrossEntropy.apply(x_ND, weight_VD, bias_V, targets_N)
+    return _LinearCrossEntropy.apply(x_ND, weight_VD, bias_V, targets_N, smoothing)
 
 
 class _LinearCrossEntropy(Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, targets_N: Tensor) -> Tensor:
-        rows, count = max(1, CHUNK // weight_VD.shape[0]), targets_N.shape[0]
+    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor, targets_N: Tensor, smoothing: float) -> Tensor:
+        size = weight_VD.shape[0]
+        rows, count = max(1, CHUNK // size), targets_N.shape[0]
         matrix = weight_VD.to(x_ND.dtype)
         total = torch.zeros((), device=x_ND.device)
         learns = ctx.needs_input_grad[1]  # a frozen table needs no gradient, which is a third of the work
@@ -141,9 +157,13 @@ class _LinearCrossEntropy(Function):
             x, targets = x_ND[start : start + rows], targets_N[start : start + rows]
             logits = torch.addmm(bias_V.to(x.dtype), x, matrix.t()).float()
             log_p = logits.log_softmax(-1)
-            total += F.nll_loss(log_p, targets, reduction="sum")
+            total += (1 - smoothing) * F.nll_loss(log_p, targets, reduction="sum")
+            if smoothing:
+                total -= smoothing * log_p.mean(-1).sum()
             slope = log_p.exp_()
-            slope[torch.arange(len(targets), device=x.device), targets] -= 1
+            if smoothing:
+                slope -= smoothing / size
+            slope[torch.arange(len(targets), device=x.device), targets] -= 1 - smoothing
             slope = slope.div_(count)
             db += slope.sum(0)
             slope = slope.to(x.dtype)
@@ -155,7 +175,7 @@ class _LinearCrossEntropy(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None, None]:
         dx, dw, db = ctx.saved_tensors
         scale = gradients[0]
-        return dx * scale.to(dx.dtype), None if dw is None else dw * scale, db * scale, None
+        return dx * scale.to(dx.dtype), None if dw is None else dw * scale, db * scale, None, None
