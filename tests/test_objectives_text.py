@@ -24,7 +24,7 @@ from pretune.backbones._retokenize import token_table
 from pretune.errors import Interrupted, RequestError, SettingError
 from pretune.modalities.text import Text
 from pretune.modalities.transforms import tokenizing
-from pretune.models.heads.vocabulary import linear_cross_entropy
+from pretune.models.token_loss import linear_cross_entropy
 from pretune.objectives._gaps import Filling, opened, put_together
 from pretune.objectives._masked_tokens import MaskedTokens
 from pretune.objectives._sampling import Wanted

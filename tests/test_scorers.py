@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pretune.deploy._scorers import NetworkScorer
-from pretune.tasks import Task
+from pretune.tasks import Space, Task
 from pretune.training.plan import Precision
 from pretune.types import Features
 
@@ -23,7 +23,7 @@ def test_frozen_stages_in_bfloat16_go_before_others_in_float32() -> None:
     network.modality = SimpleNamespace(collate=lambda views: Features(tensor=torch.stack(views), layout="pooled"))
     network._prefix = lambda features: Features(tensor=features.tensor.bfloat16(), layout="pooled")
     network._learner = SimpleNamespace(predict=lambda batch: layer(batch.inputs.tensor))
-    network._task = Task()
+    network._task, network.space = Task(), Space()
     views = [torch.ones(4), torch.zeros(4)]
     with torch.inference_mode():
         assert torch.equal(network.outputs(views), layer(torch.stack(views)))

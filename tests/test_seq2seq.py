@@ -13,7 +13,7 @@ from pretune import backbones
 from pretune.errors import SettingError
 from pretune.models import Model, search
 from pretune.models.heads.decoder import Decoder, DecoderHead
-from pretune.models.heads.vocabulary import linear_cross_entropy
+from pretune.models.token_loss import linear_cross_entropy
 from pretune.sources.table import Table
 from pretune.sources.target_texts import TargetText, TargetTexts
 from pretune.tasks import LossSettings
@@ -86,7 +86,7 @@ def test_label_smoothing_is_pytorch_s_in_chunks_too(monkeypatch: pytest.MonkeyPa
     expected = F.cross_entropy(expected_x @ expected_w.T, targets, label_smoothing=0.2)
     expected.backward()
     for chunk in (1 << 22, 22):
-        monkeypatch.setattr("pretune.models.heads.vocabulary.CHUNK", chunk)
+        monkeypatch.setattr("pretune.models.token_loss.CHUNK", chunk)
         mine_x, mine_w = x.clone().requires_grad_(), weight.clone().requires_grad_()
         loss = linear_cross_entropy(mine_x, mine_w, targets, smoothing=0.2)
         loss.backward()

@@ -19,8 +19,8 @@ from pretune.architectures.layers.mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.audio import Audio
-from pretune.models.heads.vocabulary import linear_cross_entropy
 from pretune.models.sampling import sample_index
+from pretune.models.token_loss import linear_cross_entropy
 from pretune.objectives._base import PretextLearner
 from pretune.objectives._labels import KnowsClasses, asked
 from pretune.objectives._sampling import Sample, Wanted

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.backbones import Backbone, token_table
-from pretune.models.heads.vocabulary import CHUNK, linear_cross_entropy
+from pretune.models.token_loss import CHUNK, linear_cross_entropy
 
 
 class TokenHead(nn.Module):

@@ -18,7 +18,7 @@ from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.modalities.text import Text
 from pretune.models.heads._base import Head, HeadModule
-from pretune.models.heads.vocabulary import linear_cross_entropy, token_scores
+from pretune.models.token_loss import linear_cross_entropy, token_scores
 from pretune.types import Features
 
 LAYERS = 3
