@@ -18,12 +18,12 @@ from pretune.corpus import documents
 from pretune.corpus.corpus import Corpus
 from pretune.corpus.documents import Piece
 from pretune.corpus.resemblance import HeldOutTexts
+from pretune.corpus.tokenizer import learned
 from pretune.corpus.tokens import BlockView, tokenized
 from pretune.errors import DataError
 from pretune.modalities import _tokenizer_training
 from pretune.modalities.text import Text
 from pretune.pretraining import Pretraining
-from pretune.runner import pretraining_data
 from pretune.sources.table import Columns
 from pretune.storage.cache import Cache
 
@@ -338,10 +338,10 @@ def test_a_cut_tokenizer_is_made_again(home: Path) -> None:
     messages: list[str] = []
     cache.warn = messages.append
     plain = replace(Text(), units="character", verbatim=True)
-    made = pretraining_data._learned(plain, [corpus], cache, masked=False)
+    made = learned(plain, [corpus], cache, masked=False)
     file = next((home / "cache").glob("tokenizers/*/data.bin"))
     file.write_bytes(file.read_bytes()[:40])
-    assert pretraining_data._learned(plain, [corpus], cache, masked=False).tokenizer == made.tokenizer
+    assert learned(plain, [corpus], cache, masked=False).tokenizer == made.tokenizer
     assert len(messages) == 1
 
 

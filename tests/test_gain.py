@@ -15,7 +15,7 @@ import pytest
 
 from pretune.corpus.resemblance import EQUAL, NOTHING, Excluded
 from pretune.pretraining import Pretraining
-from pretune.runner import gain, pretraining_data
+from pretune.runner import gain, unlabelled
 from pretune.runner.gain import LONGER, PRETRAINED, SCRATCH, LabelledTask, interval, read_task
 from pretune.runner.job import RunResult
 from pretune.runner.reporter import Silent
@@ -73,11 +73,11 @@ def test_held_out_items_are_not_pretrained_on(home: Path) -> None:
     hashes = [hashlib.sha256(str(row.text and row.text[0]).encode()).hexdigest() for row in rows]
     done: Any = SimpleNamespace(rows=rows, hashes=hashes)
     expected = [True] * (2 * len(held)) + [False] * len(learned)
-    assert pretraining_data._excluded(done, task.held_out).tolist() == expected
-    by_bytes = pretraining_data._excluded(done, Excluded(hashes=task.held_out.hashes)).tolist()
+    assert unlabelled._excluded(done, task.held_out).tolist() == expected
+    by_bytes = unlabelled._excluded(done, Excluded(hashes=task.held_out.hashes)).tolist()
     assert by_bytes[: len(held)] == [True] * len(held)
     assert not any(by_bytes[2 * len(held) :])
-    assert not pretraining_data._excluded(done, NOTHING).any()
+    assert not unlabelled._excluded(done, NOTHING).any()
 
 
 def test_groups_stay_on_one_side(home: Path) -> None:

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from pretune import backbones
 from pretune.backbones import Builder
+from pretune.evaluation.ngram import unigram
 from pretune.modalities.text import Text
 from pretune.objectives._base import Suggested
 from pretune.objectives.causal import Causal
 from pretune.objectives.masked import Masked
-from pretune.runner.pretraining_data import unigram
 from pretune.types import Batch, Features, Row
 
 ROWS = [Row(id=str(i), text=(" ".join(f"{a}{b}" for a in "abcdef" for b in "uvwxyz"),), split="train") for i in range(3)]

@@ -12,9 +12,9 @@ import pytest
 
 from pretune.deploy._pretraining import _verdict
 from pretune.evaluation import ngram
+from pretune.evaluation.ngram import unigram
 from pretune.objectives.causal import CausalLearner
 from pretune.runner.pretrained import unknown_tokens
-from pretune.runner.pretraining_data import unigram
 
 
 def by_definition(train: list[int], before: tuple[int, ...], token: int, vocabulary: int) -> float:

@@ -239,17 +239,17 @@ def test_labels_are_aligned_with_the_classes_of_a_run_by_their_looks_where_only_
 
 def test_what_pretraining_holds_out_has_no_near_duplicate_in_train(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The split of the pretraining run itself, which is stopped before it trains."""
-    from pretune.runner import pretraining_data
+    from pretune.data import splits as sampling
 
     splits: list[dict[str, set[str]]] = []
-    drawn = pretraining_data._sampled
+    sampled = sampling.at_random
 
-    def watched(positions: Any, rows: list[Row], *rest: Any, **more: Any) -> dict[str, Any]:
-        parts = drawn(positions, rows, *rest, **more)
+    def watched(rows: list[Row], *rest: Any, **more: Any) -> dict[str, Any]:
+        parts = sampled(rows, *rest, **more)
         splits.append({part: {rows[place].id.split("/")[1] for place in places} for part, places in parts.items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretraining_data, "_sampled", watched)
+    monkeypatch.setattr(sampling, "at_random", watched)
     with pytest.raises(KeyboardInterrupt):
         api.pretrain(copied, backbone="scratch:cnn,width=8,stages=2,depth=1", objective="contrastive", held=0.5, image_size=32)
     again = [(f"{i}.png", f"again_{i}.jpg") for i in range(12, 20)]

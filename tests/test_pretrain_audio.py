@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pretune.architectures.layers.memory import remembering
 from pretune.architectures.layers.mu_law import CLASSES, from_mu_law, mu_law
 from pretune.backbones import Backbone
 from pretune.backbones._base import LoadReport
+from pretune.data.splits import at_random
 from pretune.errors import DataError, Interrupted, SettingError
 from pretune.labels import Labels
 from pretune.modalities.audio import Audio
@@ -28,8 +30,6 @@ from pretune.objectives._sampling import Wanted
 from pretune.objectives.autoencode import Autoencode
 from pretune.objectives.causal import Causal
 from pretune.objectives.masked import Masked
-from pretune.pretraining import Pretraining
-from pretune.runner.pretraining_data import _sampled
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.types import Batch, Features, Row
@@ -158,23 +158,25 @@ def test_a_relative_spectrogram_does_not_know_how_loud_a_clip_was_recorded() -> 
 
 @pytest.mark.parametrize("held", [0.1, 0.4])
 def test_held_out_sounds_are_whole_groups_where_groups_are_named(held: float) -> None:
-    recipe = Pretraining.from_settings("x", "group=speaker", f"held={held}")
+    def sampled(rows: list[Row], twins: Sequence[Sequence[int]] = ()) -> dict[str, Any]:
+        return at_random(rows, np.arange(len(rows)), twins, fraction=held, seed=0, what="clips")
+
     rows = [Row(id=str(i), group="abc"[i % 3]) for i in range(30)]
-    parts = _sampled(np.arange(30), rows, recipe, "clips")
+    parts = sampled(rows)
     sides = [{rows[i].group for i in parts[part]} for part in ("train", "held")]
     assert not sides[0] & sides[1]
     assert len(parts["train"]) + len(parts["held"]) == 30
     assert len(parts["held"]) == (10 if held == 0.1 else 20), "as many groups as it takes for the share that was asked for"
     rows += [Row(id=f"alone{i}") for i in range(6)]
-    mixed = _sampled(np.arange(36), rows, recipe, "clips")
+    mixed = sampled(rows)
     assert not {rows[i].group for i in mixed["train"]} & {rows[i].group for i in mixed["held"]} - {None}, "some without one change nothing"
     alike = [[0, 35], [1, 2, 3]]
-    kept = _sampled(np.arange(36), [Row(id=str(i)) for i in range(36)], recipe, "clips", alike)
+    kept = sampled([Row(id=str(i)) for i in range(36)], alike)
     for same in alike:
         assert len({part for part, places in kept.items() for place in same if place in places}) == 1, "near-duplicates stay together"
     lone = [Row(id=str(i), group="a") for i in range(30)]
     with pytest.raises(DataError, match="stay whole"):
-        _sampled(np.arange(30), lone, recipe, "clips")
+        sampled(lone)
 
 
 # --- sound from log-mel --------------------------------------------------------------------------

@@ -20,10 +20,12 @@ from torch.nn import functional as F
 import pretune as pt
 from pretune import backbones
 from pretune.architectures.vit import Patches, cut, places
+from pretune.auditing.duplicates import without_copies
 from pretune.augmentations import preset
 from pretune.augmentations.blur import Blur
 from pretune.augmentations.grey import Grey
 from pretune.backbones import Backbone
+from pretune.data.splits import at_random
 from pretune.deploy import _curves
 from pretune.deploy._pretraining import _bars, _beside
 from pretune.errors import DataError, Interrupted, RequestError, SettingError
@@ -41,7 +43,6 @@ from pretune.objectives.masked import Masked
 from pretune.objectives.supervised import Supervised
 from pretune.recipe import Inputs
 from pretune.runner.inputs import fitted_to_small
-from pretune.runner.pretraining_data import _once, _sampled
 from pretune.runner.reporter import Silent
 from pretune.training.events import Event, Stepped
 from pretune.training.optim import Optim
@@ -452,17 +453,16 @@ def test_few_items_tell_nothing_about_collapse() -> None:
     assert "cannot tell" in messages[0]
 
 
-def test_equal_items_are_taken_once_and_both_parts_of_a_comparison_hold_two() -> None:
+def test_equal_examples_are_taken_once_and_both_parts_of_a_comparison_hold_two() -> None:
     done: Any = SimpleNamespace(hashes=["a", "b", "a", "c", "b"], rows=[SimpleNamespace(id=str(i)) for i in range(5)])
-    positions, copies = _once(done, None)
+    positions, copies = without_copies(done)
     assert positions.tolist() == [0, 1, 3]
     assert [(copy.item, copy.detail) for copy in copies] == [("2", "equals 0 byte for byte"), ("4", "equals 1 byte for byte")]
-    assert _once(done, torch.tensor([0, 0, 1, 0, 0]))[0].tolist() == [0, 1, 2, 3], "other labels are other items"
-    recipe: Any = SimpleNamespace(corpus=SimpleNamespace(held=0.1), training=SimpleNamespace(seed=0))
+    assert without_copies(done, [0, 0, 1, 0, 0])[0].tolist() == [0, 1, 2, 3], "other labels are other items"
     rows = [Row(id=str(i), path=None, text=("x",)) for i in range(4)]
-    assert [len(part) for part in _sampled(np.arange(4), rows, recipe, "images", least=2).values()] == [2, 2]
+    assert [len(part) for part in at_random(rows, np.arange(4), fraction=0.1, seed=0, what="images", least=2).values()] == [2, 2]
     with pytest.raises(DataError, match="images: 3"):
-        _sampled(np.arange(3), rows, recipe, "images", least=2)
+        at_random(rows, np.arange(3), fraction=0.1, seed=0, what="images", least=2)
 
 
 def test_settings_of_another_modality_or_loss_are_refused() -> None:

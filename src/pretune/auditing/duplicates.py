@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretune.data.splits import merge
+from pretune.types import LedgerEntry
 
 if TYPE_CHECKING:
     from pretune.storage.ingest import Ingested
@@ -66,6 +67,19 @@ def find(ingested: Ingested) -> Duplicates:
         else:
             near.append(group)
     return Duplicates(exact=exact, near=sorted(near), chained=chained)
+
+
+def without_copies(done: Ingested, targets: Sequence[int] | None = None) -> tuple[NDArray[np.int64], list[LedgerEntry]]:
+    """Return the positions of examples without copies (equal bytes; with `targets`, equal ones too), and a ledger of the copies."""
+    kinds = [0] * len(done.rows) if targets is None else targets
+    first: dict[tuple[str, int], int] = {}
+    places = [first.setdefault(key, place) for place, key in enumerate(zip(done.hashes, kinds, strict=True))]
+    copies = [
+        LedgerEntry(item=done.rows[i].id, action="dropped", reason="copy", detail=f"equals {done.rows[place].id} byte for byte")
+        for i, place in enumerate(places)
+        if i != place
+    ]
+    return np.array(sorted(first.values()), np.int64), copies
 
 
 def _near_pairs(ingested: Ingested, pool: NDArray[np.int_]) -> Pairs:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pretune import registry
-from pretune.augmentations import BatchAugmentation
-from pretune.data.dataset import View
+from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation
+from pretune.data.dataset import StoreView, View
 from pretune.errors import SettingError
+from pretune.labels import Labels
+from pretune.modalities import Modality
+from pretune.storage.store import Arrays
 from pretune.types import Batch
 
 
@@ -38,3 +43,30 @@ class AugmentedView:
                 )
             batch = augmentation.apply(batch, generator, self.classes)
         return batch
+
+
+def training_view(
+    store: Arrays,
+    positions: NDArray[np.int64],
+    modality: Modality,
+    labels: Labels | None,
+    augmentations: Sequence[Augmentation],
+    *,
+    classes: int | None,
+    seed: int,
+) -> View:
+    """Return stored examples as training sees them: cut by the view augmentation among these, then changed by those of batches.
+
+    Args:
+        store: decoded examples.
+        positions: (N,) of the examples in the store.
+        modality: cuts and collates views.
+        labels: N, aligned with `positions`.
+        augmentations: of both kinds.
+        classes: how many, where labels may be mixed.
+        seed: of the augmentations.
+    """
+    crop = next((one for one in augmentations if isinstance(one, ViewAugmentation)), None)
+    of_batches = tuple(one for one in augmentations if isinstance(one, BatchAugmentation))
+    view = StoreView(store, positions, modality, labels, crop, seed)
+    return AugmentedView(view, of_batches, classes, seed) if of_batches else view

@@ -78,7 +78,44 @@ def carve(rows: list[Row], *, target: TargetType, fraction: float, seed: int, tw
     return _hold_out(rows, train, target, fraction, seed + 1, twins)
 
 
-# --- drawing -------------------------------------------------------------------------------------
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def at_random(
+    rows: list[Row],
+    positions: NDArray[np.int64],
+    twins: Sequence[Sequence[int]] = (),
+    *,
+    fraction: float,
+    seed: int,
+    what: str,
+    least: int = 1,
+) -> dict[str, NDArray[np.int64]]:
+    """Return the positions for training and those held out of examples without labels, at random; groups and near-duplicates stay together.
+
+    Args:
+        rows: all of them.
+        positions: (N,) of those that are used.
+        twins: positions of rows that are nearly equal, set by set.
+        fraction: held out.
+        seed: of the sample.
+        what: is split, as the message names it.
+        least: examples of each split.
+
+    Raises:
+        DataError: there are too few.
+    """
+    count = max(least, round(len(positions) * fraction))
+    units = kept_together(rows, positions.tolist(), twins)
+    order = np.random.default_rng(seed).permutation(len(units))
+    cut = int(np.searchsorted(np.cumsum([len(units[unit]) for unit in order]), count)) + 1
+    if sum(len(units[unit]) for unit in order[cut:]) < least:
+        grouped = " in groups and sets of duplicates that stay whole" if len(units) < len(positions) else ""
+        raise DataError(f"{what}: {len(positions)}{grouped}. That is too few to learn from and to hold some out; add data.")
+    cuts = {"train": order[cut:], "held": order[:cut]}
+    found = {split: np.sort([place for unit in chosen for place in units[unit]]) for split, chosen in cuts.items()}
+    # Held-out examples lie in no order: where the time allows measuring only the first, they stand for all.
+    return found | {"held": np.random.default_rng(seed).permutation(found["held"])}
 
 
 def _hold_out(

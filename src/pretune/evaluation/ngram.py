@@ -9,6 +9,7 @@ Shapes: N training tokens, M held-out tokens, V ids.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ MOST_HELD_OUT = 200_000
 _DISCOUNT = 0.75
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+def unigram(train: NDArray[Any], validation: NDArray[Any], unscored: Sequence[int] = ()) -> float:
+    """Return the nats per token of token frequencies alone, one added to each count; `unscored` ids are ignored."""
+    train, validation = np.delete(train, unscored), np.delete(validation, unscored)
+    log_p = np.log((train + 1) / (train + 1).sum())
+    return float(-(validation * log_p).sum() / max(1, validation.sum()))
 
 
 def trigram(train: NDArray[Any], held_out: NDArray[Any], vocabulary: int) -> float:

@@ -9,7 +9,9 @@ import torch
 
 from pretune import backbones, config, registry
 from pretune.backbones import Backbone
+from pretune.corpus.resemblance import NOTHING, Excluded
 from pretune.errors import SettingError
+from pretune.modalities.text import Text
 from pretune.objectives import Objective, Suggested, suggestion
 from pretune.pretraining import Pretraining
 from pretune.runner import extending, gain
@@ -34,6 +36,16 @@ class Pretext:
     optim: Optim
     task: gain.LabelledTask | None = None
     """The task of `then=`."""
+
+    @property
+    def excluded(self) -> Excluded:
+        """Examples that must not be learned from: the held-out ones of that task."""
+        return self.task.held_out if self.task else NOTHING
+
+    @property
+    def reads_stream(self) -> bool:
+        """Whether the data are read as one stream of tokens, not as single examples."""
+        return isinstance(self.backbone.modality, Text) and self.objective.streams
 
 
 def choose(recipe: Pretraining, run: RunContext) -> Pretext:

@@ -8,10 +8,11 @@ from typing import Any
 
 from safetensors.torch import save
 
-from pretune import backbones, config, saved
+from pretune import backbones, config, registry, saved
 from pretune.errors import RequestError
 from pretune.objectives import Objective, PretextLearner
 from pretune.runner.pretraining_data import PretrainingData
+from pretune.runner.pretraining_state import PretrainingState
 from pretune.runner.record import peak_rss_mb
 from pretune.training.plan import Precision
 from pretune.training.run_dir import RunDir, write_atomic
@@ -19,6 +20,38 @@ from pretune.training.run_dir import RunDir, write_atomic
 MODEL = "model.json"
 FLOOR = "floor_"
 """What a learner logs under names that begin so are floors on the validation set."""
+
+
+def record(state: PretrainingState) -> dict[str, Any]:
+    """Save the weights first, then measure, then write and return metrics.json; empty on all processes but the first."""
+    run, learner, data, objective, time = state.run, state.learner, state.data, state.chosen.objective, state.recipe.training.time
+    if run.device.first:
+        save_learner(run.folder, objective, learner, data)
+    run.timing["saved_s"] = run.deadline.clock.seconds
+    run.reporter.progress("evaluating", 0, 0)
+    validation = state.validation()
+    figures = validation.measure(keep=None if time is None else state.seconds_afterwards)
+    if validation.examples < len(validation.loader.view):
+        run.reporter.warn(
+            f"the held-out figures are those of {validation.examples:,} of {len(validation.loader.view):,} held-out examples: "
+            f"time={time:g}s allowed no more"
+        )
+    if not run.device.first:
+        return {}
+    floors = settle_floors(data, figures)
+    verdict = [*unknown_tokens(data), *learner.verdict(figures, floors)]
+    for line in verdict:
+        run.reporter.warn(line)
+    run.timing["total_s"] = run.deadline.clock.seconds
+    metrics = metrics_of(learner, data, figures, state.precision) | {
+        "throughput": throughput(run.folder, data, state.batch_size),
+        "objective": registry.name_of(objective),
+        "timing": run.timing,
+        "diagnosis": verdict,
+        "notes": run.reporter.notes,
+        "measured": {"held": validation.examples},
+    }
+    return run.folder.write_json("metrics.json", metrics)
 
 
 def save_learner(folder: RunDir, objective: Objective, learner: PretextLearner, data: PretrainingData) -> None:

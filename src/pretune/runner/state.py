@@ -11,7 +11,7 @@ import torch
 from pretune import registry
 from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation
 from pretune.backbones import Backbone
-from pretune.data.augmented import AugmentedView
+from pretune.data.augmented import training_view
 from pretune.data.dataset import StoreView, View
 from pretune.evaluation.probe import Solution
 from pretune.features.frozen import FrozenFeatures
@@ -88,7 +88,8 @@ class FineTuningState(JobState[SupervisedLearner]):
         labels = data.encoded.take(torch.from_numpy(positions))
         if self.frozen is not None:
             return self.frozen.view(positions, labels, self.frozen.views if training else 1)
-        view: View = StoreView(data.ingested.store, positions, data.modality, labels, self.crop if training else None, seed)
-        if training and self.mixing:
-            return AugmentedView(view, self.mixing, len(data.space.classes) or None, seed)
-        return view
+        store, modality = data.ingested.store, data.modality
+        if not training:
+            return StoreView(store, positions, modality, labels, seed=seed)
+        classes = len(data.space.classes) or None
+        return training_view(store, positions, modality, labels, self.augmentations, classes=classes, seed=seed)
