@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from pretune.corpus.resemblance import EQUAL, NOTHING, Excluded
+from pretune.evaluation.pretraining_gain import LONGER, PRETRAINED, SCRATCH, interval, summary, trivial
 from pretune.pretraining import Pretraining
 from pretune.runner import gain, unlabelled
-from pretune.runner.gain import LONGER, PRETRAINED, SCRATCH, LabelledTask, interval, read_task
+from pretune.runner.gain import LabelledTask, read_task
 from pretune.runner.job import RunResult
 from pretune.runner.reporter import Silent
 from pretune.strategies import suggested
@@ -215,7 +216,7 @@ def test_gains_of_errors_are_what_falls() -> None:
     shared = {"labels": 9, "metric": "mae", "higher_is_better": False}
     values = {PRETRAINED: (1.0, 1.1), SCRATCH: (2.0, 2.2), LONGER: (1.5, 1.5)}
     rows = [{**shared, "kind": kind, "value": value} for kind, found in values.items() for value in found]
-    told = gain._summary(rows)
+    told = summary(rows)
     assert "mae +1.0500" in told["said"][0]
     assert "mae +0.4500" in told["said"][1]
     assert {row["kind"]: row["mean"] for row in told["table"]} == pytest.approx({PRETRAINED: 1.05, SCRATCH: 2.1, LONGER: 1.5})
@@ -225,7 +226,7 @@ def summed(pretrained: list[float], scratch: list[float], baseline: float | None
     shared = {"labels": 9, "metric": "accuracy" if higher else "mae", "higher_is_better": higher}
     floor = {} if baseline is None else {"baseline": {"name": "majority", "value": baseline}}
     arms = {PRETRAINED: pretrained, SCRATCH: scratch, LONGER: scratch}
-    return gain._summary([{**shared, **floor, "kind": kind, "value": value} for kind, found in arms.items() for value in found])
+    return summary([{**shared, **floor, "kind": kind, "value": value} for kind, found in arms.items() for value in found])
 
 
 @pytest.mark.parametrize(
@@ -259,15 +260,15 @@ def test_networks_that_are_no_better_than_the_majority_show_nothing() -> None:
 
 def test_the_baseline_of_the_runs_is_the_best_that_looks_at_no_example() -> None:
     floors = {"mean": {"value": 2.0}, "median": {"value": 1.5}, "classical": {"value": 1.0}}
-    assert gain._trivial({"floors": floors}, False) == {"name": "median", "value": 1.5}
-    assert gain._trivial({}, True) is None
+    assert trivial({"floors": floors}, False) == {"name": "median", "value": 1.5}
+    assert trivial({}, True) is None
 
 
 def test_what_is_claimed_is_claimed_of_the_examples_that_all_seeds_share() -> None:
     arms = zip((PRETRAINED, SCRATCH, LONGER), (0.9, 0.8, 0.95), strict=True)
     shared = {"labels": 9, "metric": "accuracy", "higher_is_better": True, "held": 41}
     rows = [{**shared, "kind": kind, "value": value + 0.01 * seed} for kind, value in arms for seed in range(3)]
-    better, worse = gain._summary(rows)["said"]
+    better, worse = summary(rows)["said"]
     assert "95 % interval over seeds" in better
     assert better.endswith("Pretraining helped on these 41 held-out examples.")
     assert worse.endswith("Pretraining did not help on these 41 held-out examples: the score is worse with it.")

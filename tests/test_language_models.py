@@ -20,12 +20,13 @@ from pretune.architectures.layers.memory import remembering
 from pretune.cli.main import main
 from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError
+from pretune.evaluation.pretraining_gain import interval, summary
 from pretune.modalities.text import Text
 from pretune.models.heads import vocabulary
 from pretune.models.sampling import sample_index
 from pretune.objectives._sampling import Wanted
 from pretune.pretraining import Pretraining
-from pretune.runner.gain import _summary, interval, read_task
+from pretune.runner.gain import read_task
 from pretune.training.muon import orthogonal
 from pretune.training.optim import Optim
 from pretune.types import Features, ParamGroup
@@ -123,7 +124,7 @@ def test_a_gain_is_said_only_where_it_is_one() -> None:
     rows: list[dict[str, Any]] = [
         {**shared, "kind": kind, "value": base + 0.01 * seed} for seed in range(3) for kind, base in bases.items()
     ]
-    helped, harmed = _summary(rows)["said"]
+    helped, harmed = summary(rows)["said"]
     assert "+0.1000" in helped
     assert "Pretraining helped" in helped
     assert "did not help" in harmed

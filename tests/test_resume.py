@@ -26,11 +26,11 @@ from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain
 from pretune.runner.disk import explained_refusals
 from pretune.runner.folder import rewind, same_threads
-from pretune.runner.opening import environment_changes
 from pretune.runner.reporter import Noted, Silent
 from pretune.runner.runner import Runner
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read_checkpoint
 from pretune.training.device import Device
+from pretune.training.environment import environment_changes
 from pretune.training.plan import Precision, Progress
 from pretune.training.run_dir import Position, RunDir, append_lines, read_lines, write_atomic
 from tests.checkpoints import latest

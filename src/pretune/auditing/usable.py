@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pretune.auditing.audit import contradictions
 from pretune.auditing.duplicates import Duplicates
+from pretune.errors import DataError
 from pretune.formats.files import kinds
 from pretune.sources.classes import left_out
 from pretune.sources.names import names_of
@@ -38,6 +39,24 @@ class Usable:
     def rows(self, ingested: Ingested) -> list[Row]:
         """Return the rows that are used."""
         return [ingested.rows[position] for position in self.positions]
+
+    def require_classes(self, ingested: Ingested, table: Table, unit: str) -> None:
+        """Refuse data of which nothing usable, or only one class, is left.
+
+        Raises:
+            DataError: says why the others were dropped.
+        """
+        rows, rare = self.rows(ingested), "".join(f" {finding.message}" for finding in self.findings)
+        dropped = len(self.ledger)
+        if not rows:
+            first = self.ledger[0]
+            raise DataError(
+                f"no usable {unit} is left under {table.root}: all {dropped} were dropped.{rare} First: {first.item}: {first.detail}"
+            )
+        classes = {str(row.target) for row in rows}
+        left = next(iter(classes))
+        if table.target_type is not None and table.target_type.single and len(classes) < 2:
+            raise DataError(f"only one class has usable {unit}s under {table.root}: {left}. At least two classes are needed.{rare}")
 
 
 def settle(table: Table, ingested: Ingested, same: Duplicates, *, least: int, most: int | None = None) -> Usable:

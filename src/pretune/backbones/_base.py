@@ -137,6 +137,11 @@ class Backbone(nn.Module):
         self.report: LoadReport | None = None
 
     @property
+    def is_untrained(self) -> bool:
+        """Whether no weights were loaded: a run's network is built like one from scratch, but holds what the run learned."""
+        return self.report is None and self.builder.id.startswith("scratch:")
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the pretrained head's classes, in its order."""
         known = self._classes

@@ -137,8 +137,8 @@ def _memory() -> Check:
 
 def _device() -> Iterator[Check]:
     """Describe the processor."""
-    from pretune.runner.opening import environment
     from pretune.training.device import open_device
+    from pretune.training.environment import environment
 
     known = environment()
     dtype = "bfloat16 is native" if known["native_bfloat16"] else "computes in float32 (no native bfloat16)"

@@ -97,7 +97,7 @@ def _sampled(part: Augmentation, photo: NDArray[Any], data: Prepared) -> list[Ti
     others = np.resize(data.splits["train"][1:], DRAWS) if len(data.splits["train"]) > 1 else np.zeros(DRAWS, dtype=np.int64)
     positions = np.stack([np.full(DRAWS, data.splits["train"][0]), others], axis=1).ravel()
     inputs = modality.collate([modality.view(data.ingested.store[int(i)], None, None) for i in positions])
-    batch = Batch(inputs=inputs, labels=data.encoded.take(torch.from_numpy(positions)), index=torch.arange(len(positions)))
+    batch = Batch(inputs=inputs, labels=data.labels_at(positions), index=torch.arange(len(positions)))
     changed = part.apply(batch, torch.Generator().manual_seed(1), len(data.space.classes) or None)
     return _tiles(changed.inputs.tensor[::2], modality)
 

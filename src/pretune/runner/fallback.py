@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 
 from pretune.evaluation import baseline as saving
@@ -95,7 +94,7 @@ def _replaced(network: Final, data: Prepared, model: Baseline, measured: Positio
 
 
 def _figures(data: Prepared, raw: Raw, measured: Positions, space: Space) -> dict[str, dict[str, Any]]:
-    labels = {split: data.encoded.take(torch.from_numpy(positions)) for split, positions in measured.items()}
+    labels = {split: data.labels_at(positions) for split, positions in measured.items()}
     figures = {split: score.measure(out, labels[split], data.task, space) for split, out in raw.items()}
     scored, rows = data.score, [data.rows[i] for i in measured[data.score]]
     figures[scored]["interval"] = score.interval(raw[scored], labels[scored], rows, data.task, space)

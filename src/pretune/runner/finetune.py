@@ -21,7 +21,6 @@ from pretune.runner import baselines, boundary, budget, fingerprint, lengths, ne
 from pretune.runner.fingerprint import Fingerprint
 from pretune.runner.folder import name_of
 from pretune.runner.job import Job, Opening, RunContext, RunResult
-from pretune.runner.opening import audit_json
 from pretune.runner.precision import known_of_features, of_features
 from pretune.runner.prepare import Prepared, followed, prepare, wanted_target
 from pretune.runner.refusals import Choices
@@ -134,7 +133,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             },
             fingerprint=begun,
             ledger=data.ledger,
-            audit=audit_json(data),
+            audit=data.audit_json(),
         )
 
     def _feature_cache(self, run: RunContext, data: Prepared, backbone: Backbone, model: Model) -> FeatureCache:
@@ -175,7 +174,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         """Return batches of cached features or raw examples, of like length where lengths differ."""
         device, view = state.run.device, state.view(state.data.splits["train"], training=True)
         size = max(1, budget.batch_size(state, len(view)) // device.world)
-        together = state.data.task.together(state.data.encoded.take(torch.from_numpy(state.data.splits["train"])))
+        together = state.data.task.together(state.data.labels("train"))
         batching = Batching(size=size, tokens=token_budget(view, size), shuffle=True, seed=self.seed, together=together)
         loader = Loader(view, batching, share=device.share, workers=0 if state.frozen is not None else 1)
         if view.lengths is not None:

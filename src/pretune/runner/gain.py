@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -19,20 +18,20 @@ import torch
 
 from pretune import config, registry
 from pretune.auditing import duplicates
+from pretune.auditing.ledger import ledger_lines
 from pretune.augmentations import preset
 from pretune.corpus import corpus as corpora
 from pretune.corpus.resemblance import Excluded, HeldOutTexts
 from pretune.data import splits
 from pretune.errors import DataError, RequestError, SettingError
-from pretune.evaluation.student import student
-from pretune.evaluation.verdict import TRIVIAL
+from pretune.evaluation.pretraining_gain import LONGER, PRETRAINED, SCRATCH, summary, trivial
 from pretune.pretraining import Pretraining
 from pretune.recipe import Place, Recipe, Training
 from pretune.runner.budget import BATCH
 from pretune.runner.finetune import FineTuning
 from pretune.runner.folder import close
 from pretune.runner.job import RunContext, RunResult
-from pretune.runner.prepare import ledger_lines, open_cache, plain_modality, threads
+from pretune.runner.prepare import open_cache, plain_modality, threads
 from pretune.runner.reporter import PrefixedReporter, within
 from pretune.runner.runner import Runner
 from pretune.sources import sources
@@ -48,7 +47,6 @@ from pretune.training.events import Event
 from pretune.training.run_dir import RunDir
 from pretune.types import LedgerEntry, Row, Split
 
-PRETRAINED, SCRATCH, LONGER = "pretrained", "from scratch, same fine-tuning budget", "from scratch, same total budget"
 MOST_EPOCHS = 2_000
 """Epochs at most of the run from scratch that may take as long as pretraining and fine-tuning together."""
 
@@ -132,10 +130,10 @@ def measure(task: LabelledTask, pretrained: RunResult, untrained: bool, run: Run
                 done.add((count, seed))
                 trial = _Trial(task=task, pretrained=pretrained, splits=of_rows, seed=seed, run=run, untrained=untrained)
                 rows += yield from trial.compare(seconds)
-    summary = _summary(rows)
-    for line in summary["said"]:
+    found = summary(rows)
+    for line in found["said"]:
         reporter.say(line)
-    return pretrained.folder.write_json("gain.json", summary)
+    return pretrained.folder.write_json("gain.json", found)
 
 
 def _begun(task: LabelledTask, pretrained: RunDir, seconds: float) -> float:
@@ -231,7 +229,7 @@ class _Trial:
             "higher_is_better": primary["higher_is_better"],
             "macro_f1": metrics[primary["split"]].get("macro_f1"),
             "held": (metrics.get("counts") or {}).get(primary["split"]),
-            "baseline": _trivial(metrics, primary["higher_is_better"]),
+            "baseline": trivial(metrics, primary["higher_is_better"]),
             "seconds": took,
             "epochs": epochs,
             "run": str(folder),
@@ -249,17 +247,6 @@ class _Trial:
         return result.metrics
 
 
-def _trivial(metrics: dict[str, Any], higher_is_better: bool) -> dict[str, Any] | None:
-    """Return the best of the baselines that look at no example, by the leading metric."""
-    known = {
-        name: floor["value"] for name, floor in (metrics.get("floors") or {}).items() if name in TRIVIAL and floor.get("value") is not None
-    }
-    if not known:
-        return None
-    name = (max if higher_is_better else min)(known, key=lambda key: known[key])
-    return {"name": name, "value": known[name]}
-
-
 def _like(scratch: Defaults, modality: str, recipe: Recipe) -> Recipe:
     """Return a full fine-tuning that differs from training from scratch in where it begins only.
 
@@ -271,68 +258,3 @@ def _like(scratch: Defaults, modality: str, recipe: Recipe) -> Recipe:
         training=replace(recipe.training, lr=scratch.lr, weight_decay=scratch.weight_decay),
         augment=scratch.augment if preset(scratch.augment, modality) else "none",  # a preset may be empty for a modality
     )
-
-
-# --- what came of it -----------------------------------------------------------------------------
-
-
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return means and intervals over seeds for each number of labels, and a sentence for each."""
-    table, messages = [], []
-    for labels in dict.fromkeys(row["labels"] for row in rows):
-        here = [row for row in rows if row["labels"] == labels]
-        metric = here[0]["metric"]
-        sign = 1 if here[0]["higher_is_better"] else -1
-        values = {kind: [row["value"] for row in here if row["kind"] == kind] for kind in (PRETRAINED, SCRATCH, LONGER)}
-        for kind, found in values.items():
-            mean, half = interval(found)
-            table.append({"labels": labels, "kind": kind, "metric": metric, "mean": mean, "half_width": half, "values": found})
-        baseline = _baseline(here)
-        if baseline is not None:
-            table.append({"labels": labels, "metric": metric, "half_width": None, **baseline})
-        for kind in (SCRATCH, LONGER):
-            gained = [sign * (a - b) for a, b in zip(values[PRETRAINED], values[kind], strict=True)]
-            best = max(sign * statistics.fmean(values[arm]) for arm in (PRETRAINED, kind))
-            below = baseline is not None and best <= sign * baseline["mean"]
-            head = f"with {labels} labels, against {kind}: {metric}"
-            messages.append(_sentence(head, *interval(gained), baseline if below else None, here[0].get("held")))
-    return {"table": table, "said": messages, "runs": rows}
-
-
-def _baseline(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return what a baseline that looks at no example reaches on the held-out examples, as a row beside the arms."""
-    known = [row["baseline"] for row in rows if row.get("baseline")]
-    if not known:
-        return None
-    values = [one["value"] for one in known]
-    return {"kind": f"{known[0]['name']} baseline, no network", "mean": statistics.fmean(values), "values": sorted(set(values))}
-
-
-def interval(values: list[float]) -> tuple[float, float | None]:
-    """Return the mean and half the width of its 95 % interval (Student's t); None of a single value."""
-    if len(values) < 2:
-        return values[0], None
-    deviation = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values), student(len(values) - 1) * deviation
-
-
-def _sentence(head: str, gain: float, half: float | None, below: dict[str, Any] | None, held: int | None = None) -> str:
-    """Return what the runs show of a gain.
-
-    Args:
-        head: what is compared.
-        gain: mean over seeds, above 0 where the pretrained network is better.
-        half: half the width of its interval; None of one seed, which shows nothing.
-        below: the baseline that neither network is better than, if so.
-        held: held-out examples, the same for every seed: the interval is over seeds, so what is claimed is claimed of these.
-    """
-    spread = "one seed" if half is None else f"95 % interval over seeds {gain - half:+.4f} to {gain + half:+.4f}"
-    measured = f"{head} {gain:+.4f} ({spread})."
-    if below is not None:
-        return f"{measured} Neither network is better than the {below['kind']} ({below['mean']:.4g}): this comparison says nothing yet."
-    if half is None:
-        return f"{measured} One seed cannot tell whether pretraining helped: set seeds=3 or more."
-    if gain - half <= 0 <= gain + half:
-        return f"{measured} Inconclusive: the interval includes 0. More seeds or more held-out examples would narrow it."
-    on = "" if held is None else f" on these {held:,} held-out examples"
-    return f"{measured} Pretraining helped{on}." if gain > 0 else f"{measured} Pretraining did not help{on}: the score is worse with it."

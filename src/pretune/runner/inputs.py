@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +11,12 @@ import torch
 
 from pretune import backbones, config
 from pretune.backbones import Backbone
-from pretune.errors import BadItem, SettingError
-from pretune.modalities.image import Image, size_of
+from pretune.errors import SettingError
+from pretune.modalities.image import Image
 from pretune.recipe import Inputs
-from pretune.storage.streaming import read_row
+from pretune.storage.image_sizes import sizes_of
 from pretune.types import Row
 
-_LOOKED_AT = 200
-"""Images whose sizes are read from their files' first bytes."""
-_START = 1 << 16
-"""Bytes read of a file for that, where they suffice."""
 _TOO_LONG, _MANY = 2, 0.25
 """Long over short side from which a centre crop hides most of an image, and the share of such images from which it is not used."""
 _MUCH = 1.5
@@ -53,13 +48,8 @@ def set_inputs(backbone: Backbone, inputs: Inputs) -> None:
         backbone.modality = backbone.modality.fitted(inputs.fit)
 
 
-def is_untrained(backbone: Backbone) -> bool:
-    """Return whether nothing was loaded: a run's network is built like a fresh one, but holds what the run learned."""
-    return backbone.report is None and backbone.builder.id.startswith("scratch:")
-
-
 def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | None, inputs: Inputs, seed: int) -> tuple[Backbone, str]:
-    """Return a fresh network of our own that sees small images at about their size, and a sentence; else the same one.
+    """Return a network of our own from scratch that sees small images at about their size, and a sentence; else the same one.
 
     Images of 32 pixels enlarged to 64 take four times as long and tell nothing new. Weights that were trained at a size
     keep it; so does whoever names a size.
@@ -73,9 +63,9 @@ def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | Non
     """
     image, settings = backbone.modality, backbone.builder.settings
     asked = inputs.image_size is not None or ",size=" in (named or "")
-    if asked or not is_untrained(backbone) or not isinstance(image, Image) or "size" not in settings:
+    if asked or not backbone.is_untrained or not isinstance(image, Image) or "size" not in settings:
         return backbone, ""
-    sides = [min(size) for size in _sizes(rows)]
+    sides = [min(size) for size in sizes_of(rows)]
     half = int(np.median(sides)) if sides else image.size
     fitting = max(_LEAST, -(-half // _STEP) * _STEP)
     if _MUCH * fitting > image.size:
@@ -85,7 +75,7 @@ def fitted_to_small(backbone: Backbone, rows: Sequence[Row], *, named: str | Non
     if isinstance(smaller.modality, Image):
         smaller.modality = smaller.modality.fitted(image.fit)
     return smaller, (
-        f"half of the pictures are at most {half} pixels wide or high: the fresh network sees them at {fitting} "
+        f"half of the images are at most {half} pixels wide or high: the network from scratch sees them at {fitting} "
         f"(image_size={image.size} would enlarge them, at {(image.size / fitting) ** 2:.0f} times the cost)"
     )
 
@@ -103,7 +93,7 @@ def fitted_to_probe(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> 
     """
     image = backbone.modality
     packaged = backbone.builder.id.startswith("package:") and backbone.layout == "map"
-    if inputs.image_size is not None or not packaged or not isinstance(image, Image) or not (sizes := _sizes(rows)):
+    if inputs.image_size is not None or not packaged or not isinstance(image, Image) or not (sizes := sizes_of(rows)):
         return ""
     side = int(np.median([min(size) for size in sizes]))
     wanted = max(_LEAST_OF_PRETRAINED, -(-_TIMES * side // 32) * 32)
@@ -128,7 +118,7 @@ def fitted_to_boxes(backbone: Backbone, inputs: Inputs) -> str:
     image = backbone.modality
     if not isinstance(image, Image) or backbone.dense is not None:
         return ""
-    if inputs.image_size is None and not is_untrained(backbone) and image.size < _OF_OBJECTS:
+    if inputs.image_size is None and not backbone.is_untrained and image.size < _OF_OBJECTS:
         image = backbone.modality = backbones.resized(backbone, _OF_OBJECTS)
     if inputs.fit is None:
         image = backbone.modality = image.fitted("pad")
@@ -149,7 +139,7 @@ def fitted_to_shape(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> 
     image = backbone.modality
     if inputs.fit is not None or not isinstance(image, Image) or image.fit != "crop":
         return ""
-    sizes = _sizes(rows)
+    sizes = sizes_of(rows)
     long = [size for size in sizes if max(size) > _TOO_LONG * min(size)]
     if not long or len(long) < _MANY * len(sizes):
         return ""
@@ -159,28 +149,3 @@ def fitted_to_shape(backbone: Backbone, rows: Sequence[Row], inputs: Inputs) -> 
         f"{len(long) / len(sizes):.0%} of the images are longer than {_TOO_LONG}:1, and a centre crop would leave out {hidden:.0%} of such "
         "an image: whole images are scaled to a square instead (fit=squash). fit=crop cuts, fit=pad keeps their proportions."
     )
-
-
-def _sizes(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    """Return width and height of some of the images; those that cannot be read are reported when all are decoded."""
-    looked = (rows[i] for i in np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(int)) if rows else ()
-    return [size for row in looked if (size := _size(row)) is not None]
-
-
-def _size(row: Row) -> tuple[int, int] | None:
-    try:
-        return _size_at_start(row) or size_of(read_row(row))
-    except (OSError, BadItem):
-        return None
-
-
-def _size_at_start(row: Row) -> tuple[int, int] | None:
-    """Return what a file's first bytes say, None where they do not reach."""
-    if not isinstance(row.path, Path):
-        return None
-    with row.path.open("rb") as file:
-        start = file.read(_START)
-    try:
-        return size_of(start)
-    except BadItem:
-        return None

@@ -15,7 +15,7 @@ from pretune.modalities import Modality
 from pretune.models import Model
 from pretune.models.pooling import OF_STAGES, blocks
 from pretune.recipe import Recipe
-from pretune.runner.inputs import fitted_to_boxes, fitted_to_probe, fitted_to_shape, fitted_to_small, is_untrained, set_inputs
+from pretune.runner.inputs import fitted_to_boxes, fitted_to_probe, fitted_to_shape, fitted_to_small, set_inputs
 from pretune.runner.job import RunContext
 from pretune.runner.prepare import Prepared
 from pretune.runner.reporter import Reporter
@@ -41,7 +41,7 @@ def choose_backbone(recipe: Recipe, own: Backbone | None, task: Task, table: Tab
     torch.manual_seed(seed)
     untrained = recipe.strategy is not None and recipe.strategy.from_scratch
     if own is not None:
-        return _rebuilt(own, reporter) if untrained and not is_untrained(own) else own
+        return _rebuilt(own, reporter) if untrained and not own.is_untrained else own
     reporter.progress("loading the backbone", 0, 0)
     name = backbones.for_modality(recipe.backbone or backbones.default(modality, task.prefers), modality)
     load = backbones.from_scratch if untrained else backbones.load
@@ -59,7 +59,7 @@ def choose_backbone(recipe: Recipe, own: Backbone | None, task: Task, table: Tab
     messages = [fitted_to_shape(backbone, train, recipe.inputs)]
     backbone, message = fitted_to_small(backbone, train, named=recipe.backbone, inputs=recipe.inputs, seed=seed)
     messages.append(message)
-    if (recipe.strategy is None or isinstance(recipe.strategy, LinearProbe)) and not is_untrained(backbone):
+    if (recipe.strategy is None or isinstance(recipe.strategy, LinearProbe)) and not backbone.is_untrained:
         messages.append(fitted_to_probe(backbone, train, recipe.inputs))
     for message in filter(None, messages):
         reporter.say(message)
@@ -103,7 +103,7 @@ def choose_strategy(recipe: Recipe, task: Task, backbone: Backbone, reporter: Re
     """Return the recipe's strategy, or what the task suggests for these weights."""
     if recipe.strategy is not None:
         return recipe.strategy
-    chosen = Suggestion(strategy="scratch", why="no weights are pretrained") if is_untrained(backbone) else task.suggestion(backbone)
+    chosen = Suggestion(strategy="scratch", why="no weights are pretrained") if backbone.is_untrained else task.suggestion(backbone)
     reporter.say(f"strategy {chosen.strategy} (the default here: {chosen.why})")
     return registry.load("strategies", chosen.strategy)(**chosen.settings)
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pretune import registry
+from pretune import config, registry
 from pretune.auditing import audit, duplicates, usable
+from pretune.auditing.ledger import ledger_lines
 from pretune.data import splits
 from pretune.data.dataset import StoreView
-from pretune.errors import DataError
 from pretune.labels import Labels
 from pretune.modalities import Modality
 from pretune.recipe import Place, Recipe
@@ -29,9 +29,6 @@ from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
 from pretune.tasks import Space, Task, infer
 from pretune.types import Features, Finding, LedgerEntry, Row
-
-SHOWN = 8
-"""Ledger entries of one reason that are reported one by one; the file has all."""
 
 
 @dataclass(kw_only=True)
@@ -67,12 +64,29 @@ class Prepared:
 
     def labels(self, split: str) -> Labels:
         """Return the labels of a split's examples."""
-        return self.encoded.take(torch.from_numpy(self.splits[split]))
+        return self.labels_at(self.splits[split])
+
+    def labels_at(self, positions: np.ndarray) -> Labels:
+        """Return the labels of some examples."""
+        return self.encoded.take(torch.from_numpy(positions))
 
     def example(self) -> Features:
         """Return the first training example as a raw batch of one."""
         view = StoreView(self.ingested.store, self.splits["train"][:1], self.modality, None)
         return view.batch(np.zeros(1, dtype=np.int64), 0).inputs
+
+    def audit_json(self) -> dict[str, Any]:
+        """Return the audit as the report and other tools read it."""
+        return {
+            "layout": self.table.layout,
+            "root": str(self.table.root),
+            "modality": self.table.modality,
+            "said": self.table.messages,
+            "counts": self.counts,
+            "findings": [config.to_tree(finding) for finding in self.findings],
+            "ledger": [config.to_tree(entry) for entry in self.ledger],
+            "columns": self.table.columns,
+        }
 
     @property
     def selects(self) -> str | None:
@@ -143,7 +157,7 @@ def prepare(
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=modality.most if task.whole else None)
     ledger = used.ledger
-    require_classes(used.rows(done), table, ledger, modality, used.findings)
+    used.require_classes(done, table, modality.unit)
     rows, of_split = _split(recipe, task, done, used, same)
     done.rows = rows
     table.messages += usable.sentences(table, used.rows(done), ledger)
@@ -219,37 +233,10 @@ def wanted_target(recipe: Recipe) -> TargetType | None:
     return None if recipe.task is None else recipe.task.target_type
 
 
-def require_classes(rows: list[Row], table: Table, ledger: list[LedgerEntry], modality: Modality, findings: Sequence[Finding] = ()) -> None:
-    """Refuse data of which nothing usable, or only one class, is left after decoding."""
-    rare = "".join(f" {finding.message}" for finding in findings)
-    if not rows:
-        raise DataError(
-            f"no usable {modality.unit} is left under {table.root}: all {len(ledger)} were dropped.{rare} "
-            f"First: {ledger[0].item}: {ledger[0].detail}"
-        )
-    if table.target_type is not None and table.target_type.single:
-        left = sorted({str(row.target) for row in rows})
-        if len(left) < 2:
-            raise DataError(
-                f"only one class has usable {modality.unit}s under {table.root}: {left[0]}. At least two classes are needed.{rare}"
-            )
-
-
 def report_ledger(ledger: list[LedgerEntry], reporter: Reporter) -> None:
     """Report what was dropped or repaired."""
     for line in ledger_lines(ledger):
         reporter.warn(line)
-
-
-def ledger_lines(ledger: list[LedgerEntry]) -> list[str]:
-    """Return the sentences on a ledger: the first few entries of each reason, and how many more there are."""
-    lines: list[str] = []
-    for (action, reason), count in Counter((e.action, e.reason) for e in ledger).items():
-        entries = [e for e in ledger if (e.action, e.reason) == (action, reason)]
-        lines += [f"{action} {entry.item}: {entry.detail}" for entry in entries[:SHOWN]]
-        if count > SHOWN:
-            lines.append(f"{action} {count - SHOWN} more for the same reason ({reason}); all are in ledger.csv")
-    return lines
 
 
 def _positions(recipe: Recipe, rows: list[Row], task: Task, twins: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:

@@ -8,18 +8,17 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save
 
 from pretune import backbones, config, registry
+from pretune.auditing.ledger import ledger_lines
 from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.labels import Outputs
 from pretune.models.model import HEAD
 from pretune.runner import baselines, budget, fallback, score, selection, solving, writing
 from pretune.runner.fallback import Final, Positions, Raw
-from pretune.runner.inputs import is_untrained
-from pretune.runner.prepare import Prepared, ledger_lines
+from pretune.runner.prepare import Prepared
 from pretune.runner.selection import ModelName, Selecting
 from pretune.runner.state import FineTuningState
 from pretune.runner.writing import WrittenAnswers
@@ -111,7 +110,7 @@ def tune(state: FineTuningState, raw: Raw, measured: Positions) -> None:
         )
         return
     positions, out, where = found
-    encoded = data.encoded.take(torch.from_numpy(positions))
+    encoded = data.labels_at(positions)
     data.space, message = task.tuned(task.decode(out, data.space), task.truth(encoded, data.space), data.space)
     reporter.say(f"{message}; chosen on {where}")
     if state.run.device.first:
@@ -184,7 +183,7 @@ def _context(state: FineTuningState, metrics: dict[str, Any], history: list[dict
     recipe, strategy, modality, primary = state.recipe, state.strategy, registry.name_of(state.data.modality), metrics["primary"]
     return Context(
         strategy=metrics["strategy"],
-        from_scratch=strategy.from_scratch or is_untrained(state.backbone),
+        from_scratch=strategy.from_scratch or state.backbone.is_untrained,
         classes="class_weights" not in state.data.task.unread,
         modality=modality,
         given=frozenset(given(recipe)),

@@ -20,11 +20,11 @@ from pretune.runner.disk import explained_refusals
 from pretune.runner.folder import close, follow, newest_checkpoint, rewind, same_threads, seconds_before
 from pretune.runner.interrupt import Interruption
 from pretune.runner.job import C, Job, JobState, R, RunContext, S
-from pretune.runner.opening import write_environment
 from pretune.runner.reporter import Noted, Reporter, Silent
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name
 from pretune.training.context import TrainingContext
 from pretune.training.device import local_device, open_device
+from pretune.training.environment import write_environment
 from pretune.training.events import Event
 from pretune.training.loop import fit
 from pretune.training.turn import LoopState
@@ -179,6 +179,7 @@ def _write_opening(state: JobState[Any], resumed: bool) -> None:
         if opening.audit is not None:
             folder.write_json("audit.json", opening.audit)
         folder.write_ledger(opening.ledger)
-        write_environment(folder, run.reporter, resumed=resumed)
+        if changed := write_environment(folder, resumed=resumed):
+            run.reporter.warn(changed)
     if not resumed:
         (folder.path / "events.jsonl").write_text("")

@@ -194,7 +194,7 @@ def _solution(state: FineTuningState) -> Solution:
     assert frozen is not None
     train = data.splits["train"]
     view = frozen.view(train, None, 1)
-    wanted = goal(state, data.encoded.take(torch.from_numpy(train)).only)
+    wanted = goal(state, data.labels_at(train).only)
     units = data.units[train]
     folds = of_groups(units, wanted.numpy().astype(float), probe.FOLDS) if len(np.unique(units)) < len(units) else None
     return probe.solve(_link(state), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, folds, check, _candidates(state))
@@ -211,7 +211,7 @@ def held_out(state: FineTuningState, positions: NDArray[np.int64], pairs: Sequen
     assert state.frozen is not None
     assert state.solution is not None
     view = state.frozen.view(positions, None, 1)
-    wanted = goal(state, state.data.encoded.take(torch.from_numpy(positions)).only)
+    wanted = goal(state, state.data.labels_at(positions).only)
     return probe.held_out(_link(state), view.batch(np.arange(len(view)), 0).inputs.tensor, wanted, state.solution, pairs, check)
 
 
@@ -226,7 +226,7 @@ def cross_validated(state: FineTuningState) -> tuple[NDArray[np.int64], Tensor] 
     train = data.splits["train"]
     if len(train) > _HELD_OUT:
         train = np.sort(np.random.default_rng(state.recipe.training.seed).choice(train, _HELD_OUT, replace=False))
-    wanted = goal(state, data.encoded.take(torch.from_numpy(train)).only).numpy().astype(float)
+    wanted = goal(state, data.labels_at(train).only).numpy().astype(float)
     folds = of_groups(data.units[train], wanted, probe.FOLDS)
     pairs = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
     if len(pairs) < 2:

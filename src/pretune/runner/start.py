@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from pretune.evaluation.wording import show, words
 from pretune.runner import budget, score
 from pretune.runner.state import FineTuningState
@@ -24,7 +22,7 @@ def measure(state: FineTuningState) -> None:
         run.reporter.progress("measuring the pretrained network", 0, 0)
         positions = budget.measured(state)[data.score]
         raw = score.outputs(state.learner, state.view(positions), run.device, state.precision, score.at_once(data.task))
-        found = score.measure(raw, data.encoded.take(torch.from_numpy(positions)), data.task, data.space)
+        found = score.measure(raw, data.labels_at(positions), data.task, data.space)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
     state.start = run.training.decisions.make(_START, figures)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from pretune import registry
 from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation
@@ -19,7 +18,6 @@ from pretune.features.passes import FeatureCache
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
 from pretune.runner.baselines import Fitted
-from pretune.runner.inputs import is_untrained
 from pretune.runner.job import JobState
 from pretune.runner.prepare import Prepared
 from pretune.strategies import Defaults, Phase, Strategy, suggested
@@ -70,7 +68,7 @@ class FineTuningState(JobState[SupervisedLearner]):
     @property
     def measures_start(self) -> bool:
         """Whether the network predicts before it is trained: the task says so, and the weights are pretrained."""
-        return self.data.task.measures_start and not self.strategy.from_scratch and not is_untrained(self.backbone)
+        return self.data.task.measures_start and not self.strategy.from_scratch and not self.backbone.is_untrained
 
     @property
     def crop(self) -> ViewAugmentation | None:
@@ -85,7 +83,7 @@ class FineTuningState(JobState[SupervisedLearner]):
     def view(self, positions: np.ndarray, *, training: bool = False) -> View:
         """Return examples as the learner takes them in the present phase: cached features or raw."""
         data, seed = self.data, self.recipe.training.seed
-        labels = data.encoded.take(torch.from_numpy(positions))
+        labels = data.labels_at(positions)
         if self.frozen is not None:
             return self.frozen.view(positions, labels, self.frozen.views if training else 1)
         store, modality = data.ingested.store, data.modality

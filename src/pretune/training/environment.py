@@ -1,4 +1,4 @@
-"""What a run folder says before training begins: the audit, and the environment the result may depend on."""
+"""The environment that a result may depend on, recorded in environment.json: versions, processor, threads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from pretune import config, kernels
+from pretune import kernels
 from pretune.errors import RequestError
 from pretune.kernels import processor
-from pretune.runner.prepare import Prepared
-from pretune.runner.reporter import Reporter
 from pretune.training.run_dir import RunDir
 
 LIBRARIES = (
@@ -47,20 +45,6 @@ _WITHOUT_EFFECT = frozenset({"platform", "wait_policy", "date"})
 """What is recorded, and changes no number."""
 
 
-def audit_json(data: Prepared) -> dict[str, Any]:
-    """Return the audit as the report and other tools read it."""
-    return {
-        "layout": data.table.layout,
-        "root": str(data.table.root),
-        "modality": data.table.modality,
-        "said": data.table.messages,
-        "counts": data.counts,
-        "findings": [config.to_tree(f) for f in data.findings],
-        "ledger": [config.to_tree(e) for e in data.ledger],
-        "columns": data.table.columns,
-    }
-
-
 def environment() -> dict[str, Any]:
     """Return what the result may depend on besides recipe and data."""
     cpu = torch.device("cpu")
@@ -85,16 +69,15 @@ def _version(name: str) -> str | None:
         return None
 
 
-def write_environment(folder: RunDir, reporter: Reporter, *, resumed: bool) -> None:
-    """Write environment.json; where a run is resumed in another environment, say what differs."""
+def write_environment(folder: RunDir, *, resumed: bool) -> str:
+    """Write environment.json; return a sentence on what differs where a run is resumed in another environment, else an empty one."""
     now = environment()
     try:
         before = folder.read_json("environment.json") if resumed else {}
     except (RequestError, ValueError):  # missing or damaged: it is written again
         before = {}
-    if line := environment_changes(before, now):
-        reporter.warn(line)
     folder.write_json("environment.json", now | {"date": before.get("date", now["date"])})
+    return environment_changes(before, now)
 
 
 def environment_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
