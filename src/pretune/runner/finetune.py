@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from pretune import config, registry
 from pretune.backbones import Backbone
-from pretune.data.batching import Batching, token_budget
 from pretune.data.loader import Loader
-from pretune.features.passes import FeatureCache
-from pretune.models import Model
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
-from pretune.runner import baselines, boundary, budget, fingerprint, lengths, network, record, refusals, solving, start
-from pretune.runner.fingerprint import Fingerprint
+from pretune.runner import baselines, boundary, fingerprint, lengths, network, planning, record, refusals, solving
 from pretune.runner.folder import name_of
 from pretune.runner.job import Job, Opening, RunContext, RunResult
-from pretune.runner.precision import known_of_features, of_features
-from pretune.runner.prepare import Prepared, followed, prepare, wanted_target
+from pretune.runner.prepare import prepare, wanted_target
 from pretune.runner.refusals import Choices
 from pretune.runner.state import FineTuningState
 from pretune.sources import sources
@@ -104,51 +98,25 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         model = network.build_model(recipe, data, backbone, strategy, run.device.device)
         lengths.settle(data, model, run.reporter)
         strategy.prepare(model)
+        resolved = {"backbone": backbone.builder.id, "strategy": config.to_tree(strategy), "task": config.to_tree(data.task)}
         smoothing = LossSettings(label_smoothing=recipe.training.label_smoothing, class_weights=recipe.training.class_weights)
         loss = self.loss or data.task.loss(data.space, data.labels("train"), smoothing)
         state = FineTuningState(
             run=run,
             learner=data.task.learner(model, loss).to(run.device.device),
-            opening=self._opening(data, chosen, begun),
+            opening=Opening(settings=recipe, resolved=resolved, fingerprint=begun, ledger=data.ledger, audit=data.audit_json()),
             recipe=recipe,
             data=data,
             strategy=strategy,
             backbone=backbone,
             model=model,
-            features=self._feature_cache(run, data, backbone, model),
+            features=boundary.feature_cache(run, data, backbone, model, recipe.training),
             augmentations=chosen.augmentations,
             baseline=baseline,
             own_loss=self.loss is not None,
         )
         solving.widen(state)
         return state
-
-    def _opening(self, data: Prepared, chosen: Choices, begun: Fingerprint) -> Opening:
-        return Opening(
-            settings=self.recipe,
-            resolved={
-                "backbone": chosen.backbone.builder.id,
-                "strategy": config.to_tree(chosen.strategy),
-                "task": config.to_tree(data.task),
-            },
-            fingerprint=begun,
-            ledger=data.ledger,
-            audit=data.audit_json(),
-        )
-
-    def _feature_cache(self, run: RunContext, data: Prepared, backbone: Backbone, model: Model) -> FeatureCache:
-        return FeatureCache(
-            ingested=data.ingested,
-            modality=data.modality,
-            cache=run.cache,
-            device=run.device,
-            progress=followed("computing features", run.reporter),
-            warn=run.reporter.warn,
-            builder=backbone.builder,
-            now=lambda: run.deadline.clock.seconds,
-            measure=lambda: of_features(run, model, data, self.recipe.training),
-            chosen=known_of_features(run.training.decisions),
-        )
 
     # --- training ----------------------------------------------------------------------------
 
@@ -172,14 +140,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
 
     def loader(self, state: FineTuningState, number: int) -> Loader:
         """Return batches of cached features or raw examples, of like length where lengths differ."""
-        device, view = state.run.device, state.view(state.data.splits["train"], training=True)
-        size = max(1, budget.batch_size(state, len(view)) // device.world)
-        together = state.data.task.together(state.data.labels("train"))
-        batching = Batching(size=size, tokens=token_budget(view, size), shuffle=True, seed=self.seed, together=together)
-        loader = Loader(view, batching, share=device.share, workers=0 if state.frozen is not None else 1)
-        if view.lengths is not None:
-            state.run.reporter.say(f"length-bucketed batches: {loader.padding(0):.1%} padding")
-        return loader
+        return planning.batches(state)
 
     def precision(self, state: FineTuningState, loader: Loader) -> Precision:
         """Return how steps compute; on cached features in float32."""
@@ -189,33 +150,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
 
     def plan(self, state: FineTuningState, number: int, loader: Loader) -> Plan:
         """Return the phase's share of the epochs, at the strategy's rates where none are given."""
-        recipe, training, phase = self.recipe, self.recipe.training, state.phases[number]
-        defaults = state.defaults
-        seconds, each = budget.of_phase(state, number)
-        start.measure(state)
-        fills_time = seconds is not None and state.frozen is None
-        whole = training.epochs or (budget.MAX_EPOCHS_IN_TIME if fills_time else defaults.epochs_over(loader.steps(0)))
-        epochs = phase.epochs or max(1, round(whole * phase.share))
-        decay = defaults.weight_decay if training.weight_decay is None else training.weight_decay
-        return Plan(
-            number=number,
-            phase=phase.name,
-            epochs=epochs,
-            lr=phase.lr or (training.lr or defaults.lr) * phase.lr_scale,
-            weight_decay=0.1 if phase.lr else decay,
-            optim=recipe.optim,
-            schedule=recipe.schedule,
-            clip=training.clip,
-            ema=training.ema,
-            patience=training.patience,
-            budget=seconds,
-            steps=None if seconds is None else budget.steps(state, seconds, each, len(loader.view)),
-            log_every=1 if state.frozen is None else max(1, loader.steps(0) * epochs // budget.POINTS),
-            evaluate_every=1 if state.frozen is None else max(1, epochs // 10),
-            seed=training.seed + number,
-            precision=state.precision,
-            threads=1 if budget.is_small(state) else None,  # steps of a head take microseconds: waiting for a second thread takes longer
-        )
+        return planning.plan(state, number, loader)
 
     def groups(self, state: FineTuningState) -> Sequence[ParamGroup]:
         """Return what the strategy lets learn."""
@@ -223,16 +158,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
 
     def evaluation(self, state: FineTuningState, number: int) -> Evaluation:
         """Measure the selecting split each epoch; where features are cached, the score's split too, for the curve only."""
-        data, names = state.data, ["select"] if "select" in state.data.splits else []
-        if state.frozen is not None and data.score in data.splits:
-            names.append(data.score)
-        return Evaluation(
-            splits={name: partial(record.measure_now, state, name) for name in dict.fromkeys(names)},
-            selects="select" if "select" in names else None,
-            starts=data.task.selects,
-            primary=data.task.primary,
-            higher_is_better=data.task.higher_is_better,
-        )
+        return planning.evaluation(state)
 
     # --- afterwards --------------------------------------------------------------------------
 

@@ -119,27 +119,7 @@ class PretrainingJob(Job[Pretext, PretrainingState, Pretrained]):
 
     def plan(self, state: PretrainingState, number: int, loader: Loader) -> Plan:
         """Return the objective's suggestions where the recipe says nothing."""
-        recipe, training, suggested = self.recipe, self.recipe.training, state.chosen.suggested
-        timing, epochs = state.timing(number), state.epochs
-        return Plan(
-            number=number,
-            phase=state.learner.phases[number],
-            epochs=epochs,
-            lr=training.lr or suggested.rate(state.data.backbone),
-            weight_decay=suggested.weight_decay if training.weight_decay is None else training.weight_decay,
-            optim=state.chosen.optim,
-            schedule=recipe.schedule,
-            clip=training.clip,
-            ema=training.ema,
-            budget=None if timing is None else timing.budget,
-            steps=None if timing is None else timing.steps,
-            log_every=max(1, min(20, loader.steps(0) * epochs // 1000)) if timing is None else timing.log_every,
-            evaluate_every=max(1, epochs // 20) if timing is None else timing.evaluate_every,
-            extensible=number == len(state.learner.phases) - 1,
-            spikes=True,
-            seed=training.seed + number,
-            precision=state.precision,
-        )
+        return state.plan(number, loader.steps(0))
 
     def groups(self, state: PretrainingState) -> Sequence[ParamGroup]:
         """Return what the learner's phase lets learn."""

@@ -16,6 +16,7 @@ from pretune.runner.job import JobState
 from pretune.runner.pretext import Pretext
 from pretune.runner.pretraining_data import PretrainingData
 from pretune.runner.validation import Timing, Validation, planned
+from pretune.training.plan import Plan
 
 EPOCHS_IN_TIME = 1_000
 """Epochs at most where a time is given and no number of epochs."""
@@ -82,6 +83,30 @@ class PretrainingState(JobState[PretextLearner]):
             return asdict(timing)
 
         return self.run.training.decisions.built(Timing, f"{number}/time", decide)
+
+    def plan(self, number: int, steps: int) -> Plan:
+        """Return the plan of a phase of so many steps an epoch: the objective's suggestions where the recipe says nothing."""
+        recipe, training, suggested = self.recipe, self.recipe.training, self.chosen.suggested
+        timing, epochs = self.timing(number), self.epochs
+        return Plan(
+            number=number,
+            phase=self.learner.phases[number],
+            epochs=epochs,
+            lr=training.lr or suggested.rate(self.data.backbone),
+            weight_decay=suggested.weight_decay if training.weight_decay is None else training.weight_decay,
+            optim=self.chosen.optim,
+            schedule=recipe.schedule,
+            clip=training.clip,
+            ema=training.ema,
+            budget=None if timing is None else timing.budget,
+            steps=None if timing is None else timing.steps,
+            log_every=max(1, min(20, steps * epochs // 1000)) if timing is None else timing.log_every,
+            evaluate_every=max(1, epochs // 20) if timing is None else timing.evaluate_every,
+            extensible=number == len(self.learner.phases) - 1,
+            spikes=True,
+            seed=training.seed + number,
+            precision=self.precision,
+        )
 
     def reconstructions(self) -> list[tuple[str, list[Any]]]:
         """Let an objective that fills in show it on a few held-out examples; the same ones every time."""
