@@ -24,7 +24,6 @@ from pretune import backbones
 from pretune.deploy import report
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain
-from pretune.runner.disk import explained_refusals
 from pretune.runner.folder import rewind, same_threads
 from pretune.runner.reporter import Noted, Silent
 from pretune.runner.runner import Runner
@@ -32,7 +31,7 @@ from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load
 from pretune.training.device import Device
 from pretune.training.environment import environment_changes
 from pretune.training.plan import Precision, Progress
-from pretune.training.run_dir import Position, RunDir, append_lines, read_lines, write_atomic
+from pretune.training.run_dir import Position, RunDir, append_lines, explained_refusals, read_lines, write_atomic
 from tests.checkpoints import latest
 from tests.test_flows import folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import pretune as pt
-from pretune.errors import Interrupted
+from pretune.errors import DataError, Interrupted
 from pretune.runner.finetune import FineTuning
 from pretune.runner.reporter import Noted, Silent
 from pretune.runner.runner import Runner
@@ -183,3 +184,18 @@ def test_a_module_of_ones_own_goes_through_the_same_runner(tmp_path: Path) -> No
 
 def squared(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (outputs.squeeze(1) - targets).square().mean()
+
+
+@pytest.mark.parametrize("when", ["saving", "the end"])
+def test_a_folder_that_is_deleted_in_training_ends_the_run_with_one_sentence(tmp_path: Path, when: str) -> None:
+    data = torch.utils.data.TensorDataset(torch.randn(12, 3), torch.randn(12, 1))
+    plan = pt.Plan(number=0, phase="train", epochs=3, lr=0.1)
+    own = pt.Own(module=torch.nn.Linear(3, 1), loss=torch.nn.functional.mse_loss, train=data, out=tmp_path / "run", plan=plan, batch_size=6)
+    events = pt.train(own)
+    for event in events:
+        if isinstance(event, Started if when == "saving" else Finished):
+            break
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(DataError, match=r"run was deleted or moved while the run was writing to it"):
+        list(events)
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -37,6 +37,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
         if out is not None and format is not None:
             terminal.say(boxes.write(Path(run), rows, Path(inputs), out, format))
         elif out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out, _content(rows, out.suffix, api.predictions_csv).encode())
             terminal.say(f"{len(rows)} rows written to {out}")
     if arguments.json:

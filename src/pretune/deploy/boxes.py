@@ -38,6 +38,7 @@ def write(run: Path, rows: Predictions, inputs: Path, out: Path, format: str) ->
     if format == "coco":
         if out.suffix.lower() != ".json":
             raise SettingError(f"out={out}: format=coco writes one JSON file. Name it, for example out=boxes.json")
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(out, json.dumps(coco(rows, classes), ensure_ascii=False).encode())
         return f"the boxes of {len(rows)} images are written to {out} (COCO; each annotation has its score)"
     if out.exists() and not out.is_dir():

@@ -16,7 +16,6 @@ from pretune import backbones, config
 from pretune.kernels.memory import kept_memory
 from pretune.runner import fingerprint, interrupt
 from pretune.runner.deadline import Deadline
-from pretune.runner.disk import explained_refusals
 from pretune.runner.folder import close, follow, newest_checkpoint, rewind, same_threads, seconds_before
 from pretune.runner.interrupt import Interruption
 from pretune.runner.job import C, Job, JobState, R, RunContext, S
@@ -27,6 +26,7 @@ from pretune.training.device import local_device, open_device
 from pretune.training.environment import write_environment
 from pretune.training.events import Event
 from pretune.training.loop import fit
+from pretune.training.run_dir import EVENTS, explained_refusals
 from pretune.training.turn import LoopState
 
 Publish = Callable[[R, RunContext], None]
@@ -120,8 +120,13 @@ class Runner(Generic[C, S, R]):
             state = job.prepare(run, chosen)
             if device.first:
                 _write_opening(state, resumed)
-            yield from self._training(state, resumed)
-            result = job.record(state)
+            try:
+                yield from self._training(state, resumed)
+                run.folder.require()
+                result = job.record(state)
+            except FileNotFoundError:
+                run.folder.require()
+                raise
             device.wait()
             if device.first:
                 result = yield from job.follow_up(state, result)
@@ -182,4 +187,4 @@ def _write_opening(state: JobState[Any], resumed: bool) -> None:
         if changed := write_environment(folder, resumed=resumed):
             run.reporter.warn(changed)
     if not resumed:
-        (folder.path / "events.jsonl").write_text("")
+        (folder.path / EVENTS).write_text("")

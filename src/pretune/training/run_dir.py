@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pretune import saved
-from pretune.errors import DataError, disk_remedy
+from pretune.errors import REFUSALS, DataError, RequestError, disk_remedy
 from pretune.printable import json_text, printable
 from pretune.types import LedgerEntry
 
+EVENTS = "events.jsonl"
+"""What happened in the run, one event a line: there from the beginning."""
 LEDGER = ("item", "action", "reason", "detail")
 """Columns of ledger.csv."""
 _TEMPORARY = re.compile(r"\..+\.(json|jsonl|csv|html|safetensors)\.\d+\.tmp")
@@ -29,10 +33,14 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
     """Write a file so that a reader (or a crash) never sees half of it.
 
     Args:
-        path: of the file.
+        path: of the file; its folder is made, but not the run folder: one that was deleted stays away.
         content: what it will hold, or a function that writes it to the path it is given.
+
+    Raises:
+        DataError: it cannot be written.
+        FileNotFoundError: the run folder is gone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if callable(content):
@@ -46,6 +54,21 @@ def write_atomic(path: Path, content: bytes | Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be written: {reason}. {disk_remedy(error)}") from error
+
+
+@contextmanager
+def explained_refusals(cure: str) -> Generator[None]:
+    """Within this context a refusal of the disk is a RequestError that says what helps, and ends with `cure`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise RequestError(f"{error.filename or 'the run folder'}: {error.strerror}. {disk_remedy(error)} {cure}") from error
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" not in str(error):
+            raise
+        raise RequestError(f"the weights cannot be written: no space left on device. {disk_remedy(error)} {cure}") from error
 
 
 def remove_temporary(folder: Path) -> None:
@@ -121,19 +144,31 @@ class RunDir:
         """Write every dropped or repaired example, and why."""
         self.write_csv("ledger.csv", LEDGER, [_entry(e) for e in ledger])
 
+    def require(self) -> None:
+        """Refuse to write into a folder that was deleted or moved since the run began: what would be left is no run.
+
+        Raises:
+            DataError: its events are not there.
+        """
+        if not (self.path / EVENTS).exists():
+            raise DataError(
+                f"{self.path} was deleted or moved while the run was writing to it, and what had been trained is not in it any more. "
+                "Start the run again, and leave its folder in place until it is finished."
+            )
+
     def append_events(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to events.jsonl."""
-        append_lines(self.path / "events.jsonl", events)
+        append_lines(self.path / EVENTS, events)
 
     def events(self, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
         """Return all whole lines of events.jsonl; see `read_lines`. Older files name the split of a measurement `part`."""
-        whole = [e for e in read_lines(self.path / "events.jsonl", warn) if {"event", "phase", "step"} <= e.keys()]
+        whole = [e for e in read_lines(self.path / EVENTS, warn) if {"event", "phase", "step"} <= e.keys()]
         return [{"split" if key == "part" else key: value for key, value in event.items()} for event in whole]
 
     def rewind_events(self, position: Position, warn: Callable[[str], None] | None = None) -> None:
         """Drop the events that a resumed run will repeat: those after its position; `warn` is called for damaged lines."""
         kept = [event for event in self.events(warn) if position.is_behind(event)]
-        write_atomic(self.path / "events.jsonl", "".join(json_text(e) + "\n" for e in kept).encode())
+        write_atomic(self.path / EVENTS, "".join(json_text(e) + "\n" for e in kept).encode())
 
 
 @dataclass(kw_only=True)
