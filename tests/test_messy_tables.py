@@ -9,6 +9,7 @@ import pytest
 
 from pretune.errors import DataError
 from pretune.sources import sources
+from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.quoting import Quoting, divide
 from pretune.sources.table import Columns, Table
 from tests.data_files import messages_of, reasons
@@ -179,3 +180,16 @@ def test_copies_of_a_column_are_one(tmp_path: Path) -> None:
     table = read(tmp_path, "text,label,label\n" + body(lambda i: f"{sentence(i)},{LABELS[i % 2]},{LABELS[i % 2]}\n"))
     check(table)
     assert "hold the same; one is read" in messages_of(table)
+
+
+def test_quotes_after_a_comma_and_a_space_inside_a_field_are_text(tmp_path: Path) -> None:
+    """Nothing is said of spaces that were ignored, and none are."""
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"He said, ""no"" to her",a\n"plain",b\n' + '"so, ""yes""",a\n')
+    records = read_records(path)
+    assert records.column("text") == ['He said, "no" to her', "plain", 'so, "yes"']
+    assert not any("spaces" in message for message in records.messages)
+    path.write_text('text, label\n"one, two", "a"\n"three", "b, c"\n')
+    spaced = read_records(path)
+    assert [*spaced.columns, *spaced.column("label")] == ["text", "label", "a", "b, c"]
+    assert any("the spaces after its delimiters were ignored" in message for message in spaced.messages)

@@ -60,9 +60,8 @@ def choose(lines: list[str], delimiter: str) -> tuple[Quoting, str]:
         Quoting(delimiter=delimiter, spaces=True): "the spaces after its delimiters were ignored",
         Quoting(delimiter=delimiter, quote="'"): "its fields are in single quotes",
     }
-    marks = {'\\"': any('\\"' in line for line in sample), ' "': any(f'{delimiter} "' in line for line in sample) and bool(delimiter)}
     single = sum(line.startswith("'") or line.rstrip().endswith("'") for line in sample) > 0.5 * len(sample)
-    possible = [marks['\\"'], marks[' "'], single and bool(delimiter)]
+    possible = [any('\\"' in line for line in sample), _has_spaces(sample, usual), single and bool(delimiter)]
     best, words, least = usual, "", _broken(sample, usual)
     for (quoting, message), is_possible in zip(others.items(), possible, strict=True):
         if not is_possible:
@@ -71,6 +70,13 @@ def choose(lines: list[str], delimiter: str) -> tuple[Quoting, str]:
         if count < least or (count == least and (quoting.spaces or quoting.quote == "'")):
             best, words, least = quoting, message, count
     return best, words
+
+
+def _has_spaces(lines: list[str], usual: Quoting) -> bool:
+    """Return whether quoted fields come after a delimiter and a space; a delimiter, a space and a quote inside a field are text."""
+    if not usual.delimiter or not any(f'{usual.delimiter} "' in line for line in lines):
+        return False
+    return any(field.startswith(' "') for line in split(lines, usual) for field in line.fields)
 
 
 def _broken(lines: list[str], quoting: Quoting) -> int:
