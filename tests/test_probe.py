@@ -19,7 +19,7 @@ from pretune.errors import Interrupted, TrainingError
 from pretune.evaluation import path, probe
 from pretune.evaluation.advice import _TABLE, Context, cures
 from pretune.evaluation.path import Choice
-from pretune.evaluation.probe import STRENGTHS, Solution, solve
+from pretune.evaluation.probe import STRENGTHS, Solution, sentence, solve
 from pretune.evaluation.solver import LINKS, Dense, fit
 from pretune.features.frozen import FrozenFeatures
 from pretune.labels import Labels
@@ -27,7 +27,6 @@ from pretune.models.pooling import CHOICES
 from pretune.runner import solving
 from pretune.runner.deadline import Deadline
 from pretune.runner.reporter import Silent
-from pretune.runner.solving import sentence
 from pretune.strategies import Phase
 from tests.command_line import pretune
 from tests.test_flows import QUICK, folder

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pretune.evaluation import path
 from pretune.evaluation.folds import by_turns
-from pretune.evaluation.links import LinkName
+from pretune.evaluation.links import LOSSES, MODELS, LinkName
 from pretune.evaluation.path import Choice, Principal
 from pretune.evaluation.solver import LINKS, Dense, Link, fit, one_thread, outputs
 
@@ -39,6 +39,14 @@ _TOLERANCE = 1e-6
 
 Columns = Sequence[tuple[int, int]]
 """Start and stop of each block of columns."""
+_WORDS = {
+    "mean": "the means of the last stage",
+    "mean_std": "the means and deviations of the last stage",
+    "last4_mean_std": "the means and deviations of the last four stages",
+    "layers": "the means of all stages",
+    "layers_mean_std": "the means and deviations of all stages",
+}
+"""What a head is on, by pooling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,3 +242,17 @@ def _sample(count: int, most: int) -> Tensor:
     if count <= most:
         return torch.arange(count)
     return torch.from_numpy(np.sort(np.random.default_rng(0).choice(count, most, replace=False)))
+
+
+def sentence(link: LinkName, solution: Solution) -> str:
+    """Return what a person reads: the model, its features and regularisation, and what those were chosen by."""
+    model = MODELS[link] if link == "squared" else f"L2-regularised {MODELS[link]}"
+    found = f"head: {model} on {_WORDS.get(solution.candidate, 'the features')}, C = {solution.strength:.3g}"
+    if not solution.held_out:
+        return f"{found} (too few examples for cross-validation)"
+    others = ", ".join(f"{name} {loss:.3g}" for name, loss in solution.tried.items())
+    return (
+        f"{found}, chosen by {solution.folds}-fold cross-validation "
+        f"({LOSSES[link]} {solution.loss:.3g} on {solution.held_out:,} training examples"
+        f"{f'; by pooling: {others}' if others else ''})"
+    )

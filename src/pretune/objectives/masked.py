@@ -63,9 +63,8 @@ class Masked(Objective):
 
     def check(self, backbone: Backbone) -> None:
         """Refuse a network that does not suit, where that is known before any data are read."""
-        check = getattr(self._module(backbone), "check", None)
-        if check is not None:
-            check(backbone)
+        if registry.name_of(backbone.modality) == "text":
+            self._module(backbone).check(backbone)
 
     def _module(self, backbone: Backbone) -> ModuleType:
         return importlib.import_module(f"pretune.objectives.{_LEARNERS[registry.name_of(backbone.modality)]}")

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save
 
 from pretune import backbones, config, registry, saved
+from pretune.corpus.tokens import BlockView
 from pretune.errors import RequestError
 from pretune.objectives import Objective, PretextLearner
 from pretune.runner.pretraining_data import PretrainingData
@@ -138,7 +139,7 @@ def metrics_of(learner: PretextLearner, data: PretrainingData, figures: dict[str
 def throughput(folder: RunDir, data: PretrainingData, batch_size: int) -> dict[str, float]:
     """Return examples, and of texts tokens, a second of training in each phase."""
     rates: dict[str, float] = {}
-    stride = getattr(data.train, "stride", None)
+    stride = data.train.stride if isinstance(data.train, BlockView) else None
     for phase, last in {e["phase"]: e for e in folder.events() if e["event"] == "stepped"}.items():
         rate = last["step"] * batch_size / max(1e-9, last["seconds"])
         rates[f"{phase}_items_per_s"] = rate

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pretune.errors import SettingError
 from pretune.evaluation import probe
 from pretune.evaluation.folds import of_groups
-from pretune.evaluation.links import LOSSES, MODELS, LinkName
+from pretune.evaluation.links import LinkName
 from pretune.evaluation.probe import Solution
 from pretune.models.heads.linear import Linear
 from pretune.models.pooling import CHOICES, WIDEST, blocks, choices, columns_of
@@ -42,14 +42,6 @@ _HELD_OUT = 1_500
 """Training examples at most that are held out in turn to choose thresholds by."""
 _MOST_NUMBERS = 400_000_000
 """Features, as numbers, that are taken into memory at once: 1.6 GB."""
-_WORDS = {
-    "mean": "the means of the last stage",
-    "mean_std": "the means and deviations of the last stage",
-    "last4_mean_std": "the means and deviations of the last four stages",
-    "layers": "the means of all stages",
-    "layers_mean_std": "the means and deviations of all stages",
-}
-"""What a head is on, by pooling."""
 
 
 def obstacle(state: FineTuningState, phase: Phase) -> str | None:
@@ -166,7 +158,7 @@ def solve(state: FineTuningState, phase: Phase) -> Generator[Event]:
             layer.bias.copy_(solution.bias)
     seconds = clock.seconds - began
     state.run.timing["train_s"] += seconds
-    state.run.reporter.say(sentence(_link(state), solution))
+    state.run.reporter.say(probe.sentence(_link(state), solution))
     state.solved, state.precision = not leads(phase), Precision(reason="the head is solved on cached features")
     yield Finished(phase=phase.name, step=0, reason="solved", seconds=seconds)
 
@@ -239,17 +231,3 @@ def goal(state: FineTuningState, encoded: Tensor) -> Tensor:
     if encoded.ndim == 1 and not encoded.is_floating_point():
         return nn.functional.one_hot(encoded, len(state.data.space.classes)).float()
     return encoded.float().reshape(len(encoded), -1)
-
-
-def sentence(link: LinkName, solution: Solution) -> str:
-    """Return what a person reads: the model, its features and regularisation, and what those were chosen by."""
-    model = MODELS[link] if link == "squared" else f"L2-regularised {MODELS[link]}"
-    found = f"head: {model} on {_WORDS.get(solution.candidate, 'the features')}, C = {solution.strength:.3g}"
-    if not solution.held_out:
-        return f"{found} (too few examples for cross-validation)"
-    others = ", ".join(f"{name} {loss:.3g}" for name, loss in solution.tried.items())
-    return (
-        f"{found}, chosen by {solution.folds}-fold cross-validation "
-        f"({LOSSES[link]} {solution.loss:.3g} on {solution.held_out:,} training examples"
-        f"{f'; by pooling: {others}' if others else ''})"
-    )
