@@ -12,7 +12,7 @@ import pytest
 from pretune.errors import DataError, SettingError
 from pretune.sources import layouts, manifests, sources
 from pretune.sources.layouts import DataPlace, OwnLayout, Source
-from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Tables, source_of
+from pretune.sources.source import ClassFolders, LabelsInPaths, Lists, OneTable, Tables, Unlabelled, source_of
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import NUMBER, ONE_CLASS, TargetType
 from pretune.types import Row
@@ -84,8 +84,10 @@ def test_what_lies_under_a_path(
 def test_what_holds_no_labels_is_refused_before_a_row_is_made(tmp_path: Path) -> None:
     put(tmp_path, "flat/a.jpg", "flat/b.jpg", "book.xlsx")
     for path, words in (("flat", "neither class folders nor a manifest"), ("book.xlsx", "spreadsheet"), ("flat/a.jpg", "one file")):
+        found = source_of(tmp_path / path, Columns(), None)
+        assert isinstance(found, Unlabelled)
         with pytest.raises(DataError, match=words):
-            source_of(tmp_path / path, Columns(), None)
+            found.read(None)
 
 
 def test_settings_hold_for_a_single_class_folder_as_for_several(tmp_path: Path) -> None:

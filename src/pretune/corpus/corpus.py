@@ -277,10 +277,8 @@ def _has_classes(path: Path, columns: Columns, streams: list[FileEntry]) -> bool
     """Return whether a folder of text files is labelled data: records say themselves which split they are of."""
     if not all(ending(file.parts[-1]) in _TEXT_SUFFIXES for file in streams):
         return False
-    try:
-        return sources.read(path, columns, modality="text").task is not None
-    except DataError:
-        return False
+    table = sources.labelled(path, "text", columns, learn=True)
+    return table is not None and table.task is not None
 
 
 def _learned_from(files: list[FileEntry], corpus: Corpus) -> list[FileEntry]:

@@ -93,6 +93,17 @@ class OneTable(Source):
         return tables.with_folders_splits(table)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unlabelled(Source):
+    """What holds no labels; whoever needs them is told why."""
+
+    why: DataError
+
+    def read(self, target: TargetType | None) -> Table:
+        """Refuse."""
+        raise self.why
+
+
 def source_of(path: Path, columns: Columns, modality: str | None, target: TargetType | None = None) -> Source:
     """Return what labelled data lie under a path: the first layout of `layouts` that recognises them, else class folders or tables.
 
@@ -103,7 +114,7 @@ def source_of(path: Path, columns: Columns, modality: str | None, target: Target
         target: the type of target that is wanted; None infers it.
 
     Raises:
-        DataError: there are none, or more than one reading of them.
+        DataError: a table cannot be read.
         MissingExtra: Parquet or Arrow files without pyarrow.
     """
     place = DataPlace(path=path, columns=columns, modality=modality, target=target)
@@ -114,17 +125,20 @@ def source_of(path: Path, columns: Columns, modality: str | None, target: Target
     return _datasets_folder(path, columns, modality) if arrow.is_datasets_folder(path) else _in_folder(place.tree, columns, modality)
 
 
-def _one_table(path: Path, columns: Columns, modality: str | None) -> OneTable:
+def _one_table(path: Path, columns: Columns, modality: str | None) -> Source:
+    unlabelled = functools.partial(Unlabelled, columns=columns, modality=modality)
     if ending(path.name) in _SHEETS:
-        raise DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that.")
+        return unlabelled(why=DataError(f"{path} is a spreadsheet. Save it as CSV (UTF-8) and give that."))
     if modality_by_content(path) in file_kinds():
-        raise DataError(f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels.")
+        why = f"{path} is one file. Give a folder with one folder per class, or a manifest (CSV) that names files and labels."
+        return unlabelled(why=DataError(why))
     records = lists.read_list(path) or read_records(path, named_columns(columns))
     if len(records.columns) == 1 and not columns.label:
-        raise DataError(
+        why = (
             f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column. "
             "If a sign that was not recognised separates its columns, name it in a first line: sep=X."
         )
+        return unlabelled(why=DataError(why))
     return OneTable(columns=columns, modality=modality, path=path, records=records)
 
 
@@ -151,9 +165,8 @@ def _in_folder(tree: Tree, columns: Columns, modality: str | None) -> Source:
         return Lists(columns=columns, modality=kind, tree=tree, records=listed)
     if kind != "text" and layout and _is_one_class(tree, kind, layout):
         return ClassFolders(columns=columns, modality=kind, tree=tree, layout=layout, tables=[])
-    if tree.media(kind) and kind != "text":
-        raise folders.flat_error(tree, kind)
-    raise _text_error(tree, modality)
+    why = folders.flat_error(tree, kind) if tree.media(kind) and kind != "text" else _text_error(tree, modality)
+    return Unlabelled(columns=columns, modality=modality, why=why)
 
 
 def _labels_as_trained(tree: Tree, found: list[FileEntry], columns: Columns) -> Columns:

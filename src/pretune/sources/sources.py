@@ -13,6 +13,7 @@ from pretune.sources import classes, folders, joins, manifests, patterns, shards
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, modality_inside, named_columns, nothing_found, tables_in
 from pretune.sources.layouts import DataPlace, recognised
+from pretune.sources.outcome import outcome
 from pretune.sources.readers import arrow
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
@@ -61,12 +62,14 @@ def read(
     return classes.settle(table, path, learn=learn, merge=columns.merge_classes)
 
 
-def labelled(path: Path, modality: str, columns: Columns = _FOUND) -> Table | None:
-    """Return labelled data, whether or not anything can be learned from them; None where there are no labels that can be read."""
-    try:
-        return read(path, columns, modality=modality, learn=False)
-    except DataError:
-        return None
+def labelled(path: Path, modality: str | None, columns: Columns = _FOUND, *, learn: bool = False) -> Table | None:
+    """Return labelled data, with `learn` those from which something can be learned; None where there are no labels that can be read.
+
+    Raises:
+        SettingError: a named column does not exist.
+    """
+    found = outcome(functools.partial(read, path, columns, modality=modality, learn=learn))
+    return found if isinstance(found, Table) else None
 
 
 def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
@@ -77,16 +80,15 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
         SettingError: a column is named where nothing has columns.
     """
     path = existing(path)
-    try:
-        table = source_of(path, columns, modality).read(None)
-    except DataError:  # no labels, or none that can be read: none are needed here
-        table = _read_bare(path, modality, columns)
-    else:
+    table = outcome(lambda: source_of(path, columns, modality).read(None))
+    if isinstance(table, Table):
         parted = any(row.split for row in table.rows)
         more = [row for row in table.unlabelled if row.split or not parted]  # of others nobody knows that they are not held out
         free = {row.id for row in more}
         table.rows = sorted([*table.rows, *more], key=lambda row: row.id)
         table.ledger = [entry for entry in table.ledger if entry.item not in free]
+    else:  # none are needed here
+        table = _read_bare(path, modality, columns)
     _ignore_splits(table, columns)
     if columns.group not in (None, "none") and "group" not in table.columns:
         patterns.take_groups(table, columns.group)
@@ -161,10 +163,8 @@ def modality_at(path: Path, columns: Columns = _FOUND) -> str:
         return found[inside[0]]
     if not is_manifest(path.name) or ending(path.name) in (".jsonl", ".parquet"):
         return modality_by_content(path) or "text"
-    try:
-        return read(path, columns, learn=False).modality
-    except DataError:
-        return "text"
+    table = labelled(path, None, columns)
+    return "text" if table is None else table.modality
 
 
 def _lines_of(path: Path, columns: Columns) -> Table:

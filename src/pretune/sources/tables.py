@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pretune.errors import DataError, SettingError
@@ -12,6 +12,7 @@ from pretune.sources import manifests, patterns, shards
 from pretune.sources.columns import content_of
 from pretune.sources.contents import commonest, named_columns
 from pretune.sources.files_below import FilesBelow
+from pretune.sources.outcome import outcome
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import TargetType
@@ -29,7 +30,8 @@ def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: 
         table.messages += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
-    usable = [table for file in found for table in [_try(tree, file, columns, target, modality)] if table]
+    each = (outcome(partial(_read_one, tree, file, columns, target, modality), (DataError, SettingError)) for file in found)
+    usable = [table for table in each if isinstance(table, Table) and table.rows]
     if len(usable) != 1:
         names = ", ".join(file.id for file in found[:8])
         raise DataError(
@@ -40,18 +42,14 @@ def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: 
     return usable[0]
 
 
-def _try(tree: Tree, file: FileEntry, columns: Columns, target: TargetType | None, modality: str | None) -> Table | None:
-    """Return the table of one manifest out of several, None where it is none."""
-    try:
-        table = build([(None, read_records(tree.path(file), named_columns(columns)))], tree, columns, target, modality)
-    except (DataError, SettingError):
-        return None
-    return table if table.rows else None
+def _read_one(tree: Tree, file: FileEntry, columns: Columns, target: TargetType | None, modality: str | None) -> Table:
+    records = read_records(tree.path(file), named_columns(columns))
+    return build([(None, records)], tree, columns, target, modality)
 
 
 def build(splits: list[manifests.SplitRecords], tree: Tree, columns: Columns, target: TargetType | None, modality: str | None) -> Table:
     """Build the table of manifests inside a folder; files that the folder holds are what they list, where a column names such files."""
-    rows_of = functools.partial(manifests.build, splits, tree.root, lambda: tree, columns, target=target)
+    rows_of = partial(manifests.build, splits, tree.root, lambda: tree, columns, target=target)
     kind = commonest(tree)
     if modality is not None or columns.text or kind not in file_kinds():
         return with_folders_splits(rows_of(modality=modality))
