@@ -207,6 +207,7 @@ def work(features: torch.Tensor, x: np.ndarray, encoded: torch.Tensor, task: Any
         task=task,
         space=space,
         encoded=Labels.of(encoded),
+        labels_at=lambda positions: Labels.of(encoded[torch.from_numpy(positions)]),
         splits={"train": train, "val": np.arange(60, count)},
         units=np.arange(count),
         selects=None,

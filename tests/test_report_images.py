@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -59,10 +58,9 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
 
 
 def work_with(data: Prepared, parts: tuple[Augmentation, ...]) -> FineTuningState:
-    features = cast("Any", SimpleNamespace(data=data))
     unused = cast("Any", None)
     return FineTuningState(
-        run=unused, learner=unused, recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, features=features,
+        run=unused, learner=unused, recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, features=unused, data=data,
         augmentations=parts,
     )  # fmt: skip
 

@@ -95,7 +95,7 @@ class OneTable(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Unlabelled(Source):
-    """What holds no labels; whoever needs them is told why."""
+    """What holds no labels: reading them raises why."""
 
     why: DataError
 
