@@ -9,8 +9,9 @@ import pytest
 
 from pretune.evaluation import metrics
 from pretune.evaluation.diagnosis import diagnose
-from pretune.evaluation.intervals import interval, intervals, wilson
+from pretune.evaluation.intervals import interval, intervals, of_difference, of_sums, wilson
 from pretune.evaluation.student import student
+from pretune.evaluation.sums import Sums, ratio
 from tests.test_metrics import NAMES, sample
 
 
@@ -71,6 +72,23 @@ def test_one_item_or_one_group_has_no_interval() -> None:
     assert intervals(np.array([[0.9, 0.1]]), np.array([0])) == {}
     assert intervals(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]), groups=np.array(["a", "a", "a"])) == {}
     assert interval("mae", np.array([1.0]), np.array([1.0])) is None
+
+
+def test_a_small_difference_on_the_same_examples_is_told_from_chance() -> None:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(50, 200, 30).astype(float)
+    nats = tokens * rng.normal(1.1, 0.2, 30)  # examples differ much more than the two models do
+    statistics = {"character_loss": ratio(1, 0)}
+    before = Sums(sums=np.stack([tokens, nats], 1), statistics=statistics, kinds={"character_loss": "error"})
+    after = Sums(sums=np.stack([tokens, nats - 0.05 * tokens + rng.normal(0, 0.5, 30)], 1), statistics=statistics)
+    found = of_difference(before, after, "character_loss")
+    assert found is not None
+    difference, low, high = found
+    assert low < difference < high < 0
+    assert difference == pytest.approx(-0.05, abs=0.01)
+    alone = of_sums([before])["character_loss"]
+    assert alone[1] - alone[0] > 5 * (high - low)
+    assert of_difference(before, after, "character_loss", np.zeros(30)) is None
 
 
 def test_intervals_are_deterministic() -> None:

@@ -294,6 +294,23 @@ def test_writing_with_remembered_keys_gives_what_the_whole_text_gives(made: Call
     assert _language.write(model, prompts[:1], most=6, ends=ends, sampled=task, seed=0)[0] == written[0][: written[0].index(written[0][2])]
 
 
+@pytest.mark.parametrize("sizes", [GPT, LLAMA])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_texts_that_are_written_together_are_those_that_would_be_written_alone(
+    made: Callable[[str], tuple[Model, Text]], sizes: str, temperature: float
+) -> None:
+    model, text = made(sizes)
+    prompts = [text.ids(words).tolist() for words in ("sun moon tree", "rain", "snow wind stone", "bird", "rain")]
+    task = TextGeneration(temperature=temperature)
+    ends = frozenset(_language.write(model, prompts[:1], most=6, ends=frozenset(), sampled=task, seed=3)[0][3:4])
+
+    def write(few: list[list[int]]) -> list[list[int]]:
+        return _language.write(model, few, most=6, ends=ends, sampled=task, seed=3)
+
+    assert len({len(prompt) for prompt in prompts}) > 2
+    assert write(prompts) == [write([prompt])[0] for prompt in prompts]
+
+
 def test_a_table_of_vectors_is_looked_up_and_not_cached(made: Callable[[str], tuple[Model, Text]]) -> None:
     model, _ = made(LLAMA)
     model.requires_grad_(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import abc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pretune.models.learner import Loss
 from pretune.objectives import Sample, Wanted
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
-from pretune.requests import Auditing, Evaluating
+from pretune.requests import Auditing, Evaluating, Predicting
 from pretune.runner import FineTuning, Reporter, Runner, Silent, score
 from pretune.runner.finetune import FineTuned
 from pretune.runner.job import RunContext, RunResult
@@ -56,11 +56,9 @@ class Run:
         """The page to read."""
         return self.path / "report.html"
 
-    def predict(
-        self, inputs: str | Path, *, text: str | None = None, path: str | None = None, predictor: str | None = None
-    ) -> list[dict[str, Any]]:
+    def predict(self, inputs: str | Path, **settings: Any) -> list[dict[str, Any]]:
         """Return one dictionary per input; see `pretune.predict`."""
-        return list(predict(self.path, inputs, text=text, path=path, predictor=predictor))
+        return list(predict(self.path, inputs, **settings))
 
     def evaluate(self, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:
         """Return metrics on labelled data; see `pretune.evaluate`."""
@@ -280,12 +278,12 @@ def predict(
     run: str | Path,
     inputs: str | Path,
     *,
-    text: str | None = None,
-    path: str | None = None,
     predictor: str | None = None,
     corpus: str | Path | None = None,
+    task: Mapping[str, Any] | None = None,
     trust: str | Collection[str] = (),
     reporter: Reporter | None = None,
+    **columns: str | None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one dictionary per input, in order: id and prediction, or id and error.
 
@@ -294,20 +292,21 @@ def predict(
     Args:
         run: a finished run's folder.
         inputs: a file, a folder of any depth, or a manifest.
-        text: the column of the text, where it has another name than in the training data; two, joined by a comma, for pairs.
-        path: the column of the file names, likewise.
         predictor: 'network' or 'baseline'; None for the one that the run's figures are of.
         corpus: of a run of task=retrieval, a file of texts; the prediction is then the nearest of them.
+        task: settings of the run's task that its predictions are made with: {"temperature": 0.7}; None for those of the run.
         trust: modules of your own that the run's network may be built by.
         reporter: receives which columns were read; nobody by default.
+        columns: text=…, path=…: columns that have other names than in the training data; two texts, joined by a comma, for pairs.
 
     Raises:
         DataError: nothing can be read, or a column of the training data is missing; before the first prediction.
-        SettingError: a corpus is named, and the run gives no embeddings.
+        SettingError: a corpus is named, and the run gives no embeddings; a setting belongs to training.
     """
-    model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor)
+    config.build(Predicting, columns)  # unknown ones are refused
+    model = Predictor(Path(run), trust=backbones.modules_of(trust), model=predictor, settings=task)
     table = sources.read_unlabelled(
-        Path(inputs), model.name, RunColumns(text=text, path=path, schema=model.schema), target=model.task.target_type
+        Path(inputs), model.name, config.build(RunColumns, {"schema": model.schema, **columns}), target=model.task.target_type
     )
     reporter = reporter or Silent()
     for line in table.messages:

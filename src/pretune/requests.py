@@ -48,6 +48,8 @@ class Predicting:
     """Column with the file names, where it has another name than in the training data."""
     predictor: Literal["network", "baseline"] | None = None
     """Predict with the network or with the classical baseline; auto is the one that the run's figures are of."""
+    task: Annotated[Task | None, Member("tasks")] = None
+    """How a run of a task that writes does so here: task.temperature=0.7, task.max_new_tokens=64; auto is as the run was trained."""
     corpus: Path | None = None
     """File of texts among which a run of task=retrieval finds the nearest to each input; auto gives embeddings."""
     trust: tuple[str, ...] = ()

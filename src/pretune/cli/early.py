@@ -36,6 +36,8 @@ def check(arguments: Arguments) -> None:
     for path in arguments.recipes:
         tree |= config.read_toml(Path(path))
     tree = config.override(tree, arguments.settings)
+    if verb == "predict" and isinstance(tree.get("task"), dict):
+        tree["task"] = _task_of(arguments.words[0]) | tree["task"]
     _refuse_unread(verb, tree)
     data = _data(arguments, tree)
     try:
@@ -48,6 +50,13 @@ def check(arguments: Arguments) -> None:
     for key, refuse in _REFUSES.items():
         for value in _named_values(key, tree.get(key)):
             refuse(value)
+
+
+def _task_of(run: str) -> dict[str, Any]:
+    """Return the name of a run's task, whose settings are given without it."""
+    path = Path(run) / _OF_A_RUN["predict"]
+    task = saved.json_of(path).get("task") if path.exists() else None
+    return {"name": task["name"]} if isinstance(task, dict) and isinstance(task.get("name"), str) else {}
 
 
 def _refuse_words(arguments: Arguments) -> None:

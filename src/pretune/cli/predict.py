@@ -30,7 +30,7 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
 
         notes = Noted(terminal)
         columns = {key: settings.get(key) for key in ("text", "path", "predictor", "corpus")}
-        rows = list(api.predict(run, inputs, **columns, trust=settings.get("trust", ()), reporter=notes))
+        rows = list(api.predict(run, inputs, **columns, task=settings.get("task"), trust=settings.get("trust", ()), reporter=notes))
         bad = sum("error" in row for row in rows)
         if bad:
             terminal.warn(f"{bad} of {len(rows)} inputs could not be read (see the error column)")

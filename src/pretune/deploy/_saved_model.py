@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretune import config, saved
-from pretune.errors import DataError
+from pretune import config, registry, saved
+from pretune.errors import DataError, SettingError
 from pretune.models.heads import Head
 from pretune.printable import shell_word
 from pretune.sources.schema import Schema
@@ -76,6 +77,22 @@ def read_saved_model(run: Path) -> SavedModel:
         if model.task.outputs(model.space) < 1:
             raise ValueError("it names no classes")
     return model
+
+
+def with_settings(task: Task, given: Mapping[str, Any]) -> Task:
+    """Return a run's task with other values of the settings that predictions are made with.
+
+    Raises:
+        SettingError: a setting belongs to training, or a value cannot be.
+    """
+    name, known = registry.name_of(task), task.predict_settings
+    if given.get("name", name) != name:
+        raise SettingError(f"task={given['name']}: the run is one of task={name}.")
+    wrong = next((key for key in given if key not in ("name", *known)), None)
+    if wrong is not None:
+        here = f"predict reads {', '.join(f'task.{key}' for key in known)}" if known else f"task={name} has no settings for predict"
+        raise SettingError(f"task.{wrong} is fixed when a run is trained; {here}.")
+    return config.component("tasks", config.to_tree(task) | dict(given), "task")
 
 
 def _model(record: dict[str, Any], path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,15 @@ NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (N
 class Predictor:
     """Predicts with a finished run; uses nothing but its folder, which may come from anybody."""
 
-    def __init__(self, run: Path, device: torch.device | None = None, *, trust: Collection[str] = (), model: str | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        device: torch.device | None = None,
+        *,
+        trust: Collection[str] = (),
+        model: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Load the run.
 
         Args:
@@ -36,16 +44,18 @@ class Predictor:
             device: where outputs are computed; the processor by default.
             trust: modules of the person's own that the run's network may be built by.
             model: 'network' or 'baseline'; None for the one that the run's figures are of.
+            settings: of the run's task, with which its predictions are made; None for those that it was trained with.
 
         Raises:
             DataError: no finished run is there, or a file of it is damaged.
             WeightsError: its weights are damaged or do not fit.
-            SettingError: it has no such model, or its network is built by a module that is not trusted.
+            SettingError: it has no such model, its network is built by a module that is not trusted, or a setting belongs to training.
         """
         saved_model = _saved_model.read_saved_model(run)
+        task = _saved_model.with_settings(saved_model.task, settings or {})
         self.model = model or saved_model.model
         self.scorer = _scorers.load(run, saved_model, model, device, trust)
-        self.task, self.space, self.schema = saved_model.task, self.scorer.space, saved_model.schema
+        self.task, self.space, self.schema = task, self.scorer.space, saved_model.schema
         self.modality: Modality = self.scorer.modality
 
     def align(self, table: Table) -> None:

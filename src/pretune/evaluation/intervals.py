@@ -123,6 +123,33 @@ def of_sums(
     return out
 
 
+def of_difference(
+    before: Sums, after: Sums, name: str, groups: NDArray[Any] | None = None, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float, float] | None:
+    """Return how much a metric of the same examples changed, and the ends of the interval of that: pairs are resampled together.
+
+    Args:
+        before: sums over each example of one model.
+        after: of another, in the same order.
+        name: of the metric.
+        groups: (N,) labels; examples of one group are resampled together.
+        resamples: number of bootstrap samples.
+        seed: of the resamples.
+        level: coverage, in (0, 1).
+
+    Returns:
+        after - before, lower end, upper end; None where there are fewer than two examples or groups.
+    """
+    width, metric = before.sums.shape[1], after.statistics[name]
+    both = Sums(
+        sums=np.concatenate([before.sums, after.sums], 1),
+        statistics={name: lambda sums: metric(sums[:, width:]) - metric(sums[:, :width])},
+        kinds={name: "other"},
+    )
+    ends = of_sums([both], groups, resamples=resamples, seed=seed, level=level).get(name)
+    return None if ends is None else (float(both.statistics[name](both.sums.sum(0)[None])[0]), *ends)
+
+
 def wilson(share: float, size: int, level: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval (1927) of a share in [0, 1] of `size` independent examples."""
     z = NormalDist().inv_cdf((1 + level) / 2)

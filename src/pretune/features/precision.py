@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -27,8 +28,19 @@ EXAMPLES = 8
 """Examples at most of a timed pass over the frozen stages."""
 
 
-def forward_choice(model: Model, ingested: Ingested, modality: Modality, device: torch.device, cache: Cache) -> dict[str, Any]:
-    """Return the precision for computing frozen features, with the figures it was chosen by."""
+def forward_choice(
+    model: Model, ingested: Ingested, modality: Modality, device: torch.device, cache: Cache, most_seconds: float = math.inf
+) -> dict[str, Any]:
+    """Return the precision for computing frozen features, with the figures it was chosen by.
+
+    Args:
+        model: in the state in which its frozen stages are computed.
+        ingested: the examples that are computed.
+        modality: of them.
+        device: where.
+        cache: what remembers it.
+        most_seconds: that timing may cost.
+    """
     if not processor.has_native_bfloat16(device):
         return asdict(Precision(channels_last=True, reason=EMULATED))
     positions = np.arange(min(EXAMPLES, len(ingested.rows)))
@@ -36,10 +48,11 @@ def forward_choice(model: Model, ingested: Ingested, modality: Modality, device:
     stages = [model.stages[name] for name in ("input", *model.body)]
     batch = Batch(inputs=inputs, labels=None, index=torch.from_numpy(positions)).to(device)
     facts = facts_of("features", nn.ModuleList(stages), batch.inputs, device)
-    return remembered(cache, "precision", facts, lambda: asdict(_timed_passes(stages, batch, len(ingested.rows), modality.unit)))
+    job, unit = len(ingested.rows), f"{modality.unit}s"
+    return remembered(cache, "precision", facts, lambda: asdict(_timed_passes(stages, batch, job, unit, most_seconds)))
 
 
-def _timed_passes(stages: list[nn.Module], batch: Batch, job: int, unit: str) -> Precision:
+def _timed_passes(stages: list[nn.Module], batch: Batch, job: int, unit: str, most_seconds: float) -> Precision:
     device = batch.inputs.tensor.device
 
     @torch.inference_mode()
@@ -50,9 +63,10 @@ def _timed_passes(stages: list[nn.Module], batch: Batch, job: int, unit: str) ->
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times = race({b: partial(compute, copy) for b, copy in copies.items()}, device, sizes=(1, batch.size), job=job)
+        alternatives = {b: partial(compute, copy) for b, copy in copies.items()}
+        times = race(alternatives, device, sizes=(1, batch.size), job=job, most_seconds=most_seconds)
     finally:
         torch.set_num_threads(threads)
     faster = times.seconds.get(True, np.inf) * GAIN < times.seconds[False]
-    reason = times.report(faster, lambda bfloat16: "bfloat16" if bfloat16 else "float32", f"{unit}s")
+    reason = times.report(faster, lambda bfloat16: "bfloat16" if bfloat16 else "float32", unit)
     return Precision(bfloat16=faster, channels_last=True, reason=reason)

@@ -22,6 +22,8 @@ def token_scores(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Ten
     """Return (N, 2) float32: the nats of each target under x W^T + b, and 1 where it is the likeliest token."""
     rows = max(1, CHUNK // weight_VD.shape[0])
     found = [x_ND.new_zeros((0, 2), dtype=torch.float32)]
+    if torch.is_autocast_enabled(x_ND.device.type):  # once, rather than for every chunk
+        weight_VD = weight_VD.to(torch.get_autocast_dtype(x_ND.device.type))
     for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
         logits = F.linear(x_nD, weight_VD, bias_V).float()
         found.append(torch.stack([F.cross_entropy(logits, t_n, reduction="none"), (logits.argmax(-1) == t_n).float()], 1))

@@ -58,8 +58,7 @@ def of_phase(state: FineTuningState, number: int) -> tuple[float | None, float]:
         return None, 0.0
     decisions, phase = run.training.decisions, phases[number]
     total = sum(len(positions) for positions in _all_measured(state).values())
-
-    times = 2 if state.measures_start else 1
+    times = 1 + score.SCORED if state.measures_start else 1  # the network before training on the examples of the score alone
 
     def decide() -> tuple[float, float]:
         size = min(score.at_once(data.task), 64 if state.frozen is not None else _FEW)

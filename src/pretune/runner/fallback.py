@@ -60,7 +60,7 @@ def settle(state: FineTuningState, raw: Raw, measured: Positions, selecting: Sel
     """
     data, clock, name = state.data, time.perf_counter(), state.data.task.primary
     fitted = state.baseline or baselines.fit(data, state.recipe.training.seed)
-    floors = start.baseline(state) | baselines.measured(data, fitted, measured[data.score])
+    floors = start.baseline(state, raw[data.score], measured[data.score]) | baselines.measured(data, fitted, measured[data.score])
     network = Final(selection=Selection(), raw=raw, space=data.space, figures=_figures(data, raw, measured, data.space), floors=floors)
     state.run.timing["floors_s"] = time.perf_counter() - clock
     if fitted is None or not baselines.can_be_the_model(data):

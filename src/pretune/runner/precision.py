@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FEATURES = "features/precision"
 """The decision on the precision of frozen features."""
 _OF_TIME = 0.02
-"""Share of a time limit that timing steps may cost."""
+"""Share of a time limit that one choice may cost."""
 
 
 def of_features(run: RunContext, model: Model, data: Prepared, training: Training) -> Precision:
@@ -34,7 +34,7 @@ def of_features(run: RunContext, model: Model, data: Prepared, training: Trainin
     def decide() -> dict[str, Any]:
         if training.precision is None:
             run.reporter.progress("choosing the precision", 0, 0)
-            return forward_choice(model, data.ingested, data.modality, run.device.device, run.cache)
+            return forward_choice(model, data.ingested, data.modality, run.device.device, run.cache, _most_seconds(training.time))
         bfloat16 = training.precision == "bfloat16"
         return asdict(Precision(bfloat16=bfloat16, reason=as_asked(bfloat16, run.device.device)))
 
@@ -48,15 +48,18 @@ def known_of_features(decisions: Decisions) -> Precision | None:
     return None if (known := decisions.made(_FEATURES)) is None else decisions.built(Precision, _FEATURES, lambda: known)
 
 
+def _most_seconds(limit: float | None) -> float:
+    return math.inf if limit is None else _OF_TIME * limit
+
+
 def step_choice(learner: Learner, loader: Loader, training: Training, cache: Cache) -> dict[str, Any]:
     """Return how training steps compute, as asked or as measured on a first batch."""
     device = next(learner.parameters()).device
     batches = loader.iterate(0)
     batch = next(batches).to(device)
     batches.close()
-    most = math.inf if training.time is None else _OF_TIME * training.time
     job = loader.steps(0) * batch.size
-    choose_ = partial(choose, learner, batch, micro_batch=training.micro_batch, job=job, most_seconds=most)
+    choose_ = partial(choose, learner, batch, micro_batch=training.micro_batch, job=job, most_seconds=_most_seconds(training.time))
     if training.precision is not None:
         return asdict(choose_(bfloat16=training.precision == "bfloat16"))
     facts = facts_of("steps", learner, batch.inputs, device) | {"batch": batch.size, "micro_batch": training.micro_batch}

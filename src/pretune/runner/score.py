@@ -24,7 +24,7 @@ from pretune.types import Row
 
 TRAIN_ITEMS = 1_000
 """Training items that are measured at most where each costs a pass through the network: enough to tell over- from underfitting."""
-SCORED = 0.6
+SCORED = 0.75
 """Share of the examples that can be measured in a limited time which goes to the score's split."""
 _TIMED = 2
 """Batches by which the time of measuring is estimated, after one that warms up."""

@@ -6,6 +6,7 @@ Shapes: B texts, T positions, D channels, V word pieces, N positions that are pr
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,45 +104,80 @@ def figures(sums: NDArray[np.float64]) -> dict[str, float]:
 # --- writing -------------------------------------------------------------------------------------
 
 
+_TOGETHER = 16
+"""Texts that are written at once at most."""
+_SPREAD = 32
+"""Tokens by which the prompts of texts that are written at once differ at most."""
+
+
 @torch.inference_mode()
 def write(
     model: Model, prompts: Sequence[Sequence[int]], *, most: int, ends: frozenset[int], sampled: Sampled, seed: int
 ) -> list[list[int]]:
     """Return the ids that follow each prompt, up to one of `ends` (which is left out) or `most` of them.
 
-    Prompts of one length are written together. A network that remembers computes each position once (keys and values are kept).
+    Prompts of like length are written together; what is written for one does not depend on the others. A network that remembers
+    computes each position once (keys and values are kept).
     """
     model.eval()
-    by_length: dict[int, list[int]] = {}
-    for place, prompt in enumerate(prompts):
-        by_length.setdefault(len(prompt), []).append(place)
     out: list[list[int]] = [[] for _ in prompts]
-    generator = torch.Generator().manual_seed(seed)
-    for places in by_length.values():
-        ids_BT = torch.tensor([list(prompts[place]) for place in places], dtype=torch.long)
-        for place, written in zip(places, _written(model, ids_BT, most, ends, sampled, generator), strict=True):
+    for places in _of_like_length([len(prompt) for prompt in prompts]):
+        few = [list(prompts[place]) for place in places]
+        for place, written in zip(places, _written(model, few, most, ends, sampled, seed), strict=True):
             out[place] = written
     return out
 
 
-def _written(
-    model: Model, ids_BT: Tensor, most: int, ends: frozenset[int], sampled: Sampled, generator: torch.Generator
-) -> list[list[int]]:
+def _of_like_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Return the places of prompts in groups that are written at once."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and len(groups[-1]) < _TOGETHER and lengths[place] - lengths[groups[-1][0]] <= _SPREAD:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def _written(model: Model, prompts: list[list[int]], most: int, ends: frozenset[int], sampled: Sampled, seed: int) -> list[list[int]]:
+    """Return what follows each prompt.
+
+    All begin with as many tokens as the shortest prompt has; where a prompt goes on, its own token stands in for what the network
+    chooses. So no position is padding, every network can write so, and each text is that which would be written alone.
+    """
+    device = next(model.parameters()).device
     remembers = any(isinstance(module, Recalling) for module in model.modules())
-    ended, new = torch.zeros(len(ids_BT), dtype=torch.bool), ids_BT
-    start = ids_BT.shape[1]
-    stops = torch.tensor(sorted(ends), dtype=torch.long)
+    generators = [torch.Generator().manual_seed(_seed_of(seed, prompt)) for prompt in prompts]
+    shortest, longest = min(map(len, prompts)), max(map(len, prompts))
+    ids_BT = new = torch.tensor([prompt[:shortest] for prompt in prompts], dtype=torch.long)
+    lengths, given = torch.tensor([len(prompt) for prompt in prompts]), Ragged.of([torch.tensor(prompt) for prompt in prompts])
+    given_BT = given.padded(0, longest)
+    ended, stops = torch.zeros(len(prompts), dtype=torch.bool), torch.tensor(sorted(ends), dtype=torch.long)
     with remembering(model):
-        for _ in range(most):
-            features = model.before_head(Features(tensor=new, layout="raw"))
-            logits_BV = model.head(features.with_tensor(features.tensor[:, -1]))
-            chosen_B = sample_index(logits_BV.cpu(), sampled, generator)
+        for place in range(shortest, longest + most):
+            features = model.before_head(Features(tensor=new.to(device), layout="raw"))
+            logits_BV = model.head(features.with_tensor(features.tensor[:, -1])).cpu()
+            asked = lengths > place  # of prompts that go on here
+            chosen_B = given_BT[:, min(place, longest - 1)].clone()
+            chosen_B[~asked] = _chosen(logits_BV[~asked], sampled, [one for one, on in zip(generators, asked, strict=True) if not on])
             ids_BT = torch.cat([ids_BT, chosen_B[:, None]], 1)
-            ended |= torch.isin(chosen_B, stops)
+            ended |= (torch.isin(chosen_B, stops) | (lengths + most <= place + 1)) & ~asked
             new = chosen_B[:, None] if remembers else ids_BT
             if ended.all():
                 break
-    return [_until(row[start:].tolist(), ends) for row in ids_BT]
+    return [_until(row[length : length + most].tolist(), ends) for row, length in zip(ids_BT, lengths.tolist(), strict=True)]
+
+
+def _chosen(logits_BV: Tensor, sampled: Sampled, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return the next token of each text (B,); a text that is sampled has random numbers of its own."""
+    if sampled.temperature == 0:
+        return sample_index(logits_BV, sampled, generators[0])
+    return torch.cat([sample_index(one[None], sampled, generator) for one, generator in zip(logits_BV, generators, strict=True)])
+
+
+def _seed_of(seed: int, prompt: Sequence[int]) -> int:
+    """Return the seed of one text's random numbers, which does not depend on what is written beside it."""
+    return zlib.crc32(np.asarray(prompt, np.int64).tobytes(), seed & 0xFFFFFFFF)
 
 
 def _until(ids: list[int], ends: frozenset[int]) -> list[int]:

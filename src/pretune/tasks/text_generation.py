@@ -65,6 +65,7 @@ class TextGeneration(WritingTask):
     prefers: ClassVar[tuple[str, ...]] = ("smollm2",)
     batch: ClassVar[int | None] = 2
     measures_start: ClassVar[bool] = True
+    predict_settings: ClassVar[tuple[str, ...]] = ("max_new_tokens", "temperature", "top_k", "top_p")
 
     max_new_tokens: Annotated[int, Within(1)] = 128
     """Tokens of an answer at most."""

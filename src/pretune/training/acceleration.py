@@ -57,8 +57,8 @@ def choose(
         batch: a training batch, on the learner's device.
         bfloat16: None chooses; otherwise the dtype is given and only the rest is decided.
         micro_batch: examples computed at once; None decides.
-        job: examples of an epoch; timing costs at most a second, or two per cent of an epoch where that is more.
-        most_seconds: that timing costs where the run has a time limit, more than a second.
+        job: examples of an epoch; timing costs at most a second, or two per cent of an epoch where that is more, and never over ten.
+        most_seconds: that timing costs where the run has a time limit.
 
     Raises:
         SettingError: the learner's batches cannot be split.

@@ -17,11 +17,11 @@ from pretune.types import Features
 
 K = TypeVar("K")
 
-SECONDS, SHARE = 1.0, 0.02
-"""What a choice may cost: so many seconds, or this share of the job where that is more."""
+SECONDS, SHARE, LONGEST = 1.0, 0.02, 10.0
+"""What a choice may cost: so many seconds, or this share of the job where that is more, but never more than the last."""
 ROUNDS = 2
 """Timed rounds after the one that warms up."""
-FORMAT = 1
+FORMAT = 2
 """Of `facts_of`; a higher number forgets what was timed by older code."""
 HOPELESS = 4.0
 """An alternative whose first round took this many times as long as the quickest one is not timed again."""
@@ -54,36 +54,44 @@ def race(
 ) -> Times[K]:
     """Time alternatives in turn, so that a busy moment slows all of them, and stop at the budget.
 
+    Each computes at least once: where even that exceeds the budget, nothing is computed twice.
+
     Args:
         alternatives: each computes as many examples as it is given. The first one is the plain one: its errors are raised.
         device: where they compute.
         sizes: the fewest and the most examples computed at once.
         job: examples that the whole job computes; the budget is a share of it.
-        most_seconds: of the budget, where the job has a time limit.
+        most_seconds: of the budget, where the job has a time limit. It is one of time that passes: a busy machine gets fewer rounds.
     """
     plain = next(iter(alternatives))
     least, most = sizes
-    spent = _seconds(alternatives[plain], least, device)  # warms up, and tells how long an example takes
-    budget = max(SECONDS, min(most_seconds, SHARE * job * spent / least))
-    size = min(most, max(least, int(budget * least / (spent * (1 + ROUNDS) * len(alternatives)))))
+    began = time.perf_counter()
+    warm = _seconds(alternatives[plain], least, device)  # warms up, and tells how long an example takes
+    passed = time.perf_counter() - began
+    budget = min(max(SECONDS, SHARE * job * warm / least), most_seconds, LONGEST)
+    size = min(most, max(least, int(budget * least / (passed * (1 + ROUNDS) * len(alternatives)))))
     times: dict[K, list[float]] = {}
     failed: dict[K, str] = {}
     for name, run in alternatives.items():
+        if name == plain and passed > budget / (1 + len(alternatives)):
+            times[name] = [warm]
+            continue
         try:
             times[name] = [_seconds(run, size, device)]
         except RuntimeError as error:  # no kernel for this dtype on this machine
             if name == plain:
                 raise
             failed[name] = (str(error) or type(error).__name__).splitlines()[0]
-    spent += sum(first for (first,) in times.values())
     limit = HOPELESS * min(first for (first,) in times.values())
+    last_round = 0.0
     hopeful = [name for name, (first,) in times.items() if first < limit]
     for _ in range(ROUNDS if len(hopeful) > 1 else 0):
-        if spent + sum(min(times[name]) for name in hopeful) > budget:
+        round_began = time.perf_counter()
+        if round_began - began + max(last_round, sum(min(times[name]) for name in hopeful)) > budget:
             break
         for name in hopeful:
             times[name].append(_seconds(alternatives[name], size, device))
-            spent += times[name][-1]
+        last_round = time.perf_counter() - round_began
     # A first call also builds what later ones reuse: it counts only where there is no other.
     return Times({name: min(found[1:] or found) / size for name, found in times.items()}, failed)
 
@@ -102,6 +110,11 @@ def _seconds(run: Callable[[int], object], size: int, device: torch.device) -> f
     return clock() - started
 
 
+def _rounded(length: int) -> int:
+    """Return the next power of two: the longest text of a batch differs from data to data, and what is quicker hardly does."""
+    return 1 << (length - 1).bit_length() if length > 0 else 0
+
+
 def facts_of(what: str, network: nn.Module, inputs: Features, device: torch.device) -> dict[str, Any]:
     """Return what the quickest precision depends on: the machine, the versions, the network and the size of its input.
 
@@ -114,7 +127,7 @@ def facts_of(what: str, network: nn.Module, inputs: Features, device: torch.devi
         "torch": torch.__version__,
         "kernels": kernels.enabled(),
         "onednn": bool(torch.backends.mkldnn.enabled),
-        "input": [str(inputs.tensor.dtype), *inputs.tensor.shape[1:]],
+        "input": [str(inputs.tensor.dtype), *(_rounded(n) if inputs.tensor.ndim == 2 else n for n in inputs.tensor.shape[1:])],
         "modules": [[name, type(module).__qualname__, module.extra_repr()] for name, module in network.named_modules()],
         "parameters": [[name, list(p.shape), str(p.dtype), p.requires_grad] for name, p in network.named_parameters()],
     }
