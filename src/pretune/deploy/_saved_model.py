@@ -12,7 +12,7 @@ from pretune.errors import DataError, SettingError
 from pretune.models.heads import Head
 from pretune.printable import shell_word
 from pretune.sources.schema import Schema
-from pretune.tasks import Space, Task
+from pretune.tasks import Space, Task, WritingTask
 from pretune.training.plan import Precision
 
 MODEL = "model.json"
@@ -85,7 +85,7 @@ def with_settings(task: Task, given: Mapping[str, Any]) -> Task:
     Raises:
         SettingError: a setting belongs to training, or a value cannot be.
     """
-    name, known = registry.name_of(task), task.predict_settings
+    name, known = registry.name_of(task), task.predict_settings if isinstance(task, WritingTask) else ()
     if given.get("name", name) != name:
         raise SettingError(f"task={given['name']}: the run is one of task={name}.")
     wrong = next((key for key in given if key not in ("name", *known)), None)

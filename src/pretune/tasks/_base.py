@@ -141,8 +141,6 @@ class Task(Component):
     """Formats other than tables that predictions can be written in."""
     measures_start: ClassVar[bool] = False
     """Whether a pretrained network predicts before it is trained: its figures are then measured too, and stand beside the score."""
-    predict_settings: ClassVar[tuple[str, ...]] = ()
-    """Settings that a finished run's predictions can be made with other values of."""
     untuned: ClassVar[str] = ""
     """What holds where there are no such examples: 'thresholds stay at 0.5'."""
 

@@ -19,6 +19,8 @@ class WritingTask(Task):
 
     writes: ClassVar[int] = 64
     """Held-out examples that a finished run writes for at most."""
+    predict_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that a finished run may write with other values of."""
     writes_together: ClassVar[int] = 8
     """Examples that are written for at once."""
 
