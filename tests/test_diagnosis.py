@@ -129,10 +129,10 @@ def test_ten_steps_after_which_the_score_is_better_have_not_diverged() -> None:
     rise = stepped([0.2, 0.3, 0.25, 0.5, 0.3, 0.6, 0.35, 0.4, 0.5, 0.6], "full", lr=2e-4)
     assert "diverged" not in told(rise, held={"accuracy": 0.8})
     long = stepped([0.5] * 30 + [2.0] * 30, "full", lr=2e-4)
-    probe = [*stepped([2.0] * 30, "probe"), *evaluated([0.6, 0.7], "probe")]
-    assert "diverged" in told([*probe, *long], held={"accuracy": 0.65})
-    assert "diverged" not in told([*probe, *long], held={"accuracy": 0.8}), "the score improved"
-    assert "diverged" not in told([*stepped([1.0] * 60), *evaluated([0.5, 0.6])], held={"accuracy": 0.6})
+    probe = [*stepped([2.0] * 30, "probe"), *evaluated([0.6, 0.7], "probe", "select")]
+    assert "diverged" in told([*probe, *long, *evaluated([0.65], "full", "select")])
+    assert "diverged" not in told([*probe, *long, *evaluated([0.8], "full", "select")]), "it improved"
+    assert "diverged" not in told([*stepped([1.0] * 60), *evaluated([0.5, 0.6], part="select")], held={"accuracy": 0.6})
 
 
 def test_a_rise_within_the_noise_of_single_batches_is_not_a_divergence() -> None:
@@ -149,10 +149,13 @@ def test_a_run_of_a_few_steps_is_said_to_be_short_not_incapable() -> None:
 
 
 def test_the_probe_is_advised_only_where_it_was_better() -> None:
-    full = [*stepped([1.0] * 30, "probe"), *evaluated([0.6, 0.7], "probe"), *stepped([1.0] * 30, "full")]
-    assert probe_was_better(full, "accuracy", 0.6, "val") is True
-    assert probe_was_better(full, "accuracy", 0.8, "val") is False
-    assert probe_was_better(stepped([1.0] * 30), "accuracy", 0.8, "val") is None
+    def history(split: str, *values: float) -> list[dict[str, Any]]:
+        return [*evaluated([0.6, 0.7], "probe", split), *stepped([1.0] * 30, "full"), *evaluated(list(values), "full", split)]
+
+    assert probe_was_better(history("select", 0.5, 0.6), "accuracy") is True
+    assert probe_was_better(history("select", 0.8, 0.6), "accuracy") is False
+    assert probe_was_better(history("val", 0.5, 0.6), "accuracy") is None, "the score's split advises nothing"
+    assert probe_was_better(stepped([1.0] * 30), "accuracy") is None
     over = {"train": {"accuracy": 1.0}, "held": held(0.7, 0.65, 0.75), "strategy": "full"}
     assert "strategy=linear_probe" in told(**over, probe_was_better=True)
     assert "strategy=linear_probe" not in told(**over, probe_was_better=False)
@@ -209,7 +212,8 @@ def test_a_sentence_never_ends_without_its_advice() -> None:
     rows = {"ant": {"support": 25, "precision": 0.5}, "bee": {"support": 9, "precision": None}, "cat": {"support": 9, "precision": 0.4}}
     score = held(0.4, 0.38, 0.42, ece=0.3, mean_confidence=0.9, balanced_accuracy=0.2, per_class=rows, log_loss=2.0)
     counts = {"val": 500, "per_class": {"ant": {"train": 500}, "bee": {"train": 20}}}
-    histories = (stepped([2 - i / 60 for i in range(60)]), [*stepped([1.0] * 30), *evaluated([0.6, 0.8, 0.7, 0.7, 0.7])])
+    falls = evaluated([0.6, 0.8, 0.7, 0.7, 0.7], part="select")
+    histories = (stepped([2 - i / 60 for i in range(60)]), [*stepped([1.0] * 30), *falls])
     for context, history in itertools.product(CONTEXTS[::7], histories):
         if context.strategy == "direct" and history:
             continue  # it has no history
@@ -241,10 +245,22 @@ def test_a_solved_head_is_not_said_to_overfit_as_cross_validation_chose_its_pena
     assert "Overfitting: " in told(**GAP, strategy="full")
 
 
-def test_fewer_epochs_are_advised_only_where_the_score_was_better_before_the_end() -> None:
-    better, worse = (evaluated(scores) for scores in ([0.7, 0.75, 0.82], [0.83, 0.82, 0.82]))
+def test_fewer_epochs_are_advised_only_where_what_selects_was_better_before_the_end() -> None:
+    better, worse = (evaluated(scores, part="select") for scores in ([0.7, 0.75, 0.82], [0.83, 0.82, 0.82]))
     assert "fewer epochs" not in told(better, **GAP, strategy="full")
     assert "fewer epochs" in told(worse, **GAP, strategy="full")
+
+
+def test_no_advice_depends_on_the_curve_of_the_split_that_is_scored() -> None:
+    rises, falls = ([0.1, 0.2, 0.5, 0.7, 0.82], [0.95, 0.9, 0.85, 0.83, 0.82])
+    phases = (stepped([2.0] * 30, "probe"), stepped([0.5] * 30 + [2.0] * 30, "full", lr=2e-4))
+    messages = {
+        told([*phases[0], *evaluated(one, "probe"), *phases[1], *evaluated(other, "full")], **GAP, strategy="full")
+        for one in (rises, falls)
+        for other in (rises, falls)
+    }
+    assert len(messages) == 1
+    assert "patience=3 (it sets training examples aside to stop by, and keeps the best weights)" in messages.pop()
 
 
 def test_training_is_not_said_to_be_too_long_and_too_short_at_once() -> None:

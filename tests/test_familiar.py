@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from pretune.deploy.familiar import learned, warning
+from pretune.deploy import scored
+from pretune.deploy.familiar import learned, sampled, warning
 from pretune.errors import DataError
+from pretune.types import Row
 
 
 def run_of(folder: Path, data: object, counts: object, held: str) -> Path:
@@ -51,3 +56,32 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (run / "recipe.json").write_text("{")
     with pytest.raises(DataError, match=r"recipe\.json"):
         learned(run, tmp_path / "d.csv", ITEMS)
+
+
+def test_splits_that_a_run_sampled_are_known_where_it_measured_all_of_them(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", str(tmp_path / "d.csv"), COUNTS, HELD)
+    assert sampled(run, tmp_path / "d.csv") == {"d.csv:5": "val", "d.csv:6": "val"}
+    assert sampled(run, tmp_path / "e.csv") == {}
+    (run / "metrics.json").write_text(json.dumps({"counts": COUNTS | {"val": 3}}))
+    assert sampled(run, tmp_path / "d.csv") == {}, "val had more examples than were measured"
+
+
+def test_a_split_that_the_run_sampled_can_be_evaluated_by_its_name() -> None:
+    rows = [Row(id=name, target="ant") for name in ("a", "b", "c")]
+    table = SimpleNamespace(rows=rows, columns={})
+    task = SimpleNamespace(pieces=lambda row, _: [row])
+    predictor: Any = SimpleNamespace(space=SimpleNamespace(classes=["ant"]), task=task, modality=None)
+
+    def names(part: str | None, splits: dict[str, str]) -> list[str]:
+        return [row.id for row in scored.rows_of(predictor, cast(Any, table), part, "photos", splits)[0]]
+
+    assert names("val", {"b": "val"}) == ["b"]
+    assert names(None, {"b": "val"}) == ["a", "b", "c"]
+    with pytest.raises(DataError, match="recorded those it was scored on: val"):
+        names("train", {"b": "val"})
+    with pytest.raises(DataError, match="leave out part= to score all examples"):
+        names("val", {})
+    rows[0] = replace(rows[0], split="test")
+    assert names("test", {"b": "val"}) == ["a"], "splits of the data come first"
+    with pytest.raises(DataError, match="Splits there: test"):
+        names("val", {"b": "val"})

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pretune.training.context import CurvePoint
 from pretune.training.events import Evaluated, Finished
 from pretune.training.loop import Evaluation
+from pretune.training.plan import Progress
 from tests.test_loop import Toy, events_of
 
 
@@ -55,6 +57,27 @@ def test_without_a_part_that_selects_the_last_weights_stay(tmp_path: Path) -> No
     events = events_of(tmp_path, learner, Evaluation(splits=parts), epochs=4, ema=None)
     assert not [event for event in events if isinstance(event, Evaluated) and event.best]
     assert torch.equal(next(learner.net.parameters()), score[3])
+
+
+def test_a_learning_curve_chooses_nothing_and_is_measured_where_it_has_a_point(tmp_path: Path) -> None:
+    """With patience and another split's curve that peaks at the first epoch; curves are drawn at epochs that do not select too."""
+    learner, seen = Toy(), list[tuple[int, bool, bool]]()
+
+    def curve(progress: Progress, last: bool) -> CurvePoint | None:
+        seen.append((progress.epoch, last, learner.training))
+        return None if progress.epoch == 2 else CurvePoint(metrics={"accuracy": 1.0 / progress.epoch}, examples=3)
+
+    parts = {"select": measured(learner, [0.1, 0.2, 0.3], "accuracy", [])}
+    evaluation = Evaluation(splits=parts, curves={"val": curve}, selects="select")
+    events = events_of(tmp_path, learner, evaluation, epochs=6, evaluate_every=2, patience=1, ema=None)
+    points = [event for event in events if isinstance(event, Evaluated)]
+    assert [(event.epoch, event.best, event.examples) for event in points if event.split == "val"] == [
+        (epoch, False, 3) for epoch in (1, 3, 4, 5, 6)
+    ]
+    assert [(event.epoch, event.best, event.examples) for event in points if event.split == "select"] == [
+        (epoch, True, None) for epoch in (2, 4, 6)
+    ]
+    assert seen == [(epoch, epoch == 6, False) for epoch in range(1, 7)]
 
 
 def test_parts_are_measured_in_eval_mode_every_so_many_epochs_and_at_the_end(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_runs_are_sorted_and_filtered(three: Path, words: list[str], names: str)
 
 def test_runs_show_score_interval_and_how_many_are_left_out(three: Path) -> None:
     shown = pretune("runs", "strategy=full").stdout
-    assert "val accuracy 0.9 (0.8 to 0.95)" in shown
+    assert "val accuracy 90.0 % (80.0–95.0 %)" in shown
     assert "2 more runs are not shown" in shown
     assert "write sort=score" not in shown
     assert "The key is sort" in pretune("runs", "order_by=score", code=2).stderr
@@ -140,7 +140,8 @@ def test_compared_runs_show_what_differs_and_nothing_else(three: Path) -> None:
     settings, metrics = shown.split("val metrics (95 % interval)")
     assert [line.split() for line in settings.splitlines()[1:3]] == [["strategy", "lora", "full"], ["epochs", "auto", "3"]]
     assert "seed" not in settings
-    assert "0.7 (0.8 to 0.95)" in metrics
+    assert "70.0 % (80.0–95.0 %)" in metrics
+    assert re.search(r"log loss +0\.3 +0\.3", metrics)
     assert "! accuracy: the intervals of runs/a and runs/b overlap" in metrics
     told = json.loads(pretune("runs", "compare", "a", "b", "--json").stdout)
     assert told["settings"]["strategy"] == ["lora", "full"]
@@ -164,8 +165,8 @@ def test_a_run_is_shown_in_words_with_the_command_that_repeats_it(home: Path) ->
     shown = pretune("inspect", "a").stdout
     assert "repeat it: pretune finetune photos strategy=lora strategy.rank=4 seed=3\n" in shown
     assert "12,345, of which 45 were trained" in shown
-    assert re.search(r"accuracy +1 +0\.9 +0\.8 to 0\.95", shown)
-    assert re.search(r"majority +0\.5", shown)
+    assert re.search(r"accuracy +100\.0 % +90\.0 % +80\.0–95\.0 %", shown)
+    assert re.search(r"majority +50\.0 %", shown)
     assert "recipe.json" in shown
     assert "all defaults" not in shown
     assert json.loads(pretune("inspect", "a", "--json").stdout)["task"] == "classification"

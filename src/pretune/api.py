@@ -356,7 +356,7 @@ def evaluate(
     model.align(table)
     for line in table.messages:
         reporter.say(line)
-    rows, unknown = scored.rows_of(model, table, part, data)
+    rows, unknown = scored.rows_of(model, table, part, data, familiar.sampled(Path(run), Path(data)))
     if more := scored.unknown_labels(model, rows):
         reporter.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
     good, raw, bad = model.outputs(rows, progress=lambda done, count: reporter.progress("evaluating", done, count))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pretune.cli.arguments import Arguments
-from pretune.cli.summaries import Summary, changed, figure, named, read_summary
+from pretune.cli.summaries import Summary, changed, named, read_summary
 from pretune.cli.tables import aligned
 from pretune.errors import SettingError
+from pretune.evaluation.wording import words
 
 _UNCOMPARED = ("out", "resume", "keep", "cache", "cache_size")
 _SAME = ("the examples", "the splits", "the labels")
@@ -61,7 +62,7 @@ def remarks(runs: list[Summary]) -> list[str]:
     for other in others:
         one, two = first.interval(first.metric), other.interval(first.metric)
         if other.metric == first.metric and one and two and one[0] <= two[1] and two[0] <= one[1]:
-            out.append(f"{first.metric}: the intervals of {first.run} and {other.run} overlap; the difference may be chance")
+            out.append(f"{words(first.metric)}: the intervals of {first.run} and {other.run} overlap; the difference may be chance")
     return out
 
 
@@ -71,20 +72,13 @@ def _print(runs: list[Summary], settings: dict[str, list[str]], metrics: list[st
     rows += [[f"  {key}", *values] for key, values in settings.items()] or [["  none", *("" for _ in runs)]]
     split = next((run.split for run in runs if run.finished), "")
     rows += [[f"{split} metrics (95 % interval)", *("" for _ in runs)]]
-    rows += [[f"  {name}", *(_cell(run, name) for run in runs)] for name in metrics]
+    rows += [[f"  {words(name)}", *(run.shown(name) for run in runs)] for name in metrics]
     rows += [["other", *("" for _ in runs)]]
     rows += [["  took", *("" if run.seconds is None else f"{run.seconds:.1f} s" for run in runs)]]
     rows += [["  parameters trained", *(_trained(run) for run in runs)]]
     print("\n".join(aligned(rows)))
     for note in notes:
         print(f"! {note}")
-
-
-def _cell(run: Summary, metric: str) -> str:
-    if metric not in run.figures:
-        return ""
-    ends = run.interval(metric)
-    return f"{figure(run.figures[metric])}{f' ({figure(ends[0])} to {figure(ends[1])})' if ends else ''}"
 
 
 def _trained(run: Summary) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pretune.cli.arguments import Arguments
 from pretune.cli.summaries import Summary, changed, command_of, figure, is_number, named, read_summary
 from pretune.cli.tables import aligned
+from pretune.evaluation.wording import span, words
 from pretune.printable import printable
 
 _SHOWN = ("task", "primary", "model", "backbone", "strategy", "params", "counts", "precision", "timing", "peak_rss_mb", "diagnosis")
@@ -79,8 +80,9 @@ def _figures(summary: Summary) -> list[str]:
     rows = []
     for name in names:
         ends = summary.interval(name)
-        interval = f"{figure(ends[0])} to {figure(ends[1])}" if ends else ""
-        rows.append([f"  {name}", *(figure(numbers[split][name]) if name in numbers[split] else "" for split in numbers), interval])
+        interval = span(name, ends) if ends else ""
+        values = [figure(name, numbers[split][name]) if name in numbers[split] else "" for split in numbers]
+        rows.append([f"  {words(name)}", *values, interval])
     return aligned([header, *rows])
 
 
@@ -89,8 +91,8 @@ def _baselines(summary: Summary) -> list[str]:
     if not isinstance(floors, dict) or not floors:
         return []
     values = {name: floor.get("value") if isinstance(floor, dict) else floor for name, floor in floors.items()}
-    shown = [[f"  {name}", figure(value)] for name, value in values.items() if is_number(value)]
-    return [f"baselines ({summary.metric})", *aligned(shown)] if shown else []
+    shown = [[f"  {name}", figure(summary.metric, value)] for name, value in values.items() if is_number(value)]
+    return [f"baselines ({words(summary.metric)})", *aligned(shown)] if shown else []
 
 
 def _diagnosis(summary: Summary) -> list[str]:

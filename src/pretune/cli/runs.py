@@ -14,6 +14,7 @@ from pretune.cli.summaries import Summary, figure, read_summary
 from pretune.cli.tables import aligned
 from pretune.cli.verbs import settings_of
 from pretune.errors import DataError, SettingError
+from pretune.evaluation.wording import words
 from pretune.printable import printable
 
 
@@ -86,8 +87,7 @@ def _print(runs: list[Summary], parent: Path, *, hidden: int, damaged: int) -> N
 def _score(run: Summary) -> str:
     if not run.finished:
         return "unfinished: resume=true resumes it"
-    ends = run.interval(run.metric)
-    return f"{run.split} {run.metric} {figure(run.value)}{f' ({figure(ends[0])} to {figure(ends[1])})' if ends else ''}"
+    return f"{run.split} {words(run.metric)} {run.shown(run.metric) or figure(run.metric, run.value)}"
 
 
 def _how(run: Summary) -> str:

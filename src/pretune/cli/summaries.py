@@ -11,6 +11,7 @@ from typing import Any
 from pretune import config, registry, saved
 from pretune.declared import declared
 from pretune.errors import DataError
+from pretune.evaluation.wording import show, span
 from pretune.printable import path_word, shell_word
 from pretune.schema import fields_of, is_flat, member_of
 
@@ -62,6 +63,13 @@ class Summary:
     def figures(self) -> dict[str, float]:
         """The metrics of the score's split."""
         return {name: value for name, value in _table(self.metrics, self.split).items() if is_number(value)}
+
+    def shown(self, metric: str) -> str:
+        """Return a metric of the score's split with its interval; '' where there is none."""
+        if metric not in self.figures:
+            return ""
+        ends = self.interval(metric)
+        return f"{figure(metric, self.figures[metric])}{f' ({span(metric, ends)})' if ends else ''}"
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Return the ends of a metric's 95 % confidence interval on the score's split; None where there is none."""
@@ -127,9 +135,9 @@ def command_of(recipe: dict[str, Any]) -> str:
     return " ".join([f"pretune {verb} {data}", *(shell_word(f"{key}={value}") for key, value in changed(recipe).items())])
 
 
-def figure(value: float | None) -> str:
-    """Return a metric as it is printed."""
-    return "not a number" if value is None or not math.isfinite(value) else f"{value:.4g}"
+def figure(name: str, value: float | None) -> str:
+    """Return a metric's value as reports and diagnoses write it."""
+    return "not a number" if value is None or not math.isfinite(value) else show(name, value)
 
 
 def is_number(value: Any) -> bool:

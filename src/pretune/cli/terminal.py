@@ -65,7 +65,9 @@ class Terminal:
             self._items += event.size
             self.bar.update(event.step, event.steps, self._facts(event))
         elif isinstance(event, Evaluated):
-            figures = [f"{name} {value:.4g}" for name, value in event.metrics.items()]
+            from pretune.evaluation.wording import show, words
+
+            figures = [f"{words(name)} {show(name, value)}" for name, value in event.metrics.items()]
             self._metric = f"{_named(event.split)} {figures[0]}" if figures else ""
             if time.monotonic() - self._evaluated > _SPARSE:
                 self._evaluated = time.monotonic()

@@ -82,7 +82,14 @@ class _Frame:
 
 
 def lines(
-    series: Sequence[ChartLine], *, labels: Labels, title: str, mark: float | None = None, log_y: bool = False, least: float = 0.0
+    series: Sequence[ChartLine],
+    *,
+    labels: Labels,
+    title: str,
+    mark: float | None = None,
+    log_y: bool = False,
+    least: float = 0.0,
+    until: float | None = None,
 ) -> Markup:
     """Return a line chart over steps.
 
@@ -93,11 +100,12 @@ def lines(
         mark: where a dashed vertical line goes.
         log_y: whether the vertical axis is logarithmic.
         least: the smallest range of y that is shown.
+        until: the step at which the horizontal axis ends, which then begins at 0; None for the range of the points.
     """
     points = [point for line in series for point in line.points]
     low, high = min(y for _, y in points), max(y for _, y in points)
     margin = 0.0 if log_y else max(0.06 * (high - low), (least - (high - low)) / 2)
-    xs = [x for x, _ in points]
+    xs = [x for x, _ in points] if until is None else [0.0, until]
     frame = _Frame((min(xs), max(xs)), (low - margin, high + margin), log_y=log_y)
     body = [frame.axes(labels, whole="x")]
     if mark is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pretune.evaluation.metrics import is_error
+from pretune.evaluation.direction import is_error
 from pretune.evaluation.verdict import compared, opponents, verdict
 from pretune.evaluation.wording import show, span, words
 

@@ -39,7 +39,7 @@ def build(files: Files) -> dict[str, Any]:
         "diagnosis": metrics.get("diagnosis", []),
         "data": data(files),
         "done": done(files),
-        "curves": _curves.build(files.events, metrics["primary"]["name"]),
+        "curves": _curves.build(files.events, metrics["primary"]["name"], score_of(metrics)),
         "classes": classes(metrics, scores),
         "terms": terms(metrics),
         "confusion": confusion(scores, metrics.get("classes", [])),
@@ -53,6 +53,13 @@ def build(files: Files) -> dict[str, Any]:
         "again": _repeating.again(files),
         "environment": _repeating.environment(files.environment),
     }
+
+
+def score_of(metrics: Mapping[str, Any]) -> _curves.Score:
+    """Return what the network of a run was scored at, also where its model is another one."""
+    split, counts = metrics["primary"]["split"], metrics.get("counts") or {}
+    measured = (metrics.get("measured") or {}).get(split) or counts.get(split) or 0
+    return _curves.Score(split=split, metrics=(metrics.get("network") or metrics).get(split) or {}, examples=measured, counts=counts)
 
 
 def data(files: Files) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pretune.deploy.predictor import Predictor
@@ -27,12 +28,26 @@ def unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:
     return sorted({name for row in rows for name in names_of(row)} - set(predictor.space.classes))
 
 
-def rows_of(predictor: Predictor, table: Table, part: str | None, data: str | Path) -> tuple[list[Row], list[Row]]:
-    """Return the rows of a split that the run can be scored on, long ones in pieces, and those of classes that it does not know."""
-    rows = [row for row in table.rows if part is None or row.split == part]
+def rows_of(
+    predictor: Predictor, table: Table, part: str | None, data: str | Path, sampled: Mapping[str, str] | None = None
+) -> tuple[list[Row], list[Row]]:
+    """Return the rows of a split that the run can be scored on, long ones in pieces, and those of classes that it does not know.
+
+    Args:
+        predictor: of the run.
+        table: the rows.
+        part: the split; None for all rows.
+        data: where they are, for messages.
+        sampled: splits of examples by id that the run itself sampled, for data that have none of their own.
+
+    Raises:
+        DataError: there is no such example.
+    """
+    own = {str(row.split) for row in table.rows if row.split}
+    splits = {row.id: str(row.split) for row in table.rows} if own else (sampled or {})
+    rows = [row for row in table.rows if part is None or splits.get(row.id) == part]
     if not rows:
-        there = ", ".join(sorted({str(row.split) for row in table.rows if row.split})) or "none: no split is given"
-        raise DataError(f"{data} has no examples of part={part}. Splits there: {there}.")
+        raise DataError(f"{data} has no examples of part={part}. {_splits_there(own, sampled)}")
     known = set(predictor.space.classes)
     unknown = [row for row in rows if known and names_of(row) and known.isdisjoint(names_of(row))]
     lost = {row.id for row in unknown}
@@ -44,3 +59,12 @@ def rows_of(predictor: Predictor, table: Table, part: str | None, data: str | Pa
             f"{data}: none of its classes is one of the run's: {there}. The run knows {', '.join(predictor.space.classes[:8])}.{column}"
         )
     return [piece for row in rows for piece in predictor.task.pieces(row, predictor.modality)], unknown
+
+
+def _splits_there(own: set[str], sampled: Mapping[str, str] | None) -> str:
+    """Return what a person reads of the splits that can be named."""
+    if own:
+        return f"Splits there: {', '.join(sorted(own))}."
+    if not sampled:
+        return "These data have no splits, and the run was made from others: leave out part= to score all examples."
+    return f"The run sampled the splits itself and recorded those it was scored on: {', '.join(sorted(set(sampled.values())))}."

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pretune.evaluation.wording import duration
 
-Trouble = Literal["baseline", "gap", "unfinished", "capacity", "passed", "imbalance", "overconfident", "underconfident"]
+Trouble = Literal["baseline", "gap", "unfinished", "capacity", "imbalance", "overconfident", "underconfident"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Context:
     augment: str = ""
     """Name of the augmentation preset that was used."""
     probe_was_better: bool | None = None
-    """Whether the head alone, before the rest was trained, scored better; None where it was not measured."""
+    """Whether the head alone, before the rest was trained, was better on the split that selects; None where it was not measured."""
 
     unknown_tokens: str = ""
     """What was found of tokens that the tokenizer does not know, where they are many."""
@@ -46,7 +46,7 @@ class Context:
     """Whether the head was solved, which takes no epochs and has no weight decay of the person's."""
 
     peaked: bool | None = None
-    """Whether the score was better earlier in the training; None where it was evaluated too seldom to know."""
+    """Whether what selects was better earlier in the training; None where nothing selects, or it was evaluated too seldom to know."""
 
     @property
     def penalised(self) -> bool:
@@ -110,7 +110,11 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
     "gap": (
         ("stronger augmentation (augment={augment})", _augmentable),
         ("a larger weight_decay", _trains),
-        ("fewer epochs", lambda c: c.trains and "patience" not in c.given and c.peaked is not False),
+        ("fewer epochs", lambda c: c.trains and "patience" not in c.given and bool(c.peaked)),
+        (
+            "patience=3 (it sets training examples aside to stop by, and keeps the best weights)",
+            lambda c: c.trains and "patience" not in c.given and c.peaked is None,
+        ),
         ("a pretrained backbone", lambda c: c.from_scratch and c.model == "network"),
         ("another backbone", lambda c: c.penalised and not c.from_scratch and c.model == "network"),
         ("strategy=linear_probe", lambda c: _above_a_probe(c) and c.model == "network" and c.probe_was_better is not False),
@@ -124,13 +128,6 @@ _TABLE: dict[Trouble, tuple[tuple[str, Applies], ...]] = {
         ("a higher lr", _trains),
         ("a larger backbone", _always),
         ("checking the labels", _always),
-    ),
-    "passed": (
-        (
-            "set patience=3 (it sets a part of train aside to stop by, and keeps the best weights)",
-            lambda c: c.trains and "patience" not in c.given,
-        ),
-        ("use fewer epochs", _trains),
     ),
     "imbalance": (
         ("class_weights=true", lambda c: c.strategy != "direct" and c.has_classes and "class_weights" not in c.given),

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from pretune.evaluation.advice import Context, cures, listed
+from pretune.evaluation.direction import is_error
 from pretune.evaluation.history import by_phase, evaluations, peaked
-from pretune.evaluation.metrics import better, is_error
+from pretune.evaluation.metrics import better
 from pretune.evaluation.unspoken import unspoken
 from pretune.evaluation.verdict import TRIVIAL, best_floor, collapsed, opponents, verdict
 from pretune.evaluation.wording import show, span, words
@@ -57,7 +58,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
     phase = f"phase {list(phases)[-1]!r}" if len(phases) > 1 else ""
     losses = _losses(course)
     start = next((loss for events in phases.values() for loss in _losses(events)), math.nan)
-    diverged = _diverging(losses, start, course, phase, improved=_improved(name, scores, phases, split))
+    diverged = _diverging(losses, start, course, phase, improved=_improved(name, phases))
     losses = [loss for loss in losses if math.isfinite(loss)]
     same = _collapsed(scores, split, context)
     context = replace(context, peaked=peaked(course, name))
@@ -70,7 +71,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
         _undefined(scores, split),
         gap,
         "" if diverged or same or gap else _underfitting(name, train, scores, losses, phase, context),
-        _past_its_best(course, name, phase, context),
+        _past_its_best(course, name, phase),
         _uncertain(name, scores, split, counts),
         _few_per_class(counts),
         _imbalance(scores, counts, context),
@@ -232,43 +233,35 @@ def _diverging(losses: Sequence[float], start: float, course: Sequence[Tree], ph
     return ""
 
 
-def _improved(name: str, scores: Tree, phases: Mapping[str, Sequence[Tree]], split: str) -> bool:
-    """Return whether the score is better than when the last phase began: at its first evaluation, or at the last one before it."""
-    course = [list(events) for events in phases.values()]
-    seen = [[e["metrics"][name] for e in events if _measures(e, name, split)] for events in course]
-    before = seen[-1][0] if seen and seen[-1] else next((values[-1] for values in reversed(seen[:-1]) if values), None)
-    return before is not None and scores.get(name) is not None and better(name, scores[name], before)
+def _improved(name: str, phases: Mapping[str, Sequence[Tree]]) -> bool:
+    """Return whether the best of the last phase, on the split that selects, is better than what it began with."""
+    seen = [[event["metrics"][name] for event in evaluations(course, name)] for course in phases.values()]
+    before = next((values[-1] for values in reversed(seen[:-1]) if values), seen[-1][0] if seen and seen[-1] else None)
+    return before is not None and any(better(name, value, before) for value in seen[-1])
 
 
-def _measures(event: Tree, name: str, split: str) -> bool:
-    return event["event"] == "evaluated" and event["split"] == split and event["metrics"].get(name) is not None
+def probe_was_better(history: Sequence[Tree], name: str) -> bool | None:
+    """Return whether a probe before the last phase was better than it, on the split that selects; None where both were not measured."""
+    seen = [[event["metrics"][name] for event in evaluations(course, name)] for course in by_phase(history).values()]
+    before = next((values[-1] for values in reversed(seen[:-1]) if values), None)
+    if before is None or not seen[-1]:
+        return None
+    return all(better(name, before, value) for value in seen[-1])
 
 
-def probe_was_better(history: Sequence[Tree], name: str, score: float | None, split: str) -> bool | None:
-    """Return whether the last phase but one, a probe, scored better than the model; None where it was not measured."""
-    phases = list(by_phase(history).values())[:-1]
-    values = [e["metrics"][name] for events in phases for e in events if _measures(e, name, split)]
-    return None if not values or score is None else better(name, values[-1], score)
-
-
-def _past_its_best(course: Sequence[Tree], name: str, phase: str, context: Context) -> str:
-    """Report where the metric of a held-out split peaked early in a phase and then fell."""
+def _past_its_best(course: Sequence[Tree], name: str, phase: str) -> str:
+    """Report where the metric of the split that selects peaked early in a phase and then fell."""
     points = evaluations(course, name)
     if len(points) < 4:
         return ""
-    split = points[0]["split"]
     values = [event["metrics"][name] for event in points]
     at = values.index(min(values) if is_error(name) else max(values))
     fall = abs(values[-1] - values[at])
     if at >= len(values) * 0.6 or fall < (0.1 * abs(values[at]) if is_error(name) else 0.03):
         return ""
-    is_kept = any(event.get("best") for event in points)
-    cure = "The best weights were kept; fewer epochs would have been enough."
-    if not is_kept:
-        cure = f"To stop near there, {listed(cures('passed', context))}."
     return (
-        f"Epoch {points[at]['epoch']}{f' of {phase}' if phase else ''} was the best on {split} ({words(name)} {show(name, values[at])}); "
-        f"at the end it was {show(name, values[-1])}. {cure}"
+        f"Epoch {points[at]['epoch']}{f' of {phase}' if phase else ''} was the best on select ({words(name)} {show(name, values[at])}); "
+        f"at the end it was {show(name, values[-1])}. The best weights were kept; fewer epochs would have been enough."
     )
 
 

@@ -27,13 +27,12 @@ def by_phase(events: Sequence[Event]) -> dict[str, list[Event]]:
 
 
 def peaked(course: Sequence[Event], name: str) -> bool | None:
-    """Return whether a phase's score was best before its last evaluation; None where it was not evaluated twice."""
+    """Return whether what selects was best before its last evaluation in a phase; None where it was not evaluated twice."""
     values = [event["metrics"][name] for event in evaluations(course, name)]
     return any(better(name, value, values[-1]) for value in values) if len(values) > 1 else None
 
 
 def evaluations(course: Sequence[Event], name: str) -> list[Event]:
-    """Return the evaluations of a phase on the split that selects, else on the one that is the score."""
-    seen = [event for event in course if event["event"] == "evaluated" and event["metrics"].get(name) is not None]
-    split = min((event["split"] for event in seen), key=lambda p: p != "select", default="")
-    return [event for event in seen if event["split"] == split]
+    """Return the evaluations of a phase on the split that selects; a curve of the score's split is drawn, and nothing is advised by it."""
+    selecting = [event for event in course if event["event"] == "evaluated" and event["split"] == "select"]
+    return [event for event in selecting if event["metrics"].get(name) is not None]

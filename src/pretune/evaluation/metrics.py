@@ -15,17 +15,10 @@ from numpy.typing import NDArray
 
 from pretune.errors import TrainingError
 from pretune.evaluation import calibration, ranking
+from pretune.evaluation.direction import is_error
 
 Floats = NDArray[np.floating]
 Ints = NDArray[np.integer]
-
-_ERRORS = frozenset({"mae", "rmse", "median_ae", "log_loss", "ece", "loss", "perplexity", "wer", "cer"})
-_ERROR_ENDINGS = ("_error", "_loss", "_distance")
-
-
-def is_error(name: str) -> bool:
-    """Return whether a metric is minimised; as in scikit-learn, names that end in _error, _loss or _distance are."""
-    return name in _ERRORS or name.endswith(_ERROR_ENDINGS)
 
 
 def better(name: str, value: float, than: float) -> bool:

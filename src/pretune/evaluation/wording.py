@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pretune.evaluation.metrics import is_error
+from pretune.evaluation.direction import is_error
 
 
 def words(name: str) -> str:
@@ -39,7 +39,7 @@ def show(name: str, value: float | None) -> str:
     """Return a metric's value as people write it: accuracies in percent, other shares with three decimals, errors with four digits."""
     if value is None:
         return "–"
-    if "accuracy" in name:
+    if "accuracy" in name or name == "top5":
         return f"{100 * value:.1f} %"
     if (is_error(name) and name != "ece") or abs(value) >= 10:
         return f"{value:.4g}"

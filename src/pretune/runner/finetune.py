@@ -157,8 +157,8 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         return state.groups
 
     def evaluation(self, state: FineTuningState, number: int) -> Evaluation:
-        """Measure the selecting split each epoch; where features are cached, the score's split too, for the curve only."""
-        return planning.evaluation(state)
+        """Measure the split that selects; where none does, the validation set, for the curve only."""
+        return planning.evaluation(state, number)
 
     # --- afterwards --------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from functools import partial
 
 from pretune.data.batching import Batching, token_budget
 from pretune.data.loader import Loader
-from pretune.runner import budget, record, start
+from pretune.runner import budget, curve, record, start
+from pretune.runner.curve import LearningCurve
 from pretune.runner.state import FineTuningState
 from pretune.training.context import Evaluation
 from pretune.training.plan import Plan
@@ -55,14 +56,14 @@ def plan(state: FineTuningState, number: int, loader: Loader) -> Plan:
     )
 
 
-def evaluation(state: FineTuningState) -> Evaluation:
-    """Measure the selecting split each epoch; where features are cached, the score's split too, for the curve only."""
-    data, names = state.data, ["select"] if "select" in state.data.splits else []
-    if state.frozen is not None and data.score in data.splits:
-        names.append(data.score)
+def evaluation(state: FineTuningState, number: int) -> Evaluation:
+    """Measure the split that selects; where none does, the validation set, for the curve only."""
+    data, selects = state.data, "select" if "select" in state.data.splits else None
+    shown = curve.split_of(state)
     return Evaluation(
-        splits={name: partial(record.measure_now, state, name) for name in dict.fromkeys(names)},
-        selects="select" if "select" in names else None,
+        splits={} if selects is None else {selects: partial(record.measure_now, state, selects)},
+        curves={} if shown is None else {shown: LearningCurve(state=state, number=number, split=shown)},
+        selects=selects,
         starts=data.task.selects,
         primary=data.task.primary,
         higher_is_better=data.task.higher_is_better,

@@ -180,7 +180,7 @@ def assemble(state: FineTuningState, final: Final, measured: Positions) -> dict[
 
 def _context(state: FineTuningState, metrics: dict[str, Any], history: list[dict[str, Any]], final: Final) -> Context:
     """Return what the diagnosis needs to know of the run, so that it advises nothing that was done."""
-    recipe, strategy, modality, primary = state.recipe, state.strategy, registry.name_of(state.data.modality), metrics["primary"]
+    recipe, strategy, modality = state.recipe, state.strategy, registry.name_of(state.data.modality)
     return Context(
         strategy=metrics["strategy"],
         from_scratch=strategy.from_scratch or state.backbone.is_untrained,
@@ -188,7 +188,7 @@ def _context(state: FineTuningState, metrics: dict[str, Any], history: list[dict
         modality=modality,
         given=frozenset(given(recipe)),
         augment="named" if recipe.augmentations else recipe.augment or state.defaults.augment,
-        probe_was_better=diagnosis.probe_was_better(history, primary["name"], primary["value"], primary["split"]),
+        probe_was_better=diagnosis.probe_was_better(history, metrics["primary"]["name"]),
         solved=state.solved,
         unknown_tokens=next((finding.message for finding in state.data.findings if finding.kind == "unknown_tokens"), ""),
         model=final.selection.model,

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pretune.training.checkpoint import Checkpoints, Decisions
 from pretune.training.device import Device
 from pretune.training.distribution import Distribution
 from pretune.training.pace import Clock
+from pretune.training.plan import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """What a learning curve shows after an epoch."""
+
+    metrics: dict[str, float]
+    examples: int
+    """Examples that were measured."""
+
+
+Curve = Callable[[Progress, bool], CurvePoint | None]
+"""(progress, whether the phase ends here) -> the point, None for none; the model is in eval mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """How splits are measured between epochs."""
 
-    splits: dict[str, Callable[[], dict[str, float]]]
+    splits: Mapping[str, Callable[[], dict[str, float]]]
     """Split -> function that returns its metrics, the model being in eval mode."""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    """Split -> its learning curve, which chooses nothing."""
     selects: str | None = None
     """The split whose `primary` metric stops early and keeps the best; None keeps the last."""
     starts: bool = False

@@ -58,7 +58,9 @@ class Evaluated(Event):
     split: str
     metrics: dict[str, float]
     best: bool
-    """Whether this is the best so far, on the part that selects."""
+    """Whether this is the best so far, on the split that selects."""
+    examples: int | None = None
+    """Examples that were measured, of a learning curve that chooses nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

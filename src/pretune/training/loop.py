@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -23,6 +24,7 @@ from pretune.training.events import Evaluated, Event, Finished, Saved, Saving, S
 from pretune.training.pace import Clock, Pace
 from pretune.training.plan import Plan, Progress
 from pretune.training.rows import RowUpdates, large_tables
+from pretune.training.spikes import spike
 from pretune.training.step import Stepper
 from pretune.training.turn import LoopState
 from pretune.types import Batch, ParamGroup, StepOutput
@@ -30,11 +32,9 @@ from pretune.types import Batch, ParamGroup, StepOutput
 if TYPE_CHECKING:
     from pretune.data.loader import Loader
 
+Figures = TypeVar("Figures")
+
 MAX_FAILURES = 3
-SPIKE = 8.0
-"""How many times its usual distance from the running mean a loss must be above it to be a spike."""
-SPIKES_FROM = 50
-"""Losses after which that usual distance is known."""
 
 
 def fit(
@@ -163,13 +163,13 @@ class _Loop:
                 with self.turn.taken():  # once for several steps: swapping takes as long as half a step of a head
                     outs = self._steps(batches, ends)
                 loss, size = self.context.device.mean(float(torch.stack([out.loss for out in outs]).mean()), sum(out.size for out in outs))
-                spike = self._spike(loss, len(outs))
+                stands_out = spike(now, loss, len(outs), self.plan.log_every) if self.plan.spikes else ""
                 event, failed = self._report(loss, int(size), outs)
                 if failed:
                     return failed
                 yield event
-                if spike:
-                    yield Warned(phase=self.plan.phase, step=now.step, message=spike)
+                if stands_out:
+                    yield Warned(phase=self.plan.phase, step=now.step, message=stands_out)
                 if self.context.device.agree(self.clock.seconds - self.saved_at > self.plan.save_seconds):
                     yield Saving(phase=self.plan.phase, step=now.step)
                     self.saved_at = self.clock.seconds
@@ -199,17 +199,6 @@ class _Loop:
             stopped = self.context.device.world == 1 and self.context.stop()  # several processes agree on it at the next event
             if now.step % self.plan.log_every == 0 or now.step >= now.steps or now.batch >= ends or stopped:
                 return outs
-
-    def _spike(self, loss: float, steps: int) -> str:
-        """Return a sentence where the mean loss of the last steps of all processes stands out: all must have the same events."""
-        now = self.progress
-        if not self.plan.spikes or now.smooth is None or not math.isfinite(loss):
-            return ""
-        distance, spread = (loss - now.smooth) * math.sqrt(steps / self.plan.log_every), now.spread  # a mean of fewer strays farther
-        now.spread = abs(distance) if spread is None else 0.95 * spread + 0.05 * min(abs(distance), 4 * spread)
-        if spread is None or now.step < SPIKES_FROM * self.plan.log_every or distance < max(SPIKE * spread, 0.05 * abs(now.smooth)):
-            return ""
-        return f"loss spike at step {now.step}: {loss:.3g}, running mean {now.smooth:.3g}; lower lr if this keeps happening"
 
     def _report(self, loss: float, size: int, outs: list[StepOutput]) -> tuple[Stepped, str]:
         """Return the event of the steps since the last one, and why they failed if they did."""
@@ -280,9 +269,14 @@ class _Loop:
     def _evaluate(self, last: bool) -> Generator[Event, None, bool]:
         """Measure the held-out parts; return whether to stop early."""
         now, evaluation = self.progress, self.evaluation
-        if evaluation is None or (now.epoch % self.plan.evaluate_every and not last):
+        if evaluation is None:
             return False
-        if evaluation.selects is None and self.context.device.agree(self.pace.is_late(now)):
+        is_late = self.context.device.agree(self.pace.is_late(now))
+        if not is_late:
+            yield from self._curves(evaluation, last)
+        if now.epoch % self.plan.evaluate_every and not last:
+            return False
+        if evaluation.selects is None and is_late:
             return False  # nothing depends on it, and whoever runs the phases measures at the end
         for split, measure in evaluation.splits.items():
             metrics = self._measured(measure)
@@ -294,15 +288,24 @@ class _Loop:
             now.plateaus += 1
         return self.plan.patience is not None and now.stale >= self.plan.patience
 
-    def _measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def _curves(self, evaluation: Evaluation, last: bool) -> Generator[Event]:
+        """Measure what is only shown."""
+        now = self.progress
+        for split, curve in evaluation.curves.items():
+            point = self._measured(partial(curve, now, last))
+            if point is not None:
+                common = {"phase": self.plan.phase, "step": now.step, "epoch": now.epoch, "split": split}
+                yield Evaluated(**common, metrics=point.metrics, best=False, examples=point.examples)
+
+    def _measured(self, measure: Callable[[], Figures]) -> Figures:
         started = self.clock.seconds
         with self.turn.taken():
             self.learner.eval()
             self._bring_up_to_date()
             with self.average.applied() if self.average else nullcontext():
-                metrics = measure()
+                figures = measure()
         self.progress.overhead += self.clock.seconds - started
-        return metrics
+        return figures
 
     def _is_best(self, value: float | None) -> bool:
         """Return whether a value is the best so far, and count those that are not; None, of a metric that does not exist, is neither."""
