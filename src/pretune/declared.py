@@ -1,14 +1,16 @@
 """The settings of pretune's classes, read from source: a wrong key is known, and a help page printed, before torch is loaded.
 
 A class of settings stands in the module that acts on them, which imports torch: seconds. Its fields need none of that. So
-`declared("pretune.recipe:Recipe")` is a dataclass with the same fields, types, defaults and docs as `pretune.recipe.Recipe` and none
-of its methods, made from the source, as `registry.summary` reads a docstring. tests/test_declared.py holds the two equal.
+`declared("pretune.recipe:Recipe")` is a dataclass with the same fields, types, defaults and docs as `pretune.recipe.Recipe`, made from
+the source, as `registry.summary` reads a docstring. Of its methods it has those that refuse settings beside others; functions such as
+`pretune.recipe:built` are made from the source too. tests/test_declared.py holds them equal.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import dataclasses
 import functools
 import importlib
@@ -20,8 +22,10 @@ from typing import Any
 from pretune import registry, schema
 
 _ROOT = Path(__file__).parent
-_LIGHT = frozenset(("config", "schema", "amounts", "errors", "registry", "types", "printable"))
+_LIGHT = frozenset(("config", "schema", "amounts", "errors", "registry", "types", "printable", "unread"))
 """Modules of pretune that are imported as they are."""
+_METHODS = ("__post_init__", "unread", "decays")
+"""Methods that a class of settings has here too: those that refuse settings which cannot be together, or are not read."""
 
 
 @functools.cache
@@ -80,15 +84,26 @@ class _Module:
             return _imported(str(node.module), next(alias.name for alias in node.names if (alias.asname or alias.name) == name))
         if isinstance(node, ast.Import):
             return importlib.import_module(name)
+        if isinstance(node, ast.FunctionDef):
+            return self._function(node)
         assert isinstance(node, ast.Assign | ast.AnnAssign), f"{self.name}.{name}"
         assert node.value is not None, f"{self.name}.{name}"
         return self._expression(node.value)
 
     def _expression(self, node: ast.expr) -> Any:
         """Return the value of an expression; only the names in it are looked up."""
+        return eval(compile(ast.Expression(node), str(self._path), "eval"), self._names_in(node))
+
+    def _names_in(self, node: ast.AST) -> dict[str, Any]:
         used = {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
-        names = {name: self.value(name) for name in used if name in self._nodes}
-        return eval(compile(ast.Expression(node), str(self._path), "eval"), {"__builtins__": builtins, **names})
+        return {"__builtins__": builtins, **{name: self.value(name) for name in used if name in self._nodes}}
+
+    def _function(self, node: ast.FunctionDef) -> Any:
+        """Return a function, or a method or property of a class of settings; its annotations are not evaluated."""
+        plain = _without_annotations(node)
+        space = self._names_in(plain)
+        exec(compile(ast.fix_missing_locations(ast.Module([plain], [])), str(self._path), "exec"), space)
+        return space[node.name]
 
     def _class(self, node: ast.ClassDef) -> type:
         """Return a dataclass of the fields; an empty class where it is none, such as a protocol."""
@@ -97,10 +112,12 @@ class _Module:
         space: dict[str, Any] = {"__module__": self.name, "__doc__": ast.get_docstring(node), "__annotations__": {}}
         space["__field_docs__"] = schema.docs_in(node)
         for statement in node.body:
+            if isinstance(statement, ast.FunctionDef) and statement.name in _METHODS:
+                space[statement.name] = self._function(statement)
             if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
                 continue
             name, constant = statement.target.id, ast.unparse(statement.annotation).startswith("ClassVar")
-            if constant and not isinstance(statement.value, ast.Constant):
+            if constant and not _is_literal(statement.value):
                 continue
             space["__annotations__"][name] = typing.ClassVar if constant else self._expression(statement.annotation)
             if statement.value is not None:
@@ -114,7 +131,7 @@ def _named(body: list[ast.stmt]) -> typing.Iterator[tuple[str, ast.stmt]]:
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from ((alias.asname or alias.name, node) for alias in node.names)
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield node.name, node
         elif isinstance(node, ast.Assign):
             yield from ((target.id, node) for target in node.targets if isinstance(target, ast.Name))
@@ -134,4 +151,30 @@ def _imported(module: str, name: str) -> Any:
         return functools.partial(schema.Member, load=load)
     if below in _LIGHT:
         return getattr(importlib.import_module(module), name)
-    return importlib.import_module(f"pretune.{name}") if not below else _module(module).value(name)
+    if not below and name in _LIGHT:
+        return importlib.import_module(f"pretune.{name}")
+    return _Room(name) if not below else _module(module).value(name)
+
+
+class _Room:
+    """A package of pretune, whose names are made from its source where they are used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return _module(f"pretune.{self._name}").value(name)
+
+
+def _is_literal(node: ast.expr | None) -> bool:
+    """Return whether an expression is a constant, or a tuple of constants."""
+    return isinstance(node, ast.Constant) or (isinstance(node, ast.Tuple) and all(isinstance(one, ast.Constant) for one in node.elts))
+
+
+def _without_annotations(node: ast.FunctionDef) -> ast.FunctionDef:
+    """Return a copy of a function without types: they name classes that only a type checker imports."""
+    plain = copy.deepcopy(node)
+    plain.returns = None
+    for argument in (*plain.args.posonlyargs, *plain.args.args, *plain.args.kwonlyargs):
+        argument.annotation = None
+    return plain

@@ -93,11 +93,7 @@ class Pretraining:
             SettingError: an unknown key or name (nearest first), a bad value, or a setting that nothing would read.
         """
         tree = config.override(base or {}, assignments) | {"data": str(data), **values}
-        if isinstance(tree.get("schedule"), dict) and "name" not in tree["schedule"]:  # part of the default one
-            tree["schedule"] = config.to_tree(_SCHEDULE) | tree["schedule"]
-        recipe = config.build(cls, tree)
-        _refuse_unused(recipe)
-        return recipe
+        return built(cls, tree)
 
     def identity(self) -> str:
         """Return a hash of everything that decides the result: what a resumed run must share."""
@@ -114,8 +110,15 @@ _UNUSED = ("patience", "label_smoothing", "class_weights", "pooling", "decimal")
 """Settings that only fine-tuning reads."""
 
 
-def _refuse_unused(recipe: Pretraining) -> None:
-    """Refuse settings that nothing would read."""
+def built(cls: type[Pretraining], tree: dict[str, Any]) -> Pretraining:
+    """Return the settings that a tree of tables holds.
+
+    Raises:
+        SettingError: an unknown key or name, a bad value, or a setting that nothing would read under the others.
+    """
+    if isinstance(tree.get("schedule"), dict) and "name" not in tree["schedule"]:  # part of the default one
+        tree = tree | {"schedule": config.to_tree(_SCHEDULE) | tree["schedule"]}
+    recipe = config.build(cls, tree)
     out = unread_steps(recipe.optim or Optim(), recipe.schedule) | dict.fromkeys(_UNUSED, NotUsed("pretraining: it is for fine-tuning"))
     if recipe.gain.then is None:
         out |= dict.fromkeys((f.name for f in fields(GainSettings)), NotUsed("pretraining without then=", "name the labelled data: then=…"))
@@ -126,3 +129,4 @@ def _refuse_unused(recipe: Pretraining) -> None:
         raise SettingError(
             "schedule=plateau needs a split that selects, which pretraining does not have. Choose schedule=wsd or schedule=cosine."
         )
+    return recipe

@@ -153,12 +153,7 @@ class Recipe:
         """
         tree = config.override(base or {}, assignments)
         tree |= {"data": str(data), **values}
-        recipe = config.build(cls, tree)
-        if recipe.augment is not None and recipe.augmentations:
-            raise SettingError("augment names a preset and augmentations names parts; give one of the two.")
-        unread.refuse(unread.given(recipe), unread_of(recipe, strategy=recipe.strategy, task=recipe.task))
-        _refuse_idle_plateau(recipe)
-        return recipe
+        return built(cls, tree)
 
     @classmethod
     def from_toml(cls, path: str | Path, *assignments: str) -> Recipe:
@@ -192,6 +187,20 @@ def unread_of(recipe: Recipe, *, strategy: Strategy | None, task: Task | None) -
         if not strategy.trains and (task is None or task.tunes):
             out.pop("patience")  # what it sets aside chooses thresholds
     return out
+
+
+def built(cls: type[Recipe], tree: dict[str, Any]) -> Recipe:
+    """Return the settings that a tree of tables holds.
+
+    Raises:
+        SettingError: an unknown key or name, a bad value, or a setting that nothing would read under the others.
+    """
+    recipe = config.build(cls, tree)
+    if recipe.augment is not None and recipe.augmentations:
+        raise SettingError("augment names a preset and augmentations lists single ones; give one of the two.")
+    unread.refuse(unread.given(recipe), unread_of(recipe, strategy=recipe.strategy, task=recipe.task))
+    _refuse_idle_plateau(recipe)
+    return recipe
 
 
 def _refuse_idle_plateau(recipe: Recipe) -> None:

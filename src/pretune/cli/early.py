@@ -12,6 +12,7 @@ from typing import Any
 from pretune import config, hints, networks, saved
 from pretune.cli.arguments import Arguments
 from pretune.cli.verbs import VERBS, keys_of, settings_of
+from pretune.declared import declared
 from pretune.errors import DataError, SettingError
 from pretune.printable import path_word, shell_word
 from pretune.sources.special import existing
@@ -41,7 +42,10 @@ def check(arguments: Arguments) -> None:
     _refuse_unread(verb, tree)
     data = _data(arguments, tree)
     try:
-        config.build(settings, tree | ({"data": data or "."} if VERBS[verb].reads_recipes else {}))
+        if VERBS[verb].reads_recipes:
+            declared(f"{VERBS[verb].settings.partition(':')[0]}:built")(settings, tree | {"data": data or "."})
+        else:
+            config.build(settings, tree)
     except SettingError as error:
         raise SettingError(f"{error}{_as_prompt(arguments, next(iter(arguments.settings), ''))}") from None
     if data is None and VERBS[verb].reads_recipes:
