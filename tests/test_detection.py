@@ -306,7 +306,7 @@ def test_a_run_finds_boxes_from_files_to_report(home: Path) -> None:
     assert len(list((home / "drawn").glob("*.jpg"))) == 28
     assert "format=coco needs out=" in pretune(*outputs, "format=coco", code=2).stderr
     told = pretune("finetune", *words[1:], "out=other", "resume=true", "--offline").stderr
-    assert "select map" in told
+    assert "select mAP" in told
 
 
 def test_the_commands_of_the_page_run(home: Path) -> None:

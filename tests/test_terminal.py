@@ -96,7 +96,7 @@ def test_training_shows_epoch_step_loss_metric_and_waiting(capsys: pytest.Captur
     terminal.event(STEPPED)
     phase = terminal.bar.phase
     assert phase is not None
-    assert phase.facts.startswith("epoch 2  step 10/40  loss 0.250  val accuracy 0.75")
+    assert phase.facts.startswith("epoch 2  step 10/40  loss 0.250  val accuracy 75.0 %")
     assert phase.facts.endswith("waiting for data 40%")
     terminal.event(Finished(phase="full", step=40, reason="time", seconds=9.0))
     assert terminal.bar.phase is None
