@@ -102,7 +102,7 @@ def test_training_shows_epoch_step_loss_metric_and_waiting(capsys: pytest.Captur
     assert terminal.bar.phase is None
     terminal.close()
     told = capsys.readouterr().err.splitlines()
-    assert told == ["full, epoch 1: val accuracy 0.75, log_loss 0.5  (best so far)", "full: 40 steps in 9.0 s; the time is up"]
+    assert told == ["full, epoch 1: val accuracy 75.0 %, log loss 0.5  (best so far)", "full: 40 steps in 9.0 s; the time is up"]
 
 
 def test_one_step_is_one_step(capsys: pytest.CaptureFixture[str]) -> None:

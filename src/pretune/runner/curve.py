@@ -10,7 +10,6 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 
 from pretune.runner import score
 from pretune.runner.state import FineTuningState
@@ -112,5 +111,5 @@ class LearningCurve:
     def _measure(self, positions: np.ndarray) -> dict[str, float]:
         state, data = self.state, self.state.data
         raw = score.outputs(state.learner, state.view(positions), state.run.device, state.precision, score.at_once(data.task))
-        figures = score.measure(raw, data.encoded.take(torch.from_numpy(positions)), data.task, data.space)
+        figures = score.measure(raw, data.labels_at(positions), data.task, data.space)
         return {name: value for name, value in figures.items() if isinstance(value, float)}
