@@ -14,8 +14,9 @@ from pretune import registry
 from pretune.evaluation import classical
 from pretune.evaluation.baseline import Baseline, Description
 from pretune.evaluation.classical import ClassicalModel
+from pretune.modalities import Modality
 from pretune.runner.prepare import Prepared
-from pretune.tasks import Examples
+from pretune.tasks import Examples, Task
 from pretune.types import NotUsed
 from pretune.unread import refuse
 
@@ -83,7 +84,12 @@ def possible(data: Prepared) -> bool:
 
 def can_be_the_model(data: Prepared) -> bool:
     """Return whether the classical model can be the run's: its scores are what the task reads."""
-    return possible(data) and data.task.linear == data.task.baseline
+    return possible(data) and is_choice(data.task, data.modality)
+
+
+def is_choice(task: Task, modality: Modality) -> bool:
+    """Return whether either of network and classical model can be a run's: there is one, whose scores are what the task reads."""
+    return task.linear is not None and task.linear == task.baseline and bool(modality.baseline_words)
 
 
 def require_choice(predictor: str | None, data: Prepared) -> None:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from pretune.errors import DataError, RequestError, SettingError
 from pretune.evaluation.pretraining_gain import LONGER, PRETRAINED, SCRATCH, summary, trivial
 from pretune.pretraining import Pretraining
 from pretune.recipe import Place, Recipe, Training
+from pretune.runner import baselines
 from pretune.runner.budget import BATCH
 from pretune.runner.finetune import FineTuning
 from pretune.runner.folder import close
@@ -40,7 +41,7 @@ from pretune.storage.ingest import ingest
 from pretune.strategies import Defaults, suggested
 from pretune.strategies.full import Full
 from pretune.strategies.scratch import Scratch
-from pretune.tasks import infer
+from pretune.tasks import Task, infer
 from pretune.training.checkpoint import Decisions
 from pretune.training.device import Device
 from pretune.training.events import Event
@@ -58,11 +59,14 @@ class LabelledTask:
     recipe: Pretraining
     rows: list[Row]
     """Usable rows, each with a split."""
+    task: Task
     held_out: Excluded
     """The contents of the rows that are not trained on, as pretraining knows them."""
     modality: str
     ledger: list[LedgerEntry]
     """What is wrong with the data."""
+    predictor: Literal["network"] | None = None
+    """'network' where a classical model could take its place in some of the runs."""
 
     def warnings(self) -> list[str]:
         """Return what a person should know before hours are spent."""
@@ -84,15 +88,26 @@ def read_task(recipe: Pretraining) -> LabelledTask:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingError("then= is measured in one process. Pretrain with torchrun, then fine-tune from run:FOLDER.")
     table = sources.read(Path(str(recipe.gain.then)), _columns(recipe))
-    done = ingest(table.rows, plain_modality(table), open_cache(recipe.place), threads=threads(recipe.place))
+    modality = plain_modality(table)
+    done = ingest(table.rows, modality, open_cache(recipe.place), threads=threads(recipe.place))
     twins = duplicates.find(done).near
-    rows, _ = splits.assign(done.rows, target=infer(table.target_type).target_type, fraction=0.2, seed=recipe.training.seed, twins=twins)
+    inferred = infer(table.target_type)
+    rows, _ = splits.assign(done.rows, target=inferred.target_type, fraction=0.2, seed=recipe.training.seed, twins=twins)
     hashes = frozenset(known for row, known in zip(rows, done.hashes, strict=True) if row.split != "train")
     texts = None
     if table.modality == "text":  # a corpus knows texts by their words, however they are stored
         texts = HeldOutTexts(text for row in rows if row.split != "train" for text in corpora.documents_of(row))
     ledger = [*table.ledger, *done.ledger]
-    task = LabelledTask(recipe=recipe, rows=rows, held_out=Excluded(hashes=hashes, documents=texts), modality=table.modality, ledger=ledger)
+    held_out = Excluded(hashes=hashes, documents=texts)
+    task = LabelledTask(
+        recipe=recipe,
+        rows=rows,
+        task=inferred,
+        held_out=held_out,
+        modality=table.modality,
+        ledger=ledger,
+        predictor="network" if baselines.is_choice(inferred, modality) else None,
+    )
     for labels in recipe.gain.labels:
         _labelled(task, labels, 0)  # too few are refused now, not after hours
     return task
@@ -157,17 +172,30 @@ def _labelled(task: LabelledTask, labels: float | None, seed: int) -> dict[str, 
     train = [row for row in task.rows if row.split == "train"]
     count = len(train) if labels is None else round(labels * len(train)) if labels < 1 else int(labels)
     if count < len(train):
-        by_class: dict[str, list[Row]] = defaultdict(list)
-        for place in np.random.default_rng(seed).permutation(len(train)):
-            by_class[str(train[place].target)].append(train[place])
-        if count < len(by_class):
-            raise DataError(f"labels={labels:g} is fewer than the {len(by_class)} classes of {task.recipe.gain.then}.")
-        shares = [(place + 0.5) / len(rows) for rows in by_class.values() for place in range(len(rows))]
-        order = np.argsort(shares, kind="stable")[:count]
-        sampled = [row for rows in by_class.values() for row in rows]
-        train = [sampled[place] for place in order]
+        train = _sampled(task, train, count, seed)
     others: dict[str, Split] = {row.id: row.split for row in task.rows if row.split not in (None, "train")}
     return {**{row.id: "train" for row in train}, **others}
+
+
+def _sampled(task: LabelledTask, train: list[Row], count: int, seed: int) -> list[Row]:
+    """Return about `count` training rows, evenly from all strata; rows that are scored against each other stay together.
+
+    Raises:
+        DataError: there are fewer than classes.
+    """
+    target = task.task.target_type
+    strata = target.strata(train)
+    units = splits.kept_together(train, list(range(len(train)))) if task.task.compares else [[place] for place in range(len(train))]
+    by_stratum: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
+    for place in np.random.default_rng(seed).permutation(len(units)):
+        by_stratum[strata[units[place][0]]].append(units[place])
+    if target.single and count < len(by_stratum):
+        raise DataError(f"labels={count} is fewer than the {len(by_stratum)} classes of {task.recipe.gain.then}.")
+    shares = [(place + 0.5) / len(of_stratum) for of_stratum in by_stratum.values() for place in range(len(of_stratum))]
+    sampled = [unit for of_stratum in by_stratum.values() for unit in of_stratum]
+    order = [sampled[place] for place in np.argsort(shares, kind="stable")]
+    most = int(np.searchsorted(np.cumsum([len(unit) for unit in order]), count, side="right"))
+    return [train[place] for unit in order[: max(1, most)] for place in unit]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +235,7 @@ class _Trial:
         return Recipe(
             data=str(recipe.gain.then),
             backbone=f"run:{self.pretrained.folder.path}",
-            predictor="network",
+            predictor=self.task.predictor,
             columns=_columns(recipe),
             training=Training(seed=self.seed, precision="bfloat16" if precision["bfloat16"] else "float32"),
             place=Place(cache=recipe.place.cache, threads=recipe.place.threads, resume=True),

@@ -68,19 +68,23 @@ def seconds_per_item(
     batch_size: int = 64,
     now: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return about how long `outputs` takes for each item of a view, by its middle batches: their items are neither long nor short."""
+    """Return about how long `outputs` takes for each example, by the middle batches of a view: theirs are neither long nor short.
+
+    The first of them warms up, unless there is no other. The last batch of a view may be much smaller than others.
+    """
     learner.eval()
     loader = _loader(view, device, batch_size)
     steps = loader.steps(0)
     batches = loader.iterate(0, start=max(0, min(steps // 2, steps - _TIMED - 1)))
-    ends = [now()]
+    ends, sizes = [now()], []
     for _, batch in zip(range(_TIMED + 1), batches, strict=False):
         with autocast(precision, device.device):
             learner.predict(batch.to(device.device))
         ends.append(now())
+        sizes.append(batch.size)
     batches.close()
-    timed = ends[1:] if len(ends) > 2 else ends
-    return steps * (timed[-1] - timed[0]) / max(1, len(timed) - 1) / len(view)
+    cold = 1 if len(sizes) > 1 else 0
+    return (ends[-1] - ends[cold]) / max(1, sum(sizes[cold:]))
 
 
 def measured(data: Prepared, *, seed: int, costly: bool) -> dict[str, np.ndarray]:

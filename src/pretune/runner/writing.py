@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +37,8 @@ def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
         return WrittenAnswers()
     chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[: task.writes]
     chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
-    began = ended = time.monotonic()
+    clock = state.run.deadline.clock
+    began = ended = clock.seconds
     allowed = _OF_TIME * state.run.deadline.remaining
     texts: dict[int, str] = {}
     size = 1 if state.run.deadline.total is not None else task.writes_together  # the first one shows how long others take
@@ -47,7 +47,7 @@ def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
         few = [int(i) for i in chosen[len(texts) : len(texts) + size]]
         state.run.reporter.progress("writing answers", len(texts), len(chosen))
         texts |= zip(few, task.write(state.model, [data.rows[i] for i in few], data.modality), strict=True)
-        ended, before = time.monotonic(), ended
+        ended, before = clock.seconds, ended
         larger = min(task.writes_together, 2 * size)
         if ended - began + (ended - before) * larger / size > allowed:
             break
@@ -56,5 +56,5 @@ def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
         state.run.reporter.warn(sentence)
     figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])
     return WrittenAnswers(
-        texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": time.monotonic() - began, **figures}
+        texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": clock.seconds - began, **figures}
     )
