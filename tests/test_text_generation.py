@@ -80,6 +80,8 @@ def write_lines(path: Path, records: list[Any]) -> Path:
         ({"question": "What is {} then", "context": "about {}", "response": "it is {}"}, "What is 0 then\n\nabout 0"),
         ({"messages": [{"role": "user", "content": "Say {}"}, {"role": "assistant", "content": "{} said"}]}, "Say 0"),
         ({"conversations": [{"from": "human", "value": "Say {}"}, {"from": "gpt", "value": "{} said"}]}, "Say 0"),
+        ({"prompt": [{"role": "user", "content": "Say {}"}], "completion": [{"role": "assistant", "content": "{}"}]}, "Say 0"),
+        ({"system_prompt": "Be short", "question": "What is {} then", "response": "it is {}"}, "What is 0 then"),
     ],
 )
 def test_columns_that_mean_only_prompts_and_answers_are_recognised_without_a_task(record: Any, prompt: str, tmp_path: Path) -> None:
@@ -90,6 +92,80 @@ def test_columns_that_mean_only_prompts_and_answers_are_recognised_without_a_tas
     assert isinstance(table.rows[0].target, Conversation)
     assert table.rows[0].target.turns[-1].role == "assistant"
     assert "data.jsonl" in table.messages[1]
+
+
+@pytest.mark.parametrize(
+    ("record", "columns", "roles", "last"),
+    [
+        ({"prompt": "a", "chosen": "good one", "rejected": "bad one"}, Columns(label="chosen"), "user assistant", "good one"),
+        (
+            {"prompt": "a", "chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": []},
+            Columns(label="chosen"),
+            "user assistant",
+            "b",
+        ),
+        ({"system": "Be short", "instruction": "a", "input": "", "output": "b c"}, Columns(), "system user assistant", "b c"),
+        (
+            {"system": "S", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            Columns(),
+            "system user assistant",
+            "b",
+        ),
+    ],
+)
+def test_columns_beside_prompt_and_answer_have_their_meaning(record: Any, columns: Columns, roles: str, last: str, tmp_path: Path) -> None:
+    table = sources.read(write_lines(tmp_path / "data.jsonl", [record, record]), columns, target=TEXT_GENERATION)
+    found = table.rows[0].target
+    assert isinstance(found, Conversation)
+    assert [turn.role for turn in found.turns] == roles.split()
+    assert found.turns[-1].content == last
+
+
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [
+        ({"prompt": "a", "chosen": "b c", "rejected": "d e"}, "label=chosen"),
+        ({"chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "a"}]}, "text=chosen"),
+    ],
+)
+def test_pairs_of_preferences_are_refused_with_what_can_be_learned_of_them(record: Any, word: str, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "data.jsonl", [record] * 4)
+    with pytest.raises(DataError, match=rf"\(DPO\) is not one of the tasks.*{word}"):
+        sources.read(path)
+
+
+def test_conversations_with_tools_parts_and_weights_are_read_as_openai_writes_them(text: Text) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Köln"}'}}
+    messages = [
+        {"role": "developer", "content": "Be short."},
+        {"role": "user", "content": [{"type": "text", "text": "rain "}, {"type": "text", "text": "now"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "sun"},
+        {"role": "assistant", "content": "no rain", "weight": 0},
+        {"role": "user", "content": "snow"},
+        {"role": "assistant", "content": "no snow"},
+    ]
+    turns = turns_of(messages)
+    assert isinstance(turns, tuple)
+    assert fault_of(turns) is None
+    assert turns[1].content == "rain now"
+    assert turns[2].content == '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>'
+    wide = replace(text, max_tokens=600)
+    row, _ = Renderer(text=wide).conversation(Row(id="x", target=Conversation(turns=turns)), answered=True)
+    assert isinstance(row, Row)
+    assert isinstance(row.target, Answer)
+    assert [segments_of(row)[place] for place in row.target.scored] == [turns[2].content, "no snow"]
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]
+    assert "is not a text" in turns_of(image)
+
+
+def test_pieces_of_long_conversations_lose_turns_without_a_question_or_an_answer(tmp_path: Path) -> None:
+    said = [("gpt", "so"), ("human", "a"), ("gpt", "b"), ("human", "c")]
+    records = [{"conversations": [{"from": role, "value": value} for role, value in said]}] * 3
+    table = sources.read(write_lines(tmp_path / "data.jsonl", records), target=TEXT_GENERATION)
+    assert table.rows[0].target == Conversation(turns=(Turn("user", "a"), Turn("assistant", "b")))
+    assert [(entry.action, entry.reason) for entry in table.ledger] == [("repaired", "cut_turns")] * 3
+    assert "1 turn at its beginning and 1 turn at its end" in table.ledger[0].detail
 
 
 def test_answers_that_are_classes_stay_classes(tmp_path: Path) -> None:
@@ -136,6 +212,9 @@ def test_what_is_wrong_with_an_example_is_named_with_its_line(tmp_path: Path) ->
         ("assistant user", "bad_roles"),
         ("user assistant system assistant", "bad_roles"),
         ("user assistant user", "no_answer"),
+        ("user assistant tool tool assistant", None),
+        ("user tool assistant", "bad_roles"),
+        ("user assistant tool", "no_answer"),
         ("system user", "no_answer"),
     ],
 )

@@ -122,7 +122,7 @@ class Renderer:
         fitted = self._fitted(segments, [owners[place] for place, turn in enumerate(turns) if turn.role != "assistant"])
         if fitted is None:
             return ("too_long", f"is longer than the window of {self.text.max_tokens} tokens without its prompt; set max_tokens="), False
-        scored = tuple(owners[place] for place, turn in enumerate(turns) if turn.role == "assistant")
+        scored = tuple(owners[place] for place, turn in enumerate(turns) if turn.role == "assistant" and turn.learned)
         asked = turns[:-1] if answered else turns
         answer = turns[-1].content if answered else None
         target = Answer(scored=scored, prompt=prompt_of(asked), answer=answer, others=messages.others if answered else ())

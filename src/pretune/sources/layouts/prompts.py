@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from pretune.sources import shards, vocabulary
 from pretune.sources.column import as_text
 from pretune.sources.columns import listed, named
 from pretune.sources.contents import named_columns, tables_in
-from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn, prompt_of, turns_of
+from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn, prompt_of, trimmed, turns_of
 from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import ARROW, Records, is_manifest
@@ -34,7 +34,9 @@ ANSWERS = (
     ("target", "summary", "highlights", "headline", "title", "tldr"),
 )
 """Columns of prompts and of answers; those of the second list count where none of the first is there."""
-MORE = ("input", "context", "inputs", "system")
+SYSTEM = ("system", "system_prompt", "system_message")
+"""Columns whose text is a system turn."""
+MORE = ("input", "context", "inputs", *SYSTEM)
 """Columns that add to a prompt: what an instruction is about."""
 _PEEK = 1 << 16
 """Bytes of a file that are looked at to Return whether it may be one."""
@@ -124,10 +126,16 @@ class Prompts(OwnLayout):
             item, record = records.id(at), dict(zip(records.columns, records.values[at], strict=True))
             table.inputs.append(item)
             found = self._conversation(record, answered=answered)
+            where = records.where(at)
             if isinstance(found, tuple):
                 reason, words = found
-                table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=f"{records.where(at)} {words}"))
+                table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=f"{where} {words}"))
                 continue
+            if answered:
+                turns, words = trimmed(found.turns)
+                found = replace(found, turns=turns)
+                if words:
+                    table.ledger.append(LedgerEntry(item=item, action="repaired", reason="cut_turns", detail=f"{where} {words}"))
             own = splits.get(as_text(record[split])) if split else None
             asked = found.turns[:-1] if found.answered else found.turns
             table.rows.append(Row(id=item, text=(prompt_of(asked),), target=found, split=own or part))
@@ -148,26 +156,43 @@ class Prompts(OwnLayout):
 
     def _conversation(self, record: dict[str, Any], *, answered: bool) -> Conversation | tuple[str, str]:
         """Return what a record says, or why nothing can be learned from it."""
+        system = tuple(Turn("system", text) for name in record if vocabulary.plain(name) in SYSTEM and (text := as_text(record[name])))
         if self.where.messages:
             turns = turns_of(_unwritten(record[self.where.messages]))
             if isinstance(turns, str):
                 return "bad_messages", turns
+            turns = turns if turns[0].role == "system" else (*system, *turns)
             return Conversation(turns=turns if answered or turns[-1].role != "assistant" else turns[:-1])
-        prompt = "\n\n".join(text for name in self.where.prompt if (text := as_text(record.get(name))))
-        if not prompt:
-            return "empty_text", "has an empty prompt"
-        asked = (Turn("user", prompt),)
-        if not answered:
-            return Conversation(turns=asked)
-        assert self.where.answer is not None
-        value = record.get(self.where.answer)
-        strings = [as_text(one) for one in (value if isinstance(value, list | tuple) else [value])]
-        if value is None or value == []:
-            return "no_answer", f"has no {self.where.answer!r}"
-        strings = [text for text in strings if text]
-        if not strings:
-            return "empty_answer", f"has an empty {self.where.answer!r}"
-        return Conversation(turns=(*asked, Turn("assistant", strings[0])), others=tuple(strings[1:]))
+        asked = self._asked(record, system)
+        if not answered or isinstance(asked[0], str):
+            return asked if isinstance(asked[0], str) else Conversation(turns=asked)
+        return _answered(asked, self.where.answer or "", _unwritten(record.get(self.where.answer or "")))
+
+    def _asked(self, record: dict[str, Any], system: tuple[Turn, ...]) -> Any:
+        """Return the turns before the answer, or why there are none: a reason and words."""
+        first = _unwritten(record.get(self.where.prompt[0]))
+        if _is_messages(first):
+            turns = turns_of(first)
+            return ("bad_messages", turns) if isinstance(turns, str) else turns
+        named = [name for name in self.where.prompt if vocabulary.plain(name) not in SYSTEM]
+        prompt = "\n\n".join(text for name in named if (text := as_text(record.get(name))))
+        before = system if len(named) < len(self.where.prompt) else ()
+        return (*before, Turn("user", prompt)) if prompt else ("empty_text", "has an empty prompt")
+
+
+def _answered(asked: tuple[Turn, ...], column: str, value: Any) -> Conversation | tuple[str, str]:
+    """Return a conversation with the answer of a column, or why it has none."""
+    if _is_messages(value):
+        turns = turns_of(value)
+        if isinstance(turns, str):
+            return "bad_messages", turns
+        return Conversation(turns=(*asked, *turns) if turns[0].role == "assistant" else turns)  # else it holds the prompt too
+    if value is None or value == []:
+        return "no_answer", f"has no {column!r}"
+    strings = [text for one in (value if isinstance(value, list | tuple) else [value]) if (text := as_text(one))]
+    if not strings:
+        return "empty_answer", f"has an empty {column!r}"
+    return Conversation(turns=(*asked, Turn("assistant", strings[0])), others=tuple(strings[1:]))
 
 
 # --- finding -------------------------------------------------------------------------------------
@@ -188,7 +213,7 @@ def _may_be(place: DataPlace) -> bool:
         return False
     words = set(re.findall(r"[a-z_]+", head))
     pairs = bool(words & set(PROMPTS[0])) and bool(words & set(ANSWERS[0]))
-    return pairs or (bool(words & set(MESSAGES)) and bool(words & {"role", "from"}))
+    return pairs or {"chosen", "rejected"} <= words or (bool(words & set(MESSAGES)) and bool(words & {"role", "from"}))
 
 
 def _tables(place: DataPlace) -> list[tuple[Split | None, Records]] | None:
@@ -205,6 +230,7 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> _Where | None:
         DataError: several may, or the task is named and none does.
         SettingError: a named column does not exist.
     """
+    _refuse_preferences(records, wanted)
     messages = [name for name in records.columns if vocabulary.plain(name) in MESSAGES and _holds_messages(records, name)]
     trained = wanted.schema if isinstance(wanted, RunColumns) else Schema()
     text = tuple(named(records, name.strip(), "text") or "" for name in (wanted.text or "").split(",") if name.strip())
@@ -254,8 +280,27 @@ def _candidates(records: Records, names: tuple[tuple[str, ...], ...]) -> list[st
 
 def _holds_messages(records: Records, name: str) -> bool:
     value = next((value for value in records.column(name) if value not in (None, "", [])), None)
-    value = _unwritten(value)
+    return _is_messages(_unwritten(value))
+
+
+def _is_messages(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _refuse_preferences(records: Records, wanted: Columns) -> None:
+    """Refuse pairs of a preferred answer and another: half of each would go unread.
+
+    Raises:
+        DataError: the columns are there, and nobody named the answer that is learned.
+    """
+    called = {vocabulary.plain(name): name for name in records.columns}
+    if {"chosen", "rejected"} <= called.keys() and not (wanted.label or wanted.text or isinstance(wanted, RunColumns)):
+        whole = not _candidates(records, PROMPTS) and _holds_messages(records, called["chosen"])
+        columns, word = f"{called['chosen']!r}, {called['rejected']!r}", f"{'text' if whole else 'label'}={shell_word(called['chosen'])}"
+        raise DataError(
+            f"{records.path} holds pairs of a preferred and a rejected answer ({columns}). Learning from preferences (DPO) is not one of "
+            f"the tasks. To learn the preferred answers alone, name them: {word}"
+        )
 
 
 def _unwritten(value: Any) -> Any:
@@ -274,6 +319,8 @@ def _is_sure(records: Records, where: _Where) -> bool:
         return True
     assert where.answer is not None
     telling = vocabulary.plain(where.prompt[0]) in PROMPTS[0] and vocabulary.plain(where.answer) in ANSWERS[0]
+    if _holds_messages(records, where.answer):
+        return True
     strings = [as_text(value) for value in records.column(where.answer)]
     return telling and len(set(strings)) > _DIFFERENT * len(strings) and sum(" " in text for text in strings) >= _DIFFERENT * len(strings)
 
