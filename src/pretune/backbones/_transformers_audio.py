@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pretune.backbones._base import Backbone, Builder, Readout, TensorStage, load_matching
 from pretune.backbones._whisper import assemble as assemble_whisper
+from pretune.backbones._whisper import give_decoder
 from pretune.errors import WeightsError
 from pretune.modalities.audio import Audio
 from pretune.types import Features
@@ -229,10 +230,15 @@ def _whisper(config: Mapping[str, Any], preprocessor: Mapping[str, Any], state: 
     width = int(config["d_model"])
     if int(config["encoder_ffn_dim"]) != 4 * width or config.get("activation_function", "gelu") != "gelu":
         raise WeightsError(f"{origin}: only Whisper encoders with GELU and a feed-forward network of four times the width are built.")
+    sizes = _decoder_sizes(config)
     backbone = assemble_whisper(
         None if state is None else _whisper_names(state), origin, mels=int(config["num_mel_bins"]), width=width,
         layers=int(config["encoder_layers"]), heads=int(config["encoder_attention_heads"]), positions=int(config["max_source_positions"]),
+        decoder=sizes,
     )  # fmt: skip
+    decoder = {} if state is None else _decoder_names(state)
+    if decoder and sizes is not None:
+        give_decoder(backbone, sizes, lambda: decoder)
     if "sampling_rate" in preprocessor:
         assert isinstance(backbone.modality, Audio)
         backbone.modality = replace(backbone.modality, sample_rate=int(preprocessor["sampling_rate"]))
@@ -261,3 +267,53 @@ def _whisper_top(name: str) -> str:
     if name.startswith("embed_positions."):
         return "stages.stem.table"
     return name.replace("layer_norm.", "stages.norm.norm.") if name.startswith("layer_norm.") else f"stages.stem.{name}"
+
+
+# --- Whisper's decoder ---------------------------------------------------------------------------
+
+_MULTILINGUAL = 51_865
+"""Tokens from which a Whisper's vocabulary is that of several languages."""
+_DECODER = {
+    "self_attn_layer_norm": "attention_norm", "self_attn.out_proj": "attention.out", "encoder_attn_layer_norm": "cross_norm",
+    "encoder_attn.q_proj": "cross.q", "encoder_attn.out_proj": "cross.out", "final_layer_norm": "feed_norm", "fc1": "up", "fc2": "down",
+}  # fmt: skip
+_JOINED = {
+    "self_attn.q_proj": ("attention.qkv", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+    "encoder_attn.v_proj": ("cross.kv", ("encoder_attn.k_proj", "encoder_attn.v_proj")),
+}
+"""Projections that are one matrix here, by one of them that has a bias."""
+_TABLES = {"embed_tokens.weight": "token.weight", "embed_positions.weight": "position.weight"}
+
+
+def _decoder_sizes(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the sizes of a checkpoint's decoder; None where it is built otherwise than here."""
+    if config.get("scale_embedding") or not config.get("decoder_layers"):
+        return None
+    vocabulary = int(config["vocab_size"])
+    return {
+        "vocabulary": vocabulary,
+        "width": int(config["d_model"]),
+        "layers": int(config["decoder_layers"]),
+        "heads": int(config["decoder_attention_heads"]),
+        "hidden": int(config["decoder_ffn_dim"]),
+        "positions": int(config["max_target_positions"]),
+        "multilingual": vocabulary >= _MULTILINGUAL,
+    }
+
+
+def _decoder_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the decoder's tensors by our names; the keys, which have no bias, get one of zeros."""
+    found = {re.sub(r"^(model\.)?decoder\.", "", name): one for name, one in state.items() if re.match(r"(model\.)?decoder\.", name)}
+    out = {_TABLES.get(name, name.replace("layer_norm.", "norm.")): one for name, one in found.items() if not name.startswith("layers.")}
+    for name, tensor in found.items():
+        match = re.fullmatch(r"layers\.(\d+)\.(.+)\.(weight|bias)", name)
+        if match is None:
+            continue
+        layer, part, kind = match.groups()
+        if part in _DECODER:
+            out[f"layers.{layer}.{_DECODER[part]}.{kind}"] = tensor
+        elif part in _JOINED:
+            joined, pieces = _JOINED[part]
+            tensors = [found.get(f"layers.{layer}.{piece}.{kind}", torch.zeros_like(tensor)) for piece in pieces]
+            out[f"layers.{layer}.{joined}.{kind}"] = torch.cat(tensors)
+    return out

@@ -95,12 +95,21 @@ def _native(config: Mapping[str, Any], where: Path) -> Any:
 
 def _text(config: Mapping[str, Any], where: Path) -> Text:
     """Return the tokenizer of a folder and how long a text may be."""
-    path = where / TOKENIZER_FILE
-    content = path.read_text(encoding="utf-8") if path.exists() else _converted(config, where)
+    content = tokenizer_of(config, where)
     positions = _positions(config)
     stated = [_stated(where / "sentence_bert_config.json", "max_seq_length"), _stated(where / "tokenizer_config.json", "model_max_length")]
     limits = [limit for limit in (*stated, positions, _LONGEST) if limit]
     return Text(tokenizer=content, max_tokens=min(limits), positions=positions)
+
+
+def tokenizer_of(config: Mapping[str, Any], where: Path) -> str:
+    """Return the content of a folder's tokenizer.json, made of what it has where it is not there.
+
+    Raises:
+        WeightsError: nothing there is a tokenizer.
+    """
+    path = where / TOKENIZER_FILE
+    return path.read_text(encoding="utf-8") if path.exists() else _converted(config, where)
 
 
 def _positions(config: Mapping[str, Any]) -> int | None:

@@ -35,6 +35,8 @@ class Package(BackboneSource):
         extra = locate_extra(name, weights)
         state = function(weights.read)(paths)
         backbone: Backbone = function(weights.assemble)(state, origin(weights, paths), **weights.settings)
+        if weights.decoder is not None:
+            backbone = function(weights.decoder)(backbone, paths, weights.settings)
         if weights.finish is not None:
             backbone = function(weights.finish)(backbone, extra)
         assert backbone.report is not None

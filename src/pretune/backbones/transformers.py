@@ -18,6 +18,7 @@ from pretune.backbones._network import require_reachable
 from pretune.backbones._packages import folder as weights_folder
 from pretune.backbones._states import read_state
 from pretune.errors import PretuneError, SettingError, WeightsError, did_you_mean
+from pretune.modalities.audio import Audio
 
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
 _WANTED = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -46,6 +47,7 @@ class Transformers(BackboneSource):
         with _understood(where):
             if config.get("model_type") in _transformers_audio.FAMILIES:
                 backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
+                _add_tokenizer(backbone, config, where)
             else:
                 backbone = _transformers_text.load(config, where)
         assert backbone.report is not None
@@ -214,6 +216,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _preprocessor(where: Path) -> dict[str, Any]:
     """Return the settings of an audio network's preprocessing; empty where there are none."""
     return _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
+
+
+def _add_tokenizer(backbone: Backbone, config: Mapping[str, Any], where: Path) -> None:
+    """Give the preprocessing of a network that writes what is said its tokenizer; without one it has no decoder."""
+    if backbone.late_decoder is None:
+        return
+    try:
+        content = _transformers_text.tokenizer_of(config, where)
+    except WeightsError:
+        backbone.late_decoder = None
+        return
+    assert isinstance(backbone.modality, Audio)
+    backbone.modality = replace(backbone.modality, tokenizer=content)
 
 
 def _is_known(kind: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from pretune.geometry import scaling
 from pretune.modalities import _mel_statistics
 from pretune.modalities._audio_decode import KEPT, decode
 from pretune.modalities._base import Modality
+from pretune.modalities.transforms import tokenizing
 from pretune.modalities.transforms.spectrum import MFCC, Bank, KaldiMel, LogMel, MelImage, SpeakerMel, Waveform
 from pretune.types import Decoded, Features, Finding
 
@@ -76,6 +77,8 @@ class Audio(Modality):
     """Subtracted from kaldi."""
     std: Annotated[float, Within(0, above=True)] = 0.5
     """kaldi is divided by twice this."""
+    tokenizer: str = field(default="", repr=False)
+    """Content of the tokenizer.json of a network that writes what is said; empty for all others."""
     picture: Annotated[Modality | None, Member("modalities")] = None
     """Preprocessing of the image network that looks at the spectrogram."""
 
@@ -91,6 +94,19 @@ class Audio(Modality):
     def from_image(cls, image: Modality) -> Audio | None:
         """Return the preprocessing that shows spectrograms to an image network, None for any other network."""
         return cls(features="picture", fft=1024, mels=128, picture=image) if registry.name_of(image) == "image" else None
+
+    def files(self) -> dict[str, str]:
+        """Return the files that travel with saved weights, name -> content; `with_files` reads them back."""
+        return {tokenizing.FILE: self.tokenizer} if self.tokenizer else {}
+
+    def with_files(self, files: dict[str, str]) -> Audio:
+        """Return the same preprocessing with the content of its files.
+
+        Raises:
+            WeightsError: it is no tokenizer.
+        """
+        tokenizing.load(files[tokenizing.FILE])
+        return replace(self, tokenizer=files[tokenizing.FILE])
 
     def working(self) -> dict[str, Any]:
         """Return what stored clips depend on: part of the store's cache key."""

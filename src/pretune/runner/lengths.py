@@ -57,7 +57,8 @@ def outputs_of(model: Model, modality: Audio) -> int:
     was, device = model.training, next(model.parameters()).device
     model.eval()
     silence = Features(tensor=torch.zeros(1, modality.window, device=device), layout="raw")
-    count = model(silence).shape[1]
+    positions = model.before_head(silence).tensor.shape[1]
+    count = int(model.head.real(torch.ones(1, positions, dtype=torch.bool)).sum())
     model.train(was)
     return count
 

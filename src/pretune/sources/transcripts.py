@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pretune.errors import DataError
 from pretune.printable import shell_word
@@ -44,9 +44,13 @@ class Transcript(Structured):
 class Transcripts(TargetType):
     """A cell, or a file, holds what is said in an audio file."""
 
+    digits: bool | None = None
+    """Whether numbers are written in digits somewhere; None where no transcript was read."""
+
     def parse(self, values: list[Value], column: str) -> ParsedLabels:
         """Take each text as it is; what holds no letter and no digit is dropped."""
-        out = ParsedLabels(type=self, values=[Transcript(" ".join(as_text(value).split())) for value in values])
+        digits = any(char.isdigit() for value in values for char in as_text(value))
+        out = ParsedLabels(type=replace(self, digits=digits), values=[Transcript(" ".join(as_text(value).split())) for value in values])
         for index, value in enumerate(values):
             text = as_text(value)
             if not text:

@@ -32,8 +32,9 @@ class LoRA(Strategy):
     """The update is scaled by alpha / rank."""
     dropout: Annotated[float, Within(0, 0.9)] = 0.0
     """Dropout before the update."""
-    last: Annotated[int | None, Within(1)] = None
-    """Adapt only the last stages, so that features of the earlier ones are computed once; auto adapts all."""
+    last: Annotated[int | None, Within(0)] = None
+    """Adapt only the last stages, so that features of the earlier ones are computed once; auto adapts all. 0 is for a pretrained decoder
+    alone."""
 
     def phases(self, stages: int) -> tuple[Phase, ...]:
         """A probe, then the adapters with the head."""
@@ -51,8 +52,7 @@ class LoRA(Strategy):
 
         model.freeze_norms = True
         adapted = 0
-        for name in model.body if self.last is None else model.body[-self.last :]:
-            stage = model.stages[name]
+        for stage in self._adapted(model):
             targets = [key for key, module in stage.named_modules() if key and _adaptable(module)]
             if targets:
                 settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets)
@@ -62,6 +62,11 @@ class LoRA(Strategy):
             where = "this backbone; use" if self.last is None else f"the last {self.last} stages; raise strategy.last, or use"
             raise SettingError(f"strategy=lora found no linear layer or convolution to adapt in {where} strategy=partial.")
 
+    def _adapted(self, model: Model) -> list[nn.Module]:
+        """Return what gets adapters: stages of the backbone, and a head that was pretrained with it."""
+        names = model.body[len(model.body) - self.last :] if self.last is not None else model.body
+        return [*(model.stages[name] for name in names), *([model.head] if model.head.pretrained else [])]
+
     def learns(self, stage: nn.Module) -> bool:
         """Return whether there is something to adapt in a stage."""
         return any(_adaptable(module) for key, module in stage.named_modules() if key)
@@ -70,11 +75,13 @@ class LoRA(Strategy):
         """Merge the updates into the weights: what is saved and served is a plain network."""
         for name in model.body:
             _merge(model.stages[name])
+        _merge(model.head)
 
     def apply(self, model: Model, phase: Phase) -> tuple[ParamGroup, ...]:
-        """Let the head learn, and the adapters unless the phase opens nothing."""
+        """Let the head learn, of a pretrained one its adapters, and those of stages unless the phase opens nothing."""
         model.requires_grad_(False)
-        model.head.requires_grad_(True)
+        for key, parameter in model.head.named_parameters():
+            parameter.requires_grad_(not model.head.pretrained or "lora_" in key)
         out: list[ParamGroup] = []
         for name in model.body if phase.open != 0 else []:
             for key, parameter in model.stages[name].named_parameters():

@@ -25,6 +25,11 @@ def spoken_findings(rows: Sequence[Row], space: SpeechSpace, texts: Mapping[str,
     return [*_normalised(rows, texts), _units(rows, space, texts), *_unknown(rows, space, texts), *_known(rows, texts)]
 
 
+def written_findings(rows: Sequence[Row], texts: Mapping[str, str]) -> list[Finding]:
+    """Return what some transcripts show where a decoder writes them, which can write every word."""
+    return [*_normalised(rows, texts), *_known(rows, texts)]
+
+
 def _normalised(rows: Sequence[Row], texts: Mapping[str, str]) -> list[Finding]:
     changed = [row for row in rows if str(row.target) != texts[row.id]]
     if not changed:

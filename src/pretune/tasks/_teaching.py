@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.models import Model, SupervisedLearner
 from pretune.models.heads.decoder import DecoderHead
-from pretune.types import Batch, StepOutput
+from pretune.types import Batch, Features, StepOutput
 
 TOKENS = "tokens"
 """Name of the labels that are tokens of a text, its end among them."""
@@ -59,10 +59,14 @@ class WritingLearner(SupervisedLearner):
         x_ND, targets_N = self._predicted(batch)
         return Ragged(values=self.head.scores(x_ND, targets_N), lengths=tokens_of(batch.labels).lengths)
 
+    def encoded(self, batch: Batch) -> Features:
+        """Return what the encoder made of the inputs."""
+        return self.model.before_head(batch.inputs, self.start)
+
     def _predicted(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the features (N, D) that predict the tokens (N,) of all texts."""
         tokens = tokens_of(batch.labels)
-        encoded = self.model.before_head(batch.inputs, self.start)
+        encoded = self.encoded(batch)
         ids_BT = tokens.padded(self.head.decoder.end)
         real_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < tokens.lengths[:, None]
         return self.head.taught(ids_BT, encoded)[real_BT], tokens.values

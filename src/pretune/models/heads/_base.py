@@ -30,6 +30,8 @@ class HeadModule(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    pretrained: bool = False
+    """Whether it begins with weights that were trained together with the backbone's: it takes no probe, and is adapted as stages are."""
 
     def __init__(self, width: int, layers: nn.Module) -> None:
         super().__init__()

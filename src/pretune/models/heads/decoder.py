@@ -50,10 +50,10 @@ class _OfEncoder(Head):
         Raises:
             SettingError: the network has no tokens to write, or sizes are named for a decoder that has its own.
         """
-        pretrained = self.backbone.decoder
+        pretrained = self.backbone.pretrained_decoder()
         if pretrained is not None:
             self._refuse_sizes()
-            return DecoderHead(width, pretrained)
+            return DecoderHead(width, pretrained, pretrained=True)
         return DecoderHead(width, self._made(width))
 
     def _made(self, width: int) -> TiedDecoder:
@@ -80,9 +80,10 @@ class _OfEncoder(Head):
 class DecoderHead(HeadModule):
     """Holds the decoder; its outputs depend on a text, so a learner gives it one (`taught`), or a search writes it."""
 
-    def __init__(self, width: int, decoder: TokenDecoder) -> None:
+    def __init__(self, width: int, decoder: TokenDecoder, *, pretrained: bool = False) -> None:
         super().__init__(width, nn.Identity())
         self.decoder = decoder
+        self.pretrained = pretrained
 
     def fit(self, features_ND: Tensor) -> None:
         """Do nothing: a decoder takes features as they are."""

@@ -1,0 +1,250 @@
+"""Speech that a decoder writes: Whisper's against that of transformers, its tokens by name, the task around it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pretune import backbones
+from pretune.architectures.layers.memory import remembering
+from pretune.architectures.layers.speech_decoder import SpeechDecoder
+from pretune.backbones import Backbone, _whisper
+from pretune.backbones._transformers_audio import assemble
+from pretune.errors import SettingError, WeightsError
+from pretune.labels import Ragged
+from pretune.modalities.transforms import tokenizing
+from pretune.modalities.transforms.speech_tokens import speech_tokens
+from pretune.models.heads.decoder import Decoder, DecoderModule
+from pretune.sources.transcripts import TRANSCRIPTS
+from pretune.tasks._written_speech import characters, spoken_in, words_of
+from pretune.tasks.speech_seq2seq import SpeechSeq2seq
+from pretune.types import Features
+from tests import spoken_data
+from tests.command_line import pretune
+from tests.test_whisper import model_bin
+
+SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|he|>", "<|transcribe|>", "<|notimestamps|>")
+
+
+def tokenizer(words: str = " lo hi mid 1 2") -> str:
+    """A byte-level tokenizer of a few words, with Whisper's special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator([words] * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
+    made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    return str(made.to_str())
+
+
+def theirs(vocabulary: int = 400, **settings: Any) -> Any:
+    """A tiny Whisper of `transformers` with random weights."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=128,
+            decoder_ffn_dim=64, num_mel_bins=20, max_source_positions=600, max_target_positions=40, vocab_size=vocabulary, pad_token_id=0,
+            bos_token_id=0, eos_token_id=0, decoder_start_token_id=0, **settings,
+        )
+    ).eval()  # fmt: skip
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") or "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def written(model: Any) -> Backbone:
+    """Our form of a Whisper of transformers, with a tokenizer."""
+    backbone = assemble(model.config.to_dict(), {}, model.state_dict(), "a file").eval()
+    return _tokenized(backbone)
+
+
+def _tokenized(backbone: Backbone) -> Backbone:
+    from dataclasses import replace
+
+    modality: Any = backbone.modality
+    backbone.modality = replace(modality, tokenizer=tokenizer())
+    return backbone
+
+
+def head_of(backbone: Backbone) -> DecoderModule:
+    """The decoder as a head."""
+    head = Decoder().on(backbone).build(backbone.width, 2).eval()
+    assert isinstance(head, DecoderModule)
+    return head
+
+
+def as_ctranslate2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A Whisper decoder's tensors by the names CTranslate2 gives them."""
+    parts = {
+        "self_attn_layer_norm": "self_attention/layer_norm", "self_attn.out_proj": "self_attention/linear_1",
+        "encoder_attn_layer_norm": "attention/layer_norm", "encoder_attn.q_proj": "attention/linear_0",
+        "encoder_attn.out_proj": "attention/linear_2", "final_layer_norm": "ffn/layer_norm", "fc1": "ffn/linear_0", "fc2": "ffn/linear_1",
+    }  # fmt: skip
+    out = {}
+    for whole, tensor in state.items():
+        if not whole.startswith("model.decoder."):
+            continue
+        name, _, kind = whole.removeprefix("model.decoder.").rpartition(".")
+        kind = {"weight": "gamma", "bias": "beta"}[kind] if "norm" in name else kind
+        if name.startswith("embed"):
+            out[f"decoder/{ {'embed_tokens': 'embeddings/weight'}.get(name, 'position_encodings/encodings') }"] = tensor
+        elif name == "layer_norm":
+            out[f"decoder/layer_norm/{kind}"] = tensor
+        else:
+            _, layer, part = name.split(".", 2)
+            at = f"decoder/layer_{layer}"
+            keys = state.get(f"{whole.rsplit('.', 2)[0]}.k_proj.{kind}")
+            if part in parts:
+                out[f"{at}/{parts[part]}/{kind}"] = tensor
+            elif part.endswith("v_proj"):
+                stem, side = whole.rsplit(".", 2)[0], "self_attention/linear_0" if part.startswith("self") else "attention/linear_1"
+                queries = [state[f"{stem}.q_proj.{kind}"]] if part.startswith("self") else []
+                out[f"{at}/{side}/{kind}"] = torch.cat([*queries, torch.zeros_like(tensor) if keys is None else keys, tensor])
+    return out
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_our_decoder_equals_that_of_transformers_at_once_and_token_by_token(tmp_path: Path) -> None:
+    model = theirs()
+    mels, ids = torch.randn(2, 20, 1200), torch.randint(0, 400, (2, 9))
+    expected = model(input_features=mels, decoder_input_ids=ids).logits
+    backbone = written(model)
+    encoded = backbone(Features(tensor=mels.transpose(1, 2), layout="sequence")).tensor
+    decoder = head_of(backbone).layers
+    assert torch.allclose(decoder.logits(decoder(ids, encoded)), expected, atol=1e-4)
+    with remembering(decoder):
+        pieces = [decoder(ids[:, :4], encoded), decoder(ids[:, 4:6], encoded), *(decoder(ids[:, k : k + 1], encoded) for k in (6, 7, 8))]
+    assert torch.allclose(decoder.logits(torch.cat(pieces, 1)), expected, atol=1e-4)
+    with pytest.raises(ValueError, match="more than the decoder's 40 positions"):
+        decoder(ids.repeat(1, 5), encoded)
+    path = tmp_path / "model.bin"
+    path.write_bytes(model_bin(as_ctranslate2(model.state_dict())))
+    again = SpeechDecoder(decoder.sizes)
+    backbones.load_matching(again, _whisper.read_decoder([path]), source="a file")
+    assert all(torch.equal(one, other) for one, other in zip(again.state_dict().values(), decoder.state_dict().values(), strict=True))
+
+
+def test_the_loss_is_that_of_transformers_and_reads_no_padding() -> None:
+    model = theirs()
+    backbone = written(model)
+    head = head_of(backbone)
+    texts, prompt = [torch.tensor([7, 8, 9]), torch.tensor([5])], torch.tensor([[3, 4], [3, 4]])
+    encoded = torch.randn(2, 600, 32)
+    found = head.loss(encoded, Ragged.of(texts), prompt)
+    end = head.tokens.end
+    ids = torch.tensor([[3, 4, 7, 8, 9], [3, 4, 5, end, end]])
+    logits = model(encoder_outputs=(encoded,), decoder_input_ids=ids).logits
+    expected = [logits[0, k + 1].log_softmax(-1)[token] for k, token in enumerate([7, 8, 9, end])]
+    expected += [logits[1, k + 1].log_softmax(-1)[token] for k, token in enumerate([5, end])]
+    assert torch.allclose(found, -torch.stack(expected).mean(), atol=1e-4)
+
+
+@torch.inference_mode()
+def test_writing_is_greedy_search_without_what_is_never_written() -> None:
+    head = head_of(written(theirs()))
+    encoded, prompt = torch.randn(3, 600, 32), torch.tensor([[3, 4]] * 3)
+    never = torch.tensor(head.tokens.never)
+    ids, probabilities = head.write(encoded, prompt, never, 6)
+    for place in range(ids.shape[1]):
+        logits = head.layers.logits(head.layers(torch.cat([prompt, ids[:, :place]], 1), encoded)[:, -1])
+        logits[:, list(head.tokens.never) + (list(head.tokens.not_first) if place == 0 else [])] = -torch.inf
+        open_ = (ids[:, :place] != head.tokens.end).all(1)
+        assert torch.equal(logits.argmax(1)[open_], ids[:, place][open_])
+        assert torch.allclose(logits.softmax(1).amax(1)[open_], probabilities[:, place][open_], atol=1e-5)
+    assert not set(ids.flatten().tolist()) & set(head.tokens.never)
+
+
+# --- tokens --------------------------------------------------------------------------------------
+
+
+def test_tokens_are_found_by_their_names_whatever_their_ids() -> None:
+    content = tokenizer()
+    names = tokenizing.load(content)
+    one, several = (speech_tokens(content, 400, multilingual=flag) for flag in (False, True))
+    ids = {name: names.token_to_id(name) for name in SPECIAL}
+    assert one.prompt(None) == (ids["<|startoftranscript|>"], ids["<|notimestamps|>"])
+    hebrew = several.language("he")
+    assert several.prompt(hebrew) == tuple(
+        ids[f"<|{name}|>"] for name in ("startoftranscript", "he", "transcribe", "notimestamps")
+    )
+    assert one.language("en") is None
+    with pytest.raises(SettingError, match="writes English only"):
+        one.language("he")
+    with pytest.raises(SettingError, match="none of the languages"):
+        several.language("xx")
+    assert ids["<|startoftranscript|>"] in one.never
+    assert 399 in one.never, "times"
+    assert one.end not in one.never
+    assert {names.decode([token]).strip() for token in one.digits} == set("0123456789")
+    with pytest.raises(WeightsError, match=r"has no <\|startoftranscript\|>"):
+        speech_tokens(content.replace("startoftranscript", "sot"), 400, multilingual=False)
+
+
+def test_words_are_tokens_from_one_space_to_the_next_and_keep_the_surest_doubt() -> None:
+    content = tokenizer()
+    ids = [int(one) for one in tokenizing.encode(content, [" lo, h\u00ef mid"])[0]]
+    words = words_of([*ids, 3, 3], [1 - 0.01 * place for place in range(len(ids) + 2)], content, 3)
+    assert [word.text for word in words] == ["lo,", "h\u00ef", "mid"]
+    assert words[-1].confidence == pytest.approx(1 - 0.01 * (len(ids) - 1))
+    again = spoken_in(characters(words).numpy(), SpeechSeq2seq().normalised)
+    assert again.text == "lo h\u00ef mid"
+    assert [word.confidence for word in again.words] == pytest.approx([word.confidence for word in words])
+    assert spoken_in(characters([]).numpy(), str).text == ""
+
+
+def test_numbers_are_written_as_the_transcripts_have_them() -> None:
+    for texts, digits in ((["one two"], False), (["1 two"], True)):
+        assert SpeechSeq2seq().suited(TRANSCRIPTS.parse(texts, "text").type).digits is digits
+    assert SpeechSeq2seq(digits=True).suited(TRANSCRIPTS.parse(["one"], "text").type).digits is True
+
+
+# --- the task ------------------------------------------------------------------------------------
+
+
+def saved(folder: Path) -> Path:
+    """A folder that save_pretrained wrote, with a tokenizer."""
+    theirs().save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    return folder
+
+
+def test_a_decoder_is_measured_trained_and_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = spoken_data.manifest(tmp_path, 16)
+    model, run = saved(tmp_path / "model"), tmp_path / "run"
+    done = pretune(
+        capsys, "finetune", str(tmp_path / "metadata.csv"), "task=speech_seq2seq", f"backbone=transformers:{model}", f"out={run}",
+        "epochs=2", "precision=float32", "threads=1", "--offline", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    figures = json.loads(done.out)
+    assert figures["baselines"]["start"]["wer"] > 0.9
+    assert "before training: " in done.err
+    assert figures["task"] == "speech_seq2seq"
+    clips = sorted(str(path) for path in (tmp_path / "wav").glob("*.wav"))[:3]
+    out = tmp_path / "out.csv"
+    assert pretune(capsys, "predict", str(run), clips[0], f"out={out}", "--offline").code == 0
+    predicted = next(csv.DictReader(out.open()))
+    with (run / "predictions.csv").open() as stream:
+        known = next(row for row in csv.DictReader(stream) if row["id"].endswith("000.wav"))
+    assert predicted["prediction"] == known["prediction"]
+    assert known["target"] == texts[0]
+
+
+def test_a_network_without_a_decoder_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spoken_data.manifest(tmp_path, 12)
+    done = pretune(capsys, "finetune", str(tmp_path / "metadata.csv"), "task=speech_seq2seq", "backbone=scratch:audiolstm", "--offline")
+    assert done.code == 2
+    assert "no decoder" in done.err
