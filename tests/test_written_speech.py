@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from pretune import backbones
 from pretune.architectures.layers.memory import remembering
-from pretune.architectures.layers.speech_decoder import SpeechDecoder
 from pretune.backbones import Backbone, _whisper
 from pretune.backbones._transformers_audio import assemble
 from pretune.errors import SettingError, WeightsError
-from pretune.labels import Ragged
+from pretune.labels import Labels, Ragged
 from pretune.modalities.transforms import tokenizing
 from pretune.modalities.transforms.speech_tokens import speech_tokens
-from pretune.models.heads.decoder import Decoder, DecoderModule
+from pretune.models import Model, search
+from pretune.models.heads.decoder import Decoder, DecoderHead
 from pretune.sources.transcripts import TRANSCRIPTS
-from pretune.tasks._written_speech import characters, spoken_in, words_of
+from pretune.tasks._base import LossSettings
+from pretune.tasks._written_speech import SpeechWriter, WrittenSpace, characters, spoken_in, words_of
 from pretune.tasks.speech_seq2seq import SpeechSeq2seq
 from pretune.types import Features
 from tests import spoken_data
@@ -76,11 +76,16 @@ def _tokenized(backbone: Backbone) -> Backbone:
     return backbone
 
 
-def head_of(backbone: Backbone) -> DecoderModule:
+def head_of(backbone: Backbone) -> DecoderHead:
     """The decoder as a head."""
     head = Decoder().on(backbone).build(backbone.width, 2).eval()
-    assert isinstance(head, DecoderModule)
+    assert isinstance(head, DecoderHead)
     return head
+
+
+def heard(encoded: torch.Tensor) -> Features:
+    """What an encoder made of clips."""
+    return Features(tensor=encoded, layout="sequence")
 
 
 def as_ctranslate2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -113,6 +118,10 @@ def as_ctranslate2(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return out
 
 
+def _none() -> Labels:
+    return Labels({"tokens": Ragged.of([torch.zeros(0)])})
+
+
 # --- the network ---------------------------------------------------------------------------------
 
 
@@ -122,49 +131,47 @@ def test_our_decoder_equals_that_of_transformers_at_once_and_token_by_token(tmp_
     mels, ids = torch.randn(2, 20, 1200), torch.randint(0, 400, (2, 9))
     expected = model(input_features=mels, decoder_input_ids=ids).logits
     backbone = written(model)
-    encoded = backbone(Features(tensor=mels.transpose(1, 2), layout="sequence")).tensor
-    decoder = head_of(backbone).layers
-    assert torch.allclose(decoder.logits(decoder(ids, encoded)), expected, atol=1e-4)
+    encoded = backbone(Features(tensor=mels.transpose(1, 2), layout="sequence"))
+    head = head_of(backbone)
+    decoder = head.decoder
+    assert torch.allclose(head.logits(decoder(ids, encoded)), expected, atol=1e-4)
     with remembering(decoder):
         pieces = [decoder(ids[:, :4], encoded), decoder(ids[:, 4:6], encoded), *(decoder(ids[:, k : k + 1], encoded) for k in (6, 7, 8))]
-    assert torch.allclose(decoder.logits(torch.cat(pieces, 1)), expected, atol=1e-4)
+    assert torch.allclose(head.logits(torch.cat(pieces, 1)), expected, atol=1e-4)
     with pytest.raises(ValueError, match="more than the decoder's 40 positions"):
         decoder(ids.repeat(1, 5), encoded)
     path = tmp_path / "model.bin"
     path.write_bytes(model_bin(as_ctranslate2(model.state_dict())))
-    again = SpeechDecoder(decoder.sizes)
-    backbones.load_matching(again, _whisper.read_decoder([path]), source="a file")
-    assert all(torch.equal(one, other) for one, other in zip(again.state_dict().values(), decoder.state_dict().values(), strict=True))
-
-
-def test_the_loss_is_that_of_transformers_and_reads_no_padding() -> None:
-    model = theirs()
-    backbone = written(model)
-    head = head_of(backbone)
-    texts, prompt = [torch.tensor([7, 8, 9]), torch.tensor([5])], torch.tensor([[3, 4], [3, 4]])
-    encoded = torch.randn(2, 600, 32)
-    found = head.loss(encoded, Ragged.of(texts), prompt)
-    end = head.tokens.end
-    ids = torch.tensor([[3, 4, 7, 8, 9], [3, 4, 5, end, end]])
-    logits = model(encoder_outputs=(encoded,), decoder_input_ids=ids).logits
-    expected = [logits[0, k + 1].log_softmax(-1)[token] for k, token in enumerate([7, 8, 9, end])]
-    expected += [logits[1, k + 1].log_softmax(-1)[token] for k, token in enumerate([5, end])]
-    assert torch.allclose(found, -torch.stack(expected).mean(), atol=1e-4)
+    again = {**_whisper.read_decoder([path]), "language": torch.tensor(-1)}
+    own = decoder.state_dict()
+    assert again.keys() == own.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in own.items())
 
 
 @torch.inference_mode()
-def test_writing_is_greedy_search_without_what_is_never_written() -> None:
-    head = head_of(written(theirs()))
-    encoded, prompt = torch.randn(3, 600, 32), torch.tensor([[3, 4]] * 3)
-    never = torch.tensor(head.tokens.never)
-    ids, probabilities = head.write(encoded, prompt, never, 6)
-    for place in range(ids.shape[1]):
-        logits = head.layers.logits(head.layers(torch.cat([prompt, ids[:, :place]], 1), encoded)[:, -1])
-        logits[:, list(head.tokens.never) + (list(head.tokens.not_first) if place == 0 else [])] = -torch.inf
-        open_ = (ids[:, :place] != head.tokens.end).all(1)
-        assert torch.equal(logits.argmax(1)[open_], ids[:, place][open_])
-        assert torch.allclose(logits.softmax(1).amax(1)[open_], probabilities[:, place][open_], atol=1e-5)
-    assert not set(ids.flatten().tolist()) & set(head.tokens.never)
+def test_transcripts_are_what_greedy_search_of_transformers_writes_and_their_words_are_as_sure() -> None:
+    model = theirs()
+    backbone = written(model)
+    task = SpeechSeq2seq(digits=True)
+    learner = task.learner(
+        Model(backbone, task.head(None), 2, layout="sequence"), task.loss(WrittenSpace(), _none(), LossSettings())
+    ).eval()
+    assert isinstance(learner, SpeechWriter)
+    decoder = learner.decoder
+    assert not decoder.undecided
+    encoded = torch.randn(2, 600, 32)
+    texts = search.write(learner.head, heard(encoded), [6, 3], learner.wanted, torch.Generator())
+    for one, written_, most in zip(encoded, texts, (6, 3), strict=True):
+        ids, sure = [*decoder.begin], []
+        while len(sure) < most:
+            logits = model(encoder_outputs=(one[None],), decoder_input_ids=torch.tensor([ids])).logits[0, -1]
+            logits[[*decoder.barred, *([] if sure else [decoder.end])]] = -torch.inf
+            best = int(logits.argmax())
+            if best == decoder.end:
+                break
+            ids.append(best)
+            sure.append(best)
+        assert written_ == sure
 
 
 # --- tokens --------------------------------------------------------------------------------------
@@ -177,9 +184,7 @@ def test_tokens_are_found_by_their_names_whatever_their_ids() -> None:
     ids = {name: names.token_to_id(name) for name in SPECIAL}
     assert one.prompt(None) == (ids["<|startoftranscript|>"], ids["<|notimestamps|>"])
     hebrew = several.language("he")
-    assert several.prompt(hebrew) == tuple(
-        ids[f"<|{name}|>"] for name in ("startoftranscript", "he", "transcribe", "notimestamps")
-    )
+    assert several.prompt(hebrew) == tuple(ids[f"<|{name}|>"] for name in ("startoftranscript", "he", "transcribe", "notimestamps"))
     assert one.language("en") is None
     with pytest.raises(SettingError, match="writes English only"):
         one.language("he")
@@ -221,30 +226,25 @@ def saved(folder: Path) -> Path:
     return folder
 
 
-def test_a_decoder_is_measured_trained_and_predicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_decoder_is_measured_trained_and_predicts(tmp_path: Path) -> None:
     texts = spoken_data.manifest(tmp_path, 16)
-    model, run = saved(tmp_path / "model"), tmp_path / "run"
-    done = pretune(
-        capsys, "finetune", str(tmp_path / "metadata.csv"), "task=speech_seq2seq", f"backbone=transformers:{model}", f"out={run}",
-        "epochs=2", "precision=float32", "threads=1", "--offline", "--json",
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    figures = json.loads(done.out)
-    assert figures["baselines"]["start"]["wer"] > 0.9
-    assert "before training: " in done.err
+    model, run, data = saved(tmp_path / "model"), tmp_path / "run", str(tmp_path / "metadata.csv")
+    options = (f"backbone=transformers:{model}", f"out={run}", "epochs=2", "precision=float32", "threads=1", "--offline", "--json")
+    done = pretune("finetune", data, "task=speech_seq2seq", *options)
+    figures = json.loads(done.stdout)
     assert figures["task"] == "speech_seq2seq"
-    clips = sorted(str(path) for path in (tmp_path / "wav").glob("*.wav"))[:3]
+    assert figures["floors"]["start"]["wer"] > 0.9
+    assert "before training: val word error rate" in done.stderr
     out = tmp_path / "out.csv"
-    assert pretune(capsys, "predict", str(run), clips[0], f"out={out}", "--offline").code == 0
-    predicted = next(csv.DictReader(out.open()))
-    with (run / "predictions.csv").open() as stream:
-        known = next(row for row in csv.DictReader(stream) if row["id"].endswith("000.wav"))
+    pretune("predict", str(run), str(tmp_path / "wav" / "000.wav"), f"out={out}", "--offline")
+    with out.open() as stream, (run / "predictions.csv").open() as scored:
+        predicted = next(csv.DictReader(stream))
+        known = next(row for row in csv.DictReader(scored) if row["id"].endswith("000.wav"))
     assert predicted["prediction"] == known["prediction"]
     assert known["target"] == texts[0]
 
 
-def test_a_network_without_a_decoder_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_without_a_decoder_is_refused_in_words(tmp_path: Path) -> None:
     spoken_data.manifest(tmp_path, 12)
-    done = pretune(capsys, "finetune", str(tmp_path / "metadata.csv"), "task=speech_seq2seq", "backbone=scratch:audiolstm", "--offline")
-    assert done.code == 2
-    assert "no decoder" in done.err
+    done = pretune("finetune", str(tmp_path / "metadata.csv"), "task=speech_seq2seq", "backbone=scratch:audiolstm", "--offline", code=2)
+    assert "no decoder" in done.stderr

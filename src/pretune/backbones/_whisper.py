@@ -65,7 +65,7 @@ def _read(shards: Sequence[Path], side: str, rename: Callable[[str], str]) -> di
     return {rename(name.removeprefix(side)): torch.from_numpy(values.astype(np.float32)) for name, values in tensors.items() if values.ndim}
 
 
-def assemble(state: dict[str, Tensor] | None, origin: str, *, decoder: Mapping[str, int] | None = None, **settings: Any) -> Backbone:
+def assemble(state: dict[str, Tensor] | None, origin: str, *, decoder: Mapping[str, Any] | None = None, **settings: Any) -> Backbone:
     """Return the encoder, with randomly initialised weights where `state` is None.
 
     Args:
@@ -83,7 +83,7 @@ def assemble(state: dict[str, Tensor] | None, origin: str, *, decoder: Mapping[s
     return backbone
 
 
-def give_decoder(backbone: Backbone, sizes: Mapping[str, int], read: Callable[[], Mapping[str, Tensor]] | None) -> None:
+def give_decoder(backbone: Backbone, sizes: Mapping[str, Any], read: Callable[[], Mapping[str, Tensor]] | None) -> None:
     """Let the backbone have a decoder, which is built when something writes with it and its tokenizer is known.
 
     Args:

@@ -131,6 +131,12 @@ def _fit_head(state: FineTuningState) -> None:
     state.model.head.fit(positions(view.batch(chosen, 0).inputs))
 
 
+def start(state: FineTuningState) -> None:
+    """Let a head that was pretrained with the backbone begin with what it knows, where no phase fits it to features."""
+    state.frozen, state.learner.start = None, 0
+    _started(state)
+
+
 def _started(state: FineTuningState) -> bool:
     """Let the head begin with what the pretrained network knows, where the task has a way to."""
     data, view = state.data, state.view(state.data.splits["train"])

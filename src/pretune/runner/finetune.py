@@ -130,8 +130,9 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         state.groups = state.strategy.apply(state.model, phase)
         if not state.groups and state.strategy.trains:
             return ()  # a probe, of a head that has nothing of its own to learn
-        if phase.epochs is not None and head.pretrained:
-            return ()  # a probe, of a head that knows its features
+        if phase.epochs is not None and head.pretrained:  # a probe, of a head that knows its features
+            boundary.start(state)
+            return ()
         boundary.begin(state, phase, number)
         if state.model.head is not head:
             state.groups = state.strategy.apply(state.model, phase)

@@ -17,7 +17,7 @@ from pretune.evaluation import transcripts
 from pretune.evaluation.sums import Sums
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.modalities import Modality
-from pretune.models import Model
+from pretune.models import Model, SupervisedLearner
 from pretune.models.heads import Head
 from pretune.models.heads.convolution import Convolution
 from pretune.models.learner import Loss
@@ -107,7 +107,7 @@ class SpeechRecognition(Task):
         """Return fewer epochs for a head on cached features, and steps enough where there are few clips."""
         return {"epochs": 15, "least_steps": 300} if strategy == "linear_probe" else {"least_steps": 300}
 
-    def learner(self, model: Model, loss: Loss) -> CTCLearner:
+    def learner(self, model: Model, loss: Loss) -> SupervisedLearner:
         """Return a learner whose loss takes the outputs of real positions."""
         return CTCLearner(model, loss)
 

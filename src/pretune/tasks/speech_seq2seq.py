@@ -24,7 +24,7 @@ from pretune.tasks._spoken import SpeechSpace, Spoken
 from pretune.tasks._spoken_findings import written_findings
 from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._teaching import TOKENS, TokenLoss, head_of
-from pretune.tasks._written_speech import NUMBERS, Transcribing, SpeechWriter, WrittenSpace, hear, spoken_in
+from pretune.tasks._written_speech import NUMBERS, SpeechWriter, Transcribing, WrittenSpace, hear, spoken_in
 from pretune.tasks.speech_recognition import SpeechRecognition
 from pretune.types import Batch, Finding, LedgerEntry, Row
 
@@ -165,7 +165,13 @@ class SpeechSeq2seq(SpeechRecognition):
 
     def learner(self, model: Model, loss: Loss) -> SpeechWriter:
         """Return a learner that writes."""
-        return SpeechWriter(model, loss, wanted=Transcribing(beams=self.beams, length_penalty=self.length_penalty), digits=bool(self.digits), language=self.language)
+        return SpeechWriter(
+            model,
+            loss,
+            wanted=Transcribing(beams=self.beams, length_penalty=self.length_penalty),
+            digits=bool(self.digits),
+            language=self.language,
+        )
 
     def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Space) -> str | None:
         """Let the decoder write the likeliest language of some training clips, where it knows several and none is named."""

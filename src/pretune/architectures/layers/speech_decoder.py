@@ -60,7 +60,7 @@ class SpeechDecoder(TokenDecoder):
         self.end, self.barred, self.positions = tokens.end, tokens.never, sizes.positions
 
     @property
-    def begin(self) -> tuple[int, ...]:  # type: ignore[override]
+    def begin(self) -> tuple[int, ...]:  # ty: ignore[incompatible-property-override]
         """Ids before a transcript: its start, the language and the task where there are several, and that no times are written."""
         return self.tokens.prompt(None if self.language < 0 else int(self.language))
 
