@@ -51,3 +51,19 @@ def manifest(root: Path, count: int, column: str = "text") -> list[str]:
             [f"wav/{name}", text, "val" if i % 4 == 0 else "train"] for i, (name, text) in enumerate(zip(names, texts, strict=True))
         )
     return texts
+
+
+SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|he|>", "<|transcribe|>", "<|notimestamps|>")
+
+
+def tokenizer(words: str = " lo hi mid 1 2") -> str:
+    """A byte-level tokenizer of a few words, with Whisper's special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator([words] * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
+    made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    return str(made.to_str())

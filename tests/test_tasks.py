@@ -42,9 +42,11 @@ from pretune.sources.targets import classes_of
 from pretune.sources.transcripts import Transcript
 from pretune.sources.words import joined
 from pretune.tasks import Examples, LossSettings, Space, Task, named
+from pretune.tasks._teaching import TOKENS
 from pretune.tasks.classification import Classification
 from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Row, Structured
+from tests import spoken_data
 from tests.command_line import pretune
 from tests.plugins.word_tags import NONE, WordTags, first_tokens
 from tests.test_docs import ROOT, blocks
@@ -262,6 +264,11 @@ def spoken_rows() -> tuple[list[Row], Any]:
     return [Row(id=str(i), target=Transcript(text), group=f"g{i // 2}") for i, text in enumerate(texts)], Audio(seconds=1.0)
 
 
+def written_rows() -> tuple[list[Row], Any]:
+    """Return transcripts, and a tokenizer to write them with."""
+    return spoken_rows()[0], Audio(seconds=1.0, tokenizer=spoken_data.tokenizer())
+
+
 class Picture:
     """An image that lies in no file."""
 
@@ -294,8 +301,16 @@ def network_outputs(task: Task, labels: Labels, space: Space) -> tuple[torch.Ten
         raw = torch.randn(labels.size, count, requires_grad=True)
         return raw, raw, raw.detach()
     lengths = next(one.lengths for one in labels.tensors.values() if isinstance(one, Ragged))
+    if isinstance(tokens := labels.tensors.get(TOKENS), Ragged):
+        raw = torch.randn(len(tokens.values), int(tokens.values.max()) + 1, requires_grad=True)
+        return raw, raw, Ragged(values=97 + 3 * torch.rand(len(tokens.values), count), lengths=tokens.lengths)
     raw = torch.randn(labels.size, int(lengths.max()), count, requires_grad=True)
     return raw, raw, Ragged.unpadded(raw.detach(), torch.arange(raw.shape[1]) < lengths[:, None])
+
+
+def learned(labels: Labels) -> Any:
+    """What a loss gets of labels: where a text is taught token by token, the tokens."""
+    return tokens.values if isinstance(tokens := labels.tensors.get(TOKENS), Ragged) else labels.value
 
 
 def prompt_rows() -> tuple[list[Row], Any]:
@@ -326,6 +341,7 @@ OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "token_classification": tagged_rows,
     "detection": boxed_rows,
     "speech_recognition": spoken_rows,
+    "speech_seq2seq": written_rows,
     "text_generation": prompt_rows,
     "retrieval": related_rows,
 }
@@ -364,7 +380,7 @@ def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
     for one, alone in zip(task.truth(labels.take(some), space), (task.truth(labels, space)[i] for i in some), strict=True):
         assert same(one, alone)
     parameters, raw, outputs = network_outputs(task, labels, space)
-    loss = task.loss(space, labels, LossSettings())(raw, labels.value)
+    loss = task.loss(space, labels, LossSettings())(raw, learned(labels))
     loss.backward()
     assert parameters.grad is not None
     assert bool(parameters.grad.abs().sum() > 0)

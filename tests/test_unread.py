@@ -34,7 +34,7 @@ from pretune.training.schedule import Schedule, Shape
 from pretune.types import NotUsed
 from pretune.unread import given, refuse
 from tests.conftest import tiny_backbone
-from tests.test_tasks import examples, network_outputs
+from tests.test_tasks import examples, learned, network_outputs
 
 TEXTS = "scratch:textcnn,embedding=8,filters=8"
 STRATEGIES = registry.names("strategies")
@@ -210,9 +210,9 @@ def test_a_loss_reads_what_its_task_does_not_refuse(task: str) -> None:
         labels = Labels.of(encoded.get(task, torch.tensor([0.1, 0.2, 0.3, 0.4])))
         space = component.space(classes=("a", "b")) if task in encoded else component.space()
         outputs = torch.tensor([[0.5, -0.5]] * 4) if task in encoded else torch.tensor([[0.5]] * 4)
-    plain = component.loss(space, labels, LossSettings())(outputs, labels.value)
+    plain = component.loss(space, labels, LossSettings())(outputs, learned(labels))
     for field in dataclasses.fields(LossSettings):
-        other = component.loss(space, labels, LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, labels.value)
+        other = component.loss(space, labels, LossSettings(**{field.name: OTHERWISE[field.name]}))(outputs, learned(labels))
         assert bool(other != plain) == (field.name not in component.unread), field.name
     for key in component.unread:
         with pytest.raises(SettingError, match=f"{key} is not used by task={task}"):

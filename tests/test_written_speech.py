@@ -28,25 +28,11 @@ from tests import spoken_data
 from tests.command_line import pretune
 from tests.test_whisper import model_bin
 
-SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|he|>", "<|transcribe|>", "<|notimestamps|>")
-
-
-def tokenizer(words: str = " lo hi mid 1 2") -> str:
-    """A byte-level tokenizer of a few words, with Whisper's special tokens."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator([words] * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
-    made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
-    return str(made.to_str())
-
 
 def theirs(vocabulary: int = 400, **settings: Any) -> Any:
     """A tiny Whisper of `transformers` with random weights."""
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
+    from transformers.models.whisper.configuration_whisper import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(
@@ -72,7 +58,7 @@ def _tokenized(backbone: Backbone) -> Backbone:
     from dataclasses import replace
 
     modality: Any = backbone.modality
-    backbone.modality = replace(modality, tokenizer=tokenizer())
+    backbone.modality = replace(modality, tokenizer=spoken_data.tokenizer())
     return backbone
 
 
@@ -178,10 +164,10 @@ def test_transcripts_are_what_greedy_search_of_transformers_writes_and_their_wor
 
 
 def test_tokens_are_found_by_their_names_whatever_their_ids() -> None:
-    content = tokenizer()
+    content = spoken_data.tokenizer()
     names = tokenizing.load(content)
     one, several = (speech_tokens(content, 400, multilingual=flag) for flag in (False, True))
-    ids = {name: names.token_to_id(name) for name in SPECIAL}
+    ids = {name: names.token_to_id(name) for name in spoken_data.SPECIAL}
     assert one.prompt(None) == (ids["<|startoftranscript|>"], ids["<|notimestamps|>"])
     hebrew = several.language("he")
     assert several.prompt(hebrew) == tuple(ids[f"<|{name}|>"] for name in ("startoftranscript", "he", "transcribe", "notimestamps"))
@@ -199,7 +185,7 @@ def test_tokens_are_found_by_their_names_whatever_their_ids() -> None:
 
 
 def test_words_are_tokens_from_one_space_to_the_next_and_keep_the_surest_doubt() -> None:
-    content = tokenizer()
+    content = spoken_data.tokenizer()
     ids = [int(one) for one in tokenizing.encode(content, [" lo, h\u00ef mid"])[0]]
     words = words_of([*ids, 3, 3], [1 - 0.01 * place for place in range(len(ids) + 2)], content, 3)
     assert [word.text for word in words] == ["lo,", "h\u00ef", "mid"]
@@ -222,7 +208,7 @@ def test_numbers_are_written_as_the_transcripts_have_them() -> None:
 def saved(folder: Path) -> Path:
     """A folder that save_pretrained wrote, with a tokenizer."""
     theirs().save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(spoken_data.tokenizer(), encoding="utf-8")
     return folder
 
 

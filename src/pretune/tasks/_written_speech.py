@@ -98,7 +98,7 @@ class SpeechWriter(WritingLearner):
         """Return what the encoder made of some clips; the language is chosen by the first ones, where nobody has."""
         features = super().encoded(batch)
         if self.decoder.undecided:
-            hear(self.decoder, [features])
+            choose_language(self.decoder, [features])
         return features
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class SpeechWriter(WritingLearner):
         return [one[:-1].tolist() for one in torch.exp(-nats_N).split(tokens.lengths.tolist())]
 
 
-def hear(decoder: SpeechDecoder, clips: Iterable[Features]) -> str:
+def choose_language(decoder: SpeechDecoder, clips: Iterable[Features]) -> str:
     """Let a decoder write the likeliest language of some clips, and return its code."""
     total_L = torch.stack([decoder.languages(features).sum(0) for features in clips]).sum(0)
     code, token = decoder.tokens.languages[int(total_L.argmax())]
@@ -155,7 +155,7 @@ def words_in(numbers: NDArray[np.floating]) -> list[Word]:
         else:
             words.append(Word(text, 0.0, 0.0, float(confidence)))
             text = ""
-    return words
+    return [*words, Word(text, 0.0, 0.0, float(numbers[-1, 1]))] if text else words
 
 
 def spoken_in(numbers: NDArray[np.floating], normalised: Callable[[str], str]) -> Spoken:

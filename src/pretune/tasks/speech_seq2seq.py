@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -24,8 +25,8 @@ from pretune.tasks._spoken import SpeechSpace, Spoken
 from pretune.tasks._spoken_findings import written_findings
 from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._teaching import TOKENS, TokenLoss, head_of
-from pretune.tasks._written_speech import NUMBERS, SpeechWriter, Transcribing, WrittenSpace, hear, spoken_in
-from pretune.tasks.speech_recognition import SpeechRecognition
+from pretune.tasks._transcripts import TranscriptTask, code_points
+from pretune.tasks._written_speech import NUMBERS, SpeechWriter, Transcribing, WrittenSpace, choose_language, spoken_in
 from pretune.types import Batch, Finding, LedgerEntry, Row
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ if TYPE_CHECKING:
 _WINDOW = 10.0
 """Seconds of a window at least. The decoder learned to write of windows of 30 s, mostly silence where little is said, and loops on short
 ones: 30 spoken digits before training, tiny.en: WER 24 in 1.2 s, 7.2 in 5 s, 0.50 in 10 s, 0.53 in 30 s."""
-_HEARD = 4
+_LANGUAGE_BATCHES = 4
 """Batches of training clips by which the language is chosen."""
 _PROMPT = 4
 """Tokens before a transcript at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechSeq2seq(SpeechRecognition):
+class SpeechSeq2seq(TranscriptTask):
     """Speech recognition by a pretrained encoder and decoder, which writes before it is trained."""
 
     space: ClassVar[type[Space]] = WrittenSpace
@@ -59,8 +60,6 @@ class SpeechSeq2seq(SpeechRecognition):
     suggests: ClassVar[Suggestion] = Suggestion(
         strategy="lora", why="the decoder is adapted on sequences of the frozen encoder, which are computed once", settings={"last": 0}
     )
-    units: None = None
-    """Not used: the decoder has its own word pieces."""
     beams: Annotated[int, Within(1, 64)] = 1
     """Beam search keeps this many of the likeliest beginnings; 1 always takes the likeliest token."""
     length_penalty: Annotated[float, Within(-5, 5)] = 1.0
@@ -69,10 +68,6 @@ class SpeechSeq2seq(SpeechRecognition):
     """Whether numbers may be written in digits; auto: where the data's transcripts have digits."""
     language: str | None = None
     """Code of the language ('de') for a network of several; auto takes the likeliest of each clip."""
-
-    def __post_init__(self) -> None:
-        if self.units is not None:
-            raise SettingError("task.units would not be used: the decoder of task=speech_seq2seq writes word pieces of its own.")
 
     @property
     def target_type(self) -> TargetType:
@@ -108,7 +103,7 @@ class SpeechSeq2seq(SpeechRecognition):
         return WrittenSpace()
 
     def _tokens(self, row: Row, modality: Audio) -> torch.Tensor:
-        text = " " + self._reference(row)
+        text = " " + self.reference(row)
         return torch.from_numpy(tokenizing.encode(modality.tokenizer, [text])[0].astype("int64"))
 
     def encode(self, rows: Sequence[Row], space: SpeechSpace, modality: Modality) -> Labels:
@@ -117,13 +112,12 @@ class SpeechSeq2seq(SpeechRecognition):
         if not modality.tokenizer:
             raise SettingError(NO_DECODER)
         end = torch.tensor([tokenizing.special_id(modality.tokenizer, END)])
-        points = [torch.tensor([*map(ord, self._reference(row))], dtype=torch.int64) for row in rows]
         ends = [torch.cat([self._tokens(row, modality), end]) for row in rows]
-        return Labels({TOKENS: Ragged.of(ends), "text": Ragged.of(points)})
+        return Labels({TOKENS: Ragged.of(ends), "text": code_points([self.reference(row) for row in rows])})
 
     def findings(self, rows: Sequence[Row], space: SpeechSpace) -> list[Finding]:
         """Return how transcripts were normalised, how numbers are written, and which held-out transcripts are known from training."""
-        found = written_findings(rows, {row.id: self._reference(row) for row in rows})
+        found = written_findings(rows, {row.id: self.reference(row) for row in rows})
         if not self.digits:
             message = "the transcripts hold no digits, so the decoder writes none: numbers are spelled out; task.digits=true allows digits."
             found.append(Finding(kind="digits", severity="note", message=message))
@@ -178,7 +172,8 @@ class SpeechSeq2seq(SpeechRecognition):
         decoder = head_of(model).decoder
         if not isinstance(decoder, SpeechDecoder) or not decoder.undecided:
             return "the decoder begins as it was pretrained"
-        code = hear(decoder, [batch.inputs.to(decoder.language.device) for batch, _ in zip(batches, range(_HEARD), strict=False)])
+        some = (batch.inputs.to(decoder.language.device) for batch in itertools.islice(batches, _LANGUAGE_BATCHES))
+        code = choose_language(decoder, some)
         return f"the likeliest language of the training clips is {code!r}; task.language= names another."
 
     def decode(self, outputs: Outputs, space: SpeechSpace) -> list[Spoken]:
