@@ -186,7 +186,7 @@ def test_fit_survives_a_smaller_input_and_is_refused_for_sounds(tmp_path: Path) 
         backbone, [Row(id="a.png", path=tmp_path / "a.png")], named="scratch:cnn", inputs=Inputs(fit="pad"), seed=0
     )
     assert isinstance(smaller.modality, Image)
-    assert "network sees them at" in message
+    assert "the network from scratch sees them at" in message
     assert smaller.modality.fit == "pad"
     sounds: Backbone = backbones.load("scratch:audiocnn,width=4,blocks=2")
     assert isinstance(sounds.modality, Audio)

@@ -22,7 +22,7 @@ from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.evaluation.pretraining_gain import interval, summary
 from pretune.modalities.text import Text
-from pretune.models.heads import vocabulary
+from pretune.models import token_loss
 from pretune.models.sampling import sample_index
 from pretune.objectives._sampling import Wanted
 from pretune.pretraining import Pretraining
@@ -79,8 +79,8 @@ def test_the_loss_in_chunks_is_the_loss_and_its_gradient(monkeypatch: pytest.Mon
     x, weight, bias, targets = torch.randn(10, 4), torch.randn(7, 4), torch.randn(7), torch.randint(0, 7, (10,))
     leaves = [[t.clone().requires_grad_() for t in (x, weight, bias)] for _ in range(2)]
     F.cross_entropy(F.linear(*leaves[0]), targets).mul(3).backward()
-    monkeypatch.setattr(vocabulary, "CHUNK", 21)
-    chunked = vocabulary.linear_cross_entropy(leaves[1][0], leaves[1][1], targets, leaves[1][2])
+    monkeypatch.setattr(token_loss, "CHUNK", 21)
+    chunked = token_loss.linear_cross_entropy(leaves[1][0], leaves[1][1], targets, leaves[1][2])
     chunked.mul(3).backward()
     for whole, part in zip(*leaves, strict=True):
         torch.testing.assert_close(part.grad, whole.grad)
