@@ -18,6 +18,7 @@ from pretune.augmentations.flip import Flip
 from pretune.augmentations.mixup import Mixup
 from pretune.augmentations.randaugment import OPERATIONS, RandAugment
 from pretune.augmentations.rotation import Rotation
+from pretune.augmentations.zoom_out import ZoomOut
 from pretune.errors import SettingError
 from pretune.labels import Labels
 from pretune.types import Batch, Features
@@ -30,6 +31,7 @@ PARTS: dict[str, BatchAugmentation] = {
     "mixup": Mixup(alpha=1.0),
     "cutmix": CutMix(),
     "erasing": Erasing(probability=0.5),
+    "zoom_out": ZoomOut(),
 }
 IDLE = [
     Flip(horizontal=0, vertical=0),
@@ -41,6 +43,8 @@ IDLE = [
     CutMix(alpha=0),
     CutMix(probability=0),
     Erasing(probability=0),
+    ZoomOut(probability=0),
+    ZoomOut(most=1),
 ]
 
 

@@ -205,7 +205,7 @@ def _before_last(cut: Cut, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_every_torchvision_network_has_a_cut_and_a_preprocessing() -> None:
-    names = torchvision_source.Torchvision().names()
+    names = torchvision_source._names()
     assert len(names) > 60
     for name in names:
         family = models.get_model_builder(name).__module__.rpartition(".")[2]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pretune.errors import DataError
+from pretune.modalities.image import Image as Image_
+from pretune.modalities.image import stored_size
 from pretune.sources import sources
 from pretune.sources.boxes import Box, Boxes, checked
+from pretune.sources.layouts._turned import Frame
 from pretune.sources.table import Columns, Table
 from tests.box_data import NAMES, SIZE, scene, write_voc, xml
 
@@ -303,3 +309,52 @@ def test_tables_of_labels_beside_images_are_still_tables_of_labels(tmp_path: Pat
     (tmp_path / "labels.csv").write_text("\n".join(["file,label,x", *lines]) + "\n")
     table = sources.read(tmp_path, Columns())
     assert table.task == "classification"
+
+
+CORNER = Box("a", 2, 3, 12, 8)
+"""Near the top left corner of a stored image of 40 x 20."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_of_a_stored_image_are_turned_as_its_pixels_are(orientation: int) -> None:
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[3:8, 2:12] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
+    decoded = Image_(size=40, resize=40, fit="pad").decode(buffer.getvalue())
+    ys, xs = np.nonzero(decoded.array[..., 0] > 128)
+    box = Frame(*stored_size(buffer.getvalue())[0], orientation).turned(CORNER)
+    assert box.corners == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+
+
+def test_the_annotation_tells_in_which_frame_boxes_were_drawn() -> None:
+    side = Frame(40, 20, 6)
+    assert side.drawn_stored([CORNER], (40, 20)) is True
+    assert side.drawn_stored([CORNER], (20, 40)) is False
+    assert side.drawn_stored([CORNER], (0, 0)) is None, "it fits both"
+    assert side.drawn_stored([replace(CORNER, right=36)], (0, 0)) is True
+    assert side.drawn_stored([replace(CORNER, bottom=36)], (0, 0)) is False
+    assert Frame(40, 20).drawn_stored([CORNER], (0, 0)) is False
+    assert Frame(40, 20, 3).drawn_stored([CORNER], (40, 20)) is None, "both have this size"
+
+
+def test_a_coco_file_of_stored_pixels_is_read_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (40, 20)).save(tmp_path / name, exif=exif)
+    images = [{"id": 1, "file_name": "a.png", "width": 40, "height": 20}, {"id": 2, "file_name": "b.png"}]
+    boxes = [{"id": at, "image_id": at, "category_id": 1, "bbox": [2, 3, 10, 5]} for at in (1, 2)]
+    record = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "instances.json").write_text(json.dumps(record))
+    table = sources.read(tmp_path)
+    first, second = (row.target for row in table.rows)
+    assert isinstance(first, Boxes)
+    assert isinstance(second, Boxes)
+    assert (first.width, first.height) == (20, 40)
+    assert first.boxes[0].corners == (12, 2, 17, 12)
+    assert second.boxes[0].corners == (2, 3, 12, 8)
+    assert any("drawn before that, and turned too (a.png" in one for one in table.messages)
+    assert any("no annotation tells" in one and "b.png" in one for one in table.messages)

@@ -15,6 +15,7 @@ from PIL import Image
 from pretune import finetune
 from pretune.architectures.layers import csp
 from pretune.architectures.layers.dense import DenseHead, DenseOutputs, DenseShape, grid
+from pretune.architectures.layers.detector import DetectionTargets
 from pretune.backbones import Backbone, _nanodet
 from pretune.deploy._rectangles import draw
 from pretune.evaluation.boxes import TrueBoxes, average_precision, intervals, matches
@@ -23,7 +24,7 @@ from pretune.labels import Labels, Ragged
 from pretune.modalities.image import Image as Image_
 from pretune.models.dense.assignment import assign
 from pretune.models.dense.kept import kept
-from pretune.models.dense.loss import DenseTargets, dense_loss
+from pretune.models.dense.loss import dense_loss
 from pretune.sources.boxes import Box
 from pretune.strategies.full import Full
 from pretune.tasks import LossSettings, Space
@@ -94,14 +95,14 @@ def test_every_box_is_learned_by_points_within_it_and_a_tiny_one_by_the_nearest(
     assert 0 <= float(chosen.quality.min()) <= float(chosen.quality.max()) <= 1
 
 
-def trained(steps: int) -> tuple[DenseHead, list[torch.Tensor], list[DenseTargets]]:
+def trained(steps: int) -> tuple[DenseHead, list[torch.Tensor], list[DetectionTargets]]:
     torch.manual_seed(0)
     head = DenseHead(SHAPE, 2)
     maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)]
     nothing = torch.zeros(0, 4)
     wanted = [
-        DenseTargets(boxes=torch.tensor([[8.0, 8, 40, 40]]), classes=torch.tensor([1]), ignored=nothing),
-        DenseTargets(boxes=nothing, classes=torch.zeros(0, dtype=torch.long), ignored=nothing),
+        DetectionTargets(boxes=torch.tensor([[8.0, 8, 40, 40]]), classes=torch.tensor([1]), ignored=nothing),
+        DetectionTargets(boxes=nothing, classes=torch.zeros(0, dtype=torch.long), ignored=nothing),
     ]
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
     for _ in range(steps):
@@ -134,9 +135,9 @@ def test_what_is_found_inside_an_ignored_box_costs_nothing() -> None:
     with torch.no_grad():
         _bias(head)[:2] = 4.0  # sure of everything everywhere
     nothing, none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
-    everywhere = DenseTargets(boxes=nothing, classes=none, ignored=torch.tensor([[-1.0, -1, 65, 65]]))
+    everywhere = DetectionTargets(boxes=nothing, classes=none, ignored=torch.tensor([[-1.0, -1, 65, 65]]))
     assert float(dense_loss(head(maps), [everywhere] * 2)) == 0
-    assert float(dense_loss(head(maps), [DenseTargets(boxes=nothing, classes=none, ignored=nothing)] * 2)) > 10
+    assert float(dense_loss(head(maps), [DetectionTargets(boxes=nothing, classes=none, ignored=nothing)] * 2)) > 10
 
 
 def test_a_head_begins_as_the_best_of_the_classes_that_stand_for_its_own() -> None:
@@ -216,7 +217,7 @@ def test_boxes_in_a_cropped_training_view_are_those_that_can_be_seen() -> None:
     away = Labels({**labels.tensors, "boxes": Ragged.of([torch.tensor([[-9.0, 0, 10, 64], [100, 100, 140, 140]])])})
     task = Detection()
     loss = task.loss(Space(classes=("a",)), labels, LossSettings())
-    nothing = DenseTargets(boxes=torch.zeros(0, 4), classes=torch.zeros(0, dtype=torch.long), ignored=torch.tensor([[0.0, 0, 10, 64]]))
+    nothing = DetectionTargets(boxes=torch.zeros(0, 4), classes=torch.zeros(0, dtype=torch.long), ignored=torch.tensor([[0.0, 0, 10, 64]]))
     assert float(loss(dense, labels).detach()) == pytest.approx(float(dense_loss(dense, [nothing]).detach()))
     assert float(loss(dense, away).detach()) > float(dense_loss(dense, [nothing]).detach())
 

@@ -15,6 +15,7 @@ from pretune import registry
 from pretune.augmentations import BatchAugmentation
 from pretune.augmentations.flip import Flip
 from pretune.augmentations.mixup import Mixup
+from pretune.augmentations.mosaic import Mosaic
 from pretune.augmentations.random_resized_crop import RandomResizedCrop
 from pretune.augmentations.time_shift import TimeShift
 from pretune.data.augmented import AugmentedView
@@ -75,7 +76,10 @@ def where(batch: Batch) -> list[tuple[float, ...]]:
 
 def of_a_batch(modality: str) -> list[Any]:
     members = [cast("Any", registry.load("augmentations", name)) for name in registry.names("augmentations")]
-    return [member for member in members if issubclass(member, BatchAugmentation) and modality in member.modalities]
+    several = registry.load("augmentations", "mosaic")  # has a test of its own
+    return [
+        member for member in members if issubclass(member, BatchAugmentation) and modality in member.modalities and member is not several
+    ]
 
 
 def batch_of(tensor: Tensor, points: list[tuple[float, ...]]) -> Batch:
@@ -259,3 +263,28 @@ def test_nothing_is_located_in_a_text() -> None:
     view = StoreView(cast("Any", Stored([Decoded(array=np.zeros(3, np.int32), info={})])), np.arange(1), Text(), None)
     with pytest.raises(TypeError, match="Text have no coordinates"):
         view.geometry(np.array([0]), 0)
+
+
+def test_a_mosaic_has_the_boxes_of_all_its_images_where_their_pixels_are() -> None:
+    count = 6
+    pixels = torch.full((count, 3, 65, 64), 40, dtype=torch.uint8)
+    corners = [(10.0 + 5 * at, 30.0, 26.0 + 5 * at, 42.0) for at in range(count)]
+    for at, (left, top, right, bottom) in enumerate(corners):
+        pixels[at, :, int(top) : int(bottom), int(left) : int(right)] = 200 + at
+    boxes, names = Ragged.of([torch.tensor([one]) for one in corners]), Ragged.of([torch.tensor([at]) for at in range(count)])
+    labels = Labels({"boxes": boxes, "classes": names, "of_image": torch.arange(count)}, {"boxes": "box"})
+    batch = Batch(inputs=Features(tensor=pixels, layout="raw"), labels=labels, index=torch.arange(count))
+    out = Mosaic().apply(batch, torch.Generator().manual_seed(1), None)
+    assert out.labels is not None
+    found, classes = out.labels["boxes"], out.labels["classes"]
+    assert isinstance(found, Ragged)
+    assert isinstance(classes, Ragged)
+    assert set(found.lengths.tolist()) == {1, 4}, "some are left as they are"
+    for image, many, which in zip(out.inputs.tensor, found.split(), classes.split(), strict=True):
+        for (left, top, right, bottom), name in zip(many.round().int().tolist(), which.tolist(), strict=True):
+            inside = image[0, top + 1 : bottom - 1, left + 1 : right - 1].float()
+            assert float((inside - (200 + name)).abs().max()) < 3
+    same = Mosaic(probability=0).apply(batch, torch.Generator(), None)
+    assert torch.equal(same.inputs.tensor, pixels)
+    with pytest.raises(SettingError, match="labels are of whole images"):
+        Mosaic().apply(Batch(inputs=batch.inputs, labels=Labels.of(torch.arange(count)), index=batch.index), torch.Generator(), None)

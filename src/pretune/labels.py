@@ -154,9 +154,22 @@ class Labels:
         """Return the same with what is located where the examples' maps put it."""
         return replace(self, tensors={**self.tensors, **{name: moved(self[name], geometry, kind) for name, kind in self.located.items()}})
 
+    def grouped(self, counts: Tensor) -> Labels:
+        """Return labels of as many examples as there are counts, each made of so many of these in a row.
+
+        What is ragged comes together; of a tensor with one row an example, the first row stays.
+        """
+        return replace(self, tensors={name: _grouped(one, counts) for name, one in self.tensors.items()})
+
     def placed(self, index: Tensor, size: int) -> Labels:
         """Return labels of `size` examples of which those at `index` (rising) have these; the others have zeros, or nothing."""
         return replace(self, tensors={name: _placed(one, index, size) for name, one in self.tensors.items()})
+
+
+def _grouped(one: Outputs, counts: Tensor) -> Outputs:
+    if isinstance(one, Ragged):
+        return Ragged(values=one.values, lengths=torch.stack([part.sum() for part in one.lengths.split(counts.tolist())]))
+    return one[counts.cumsum(0) - counts]
 
 
 def _placed(one: Outputs, index: Tensor, size: int) -> Outputs:

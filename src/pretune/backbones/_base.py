@@ -17,6 +17,7 @@ from pretune.types import Features, Layout
 
 if TYPE_CHECKING:
     from pretune.architectures.layers.dense import DenseShape
+    from pretune.architectures.layers.detector import LibraryLayers
     from pretune.architectures.layers.token_decoder import TokenDecoder
     from pretune.backbones._states import State
     from pretune.modalities import Modality
@@ -126,8 +127,9 @@ class Backbone(nn.Module):
         self.classifier = None if classifier is None else classifier.layer
         """The pretrained head, pooled (B, D) -> logits, where there is one."""
         self._classes = None if classifier is None else classifier.classes
-        self.dense: DenseShape | None = None
-        """The sizes of the dense detection head that the network was pretrained with, which is its classifier; None where it has none."""
+        self.detector: DenseShape | LibraryLayers | None = None
+        """The detection head that the network was pretrained with, and which is its classifier: the sizes of a dense one, or the layers
+        that another library has for it; None where it has none."""
         self.decoder: TokenDecoder | None = None
         """What writes from the network's features, as it was pretrained; None where there is no such."""
         self.late_decoder: Callable[[], TokenDecoder] | None = None

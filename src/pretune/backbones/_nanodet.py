@@ -57,7 +57,7 @@ def assemble(state: dict[str, Tensor] | None, origin: str) -> Backbone:
         builder=Builder(id="package:nanodet"),
         classifier=None if state is None else Classifier(layer=head, classes=COCO),
     )
-    backbone.report, backbone.dense = report, SHAPE
+    backbone.report, backbone.detector = report, SHAPE
     return backbone
 
 

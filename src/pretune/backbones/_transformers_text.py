@@ -23,7 +23,8 @@ _LONGEST = 512
 """Tokens a text is cut to at most unless more is asked for: attention's price grows with the square."""
 _NOT_TEXT = ("image_size", "num_mel_bins", "patch_size")
 _SEPARATORS = ("[SEP]", "</s>", "<sep>")
-_SAVED_WITH = ("architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path")
+SAVED_WITH = ("architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path")
+"""Entries of a config.json that describe no network."""
 _UNUSED = ("pooler.",)
 _ENCODERS = ("t5", "mt5", "umt5")
 """Values of `model_type` whose network has a decoder, whatever the settings say."""
@@ -44,7 +45,7 @@ def load(config: Mapping[str, Any], where: Path) -> Backbone:
     else:
         from pretune.backbones._transformers_cuts import cut
 
-        network, report = _pretrained(where)
+        network, report = pretrained(where)
         backbone = cut(network, text)
         backbone.report = report
     return _finished(backbone, config, where, text)
@@ -67,7 +68,7 @@ def build(config: Mapping[str, Any], *, separator: int | None = None, max_tokens
 
         from pretune.backbones._transformers_cuts import cut
 
-        settings = AutoConfig.for_model(**{k: v for k, v in config.items() if k not in _SAVED_WITH})
+        settings = AutoConfig.for_model(**{k: v for k, v in config.items() if k not in SAVED_WITH})
         network = _class_for(settings).from_config(settings, attn_implementation="sdpa", trust_remote_code=False)
         backbone = cut(network, Text(max_tokens=max_tokens))
     backbone.builder = Builder(id="", settings={"config": dict(config), "separator": separator, "max_tokens": max_tokens})
@@ -164,8 +165,15 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _pretrained(where: Path) -> tuple[Any, LoadReport]:
-    """Load a network with `transformers`' own loader, refusing what it would only warn of."""
+def pretrained(where: Path, kind: Any = None, *, settings: Any = None, attention: str = "sdpa") -> tuple[Any, LoadReport]:
+    """Load a network with `transformers`' own loader, refusing what it would only warn of.
+
+    Args:
+        where: its folder.
+        kind: the library's class that loads it; None for that of an encoder or decoder alone.
+        settings: its configuration; None for that of the folder.
+        attention: the library's implementation of attention.
+    """
     import torch
     from transformers import AutoConfig
     from transformers.utils import logging
@@ -173,20 +181,20 @@ def _pretrained(where: Path) -> tuple[Any, LoadReport]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # what it would warn of is refused or told below
     try:
-        settings = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
-        network, loading_info = _class_for(settings).from_pretrained(
+        settings = settings or AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
+        network, loading_info = (kind or _class_for(settings)).from_pretrained(
             where,
             config=settings,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             dtype=torch.float32,
         )
     except Exception as error:  # noqa: BLE001 - whatever a damaged folder leads that library to
         damaged = (f"{path.name}: {why}" for path in sorted(where.glob("*.safetensors")) if (why := header_fault(path)))
         why = next(damaged, "") or _reason(error)
-        raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a language model?") from None
+        raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a model?") from None
     missing = tuple(name for name in loading_info["missing_keys"] if not name.startswith(_UNUSED))
     wrong = tuple(str(item) for item in loading_info.get("mismatched_keys", ()))
     if missing or wrong:

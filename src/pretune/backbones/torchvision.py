@@ -1,10 +1,11 @@
-"""All classification networks of torchvision, `NAME` or `NAME@IMAGENET1K_V1`; downloaded because you named one."""
+"""All classification networks and detectors of torchvision, `NAME` or `NAME@IMAGENET1K_V1`; downloaded because you named one."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pretune.backbones import _torchvision_detectors
 from pretune.backbones._base import Backbone, BackboneSource, Builder, Classes, LoadReport, load_matching
 from pretune.backbones._cut import Uninitialised
 from pretune.backbones._fetch import absent, fetch, find, verify
@@ -32,13 +34,17 @@ class Torchvision(BackboneSource):
 
     def names(self, pattern: str = "") -> list[str]:
         """Return the networks whose name holds `pattern`."""
-        return [name for name in _names() if pattern in name]
+        return [name for name in (*_names(), *_torchvision_detectors.names()) if pattern in name]
 
     def load(self, name: str, *, offline: bool = False, image_size: int | None = None) -> Backbone:
         """Return the backbone with its pretrained weights, downloading them if they are not on this machine."""
         network, weights = _named(name)
         path = _file(f"torchvision:{name}", weights, offline)
-        backbone = assemble(read_state(path).tensors, str(path), network=network, weights=weights.name, image_size=image_size)
+        tensors = read_state(path).tensors
+        if network in _torchvision_detectors.names():
+            backbone = _detector(network, weights, image_size, tensors, str(path), weights.meta["categories"])
+        else:
+            backbone = assemble(tensors, str(path), network=network, weights=weights.name, image_size=image_size)
         assert backbone.report is not None
         backbone.report = replace(backbone.report, licence=_licence(weights))
         return backbone
@@ -46,11 +52,17 @@ class Torchvision(BackboneSource):
     def build(self, name: str, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the same architecture with randomly initialised weights."""
         network, weights = _named(name)
+        if network in _torchvision_detectors.names():
+            _refuse_settings(name, settings)
+            return _detector(network, weights, image_size)
         return assemble(None, "", network=network, weights=weights.name, image_size=image_size, **settings)
 
     def from_state(self, name: str, state: State, *, image_size: int | None = None, **settings: Any) -> Backbone:
         """Return the architecture with tensors of the person's own; which classes their classifier knows is not known."""
         network, weights = _named(name)
+        if network in _torchvision_detectors.names():
+            _refuse_settings(name, settings)
+            return _detector(network, weights, image_size, state.tensors, state.source)
         options = {"network": network, "weights": weights.name, "image_size": image_size, **settings}
         return assemble(state, state.source, classes=None, **options)
 
@@ -97,6 +109,22 @@ def assemble(
     )
 
 
+def _detector(
+    network: str,
+    weights: Any,
+    image_size: int | None,
+    tensors: dict[str, Tensor] | None = None,
+    origin: str = "",
+    known: Sequence[str] | None = None,
+) -> Backbone:
+    return _torchvision_detectors.assemble(tensors, origin, network=network, weights=weights, known=known, image_size=image_size)
+
+
+def _refuse_settings(name: str, settings: Mapping[str, Any]) -> None:
+    if settings:
+        raise SettingError(f"torchvision:{name} takes no settings; got {', '.join(settings)}.")
+
+
 def _names() -> list[str]:
     from torchvision import models
 
@@ -108,8 +136,9 @@ def _named(name: str) -> tuple[str, Any]:
     from torchvision import models
 
     network, _, tag = name.partition("@")
-    if network not in _names():
-        raise SettingError(f"torchvision has no classification network {network!r}. {did_you_mean(network, _names())}")
+    every = [*_names(), *_torchvision_detectors.names()]
+    if network not in every:
+        raise SettingError(f"torchvision has no classification network or detector {network!r}. {did_you_mean(network, every)}")
     known = models.get_model_weights(network)
     tag = tag.upper() or "DEFAULT"
     if tag not in known.__members__:

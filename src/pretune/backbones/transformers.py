@@ -1,4 +1,4 @@
-"""Language and audio networks of Hugging Face `transformers`: a folder, or a name on the hub; downloaded because you named one."""
+"""Networks of text and audio, and detectors, of Hugging Face `transformers`: a folder, or a name on the hub, which is then downloaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pretune.backbones import _transformers_audio, _transformers_text
+from pretune.backbones import _transformers_audio, _transformers_detectors, _transformers_text
 from pretune.backbones._base import Backbone, BackboneSource, Builder
 from pretune.backbones._fetch import absent, fetch, network_errors
 from pretune.backbones._network import require_reachable
@@ -31,7 +31,7 @@ _FETCHES = frozenset(("use_pretrained_backbone", "use_timm_backbone"))
 
 @dataclass(frozen=True, kw_only=True)
 class Transformers(BackboneSource):
-    """`transformers:NAME_OR_FOLDER`: encoders and decoders of text, encoders of sound."""
+    """`transformers:NAME_OR_FOLDER`: encoders and decoders of text, encoders of audio, detectors."""
 
     def names(self, pattern: str = "") -> list[str]:
         """Return what is on this machine: in PRETUNE_WEIGHTS and in the hub's cache."""
@@ -42,10 +42,11 @@ class Transformers(BackboneSource):
     def load(self, name: str, *, offline: bool = False) -> Backbone:
         """Return the backbone with its weights and tokenizer, downloading them if they are not on this machine."""
         where, licence = _find(name, offline)
-        config = _read_json(where / _CONFIG)
-        _refuse_code(config, where)
+        config = _config(where)
         with _understood(where):
-            if config.get("model_type") in _transformers_audio.FAMILIES:
+            if config.get("model_type") in _transformers_detectors.FAMILIES:
+                backbone = _transformers_detectors.load(config, _preprocessor(where), where)
+            elif config.get("model_type") in _transformers_audio.FAMILIES:
                 backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
                 _add_tokenizer(backbone, config, where)
             else:
@@ -58,16 +59,19 @@ class Transformers(BackboneSource):
     def build(self, name: str, *, config: Mapping[str, Any] | None = None, **settings: Any) -> Backbone:
         """Return the same architecture with randomly initialised weights; `config` is that of a backbone that was loaded once."""
         if config is not None:
-            _refuse_code(config, name)
+            config = _safe(config, name)
         if config is None:
             where, _ = _find(name, offline=True)
-            config = _read_json(where / _CONFIG)
-            _refuse_code(config, where)
+            config = _config(where)
             with _understood(where):
-                if config.get("model_type") in _transformers_audio.FAMILIES:
+                if config.get("model_type") in _transformers_detectors.FAMILIES:
+                    backbone = _transformers_detectors.build(config, _preprocessor(where))
+                elif config.get("model_type") in _transformers_audio.FAMILIES:
                     backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
                 else:
                     backbone = _transformers_text.from_scratch(config, where)
+        elif config.get("model_type") in _transformers_detectors.FAMILIES:
+            backbone = _transformers_detectors.build(config, settings.get("preprocessor", {}))
         elif config.get("model_type") in _transformers_audio.FAMILIES:
             backbone = _transformers_audio.assemble(config, settings.get("preprocessor", {}), None, "")
         else:
@@ -151,6 +155,24 @@ def _download(name: str) -> tuple[Path, str | None]:
 # --- reading -------------------------------------------------------------------------------------
 
 
+def _config(where: Path) -> dict[str, Any]:
+    """Return the settings of a folder's network, by which nothing is fetched and no code of the folder is run."""
+    return _safe(_read_json(where / _CONFIG), where)
+
+
+def _safe(config: Mapping[str, Any], where: Path | str) -> dict[str, Any]:
+    """Return such settings; those of a detector name a backbone whose weights its own files have.
+
+    Raises:
+        WeightsError: the network needs code of others, or a second network.
+    """
+    if config.get("model_type") in _transformers_detectors.FAMILIES:
+        _refuse_code(_transformers_detectors.without_mention(config), where)
+        return _transformers_detectors.without_second(config)
+    _refuse_code(config, where)
+    return dict(config)
+
+
 def _refuse_code(config: Mapping[str, Any], where: Path | str) -> None:
     """Refuse a network that exists only as Python files beside its weights, or that would fetch another one.
 
@@ -214,7 +236,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _preprocessor(where: Path) -> dict[str, Any]:
-    """Return the settings of an audio network's preprocessing; empty where there are none."""
+    """Return the settings of a network's preprocessing; empty where there are none."""
     return _read_json(where / _PREPROCESSOR) if (where / _PREPROCESSOR).exists() else {}
 
 

@@ -216,9 +216,18 @@ def upright_size(raw: bytes) -> Size:
     Raises:
         BadItem: the bytes are no image.
     """
+    (width, height), orientation = stored_size(raw)
+    return (height, width) if orientation in SIDEWAYS else (width, height)
+
+
+def stored_size(raw: bytes) -> tuple[Size, int]:
+    """Return the width and height in pixels of an image as it is stored, and its EXIF orientation: 1 to 8.
+
+    Raises:
+        BadItem: the bytes are no image.
+    """
     image = open_raster(raw)
-    width, height = image.size
-    return (height, width) if orientation_of(image) in SIDEWAYS else (width, height)
+    return image.size, orientation_of(image)
 
 
 class Normaliser(nn.Module):

@@ -62,7 +62,7 @@ class Model(nn.Module):
         self.stages = nn.ModuleDict(self._collecting(stages))
         self.stages[POOL] = Pyramid() if layout == "pyramid" else Pool(self.pooling) if layout == "pooled" else Places(layout)
         self.stages[HEAD] = (
-            head.build_dense(self.levels, backbone.dense, outputs)
+            head.build_dense(self.levels, backbone, outputs)
             if layout == "pyramid"
             else head.build(width or _width(backbone, self.pooling), outputs)
         )

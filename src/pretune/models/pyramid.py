@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from pretune.architectures.layers.detector import LibraryLayers
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
 from pretune.modalities.image import Image
@@ -22,12 +24,21 @@ class Level:
     """One map of a pyramid."""
 
     stage: str
-    """Name of the stage that returns it."""
-    channels: int
-    size: int
-    """Height and width."""
-    stride: int
+    """Name of the stage that returns it; empty where a stage keeps several."""
+    shape: tuple[int, ...]
+    """Of one example: (channels, height, width), or what a detector of another library has in its place."""
+    stride: int = 1
     """Pixels of the input for each place."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of a map."""
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Height and width of a map."""
+        return self.shape[-1]
 
 
 class Keeping(nn.Module):
@@ -54,37 +65,57 @@ class Pyramid(nn.Module):
 
 def maps(pyramid_BP: Tensor, levels: Sequence[Level]) -> list[Tensor]:
     """Return the maps (B, C, H, W) of a pyramid."""
-    pieces = pyramid_BP.split([level.channels * level.size**2 for level in levels], 1)
-    return [piece.unflatten(1, (level.channels, level.size, level.size)) for piece, level in zip(pieces, levels, strict=True)]
+    pieces = pyramid_BP.split([math.prod(level.shape) for level in levels], 1)
+    return [piece.unflatten(1, level.shape) for piece, level in zip(pieces, levels, strict=True)]
 
 
 @torch.no_grad()
 def levels_of(backbone: Backbone) -> tuple[Level, ...]:
-    """Return which stages make the pyramid of a backbone: the last at each stride, the coarsest three; found by running an empty image.
+    """Return which stages make the pyramid of a backbone, found by running an empty image.
+
+    Those that its own detector takes; else the last stage at each stride, the coarsest three.
 
     Raises:
         SettingError: it is no network of images whose maps become coarser.
     """
-    image = backbone.modality
-    if not isinstance(image, Image) or backbone.layout != "map":
+    image, detector = backbone.modality, backbone.detector
+    if not isinstance(image, Image) or (backbone.layout != "map" and not isinstance(detector, LibraryLayers)):
         raise SettingError(f"{backbone.builder.id} returns no maps, which detection needs. Choose a convolutional network.")
     mode = backbone.training
-    features = Features(tensor=torch.zeros(1, 3, image.size, image.size), layout="map")
-    found: dict[int, Level] = {}
     try:
         backbone.eval()
-        for name, stage in backbone.stages.items():
-            features = stage(features)
-            if features.layout != "map":
-                break
-            channels, height, width = features.tensor.shape[1:]
-            stride = round(image.size / width)
-            if height == width and FINEST <= stride <= COARSEST:
-                found[stride] = Level(stage=name, channels=channels, size=width, stride=stride)
+        return _own(backbone, detector, image.size) if isinstance(detector, LibraryLayers) else _by_stride(backbone, image.size)
     finally:
         backbone.train(mode)
+
+
+def _own(backbone: Backbone, detector: LibraryLayers, size: int) -> tuple[Level, ...]:
+    """Return the maps that a detector of another library takes of its own backbone."""
+    features, found = _empty(size), []
+    for name, stage in backbone.stages.items():
+        features = stage(features)
+        if name in detector.stages:
+            found.append(Level(stage=name, shape=tuple(features.tensor.shape[1:])))
+    return (*found, *(Level(stage="", shape=tuple(one.shape[1:])) for one in features.levels))
+
+
+def _by_stride(backbone: Backbone, size: int) -> tuple[Level, ...]:
+    features = _empty(size)
+    found: dict[int, Level] = {}
+    for name, stage in backbone.stages.items():
+        features = stage(features)
+        if features.layout != "map":
+            break
+        height, width = features.tensor.shape[2:]
+        stride = round(size / width)
+        if height == width and FINEST <= stride <= COARSEST:
+            found[stride] = Level(stage=name, shape=tuple(features.tensor.shape[1:]), stride=stride)
     if not found:
         raise SettingError(
             f"{backbone.builder.id} has no map at strides of {FINEST} to {COARSEST} pixels, which detection needs. Choose another network."
         )
     return tuple(found[stride] for stride in sorted(found)[-MOST:])
+
+
+def _empty(size: int) -> Features:
+    return Features(tensor=torch.zeros(1, 3, size, size), layout="map")

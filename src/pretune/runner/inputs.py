@@ -116,7 +116,7 @@ def fitted_to_boxes(backbone: Backbone, inputs: Inputs) -> str:
         inputs: the recipe's.
     """
     image = backbone.modality
-    if not isinstance(image, Image) or backbone.dense is not None:
+    if not isinstance(image, Image) or backbone.detector is not None:
         return ""
     if inputs.image_size is None and not backbone.is_untrained and image.size < _OF_OBJECTS:
         image = backbone.modality = backbones.resized(backbone, _OF_OBJECTS)

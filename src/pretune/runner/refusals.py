@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pretune import registry
+from pretune.architectures.layers.detector import LibraryLayers
 from pretune.augmentations import Augmentation, BatchAugmentation, ViewAugmentation
 from pretune.backbones import Backbone
 from pretune.errors import SettingError
@@ -73,6 +74,10 @@ def _refuse_task(choices: Choices) -> None:
         raise SettingError(
             f"{name} needs a backbone that returns a {task.layout}, and {backbone.builder.id} returns features of the layout "
             f"{backbone.layout}. Choose another backbone."
+        )
+    if choices.own_loss and task.layout == "pyramid" and isinstance(backbone.detector, LibraryLayers):
+        raise SettingError(
+            f"{backbone.builder.id} computes its own loss, so loss= does not apply. Leave it out, or choose another backbone."
         )
     if not choices.strategy.trains and task.linear is None:
         raise SettingError(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pretune.architectures.layers.dense import DenseHead, DenseOutputs
+from pretune.architectures.layers.detector import LibraryDetector
 from pretune.evaluation.boxes import TrueBoxes, matches, overlap
 from pretune.labels import Labels, Ragged
 from pretune.models.dense.kept import OVERLAP
@@ -46,39 +47,60 @@ def seen(head: DenseHead, batches: Iterable[tuple[Sequence[Tensor], Labels]]) ->
     for maps, labels in batches:
         dense: DenseOutputs = head(maps)
         scores_BAK, boxes_BA4 = dense.logits.float().sigmoid(), dense.boxes()
-        parts = (labels[name] for name in ("boxes", "classes", "ignored"))
-        truth = zip(*(part.split() for part in parts if isinstance(part, Ragged)), strict=True)
-        for scores_AK, boxes_A4, (boxes, classes, ignored) in zip(scores_BAK, boxes_BA4, truth, strict=True):
+        for scores_AK, boxes_A4, truth in zip(scores_BAK, boxes_BA4, _truth(labels), strict=True):
             best = scores_AK.amax(1).topk(min(_POINTS, len(scores_AK))).indices
-            there = TrueBoxes(boxes=boxes.numpy(), classes=classes.numpy(), ignored=ignored.numpy().astype(bool))
-            out.append(Seen(scores=scores_AK[best].numpy(), boxes=boxes_A4[best].numpy(), truth=there))
+            out.append(Seen(scores=scores_AK[best].numpy(), boxes=boxes_A4[best].numpy(), truth=truth))
         if len(out) >= IMAGES:
             break
     return out
 
 
-def stand_ins(images: Sequence[Seen], classes: Sequence[str], known: Sequence[str]) -> list[tuple[int, ...]]:
+@torch.inference_mode()
+def seen_kept(detector: LibraryDetector, batches: Iterable[tuple[Sequence[Tensor], Labels]], known: int) -> list[Seen]:
+    """Return the same of a detector that chooses which boxes are kept, each with the score of one of its `known` classes."""
+    out: list[Seen] = []
+    for maps, labels in batches:
+        for found_K6, truth in zip(detector.found(maps), _truth(labels), strict=True):
+            scores_PK = np.zeros((len(found_K6), known), np.float32)
+            scores_PK[np.arange(len(found_K6)), found_K6[:, 5].long().numpy()] = found_K6[:, 4].numpy()
+            out.append(Seen(scores=scores_PK, boxes=found_K6[:, :4].numpy(), truth=truth))
+        if len(out) >= IMAGES:
+            break
+    return out
+
+
+def _truth(labels: Labels) -> list[TrueBoxes]:
+    """Return the boxes that are in each image, in pixels of the input."""
+    parts = (labels[name] for name in ("boxes", "classes", "ignored"))
+    images = zip(*(part.split() for part in parts if isinstance(part, Ragged)), strict=True)
+    return [
+        TrueBoxes(boxes=boxes.numpy(), classes=classes.numpy(), ignored=ignored.numpy().astype(bool)) for boxes, classes, ignored in images
+    ]
+
+
+def stand_ins(images: Sequence[Seen], classes: Sequence[str], known: Sequence[str], most: int = _MOST) -> list[tuple[int, ...]]:
     """Return for each class which of the known classes stand for it: the one of its name, else those that find it best together.
 
     Args:
         images: training images as the detector sees them.
         classes: names of the data's classes.
         known: names of the detector's classes.
+        most: how many can stand for one together.
     """
     by_name = {name.casefold(): at for at, name in enumerate(known)}
     out: list[tuple[int, ...]] = []
     for at, name in enumerate(classes):
         same = by_name.get(name.casefold().replace("_", " "))
-        out.append((same,) if same is not None else _found(images, at))
+        out.append((same,) if same is not None else _found(images, at, most))
     return out
 
 
-def _found(images: Sequence[Seen], name: int) -> tuple[int, ...]:
+def _found(images: Sequence[Seen], name: int, most: int) -> tuple[int, ...]:
     """Return the classes that find the boxes of one class best, added one at a time while they help."""
     chosen: tuple[int, ...] = ()
     best = _LEAST
     tried = _candidates(images, name)
-    while len(chosen) < _MOST:
+    while len(chosen) < most:
         values = {one: _precision(images, name, (*chosen, one)) for one in tried if one not in chosen}
         if not values:
             break
@@ -120,4 +142,7 @@ def sentence(classes: Sequence[str], sources: Sequence[Sequence[int]], known: Se
     pairs = zip(classes, sources, strict=True)
     messages = [f"{name} ← {', '.join(known[at] for at in mine) or 'nothing that it knows'}" for name, mine in pairs]
     more = f"; and {len(messages) - 12} more" if len(messages) > 12 else ""
-    return f"the pretrained detector's classes stand for those of the data, chosen on training boxes: {'; '.join(messages[:12])}{more}."
+    unknown = sum(not mine for mine in sources)
+    untrained = f" The scores of {unknown} of {len(classes)} classes begin at random." if unknown else ""
+    shown = "; ".join(messages[:12])
+    return f"the pretrained detector's classes stand for those of the data, chosen on training boxes: {shown}{more}.{untrained}"

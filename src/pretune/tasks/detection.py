@@ -11,24 +11,27 @@ import torch
 from numpy.typing import NDArray
 
 from pretune.architectures.layers.dense import DenseHead, DenseOutputs
+from pretune.architectures.layers.detector import DetectionTargets, LibraryDetector
 from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import SettingError
 from pretune.evaluation import boxes as evaluation
 from pretune.labels import Labels, Outputs, Ragged
-from pretune.models import Model
-from pretune.models.dense.loss import DenseTargets, dense_loss
+from pretune.models import Model, SupervisedLearner
+from pretune.models.dense.loss import dense_loss
 from pretune.models.heads import Head
-from pretune.models.heads.detector import Detector, DetectorModule
+from pretune.models.heads.detector import Detector, DetectorModule, LibraryDetectorModule
+from pretune.models.learner import Loss
+from pretune.models.pyramid import maps
 from pretune.sources.boxes import BOXES, Box, Boxes
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _box_baselines
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Task
 from pretune.tasks._boxes import BoxTruth, f1, paired, read_back, rectangle, shown_in, size_of, tiny, to_file, written
 from pretune.tasks._marked import Rectangle
-from pretune.tasks._stand_ins import seen, sentence, stand_ins
+from pretune.tasks._stand_ins import seen, seen_kept, sentence, stand_ins
 from pretune.tasks._suggestion import Suggestion
-from pretune.types import Batch, Layout, Row
+from pretune.types import Batch, Layout, Row, StepOutput
 
 if TYPE_CHECKING:
     from pretune.modalities import Modality
@@ -112,14 +115,14 @@ class Detection(Task):
 
     def suggestion(self, backbone: Backbone) -> Suggestion:
         """Return the head alone for a pretrained detector; else the whole network, as a fresh head on few images learns them by heart."""
-        if backbone.dense is not None:
+        if backbone.detector is not None:
             return Suggestion(strategy="linear_probe", why="the network detects already; its head learns your classes")
         why = "a detection head from scratch learns few images by heart unless they are cropped and flipped and the network learns with it"
         return Suggestion(strategy="full", why=why, settings={"probe_first": False})
 
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
         """Return rates and epochs for a detector that was pretrained, or for a fresh head."""
-        known = backbone.classifier is not None and backbone.dense is not None
+        known = backbone.classifier is not None and backbone.detector is not None
         head = {"lr": 1e-3, "epochs": 12 if known else 30, "weight_decay": 0.05, "least_steps": 0 if known else 500}
         whole = {"lr": 2e-4 if known else 5e-4, "epochs": 12 if known else 30, "weight_decay": 0.05, "augment": "light"}
         return head if strategy == "linear_probe" else whole
@@ -127,13 +130,25 @@ class Detection(Task):
     def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Space) -> str | None:
         """Begin as the pretrained detector, each class as those of its classes that find its training boxes best."""
         pretrained, head, known = backbone.classifier, model.head, backbone.classes
-        if not isinstance(pretrained, DenseHead) or not isinstance(head, DetectorModule) or known is None:
+        labelled = ((batch.inputs, batch.labels) for batch in batches if batch.labels is not None)
+        if known is None:
             return None
-        pretrained = pretrained.eval()
-        pairs = ((head.standardised(batch.inputs.tensor), batch.labels) for batch in batches if batch.labels is not None)
-        sources = stand_ins(seen(pretrained, pairs), space.classes, known)
-        head.layers.take(pretrained, sources)
+        if isinstance(pretrained, DenseHead) and isinstance(head, DetectorModule):
+            shown = ((head.standardised(inputs.tensor), labels) for inputs, labels in labelled)
+            sources = stand_ins(seen(pretrained.eval(), shown), space.classes, known)
+            head.layers.take(pretrained, sources)
+        elif isinstance(pretrained, LibraryDetector) and isinstance(head, LibraryDetectorModule):
+            kept = ((maps(inputs.tensor, head.levels), labels) for inputs, labels in labelled)
+            sources = stand_ins(seen_kept(pretrained.eval(), kept, len(known)), space.classes, known, most=1)
+            head.layers.take(pretrained, sources)
+        else:
+            return None
         return sentence(space.classes, sources, known)
+
+    def learner(self, model: Model, loss: Loss) -> SupervisedLearner:
+        """Return what the training loop trains: a detector of another library descends losses of its own."""
+        own = isinstance(model.head, LibraryDetectorModule)
+        return LibraryDetectionLearner(model, loss) if own else super().learner(model, loss)
 
     def decode(self, outputs: Outputs, space: Space) -> list[NDArray[Any]]:
         """Return each image's boxes (K, 6): x1, y1, x2, y2 in pixels of the network's input, score, class."""
@@ -211,18 +226,35 @@ class Detection(Task):
 
 
 def _loss(dense: DenseOutputs, labels: Labels) -> torch.Tensor:
-    """Return the loss of what is at each point against labels in pixels of the input; of a box that a crop hides, what is left counts."""
-    size = float((dense.points + dense.strides[:, None] / 2).max())
+    """Return the loss of what is at each point against labels in pixels of the input."""
+    return dense_loss(dense, _targets(labels, float((dense.points + dense.strides[:, None] / 2).max())))
+
+
+def _targets(labels: Labels, size: float) -> list[DetectionTargets]:
+    """Return what is to be found in each image of a batch of this height and width; of a box that a crop hides, what is left counts."""
     parts = [part.split() for name in ("boxes", "classes", "ignored") if isinstance(part := labels[name], Ragged)]
-    wanted = []
+    targets = []
     for boxes_N4, classes_N, ignored_N in zip(*parts, strict=True):
         seen_N4 = boxes_N4.clamp(0, size)
         sides_N2 = seen_N4[:, 2:] - seen_N4[:, :2]
         share_N = sides_N2.prod(1) / (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(1).clamp(min=1e-6)
         there_N = (sides_N2.amin(1) >= _LEAST_SIDE) & (share_N >= _LEAST_SHARE)
         counts_N = there_N & (ignored_N == 0)
-        wanted.append(DenseTargets(boxes=seen_N4[counts_N], classes=classes_N[counts_N], ignored=seen_N4[~counts_N]))
-    return dense_loss(dense, wanted)
+        targets.append(DetectionTargets(boxes=seen_N4[counts_N], classes=classes_N[counts_N], ignored=seen_N4[~counts_N]))
+    return targets
+
+
+class LibraryDetectionLearner(SupervisedLearner):
+    """Descends the losses that a detector of another library computes itself."""
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the sum of the losses of a labelled batch, and each of them."""
+        head, labels = self.model.head, batch.labels
+        assert isinstance(head, LibraryDetectorModule)
+        assert labels is not None, "a training batch needs labels"
+        losses = head.losses(self.model.before_head(batch.inputs, self.start), _targets(labels, head.layers.size))
+        total = torch.stack(list(losses.values())).sum()
+        return StepOutput(loss=total, size=batch.size, logs={name: float(one.detach()) for name, one in losses.items()})
 
 
 def _box(found: NDArray[Any], space: Space) -> Box:

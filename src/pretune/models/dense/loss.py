@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pretune.architectures.layers.dense import DenseOutputs
+from pretune.architectures.layers.detector import DetectionTargets
 from pretune.models.dense.assignment import Assignment, assign, inside
 
 _OVERLAP, _DISTANCES = 2.0, 0.25
@@ -17,19 +17,7 @@ _OVERLAP, _DISTANCES = 2.0, 0.25
 _FOCUS = 2.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class DenseTargets:
-    """What is to be found in one image."""
-
-    boxes: Tensor
-    """(N, 4) x1, y1, x2, y2 in pixels of the input."""
-    classes: Tensor
-    """(N,) int64."""
-    ignored: Tensor
-    """(M, 4) boxes within which nothing that is found is wrong."""
-
-
-def dense_loss(dense: DenseOutputs, wanted: Sequence[DenseTargets]) -> Tensor:
+def dense_loss(dense: DenseOutputs, wanted: Sequence[DetectionTargets]) -> Tensor:
     """Return the mean loss of a batch: quality focal loss of scores, GIoU and distribution focal loss of boxes."""
     from torchvision.ops import generalized_box_iou_loss
 

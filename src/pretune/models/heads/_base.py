@@ -15,7 +15,6 @@ from pretune.types import Features
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pretune.architectures.layers.dense import DenseShape
     from pretune.backbones import Backbone
     from pretune.models.pyramid import Level
 
@@ -77,6 +76,6 @@ class Head(Component):
         """Return a new head for features of `width` channels."""
         raise TypeError(f"{type(self).__name__} must define build(width, outputs) -> HeadModule")
 
-    def build_dense(self, levels: Sequence[Level], pretrained: DenseShape | None, outputs: int) -> HeadModule:
-        """Return a new head for a pyramid; `pretrained` are the sizes of the head that the backbone was pretrained with, if any."""
+    def build_dense(self, levels: Sequence[Level], backbone: Backbone, outputs: int) -> HeadModule:
+        """Return a new head for the pyramid of a backbone, which may bring a detector of its own."""
         raise TypeError(f"{type(self).__name__} takes no pyramids")

@@ -1,4 +1,7 @@
-"""A dense detector on maps of several sizes: a neck, convolutions, and at each place class scores and distances to a box's sides."""
+"""A detector on maps of several sizes.
+
+A dense one of ours (a neck, convolutions, and at each place class scores and distances to a box's sides), or what the backbone brings.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ import torch
 from torch import Tensor
 
 from pretune.architectures.layers.dense import DenseHead, DenseOutputs, DenseShape
+from pretune.architectures.layers.detector import DetectionTargets, LibraryDetector, LibraryLayers
+from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import SettingError
-from pretune.labels import Outputs
+from pretune.labels import Outputs, Ragged
+from pretune.modalities.image import Image
 from pretune.models.dense.kept import kept
 from pretune.models.heads._base import Head, HeadModule
 from pretune.models.pyramid import Level, maps
@@ -56,6 +62,36 @@ class DetectorModule(HeadModule):
         return kept(self(features), level.size * level.stride)
 
 
+class LibraryDetectorModule(HeadModule):
+    """The layers of another library's detector, on the maps of its backbone as they are.
+
+    They compute in float32 whatever the precision of the backbone: a box is a difference of large numbers.
+    """
+
+    layers: LibraryDetector
+
+    def __init__(self, levels: Sequence[Level], layers: LibraryDetector) -> None:
+        super().__init__(1, layers)
+        self.levels = tuple(levels)
+
+    def fit(self, features_ND: Tensor) -> None:
+        """Leave the features as they are."""
+
+    def losses(self, features: Features, targets: Sequence[DetectionTargets]) -> dict[str, Tensor]:
+        """Return the losses of a batch by name, which are to be added."""
+        with torch.autocast(features.tensor.device.type, enabled=False):
+            return self.layers.losses(maps(features.tensor.float(), self.levels), targets)
+
+    def forward(self, features: Features) -> list[Tensor]:
+        """Return each image's boxes (K_i, 6): x1, y1, x2, y2 in pixels of the input, score, class."""
+        with torch.autocast(features.tensor.device.type, enabled=False):
+            return self.layers.found(maps(features.tensor.float(), self.levels))
+
+    def predict(self, features: Features) -> Outputs:
+        """Return the same as one."""
+        return Ragged.of([one.detach() for one in self(features)])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Detector(Head):
     """A dense detection head; that of a pretrained detector keeps its own sizes."""
@@ -73,26 +109,29 @@ class Detector(Head):
         """
         raise SettingError("head=detector takes maps of several sizes, so it is for task=detection only. Leave head out.")
 
-    def build_dense(self, levels: Sequence[Level], pretrained: DenseShape | None, outputs: int) -> DetectorModule:
+    def build_dense(self, levels: Sequence[Level], backbone: Backbone, outputs: int) -> HeadModule:
         """Return a new head.
 
         Args:
             levels: the maps that it takes.
-            pretrained: the sizes of the head that the backbone was pretrained with; None where there is none.
+            backbone: it keeps the sizes, or the layers, of the head that it was pretrained with.
             outputs: classes.
 
         Raises:
             SettingError: sizes are given for a pretrained head, which has its own.
         """
-        if pretrained is None:
-            shape = DenseShape(
-                channels=tuple(level.channels for level in levels),
-                strides=tuple(level.stride for level in levels),
-                width=self.width or 128,
-                depth=2 if self.depth is None else self.depth,
-            )
-        elif self.width is not None or self.depth is not None:
+        own = backbone.detector
+        if own is not None and (self.width is not None or self.depth is not None):
             raise SettingError("head.width and head.depth do not apply: the backbone brings a detection head with sizes of its own.")
-        else:
-            shape = replace(pretrained, slots=_SLOTS)
+        if isinstance(own, LibraryLayers):
+            assert isinstance(backbone.modality, Image)
+            return LibraryDetectorModule(levels, own.build(outputs, backbone.modality.size))
+        if own is not None:
+            return DetectorModule(levels, replace(own, slots=_SLOTS), outputs)
+        shape = DenseShape(
+            channels=tuple(level.channels for level in levels),
+            strides=tuple(level.stride for level in levels),
+            width=self.width or 128,
+            depth=2 if self.depth is None else self.depth,
+        )
         return DetectorModule(levels, shape, outputs)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from pretune.errors import BadItem, DataError
+from pretune.errors import DataError
 from pretune.sources.boxes import BOXES, Box, Boxes, checked, repeated
+from pretune.sources.layouts._turned import Frame, frame_at
 from pretune.sources.split_names import split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -16,7 +17,6 @@ from pretune.sources.targets import clean
 from pretune.sources.tree import FileEntry, Tree
 from pretune.types import LedgerEntry, Row, Split
 
-_START = 1 << 16
 _REPORTED = 3
 
 
@@ -65,8 +65,15 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
     """
     rows = []
     differs: list[str] = []
+    turned: dict[bool | None, list[str]] = {True: [], None: []}
     for image in found.images:
-        size = size_at(found.tree.path(image.file)) or image.written
+        frame = frame_at(found.tree.path(image.file))
+        stored = frame.drawn_stored(_drawn(image), image.written) if frame and image.boxes else False
+        if stored is not False:
+            turned[stored].append(image.file.id)
+        if stored and frame is not None:
+            image = _upright(image, frame)
+        size = frame.upright if frame else image.written
         if all(image.written) and size != image.written:
             differs.append(f"{image.file.id} ({image.written[0]} x {image.written[1]}, the file {size[0]} x {size[1]})")
         boxes = _checked(found, image, size)
@@ -79,6 +86,7 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
     table = Table(rows=rows, modality="image", target_type=target or BOXES, root=found.tree.root, layout=found.layout)
     table.ledger, table.columns = [*found.ledger, *found.tree.ledger("image")], found.columns
     table.messages = [*found.messages, *_counted(rows), *found.tree.messages()]
+    table.messages += _of_turned(turned)
     if differs:
         more = " …" if len(differs) > _REPORTED else ""
         table.messages.append(
@@ -86,6 +94,31 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
             f"{', '.join(differs[:_REPORTED])}{more}."
         )
     return table
+
+
+def _drawn(image: AnnotatedImage) -> list[Box]:
+    """Return the boxes whose coordinates are pixels: fractions fit any image."""
+    return [] if image.relative else [box for _, box in image.boxes]
+
+
+def _upright(image: AnnotatedImage, frame: Frame) -> AnnotatedImage:
+    """Return an image whose boxes were drawn on its pixels as they are stored, with boxes of the upright one."""
+    stored = (frame.width, frame.height)
+    boxes = ((where, frame.turned(_in_pixels(box, stored) if image.relative else box)) for where, box in image.boxes)
+    return replace(image, boxes=tuple(boxes), written=frame.upright, relative=False)
+
+
+def _of_turned(turned: Mapping[bool | None, Sequence[str]]) -> list[str]:
+    """Return what was done about images that EXIF data turn: their boxes were turned too, or nothing tells where they were drawn."""
+    out = []
+    if sure := turned[True]:
+        out.append(f"{len(sure)} images are turned by their EXIF data; their boxes were drawn before that, and turned too ({sure[0]} …).")
+    if open_ := turned[None]:
+        out.append(
+            f"{len(open_)} images are turned by their EXIF data, and no annotation tells whether boxes were drawn before or after that: "
+            f"they are taken as drawn on the upright image ({open_[0]} …). Look at the report's images."
+        )
+    return out
 
 
 def _checked(found: Annotations, image: AnnotatedImage, size: tuple[int, int]) -> tuple[Box, ...] | None:
@@ -122,21 +155,6 @@ def _counted(rows: Sequence[Row]) -> list[str]:
     out = [f"{counts.total():,} boxes in {len(rows):,} images: {named or 'none'}."]
     out += [f"{empty} images show no objects and are kept as negatives."] if empty else []
     return out + ([f"{ignored} boxes are crowds or marked as difficult: neither learned nor counted."] if ignored else [])
-
-
-def size_at(path: Path) -> tuple[int, int] | None:
-    """Return width and height of an upright image in pixels, from the file's first bytes where they reach; None where it is none."""
-    from pretune.modalities.image import upright_size
-
-    try:
-        with path.open("rb") as file:
-            start = file.read(_START)
-        try:
-            return upright_size(start)
-        except BadItem:
-            return upright_size(path.read_bytes())
-    except (OSError, BadItem):
-        return None
 
 
 def by_stem(files: Iterable[FileEntry]) -> dict[str, list[FileEntry]]:
