@@ -235,6 +235,26 @@ def test_what_goes_wrong_is_said_in_words() -> None:
     assert tiny(truth) == 0.5
 
 
+def test_a_detector_that_does_not_learn_is_told_so() -> None:
+    def sentences(select: list[float], losses: tuple[float, float], train: float) -> list[str]:
+        course = [{"event": "stepped", "loss": loss, "phase": "full", "step": at} for at, loss in enumerate(losses)]
+        best = max(select[1:]) > select[0]
+        for at, value in enumerate(select):
+            event = {"event": "evaluated", "phase": "full", "split": "select", "step": at, "epoch": at, "metrics": {"map": value}}
+            course.append({**event, "best": at == 0 or (best and value == max(select))})
+        scores = {"map": 0.0, "ap50": 0.01, "per_class": {}}
+        metrics = {"primary": {"name": "map", "value": 0.0, "split": "val"}, "val": scores, "train": {"map": train, "ap50": train}}
+        return diagnose(course, metrics, {}, {"val": 40})
+
+    told = " ".join(sentences([0.3, 0.2, 0.1], (2.0, 0.5), 0.001))
+    assert "In none of 2 epochs was the detector better than at the start" in told
+    assert "The loss fell from 2 to 0.5 while AP50 on val stays at 0.010: boxes are not yet right on the training images either" in told
+    told = " ".join(sentences([0.1, 0.2, 0.3], (2.0, 0.5), 0.6))
+    assert "In none of" not in told
+    assert "learned by heart" in told
+    assert "The loss fell" not in " ".join(sentences([0.1, 0.2, 0.3], (2.0, 1.9), 0.001))
+
+
 def test_a_detector_says_what_it_cannot_have(home: Path) -> None:
     write_voc(home / "shapes", 8)
     words = ("finetune", "shapes", "epochs=1", "--offline")

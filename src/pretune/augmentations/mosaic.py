@@ -75,7 +75,7 @@ def _mosaics(x_BCHW: Tensor, members_B4: Tensor) -> Tensor:
     return out
 
 
-def _parts(at: int, members: list[int], chosen: bool, size: torch.Size) -> list[tuple[int, NDArray[np.float64]]]:
+def _parts(at: int, members: list[int], chosen: bool, size: tuple[int, ...]) -> list[tuple[int, NDArray[np.float64]]]:
     """Return the examples that one is made of, each with where its coordinates lie in the result: (2, 3)."""
     if not chosen:
         return [(at, scaling((1, 1), (0, 0)))]

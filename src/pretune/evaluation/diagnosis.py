@@ -11,6 +11,7 @@ from pretune.evaluation.advice import Context, cures, listed
 from pretune.evaluation.direction import is_error
 from pretune.evaluation.history import by_phase, evaluations, peaked
 from pretune.evaluation.metrics import better
+from pretune.evaluation.undetected import undetected
 from pretune.evaluation.unspoken import unspoken
 from pretune.evaluation.verdict import TRIVIAL, best_floor, collapsed, opponents, verdict
 from pretune.evaluation.wording import show, span, words
@@ -25,8 +26,6 @@ _IMBALANCED = 10
 """Largest class over smallest, from which classes are said to be imbalanced."""
 _FEW = 10
 """Fewer training examples of a class than this are too few."""
-_TINY = 0.25
-"""Share of objects too small for the network from which that is worth a sentence."""
 _ECE = 0.1
 _FEWEST_LOSSES = 20
 """Fewer losses of a phase do not show that it diverged: single batches differ by more."""
@@ -76,8 +75,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
         _few_per_class(counts),
         _imbalance(scores, counts, context),
         "" if same else _never_predicted(scores, split, context),
-        _one_class_takes_all(scores, split),
-        _too_small(scores),
+        *undetected(scores, train, losses, course, split),
         unspoken(name, scores, train, losses, split),
         _miscalibrated(scores, split, counts, context),
     ]
@@ -300,28 +298,6 @@ def _imbalance(scores: Tree, counts: Tree, context: Context) -> str:
         flattered = f" Accuracy ({show('accuracy', accuracy)}) is misleading here: use balanced accuracy ({show('accuracy', balanced)})."
     figures = f"{large} has {sizes[large]} training examples, {small} {sizes[small]}"
     return f"Imbalance: {figures}.{flattered} Try {listed(cures('imbalance', context))}."
-
-
-def _one_class_takes_all(scores: Tree, split: str) -> str:
-    """Report where everything that was found in images of several classes is of one."""
-    found = {name: row["found"] for name, row in (scores.get("per_class") or {}).items() if row.get("found") is not None}
-    there = [name for name, row in (scores.get("per_class") or {}).items() if row.get("support")]
-    total = sum(found.values())
-    most = max(found, key=lambda name: found[name], default="")
-    if len(there) < 2 or total < _FEW or found[most] < total:
-        return ""
-    what = f"Everything that was found on {split} is of one class: {most} ({total} of {total})."
-    return f"{what} Check that its boxes are not drawn around all objects."
-
-
-def _too_small(scores: Tree) -> str:
-    """Report where many objects are too small in the network's input to be found."""
-    share = scores.get("tiny_boxes") or 0.0
-    if share < _TINY:
-        return ""
-    return (
-        f"{share:.0%} of the boxes are smaller than 8 pixels in the network's input, where hardly a point can learn them: raise image_size."
-    )
 
 
 def _never_predicted(scores: Tree, split: str, context: Context) -> str:
