@@ -329,15 +329,15 @@ def test_boxes_of_a_stored_image_are_turned_as_its_pixels_are(orientation: int) 
     assert box.corners == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
 
 
-def test_the_annotation_tells_in_which_frame_boxes_were_drawn() -> None:
+def test_the_annotation_tells_in_which_frame_boxes_were_absolute() -> None:
     side = Frame(40, 20, 6)
-    assert side.drawn_stored([CORNER], (40, 20)) is True
-    assert side.drawn_stored([CORNER], (20, 40)) is False
-    assert side.drawn_stored([CORNER], (0, 0)) is None, "it fits both"
-    assert side.drawn_stored([replace(CORNER, right=36)], (0, 0)) is True
-    assert side.drawn_stored([replace(CORNER, bottom=36)], (0, 0)) is False
-    assert Frame(40, 20).drawn_stored([CORNER], (0, 0)) is False
-    assert Frame(40, 20, 3).drawn_stored([CORNER], (40, 20)) is None, "both have this size"
+    assert side.in_stored_pixels([CORNER], (40, 20)) is True
+    assert side.in_stored_pixels([CORNER], (20, 40)) is False
+    assert side.in_stored_pixels([CORNER], (0, 0)) is None, "it fits both"
+    assert side.in_stored_pixels([replace(CORNER, right=36)], (0, 0)) is True
+    assert side.in_stored_pixels([replace(CORNER, bottom=36)], (0, 0)) is False
+    assert Frame(40, 20).in_stored_pixels([CORNER], (0, 0)) is False
+    assert Frame(40, 20, 3).in_stored_pixels([CORNER], (40, 20)) is None, "both have this size"
 
 
 def test_a_coco_file_of_stored_pixels_is_read_upright(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
     turned: dict[bool | None, list[str]] = {True: [], None: []}
     for image in found.images:
         frame = frame_at(found.tree.path(image.file))
-        stored = frame.drawn_stored(_drawn(image), image.written) if frame and image.boxes else False
+        stored = frame.in_stored_pixels(_absolute(image), image.written) if frame and image.boxes else False
         if stored is not False:
             turned[stored].append(image.file.id)
         if stored and frame is not None:
@@ -96,7 +96,7 @@ def table_of(found: Annotations, target: TargetType | None) -> Table:
     return table
 
 
-def _drawn(image: AnnotatedImage) -> list[Box]:
+def _absolute(image: AnnotatedImage) -> list[Box]:
     """Return the boxes whose coordinates are pixels: fractions fit any image."""
     return [] if image.relative else [box for _, box in image.boxes]
 

@@ -28,7 +28,7 @@ class Frame:
         """Width and height of the image as it is shown."""
         return (self.height, self.width) if self.orientation in _SIDEWAYS else (self.width, self.height)
 
-    def drawn_stored(self, boxes: Sequence[Box], written: tuple[int, int]) -> bool | None:
+    def in_stored_pixels(self, boxes: Sequence[Box], written: tuple[int, int]) -> bool | None:
         """Return whether pixel coordinates are of the stored image, not of the upright one; None where nothing tells.
 
         The annotation's image size tells, else boxes that reach out of one of the two.
