@@ -18,7 +18,7 @@ from pretune.modalities.image import Image as Image_
 from pretune.modalities.image import stored_size
 from pretune.sources import sources
 from pretune.sources.boxes import Box, Boxes, checked
-from pretune.sources.layouts._turned import Frame
+from pretune.sources.layouts._turned import StoredFrame
 from pretune.sources.table import Columns, Table
 from tests.box_data import NAMES, SIZE, scene, write_voc, xml
 
@@ -325,19 +325,19 @@ def test_boxes_of_a_stored_image_are_turned_as_its_pixels_are(orientation: int) 
     Image.fromarray(pixels).save(buffer, "PNG", exif=exif)
     decoded = Image_(size=40, resize=40, fit="pad").decode(buffer.getvalue())
     ys, xs = np.nonzero(decoded.array[..., 0] > 128)
-    box = Frame(*stored_size(buffer.getvalue())[0], orientation).turned(CORNER)
+    box = StoredFrame(*stored_size(buffer.getvalue())[0], orientation).turned(CORNER)
     assert box.corners == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
 
 
 def test_the_annotation_tells_in_which_frame_boxes_were_absolute() -> None:
-    side = Frame(40, 20, 6)
+    side = StoredFrame(40, 20, 6)
     assert side.in_stored_pixels([CORNER], (40, 20)) is True
     assert side.in_stored_pixels([CORNER], (20, 40)) is False
     assert side.in_stored_pixels([CORNER], (0, 0)) is None, "it fits both"
     assert side.in_stored_pixels([replace(CORNER, right=36)], (0, 0)) is True
     assert side.in_stored_pixels([replace(CORNER, bottom=36)], (0, 0)) is False
-    assert Frame(40, 20).in_stored_pixels([CORNER], (0, 0)) is False
-    assert Frame(40, 20, 3).in_stored_pixels([CORNER], (40, 20)) is None, "both have this size"
+    assert StoredFrame(40, 20).in_stored_pixels([CORNER], (0, 0)) is False
+    assert StoredFrame(40, 20, 3).in_stored_pixels([CORNER], (40, 20)) is None, "both have this size"
 
 
 def test_a_coco_file_of_stored_pixels_is_read_upright(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from pretune.errors import DataError
 from pretune.sources.boxes import BOXES, Box, Boxes, checked, repeated
-from pretune.sources.layouts._turned import Frame, frame_at
+from pretune.sources.layouts._turned import StoredFrame, frame_at
 from pretune.sources.split_names import split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -101,7 +101,7 @@ def _absolute(image: AnnotatedImage) -> list[Box]:
     return [] if image.relative else [box for _, box in image.boxes]
 
 
-def _upright(image: AnnotatedImage, frame: Frame) -> AnnotatedImage:
+def _upright(image: AnnotatedImage, frame: StoredFrame) -> AnnotatedImage:
     """Return an image whose boxes were drawn on its pixels as they are stored, with boxes of the upright one."""
     stored = (frame.width, frame.height)
     boxes = ((where, frame.turned(_in_pixels(box, stored) if image.relative else box)) for where, box in image.boxes)

@@ -14,7 +14,7 @@ _SIDEWAYS = frozenset((5, 6, 7, 8))
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class StoredFrame:
     """How the pixels of an image file lie."""
 
     width: int
@@ -65,7 +65,7 @@ class Frame:
         }.get(self.orientation, (x, y))
 
 
-def frame_at(path: Path) -> Frame | None:
+def frame_at(path: Path) -> StoredFrame | None:
     """Return how an image lies in a file, from its first bytes where they reach; None where it is no image."""
     from pretune.modalities.image import stored_size
 
@@ -78,4 +78,4 @@ def frame_at(path: Path) -> Frame | None:
             size, orientation = stored_size(path.read_bytes())
     except (OSError, BadItem):
         return None
-    return Frame(*size, orientation)
+    return StoredFrame(*size, orientation)
