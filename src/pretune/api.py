@@ -372,7 +372,7 @@ def evaluate(
         "task": registry.name_of(task),
         "model": model.model,
         "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": ends},
-        "metrics": figures,
+        "metrics": figures | scored.written(model, examples, part or "all", reporter),
         "classes": list(model.space.classes),
         "columns": table.columns,
         "counts": {"used": len(good), "dropped": len(dropped)},

@@ -134,8 +134,8 @@ class Recipe:
     """List of augmentations instead of a preset, for example flip,rotation."""
     views: Annotated[int, Within(1, 64)] = 1
     """Augmented views of each example whose features are cached."""
-    optim: Optim = field(default_factory=Optim)
-    """Optimizer."""
+    optim: Optim | None = None
+    """Optimizer; auto is adamw, or what the task suggests (muon for translation)."""
     schedule: Schedule = field(default_factory=Schedule)
     """Learning-rate schedule."""
     inputs: Annotated[Inputs, Flat()] = field(default_factory=Inputs)
@@ -177,7 +177,7 @@ def read_recipe(data: str | None, recipe: Iterable[str], assignments: Iterable[s
 
 def unread_of(recipe: Recipe, *, strategy: Strategy | None, task: Task | None) -> dict[str, NotUsed]:
     """Return what nothing reads under a schedule, an optimizer, a strategy and a task, by key; None is not known yet."""
-    out = unread_steps(recipe.optim, recipe.schedule)
+    out = unread_steps(recipe.optim or Optim(), recipe.schedule)
     if task is not None:
         out |= dict.fromkeys(task.unread, NotUsed(f"task={registry.name_of(task)}", "choose another task"))
     if strategy is not None:

@@ -95,7 +95,6 @@ class Predictor:
 
     def _written(self, rows: list[Row], task: WritingTask) -> Iterator[dict[str, Any]]:
         """Yield what the network writes for each row."""
-        assert isinstance(self.scorer, _scorers.NetworkScorer)
         for begin in range(0, len(rows), task.writes_together):
             chunk = rows[begin : begin + task.writes_together]
             table = Table(rows=chunk, modality=self.name, target_type=None, root=Path(), layout="")
@@ -103,9 +102,15 @@ class Predictor:
             wrong = {entry.item: entry.detail for entry in table.ledger}
             wrong |= {row.id: str(view) for row in table.rows if isinstance(view := self._view(row), BadItem)}
             table.rows = [row for row in table.rows if row.id not in wrong]
-            answers = iter(task.write(self.scorer.model, table.rows, self.modality) if table.rows else [])
+            answers = iter(self.write(table.rows) if table.rows else [])
             for row in chunk:
                 yield {"id": row.id, **({"error": wrong[row.id]} if row.id in wrong else task.answer(row, next(answers)))}
+
+    def write(self, rows: list[Row]) -> list[str]:
+        """Return what the network of a task that writes makes of rows which that task has rendered."""
+        assert isinstance(self.scorer, _scorers.NetworkScorer)
+        assert isinstance(self.task, WritingTask)
+        return self.task.write(self.scorer.model, rows, self.modality)
 
     def outputs(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None

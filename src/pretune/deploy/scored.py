@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError
+from pretune.runner.reporter import Reporter
 from pretune.sources.names import names_of
 from pretune.sources.table import Table
+from pretune.tasks import WritingTask
 from pretune.types import Row
 
 
@@ -21,6 +26,29 @@ def dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unkno
         for row in unknown
     ]
     return found
+
+
+def written(predictor: Predictor, rows: list[Row], part: str, reporter: Reporter) -> dict[str, Any]:
+    """Return, of a task that writes, the figures of what the run writes for these examples, under `written`; of others nothing.
+
+    As many examples are written for as `writes` allows, at random.
+    """
+    task = predictor.task
+    if not isinstance(task, WritingTask):
+        return {}
+    order = np.random.default_rng(0).permutation(len(rows))[: task.writes]
+    chosen = [rows[i] for i in order]
+    chosen = chosen[: task.samples(chosen)]
+    texts: list[str] = []
+    for start in range(0, len(chosen), task.writes_together):
+        reporter.progress("writing answers", start, len(chosen))
+        texts += predictor.write(chosen[start : start + task.writes_together])
+    for sentence in task.faults(chosen, texts):
+        reporter.warn(sentence)
+    figures = {"examples": len(texts), "split": part, **task.text_metrics(chosen, texts, [])}
+    for sentence in task.summary(figures):
+        reporter.say(sentence)
+    return {"written": figures}
 
 
 def unknown_labels(predictor: Predictor, rows: list[Row]) -> list[str]:

@@ -23,6 +23,7 @@ from pretune.sources import sources
 from pretune.tasks import LossSettings, infer
 from pretune.training.context import Evaluation
 from pretune.training.events import Event
+from pretune.training.optim import Optim
 from pretune.training.plan import Plan, Precision
 from pretune.types import ParamGroup, Split
 
@@ -68,6 +69,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             backbone=backbone,
             strategy=strategy,
             task=task,
+            optim=recipe.optim or config.build(Optim, {"name": others.get("optim", Optim().name)}),
             augmentations=network.choose_augmentations(recipe, strategy, table.modality, others),
             own_backbone=self.backbone is not None,
             own_loss=self.loss is not None,
@@ -98,7 +100,8 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         model = network.build_model(recipe, data, backbone, strategy, run.device.device)
         lengths.settle(data, model, run.reporter)
         strategy.prepare(model)
-        resolved = {"backbone": backbone.builder.id, "strategy": config.to_tree(strategy), "task": config.to_tree(data.task)}
+        components = {"strategy": strategy, "task": data.task, "optim": chosen.optim}
+        resolved = {"backbone": backbone.builder.id, **{name: config.to_tree(one) for name, one in components.items()}}
         smoothing = LossSettings(label_smoothing=recipe.training.label_smoothing, class_weights=recipe.training.class_weights)
         loss = self.loss or data.task.loss(data.space, data.labels("train"), smoothing)
         state = FineTuningState(
@@ -108,6 +111,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             recipe=recipe,
             data=data,
             strategy=strategy,
+            optim=chosen.optim,
             backbone=backbone,
             model=model,
             features=boundary.feature_cache(run, data, backbone, model, recipe.training),

@@ -43,12 +43,13 @@ def choose_backbone(recipe: Recipe, own: Backbone | None, task: Task, table: Tab
     if own is not None:
         return _rebuilt(own, reporter) if untrained and not own.is_untrained else own
     reporter.progress("loading the backbone", 0, 0)
-    name = backbones.for_modality(recipe.backbone or backbones.default(modality, task.prefers), modality)
+    name = backbones.for_modality(recipe.backbone or task.backbone or backbones.default(modality, task.prefers), modality)
     load = backbones.from_scratch if untrained else backbones.load
     backbone = load(name, offline=run.offline, image_size=recipe.inputs.image_size)
     _adapt(recipe, backbone, modality, reporter)
     set_inputs(backbone, recipe.inputs)
-    chosen = "" if recipe.backbone else " (default backbone: the best installed package)"
+    default = "the task's" if task.backbone else "the best installed package"
+    chosen = "" if recipe.backbone else f" (default backbone: {default})"
     reporter.say(f"backbone {name}{chosen}: {backbone.report or 'randomly initialised weights'}")
     unpack(table.rows, run.cache)
     if task.layout == "pyramid":

@@ -41,7 +41,7 @@ def plan(state: FineTuningState, number: int, loader: Loader) -> Plan:
         epochs=epochs,
         lr=phase.lr or (training.lr or defaults.lr) * phase.lr_scale,
         weight_decay=0.1 if phase.lr else decay,
-        optim=recipe.optim,
+        optim=state.optim,
         schedule=recipe.schedule,
         clip=training.clip,
         ema=training.ema,

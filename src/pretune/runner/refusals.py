@@ -16,6 +16,7 @@ from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
 from pretune.strategies import Phase, Strategy
 from pretune.tasks import Task
+from pretune.training.optim import Optim
 from pretune.types import NotUsed
 from pretune.unread import given, refuse
 
@@ -32,6 +33,8 @@ class Choices:
     backbone: Backbone
     strategy: Strategy
     task: Task
+    optim: Optim
+    """The recipe's, or the one that the task suggests."""
     augmentations: Sequence[Augmentation]
     """Those that the recipe names or the strategy suggests."""
     own_backbone: bool = False
@@ -54,7 +57,7 @@ def check(recipe: Recipe, choices: Choices) -> None:
     unread |= _of_data(recipe, choices) | _of_backbone(choices) | _of_views(recipe, choices)
     if choices.own_loss:
         unread |= dict.fromkeys(("label_smoothing", "class_weights"), NotUsed("a loss of your own"))
-    if recipe.optim.name == "muon" and all(phase.open == 0 for phase in _phases(choices)):
+    if choices.optim.name == "muon" and all(phase.open == 0 for phase in _phases(choices)):
         adamw = NotUsed(
             f"strategy={registry.name_of(choices.strategy)}, which trains no matrix between hidden layers", "choose optim=adamw"
         )

@@ -21,6 +21,7 @@ from pretune.runner.baselines import Fitted
 from pretune.runner.job import JobState
 from pretune.runner.prepare import Prepared
 from pretune.strategies import Defaults, Phase, Strategy, suggested
+from pretune.training.optim import Optim
 from pretune.types import Layout, ParamGroup
 
 
@@ -32,6 +33,7 @@ class FineTuningState(JobState[SupervisedLearner]):
     data: Prepared
     """Decoded and split, with the target space."""
     strategy: Strategy
+    optim: Optim
     backbone: Backbone
     model: Model
     features: FeatureCache
@@ -63,6 +65,8 @@ class FineTuningState(JobState[SupervisedLearner]):
     def defaults(self) -> Defaults:
         """What the task or the strategy suggests for this modality and network."""
         others = self.data.task.suggested(registry.name_of(self.strategy), self.backbone)
+        if self.optim.name != others.get("optim", Optim().name):
+            others = {key: value for key, value in others.items() if key != "lr"}  # a rate for another optimizer
         return suggested(self.strategy, registry.name_of(self.data.modality), others)
 
     @property

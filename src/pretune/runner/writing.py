@@ -55,4 +55,7 @@ def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
     for sentence in task.faults([data.rows[i] for i in texts], list(texts.values())):
         state.run.reporter.warn(sentence)
     figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])
-    return WrittenAnswers(texts=texts, figures={"examples": len(texts), "split": data.score, "seconds": clock.seconds - began, **figures})
+    figures = {"examples": len(texts), "split": data.score, "seconds": clock.seconds - began, **figures}
+    for sentence in task.summary(figures):
+        state.run.reporter.say(sentence)
+    return WrittenAnswers(texts=texts, figures=figures)

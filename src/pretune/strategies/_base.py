@@ -57,6 +57,8 @@ class Defaults:
     weight_decay: float
     augment: str
     """Name of an augmentation preset."""
+    optim: str = "adamw"
+    """Optimizer that `lr` is for."""
     least_steps: int = 0
     """Steps below which nothing much is learned: few examples get more epochs."""
 
@@ -143,7 +145,7 @@ def groups(name: str, module: nn.Module, prefix: str, lr_scale: float = 1.0, *, 
     """Return the trainable parameters of a module as groups that decay and one that does not.
 
     With `hidden`, the matrices of linear layers and convolutions are a group of their own, which Muon makes orthogonal;
-    a head is not hidden.
+    a head is not hidden, unless it has layers of its own.
 
     Biases and one-dimensional parameters (norm scales) are not decayed, as is usual since He et al. 2019
     ("Bag of Tricks for Image Classification").
@@ -170,4 +172,4 @@ def staged_groups(model: Model, names: Iterable[str], decay: float, head_scale: 
     out: list[ParamGroup] = []
     for depth, name in enumerate(reversed(names)):
         out += groups(name, model.stages[name], f"stages.{name}", decay**depth, hidden=True)
-    return (*out, *groups("head", model.head, "stages.head", head_scale))
+    return (*out, *groups("head", model.head, "stages.head", head_scale, hidden=model.head.layered))

@@ -135,6 +135,8 @@ class Task(Component):
     """Whether examples are scored against each other: samples of them are whole groups."""
     batch: ClassVar[int | None] = None
     """Examples of a training step by default; None leaves it to the runner."""
+    backbone: ClassVar[str | None] = None
+    """The network by default, as `backbone=` names it; None takes the best package that is installed."""
     prefers: ClassVar[tuple[str, ...]] = ()
     """Names of package backbones that suit it best, where they are installed; else the modality's default is taken."""
     formats: ClassVar[tuple[str, ...]] = ()
@@ -248,7 +250,7 @@ class Task(Component):
         return self.suggests
 
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
-        """Return the defaults of a strategy, by name, that are others for this task: lr, epochs, weight_decay, augment, least_steps."""
+        """Return the defaults of a strategy that are others for this task: optim, lr, epochs, weight_decay, augment, least_steps."""
         return {}
 
     def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Any) -> str | None:

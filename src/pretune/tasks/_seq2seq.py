@@ -61,7 +61,7 @@ class SequenceToSequence(WritingTask):
     suggests: ClassVar[Suggestion] = Suggestion(
         strategy="full", why="a decoder learns with its encoder", settings={"probe_first": False, "lr_decay": 1.0}
     )
-    batch: ClassVar[int | None] = 64
+    batch: ClassVar[int | None] = 128
     writes: ClassVar[int] = 1000
     writes_together: ClassVar[int] = 64
 

@@ -46,6 +46,10 @@ class WritingTask(Task):
         """
         return {}
 
+    def summary(self, figures: Figures) -> list[str]:
+        """Return sentences on how good written texts are, given what metrics.json says of them; usually none."""
+        return []
+
     def faults(self, rows: Sequence[Row], written: Sequence[str]) -> list[str]:
         """Return sentences on what is wrong with written texts as a whole: loops, copies of the prompt, nothing at all; usually none."""
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ class HeadModule(nn.Module):
     statistics are the identity.
     """
 
+    layered: ClassVar[bool] = False
+    """Whether its matrices lie between hidden layers of its own, which Muon makes orthogonal; scores come from another table."""
     mean: Tensor
     scale: Tensor
     pretrained: bool = False

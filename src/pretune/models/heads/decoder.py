@@ -6,7 +6,7 @@ Shapes: B examples, T positions of a text, N positions that are predicted, D cha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,6 +79,8 @@ class _OfEncoder(Head):
 
 class DecoderHead(HeadModule):
     """Holds the decoder; its outputs depend on a text, so a learner gives it one (`taught`), or a search writes it."""
+
+    layered: ClassVar[bool] = True
 
     def __init__(self, width: int, decoder: TokenDecoder, *, pretrained: bool = False) -> None:
         super().__init__(width, nn.Identity())

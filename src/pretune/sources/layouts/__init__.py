@@ -10,15 +10,19 @@ from pretune.sources.layouts.documents import Documents
 from pretune.sources.layouts.kaldi import Kaldi
 from pretune.sources.layouts.librispeech import LibriSpeech
 from pretune.sources.layouts.pair_tables import PairTables
+from pretune.sources.layouts.parallel_lines import ParallelLines
 from pretune.sources.layouts.prompts import Prompts
 from pretune.sources.layouts.tagged_records import TaggedRecords
 from pretune.sources.layouts.tagged_tables import TaggedTables
 from pretune.sources.layouts.text_beside_audio import TextBesideAudio
+from pretune.sources.layouts.translation_memory import TranslationMemory
+from pretune.sources.layouts.translation_tables import TranslationTables
 from pretune.sources.layouts.voc import PascalVoc
 from pretune.sources.layouts.yolo import Yolo
 
 RECOGNISERS: tuple[type[OwnLayout], ...] = (
     *(Coco, PascalVoc, Yolo, BoxTable),
+    *(ParallelLines, TranslationMemory, TranslationTables),
     *(Kaldi, LibriSpeech, TextBesideAudio),
     *(Conll, TaggedRecords, TaggedTables, PairTables, Prompts, Documents),
 )
