@@ -104,6 +104,12 @@ def prompted(home: Path) -> None:
     )
 
 
+def translated(home: Path) -> None:
+    """Write texts with their translations."""
+    found = [sentence(i) for i in range(48)]
+    lines(home / "data.jsonl", [{"en": text, "de": f"{place} {name}", "split": split(i)} for i, (text, name, place) in enumerate(found)])
+
+
 def spoken(home: Path) -> None:
     """Write clips with transcripts."""
     spoken_data.manifest(home, 32)
@@ -136,6 +142,12 @@ def prompts(folder: Path, bad: bool) -> str:
     return str(folder / "new.jsonl")
 
 
+def sentences(folder: Path, bad: bool) -> str:
+    """Write sentences to translate, of which the second is empty."""
+    lines(folder / "new.jsonl", [{"en": text} for text in ("we met anna", *([""] if bad else []), "we met")])
+    return str(folder / "new.jsonl")
+
+
 def clips(folder: Path, bad: bool) -> str:
     """Write clips, of which the second is none."""
     spoken_data.write(folder, ["lo hi", "hi", "hi lo"])
@@ -160,6 +172,12 @@ CASES: dict[str, Case] = {
     "retrieval": Case(write=related, data="data.csv", settings=(TEXT,), inputs=queries),
     "text_generation": Case(
         write=prompted, data="data.jsonl", settings=(GPT, "task=text_generation", "task.max_new_tokens=4"), inputs=prompts
+    ),
+    "translation": Case(
+        write=translated,
+        data="data.jsonl",
+        settings=(TEXT, "head=decoder", "head.layers=1", "task.beams=2", "task.max_new_tokens=4"),
+        inputs=sentences,
     ),
     "speech_recognition": Case(write=spoken, data="metadata.csv", settings=(SPEECH, "augment=none"), inputs=clips),
     "detection": Case(write=boxed, data="shapes", settings=IMAGE, inputs=images),

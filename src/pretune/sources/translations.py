@@ -112,7 +112,7 @@ def _named(name: str | None, names: Sequence[str], what: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class TranslationPair:
     """One pair, before it is judged."""
 
     item: str
@@ -130,7 +130,7 @@ class Bitext:
     direction: Direction
     columns: dict[str, str] = field(default_factory=dict)
     """Role -> the column that was used, of tables."""
-    pairs: list[Sides] = field(default_factory=list)
+    pairs: list[TranslationPair] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
 

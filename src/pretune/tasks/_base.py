@@ -271,14 +271,7 @@ class Task(Component):
         return SupervisedLearner(model, loss)
 
     def asked(self, views: Sequence[Any], rows: Sequence[Row] = (), space: Any = None, modality: Any = None) -> Labels | None:
-        """Return what the learner's `predict` needs to know of examples besides their inputs; usually nothing.
-
-        Args:
-            views: what the modality's `view` returned for each.
-            rows: the examples, with their targets where they have some.
-            space: what `fit` returned.
-            modality: the preprocessing.
-        """
+        """Return what the learner's `predict` needs of examples besides their `views`: of their rows, with targets where they have some."""
         return None
 
     def together(self, labels: Labels) -> Together | None:

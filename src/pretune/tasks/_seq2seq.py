@@ -62,6 +62,9 @@ class SequenceToSequence(WritingTask):
         strategy="full", why="a decoder learns with its encoder", settings={"probe_first": False, "lr_decay": 1.0}
     )
     batch: ClassVar[int | None] = 128
+    predict_settings: ClassVar[tuple[str, ...]] = (
+        *("beams", "length_penalty", "min_new_tokens", "max_new_tokens", "temperature", "top_k", "top_p"),
+    )
     writes: ClassVar[int] = 1000
     writes_together: ClassVar[int] = 64
 

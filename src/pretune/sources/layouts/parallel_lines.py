@@ -17,7 +17,7 @@ from pretune.sources.readers.records import is_manifest
 from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
-from pretune.sources.translations import Bitext, Direction, Sides, direction, is_wanted
+from pretune.sources.translations import Bitext, Direction, TranslationPair, direction, is_wanted
 from pretune.sources.tree import FileEntry, Tree
 from pretune.types import Split
 
@@ -89,7 +89,9 @@ class ParallelLines(OwnLayout):
                 first, second = sides[way.source], sides[way.target]
                 split = self._split(first)
                 pairs = zip(lines[first.file.id], lines[second.file.id], strict=True)
-                bitext.pairs += [Sides(f"{first.file.id}:{at}", left, (right,), split) for at, (left, right) in enumerate(pairs, start=1)]
+                bitext.pairs += [
+                    TranslationPair(f"{first.file.id}:{at}", left, (right,), split) for at, (left, right) in enumerate(pairs, start=1)
+                ]
         return bitext.table(target)
 
     def read_unlabelled(self) -> Table:
@@ -104,7 +106,7 @@ class ParallelLines(OwnLayout):
         way = Direction(source="", target="")
         for name, lines in files:
             bitext = Bitext(root=self.tree.root, layout="lines", direction=way)
-            bitext.pairs = [Sides(f"{name}:{at}", line, ("-",)) for at, line in enumerate(lines, start=1)]
+            bitext.pairs = [TranslationPair(f"{name}:{at}", line, ("-",)) for at, line in enumerate(lines, start=1)]
             found = bitext.table(None)
             table.rows += found.rows
             table.ledger += found.ledger

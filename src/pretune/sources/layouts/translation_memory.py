@@ -14,7 +14,7 @@ from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.split_names import split_of_file
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
-from pretune.sources.translations import Bitext, Sides, direction, is_wanted
+from pretune.sources.translations import Bitext, TranslationPair, direction, is_wanted
 from pretune.types import LedgerEntry
 
 _MARKUP = frozenset(("bpt", "ept", "it", "ph", "ut"))
@@ -64,7 +64,7 @@ class TranslationMemory(OwnLayout):
             for at, unit in enumerate(memory.units, start=1):
                 item = f"{path.relative_to(self.root).as_posix()}:{at}"
                 if way.source in unit and way.target in unit:
-                    bitext.pairs.append(Sides(item, unit[way.source][0], tuple(unit[way.target]), split))
+                    bitext.pairs.append(TranslationPair(item, unit[way.source][0], tuple(unit[way.target]), split))
                 else:
                     lacks = way.target if way.source in unit else way.source
                     detail = f"unit {at} of {path.name} has no text in {lacks!r}"
@@ -73,7 +73,7 @@ class TranslationMemory(OwnLayout):
 
 
 @dataclass(kw_only=True)
-class _Memory:
+class _Units:
     """What a TMX file holds."""
 
     source: str = ""
@@ -90,7 +90,7 @@ class _Reader:
     """Takes the elements of a file one by one, so that a large one needs no tree."""
 
     def __init__(self) -> None:
-        self.memory, self.language = _Memory(), ""
+        self.memory, self.language = _Units(), ""
         self.text: list[str] | None = None
         self.markup = 0
 
@@ -119,7 +119,7 @@ class _Reader:
             self.text.append(text)
 
 
-def _read(path: Path) -> _Memory:
+def _read(path: Path) -> _Units:
     """Return what a file holds; entities of its own, which could grow without end or name other files, are refused.
 
     Raises:

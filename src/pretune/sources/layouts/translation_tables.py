@@ -20,7 +20,7 @@ from pretune.sources.readers.records import ARROW, Records, is_manifest
 from pretune.sources.split_names import split_of, splits_of_words
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.target_type import TargetType
-from pretune.sources.translations import Bitext, Direction, Sides, Translations, direction, is_wanted
+from pretune.sources.translations import Bitext, Direction, TranslationPair, Translations, direction, is_wanted
 from pretune.types import Split
 
 _BOTH = ("translation", "translations")
@@ -82,7 +82,7 @@ class TranslationTables(OwnLayout):
                 source, targets = (self._side(record, name) for name in (way.source, way.target))
                 texts = tuple(as_text(one) for one in (targets if isinstance(targets, list | tuple) else [targets]))
                 own = words.get(as_text(record[column])) if column else None
-                bitext.pairs.append(Sides(records.id(at), as_text(source), texts, own or split))
+                bitext.pairs.append(TranslationPair(records.id(at), as_text(source), texts, own or split))
         return bitext.table(target)
 
     def read_unlabelled(self) -> Table:
@@ -93,7 +93,7 @@ class TranslationTables(OwnLayout):
         for _, records in self.splits:
             for at, value in enumerate(records.values):
                 record = dict(zip(records.columns, value, strict=True))
-                bitext.pairs.append(Sides(records.id(at), as_text(self._side(record, source)), ("-",)))
+                bitext.pairs.append(TranslationPair(records.id(at), as_text(self._side(record, source)), ("-",)))
         table = bitext.table(None)
         table.columns = {} if self.both else {"text": f"{self.prefix}{source}"}
         table.target_type, table.findings = None, []
