@@ -176,7 +176,7 @@ CASES: dict[str, Case] = {
     "translation": Case(
         write=translated,
         data="data.jsonl",
-        settings=(TEXT, "head=decoder", "head.layers=1", "task.beams=2", "task.max_new_tokens=4"),
+        settings=(TEXT, "task=translation", "task.beams=2", "task.max_new_tokens=4", "head=decoder", "head.layers=1"),
         inputs=sentences,
     ),
     "speech_recognition": Case(write=spoken, data="metadata.csv", settings=(SPEECH, "augment=none"), inputs=clips),

@@ -60,7 +60,8 @@ def prepared(arrays: list[Any], modality: Any, *, text: bool = False) -> Prepare
 def work_with(data: Prepared, parts: tuple[Augmentation, ...]) -> FineTuningState:
     unused = cast("Any", None)
     return FineTuningState(
-        run=unused, optim=unused, learner=unused, recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused, features=unused, data=data,
+        run=unused, optim=unused, learner=unused, recipe=Recipe(data="x"), strategy=unused, backbone=unused, model=unused,
+        features=unused, data=data,
         augmentations=parts,
     )  # fmt: skip
 

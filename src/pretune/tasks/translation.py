@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from pretune.backbones import Backbone
-from pretune.errors import MissingExtra, SettingError
+from pretune.errors import MissingExtra
 from pretune.evaluation import translation_scores
 from pretune.sources.target_type import TargetType
 from pretune.sources.translations import TRANSLATIONS, Translations
@@ -30,11 +30,6 @@ class Translation(SequenceToSequence):
     """Language that is read, as files or columns call it: en; auto is as the data say."""
     target: str = ""
     """Language that is written: de; auto is the other one."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.source and self.source.casefold() == self.target.casefold():
-            raise SettingError(f"task.source and task.target are both {self.source!r}: name two languages.")
 
     @property
     def target_type(self) -> TargetType:

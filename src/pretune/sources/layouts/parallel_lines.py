@@ -88,10 +88,8 @@ class ParallelLines(OwnLayout):
             if way.source in sides and way.target in sides:
                 first, second = sides[way.source], sides[way.target]
                 split = self._split(first)
-                pairs = zip(lines[first.file.id], lines[second.file.id], strict=True)
-                bitext.pairs += [
-                    TranslationPair(f"{first.file.id}:{at}", left, (right,), split) for at, (left, right) in enumerate(pairs, start=1)
-                ]
+                pairs = enumerate(zip(lines[first.file.id], lines[second.file.id], strict=True), start=1)
+                bitext.pairs += [TranslationPair(f"{first.file.id}:{at}", left, (right,), split) for at, (left, right) in pairs]
         return bitext.table(target)
 
     def read_unlabelled(self) -> Table:

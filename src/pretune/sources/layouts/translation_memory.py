@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Never, Self
 from xml.parsers import expat
 
 from pretune.errors import DataError
@@ -126,7 +126,7 @@ def _read(path: Path) -> _Units:
         DataError: it has such, or is no whole XML file.
     """
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object) -> Never:
         raise DataError(f"{path} declares entities of its own, which translation memories do not need; it is not read.")
 
     reader, parser = _Reader(), expat.ParserCreate()
