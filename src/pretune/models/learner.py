@@ -58,3 +58,20 @@ class SupervisedLearner(Learner):
     def predict(self, batch: Batch) -> Outputs:
         """Return the model's raw outputs, one row an example; of a sequence, one for each real position."""
         return self.model.predict(batch.inputs, self.start)
+
+
+class ModuleLearner(Learner):
+    """Any module (Tensor -> Tensor) with any loss (outputs, targets) -> scalar."""
+
+    def __init__(self, module: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.module, self.loss = module, loss
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the mean loss of a labelled batch."""
+        assert batch.labels is not None, "the dataset must give (tensor, target) pairs"
+        return StepOutput(loss=self.loss(self.module(batch.inputs.tensor), batch.labels.value), size=batch.size)
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the module's outputs."""
+        return self.module(batch.inputs.tensor)

@@ -10,21 +10,15 @@ import torch
 
 from pretune import registry
 from pretune.augmentations import Augmentation
-from pretune.backbones import Backbone
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import StoreView
 from pretune.data.loader import Loader
 from pretune.features import frozen
 from pretune.features.frozen import FrozenFeatures
-from pretune.features.passes import FeatureCache, TooLong
-from pretune.models import Model
+from pretune.features.passes import TooLong
 from pretune.models.pooling import positions
-from pretune.recipe import Training
 from pretune.runner import budget, solving
 from pretune.runner.interrupt import check
-from pretune.runner.job import RunContext
-from pretune.runner.precision import known_of_features, of_features
-from pretune.runner.prepare import Prepared, followed
 from pretune.runner.state import FineTuningState
 from pretune.strategies import Phase
 from pretune.types import Batch
@@ -35,22 +29,6 @@ _STANDARDISED, _OF_PYRAMIDS = 256, 32
 """Examples at most by which a head's input is standardised where features are not cached, or have many positions, or are whole pyramids."""
 _FEW = 16
 """Examples of a batch that a task starts its head by."""
-
-
-def feature_cache(run: RunContext, data: Prepared, backbone: Backbone, model: Model, training: Training) -> FeatureCache:
-    """Return what computing features needs besides the model; their precision is chosen where they are computed first."""
-    return FeatureCache(
-        ingested=data.ingested,
-        modality=data.modality,
-        cache=run.cache,
-        device=run.device,
-        progress=followed("computing features", run.reporter),
-        warn=run.reporter.warn,
-        builder=backbone.builder,
-        now=lambda: run.deadline.clock.seconds,
-        measure=lambda: of_features(run, model, data, training),
-        chosen=known_of_features(run.training.decisions),
-    )
 
 
 def begin(state: FineTuningState, phase: Phase, number: int) -> None:

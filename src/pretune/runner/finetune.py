@@ -14,6 +14,7 @@ from pretune.data.loader import Loader
 from pretune.models.learner import Loss
 from pretune.recipe import Recipe
 from pretune.runner import baselines, boundary, fingerprint, lengths, network, planning, record, refusals, solving
+from pretune.runner.feature_cache import open_features
 from pretune.runner.folder import name_of
 from pretune.runner.job import Job, Opening, RunContext, RunResult
 from pretune.runner.prepare import prepare, wanted_target
@@ -114,7 +115,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             optim=chosen.optim,
             backbone=backbone,
             model=model,
-            features=boundary.feature_cache(run, data, backbone, model, recipe.training),
+            features=open_features(run, data, backbone, model, recipe.training),
             augmentations=chosen.augmentations,
             baseline=baseline,
             own_loss=self.loss is not None,

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from pretune.data.batching import Batching
 from pretune.data.dataset import DatasetView
 from pretune.data.loader import Loader
 from pretune.labels import Labels
-from pretune.models.learner import Learner, Loss
+from pretune.models.learner import Loss, ModuleLearner
 from pretune.recipe import Place
 from pretune.runner import score
 from pretune.runner.folder import claim
@@ -27,24 +27,7 @@ from pretune.training.context import Evaluation
 from pretune.training.events import Event
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
-from pretune.types import Batch, ParamGroup, StepOutput
-
-
-class OwnLearner(Learner):
-    """Any module (Tensor -> Tensor) with any loss (outputs, targets) -> scalar."""
-
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.module, self.loss = module, loss
-
-    def forward(self, batch: Batch) -> StepOutput:
-        """Return the mean loss of a labelled batch."""
-        assert batch.labels is not None, "the dataset must give (tensor, target) pairs"
-        return StepOutput(loss=self.loss(self.module(batch.inputs.tensor), batch.labels.value), size=batch.size)
-
-    def predict(self, batch: Batch) -> Tensor:
-        """Return the module's outputs."""
-        return self.module(batch.inputs.tensor)
+from pretune.types import ParamGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +56,7 @@ def train(own: Own, *, resume: bool = False) -> Generator[Event, bool | None, Ru
     return Runner(OwnTraining(own=own, resume=resume)).events()
 
 
-OwnState = JobState[OwnLearner]
+OwnState = JobState[ModuleLearner]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +94,7 @@ class OwnTraining(Job[None, OwnState, RunResult]):
 
     def prepare(self, run: RunContext, chosen: None) -> OwnState:
         """Return the module with its loss."""
-        return OwnState(run=run, learner=OwnLearner(self.own.module, self.own.loss).to(run.device.device))
+        return OwnState(run=run, learner=ModuleLearner(self.own.module, self.own.loss).to(run.device.device))
 
     def resume_line(self, folder: Path) -> str:
         """Return the call that resumes training."""
