@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from pretune.recipe import Place
-from pretune.runner.prepare import threads
+from pretune.training.device import cpu_threads
 
 
 @pytest.mark.parametrize(
@@ -23,11 +22,11 @@ def test_the_setting_then_the_environment_then_the_machine(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if environment is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
-    assert threads(Place(threads=setting)) == count
+    assert cpu_threads(setting) == count
 
 
 def test_processes_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert threads(Place()) == 2
+    assert cpu_threads() == 2

@@ -27,12 +27,13 @@ from pretune.requests import Auditing, Evaluating, Predicting
 from pretune.runner import FineTuning, Reporter, Runner, Silent, score
 from pretune.runner.finetune import FineTuned
 from pretune.runner.job import RunContext, RunResult
-from pretune.runner.prepare import open_cache, plain_modality, report_ledger, threads, wanted_target
+from pretune.runner.prepare import open_cache, plain_modality, report_ledger
 from pretune.runner.pretrain import Pretrained, PretrainingJob
 from pretune.sources import sources
 from pretune.sources.table import RunColumns, Table
 from pretune.storage.ingest import ingest
 from pretune.tasks import Task
+from pretune.training.device import cpu_threads
 from pretune.training.events import Event
 from pretune.training.run_dir import RunDir, to_csv
 from pretune.types import Finding, LedgerEntry
@@ -258,9 +259,9 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     config.build(Auditing, settings)
     recipe = Recipe.from_settings(str(data), base=settings)
     reporter = reporter or Silent()
-    table = sources.read(Path(data), recipe.columns, target=wanted_target(recipe))
+    table = sources.read(Path(data), recipe.columns, target=recipe.target_type)
     modality = plain_modality(table)
-    cache, count = open_cache(recipe.place, reporter), threads(recipe.place)
+    cache, count = open_cache(recipe.place, reporter), cpu_threads(recipe.place.threads)
     done = ingest(table.rows, modality, cache, threads=count, progress=lambda i, n: reporter.progress("reading", i, n))
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples)

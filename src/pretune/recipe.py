@@ -14,6 +14,7 @@ from pretune.config import Bytes, Duration, Flat, Member, Within
 from pretune.errors import SettingError
 from pretune.models.heads import Head
 from pretune.sources.table import Columns
+from pretune.sources.target_type import TargetType
 from pretune.strategies import Strategy
 from pretune.tasks import Task
 from pretune.training.optim import Optim
@@ -163,6 +164,11 @@ class Recipe:
             raise SettingError(f'{path}: says no data. Add a line such as: data = "photos/"')
         tree = config.override(tree, assignments)
         return cls.from_settings(tree.pop("data"), base=tree)
+
+    @property
+    def target_type(self) -> TargetType | None:
+        """The type of target that the task takes; None where no task is named."""
+        return None if self.task is None else self.task.target_type
 
     def identity(self) -> str:
         """Return a hash of everything that decides the result: what a resumed run must share."""

@@ -17,7 +17,7 @@ from pretune.runner import baselines, boundary, fingerprint, lengths, network, p
 from pretune.runner.feature_cache import open_features
 from pretune.runner.folder import name_of
 from pretune.runner.job import Job, Opening, RunContext, RunResult
-from pretune.runner.prepare import prepare, wanted_target
+from pretune.runner.prepare import prepare
 from pretune.runner.refusals import Choices
 from pretune.runner.state import FineTuningState
 from pretune.sources import sources
@@ -58,7 +58,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         """List the data; choose backbone, strategy, task and augmentations; refuse settings that nothing would read."""
         recipe = self.recipe
         run.reporter.progress("listing the data", 0, 0)
-        table = sources.read(Path(recipe.data), recipe.columns, target=wanted_target(recipe))
+        table = sources.read(Path(recipe.data), recipe.columns, target=recipe.target_type)
         if self.splits is not None:
             table.rows = [replace(row, split=split) for row in table.rows if (split := self.splits.get(row.id))]
         task = recipe.task or infer(table.target_type)

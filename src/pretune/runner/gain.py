@@ -32,7 +32,7 @@ from pretune.runner.budget import BATCH
 from pretune.runner.finetune import FineTuning
 from pretune.runner.folder import close
 from pretune.runner.job import RunContext, RunResult
-from pretune.runner.prepare import open_cache, plain_modality, threads
+from pretune.runner.prepare import open_cache, plain_modality
 from pretune.runner.reporter import PrefixedReporter, within
 from pretune.runner.runner import Runner
 from pretune.sources import sources
@@ -43,7 +43,7 @@ from pretune.strategies.full import Full
 from pretune.strategies.scratch import Scratch
 from pretune.tasks import Task, infer
 from pretune.training.checkpoint import Decisions
-from pretune.training.device import Device
+from pretune.training.device import Device, cpu_threads
 from pretune.training.events import Event
 from pretune.training.run_dir import RunDir
 from pretune.types import LedgerEntry, Row, Split
@@ -89,7 +89,7 @@ def read_task(recipe: Pretraining) -> LabelledTask:
         raise SettingError("then= is measured in one process. Pretrain with torchrun, then fine-tune from run:FOLDER.")
     table = sources.read(Path(str(recipe.gain.then)), _columns(recipe))
     modality = plain_modality(table)
-    done = ingest(table.rows, modality, open_cache(recipe.place), threads=threads(recipe.place))
+    done = ingest(table.rows, modality, open_cache(recipe.place), threads=cpu_threads(recipe.place.threads))
     twins = duplicates.find(done).near
     inferred = infer(table.target_type)
     rows, _ = splits.assign(done.rows, target=inferred.target_type, fraction=0.2, seed=recipe.training.seed, twins=twins)

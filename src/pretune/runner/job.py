@@ -18,12 +18,12 @@ from pretune.runner.deadline import Deadline
 from pretune.runner.fingerprint import Fingerprint
 from pretune.runner.folder import open_folder
 from pretune.runner.precision import sentence, step_choice
-from pretune.runner.prepare import open_cache, threads
+from pretune.runner.prepare import open_cache
 from pretune.runner.reporter import Noted
 from pretune.storage.cache import Cache
 from pretune.training.checkpoint import Checkpoint
 from pretune.training.context import Evaluation, TrainingContext
-from pretune.training.device import Device
+from pretune.training.device import Device, cpu_threads
 from pretune.training.events import Event
 from pretune.training.plan import Plan, Precision
 from pretune.training.run_dir import RunDir
@@ -132,7 +132,7 @@ class Job(Generic[C, S, R]):
     @property
     def threads(self) -> int:
         """CPU threads to compute with."""
-        return threads(self.place)
+        return cpu_threads(self.place.threads)
 
     def choose(self, run: RunContext) -> C:
         """Read what the data are and choose what is trained on them; refuse what cannot be, before anything is decoded."""

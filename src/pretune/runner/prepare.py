@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,10 @@ from pretune.runner.interrupt import check
 from pretune.runner.reporter import Reporter
 from pretune.sources.names import names_of
 from pretune.sources.table import Table
-from pretune.sources.target_type import TargetType
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
 from pretune.tasks import Space, Task, infer
+from pretune.training.device import cpu_threads
 from pretune.types import Features, Finding, LedgerEntry, Row
 
 
@@ -94,19 +93,6 @@ class Prepared:
         return "select" if "select" in self.splits else "val" if "val" in self.splits and self.score == "test" else None
 
 
-def threads(place: Place) -> int:
-    """Return the CPU threads this process may use, as the settings, else the environment, else the scheduler says."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return place.threads or _openmp_threads() or max(1, allowed // ranks)
-
-
-def _openmp_threads() -> int | None:
-    """Return what OMP_NUM_THREADS asks for, None where it asks for nothing; of a list, '4,2', the outermost level counts."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isascii() and asked.isdigit() and int(asked) > 0 else None
-
-
 def open_cache(place: Place, reporter: Reporter | None = None) -> Cache:
     """Return the cache that the settings name, or the person's own; the reporter receives warnings of damaged entries."""
     cache = Cache.bounded(place.cache, place.cache_size)
@@ -151,9 +137,8 @@ def prepare(
     task = recipe.task or infer(table.target_type)
     task = task if table.target_type is None else task.suited(table.target_type)
     _cut(table, task, modality)
-    done = ingest(
-        table.rows, modality, cache, threads=threads(recipe.place), progress=followed(f"reading {modality.unit}s", reporter, deadline)
-    )
+    progress = followed(f"reading {modality.unit}s", reporter, deadline)
+    done = ingest(table.rows, modality, cache, threads=cpu_threads(recipe.place.threads), progress=progress)
     same = duplicates.find(done)
     used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=modality.most if task.whole else None)
     ledger = used.ledger
@@ -166,16 +151,16 @@ def prepare(
     for line in [*table.messages, *done.notes]:
         reporter.say(line)
     report_ledger(ledger, reporter)
-    for finding in findings:
-        (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
+    report_findings(findings, reporter)
     space = task.fit([row for row in rows if row.split == "train"], table.classes)
     of_labels = task.findings([row for row in rows if row.split is not None], space)
-    for finding in of_labels:
-        (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
+    report_findings(of_labels, reporter)
     findings += of_labels
     positions = _positions(recipe, rows, task, same.near)
     all_lengths = done.store.lengths[used.positions] if task.whole else done.store.lengths
-    modality = _windowed(modality, done.store.lengths[positions["train"]], all_lengths, reporter, whole=task.whole)
+    modality, message = modality.windowed(done.store.lengths[positions["train"]], all_lengths, whole=task.whole)
+    if message:
+        reporter.say(message)
     encoded = _encode(rows, positions, task, space, modality)
     return Prepared(
         table=table,
@@ -220,17 +205,10 @@ def _cut(table: Table, task: Task, modality: Modality) -> None:
         table.rows = [piece for one in pieces for piece in one]
 
 
-def _windowed(modality: Modality, training: np.ndarray, lengths: np.ndarray, reporter: Reporter, *, whole: bool) -> Modality:
-    """Return the modality with what it takes from the lengths of the training items: a window."""
-    modality, message = modality.windowed(training, lengths, whole=whole)
-    if message:
-        reporter.say(message)
-    return modality
-
-
-def wanted_target(recipe: Recipe) -> TargetType | None:
-    """Return the type of target that the recipe's task takes; None where no task is named."""
-    return None if recipe.task is None else recipe.task.target_type
+def report_findings(findings: Sequence[Finding], reporter: Reporter) -> None:
+    """Report what was found in the data, and warn of what should not be missed."""
+    for finding in findings:
+        (reporter.warn if finding.severity == "warning" else reporter.say)(finding.message)
 
 
 def report_ledger(ledger: list[LedgerEntry], reporter: Reporter) -> None:

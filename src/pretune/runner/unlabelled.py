@@ -25,13 +25,14 @@ from pretune.pretraining import Pretraining
 from pretune.runner.fingerprint import of_network, of_rows
 from pretune.runner.inputs import fitted_to_small
 from pretune.runner.job import RunContext
-from pretune.runner.prepare import followed, threads
+from pretune.runner.prepare import followed
 from pretune.runner.pretext import Pretext
 from pretune.runner.pretraining_data import PretrainingData, report
 from pretune.sources import sources
 from pretune.sources.table import Table
 from pretune.storage.cells import unpack
 from pretune.storage.ingest import Ingested, ingest
+from pretune.training.device import cpu_threads
 from pretune.types import NotUsed, Row
 from pretune.unread import given, refuse
 
@@ -54,7 +55,7 @@ def read(recipe: Pretraining, chosen: Pretext, run: RunContext) -> PretrainingDa
     backbone, lines = _fitted(recipe, chosen, rows)
     unit = backbone.modality.unit
     progress = followed(f"reading {unit}s", reporter, run.deadline)
-    done = ingest(rows, backbone.modality, run.cache, threads=threads(recipe.place), progress=progress)
+    done = ingest(rows, backbone.modality, run.cache, threads=cpu_threads(recipe.place.threads), progress=progress)
     targets, classes = _targets(done.rows, objective)
     positions, copies = duplicates.without_copies(done, None if targets is None else targets.tolist())
     ledger = [*(entry for table in tables for entry in table.ledger), *done.ledger, *copies]

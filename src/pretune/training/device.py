@@ -151,3 +151,16 @@ def _failure_of(store: distributed.Store) -> str:
 
 def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
+
+
+def cpu_threads(asked: int | None = None) -> int:
+    """Return the CPU threads this process may use, as asked, else as the environment, else the scheduler says."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return asked or _openmp_threads() or max(1, allowed // ranks)
+
+
+def _openmp_threads() -> int | None:
+    """Return what OMP_NUM_THREADS asks for, None where it asks for nothing; of a list, '4,2', the outermost level counts."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isascii() and asked.isdigit() and int(asked) > 0 else None
