@@ -188,7 +188,7 @@ def _write(
         {
             "layout": "class folders with train and val splits",
             "root": "/data/photos",
-            "said": ["task classification: 2 folders of pictures"],
+            "messages": ["task classification: 2 folders of pictures"],
             "findings": findings,
         },
     )

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import pretune as pt
-from pretune import backbones
+from pretune import backbones, saved
 from pretune.cli import inspect, main
 from pretune.cli import runs as runs_on_disk
 from pretune.cli.arguments import Arguments
@@ -27,6 +27,7 @@ from pretune.runner import Silent
 from pretune.runner.folder import open_folder
 from pretune.runner.reporter import Noted
 from pretune.training.device import Device
+from pretune.training.run_dir import RunDir
 from tests import saved_runs
 
 Change = Callable[[Path], object]
@@ -331,3 +332,17 @@ def test_a_run_that_does_not_exist_is_told_from_one_that_is_not_finished(
             use("nowhere")
     with pytest.raises(RequestError, match=r"^runs is not a finished run: it has no model.json\. Known runs"):
         list(pt.predict("runs", runs / "photos"))
+
+
+def test_entries_that_older_runs_name_otherwise_are_read(tmp_path: Path) -> None:
+    """Where a class is called as an entry was, it keeps its name."""
+    path = tmp_path / "metrics.json"
+    counts = {"train": {"items": 8}, "held": {"items": 2}, "per_class": {"items": {"train": 8}, "said": {"train": 2}}}
+    path.write_text(json.dumps({"said": ["a"], "gain": {"said": ["b"]}, "counts": counts}))
+    assert saved.json_of(path) == {
+        "messages": ["a"],
+        "gain": {"messages": ["b"]},
+        "counts": {**counts, "train": {"examples": 8}, "held": {"examples": 2}},
+    }
+    (tmp_path / "events.jsonl").write_text('{"event": "evaluated", "phase": "full", "step": 1, "part": "val"}\n')
+    assert RunDir(tmp_path).events()[0]["split"] == "val"

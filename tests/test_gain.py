@@ -217,8 +217,8 @@ def test_gains_of_errors_are_what_falls() -> None:
     values = {PRETRAINED: (1.0, 1.1), SCRATCH: (2.0, 2.2), LONGER: (1.5, 1.5)}
     rows = [{**shared, "kind": kind, "value": value} for kind, found in values.items() for value in found]
     told = summary(rows)
-    assert "mae +1.0500" in told["said"][0]
-    assert "mae +0.4500" in told["said"][1]
+    assert "mae +1.0500" in told["messages"][0]
+    assert "mae +0.4500" in told["messages"][1]
     assert {row["kind"]: row["mean"] for row in told["table"]} == pytest.approx({PRETRAINED: 1.05, SCRATCH: 2.1, LONGER: 1.5})
 
 
@@ -242,20 +242,20 @@ def summed(pretrained: list[float], scratch: list[float], baseline: float | None
     ],
 )
 def test_a_gain_is_claimed_only_by_an_interval_that_leaves_0_out(pretrained: list[float], scratch: list[float], told: str) -> None:
-    for sentence in summed(pretrained, scratch)["said"]:
+    for sentence in summed(pretrained, scratch)["messages"]:
         assert told in sentence
-    inverted = summed([-v for v in pretrained], [-v for v in scratch], higher=False)["said"]
+    inverted = summed([-v for v in pretrained], [-v for v in scratch], higher=False)["messages"]
     assert all(told in sentence for sentence in inverted), "errors are better where they are smaller"
 
 
 def test_networks_that_are_no_better_than_the_majority_show_nothing() -> None:
     told = summed([0.48, 0.48, 0.487], [0.40, 0.41, 0.41], 0.4878)
-    assert all("Neither network is better than the majority baseline" in line for line in told["said"])
+    assert all("Neither network is better than the majority baseline" in line for line in told["messages"])
     assert told["table"][-1] == {
         **{"labels": 9, "metric": "accuracy", "half_width": None, "kind": "majority baseline, no network"},
         **{"mean": pytest.approx(0.4878), "values": [0.4878]},
     }
-    assert "helped." in summed([0.9, 0.91, 0.92], [0.40, 0.41, 0.41], 0.4878)["said"][0]
+    assert "helped." in summed([0.9, 0.91, 0.92], [0.40, 0.41, 0.41], 0.4878)["messages"][0]
 
 
 def test_the_baseline_of_the_runs_is_the_best_that_looks_at_no_example() -> None:
@@ -268,7 +268,7 @@ def test_what_is_claimed_is_claimed_of_the_examples_that_all_seeds_share() -> No
     arms = zip((PRETRAINED, SCRATCH, LONGER), (0.9, 0.8, 0.95), strict=True)
     shared = {"labels": 9, "metric": "accuracy", "higher_is_better": True, "held": 41}
     rows = [{**shared, "kind": kind, "value": value + 0.01 * seed} for kind, value in arms for seed in range(3)]
-    better, worse = summary(rows)["said"]
+    better, worse = summary(rows)["messages"]
     assert "95 % interval over seeds" in better
     assert better.endswith("Pretraining helped on these 41 held-out examples.")
     assert worse.endswith("Pretraining did not help on these 41 held-out examples: the score is worse with it.")

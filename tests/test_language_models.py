@@ -124,7 +124,7 @@ def test_a_gain_is_said_only_where_it_is_one() -> None:
     rows: list[dict[str, Any]] = [
         {**shared, "kind": kind, "value": base + 0.01 * seed} for seed in range(3) for kind, base in bases.items()
     ]
-    helped, harmed = summary(rows)["said"]
+    helped, harmed = summary(rows)["messages"]
     assert "+0.1000" in helped
     assert "Pretraining helped" in helped
     assert "did not help" in harmed

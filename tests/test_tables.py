@@ -450,4 +450,4 @@ def test_pretraining_on_tables_without_labels(home: Path) -> None:
     ledger = (done.path / "ledger.csv").read_text()
     assert "train-00000-of-00001.parquet:4" in ledger
     assert "empty_cell" in ledger
-    assert sum(part["items"] for part in done.metrics["counts"].values() if isinstance(part, dict)) == 19
+    assert sum(part["examples"] for part in done.metrics["counts"].values() if isinstance(part, dict)) == 19

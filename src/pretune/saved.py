@@ -30,6 +30,16 @@ _KINDS: dict[type, str] = {
 }
 _CURE = "Take another copy of the run, or train it again."
 
+RENAMED = {
+    ("said",): "messages",
+    ("gain", "said"): "messages",
+    ("counts", "train", "items"): "examples",
+    ("counts", "held", "items"): "examples",
+}
+"""Entries of audit.json, gain.json and metrics.json that older runs have under another name: where they stand -> their name now."""
+RENAMED_IN_EVENTS = {"part": "split"}
+"""The same of the lines of events.jsonl."""
+
 
 def damaged(path: Path, why: str, error: type[RequestError] = DataError) -> RequestError:
     """Return the error of a file that is not what it should be."""
@@ -73,7 +83,18 @@ def json_of(path: Path, kind: type = dict, error: type[RequestError] = DataError
         value = json.loads(text)
     except (ValueError, RecursionError) as problem:
         raise damaged(path, f"it is not JSON ({problem})", error) from None
-    return _of_kind(value, kind, str(path), path, error)
+    return _of_kind(_renamed(value), kind, str(path), path, error)
+
+
+def _renamed(value: Any) -> Any:
+    """Return what an older run wrote with the names that entries have now."""
+    for (*where, old), new in RENAMED.items():
+        holder = value
+        for key in where:
+            holder = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and old in holder:
+            holder.setdefault(new, holder.pop(old))
+    return value
 
 
 def field(tree: Mapping[str, Any], key: str, kind: type, path: Path, error: type[RequestError] = DataError) -> Any:

@@ -48,7 +48,7 @@ def _examples(files: Files, name: str, predictions: Sequence[_predictions.Predic
     cards = [_card(files, p, kept.get(p.id, {}), folder) for p in predictions]
     return {
         "split": files.metrics["primary"]["split"],
-        "items": len(files.predictions),
+        "examples": len(files.predictions),
         "cards": cards,
         "gallery": any(card["picture"] or card["audio"] for card in cards),
         "audio": any(card["audio"] for card in cards),

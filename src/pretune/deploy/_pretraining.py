@@ -101,7 +101,7 @@ def _gain(gain: dict[str, Any] | None) -> dict[str, Any] | None:
         }
         for row in gain["table"]
     ]
-    return {"metric": gain["table"][0]["metric"].replace("_", " "), "rows": rows, "said": gain["said"]}
+    return {"metric": gain["table"][0]["metric"].replace("_", " "), "rows": rows, "messages": gain["messages"]}
 
 
 def _filled_texts(files: Files) -> list[Markup]:

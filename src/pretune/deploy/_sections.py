@@ -77,9 +77,9 @@ def data(files: Files) -> dict[str, Any]:
     return {
         "root": audit.get("root", files.recipe.get("data", "")),
         "layout": audit.get("layout", ""),
-        "said": audit.get("said", []),
+        "messages": audit.get("messages", []),
         "counts": counts,
-        "parts": splits,
+        "splits": splits,
         "rows": rows,
         "folded": len(rows) > _LONG,
         "totals": [counts[split] for split in splits],
@@ -121,7 +121,7 @@ def done(files: Files) -> dict[str, Any]:
 def _notes(files: Files, facts: Sequence[tuple[str, Any]]) -> list[str]:
     """Return the messages of the run, without what other sections show."""
     audit = files.audit
-    shown = {*audit.get("said", []), *(f["message"] for f in audit.get("findings", []))}
+    shown = {*audit.get("messages", []), *(f["message"] for f in audit.get("findings", []))}
     shown |= {event["message"] for event in files.events if event.get("event") == "warned"}
     shown |= {f"{label}: {value}" for label, value in facts}
     return [note for note in files.metrics.get("notes", []) if note not in shown]
@@ -207,7 +207,7 @@ def calibrated(files: Files, scores: Mapping[str, Any]) -> Section:
         "confidence": show("accuracy", scores.get("mean_confidence")),
         "accuracy": show("accuracy", scores.get("accuracy")),
         "few": len(sure) < 100,
-        "items": len(sure),
+        "examples": len(sure),
     }
 
 
@@ -219,7 +219,7 @@ def numbers(files: Files) -> Section:
     return {
         "scatter": _charts.scatter(pairs[:3000], "predicted over true"),
         "shown": min(len(pairs), 3000),
-        "items": len(pairs),
+        "examples": len(pairs),
         "residuals": _charts.histogram([predicted - true for true, predicted in pairs], "residuals", x_label="predicted − true"),
     }
 

@@ -44,7 +44,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             below = baseline is not None and best <= sign * baseline["mean"]
             head = f"with {labels} labels, against {kind}: {metric}"
             messages.append(_sentence(head, *interval(gained), baseline if below else None, here[0].get("held")))
-    return {"table": table, "said": messages, "runs": rows}
+    return {"table": table, "messages": messages, "runs": rows}
 
 
 def _baseline(rows: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -146,7 +146,7 @@ def measure(task: LabelledTask, pretrained: RunResult, untrained: bool, run: Run
                 trial = _Trial(task=task, pretrained=pretrained, splits=of_rows, seed=seed, run=run, untrained=untrained)
                 rows += yield from trial.compare(seconds)
     found = summary(rows)
-    for line in found["said"]:
+    for line in found["messages"]:
         reporter.say(line)
     return pretrained.folder.write_json("gain.json", found)
 

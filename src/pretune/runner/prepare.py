@@ -80,7 +80,7 @@ class Prepared:
             "layout": self.table.layout,
             "root": str(self.table.root),
             "modality": self.table.modality,
-            "said": self.table.messages,
+            "messages": self.table.messages,
             "counts": self.counts,
             "findings": [config.to_tree(finding) for finding in self.findings],
             "ledger": [config.to_tree(entry) for entry in self.ledger],

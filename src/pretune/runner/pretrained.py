@@ -142,7 +142,7 @@ def throughput(folder: RunDir, data: PretrainingData, batch_size: int) -> dict[s
     stride = data.train.stride if isinstance(data.train, BlockView) else None
     for phase, last in {e["phase"]: e for e in folder.events() if e["event"] == "stepped"}.items():
         rate = last["step"] * batch_size / max(1e-9, last["seconds"])
-        rates[f"{phase}_items_per_s"] = rate
+        rates[f"{phase}_examples_per_s"] = rate
         if stride:
             rates[f"{phase}_tokens_per_s"] = rate * stride
     return rates

@@ -92,7 +92,7 @@ def read(recipe: Pretraining, chosen: Pretext, run: RunContext) -> PretrainingDa
         train=view(of_split["train"], augmentations),
         validation=view(of_split["held"], augmentations if objective.views > 1 else ()),
         ledger=ledger,
-        counts={split: {"items": len(places)} for split, places in of_split.items()},
+        counts={split: {"examples": len(places)} for split, places in of_split.items()},
         classes=classes,
     )
 

@@ -161,9 +161,9 @@ class RunDir:
         append_lines(self.path / EVENTS, events)
 
     def events(self, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
-        """Return all whole lines of events.jsonl; see `read_lines`. Older files name the split of a measurement `part`."""
+        """Return all whole lines of events.jsonl; see `read_lines`."""
         whole = [e for e in read_lines(self.path / EVENTS, warn) if {"event", "phase", "step"} <= e.keys()]
-        return [{"split" if key == "part" else key: value for key, value in event.items()} for event in whole]
+        return [{saved.RENAMED_IN_EVENTS.get(key, key): value for key, value in event.items()} for event in whole]
 
     def rewind_events(self, position: Position, warn: Callable[[str], None] | None = None) -> None:
         """Drop the events that a resumed run will repeat: those after its position; `warn` is called for damaged lines."""
