@@ -24,8 +24,8 @@ from pretune import backbones
 from pretune.deploy import report
 from pretune.errors import DataError, RequestError, SettingError
 from pretune.runner import gain
-from pretune.runner.folder import rewind, same_threads
 from pretune.runner.reporter import Noted, Silent
+from pretune.runner.resuming import rewind, same_threads
 from pretune.runner.runner import Runner
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name, read_checkpoint
 from pretune.training.device import Device

@@ -21,9 +21,9 @@ from pretune.models import Learner
 from pretune.recipe import Place
 from pretune.runner import budget, interrupt
 from pretune.runner.deadline import Deadline
-from pretune.runner.folder import follow
 from pretune.runner.interrupt import Interruption
 from pretune.runner.job import RunContext, RunResult
+from pretune.runner.recording import follow
 from pretune.runner.reporter import Noted, Silent
 from pretune.runner.validation import GLANCE, Validation, planned
 from pretune.strategies._base import groups

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from pretune.errors import Interrupted, RequestError, TrainingError
-from pretune.runner.folder import newest_checkpoint
 from pretune.runner.reporter import Silent
+from pretune.runner.resuming import newest_checkpoint
 from pretune.strategies._base import groups
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions
 from pretune.training.device import Device, open_device

@@ -118,6 +118,28 @@ def at_random(
     return found | {"held": np.random.default_rng(seed).permutation(found["held"])}
 
 
+def sampled_evenly(rows: list[Row], count: int, *, target: TargetType, seed: int, whole: bool = False) -> list[Row]:
+    """Return about `count` rows, evenly from all strata of their targets.
+
+    Args:
+        rows: to sample from.
+        count: rows that are wanted.
+        target: how the rows are labelled.
+        seed: of the sample.
+        whole: whether rows of one group stay together, as where they are scored against each other.
+    """
+    strata = target.strata(rows)
+    units = kept_together(rows, list(range(len(rows)))) if whole else [[place] for place in range(len(rows))]
+    by_stratum: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
+    for place in np.random.default_rng(seed).permutation(len(units)):
+        by_stratum[strata[units[place][0]]].append(units[place])
+    shares = [(place + 0.5) / len(of_stratum) for of_stratum in by_stratum.values() for place in range(len(of_stratum))]
+    ranked = [unit for of_stratum in by_stratum.values() for unit in of_stratum]
+    order = [ranked[place] for place in np.argsort(shares, kind="stable")]
+    most = int(np.searchsorted(np.cumsum([len(unit) for unit in order]), count, side="right"))
+    return [rows[place] for unit in order[: max(1, most)] for place in unit]
+
+
 def _hold_out(
     rows: list[Row], pool: list[int], target: TargetType, fraction: float, seed: int, twins: Sequence[Sequence[int]]
 ) -> list[int]:

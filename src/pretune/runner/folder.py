@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, or the unfinished one that is gone on with; and its events as they happen."""
+"""The folder of a run: a new one, or the unfinished one that is resumed; claimed, so that no other run writes into it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ import errno
 import fcntl
 import itertools
 import os
-import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from pretune import saved
-from pretune.errors import DataError, Interrupted, RequestError
+from pretune.errors import DataError, RequestError
 from pretune.pretraining import Pretraining
 from pretune.printable import file_name
-from pretune.recipe import MOST_THREADS, Recipe
-from pretune.runner.interrupt import Interruption
+from pretune.recipe import Recipe
 from pretune.runner.reporter import Reporter
-from pretune.training.checkpoint import Checkpoint, Checkpoints, read_checkpoint
+from pretune.training.checkpoint import Checkpoints
 from pretune.training.device import Device
-from pretune.training.events import Event, Saving, Started, Warned
-from pretune.training.plan import Progress
-from pretune.training.run_dir import Position, RunDir, remove_temporary
+from pretune.training.run_dir import RunDir, remove_temporary
 
 _RECIPE = "recipe.json"
 
@@ -175,137 +167,3 @@ def _numbered(parent: Path, stem: str) -> Path:
                 continue
             return path
     raise AssertionError("numbers do not end")
-
-
-def recorded(events: Generator[Event], folder: RunDir, device: Device) -> Generator[Event]:
-    """Pass events on, writing them down in batches: at once would cost more than some steps do."""
-    pending: list[dict[str, Any]] = []
-    flushed = time.monotonic()
-    try:
-        for event in events:
-            if isinstance(event, Saving):  # what a checkpoint holds must be in the record, or a killed run never tells it
-                if device.first:
-                    folder.append_events(pending)
-                pending = []
-                continue
-            pending.append(event.to_json())
-            if not isinstance(event, Started) and (type(event).__name__ != "Stepped" or time.monotonic() - flushed > 1.0):
-                if device.first:
-                    folder.append_events(pending)
-                pending, flushed = [], time.monotonic()
-            yield event
-    finally:  # a run that is stopped has taken these steps too
-        if device.first and pending:
-            folder.append_events(pending)
-
-
-def follow(events: Generator[Event], folder: RunDir, device: Device, reporter: Reporter, resume: str) -> Generator[Event, bool | None]:
-    """Yield every event of training once it is recorded; after Ctrl-C on any process all save and stop.
-
-    Whoever consumes the events may send True: it was asked to stop while the run was suspended.
-
-    Args:
-        events: of the phases; `Interrupted` thrown into it saves.
-        folder: takes the events.
-        device: this process's place.
-        reporter: receives warnings.
-        resume: the command that resumes this run.
-
-    Raises:
-        Interrupted: Ctrl-C; the message ends with `resume`.
-    """
-    stopped, asked = Interrupted(f"stopped; resume it with: {resume}"), False
-    with closing(events), closing(recorded(events, folder, device)) as written:
-        while True:
-            with Interruption() as interruption:
-                try:
-                    if device.any(asked):
-                        written.close()  # the events of these steps are written before the checkpoint that holds them
-                        events.throw(stopped)
-                    event = next(written, None)
-                except KeyboardInterrupt:  # in a pass over the data, or a second Ctrl-C: the last checkpoint is what is resumed
-                    raise stopped from None
-            if event is None:
-                return
-            if isinstance(event, Warned):
-                reporter.warn(event.message)
-            asked = bool((yield event)) or interruption.asked
-
-
-# --- resuming ------------------------------------------------------------------------------------
-
-
-def position(phases: Sequence[str], checkpoint: Checkpoint | None) -> Position:
-    """Return how far a run of these phases had come when the checkpoint was written."""
-    if checkpoint is None:
-        return Position()
-    number, progress = int(checkpoint.state["phase"]), checkpoint.state["progress"]
-    if checkpoint.state["done"]:
-        return Position(done=phases[: number + 1])
-    return Position(done=phases[:number], phase=phases[number], step=int(progress["step"]), restarts=int(progress["failures"]))
-
-
-def rewind(folder: RunDir, phases: Sequence[str], checkpoint: Checkpoint | None, reporter: Reporter) -> None:
-    """Forget the events after a checkpoint, whose steps are taken again, and say where training resumes."""
-    where = position(phases, checkpoint)
-    folder.rewind_events(where, reporter.warn)
-    if where.phase and where.step:
-        reporter.say(f"training resumes after step {where.step:,} of {where.phase}")
-    elif where.done:
-        rest = [phase for phase in phases if phase not in where.done]
-        reporter.say(f"{', '.join(where.done)} is done; {f'training resumes with {rest[0]}' if rest else 'only the evaluation is left'}")
-    else:
-        reporter.say("there is no checkpoint yet: training starts from the beginning")
-
-
-def seconds_before(folder: RunDir, checkpoint: Checkpoint | None) -> float:
-    """Return the seconds of training that a resumed run took before it was stopped."""
-    if checkpoint is None:
-        return 0.0
-    number, progress = int(checkpoint.state["phase"]), Progress.from_json(checkpoint.state["progress"])
-    earlier = [event["seconds"] for event in folder.events() if event["event"] == "finished"][:number]
-    return sum(earlier) + progress.seconds + progress.overhead
-
-
-def same_threads(folder: RunDir, reporter: Reporter) -> int | None:
-    """Compute with as many threads as the run was started with, and return how many: sums in another order round otherwise."""
-    if not (folder.path / _RECIPE).exists():  # of a module of the person's own
-        return None
-    resolved = folder.read_json(_RECIPE).get("resolved")
-    count = resolved.get("threads") if isinstance(resolved, dict) else None
-    if not isinstance(count, int) or not 0 < count <= MOST_THREADS or count == torch.get_num_threads():
-        return None
-    reporter.say(f"computing with {count} threads, as when this run was started; now there would be {torch.get_num_threads()}")
-    torch.set_num_threads(count)
-    return count
-
-
-def newest_checkpoint(checkpoints: Checkpoints, device: Device, reporter: Reporter) -> Checkpoint | None:
-    """Return the newest whole checkpoint, the same one on every process; None where there is none.
-
-    Raises:
-        RequestError: the run was trained by another number of processes.
-    """
-    path = device.decide(lambda: checkpoints.newest(reporter.warn))
-    if path is None:
-        return None
-    checkpoint = read_checkpoint(path)
-    if checkpoint is None:
-        raise DataError(f"{path} cannot be read by process {device.rank}. All processes need the same run folder.")
-    require_same_processes(checkpoint, device)
-    return checkpoint
-
-
-def require_same_processes(checkpoint: Checkpoint, device: Device) -> None:
-    """Refuse a checkpoint of another number of processes: each has batches and random streams of its own.
-
-    Raises:
-        RequestError: the number differs.
-    """
-    count = len(checkpoint.state["streams"])
-    if count != device.world:
-        how = "without torchrun" if count == 1 else f"with: torchrun --nproc-per-node {count} (or as many over several machines)"
-        raise RequestError(
-            f"the run was trained by {count} process(es), and this command started {device.world}. Resume it {how}, "
-            "or start again with another out=…"
-        )

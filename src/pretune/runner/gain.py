@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from pretune import config, registry
@@ -168,34 +166,20 @@ def _begun(task: LabelledTask, pretrained: RunDir, seconds: float) -> float:
 
 
 def _labelled(task: LabelledTask, labels: float | None, seed: int) -> dict[str, Split]:
-    """Return the split of every row that is used: all that are not trained on, and a stratified sample of the training rows."""
+    """Return the split of every row that is used: all that are not trained on, and a stratified sample of the training rows.
+
+    Raises:
+        DataError: there are fewer labels than classes.
+    """
     train = [row for row in task.rows if row.split == "train"]
     count = len(train) if labels is None else round(labels * len(train)) if labels < 1 else int(labels)
     if count < len(train):
-        train = _sampled(task, train, count, seed)
+        target = task.task.target_type
+        if target.single and count < (classes := len(set(target.strata(train)))):
+            raise DataError(f"labels={count} is fewer than the {classes} classes of {task.recipe.gain.then}.")
+        train = splits.sampled_evenly(train, count, target=target, seed=seed, whole=task.task.compares)
     others: dict[str, Split] = {row.id: row.split for row in task.rows if row.split not in (None, "train")}
     return {**{row.id: "train" for row in train}, **others}
-
-
-def _sampled(task: LabelledTask, train: list[Row], count: int, seed: int) -> list[Row]:
-    """Return about `count` training rows, evenly from all strata; rows that are scored against each other stay together.
-
-    Raises:
-        DataError: there are fewer than classes.
-    """
-    target = task.task.target_type
-    strata = target.strata(train)
-    units = splits.kept_together(train, list(range(len(train)))) if task.task.compares else [[place] for place in range(len(train))]
-    by_stratum: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
-    for place in np.random.default_rng(seed).permutation(len(units)):
-        by_stratum[strata[units[place][0]]].append(units[place])
-    if target.single and count < len(by_stratum):
-        raise DataError(f"labels={count} is fewer than the {len(by_stratum)} classes of {task.recipe.gain.then}.")
-    shares = [(place + 0.5) / len(of_stratum) for of_stratum in by_stratum.values() for place in range(len(of_stratum))]
-    sampled = [unit for of_stratum in by_stratum.values() for unit in of_stratum]
-    order = [sampled[place] for place in np.argsort(shares, kind="stable")]
-    most = int(np.searchsorted(np.cumsum([len(unit) for unit in order]), count, side="right"))
-    return [train[place] for unit in order[: max(1, most)] for place in unit]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from pretune.errors import Interrupted, RequestError
 from pretune.objectives import Objective, set_classes
 from pretune.pretraining import Pretraining
 from pretune.runner import gain, pretext, pretrained, token_blocks, unlabelled
-from pretune.runner.folder import require_same_processes
 from pretune.runner.job import Job, Opening, RunContext, RunResult
 from pretune.runner.pretext import Pretext
 from pretune.runner.pretraining_state import PretrainingState
+from pretune.runner.resuming import require_same_processes
 from pretune.runner.validation import GLANCE
 from pretune.training.checkpoint import STABLE, Checkpoint, Checkpoints
 from pretune.training.context import Evaluation

@@ -16,10 +16,12 @@ from pretune import backbones, config
 from pretune.kernels.memory import kept_memory
 from pretune.runner import fingerprint, interrupt
 from pretune.runner.deadline import Deadline
-from pretune.runner.folder import close, follow, newest_checkpoint, rewind, same_threads, seconds_before
+from pretune.runner.folder import close
 from pretune.runner.interrupt import Interruption
 from pretune.runner.job import C, Job, JobState, R, RunContext, S
+from pretune.runner.recording import follow
 from pretune.runner.reporter import Noted, Reporter, Silent
+from pretune.runner.resuming import newest_checkpoint, rewind, same_threads, seconds_before
 from pretune.training.checkpoint import Checkpoint, Checkpoints, Decisions, load_by_name
 from pretune.training.context import TrainingContext
 from pretune.training.device import local_device, open_device
