@@ -14,7 +14,7 @@ def of_strategies(state: FineTuningState, evaluation: float, examples: int) -> d
     """Return the seconds that other strategies would take, by name; empty where a forward pass was not measured.
 
     Args:
-        state: the trained netstate.
+        state: of the run, with the trained network.
         evaluation: seconds that its outputs took.
         examples: of which.
     """

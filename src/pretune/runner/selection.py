@@ -73,7 +73,7 @@ def select(wanted: ModelName | None, state: FineTuningState, fitted: Fitted | No
 
     Args:
         wanted: the model that the person asked for; None to choose.
-        state: the trained netstate.
+        state: of the run, with the trained network.
         fitted: the baseline; None where there is none.
         selecting: examples of a split that may choose; None where there is none.
     """
