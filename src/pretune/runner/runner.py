@@ -124,7 +124,8 @@ class Runner(Generic[C, S, R]):
                 _write_opening(state, resumed)
             try:
                 yield from self._training(state, resumed)
-                run.folder.require()
+                if device.first:
+                    run.folder.require()
                 result = job.record(state)
             except FileNotFoundError:
                 run.folder.require()
