@@ -11,10 +11,10 @@ import torch
 
 from pretune.cli import environment
 from pretune.cli.environment import others
+from pretune.commands import as_assignments, resume_line
 from pretune.errors import RequestError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
-from pretune.runner.commands import as_assignments, resume_line
 from pretune.runner.folder import open_folder
 from pretune.runner.reporter import Silent
 from pretune.training.device import Device

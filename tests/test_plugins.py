@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 import pretune as pt
 from pretune import config, registry
+from pretune.commands import as_assignments, resume_line
 from pretune.errors import DataError, SettingError
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
-from pretune.runner.commands import as_assignments, resume_line
 from pretune.strategies.lora import LoRA
 from pretune.tasks.classification import Classification
 from tests.test_docs import ROOT, blocks

@@ -14,10 +14,10 @@ import pytest
 
 from pretune.cli import main
 from pretune.cli.terminal import Terminal
+from pretune.commands import resume_line
 from pretune.errors import DataError
 from pretune.printable import file_name, json_text, path_word, printable, shell_word
 from pretune.recipe import Recipe
-from pretune.runner.commands import resume_line
 from pretune.training.run_dir import RunDir, to_csv
 from tests import saved_runs
 

@@ -319,7 +319,7 @@ IGNORED = (
     "pretune.recipe",
     "pretune.pretraining",
     "pretune.runner.refusals",
-    "pretune.runner.commands",
+    "pretune.commands",
     "dataclasses",
     __name__,
 )

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pretune import config
+from pretune.commands import command
 from pretune.deploy.run_files import Files
 from pretune.errors import RequestError
 from pretune.pretraining import Pretraining
 from pretune.printable import path_word
 from pretune.recipe import Recipe
-from pretune.runner.commands import command
 
 _FILES = {
     "metrics.json": "all figures of this page, and the messages",

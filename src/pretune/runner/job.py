@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pretune.commands import resume_line
 from pretune.data.loader import Loader
 from pretune.models import Learner
 from pretune.pretraining import Pretraining
 from pretune.recipe import Place, Recipe, trusted
-from pretune.runner.commands import resume_line
 from pretune.runner.deadline import Deadline
 from pretune.runner.fingerprint import Fingerprint
 from pretune.runner.folder import open_folder
