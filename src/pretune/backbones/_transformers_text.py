@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pretune.backbones import _bert
+from pretune.backbones import _bert, _transformers_seq2seq
 from pretune.backbones._base import Backbone, Builder, LoadReport, require_finite, require_floats
 from pretune.backbones._states import header_fault, read_state
 from pretune.errors import WeightsError
@@ -36,6 +36,7 @@ def load(config: Mapping[str, Any], where: Path) -> Backbone:
     Raises:
         WeightsError: no tokenizer, missing or misshapen tensors, or a network that is not for text.
     """
+    config = _transformers_seq2seq.with_generation(config, where)
     sizes, text = _native(config, where), _text(config, where)
     if sizes is not None:
         weights = next(
@@ -46,8 +47,10 @@ def load(config: Mapping[str, Any], where: Path) -> Backbone:
         from pretune.backbones._transformers_cuts import cut
 
         network, report = pretrained(where)
-        backbone = cut(network, text)
+        backbone = cut(_encoder_of(network), text)
         backbone.report = report
+        if _transformers_seq2seq.is_one(config):
+            _transformers_seq2seq.give_decoder(backbone, config, lambda: pretrained(where, _whole_class())[0])
     return _finished(backbone, config, where, text)
 
 
@@ -70,7 +73,9 @@ def build(config: Mapping[str, Any], *, separator: int | None = None, max_tokens
 
         settings = AutoConfig.for_model(**{k: v for k, v in config.items() if k not in SAVED_WITH})
         network = _class_for(settings).from_config(settings, attn_implementation="sdpa", trust_remote_code=False)
-        backbone = cut(network, Text(max_tokens=max_tokens))
+        backbone = cut(_encoder_of(network), Text(max_tokens=max_tokens))
+        if _transformers_seq2seq.is_one(config):
+            _transformers_seq2seq.give_decoder(backbone, config, lambda: _whole_class().from_config(settings, trust_remote_code=False))
     backbone.builder = Builder(id="", settings={"config": dict(config), "separator": separator, "max_tokens": max_tokens})
     return backbone
 
@@ -151,11 +156,24 @@ def _converted(config: Mapping[str, Any], where: Path) -> str:
 
 
 def _class_for(settings: Any) -> Any:
-    """Return the class that builds the encoder alone where there is a decoder beside it."""
+    """Return the class that builds the encoder alone where there is a decoder beside it, and there is such a class."""
     from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as NAMES
 
     both = getattr(settings, "is_encoder_decoder", False) or settings.model_type in _ENCODERS
-    return AutoModelForTextEncoding if both else AutoModel
+    return AutoModelForTextEncoding if both and settings.model_type in NAMES else AutoModel
+
+
+def _encoder_of(network: Any) -> Any:
+    """Return the encoder of a network that holds a decoder too; another as it is."""
+    return network.get_encoder() if getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "decoder") else network
+
+
+def _whole_class() -> Any:
+    """Return the class that builds an encoder-decoder with the scores of its tokens."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM
 
 
 def _reason(error: Exception) -> str:
@@ -195,7 +213,8 @@ def pretrained(where: Path, kind: Any = None, *, settings: Any = None, attention
         damaged = (f"{path.name}: {why}" for path in sorted(where.glob("*.safetensors")) if (why := header_fault(path)))
         why = next(damaged, "") or _reason(error)
         raise WeightsError(f"{where} could not be loaded: {why}. Is it a whole folder of a model?") from None
-    missing = tuple(name for name in loading_info["missing_keys"] if not name.startswith(_UNUSED))
+    computed = {f"{name}.weight" for name, module in network.named_modules() if "Sinusoidal" in type(module).__name__}
+    missing = tuple(name for name in loading_info["missing_keys"] if not name.startswith(_UNUSED) and name not in computed)
     wrong = tuple(str(item) for item in loading_info.get("mismatched_keys", ()))
     if missing or wrong:
         shown = ", ".join([*missing, *wrong][:6])

@@ -44,6 +44,8 @@ class Translation(SequenceToSequence):
         """Return the defaults of training an encoder-decoder."""
         if strategy == "scratch":
             return {"optim": "muon", "lr": 1e-2, "epochs": 20, "weight_decay": 0.01, "least_steps": 1000}
+        if backbone.late_decoder is not None:
+            return {"lr": 1e-4, "epochs": 3, "weight_decay": 0.01}
         return {"lr": 5e-4, "epochs": 10, "weight_decay": 0.01, "least_steps": 500}
 
     def absent(self) -> str:

@@ -47,5 +47,13 @@ def reordered(network: nn.Module, rows: Tensor) -> None:
     """
     for module in network.modules():
         if isinstance(module, Recalling) and module.memory:
-            kept = {key: value.index_select(0, rows) if isinstance(value, Tensor) else value for key, value in module.memory.items()}
-            module.memory = kept
+            module.memory = {key: _rows_of(value, rows) for key, value in module.memory.items()}
+
+
+def _rows_of(value: Any, rows: Tensor) -> Any:
+    """Return these rows of what is remembered; a cache of `transformers` takes them in place."""
+    if isinstance(value, Tensor):
+        return value.index_select(0, rows)
+    if hasattr(value, "reorder_cache"):
+        value.reorder_cache(rows)
+    return value

@@ -1,0 +1,128 @@
+"""Encoder-decoders of `transformers` by name: features, losses and texts equal to the library's own; a run of one is read back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import pretune as pt
+from pretune import backbones
+from pretune.errors import SettingError
+from pretune.labels import Labels, Ragged
+from pretune.modalities import _tokenizer_training
+from pretune.models import Model, search
+from pretune.tasks import LossSettings
+from pretune.tasks._teaching import TOKENS, head_of
+from pretune.tasks.translation import Translation
+from pretune.types import Batch
+
+hf = pytest.importorskip("transformers")
+WORDS, END, PAD = 290, 2, 0
+BOTH = {
+    **{"vocab_size": WORDS, "d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_attention_heads": 2},
+    **{"decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 40},
+    **{"pad_token_id": PAD, "eos_token_id": END, "bos_token_id": 1, "decoder_start_token_id": END, "forced_eos_token_id": None},
+}
+T5 = {
+    **{"vocab_size": WORDS, "d_model": 32, "d_kv": 16, "num_layers": 2, "num_heads": 2, "d_ff": 48},
+    **{"pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD},
+}
+FAMILIES: dict[str, Any] = {
+    "t5": lambda: hf.T5ForConditionalGeneration(hf.T5Config(**T5)),
+    "untied_t5": lambda: hf.T5ForConditionalGeneration(hf.T5Config(**T5, tie_word_embeddings=False, feed_forward_proj="gated-gelu")),
+    "bart": lambda: hf.BartForConditionalGeneration(hf.BartConfig(**BOTH, forced_bos_token_id=None)),
+    "marian": lambda: hf.MarianMTModel(hf.MarianConfig(**BOTH)),
+    "mbart": lambda: hf.MBartForConditionalGeneration(hf.MBartConfig(**BOTH)),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One tiny random model of each family, saved as transformers saves them."""
+    root = tmp_path_factory.mktemp("models")
+    tokenizer = _tokenizer_training.make(["a few words, to cut texts into", "and some more of them"], WORDS, "piece", verbatim=True)
+    torch.manual_seed(0)
+    out = {}
+    for name, make in FAMILIES.items():
+        network = make()
+        for parameter in network.parameters():
+            if parameter.ndim > 1 and parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.3)
+        if hasattr(network, "final_logits_bias"):
+            torch.nn.init.normal_(network.final_logits_bias)
+        if name == "mbart":
+            network.generation_config.forced_bos_token_id = 5
+        network.save_pretrained(root / name)
+        (root / name / "tokenizer.json").write_text(tokenizer)
+        out[name] = root / name
+    return out
+
+
+def model_of(folder: Path) -> tuple[Model, Any]:
+    backbone = backbones.load(f"transformers:{folder}", offline=True)
+    return Model(backbone, Translation().head(None), 2, None, "sequence").eval(), backbone.modality
+
+
+def whole(folder: Path) -> Any:
+    return hf.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_and_texts_are_those_of_the_library(family: str, folders: dict[str, Path]) -> None:
+    model, text = model_of(folders[family])
+    network, decoder = whole(folders[family]), head_of(model).decoder
+    inputs = text.collate([text.ids("a few words"), text.ids("and some more of them, of them")])
+    generator = torch.Generator().manual_seed(0)
+    targets = [torch.randint(4, WORDS, (n,), generator=generator) for n in (3, 6)]
+    batch = Batch(inputs=inputs, labels=Labels({TOKENS: Ragged.of(targets)}), index=torch.arange(2))
+    learner = Translation().learner(model, Translation().loss(Translation().space(), batch.labels, LossSettings()))
+    with torch.no_grad():
+        mine = learner.predict(batch).split()
+        for row, ids in enumerate(targets):
+            begin = torch.tensor([[*decoder.begin, *ids[:-1].tolist()]])
+            mask = inputs.mask[row : row + 1].long()
+            logits = network(input_ids=inputs.tensor[row : row + 1], attention_mask=mask, decoder_input_ids=begin).logits[0]
+            expected = torch.nn.functional.cross_entropy(logits[len(decoder.begin) - 1 :], ids, reduction="none")
+            torch.testing.assert_close(mine[row][:, 0], expected, rtol=1e-4, atol=1e-4)
+        for beams in (1, 3):
+            wanted = Translation(beams=beams)
+            written = search.write(head_of(model), model.before_head(inputs), [9, 9], wanted, generator)
+            theirs = network.generate(
+                input_ids=inputs.tensor,
+                attention_mask=inputs.mask.long(),
+                num_beams=beams,
+                do_sample=False,
+                max_new_tokens=9 + len(decoder.begin) - 1,
+                early_stopping=True,
+                suppress_tokens=list(decoder.barred),
+                forced_eos_token_id=None,
+            )
+            for ids, own in zip(written, theirs.tolist(), strict=True):
+                kept = own[len(decoder.begin) :]
+                kept = kept[: kept.index(END)] if END in kept else kept
+                assert ids == [one for one in kept if one != PAD]
+
+
+def test_a_network_of_several_languages_says_which(folders: dict[str, Path], tmp_path: Path) -> None:
+    hf.MBartForConditionalGeneration(hf.MBartConfig(**BOTH)).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text((folders["mbart"] / "tokenizer.json").read_text())
+    with pytest.raises(SettingError, match="forced_bos_token_id"):
+        model_of(tmp_path)
+    assert head_of(model_of(folders["mbart"])[0]).decoder.begin == (END, 5)
+
+
+@pytest.mark.parametrize("family", ["t5", "marian"])
+def test_a_run_of_one_is_read_back(family: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    pairs = [(f"a few words {i}", f"some more {i}") for i in range(12)]
+    for side, language in enumerate(("en", "de")):
+        (tmp_path / f"corpus.{language}").write_text("".join(f"{pair[side]}\n" for pair in pairs), encoding="utf-8")
+    task = Translation(beams=2, max_new_tokens=6)
+    run = pt.finetune(tmp_path, backbone=f"transformers:{folders[family]}", epochs=1, batch_size=6, out=tmp_path / "run", task=task)
+    assert run.metrics["strategy"] == "full"
+    figures = pt.evaluate(tmp_path / "run", tmp_path)["metrics"]
+    assert figures["token_loss"] == pytest.approx(run.metrics["train"]["token_loss"], rel=0.2)
+    answers = list(pt.predict(tmp_path / "run", tmp_path / "corpus.en"))
+    written = {row["id"]: row for row in answers}
+    assert len(written) == 12
+    assert all("error" not in row for row in answers)
