@@ -196,6 +196,12 @@ def test_the_table_of_augmentations_says_what_they_are() -> None:
         assert presets == (", ".join(having) or "–"), name
 
 
+def test_every_task_has_its_row() -> None:
+    rows = table_of("docs/learn.md", "retrieval")
+    assert set(registry.names("tasks")) <= set(rows)
+    assert all(len(cells) == 5 and all(cells) for cells in rows.values())
+
+
 def test_the_table_of_strategies_says_their_defaults() -> None:
     rows = table_of("docs/learn.md", "linear_probe")
     assert list(rows) == ["linear_probe", "partial", "full", "lora"]
