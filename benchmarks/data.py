@@ -1,11 +1,12 @@
 """Data for every case: generated from what installed packages ship, or a share of a folder of one's own.
 
-    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/boxes, OUT/audio, OUT/characters
+    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/pairs, OUT/boxes, OUT/audio, OUT/characters
 
 - images: pieces of photographs of scikit-image and scikit-learn as JPEG files of 500 x 375; which photograph is it a piece of?
   Pieces of the test split come from another part of each photograph than those of the training split.
 - texts: sentences of SciPy's documentation; which of its packages do they describe?
 - tags: paragraphs of the same documentation, as CoNLL files; which words are code, and which are names of functions or parameters?
+- pairs: first sentences of the same documentation; which of its paragraphs goes on from them?
 - boxes: pieces of the same photographs with discs and squares cut out of other pieces of them, in YOLO's layout.
 - audio: ten words of two vowels each, synthesised by speakers of different pitch and vocal tract, with noise.
 - characters: Python's own language reference, as `pydoc` ships it.
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import sys
@@ -36,13 +38,22 @@ VOWELS = {"a": (730, 1090, 2440), "e": (530, 1840, 2480), "i": (270, 2290, 3010)
 """Formants in Hz (Peterson and Barney, 1952)."""
 WORDS = ("ae", "ai", "au", "ei", "eo", "ia", "io", "oa", "ou", "ui")
 RATE = 16_000
-MODALITIES = {"image": "images", "text": "texts", "tags": "tags", "boxes": "boxes", "audio": "audio", "corpus": "characters"}
+MODALITIES = {
+    "image": "images",
+    "text": "texts",
+    "tags": "tags",
+    "pairs": "pairs",
+    "boxes": "boxes",
+    "audio": "audio",
+    "corpus": "characters",
+}
 
 
 def generate(modality: str, out: Path) -> Path:
     """Write the generated data set of a modality below `out` and return its folder; the same bytes each time."""
     folder = out / MODALITIES[modality]
-    {"image": _images, "text": _texts, "tags": _tags, "boxes": _boxes, "audio": _audio, "corpus": _characters}[modality](folder)
+    write = {"image": _images, "text": _texts, "tags": _tags, "pairs": _pairs, "boxes": _boxes, "audio": _audio, "corpus": _characters}
+    write[modality](folder)
     return folder
 
 
@@ -53,6 +64,9 @@ def missing(modality: str, data: Path) -> str | None:
     if modality == "tags":
         there = all((data / f"{name}.conll").is_file() for name in ("train", "test"))
         return None if there else "train.conll and test.conll: word, tab, IOB2 tag"
+    if modality == "pairs":
+        there = all((data / f"{name}.jsonl").is_file() for name in ("train", "test"))
+        return None if there else "train.jsonl and test.jsonl: anchor, positive"
     if modality == "boxes":
         there = all((data / kind / split).is_dir() for kind in ("images", "labels") for split in ("train", "val"))
         return None if there else "images/train, images/val and labels beside them: YOLO's layout"
@@ -72,6 +86,10 @@ def share(modality: str, data: Path, most: int, out: Path) -> Path:
         (out / "input.txt").write_text((data / "input.txt").read_text(encoding="utf-8")[:most], encoding="utf-8")
     elif modality == "text":
         for name in ("train.tsv", "test.tsv"):
+            lines = (data / name).read_text(encoding="utf-8").splitlines(keepends=True)
+            (out / name).write_text("".join(lines[:most]), encoding="utf-8")
+    elif modality == "pairs":
+        for name in ("train.jsonl", "test.jsonl"):
             lines = (data / name).read_text(encoding="utf-8").splitlines(keepends=True)
             (out / name).write_text("".join(lines[:most]), encoding="utf-8")
     elif modality == "tags":
@@ -199,6 +217,30 @@ def _tags(out: Path, train: int = 600, test: int = 200) -> None:
     for split, texts, count in (("train", sorted(known), train), ("test", sorted(new), test)):
         order = np.random.default_rng(0).permutation(len(texts))[:count]
         (out / f"{split}.conll").write_text("\n".join(texts[place] for place in order), encoding="utf-8")
+
+
+def _pairs(out: Path, train: int = 400, test: int = 120) -> None:
+    """Write the first sentence of SciPy's docstrings with a later paragraph of each; a module's pairs are all in one split."""
+    root = Path(str(distribution("scipy").locate_file("scipy")))
+    modules = [path for package in PACKAGES for path in sorted((root / package).glob("*.py"))]
+    found = {path: dict(_summaries(path)) for path in modules}
+    known = {query: passage for path in modules if path not in modules[2::3] for query, passage in found[path].items()}
+    new = {query: passage for path in modules[2::3] for query, passage in found[path].items() if query not in known}
+    out.mkdir(parents=True)
+    for split, pairs, count in (("train", sorted(known.items()), train), ("test", sorted(new.items()), test)):
+        order = np.random.default_rng(0).permutation(len(pairs))[:count]
+        lines = (json.dumps({"anchor": pairs[place][0], "positive": pairs[place][1]}) + "\n" for place in order)
+        (out / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _summaries(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the first line of each docstring of a module, and its longest paragraph of plain words."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ast.get_docstring(node) if isinstance(node, ast.ClassDef | ast.FunctionDef) else None
+        first, *rest = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text or "")]
+        plain = [one for one in rest if 80 <= len(one) <= 600 and "---" not in one and re.fullmatch(r"[A-Z][^<>|{}\\~]*\.", one)]
+        if plain and 20 <= len(first) <= 150:
+            yield first, max(plain, key=len)
 
 
 def _paragraphs(path: Path) -> Iterator[str]:

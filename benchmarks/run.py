@@ -30,10 +30,11 @@ from benchmarks.cases import Bench, Case, Contestant
 ROOT = Path(__file__).resolve().parent.parent
 CASES = tuple(sorted(path.stem for path in (ROOT / "benchmarks" / "cases").glob("[!_]*.py")))
 SHORT_ROUND_S, ROUNDS, ROUNDS_OF_LONG = 120, 5, 3
-QUICK_LIMITS = {"image": 120, "text": 200, "tags": 100, "boxes": 24, "audio": 120, "corpus": 100_000}
+QUICK_LIMITS = {"image": 120, "text": 200, "tags": 100, "pairs": 100, "boxes": 24, "audio": 120, "corpus": 100_000}
 IMPORTS = {
     "plain": "torch, torchvision, timm, faster_coco_eval, sklearn.linear_model",
     "sentence": "sentence_transformers, sklearn.linear_model",
+    "embeddings": "sentence_transformers, datasets, accelerate",
     "huggingface": "torch, torchvision, timm, transformers, datasets, accelerate, soundfile, soxr, sklearn.linear_model",
     "setfit": "setfit, datasets",
     "fastai": "fastai.vision.all, timm",
@@ -45,6 +46,7 @@ FOLDERS = {
     "image": "lite0_folder.py",
     "text": "minilm_folder.py",
     "tags": "minilm_folder.py",
+    "pairs": "minilm_folder.py",
     "boxes": "lite0_folder.py",
     "audio": "whisper_folder.py",
 }

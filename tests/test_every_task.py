@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from pretune.training.step import Stepper
 from pretune.types import Batch, Features, StepOutput
 from tests.command_line import pretune
 from tests.every_task import CASES, NAMES, SAME, TEXT, THINGS
+from tests.test_docs import ROOT
 
 QUIET = ("--json", "--offline")
 EPOCHS = ("epochs=3",)
@@ -186,3 +191,28 @@ def test_then_measures_a_task_that_has_no_classical_model(home: Path) -> None:
     gain = ("then=data.csv", "labels=8", "seeds=1", "then_epochs=1")
     told = json.loads(pretune("pretrain", "corpus.txt", *settings, *gain, "out=run", *QUIET).stdout)
     assert [row["metric"] for row in told["gain"]["runs"]] == ["mrr"] * 3
+
+
+def test_two_processes_evaluate_every_example_once_and_have_the_figures_of_one(home: Path) -> None:
+    names = ("token_classification", "retrieval", "detection", "text_generation")
+    commands = []
+    for name in names:
+        (home / name).mkdir()
+        CASES[name].write(home / name)
+        commands.append(
+            ["finetune", f"{name}/{CASES[name].data}", *CASES[name].settings, *SAME, "epochs=1", f"out={name}/run", "--offline"]
+        )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.two_commands", json.dumps(commands)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in names:
+        metrics = json.loads((home / name / "run" / "metrics.json").read_text())
+        again = json.loads(pretune("evaluate", f"{name}/run", f"{name}/{CASES[name].data}", "part=val", *QUIET).stdout)
+        assert again["counts"]["used"] == metrics["counts"]["val"]
+        for key, value in flat(again["metrics"]).items():
+            fresh = flat(metrics["val"])[key]
+            assert value == fresh if value is None else value == pytest.approx(fresh, rel=1e-4, abs=1e-5), (name, key)
+        with (home / name / "run" / "predictions.csv").open() as stream:
+            ids = [row["id"] for row in csv.DictReader(stream)]
+        assert len(ids) == len(set(ids)) > 0

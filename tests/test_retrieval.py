@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pretune.api import Run
 from pretune.data.batching import Batching
 from pretune.data.together import Together
+from pretune.deploy import embeddings
 from pretune.deploy.nearest import SearchedTexts
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import retrieval
+from pretune.evaluation.diagnosis import diagnose
+from pretune.evaluation.embedded import undistinguished
 from pretune.evaluation.retrieval import NEGATIVE, PASSAGE, QUERY, TEXT, TRUTH
 from pretune.modalities.text import Text
 from pretune.models.heads.mlp import MLP
@@ -24,9 +29,9 @@ from pretune.models.heads.projection import Projection
 from pretune.sources import sources
 from pretune.sources.related import RELATED, Related
 from pretune.sources.table import Columns, Table
-from pretune.tasks._contrast import contrastive_loss, relations
+from pretune.tasks._contrast import RetrievalLearner, contrastive_loss, relations
 from pretune.tasks.retrieval import EmbeddingSpace, Retrieval
-from pretune.types import Features, Row, Share
+from pretune.types import Batch, Features, Row, Share
 from tests.command_line import pretune
 from tests.test_docs import ROOT, commands
 
@@ -341,6 +346,66 @@ def test_what_cannot_be_learned_is_refused() -> None:
         Retrieval().fit(alone, ())
 
 
+def test_the_loss_of_guessing_is_the_logarithm_of_what_there_is_to_choose_from() -> None:
+    entries = [entry for at in range(4) for entry in ((QUERY, 2 * at, 2 * at, -1), (PASSAGE, 2 * at + 1, 2 * at, -1))]
+
+    class Same(torch.nn.Module):
+        def forward(self, inputs: Features, start: int) -> torch.Tensor:
+            return torch.nn.functional.normalize(inputs.tensor, dim=1)
+
+    learner = RetrievalLearner(Same(), lambda outputs, targets: contrastive_loss(outputs, targets, 0.05))  # type: ignore[arg-type]
+    inputs = Features(tensor=torch.randn(8, 3), layout="pooled")
+    out = learner(Batch(inputs=inputs, labels=labels_of(truth_of(entries)), index=torch.arange(8)))
+    assert out.logs["guessing_loss"] == pytest.approx(np.log(4))
+
+
+def test_embeddings_that_tell_nothing_apart_are_reported() -> None:
+    def course(*losses: float) -> list[dict[str, Any]]:
+        return [
+            {"event": "stepped", "phase": "all", "step": at, "loss": loss, "logs": {"guessing_loss": 3.0}} for at, loss in enumerate(losses)
+        ]
+
+    assert undistinguished({"mrr": 0.5, "mean_cosine": 0.2}, course(*np.linspace(3, 0.4, 20)), "val") == ""
+    assert "mean cosine of two val texts is 0.97" in undistinguished({"mrr": 0.1, "mean_cosine": 0.97}, course(*[0.4] * 20), "val")
+    assert "stays at 2.98, and guessing among the texts of a batch gives 3" in undistinguished({}, course(*[2.98] * 20), "val")
+    assert undistinguished({}, course(*[2.98] * 4), "val") == "", "the learning rate has hardly risen"
+    stuck = diagnose(course(*[2.98] * 20), {"primary": {"name": "mrr", "split": "val"}, "val": {"mrr": 0.1}}, {}, {})
+    assert any("nothing was learned" in sentence for sentence in stuck)
+
+
+def test_pairs_that_are_no_evidence_are_reported_before_training() -> None:
+    def found(pairs: list[tuple[str, str]]) -> list[str]:
+        rows = [dataclasses.replace(row, split="train") for row in rows_of(pairs)]
+        return [finding.message for finding in Retrieval().findings(rows, EmbeddingSpace())]
+
+    different = [(f"question {at}", f"answer {at}") for at in range(20)]
+    assert found(different) == []
+    (same,) = found([*different, ("An  answer", "an answer")])
+    assert same.startswith("1 of 21 pairs have the same text on both sides (the first: 20 (query))")
+    (common,) = found([*different, *((f"another {at}", "Yes.") for at in range(5))])
+    assert common.startswith("5 of 25 training pairs have the passage 'yes.' (21 different passages in all)")
+
+
+def test_embeddings_are_written_as_arrays_with_their_ids(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    rows = [{"id": "a", "embedding": [1.0, 0.0]}, {"id": "b", "error": "the text is empty"}, {"id": "c", "embedding": [0.6, 0.8]}]
+    assert "3 embeddings of 2 numbers" in embeddings.write(rows, tmp_path / "x.npy")
+    array = np.load(tmp_path / "x.npy")
+    assert (array.dtype, array[[0, 2]].tolist()) == (np.float32, [[1, 0], [np.float32(0.6), np.float32(0.8)]])
+    assert np.isnan(array[1]).all()
+    assert (tmp_path / "x.npy.ids.csv").read_text() == "id,error\na,\nb,the text is empty\nc,\n"
+    embeddings.write(rows, tmp_path / "x.parquet")
+    table = parquet.read_table(tmp_path / "x.parquet").to_pydict()
+    assert table["id"] == ["a", "b", "c"]
+    assert [None if one is None else len(one) for one in table["embedding"]] == [2, None, 2]
+    assert table["error"] == [None, "the text is empty", None]
+    with pytest.raises(SettingError, match="no embeddings"):
+        embeddings.write([{"id": "a", "prediction": "x"}], tmp_path / "y.npy")
+    with pytest.raises(SettingError, match="none of the inputs could be read"):
+        embeddings.write([{"id": "a", "error": "empty"}], tmp_path / "y.npy")
+
+
 def test_the_nearest_texts_of_a_corpus_are_found_and_errors_stay() -> None:
     rows = [Row(id="a", text=("first",)), Row(id="b", text=("second",)), Row(id="c", text=("third",))]
     answers = [{"id": "a", "embedding": [1.0, 0.0]}, {"id": "b", "error": "empty"}, {"id": "c", "embedding": [0.0, 1.0]}]
@@ -360,7 +425,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
         names = [f"{a} {b}" for a in ("red", "old", "big", "new") for b in ("ship", "lamp", "door", "book", "coat", "bird")]
         csv.writer(file).writerows([("anchor", "positive"), *((f"how is a {one} made", f"a guide to every {one}") for one in names)])
     (tmp_path / "queries.txt").write_text("how is a red ship made\nsomething else\n")
-    train, predict = (line.split() for line in commands(ROOT / "docs" / "tasks" / "retrieval.md"))
+    train, predict, arrays = (line.split() for line in commands(ROOT / "docs" / "tasks" / "retrieval.md"))
     toy = ("backbone=scratch:transformer,width=16,layers=1,heads=2", "strategy=scratch", "threads=1", "precision=float32", "--offline")
     pretune(*(word for word in train if not word.startswith("strategy=")), *toy)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -369,8 +434,13 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(metrics["floors"]) == {"random", "tf-idf"}
     assert metrics["val"]["queries"] * 2 == metrics["counts"]["val"]
     assert "nearest 1" in (tmp_path / "run" / "report.html").read_text()
+    pretune(*arrays)
     found = json.loads(pretune(*predict, "--json").stdout)["predictions"]
     assert [len(one["nearest"]) for one in found] == [10, 10]
     assert all(one["text"].startswith("a guide") for one in found[0]["nearest"])
     embedded = pretune("predict", "run", "queries.txt").stdout.splitlines()
     assert len(embedded[1].split(",")[1].split()) == 16
+    array, run = np.load(tmp_path / "embeddings.npy"), Run(path=tmp_path / "run")
+    assert run.embed(["how is a red ship made", "something else"]) == pytest.approx(array, abs=1e-5)
+    with pytest.raises(DataError, match="text 1 of 2"):
+        run.embed(["a ship", ""])

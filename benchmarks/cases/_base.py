@@ -88,7 +88,7 @@ class Case:
     rivals: tuple[tuple[str, str], ...]
     """(our contestant, peer) pairs whose ratio is reported."""
     modality: str = "image"
-    """Of the data it is measured on: image, text, tags, audio, or corpus."""
+    """Of the data it is measured on: image, text, tags, pairs, boxes, audio, or corpus."""
     weights: bool = True
     """Whether it starts from pretrained weights."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import abc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretune import backbones, config, registry
 from pretune.auditing import audit as auditing
 from pretune.auditing import duplicates, usable
 from pretune.backbones import Backbone
-from pretune.deploy import familiar, report, report_images, samples, scored
+from pretune.deploy import embeddings, familiar, report, report_images, samples, scored
 from pretune.deploy.card import card
 from pretune.deploy.generator import Generator
 from pretune.deploy.nearest import SearchedTexts
@@ -35,8 +35,12 @@ from pretune.storage.ingest import ingest
 from pretune.tasks import Task
 from pretune.training.device import cpu_threads
 from pretune.training.events import Event
-from pretune.training.run_dir import RunDir, to_csv
+from pretune.training.run_dir import RunDir
 from pretune.types import Finding, LedgerEntry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,15 @@ class Run:
     def predict(self, inputs: str | Path, **settings: Any) -> list[dict[str, Any]]:
         """Return one dictionary per input; see `pretune.predict`."""
         return list(predict(self.path, inputs, **settings))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings of texts, (N, D) float32 of length one: dot products are cosines.
+
+        Raises:
+            DataError: a text cannot be embedded (it is empty); the message names it.
+            SettingError: the run is of a task whose predictions are no embeddings.
+        """
+        return embeddings.embed(Predictor(self.path), texts)
 
     def evaluate(self, data: str | Path, *, part: str | None = None, **columns: str) -> dict[str, Any]:
         """Return metrics on labelled data; see `pretune.evaluate`."""
@@ -382,17 +395,3 @@ def evaluate(
         "unknown_labels": more,
         "timing": {"total_s": time.monotonic() - started},
     }
-
-
-def predictions_csv(rows: list[dict[str, Any]]) -> str:
-    """Return predictions as CSV: id, prediction, confidence, one column a class, error; of embeddings the numbers."""
-    rows = [{**row, "prediction": " ".join(map(str, row["embedding"]))} if "embedding" in row else row for row in rows]
-    names = list(dict.fromkeys(name for row in rows for name in row.get("probabilities", {})))
-    columns = ["id", "prediction", "confidence", *(f"p_{n}" for n in names), "error"]
-    flat = [{**row, **{f"p_{n}": p for n, p in row.get("probabilities", {}).items()}} for row in rows]
-    return to_csv(columns, [{key: _readable(value) for key, value in row.items()} for row in flat])
-
-
-def _readable(value: Any) -> Any:
-    """Return a number with the seven digits that float32 has; all else as it is."""
-    return float(f"{value:.7g}") if isinstance(value, float) else value

@@ -39,7 +39,7 @@ class Predicting:
     verb: ClassVar[str] = "predict"
 
     out: Path | None = None
-    """File to write: .csv, .json or .jsonl; auto prints CSV to stdout."""
+    """File to write: .csv, .json or .jsonl; embeddings also .npy or .parquet; words with times .srt or .vtt; auto prints CSV to stdout."""
     format: Literal["coco", "yolo", "images"] | None = None
     """Write boxes to `out` as a COCO file, a folder of YOLO label files, or a folder of images with boxes drawn; auto writes rows."""
     text: str | None = None

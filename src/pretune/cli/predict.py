@@ -13,7 +13,7 @@ from pretune.cli.opening import opened
 from pretune.errors import SettingError
 from pretune.printable import json_text
 
-_ENDINGS = (".csv", ".json", ".jsonl", ".srt", ".vtt")
+_ENDINGS = (".csv", ".json", ".jsonl", ".srt", ".vtt", ".npy", ".parquet")
 
 
 def main(arguments: Arguments) -> dict[str, Any] | None:
@@ -24,7 +24,8 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
     out = _named(settings.get("out"), format) if format is not None else _checked(settings.get("out"), inputs)
     with opened() as terminal:
         from pretune import api
-        from pretune.deploy import boxes
+        from pretune.deploy import boxes, embeddings
+        from pretune.deploy.answers import predictions_csv
         from pretune.runner.reporter import Noted
         from pretune.training.run_dir import write_atomic
 
@@ -36,14 +37,16 @@ def main(arguments: Arguments) -> dict[str, Any] | None:
             terminal.warn(f"{bad} of {len(rows)} inputs could not be read (see the error column)")
         if out is not None and format is not None:
             terminal.say(boxes.write(Path(run), rows, Path(inputs), out, format))
+        elif out is not None and out.suffix.lower() in embeddings.ENDINGS:
+            terminal.say(embeddings.write(rows, out))
         elif out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(out, _content(rows, out.suffix, api.predictions_csv).encode())
+            write_atomic(out, _content(rows, out.suffix, predictions_csv).encode())
             terminal.say(f"{len(rows)} rows written to {out}")
     if arguments.json:
         return {"run": run, "predictions": rows, "notes": notes.notes, **({"out": str(out)} if out else {})}
     if out is None:
-        sys.stdout.write(api.predictions_csv(rows))
+        sys.stdout.write(predictions_csv(rows))
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pretune.evaluation.advice import Context, cures, listed
 from pretune.evaluation.direction import is_error
+from pretune.evaluation.embedded import undistinguished
 from pretune.evaluation.history import by_phase, evaluations, peaked
 from pretune.evaluation.metrics import better
 from pretune.evaluation.undetected import undetected
@@ -77,6 +78,7 @@ def diagnose(history: Sequence[Tree], metrics: Tree, floors: Mapping[str, Tree],
         "" if same else _never_predicted(scores, split, context),
         *undetected(scores, train, losses, course, split),
         unspoken(name, scores, train, losses, split),
+        undistinguished(scores, course, split),
         _miscalibrated(scores, split, counts, context),
     ]
     return [sentence for sentence in sentences if sentence]

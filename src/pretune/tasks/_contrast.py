@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from pretune.evaluation.retrieval import PASSAGE, QUERY, TEXT
 from pretune.labels import Labels
 from pretune.models import SupervisedLearner
+from pretune.types import Batch, StepOutput
 
 _OUT = -1e4
 """Similarity of what is not compared: finite, so that gradients are."""
@@ -20,6 +22,13 @@ class RetrievalLearner(SupervisedLearner):
     """Descends a loss between the embeddings of a batch, which is therefore never split."""
 
     compares: ClassVar[bool] = True
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Return the loss of a batch, and beside it that of embeddings that are all alike: what guessing among its texts gives."""
+        out = super().forward(batch)
+        assert batch.labels is not None
+        alike = torch.zeros(batch.size, 1, device=out.loss.device)
+        return replace(out, logs={**out.logs, "guessing_loss": float(contrastive_loss(alike, batch.labels, 1.0))})
 
 
 def relations(labels: Labels) -> tuple[Tensor, Tensor]:

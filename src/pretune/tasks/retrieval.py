@@ -25,7 +25,8 @@ from pretune.sources.target_type import TargetType
 from pretune.tasks._base import Examples, Figures, LossSettings, Space, Suggestion, Task
 from pretune.tasks._contrast import RetrievalLearner, contrastive_loss
 from pretune.tasks._marked import Line, Passage
-from pretune.types import Row
+from pretune.tasks._related_findings import related_findings
+from pretune.types import Finding, Row
 
 if TYPE_CHECKING:
     from pretune.backbones import Backbone
@@ -108,6 +109,10 @@ class Retrieval(Task):
                 one["grade"] = target.grade
         out["anchor"] = [queries.get(row.target.pair, -1) if isinstance(row.target, Related) else -1 for row in rows]
         return Labels({name: torch.from_numpy(np.ascontiguousarray(out[name])) for name in TRUTH.names or ()})
+
+    def findings(self, rows: Sequence[Row], space: EmbeddingSpace) -> list[Finding]:
+        """Return what pairs show before training."""
+        return related_findings(rows, {row.id: _wording(row) for row in rows})
 
     def truth(self, labels: Labels, space: EmbeddingSpace) -> NDArray[Any]:
         """Return what each text belongs to, (N,) of `TRUTH`."""

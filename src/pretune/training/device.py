@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ from pretune.errors import Interrupted, PretuneError, TrainingError
 from pretune.types import Share
 
 T = TypeVar("T")
+_RUNS = count()
+"""Numbers the runs that this process takes part in: the same in all processes, as runs under torchrun follow each other."""
 _PATIENCE = timedelta(hours=12)
 """How long processes wait for the first one, which alone computes what is cached; one that dies is noticed at once."""
 _LOST = ("closed by peer", "connection reset", "broken pipe", "pair closure", "timed out", "remote process exited")
@@ -119,7 +122,8 @@ def open_device() -> Generator[Device]:
     if world == 1:
         yield Device(device=device)
         return
-    store, rank, world = next(rendezvous("env://"))
+    shared, rank, world = next(rendezvous("env://"))
+    store = distributed.PrefixStore(f"run {next(_RUNS)}", shared)  # torchrun keeps what earlier runs of these processes left in it
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=_PATIENCE)
     try:
         yield Device(device=device, rank=rank, world=world)
