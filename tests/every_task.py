@@ -110,6 +110,17 @@ def translated(home: Path) -> None:
     lines(home / "data.jsonl", [{"en": text, "de": f"{place} {name}", "split": split(i)} for i, (text, name, place) in enumerate(found)])
 
 
+def summarised(home: Path) -> None:
+    """Write documents with summaries."""
+    records = []
+    for i in range(48):
+        text, name, place = sentence(i)
+        records.append(
+            {"document": f"{text}. We show that {name} is in {place}. It was late.", "summary": f"{name} is in {place}", "split": split(i)}
+        )
+    lines(home / "data.jsonl", records)
+
+
 def spoken(home: Path) -> None:
     """Write clips with transcripts."""
     spoken_data.manifest(home, 32)
@@ -148,6 +159,13 @@ def sentences(folder: Path, bad: bool) -> str:
     return str(folder / "new.jsonl")
 
 
+def documents(folder: Path, bad: bool) -> str:
+    """Write documents, of which the second is empty."""
+    found = ("We met anna. It was late.", *([""] if bad else []), "We saw that it rains, all day.")
+    lines(folder / "new.jsonl", [{"document": text} for text in found])
+    return str(folder / "new.jsonl")
+
+
 def clips(folder: Path, bad: bool) -> str:
     """Write clips, of which the second is none."""
     spoken_data.write(folder, ["lo hi", "hi", "hi lo"])
@@ -178,6 +196,12 @@ CASES: dict[str, Case] = {
         data="data.jsonl",
         settings=(TEXT, "task=translation", "task.beams=2", "task.max_new_tokens=4", "head=decoder", "head.layers=1"),
         inputs=sentences,
+    ),
+    "summarisation": Case(
+        write=summarised,
+        data="data.jsonl",
+        settings=(GPT.replace("48", "120"), "task.max_new_tokens=4", "task=summarisation"),
+        inputs=documents,
     ),
     "speech_recognition": Case(write=spoken, data="metadata.csv", settings=(SPEECH, "augment=none"), inputs=clips),
     "detection": Case(write=boxed, data="shapes", settings=IMAGE, inputs=images),

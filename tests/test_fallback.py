@@ -424,5 +424,5 @@ def test_a_baseline_says_by_cross_validation_only_where_there_was_any() -> None:
 
 @pytest.mark.parametrize(("count", "message"), [(1, "on 1 example (the split val)"), (2, "on 2 examples (the split val)")])
 def test_the_number_of_examples_is_said_in_words_that_agree(count: int, message: str) -> None:
-    comparison = Comparison(link="softmax", network=1.0, baseline=0.5, gain=-0.5, error=0.1, examples=count)
+    comparison = Comparison(metric="accuracy", network=1.0, baseline=0.5, gain=-0.5, error=0.1, examples=count)
     assert selection.Selection(by="the split val", comparison=comparison).figures.endswith(message)

@@ -33,7 +33,7 @@ from pretune.models.dense.kept import kept
 from pretune.runner import interrupt
 from pretune.sources.boxes import Box, Boxes
 from pretune.sources.classes import count
-from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn
+from pretune.sources.conversation import SUMMARISATION, TEXT_GENERATION, Conversation, Turn
 from pretune.sources.related import Related
 from pretune.sources.table import Table
 from pretune.sources.tags import target_of
@@ -44,6 +44,7 @@ from pretune.sources.words import joined
 from pretune.tasks import Examples, LossSettings, Space, Task, named
 from pretune.tasks._teaching import TOKENS
 from pretune.tasks.classification import Classification
+from pretune.tasks.summarisation import Summarisation
 from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Row, Structured
 from tests import spoken_data
@@ -323,6 +324,16 @@ def prompt_rows() -> tuple[list[Row], Any]:
     return table.rows, modality
 
 
+def summarised_rows() -> tuple[list[Row], Any]:
+    """Return rendered documents with summaries, and a tokenizer of letters."""
+    pairs = [("say a. b", "a"), ("say b. c", "b"), ("say c. d", "c d"), ("say d. e", "d")] * 6
+    turns = [Conversation(turns=(Turn("user", document), Turn("assistant", summary))) for document, summary in pairs]
+    rows = [Row(id=str(i), text=(pairs[i][0],), target=turns[i], group=f"g{i // 2}") for i in range(len(pairs))]
+    table = Table(rows=rows, modality="text", target_type=SUMMARISATION, root=Path(), layout="")
+    modality = Summarisation().render(table, Text(units="character", vocabulary=50))
+    return table.rows, modality
+
+
 EXAMPLES: dict[str, list[Any]] = {
     "class": ["a", "b", "c", "b"] * 6,
     "classes": [("a",), ("a", "b"), (), ("b",)] * 6,
@@ -343,6 +354,7 @@ OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "speech_recognition": spoken_rows,
     "speech_seq2seq": written_rows,
     "text_generation": prompt_rows,
+    "summarisation": summarised_rows,
     "retrieval": related_rows,
 }
 """Rows of tasks with targets of a form of their own, each with the preprocessing; four different targets, the first two rows right."""
@@ -387,11 +399,11 @@ def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
 
     decoded, truth = task.decode(outputs, space), task.truth(labels, space)
     figures = task.metrics(decoded, truth, space)
-    assert isinstance(figures[task.primary], float)
+    assert isinstance(figures[task.monitored], float)
     assert task.higher_is_better != is_error(task.primary)
     for groups in (None, np.array([row.group for row in rows])):
         found = task.intervals(decoded, truth, space, groups)
-        assert task.primary in found
+        assert task.monitored in found
         assert all(low <= figures[metric] <= high for metric, (low, high) in found.items())
     held = Examples(rows=rows, truth=truth)
     floors = task.floors(held, held, space, None)

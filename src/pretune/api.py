@@ -24,7 +24,7 @@ from pretune.objectives import Sample, Wanted
 from pretune.pretraining import Pretraining
 from pretune.recipe import Recipe
 from pretune.requests import Auditing, Evaluating, Predicting
-from pretune.runner import FineTuning, Reporter, Runner, Silent, score
+from pretune.runner import FineTuning, Reporter, Runner, Silent
 from pretune.runner.finetune import FineTuned
 from pretune.runner.job import RunContext, RunResult
 from pretune.runner.prepare import open_cache, plain_modality, report_ledger
@@ -373,23 +373,19 @@ def evaluate(
     rows, unknown = scored.rows_of(model, table, part, data, familiar.sampled(Path(run), Path(data)))
     if more := scored.unknown_labels(model, rows):
         reporter.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
-    good, raw, bad = model.outputs(rows, progress=lambda done, count: reporter.progress("evaluating", done, count))
-    reporter.progress("computing confidence intervals", 0, 0)
-    task, space, examples = model.task, model.space, [rows[i] for i in good]
-    labels, primary = task.encode(examples, space, model.modality), task.primary
-    figures = score.measure(raw, labels, task, space)
-    ends = score.interval(raw, labels, examples, task, space).get(primary)
-    dropped = scored.dropped(table, rows, bad, unknown)
-    if seen := familiar.learned(Path(run), Path(data), [row.id for row in examples]):
-        reporter.warn(familiar.warning(seen, len(examples), Path(run)))
+    found = scored.measured(model, rows, lambda done, count: reporter.progress("evaluating", done, count))
+    primary = model.task.primary
+    dropped = scored.dropped(table, rows, found.bad, unknown)
+    if seen := familiar.learned(Path(run), Path(data), [row.id for row in found.used]):
+        reporter.warn(familiar.warning(seen, len(found.used), Path(run)))
     return {
-        "task": registry.name_of(task),
+        "task": registry.name_of(model.task),
         "model": model.model,
-        "primary": {"name": primary, "value": figures[primary], "split": part or "all", "interval": ends},
-        "metrics": figures | scored.written(model, examples, part or "all", reporter),
+        "primary": {"name": primary, "value": found.figures[primary], "split": part or "all", "interval": found.interval},
+        "metrics": found.figures | scored.written(model, found.used, part or "all", reporter),
         "classes": list(model.space.classes),
         "columns": table.columns,
-        "counts": {"used": len(good), "dropped": len(dropped)},
+        "counts": {"used": len(found.used), "dropped": len(dropped)},
         "learned_from": seen,
         "dropped": dropped,
         "unknown_labels": more,

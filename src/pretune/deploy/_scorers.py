@@ -24,7 +24,7 @@ from pretune.modalities import Modality
 from pretune.modalities.audio import Audio
 from pretune.models import Model
 from pretune.models.model import HEAD
-from pretune.tasks import Space
+from pretune.tasks import Space, WritingTask
 from pretune.training.device import Device
 from pretune.training.plan import Precision
 from pretune.training.step import autocast
@@ -32,7 +32,7 @@ from pretune.types import Batch, Row
 
 
 class Scorer(Protocol):
-    """What turns decoded examples into raw outputs."""
+    """What turns decoded examples into raw outputs, or rendered ones into texts."""
 
     modality: Modality
     space: Space
@@ -44,6 +44,10 @@ class Scorer(Protocol):
 
     def outputs(self, views: list[Any], rows: Sequence[Row] = ()) -> Outputs:
         """Return raw outputs of B examples; `rows` are the examples themselves."""
+        ...
+
+    def write(self, task: WritingTask, rows: Sequence[Row]) -> list[str]:
+        """Return what the model writes for each of some rendered rows."""
         ...
 
 
@@ -64,7 +68,7 @@ def load(run: Path, saved_model: SavedModel, model: str | None, device: torch.de
             f"{run} has no baseline: it is saved only where the network is not clearly better, or with predictor=baseline when training. "
             "Leave predictor out."
         )
-    return BaselineScorer(run, saved_model)
+    return BaselineScorer(run, saved_model) if saved_model.task.own_baseline is None else OwnScorer(run, saved_model)
 
 
 class NetworkScorer:
@@ -125,6 +129,37 @@ class NetworkScorer:
             first = (str(error).splitlines() or [""])[0][:160]
             raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
 
+    def write(self, task: WritingTask, rows: Sequence[Row]) -> list[str]:
+        """Return what the network writes for each row."""
+        return task.write(self.model, rows, self.modality)
+
+
+class OwnScorer:
+    """The own baseline of a run's task; the network's weights are not read."""
+
+    def __init__(self, run: Path, saved_model: SavedModel) -> None:
+        self.modality: Modality = backbones.read_modality(run / "backbone")
+        self.space, kind = saved_model.space, saved_model.task.own_baseline
+        assert kind is not None
+        path, weights = run / baseline.SETTINGS, run / baseline.WEIGHTS
+        settings = saved.field(saved.json_of(path), "own", dict, path)
+        found = saved.tensors_of(weights)
+        saved.refuse_not_finite(found, weights)
+        with saved.reading(path):
+            self.own = kind.read(settings, {name: tensor.numpy() for name, tensor in found.items()}, self.space, self.modality)
+
+    def view(self, row: Row, array: NDArray[Any]) -> Any:
+        """Return the example itself."""
+        return row
+
+    def outputs(self, views: list[Any], rows: Sequence[Row] = ()) -> Outputs:
+        """Return raw outputs, which a model without a network has none of."""
+        raise TypeError("a task's own baseline has no raw outputs")
+
+    def write(self, task: WritingTask, rows: Sequence[Row]) -> list[str]:
+        """Return what it writes for each row."""
+        return list(self.own.predict(rows))
+
 
 class BaselineScorer:
     """The classical baseline of a run; the network's weights are not read."""
@@ -141,6 +176,10 @@ class BaselineScorer:
     def outputs(self, views: list[Any], rows: Sequence[Row] = ()) -> Outputs:
         """Return raw outputs (B, C)."""
         return self.baseline.outputs(views)
+
+    def write(self, task: WritingTask, rows: Sequence[Row]) -> list[str]:
+        """Return texts, which a linear model does not write."""
+        raise TypeError("a linear model writes no texts")
 
 
 def _untrained(outputs: torch.Tensor, targets: Any) -> torch.Tensor:

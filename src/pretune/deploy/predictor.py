@@ -94,7 +94,7 @@ class Predictor:
                     yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(answers)}
 
     def _written(self, rows: list[Row], task: WritingTask) -> Iterator[dict[str, Any]]:
-        """Yield what the network writes for each row."""
+        """Yield what the model writes for each row."""
         for begin in range(0, len(rows), task.writes_together):
             chunk = rows[begin : begin + task.writes_together]
             table = Table(rows=chunk, modality=self.name, target_type=None, root=Path(), layout="")
@@ -107,10 +107,9 @@ class Predictor:
                 yield {"id": row.id, **({"error": wrong[row.id]} if row.id in wrong else task.answer(row, next(answers)))}
 
     def write(self, rows: list[Row]) -> list[str]:
-        """Return what the network of a task that writes makes of rows which that task has rendered."""
-        assert isinstance(self.scorer, _scorers.NetworkScorer)
+        """Return what the model of a task that writes makes of rows which that task has rendered."""
         assert isinstance(self.task, WritingTask)
-        return self.task.write(self.scorer.model, rows, self.modality)
+        return self.scorer.write(self.task, rows)
 
     def outputs(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
@@ -138,6 +137,15 @@ class Predictor:
                 else "no items."
             )
         return good, joined(raw), bad
+
+    def texts(self, rows: list[Row], progress: Callable[[int, int], None] = lambda done, count: None) -> list[str]:
+        """Return what the model writes for each of some rendered rows; of a task that writes."""
+        assert isinstance(self.task, WritingTask)
+        out: list[str] = []
+        for begin in range(0, len(rows), self.task.writes_together):
+            out += self.write(rows[begin : begin + self.task.writes_together])
+            progress(len(out), len(rows))
+        return out
 
     def _describe(self, examples: list[tuple[Row, Any]]) -> list[dict[str, Any]]:
         raw = self.scorer.outputs([view for _, view in examples], [row for row, _ in examples])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,38 @@ import numpy as np
 
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError
+from pretune.runner import score, writing
 from pretune.runner.reporter import Reporter
 from pretune.sources.names import names_of
 from pretune.sources.table import Table
 from pretune.tasks import WritingTask
 from pretune.types import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a saved run is worth on some examples."""
+
+    figures: dict[str, Any]
+    interval: Sequence[float] | None
+    """95 % confidence interval of the leading metric; None where there is none."""
+    used: list[Row]
+    bad: list[tuple[int, BadItem]]
+    """Positions of examples that could not be read, and why."""
+
+
+def measured(predictor: Predictor, rows: list[Row], progress: Callable[[int, int], None]) -> Measured:
+    """Return the figures of labelled rows: of what the model writes for them where the task is scored by texts, else of its outputs."""
+    task, space = predictor.task, predictor.space
+    if isinstance(task, WritingTask) and task.scores_texts:
+        figures = writing.measure(task, rows, predictor.texts(rows, progress), ())
+        ends = figures.pop("interval", {}).get(task.primary)
+        return Measured(figures=figures, interval=ends, used=rows, bad=[])
+    good, raw, bad = predictor.outputs(rows, progress=progress)
+    used = [rows[i] for i in good]
+    labels = task.encode(used, space, predictor.modality)
+    ends = score.interval(raw, labels, used, task, space).get(task.primary)
+    return Measured(figures=score.measure(raw, labels, task, space), interval=ends, used=used, bad=bad)
 
 
 def dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unknown: list[Row]) -> list[dict[str, str]]:
@@ -31,10 +59,10 @@ def dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unkno
 def written(predictor: Predictor, rows: list[Row], part: str, reporter: Reporter) -> dict[str, Any]:
     """Return, of a task that writes, the figures of what the run writes for these examples, under `written`; of others nothing.
 
-    As many examples are written for as `writes` allows, at random.
+    As many examples are written for as `writes` allows, at random. Where texts are the score, `measured` has their figures.
     """
     task = predictor.task
-    if not isinstance(task, WritingTask):
+    if not isinstance(task, WritingTask) or task.scores_texts:
         return {}
     order = np.random.default_rng(0).permutation(len(rows))[: task.writes]
     chosen = [rows[i] for i in order]

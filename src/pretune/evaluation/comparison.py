@@ -18,7 +18,8 @@ COMPARED: dict[LinkName, str] = {"softmax": "accuracy", "sigmoid": "log_loss", "
 class Comparison:
     """Means over held-out examples, and the paired difference."""
 
-    link: LinkName
+    metric: str
+    """Name of what is compared."""
     network: float
     """Accuracy, or the mean error where lower is better."""
     baseline: float
@@ -34,11 +35,6 @@ class Comparison:
     def favours_baseline(self, noise: float) -> bool:
         """Return whether the baseline is better by more than so many standard errors, and the log loss does not contradict it."""
         return self.gain > noise * self.error and not self.contradicted
-
-    @property
-    def metric(self) -> str:
-        """Name of what is compared."""
-        return COMPARED[self.link]
 
 
 def compared(
@@ -60,13 +56,33 @@ def compared(
     if link == "softmax":
         means = [1 - mean for mean in means]
     return Comparison(
-        link=link,
+        metric=COMPARED[link],
         network=means[0],
         baseline=means[1],
         gain=float(gain.mean()),
         error=_standard_error(gain, groups),
         examples=len(gain),
         contradicted=link == "softmax" and _is_surer(network, baseline, targets, groups),
+    )
+
+
+def of_scores(metric: str, network: NDArray[Any], baseline: NDArray[Any], groups: NDArray[Any] | None = None) -> Comparison:
+    """Return how two models compare by a metric of each example, of which higher is better.
+
+    Args:
+        metric: its name.
+        network: (N,) its values.
+        baseline: likewise.
+        groups: (N,) examples of one group are no evidence of their own.
+    """
+    gain = baseline - network
+    return Comparison(
+        metric=metric,
+        network=float(network.mean()),
+        baseline=float(baseline.mean()),
+        gain=float(gain.mean()),
+        error=_standard_error(gain, np.arange(len(gain)) if groups is None else groups),
+        examples=len(gain),
     )
 
 

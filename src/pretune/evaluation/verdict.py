@@ -12,8 +12,8 @@ from pretune.evaluation.wording import show, words
 Tree = Mapping[str, Any]
 Outcome = Literal["better", "uncertain", "worse"]
 
-TRIVIAL = ("majority", "mean", "median")
-"""Baselines that look at no example."""
+TRIVIAL = ("majority", "mean", "median", "lead")
+"""Baselines that learn nothing of examples."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,11 @@ def words(name: str) -> str:
         "ap50": "AP50",
         "ap75": "AP75",
         "ar100": "average recall",
+        "rouge1": "ROUGE-1",
+        "rouge2": "ROUGE-2",
+        "rougeL": "ROUGE-L",
+        "chrf": "chrF",
+        "copied": "copied word for word",
         "spearman": "rank correlation (Spearman)",
     }
     return known.get(name, name.replace("_", " "))

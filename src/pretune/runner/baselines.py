@@ -16,7 +16,7 @@ from pretune.evaluation.baseline import Baseline, Description
 from pretune.evaluation.classical import ClassicalModel
 from pretune.modalities import Modality
 from pretune.runner.prepare import Prepared
-from pretune.tasks import Examples, Task
+from pretune.tasks import Examples, OwnBaseline, Task
 from pretune.types import NotUsed
 from pretune.unread import refuse
 
@@ -41,6 +41,16 @@ class Fitted:
         """Return it as a model of its own, which gives what a head gives."""
         mean, deviation = data.task.scale(data.space)
         return Baseline.of(self.description, self.classical, mean=mean, deviation=deviation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedOwn:
+    """A task's own baseline, and what fitting it took."""
+
+    model: OwnBaseline
+    examples: int
+    """Training examples that it was given."""
+    seconds: float
 
 
 def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float | None = None) -> Fitted | None:
@@ -77,6 +87,16 @@ def fit(data: Prepared, seed: int, *, most: int = FLOOR_ITEMS, strength: float |
     return Fitted(description=description, classical=found, seconds=time.perf_counter() - began)
 
 
+def fit_own(data: Prepared, seed: int) -> FittedOwn | None:
+    """Return the own baseline of the training split; None where the task has none, or there are too few examples."""
+    kind, began = data.task.own_baseline, time.perf_counter()
+    if kind is None:
+        return None
+    train = [data.rows[at] for at in data.splits["train"]]
+    found = kind.fit(train, data.space, data.modality, seed)
+    return None if found is None else FittedOwn(model=found, examples=len(train), seconds=time.perf_counter() - began)
+
+
 def possible(data: Prepared) -> bool:
     """Return whether there is a classical model of these data: a task and a modality that have one, and two training examples."""
     return data.task.baseline is not None and bool(data.modality.baseline_words) and len(data.splits["train"]) > 1
@@ -89,7 +109,8 @@ def can_be_the_model(data: Prepared) -> bool:
 
 def is_choice(task: Task, modality: Modality) -> bool:
     """Return whether either of network and classical model can be a run's: there is one, whose scores are what the task reads."""
-    return task.linear is not None and task.linear == task.baseline and bool(modality.baseline_words)
+    linear = task.linear is not None and task.linear == task.baseline and bool(modality.baseline_words)
+    return linear or task.own_baseline is not None
 
 
 def require_choice(predictor: str | None, data: Prepared) -> None:
@@ -98,7 +119,7 @@ def require_choice(predictor: str | None, data: Prepared) -> None:
     Raises:
         SettingError: says what has no classical baseline.
     """
-    if predictor is None or can_be_the_model(data):
+    if predictor is None or ((possible(data) or data.task.own_baseline is not None) and is_choice(data.task, data.modality)):
         return
     what = f"task={registry.name_of(data.task)}" if data.modality.baseline_words else f"the modality {registry.name_of(data.modality)}"
     refuse(["predictor"], {"predictor": NotUsed(f"{what}, which has no classical baseline")})

@@ -45,6 +45,8 @@ class Final:
     """Whether the baseline is in the run folder."""
     seconds: dict[str, float] = field(default_factory=dict)
     """What other strategies would take, about; known where the network is no better than the baseline."""
+    texts: dict[int, str] = field(default_factory=dict)
+    """What the run's model wrote, by position, where that is not the network."""
     other: dict[str, Any] = field(default_factory=dict)
     """What metrics.json says of the baseline, and of a network that is not the run's model."""
 

@@ -118,6 +118,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             features=open_features(run, data, backbone, model, recipe.training),
             augmentations=chosen.augmentations,
             baseline=baseline,
+            own=baselines.fit_own(data, self.seed) if self.time else None,
             own_loss=self.loss is not None,
         )
         solving.widen(state)

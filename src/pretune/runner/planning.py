@@ -6,6 +6,7 @@ from functools import partial
 
 from pretune.data.batching import Batching, token_budget
 from pretune.data.loader import Loader
+from pretune.evaluation.metrics import is_error
 from pretune.runner import budget, curve, record, start
 from pretune.runner.curve import LearningCurve
 from pretune.runner.state import FineTuningState
@@ -65,6 +66,6 @@ def evaluation(state: FineTuningState, number: int) -> Evaluation:
         curves={} if shown is None else {shown: LearningCurve(state=state, number=number, split=shown)},
         selects=selects,
         starts=data.task.selects,
-        primary=data.task.primary,
-        higher_is_better=data.task.higher_is_better,
+        primary=data.task.monitored,
+        higher_is_better=not is_error(data.task.monitored),
     )

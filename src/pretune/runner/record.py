@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.labels import Outputs
 from pretune.models.model import HEAD
-from pretune.runner import baselines, budget, fallback, score, selection, solving, writing
+from pretune.runner import baselines, budget, fallback, own_baseline, score, selection, solving, writing
 from pretune.runner.fallback import Final, Positions, Raw
 from pretune.runner.prepare import Prepared
 from pretune.runner.selection import ModelName, Selecting
 from pretune.runner.state import FineTuningState
 from pretune.runner.writing import WrittenAnswers
+from pretune.tasks import WritingTask
 from pretune.training.plan import Precision
 from pretune.training.run_dir import write_atomic
 from pretune.unread import given
@@ -43,13 +44,26 @@ def record(state: FineTuningState) -> dict[str, Any]:
         return {}
     run.reporter.progress("computing baselines and confidence intervals", 0, 0)
     final = fallback.settle(state, raw, measured, selecting)
+    state.own = state.own or baselines.fit_own(state.data, state.recipe.training.seed)
+    chosen = own_baseline.selecting(state)
+    written = writing.write(state, measured[state.data.score])
+    final = own_baseline.settle(state, _with_texts(final, state, written), measured, chosen)
     if final.selection.model != "network":
         save_model(state, final.selection.model)
         state.data.space = final.space
-    written = writing.write(state, measured[state.data.score])
     metrics = assemble(state, final, measured) | ({"written": written.figures} if written.figures else {})
-    write_predictions(state, final.raw, measured, written)
+    write_predictions(state, final, measured, written)
     return run.folder.write_json("metrics.json", metrics)
+
+
+def _with_texts(final: Final, state: FineTuningState, written: WrittenAnswers) -> Final:
+    """Return the network's figures with those of the texts that it wrote, where the leading metric is one of texts."""
+    task, split = state.data.task, state.data.score
+    if not isinstance(task, WritingTask) or not task.scores_texts:
+        return final
+    figures, more = final.figures[split], {name: value for name, value in written.figures.items() if name not in ("split", "seconds")}
+    interval = figures.get("interval", {}) | more.pop("interval", {})
+    return replace(final, figures=final.figures | {split: figures | more | {"interval": interval}})
 
 
 def save_weights(state: FineTuningState) -> None:
@@ -205,17 +219,24 @@ def peak_rss_mb() -> float:
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
 
 
-def write_predictions(state: FineTuningState, raw: Raw, measured: Positions, written: WrittenAnswers) -> None:
+def write_predictions(state: FineTuningState, final: Final, measured: Positions, written: WrittenAnswers) -> None:
     """Write one row per held-out example that was measured, in the data's order, with what was written for it."""
     data, task = state.data, state.data.task
     rows: list[dict[str, Any]] = []
-    for split, out in raw.items():
+    texts = final.texts or written.texts
+    for split, out in final.raw.items():
         if split == "train":
             continue
         examples = [data.rows[i] for i in measured[split]]
-        described = task.describe(task.decode(out, data.space), data.space, examples, data.modality)
-        for position, one in zip(measured[split], described, strict=True):
-            one |= {"prediction": written.texts[position]} if position in written.texts else {}
+        of_network = not final.texts
+        described = (
+            task.describe(task.decode(out, data.space), data.space, examples, data.modality) if of_network else [{} for _ in examples]
+        )
+        if isinstance(task, WritingTask):
+            described = [
+                one | task.answer(row, texts[position]) if position in texts else {} if task.scores_texts else one
+                for position, row, one in zip(measured[split], examples, described, strict=True)
+            ]
         rows += [prediction_row(row.id, split, task.shown(row.target), one) for row, one in zip(examples, described, strict=True) if one]
     state.run.folder.write_csv("predictions.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
 

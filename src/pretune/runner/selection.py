@@ -54,7 +54,7 @@ class Selection:
             "model": self.model,
             "asked": self.asked,
             "by": self.by,
-            **({} if found is None else asdict(found) | {"metric": found.metric}),
+            **({} if found is None else asdict(found)),
         }
 
     @property
@@ -124,7 +124,14 @@ def _on_a_split(data: Prepared, fitted: Fitted, selecting: Selecting | None) -> 
         baselines.truth(data, positions),
         data.units[positions],
     )
-    return f"the split {data.selects} of the training set" if data.selects == "select" else f"the split {data.selects}", comparison
+    return split_in_words(data), comparison
+
+
+def split_in_words(data: Prepared) -> str:
+    """Return what the split is that chooses, for people."""
+    if data.splits.get("val") is data.splits[data.selects or "val"]:
+        return "the split val"
+    return f"the split {data.selects} of the training set" if data.selects == "select" else f"the split {data.selects}"
 
 
 def refitted(data: Prepared, fitted: Fitted, seed: int, remaining: float) -> Fitted:

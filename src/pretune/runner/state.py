@@ -17,7 +17,7 @@ from pretune.features.frozen import FrozenFeatures
 from pretune.features.passes import FeatureCache
 from pretune.models import Model, SupervisedLearner
 from pretune.recipe import Recipe
-from pretune.runner.baselines import Fitted
+from pretune.runner.baselines import Fitted, FittedOwn
 from pretune.runner.job import JobState
 from pretune.runner.prepare import Prepared
 from pretune.strategies import Defaults, Phase, Strategy, suggested
@@ -41,6 +41,8 @@ class FineTuningState(JobState[SupervisedLearner]):
     """Those that cut views and those that act on batches."""
     baseline: Fitted | None = None
     """The classical model, where it was fitted before training."""
+    own: FittedOwn | None = None
+    """The task's own baseline."""
     own_loss: bool = False
     """Whether the caller brought a loss."""
     start: dict[str, float] | None = None

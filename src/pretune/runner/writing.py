@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from pretune.evaluation.intervals import of_sums
 from pretune.runner.interrupt import check
 from pretune.runner.state import FineTuningState
 from pretune.tasks import WritingTask
+from pretune.types import Row
 
 _OF_TIME = 0.5
 """Share of the remaining time that writing may take."""
@@ -25,21 +28,26 @@ class WrittenAnswers:
     """What metrics.json says of them; empty where nothing was written."""
 
 
-def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
+def write(
+    state: FineTuningState, positions: np.ndarray, *, most: int | None = None, share: float = _OF_TIME, check_faults: bool = True
+) -> WrittenAnswers:
     """Let the model write for a random sample of held-out examples, as many as a share of the time allows, and measure the texts.
 
     Args:
         state: with the trained network.
-        positions: of the examples of the score.
+        positions: of the examples.
+        most: examples at most; as many as the task says where None.
+        share: of the remaining time that it may take.
+        check_faults: whether what is wrong with the texts as a whole is reported.
     """
     task, data = state.data.task, state.data
     if not isinstance(task, WritingTask):
         return WrittenAnswers()
-    chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[: task.writes]
+    chosen = np.random.default_rng(state.recipe.training.seed).permutation(positions)[: most or task.writes]
     chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
     clock = state.run.deadline.clock
     began = ended = clock.seconds
-    allowed = _OF_TIME * state.run.deadline.remaining
+    allowed = share * state.run.deadline.remaining
     texts: dict[int, str] = {}
     size = 1 if state.run.deadline.total is not None else task.writes_together  # the first one shows how long others take
     while len(texts) < len(chosen):
@@ -52,10 +60,21 @@ def write(state: FineTuningState, positions: np.ndarray) -> WrittenAnswers:
         if ended - began + (ended - before) * larger / size > allowed:
             break
         size = larger
-    for sentence in task.faults([data.rows[i] for i in texts], list(texts.values())):
+    texts = {i: texts[i] for i in sorted(texts)}
+    rows, written = [data.rows[i] for i in texts], list(texts.values())
+    for sentence in task.faults(rows, written) if check_faults else ():
         state.run.reporter.warn(sentence)
-    figures = task.text_metrics([data.rows[i] for i in texts], list(texts.values()), [data.rows[i] for i in data.splits["train"]])
+    figures = measure(task, rows, written, [data.rows[i] for i in data.splits["train"]])
     figures = {"examples": len(texts), "split": data.score, "seconds": clock.seconds - began, **figures}
-    for sentence in task.summary(figures):
+    for sentence in task.summary(figures) if check_faults else ():
         state.run.reporter.say(sentence)
     return WrittenAnswers(texts=texts, figures=figures)
+
+
+def measure(task: WritingTask, rows: Sequence[Row], written: Sequence[str], train: Sequence[Row]) -> dict[str, Any]:
+    """Return the figures of written texts, with 95 % intervals where the task has sums for them; whole groups are resampled."""
+    figures = task.text_metrics(rows, written, train)
+    groups = [row.group for row in rows]
+    known = np.array(groups) if rows and all(group is not None for group in groups) else None
+    sums = task.text_sums(rows, written) if figures else ()
+    return figures | ({"interval": {name: list(ends) for name, ends in of_sums(sums, known).items()}} if sums else {})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretune.sources.target_type import TargetType
-from pretune.types import Row, Structured
+from pretune.types import Row, Structured, Target
 
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "customer", "question"), "user"),
@@ -57,7 +57,25 @@ class Answers(TargetType):
         return fault_of(found.turns) if isinstance(found, Conversation) and found.turns else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Summaries(Answers):
+    """Targets that are summaries of the text that is asked about."""
+
+    longest: int | None = None
+    """Tokens that a summary may have; None where that is not known."""
+
+    def fault(self, row: Row) -> tuple[str, str] | None:
+        """Return what is wrong with a summary: it is the document itself."""
+        fault = super().fault(row)
+        return ("target_is_source", "has a summary that is its document") if fault and fault[0] == "answer_is_prompt" else fault
+
+    def differ(self, first: Target, second: Target) -> bool:
+        """Return False: a text has many good summaries."""
+        return False
+
+
 TEXT_GENERATION = Answers(task="text_generation")
+SUMMARISATION = Summaries(task="summarisation")
 
 
 def fault_of(turns: Sequence[Turn]) -> tuple[str, str] | None:

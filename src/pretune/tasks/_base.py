@@ -8,8 +8,8 @@ Nothing else knows a task's name, so a task of another package is one file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pretune import registry
 from pretune.errors import DataError
@@ -20,6 +20,8 @@ from pretune.evaluation.sums import Sums
 from pretune.registry import Component
 from pretune.sources.target_type import ONE_CLASS, TargetType
 from pretune.tasks._marked import Line, Rectangle
+from pretune.tasks._own_baseline import OwnBaseline
+from pretune.tasks._space import Space
 from pretune.tasks._suggestion import Suggestion
 from pretune.types import Finding, Layout, Row
 
@@ -39,40 +41,6 @@ if TYPE_CHECKING:
 
 Figures = dict[str, Any]
 """Metrics by name: numbers, None where a metric does not exist, `per_class` tables, a `confusion` matrix."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """What a task fits on the training examples and a run saves with its weights; a task derives its own."""
-
-    classes: tuple[str, ...] = ()
-    """Names of the classes, in the order of the outputs; empty where there are none."""
-
-    def __str__(self) -> str:
-        return f"{len(self.classes)} classes"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """Return the space that a run saved; what other versions saved beside it is ignored.
-
-        Raises:
-            KeyError: a field is missing.
-            ValueError: it makes no sense.
-        """
-        values = {field.name: saved[field.name] for field in fields(cls)}
-        space = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-        space.check()
-        return space
-
-    def check(self) -> None:
-        """Raise ValueError where a saved space makes no sense."""
-        classes = self.classes
-        if not isinstance(classes, tuple) or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
-            raise ValueError("classes must be a list of names that differ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +95,8 @@ class Task(Component):
     baseline: ClassVar[LinkName | None] = None
     """The loss of the linear model on classical features that a score is compared with; `floors` measures it. Where it is `linear` too, a
     run whose network is no better predicts with it."""
+    own_baseline: ClassVar[type[OwnBaseline] | None] = None
+    """A model of the task's own without a network, in place of `baseline`: where it is better on examples that choose, it is the run's."""
     numbers: ClassVar[bool] = False
     """Whether a prediction is a number, which a report plots beside the true one."""
     selects: ClassVar[bool] = False
@@ -155,6 +125,11 @@ class Task(Component):
     def higher_is_better(self) -> bool:
         """Whether the leading metric is maximised."""
         return not metrics.is_error(self.primary)
+
+    @property
+    def monitored(self) -> str:
+        """Name of the metric of a network's outputs that checkpoints are selected by: the leading one where that is one of outputs."""
+        return self.primary
 
     @property
     def least_score(self) -> float:

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pretune.tasks._base import Figures, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pretune.evaluation.sums import Sums
     from pretune.models import Model
     from pretune.types import Row
 
@@ -33,7 +37,7 @@ class WritingTask(Task):
         return len(rows)
 
     def answer(self, row: Row, text: str) -> dict[str, Any]:
-        """Return what `predict` says of an example and the text that was written for it."""
+        """Return what `predict` says of an example, rendered or not, and the text that was written for it."""
         return {"prompt": "\n\n".join(row.text or ()), "prediction": text}
 
     def text_metrics(self, rows: Sequence[Row], written: Sequence[str], train: Sequence[Row]) -> Figures:
@@ -49,6 +53,19 @@ class WritingTask(Task):
     def summary(self, figures: Figures) -> list[str]:
         """Return sentences on how good written texts are, given what metrics.json says of them; usually none."""
         return []
+
+    def text_sums(self, rows: Sequence[Row], written: Sequence[str]) -> Sequence[Sums]:
+        """Return sums over each written text that its metrics are functions of: what intervals are made of; arguments as above."""
+        return ()
+
+    def text_scores(self, rows: Sequence[Row], written: Sequence[str]) -> NDArray[np.float64]:
+        """Return the leading metric of each written text (N,), by which two models are compared; where `scores_texts`."""
+        raise TypeError(f"{type(self).__name__} must define text_scores(rows, written) -> (N,)")
+
+    @property
+    def scores_texts(self) -> bool:
+        """Whether the leading metric is one of written texts; else it is one of the network's outputs."""
+        return self.monitored != self.primary
 
     def faults(self, rows: Sequence[Row], written: Sequence[str]) -> list[str]:
         """Return sentences on what is wrong with written texts as a whole: loops, copies of the prompt, nothing at all; usually none."""

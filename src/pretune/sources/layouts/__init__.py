@@ -12,6 +12,8 @@ from pretune.sources.layouts.librispeech import LibriSpeech
 from pretune.sources.layouts.pair_tables import PairTables
 from pretune.sources.layouts.parallel_lines import ParallelLines
 from pretune.sources.layouts.prompts import Prompts
+from pretune.sources.layouts.summary_files import SummaryFiles
+from pretune.sources.layouts.summary_tables import SummaryTables
 from pretune.sources.layouts.tagged_records import TaggedRecords
 from pretune.sources.layouts.tagged_tables import TaggedTables
 from pretune.sources.layouts.text_beside_audio import TextBesideAudio
@@ -24,7 +26,7 @@ RECOGNISERS: tuple[type[OwnLayout], ...] = (
     *(Coco, PascalVoc, Yolo, BoxTable),
     *(ParallelLines, TranslationMemory, TranslationTables),
     *(Kaldi, LibriSpeech, TextBesideAudio),
-    *(Conll, TaggedRecords, TaggedTables, PairTables, Prompts, Documents),
+    *(Conll, TaggedRecords, TaggedTables, PairTables, SummaryTables, SummaryFiles, Prompts, Documents),
 )
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 

@@ -45,15 +45,18 @@ _DIFFERENT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Where:
+class TextColumns:
     """Which columns hold what."""
 
     prompt: tuple[str, ...] = ()
     answer: str | None = None
     messages: str | None = None
+    more: tuple[str, ...] = ()
+    """Columns with other answers that are as good."""
 
     @property
     def content(self) -> tuple[str, ...]:
+        """The columns of what is asked."""
         return (self.messages,) if self.messages else self.prompt
 
 
@@ -65,7 +68,7 @@ class Prompts(OwnLayout):
     """The types of target it is for, the first where nobody names a task."""
     parts: list[tuple[Split | None, Records]]
     root: Path
-    where: _Where
+    where: TextColumns
     messages: tuple[str, ...] = ()
 
     @classmethod
@@ -74,7 +77,7 @@ class Prompts(OwnLayout):
         wanted = place.target is not None and any(place.target.task == kind.task for kind in cls.targets)
         if place.modality not in (None, "text") or (place.target is not None and not wanted):
             return None
-        parts = _tables(place) if wanted or _may_be(place) else None
+        parts = tables_at(place) if wanted or _may_be(place) else None
         if not parts:
             return None
         lead = next((records for part, records in parts if part == "train"), parts[0][1])
@@ -158,7 +161,7 @@ class Prompts(OwnLayout):
         """Return what a record says, or why nothing can be learned from it."""
         system = tuple(Turn("system", text) for name in record if vocabulary.plain(name) in SYSTEM and (text := as_text(record[name])))
         if self.where.messages:
-            turns = turns_of(_unwritten(record[self.where.messages]))
+            turns = turns_of(unwritten(record[self.where.messages]))
             if isinstance(turns, str):
                 return "bad_messages", turns
             turns = turns if turns[0].role == "system" else (*system, *turns)
@@ -166,11 +169,11 @@ class Prompts(OwnLayout):
         asked = self._asked(record, system)
         if not answered or isinstance(asked[0], str):
             return asked if isinstance(asked[0], str) else Conversation(turns=asked)
-        return _answered(asked, self.where.answer or "", _unwritten(record.get(self.where.answer or "")))
+        return _answered(asked, self.where.answer or "", unwritten(record.get(self.where.answer or "")))
 
     def _asked(self, record: dict[str, Any], system: tuple[Turn, ...]) -> Any:
         """Return the turns before the answer, or why there are none: a reason and words."""
-        first = _unwritten(record.get(self.where.prompt[0]))
+        first = unwritten(record.get(self.where.prompt[0]))
         if _is_messages(first):
             turns = turns_of(first)
             return ("bad_messages", turns) if isinstance(turns, str) else turns
@@ -216,14 +219,15 @@ def _may_be(place: DataPlace) -> bool:
     return pairs or {"chosen", "rejected"} <= words or (bool(words & set(MESSAGES)) and bool(words & {"role", "from"}))
 
 
-def _tables(place: DataPlace) -> list[tuple[Split | None, Records]] | None:
+def tables_at(place: DataPlace) -> list[tuple[Split | None, Records]] | None:
+    """Return the table or the tables of splits at a place; None where there are none, or it is not clear which is meant."""
     if not place.path.is_dir():
         return [(None, read_records(place.path, named_columns(place.columns)))] if is_manifest(place.path.name) else None
     found = tables_in(place.tree)
     return shards.read_shards(place.tree, found, named_columns(place.columns)) if found else None
 
 
-def _columns(records: Records, wanted: Columns, *, sure: bool) -> _Where | None:
+def _columns(records: Records, wanted: Columns, *, sure: bool) -> TextColumns | None:
     """Return which columns hold prompts and answers; None where there are none and nobody said there must be.
 
     Raises:
@@ -237,10 +241,10 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> _Where | None:
     if not text and trained.text:
         text = trained.find(records, trained.text, "text")
     if len(text) == 1 and _holds_messages(records, text[0]):
-        return _Where(messages=text[0])
+        return TextColumns(messages=text[0])
     label = named(records, wanted.label, "label") or next((name for name in trained.label if name in records.columns), None)
     if text and (label or isinstance(wanted, RunColumns)):
-        return _Where(prompt=text, answer=label)
+        return TextColumns(prompt=text, answer=label)
     prompts, answers = (text,) if text else _candidates(records, PROMPTS), [label] if label else _candidates(records, ANSWERS)
     pairs = bool(prompts) and bool(answers)
     if not sure and not pairs and not messages:
@@ -251,7 +255,7 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> _Where | None:
             f"Name what to read: text={shell_word(messages[0])}, or text={_word(prompts[0])} label={shell_word(answers[0])}."
         )
     if len(messages) == 1:
-        return _Where(messages=messages[0])
+        return TextColumns(messages=messages[0])
     if len(prompts) > 1 or len(answers) > 1 or messages:
         several = [*messages] or (list(prompts) if len(prompts) > 1 else list(answers))
         role = "text" if messages or len(prompts) > 1 else "label"
@@ -266,7 +270,7 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> _Where | None:
         )
     prompt = prompts[0] if isinstance(prompts[0], tuple) else (prompts[0],)
     more = [name for name in records.columns if vocabulary.plain(name) in MORE and name not in (*prompt, answers[0]) and not wanted.text]
-    return _Where(prompt=(*prompt, *more), answer=answers[0])
+    return TextColumns(prompt=(*prompt, *more), answer=answers[0])
 
 
 def _candidates(records: Records, names: tuple[tuple[str, ...], ...]) -> list[str]:
@@ -280,7 +284,7 @@ def _candidates(records: Records, names: tuple[tuple[str, ...], ...]) -> list[st
 
 def _holds_messages(records: Records, name: str) -> bool:
     value = next((value for value in records.column(name) if value not in (None, "", [])), None)
-    return _is_messages(_unwritten(value))
+    return _is_messages(unwritten(value))
 
 
 def _is_messages(value: Any) -> bool:
@@ -303,7 +307,7 @@ def _refuse_preferences(records: Records, wanted: Columns) -> None:
         )
 
 
-def _unwritten(value: Any) -> Any:
+def unwritten(value: Any) -> Any:
     """Return the list that a cell of a CSV has as JSON; all else as it is."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -313,7 +317,7 @@ def _unwritten(value: Any) -> Any:
     return value
 
 
-def _is_sure(records: Records, where: _Where) -> bool:
+def _is_sure(records: Records, where: TextColumns) -> bool:
     """Return whether the columns mean texts to be written, where nobody named a task: their names are telling, answers differ."""
     if where.messages:
         return True
