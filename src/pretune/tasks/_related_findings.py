@@ -34,7 +34,7 @@ def _same(pairs: Sequence[tuple[Row, Row]], wordings: Mapping[str, str]) -> list
         return []
     what = f"{len(same)} of {len(pairs)} pairs have the same text on both sides (the first: {same[0].id})"
     message = f"{what}: they are neither learned nor scored."
-    return [Finding(kind="same_text", severity="warning", message=message, items=[row.id for row in same[:_ITEMS]])]
+    return [Finding(kind="same_text", severity="warning", message=message, items=tuple(row.id for row in same[:_ITEMS]))]
 
 
 def _common(pairs: Sequence[tuple[Row, Row]], wordings: Mapping[str, str]) -> list[Finding]:
@@ -50,4 +50,4 @@ def _common(pairs: Sequence[tuple[Row, Row]], wordings: Mapping[str, str]) -> li
         "passages are no negatives of each other, so batches have fewer negatives. Where passages are names of classes, classify instead."
     )
     items = [passage.id for _, passage in pairs if wordings[passage.id] == wording]
-    return [Finding(kind="common_passage", severity="warning", message=message, items=items[:_ITEMS])]
+    return [Finding(kind="common_passage", severity="warning", message=message, items=tuple(items[:_ITEMS]))]
