@@ -413,10 +413,6 @@ def test_a_network_that_sees_what_it_is_to_predict_is_refused(text: Text) -> Non
     backbone.modality = text
     with pytest.raises(SettingError, match="sees what comes after each token"):
         Model(backbone, TextGeneration().head(None), 2, layout="sequence")
-    writer = backbones.load(f"scratch:{GPT},vocabulary=320")
-    writer.tied = False
-    with pytest.raises(SettingError, match="an output layer of its own"):
-        Model(writer, TextGeneration().head(None), 2, layout="sequence")
 
 
 def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

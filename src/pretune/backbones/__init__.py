@@ -1,6 +1,6 @@
 """Where pretrained networks come from: one file per source, ids are 'source:name'."""
 
-from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, TensorStage, load_matching
+from pretune.backbones._base import Backbone, BackboneSource, Builder, Classifier, LoadReport, Readout, Scoring, TensorStage, load_matching
 from pretune.backbones._bounded import bounded
 from pretune.backbones._folder import read, read_modality, save
 from pretune.backbones._inference import inference_copy
@@ -18,6 +18,7 @@ __all__ = [
     "PackageFile",
     "PackageWeights",
     "Readout",
+    "Scoring",
     "TensorStage",
     "bounded",
     "build",

@@ -97,6 +97,22 @@ class Classifier:
     """What the logits are of, in their order, where that is known."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How a network that writes scores the tokens that may come next."""
+
+    tied: bool = True
+    """Whether its table of word pieces does, rather than an output layer of its own."""
+    layer: Callable[[], Tensor] | None = None
+    """Reads the weight of that layer, (V, D); None where it is not known."""
+    shape: tuple[int, int] = (0, 0)
+    """(V, D) of that layer."""
+    scale: float = 1.0
+    """What scores are multiplied with."""
+    capped: bool = False
+    """Whether scores are squeezed into a range, which is not done here."""
+
+
 class Backbone(nn.Module):
     """A pretrained ((or randomly initialised)) network as an ordered list of stages, Features -> Features.
 
@@ -136,8 +152,8 @@ class Backbone(nn.Module):
         """Returns the same, where it is read only when something writes."""
         self.causal = False
         """Whether no position sees what comes after it, so that the network can write."""
-        self.tied = True
-        """Of a network that writes: whether its table of word pieces also scores them, rather than an output layer of its own."""
+        self.scoring = Scoring()
+        """Of a network that writes: how it scores tokens."""
         self.report: LoadReport | None = None
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretune.backbones._base import Backbone, Builder, Readout, TensorStage
+from pretune.backbones._base import Backbone, Builder, Readout, Scoring, TensorStage
 from pretune.modalities.text import Text
 from pretune.types import Features
 
@@ -41,7 +41,13 @@ def cut(network: Any, text: Text) -> Backbone:
             pooling="last" if decoder else "mean", layered=stages is not None, probing="layers" if stages is not None else None
         ),
     )
-    backbone.causal, backbone.tied = decoder, bool(getattr(settings, "tie_word_embeddings", True))
+    backbone.causal = decoder
+    backbone.scoring = Scoring(
+        tied=bool(getattr(settings, "tie_word_embeddings", True)),
+        shape=(settings.vocab_size, settings.hidden_size),
+        scale=float(getattr(settings, "logit_scale", None) or 1.0) / float(getattr(settings, "logits_scaling", None) or 1.0),
+        capped=getattr(settings, "final_logit_softcapping", None) is not None,
+    )
     return backbone
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretune.backbones import _bert, _transformers_seq2seq
 from pretune.backbones._base import Backbone, Builder, LoadReport, require_finite, require_floats
@@ -19,6 +20,9 @@ from pretune.errors import WeightsError
 from pretune.modalities.text import TOKENIZER_FILE, Text
 from pretune.modalities.transforms import tokenizing
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _LONGEST = 512
 """Tokens a text is cut to at most unless more is asked for: attention's price grows with the square."""
 _NOT_TEXT = ("image_size", "num_mel_bins", "patch_size")
@@ -26,6 +30,8 @@ _SEPARATORS = ("[SEP]", "</s>", "<sep>")
 SAVED_WITH = ("architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path")
 """Entries of a config.json that describe no network."""
 _UNUSED = ("pooler.",)
+_OUTPUTS = ("lm_head.weight", "embed_out.weight")
+"""Names of the layer by which a decoder scores tokens, where that is not its table of word pieces."""
 _ENCODERS = ("t5", "mt5", "umt5")
 """Values of `model_type` whose network has a decoder, whatever the settings say."""
 
@@ -51,12 +57,14 @@ def load(config: Mapping[str, Any], where: Path) -> Backbone:
         backbone.report = report
         if _transformers_seq2seq.is_one(config):
             _transformers_seq2seq.give_decoder(backbone, config, lambda: pretrained(where, _whole_class())[0])
+        backbone.scoring = replace(backbone.scoring, layer=partial(_output_layer, where))
     return _finished(backbone, config, where, text)
 
 
 def from_scratch(config: Mapping[str, Any], where: Path) -> Backbone:
     """Return the architecture of a folder with its tokenizer and randomly initialised weights."""
-    backbone = build(config, **_facts(config, where))
+    tied = {"tie_word_embeddings": True} if config.get("tie_word_embeddings") is False else {}  # there is no other layer to read
+    backbone = build({**config, **tied}, **_facts(config, where))
     backbone.modality = _text(config, where)
     return backbone
 
@@ -225,6 +233,27 @@ def pretrained(where: Path, kind: Any = None, *, settings: Any = None, attention
     require_floats(own, _of_files(where, f"{network.base_model_prefix}."), str(where))
     require_finite(network, own, str(where))
     return network, LoadReport(source=str(where), matched=len(own), unexpected=tuple(_unplaced(loading_info["unexpected_keys"], network)))
+
+
+def _output_layer(where: Path) -> Tensor:
+    """Return the weight (V, D) by which a folder's network scores tokens.
+
+    Raises:
+        WeightsError: its files hold none.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(where.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in _OUTPUTS:
+                if name in file.keys():  # noqa: SIM118 - it is no dictionary
+                    return file.get_tensor(name).float()
+    for path in sorted(where.glob("pytorch_model*.bin")):
+        tensors = read_state(path).tensors
+        for name in _OUTPUTS:
+            if name in tensors:
+                return tensors[name].float()
+    raise WeightsError(f"{where} has no output layer ({' or '.join(_OUTPUTS)}), so its network cannot write.")
 
 
 def _of_files(where: Path, prefix: str) -> dict[str, Any]:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pretune.backbones._base import Backbone, BackboneSource
 from pretune.backbones._folder import BUILDER, read
 from pretune.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_OUTPUT = "stages.head.scoring"
+"""The tensor of a run's head that is the output layer of its network."""
+
+
+def _output_layer(run: Path) -> Tensor:
+    """Return the weight (V, D) by which a run's network scores tokens, where it has a layer of its own for that.
+
+    Raises:
+        WeightsError: the run has none.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(run.glob("weights/*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            if _OUTPUT in file.keys():  # noqa: SIM118 - it is no dictionary
+                return file.get_tensor(_OUTPUT).float()
+    raise WeightsError(f"{run} was not trained to write, and its backbone comes without its output layer. Name the weights it came from.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +55,9 @@ class RunSource(BackboneSource):
             known = self.names()
             there = f" Runs here: {', '.join(known[:12])}." if known else ""
             raise WeightsError(f"run:{name} is not a run folder with a backbone: {folder / BUILDER} does not exist.{there}")
-        return read(folder)
+        backbone = read(folder)
+        backbone.scoring = replace(backbone.scoring, layer=partial(_output_layer, folder.parent))
+        return backbone
 
     def build(self, name: str, **settings: Any) -> Backbone:
         """Return the run's architecture with randomly initialised weights."""
