@@ -460,6 +460,22 @@ def test_written_texts_are_compared_with_the_nearest_reference() -> None:
     assert overlap.rouge(["双官能团"], [("双官能团活性",)])[0, 0] == pytest.approx(2 * 4 / (4 + 6))
 
 
+def test_written_answers_stand_beside_answers_that_need_no_network() -> None:
+    def answered(prompt: str, answer: str) -> Row:
+        return Row(id=prompt, target=Answer(scored=(1,), prompt=prompt, answer=answer))
+
+    train = [answered("the colour of snow", "white"), answered("the colour of grass", "green"), answered("a deep river", "green")]
+    held_out = [answered("what colour has snow", "white"), answered("grass colour", "green")]
+    task = TextGeneration()
+    figures = task.text_metrics(held_out, ["white", "blue"], train)
+    assert figures["exact_match"] == 0.5
+    assert {name: one["exact_match"] for name, one in figures["baselines"].items()} == {"constant": 0.5, "nearest": 1.0}
+    (sentence,) = task.summary({"examples": 2, "split": "val", **figures})
+    assert "0.500" in sentence
+    assert "the answer to the most similar training prompt 1.000" in sentence
+    assert task.summary({"examples": 1, "split": "val"}) == []
+
+
 def test_metrics_whose_library_is_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert overlap.absent() == ""
     monkeypatch.setattr(overlap, "find_spec", lambda name: None if name == "rouge_score" else name)
