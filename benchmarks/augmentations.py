@@ -47,11 +47,19 @@ class Case:
     settings: dict[str, object]
 
 
-SMALL = {"backbone": "scratch:cnn,width=8,depth=1,stages=3", "strategy": "scratch", "epochs": 30, "threads": 1, "precision": "float32"}
+SMALL = {"strategy": "scratch", "threads": 1, "precision": "float32", "lr": 5e-3}
+OF_IMAGES = SMALL | {"backbone": "scratch:cnn,width=8,depth=1,stages=3", "image_size": 16}
+OF_CLIPS = SMALL | {"backbone": "scratch:audiocnn,width=8,blocks=3,mels=32", "seconds": 0.6}
 CASES = {
-    "photos": Case(what="CIFAR-10", arms=IMAGES, each=20, tested=100, settings=SMALL | {"image_size": 16}),
-    "signs": Case(what="hand signs of digits", arms=IMAGES, each=20, tested=40, settings=SMALL | {"image_size": 16}),
-    "clips": Case(what="spoken digits (FSDD)", arms=AUDIO, each=10, tested=30, settings=SMALL | {"seconds": 0.6}),
+    "photos": Case(what="CIFAR-10", arms=IMAGES, each=20, tested=100, settings=OF_IMAGES | {"epochs": 40}),
+    "signs": Case(what="hand signs of digits", arms=IMAGES, each=20, tested=40, settings=OF_IMAGES | {"epochs": 30}),
+    "clips": Case(
+        what="spoken digits (FSDD)",
+        arms=AUDIO,
+        each=10,
+        tested=30,
+        settings=OF_CLIPS | {"epochs": 30},
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,7 @@ def test_accuracies_are_drawn_in_percent_and_steps_are_counted_in_epochs() -> No
     assert "accuracy (%)" in drawing
     assert "step (3 to an epoch)" in drawing
     assert ">80<" in drawing
+    perfect = _curves.build([*steps, {**points[0], "metrics": {"accuracy": 1.0}}], "accuracy", SCORE)
+    assert perfect is not None
+    ticks = re.findall(r">([0-9.]+)</text>", str(perfect["phases"][0]["charts"][1]["drawing"]))
+    assert max(map(float, ticks)) <= 100, "no axis goes above 100 %"

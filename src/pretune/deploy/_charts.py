@@ -90,6 +90,7 @@ def lines(
     log_y: bool = False,
     least: float = 0.0,
     until: float | None = None,
+    most: float = math.inf,
 ) -> Markup:
     """Return a line chart over steps.
 
@@ -101,12 +102,13 @@ def lines(
         log_y: whether the vertical axis is logarithmic.
         least: the smallest range of y that is shown.
         until: the step at which the horizontal axis ends, which then begins at 0; None for the range of the points.
+        most: the largest y that can be, above which no axis goes.
     """
     points = [point for line in series for point in line.points]
     low, high = min(y for _, y in points), max(y for _, y in points)
     margin = 0.0 if log_y else max(0.06 * (high - low), (least - (high - low)) / 2)
     xs = [x for x, _ in points] if until is None else [0.0, until]
-    frame = _Frame((min(xs), max(xs)), (low - margin, high + margin), log_y=log_y)
+    frame = _Frame((min(xs), max(xs)), (low - margin, min(high + margin, max(most, high))), log_y=log_y)
     body = [frame.axes(labels, whole="x")]
     if mark is not None:
         body.append(f'<line class="mark" x1="{frame.px(mark)}" x2="{frame.px(mark)}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')

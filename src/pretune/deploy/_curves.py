@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -164,8 +165,9 @@ def _metric(course: Course, primary: str) -> dict[str, Any] | None:
     note = f"dashed: the best, {'lowest' if is_error(primary) else 'highest'} on select; its weights were kept" if best else ""
     least = 0.0 if is_error(primary) else 0.1 * percent  # one example more or less must not look like a cliff
     title, mark = f"{words(primary)} over steps", best[-1] if best else None
+    most = 100.0 if percent > 1 else math.inf
     name = f"{words(primary)} (%)" if percent > 1 else words(primary)
-    drawing = _charts.lines(series, labels=(course.axis, name), title=title, mark=mark, least=least, until=course.steps)
+    drawing = _charts.lines(series, labels=(course.axis, name), title=title, mark=mark, least=least, until=course.steps, most=most)
     return {"title": words(primary), "keys": keys, "drawing": drawing, "note": note}
 
 

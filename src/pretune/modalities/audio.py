@@ -155,7 +155,7 @@ class Audio(Modality):
         if cut:
             longest = lengths.max() / self.sample_rate
             message += f"; longer clips ({cut:,} of {len(lengths):,}, up to {longest:.4g} s) are cropped to their loudest window"
-            message += "; seconds=… hears more"
+            message += "; set seconds= for a longer window"
         return replace(self, seconds=float(seconds)), message
 
     @property
