@@ -6,9 +6,11 @@ import csv
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 
 TONES = {"lo": 300.0, "hi": 900.0, "mid": 550.0}
 RATE = 8000
@@ -67,3 +69,29 @@ def tokenizer(words: str = " lo hi mid 1 2") -> str:
     made.train_from_iterator([words] * 9, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
     made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     return str(made.to_str())
+
+
+def theirs(vocabulary: int = 400, **settings: Any) -> Any:
+    """A tiny Whisper of `transformers` with random weights."""
+    from transformers.models.whisper.configuration_whisper import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
+
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=128,
+            decoder_ffn_dim=64, num_mel_bins=20, max_source_positions=600, max_target_positions=40, vocab_size=vocabulary, pad_token_id=0,
+            bos_token_id=0, eos_token_id=0, decoder_start_token_id=0, **settings,
+        )
+    ).eval()  # fmt: skip
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") or "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def whisper(folder: Path) -> Path:
+    """A folder that save_pretrained wrote, with a tokenizer."""
+    theirs().save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    return folder

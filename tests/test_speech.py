@@ -364,9 +364,23 @@ def test_the_commands_of_the_page_run(home: Path) -> None:
     spoken_data.manifest(home / "speech", 12)
     toy = (LSTM, "strategy=scratch", "epochs=1", "threads=1", "precision=float32")
     lines = commands(ROOT / "docs" / "tasks" / "speech_recognition.md")
-    assert len(lines) == 6
+    assert len(lines) == 7
+    writer = (f"backbone=transformers:{spoken_data.whisper(home / 'model')}", *toy[2:])
     for line in lines:
         words = [word for word in shlex.split(line) if not word.startswith(("backbone=", "epochs=", "strategy="))]
-        pretune(*words, *(toy if words[0] == "finetune" else ()), "--offline")
+        settings = writer if "task=speech_seq2seq" in words else toy
+        pretune(*words, *(settings if words[0] == "finetune" else ()), "--offline")
     assert len(json.loads((home / "words.json").read_text())) == 12
     assert (home / "words.srt").exists()
+
+
+def test_of_two_transcripts_of_a_file_the_one_whose_words_other_files_have_is_used(clips: Path) -> None:
+    rows = [[f"wav/{i:03d}.wav", "lo hi"] for i in range(20)]
+    rows += [["wav/001.wav", "lo 12 hi"], ["wav/002.wav", "hi lo"], ["wav/003.wav", "some words"], ["wav/020.wav", "other words"]]
+    found = sources.read(table(clips / "t.csv", ["path", "text"], rows), target=TRANSCRIPTS)
+    kept = {row.id: str(row.target) for row in found.rows}
+    assert kept["wav/001.wav"] == kept["wav/003.wav"] == "lo hi"
+    assert "wav/002.wav" not in kept, "both of its transcripts may be right"
+    entries = [entry.detail for entry in found.ledger if "wav/001.wav is labelled" in entry.detail]
+    assert len(entries) == 1
+    assert "'lo hi' is used, whose words other files have" in entries[0]

@@ -29,25 +29,6 @@ from tests.command_line import pretune
 from tests.test_whisper import model_bin
 
 
-def theirs(vocabulary: int = 400, **settings: Any) -> Any:
-    """A tiny Whisper of `transformers` with random weights."""
-    from transformers.models.whisper.configuration_whisper import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
-
-    torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=128,
-            decoder_ffn_dim=64, num_mel_bins=20, max_source_positions=600, max_target_positions=40, vocab_size=vocabulary, pad_token_id=0,
-            bos_token_id=0, eos_token_id=0, decoder_start_token_id=0, **settings,
-        )
-    ).eval()  # fmt: skip
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias") or "norm" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model
-
-
 def written(model: Any) -> Backbone:
     """Our form of a Whisper of transformers, with a tokenizer."""
     backbone = assemble(model.config.to_dict(), {}, model.state_dict(), "a file").eval()
@@ -113,7 +94,7 @@ def _none() -> Labels:
 
 @torch.inference_mode()
 def test_our_decoder_equals_that_of_transformers_at_once_and_token_by_token(tmp_path: Path) -> None:
-    model = theirs()
+    model = spoken_data.theirs()
     mels, ids = torch.randn(2, 20, 1200), torch.randint(0, 400, (2, 9))
     expected = model(input_features=mels, decoder_input_ids=ids).logits
     backbone = written(model)
@@ -136,7 +117,7 @@ def test_our_decoder_equals_that_of_transformers_at_once_and_token_by_token(tmp_
 
 @torch.inference_mode()
 def test_transcripts_are_what_greedy_search_of_transformers_writes_and_their_words_are_as_sure() -> None:
-    model = theirs()
+    model = spoken_data.theirs()
     backbone = written(model)
     task = SpeechSeq2seq(digits=True)
     learner = task.learner(
@@ -205,16 +186,9 @@ def test_numbers_are_written_as_the_transcripts_have_them() -> None:
 # --- the task ------------------------------------------------------------------------------------
 
 
-def saved(folder: Path) -> Path:
-    """A folder that save_pretrained wrote, with a tokenizer."""
-    theirs().save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(spoken_data.tokenizer(), encoding="utf-8")
-    return folder
-
-
 def test_a_decoder_is_measured_trained_and_predicts(tmp_path: Path) -> None:
     texts = spoken_data.manifest(tmp_path, 16)
-    model, run, data = saved(tmp_path / "model"), tmp_path / "run", str(tmp_path / "metadata.csv")
+    model, run, data = spoken_data.whisper(tmp_path / "model"), tmp_path / "run", str(tmp_path / "metadata.csv")
     options = (f"backbone=transformers:{model}", f"out={run}", "epochs=2", "precision=float32", "threads=1", "--offline", "--json")
     done = pretune("finetune", data, "task=speech_seq2seq", *options)
     figures = json.loads(done.stdout)

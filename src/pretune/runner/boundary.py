@@ -130,7 +130,7 @@ def _started(state: FineTuningState) -> bool:
     state.model.eval()
     message = data.task.start(state.model, state.backbone, before_head(), data.space)
     batches.close()
-    if message is not None:
+    if message:
         state.run.reporter.say(message)
     return message is not None
 

@@ -31,8 +31,7 @@ from pretune.storage.cells import TableCell
 from pretune.types import Cell, LedgerEntry, Row, Split, Target
 
 SplitRecords = tuple[Split | None, Records]
-_INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
-_LONG_FORMAT = 0.2
+_INVISIBLE, _LONG_FORMAT = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff"), 0.2
 
 
 @dataclass(kw_only=True)
@@ -354,9 +353,8 @@ def _lost(splits: list[SplitRecords]) -> list[tuple[int, int, str]]:
 def _settle_repeats(draft: _Draft) -> list[Row]:
     """Keep one row per file.
 
-    Rows that say the same are one. Rows that disagree about a class are all dropped (nobody knows which is right),
-    unless so many files have several labels that this is how the manifest writes multilabel data. Repeated
-    measurements of a number all stay; splits keep them together.
+    Rows that say the same are one. Rows that disagree about a class are dropped, unless so many files have several labels that this is how
+    the manifest writes multilabel data. Repeated measurements of a number all stay; splits keep them together.
     """
     table = draft.table
     by_path: dict[Path | Cell | None, list[tuple[Row, str]]] = defaultdict(list)
@@ -373,7 +371,8 @@ def _settle_repeats(draft: _Draft) -> list[Row]:
         )
     if kind.several:
         return [_union([row for row, _ in same]) for same in by_path.values()]
-    return [row for same in by_path.values() for row in _one_of(draft, same)]
+    likeliest = kind.likeliest([list(dict.fromkeys(row.target for row, _ in same)) for same in by_path.values()])
+    return [row for same, right in zip(by_path.values(), likeliest, strict=True) for row in _one_of(draft, same, right)]
 
 
 def _union(rows: list[Row]) -> Row:
@@ -381,15 +380,19 @@ def _union(rows: list[Row]) -> Row:
     return replace(rows[0], target=tuple(sorted(names, key=target_parser.natural)))
 
 
-def _one_of(draft: _Draft, same: list[tuple[Row, str]]) -> list[Row]:
+def _one_of(draft: _Draft, same: list[tuple[Row, str]], right: Target) -> list[Row]:
     rows, places = [row for row, _ in same], [where for _, where in same]
     targets, kind = list(dict.fromkeys(row.target for row in rows)), draft.table.target_type or ONE_CLASS
     if kind.exclusive and any(kind.differ(targets[0], other) for other in targets[1:]):
-        for row, where in same:
-            labels = " and ".join(repr(str(target)) for target in targets)
-            draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)})")
-        draft.table.unlabelled.append(replace(rows[0], target=None))
-        return []
+        labels, used = (
+            " and ".join(map(repr, map(str, targets))),
+            f"; {str(right)!r} is used, whose words other files have" if right else "",
+        )
+        for row, where in (entry for entry in same if entry[0].target != right):
+            draft.drop(row.id, "contradictory_label", f"{where}: {rows[0].id} is labelled {labels} ({', '.join(places)}){used}")
+        if right is None:
+            draft.table.unlabelled.append(replace(rows[0], target=None))
+        return [] if right is None else _one_of(draft, [entry for entry in same if entry[0].target == right], right)
     if len(targets) > 1 and not kind.exclusive:
         return rows
     for row, where in same[1:]:

@@ -84,6 +84,10 @@ class TargetType:
         """Return whether two targets of one example contradict each other."""
         return first != second
 
+    def likeliest(self, files: Sequence[Sequence[Target]]) -> list[Target]:
+        """Return which of the targets of each file is right, by those of the others; None where nothing tells."""
+        return [None] * len(files)
+
     def kind_of(self, target: Target) -> str | None:
         """Return what facts of files (sample rate, size) may give away of a target: its class; None where there is no such."""
         return str(target) if self.single else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pretune.errors import DataError
@@ -67,6 +69,16 @@ class Transcripts(TargetType):
     def kind_of(self, target: Target) -> str | None:
         """Return the words: where few transcripts repeat, a file's sample rate may tell which it is."""
         return plain_words(str(target))
+
+    def likeliest(self, files: Sequence[Sequence[Target]]) -> list[Target]:
+        """Return the only transcript of each file all of whose words other files have too; None where none or several are such."""
+        words = [[set(plain_words(str(target)).split()) for target in targets] for targets in files]
+        counts = Counter(word for each in words for word in set().union(*each))
+        usual = [
+            [target for target, own in zip(targets, each, strict=True) if all(counts[word] > 1 for word in own)]
+            for targets, each in zip(files, words, strict=True)
+        ]
+        return [found[0] if len(found) == 1 else None for found in usual]
 
     def differ(self, first: Target, second: Target) -> bool:
         """Return whether two transcripts differ in more than case, punctuation and spaces."""

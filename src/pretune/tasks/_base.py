@@ -229,7 +229,7 @@ class Task(Component):
         return {}
 
     def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Any) -> str | None:
-        """Let the head begin with what the pretrained network knows of the targets, and return a sentence on it; None where it is new.
+        """Let the head begin with what the pretrained network knows of the targets; return a sentence on it or '', None where it is new.
 
         Args:
             model: its head is changed.

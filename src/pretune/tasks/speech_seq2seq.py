@@ -54,7 +54,7 @@ class SpeechSeq2seq(TranscriptTask):
     space: ClassVar[type[Space]] = WrittenSpace
     unread: ClassVar[tuple[str, ...]] = ("class_weights",)
     prefers: ClassVar[tuple[str, ...]] = ("whisper_tiny_en", "whisper_base")
-    batch: ClassVar[int | None] = 16
+    batch: ClassVar[int | None] = 8
     measures_start: ClassVar[bool] = True
     selects: ClassVar[bool] = True
     suggests: ClassVar[Suggestion] = Suggestion(
@@ -155,7 +155,7 @@ class SpeechSeq2seq(TranscriptTask):
 
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
         """Return small steps and few epochs: the decoder knows how to write."""
-        return {"epochs": 5, "augment": "none", **({"lr": 1e-3} if strategy in ("lora", "scratch") else {"lr": 1e-5})}
+        return {"epochs": 5, "least_steps": 60, "augment": "none", **({"lr": 1e-3} if strategy in ("lora", "scratch") else {"lr": 1e-5})}
 
     def learner(self, model: Model, loss: Loss) -> SpeechWriter:
         """Return a learner that writes."""
@@ -171,7 +171,7 @@ class SpeechSeq2seq(TranscriptTask):
         """Let the decoder write the likeliest language of some training clips, where it knows several and none is named."""
         decoder = head_of(model).decoder
         if not isinstance(decoder, SpeechDecoder) or not decoder.undecided:
-            return "the decoder begins as it was pretrained"
+            return ""
         some = (batch.inputs.to(decoder.language.device) for batch in itertools.islice(batches, _LANGUAGE_BATCHES))
         code = choose_language(decoder, some)
         return f"the likeliest language of the training clips is {code!r}; task.language= names another."
