@@ -1,0 +1,242 @@
+"""Summaries: what is read, what extraction finds, which of two models a run becomes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pretune.errors import DataError
+from pretune.evaluation import extraction, overlap
+from pretune.evaluation.extraction import Extractor, Pairs
+from pretune.evaluation.sentences import clauses, sentences
+from pretune.modalities.text import Text
+from pretune.sources import sources
+from pretune.sources.conversation import SUMMARISATION, Conversation
+from pretune.sources.table import Columns
+from pretune.tasks._summaries import SummaryExtraction, document_of, references_of
+from pretune.tasks.summarisation import Summarisation
+from pretune.types import Row
+from tests.command_line import pretune
+from tests.test_docs import ROOT, commands
+
+THINGS = ["sun", "moon", "tree", "river", "stone", "bird", "cloud", "rain", "snow", "wind", "fish", "leaf"]
+
+
+def document(i: int) -> tuple[str, str]:
+    """Return a document whose third sentence holds its summary."""
+    one, two = THINGS[i % 12], THINGS[(5 * i + 1) % 12]
+    parts = [
+        f"The {two} was there on day {i}.",
+        "It was a long and quiet day.",
+        f"We show that the {one} is near the {two}.",
+        "Nobody came.",
+    ]
+    return " ".join(parts[i % 2 :]), f"the {one} is near the {two}"
+
+
+def lines(path: Path, records: list[Any]) -> Path:
+    """Write a JSON object a line."""
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in records), encoding="utf-8")
+    return path
+
+
+def target(row: Row) -> Conversation:
+    """Return the target of a row that was read."""
+    assert isinstance(row.target, Conversation)
+    return row.target
+
+
+# --- sentences -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("One is here. Two, e.g. this (Fig. 3), too! Is it? Yes.", ["One is here.", "Two, e.g. this (Fig. 3), too!", "Is it?", "Yes."]),
+        ("J. Smith saw 3.5 of them. Then he left", ["J. Smith saw 3.5 of them.", "Then he left"]),
+        (
+            "采用参数建立模型；利用方程建立系统.仿真结果表明,它简化了设计。",
+            ["采用参数建立模型；", "利用方程建立系统.", "仿真结果表明,它简化了设计。"],
+        ),
+        ("a line\nanother line\n\n…", ["a line", "another line"]),
+        ("", []),
+    ],
+)
+def test_sentences_end_where_people_end_them(text: str, found: list[str]) -> None:
+    assert sentences(text) == found
+
+
+def test_clauses_stand_between_commas_and_numbers_stay_whole() -> None:
+    assert clauses("目的:了解情况,并研究趋势.") == ["目的", "了解情况", "并研究趋势"]
+    assert clauses("With 1,000 words, we show it: it works.") == ["With 1,000 words", "we show it", "it works"]
+
+
+# --- ROUGE ---------------------------------------------------------------------------------------
+
+
+def test_each_metric_takes_its_best_reference_and_chinese_counts_letters() -> None:
+    found = overlap.rouge(["the cat sat on it"], [("it on sat cat the", "the cat sat")])[0]
+    assert found.tolist() == pytest.approx([1.0, 2 * 2 / (4 + 2), 2 * 3 / (5 + 3)])
+    tokens = [overlap.Words().tokenize(text) for text in ("高血压药的应用", "抗高血压药应用")]
+    alone = overlap.rouge(["高血压药的应用"], [("抗高血压药应用",)])[0]
+    assert alone[0] == pytest.approx(2 * 6 / 14)
+    assert overlap.quick_rouge(tokens[0], [tokens[1]]) == pytest.approx(alone.mean())
+
+
+# --- extraction ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    """Documents with summaries."""
+    found = [document(i) for i in range(40)]
+    return Pairs(texts=[text for text, _ in found], references=[(summary,) for _, summary in found])
+
+
+@pytest.fixture(scope="module")
+def extractor(pairs: Pairs) -> Extractor:
+    """What was learned of them."""
+    found = extraction.fit(pairs, Text())
+    assert found is not None
+    return found
+
+
+def test_extraction_learns_which_sentence_is_the_summary(pairs: Pairs, extractor: Extractor) -> None:
+    lead = extraction.lead(pairs)
+    new = [document(i)[0] for i in range(50, 60)]
+    assert all("We show that" in text for text in extractor.summaries(new))
+    assert lead.summaries(new) != extractor.summaries(new)
+    assert extractor.summaries([""]) == [""]
+    assert extraction.fit(pairs.take(range(4)), Text()) is None, "too few to learn from"
+
+
+def test_a_saved_extraction_is_the_same_and_a_damaged_one_is_refused(extractor: Extractor, pairs: Pairs) -> None:
+    settings = json.loads(json.dumps(extractor.settings()))
+    again = Extractor.read(settings, extractor.arrays(), Text())
+    assert again.summaries(pairs.texts) == extractor.summaries(pairs.texts)
+    with pytest.raises(ValueError, match="shapes"):
+        Extractor.read(settings, extractor.arrays() | {"weight": np.zeros((3, 1), np.float32)}, Text())
+    with pytest.raises(ValueError, match="chooses"):
+        Extractor.read(settings | {"count": 99}, extractor.arrays(), Text())
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names", [("document", "summary"), ("article", "highlights"), ("dialogue", "summary"), ("source", "target"), ("text", "tldr")]
+)
+def test_tables_of_summaries_are_recognised_by_names_and_lengths(names: tuple[str, str], tmp_path: Path) -> None:
+    path = lines(tmp_path / "data.jsonl", [dict(zip(names, document(i), strict=True)) for i in range(12)])
+    table = sources.read(path)
+    assert table.task == "summarisation"
+    assert [document_of(row) for row in table.rows] == [document(i)[0] for i in range(12)]
+
+
+def test_bad_rows_are_named_by_line_and_a_list_is_several_references(tmp_path: Path) -> None:
+    good = [{"source": document(i)[0], "target": document(i)[1]} for i in range(10)]
+    odd = [
+        {"source": "x y z", "target": ""},
+        {"source": "short", "target": "much longer than the source"},
+        {"source": "no target"},
+        {"source": "two refs", "target": ["a", "b"]},
+        {"source": "the same", "target": "the same"},
+    ]
+    table = sources.read(lines(tmp_path / "data.jsonl", good + odd), target=SUMMARISATION)
+    assert {entry.item: entry.reason for entry in table.ledger} == {
+        "data.jsonl:11": "blank_target",
+        "data.jsonl:13": "blank_target",
+        "data.jsonl:15": "target_is_source",
+    }
+    assert target(table.rows[-1]).others == ("b",)
+    longer = next(one for one in table.findings if one.kind == "long_targets")
+    assert "data.jsonl:12" in longer.message
+
+
+def test_a_column_of_all_references_stands_beside_one_target(tmp_path: Path) -> None:
+    records = [{"source": document(i)[0], "target": document(i)[1], "targets": [document(i)[1], f"summary {i}"]} for i in range(8)]
+    table = sources.read(lines(tmp_path / "data.jsonl", records))
+    assert [target(row).others for row in table.rows] == [(f"summary {i}",) for i in range(8)]
+
+
+def test_what_may_be_a_label_too_is_not_guessed(tmp_path: Path) -> None:
+    records = [{"text": document(i)[0], "summary": document(i)[1], "score": i % 5} for i in range(10)]
+    path = lines(tmp_path / "data.jsonl", records)
+    with pytest.raises(DataError, match=r"task=summarisation, or label=score text=text"):
+        sources.read(path)
+    assert sources.read(path, Columns(label="score", text="text")).task != "summarisation"
+    assert sources.read(path, target=SUMMARISATION).task == "summarisation"
+    several = lines(tmp_path / "two.jsonl", [{"text": "a b", "headline": "a", "title": "b"}])
+    with pytest.raises(DataError, match="label=headline or label=title"):
+        sources.read(several, target=SUMMARISATION)
+
+
+def test_translations_and_classes_are_not_summaries(tmp_path: Path) -> None:
+    same = lines(tmp_path / "same.jsonl", [{"source": f"a text of {i}", "target": f"ein Text von {i}"} for i in range(10)])
+    assert sources.read(same).task != "summarisation"
+    classes = lines(tmp_path / "classes.jsonl", [{"text": document(i)[0], "target": "ab"[i % 2]} for i in range(10)])
+    assert sources.read(classes).task == "classification"
+
+
+@pytest.mark.parametrize("layout", ["beside", "folders"])
+def test_documents_beside_their_summaries(layout: str, tmp_path: Path) -> None:
+    for i in range(5):
+        names = (f"{i}.txt", f"{i}.summary") if layout == "beside" else (f"documents/{i}.txt", f"summaries/{i}.txt")
+        for name, text in zip(names, document(i), strict=True):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text if i or text != document(i)[1] else "")
+    table = sources.read(tmp_path)
+    assert table.task == "summarisation"
+    assert [target(row).turns[-1].content for row in table.rows] == [document(i)[1] for i in range(1, 5)]
+    assert [entry.reason for entry in table.ledger] == ["blank_target"], "the empty summary"
+
+
+def test_rows_of_one_document_stay_together(tmp_path: Path) -> None:
+    records = [{"document": document(i // 2)[0], "summary": f"{document(i)[1]} {i}"} for i in range(12)]
+    table = sources.read(lines(tmp_path / "data.jsonl", records))
+    assert [row.group for row in table.rows[:4]] == ["document of data.jsonl:1"] * 2 + ["document of data.jsonl:3"] * 2
+
+
+# --- the task ------------------------------------------------------------------------------------
+
+
+def test_the_length_of_summaries_is_that_of_training(tmp_path: Path) -> None:
+    path = lines(tmp_path / "data.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(20)])
+    table = sources.read(path)
+    task = Summarisation()
+    text = task.render(table, Text(units="character", vocabulary=60, max_tokens=120))
+    assert table.target_type is not None
+    fitted = task.suited(table.target_type)
+    longest = max(len(text.ids(references_of(row)[0])) for row in table.rows)
+    assert isinstance(fitted, Summarisation)
+    assert longest < (fitted.max_new_tokens or 0) < 2 * longest
+    assert Summarisation(max_new_tokens=7).suited(table.target_type) == Summarisation(max_new_tokens=7)
+    assert SummaryExtraction.fit(table.rows, None, text, 0) is not None
+
+
+def test_the_commands_of_the_guide_run_and_the_better_model_is_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines(tmp_path / "papers.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(60)])
+    lines(tmp_path / "new.jsonl", [{"document": document(70)[0]}, {"document": ""}])
+    small = ["backbone=scratch:gpt,width=16,layers=1,heads=2,max_tokens=120,units=character", "precision=float32", "threads=1", "epochs=1"]
+    for line in commands(ROOT / "docs" / "tasks" / "summarisation.md"):
+        arguments = shlex.split(line)
+        pretune(
+            *arguments, *([*small, "batch_size=16", "task.max_new_tokens=4", "task=summarisation"] if arguments[0] == "finetune" else [])
+        )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["model"] == metrics["selection"]["model"] == "baseline"
+    assert metrics["selection"]["baseline"] > metrics["selection"]["network"]
+    assert metrics["primary"]["value"] == metrics["val"]["rouge1"] == metrics["floors"]["extraction"]["value"]
+    assert set(metrics["val"]["interval"]) == {"rouge1", "rouge2", "rougeL"}
+    assert "rouge1" in metrics["network"]["val"]
+    assert "lead" in metrics["floors"]
+    extracted, written = ((tmp_path / name).read_text().splitlines() for name in ("summaries.jsonl", "written.jsonl"))
+    assert "We show that" in json.loads(extracted[0])["prediction"]
+    assert "empty document" in json.loads(extracted[1])["error"]
+    assert json.loads(written[0])["prediction"] != json.loads(extracted[0])["prediction"]
