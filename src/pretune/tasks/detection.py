@@ -124,7 +124,13 @@ class Detection(Task):
         """Return rates and epochs for a detector that was pretrained, or for a fresh head."""
         known = backbone.classifier is not None and backbone.detector is not None
         head = {"lr": 1e-3, "epochs": 12 if known else 30, "weight_decay": 0.05, "least_steps": 0 if known else 500}
-        whole = {"lr": 2e-4 if known else 5e-4, "epochs": 12 if known else 30, "weight_decay": 0.05, "augment": "light"}
+        whole = {
+            "lr": 2e-4 if known else 5e-4,
+            "epochs": 12 if known else 30,
+            "weight_decay": 0.05,
+            "augment": "light",
+            "least_steps": 0 if known else 320,
+        }
         return head if strategy == "linear_probe" else whole
 
     def start(self, model: Model, backbone: Backbone, batches: Iterator[Batch], space: Space) -> str | None:
