@@ -337,6 +337,7 @@ def test_the_annotation_tells_in_which_frame_boxes_were_absolute() -> None:
     assert side.in_stored_pixels([replace(CORNER, right=36)], (0, 0)) is True
     assert side.in_stored_pixels([replace(CORNER, bottom=36)], (0, 0)) is False
     assert StoredFrame(40, 20).in_stored_pixels([CORNER], (0, 0)) is False
+    assert StoredFrame(40, 20, 65537).in_stored_pixels([CORNER], (0, 0)) is False, "such numbers are in real files"
     assert StoredFrame(40, 20, 3).in_stored_pixels([CORNER], (40, 20)) is None, "both have this size"
 
 

@@ -21,7 +21,7 @@ class StoredFrame:
     """As they are stored."""
     height: int
     orientation: int = 1
-    """Of the EXIF data: 1 upright; 2, 4, 5, 7 mirrored; 3, 6, 8 turned."""
+    """Of the EXIF data: 1 upright; 2, 4, 5, 7 mirrored; 3, 6, 8 turned; others stand for nothing."""
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -38,7 +38,7 @@ class StoredFrame:
             written: width and height as the annotation says; zeros where it does not.
         """
         stored = (self.width, self.height)
-        if self.orientation == 1:
+        if not 2 <= self.orientation <= 8:  # upright, or a number that stands for nothing
             return False
         if stored == self.upright:
             return None
