@@ -30,6 +30,14 @@ QUIET = ("--json", "--offline")
 EPOCHS = ("epochs=3",)
 
 
+WITHOUT = {"speech_seq2seq"}
+"""Tasks that have no case yet: this one needs Whisper's own decoder."""
+
+
+def test_every_task_has_a_case() -> None:
+    assert CASES.keys() == set(registry.names("tasks")) - WITHOUT
+
+
 def finetune(name: str, *settings: str, code: int = 0) -> Any:
     """Fine-tune the tiny network of a task and return its metrics; of a run that ends otherwise what it printed."""
     case = CASES[name]
@@ -37,7 +45,7 @@ def finetune(name: str, *settings: str, code: int = 0) -> Any:
     return done.stderr if code else json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module", params=registry.names("tasks"))
+@pytest.fixture(scope="module", params=list(CASES))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A task, its data in the working folder, and the metrics of a finished run there."""
     home = tmp_path_factory.mktemp(request.param)
@@ -170,7 +178,7 @@ def folder_of(name: str) -> Path:
 # --- pretraining and several processes -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", registry.names("tasks"))
+@pytest.mark.parametrize("name", list(CASES))
 def test_labels_for_then_are_sampled_of_every_task(name: str, home: Path) -> None:
     case = CASES[name]
     case.write(home)
