@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import pretune as pt
+from pretune import backbones
+from pretune.architectures.layers.token_decoder import TiedDecoder
 from pretune.errors import DataError, SettingError
 from pretune.evaluation import translation_scores
 from pretune.sources import sources
@@ -250,3 +254,21 @@ def test_a_run_translates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     figures = pt.evaluate(out, tmp_path / "data", part="test")["metrics"]
     assert figures["written"]["bleu"] == pytest.approx(run.metrics["written"]["bleu"])
     assert figures["token_loss"] == pytest.approx(run.metrics["test"]["token_loss"], rel=1e-3)
+
+
+def test_a_run_of_denoising_and_one_of_translation_bring_their_decoders(tmp_path: Path) -> None:
+    put(tmp_path / "data", corpus_dot_en=lines(0, PAIRS * 6), corpus_dot_de=lines(1, PAIRS * 6))
+    put(tmp_path / "texts", all_dot_txt=lines(0, PAIRS * 40) + lines(1, PAIRS * 40))
+    network = "scratch:transformer,units=piece,vocabulary=300,width=32,layers=1,heads=2,max_tokens=16,dropout=0.0"
+    pretrained = pt.pretrain(tmp_path / "texts", objective="denoising", backbone=network, epochs=1, out=tmp_path / "denoising")
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "task": Translation(beams=1, max_new_tokens=4)}
+    first = pt.finetune(tmp_path / "data", backbone=f"run:{pretrained.path}", out=tmp_path / "first", **settings)
+    assert first.metrics["strategy"] == "full"
+    for run, count in ((pretrained.path, 2), (first.path, 2)):
+        decoder = backbones.load(f"run:{run}", offline=True).pretrained_decoder()
+        assert isinstance(decoder, TiedDecoder)
+        assert len(decoder.body.layers) == count
+    saved = load_file(first.path / "weights" / "last.safetensors")
+    assert torch.equal(saved["stages.head.decoder.body.norm.weight"], decoder.body.norm.weight)
+    with pytest.raises(SettingError, match="brings its own decoder"):
+        pt.finetune(tmp_path / "data", backbone=f"run:{first.path}", head={"name": "decoder", "layers": 1}, out=tmp_path / "no", **settings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pretune.backbones._base import Backbone, BackboneSource
 from pretune.backbones._folder import BUILDER, read
+from pretune.backbones._run_decoder import give_decoder
 from pretune.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class RunSource(BackboneSource):
             raise WeightsError(f"run:{name} is not a run folder with a backbone: {folder / BUILDER} does not exist.{there}")
         backbone = read(folder)
         backbone.scoring = replace(backbone.scoring, layer=partial(_output_layer, folder.parent))
+        give_decoder(backbone, folder.parent)
         return backbone
 
     def build(self, name: str, **settings: Any) -> Backbone:
