@@ -19,6 +19,7 @@ from pretune.sources.translations import Translations
 from pretune.tasks.translation import Translation
 from pretune.types import Row
 from tests.command_line import main
+from tests.test_docs import ROOT, commands
 
 WANTED = Translation().target_type
 PAIRS = [("one dog", "ein Hund"), ("two dogs", "zwei Hunde"), ("a cat", "eine Katze"), ("the end", "das Ende")]
@@ -272,3 +273,15 @@ def test_a_run_of_denoising_and_one_of_translation_bring_their_decoders(tmp_path
     assert torch.equal(saved["stages.head.decoder.body.norm.weight"], decoder.body.norm.weight)
     with pytest.raises(SettingError, match="brings its own decoder"):
         pt.finetune(tmp_path / "data", backbone=f"run:{first.path}", head={"name": "decoder", "layers": 1}, out=tmp_path / "no", **settings)
+
+
+def test_the_page_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "pairs", corpus_dot_en=lines(0, PAIRS * 4), corpus_dot_de=lines(1, PAIRS * 4))
+    put(tmp_path, new_dot_txt="one dog\na cat\n")
+    train, predict = (line.split() for line in commands(ROOT / "docs" / "tasks" / "translation.md"))
+    network = "backbone=scratch:transformer,units=piece,vocabulary=300,width=16,layers=1,heads=2,max_tokens=16"
+    assert main([*train, network]) == 0
+    assert main(predict) == 0
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [answer["source"] for answer in answers] == ["one dog", "a cat"]
