@@ -115,7 +115,7 @@ def test_contradictions_name_both_paths_and_are_left_out(clean: Path, tmp_path: 
     (clean / "fish" / "same.png").write_bytes((clean / "fish" / "4.png").read_bytes())
     table, done, findings = audited(clean, tmp_path)
     words = message(findings, "contradiction")
-    assert "2 images occur with different labels (the same bytes, 4 items)" in words
+    assert "2 images occur with different labels (the same bytes, 4 images)" in words
     assert "bird/copy0.png (bird) = fish/0.png (fish)" in words
     assert [entry.item for entry in audit.contradictions(table, done)] == ["bird/copy0.png", "fish/0.png", "bird/copy2.png", "fish/2.png"]
     assert "1 images repeat others byte for byte (fish/4.png = fish/same.png)" in message(findings, "exact_duplicate")
@@ -207,7 +207,7 @@ def test_texts_equal_but_for_case_and_spaces() -> None:
 def test_contradictory_texts_are_said_and_stay() -> None:
     pairs = [(f"the text number {i} is like no other", "ab"[i % 2]) for i in range(20)]
     table, done = texts([*pairs, *((text, "c") for text, _ in pairs[:4])])
-    assert "4 texts occur with different labels (the same words, 8 items)" in message(audit.audit(table, done, TEXT), "contradiction")
+    assert "4 texts occur with different labels (the same words, 8 texts)" in message(audit.audit(table, done, TEXT), "contradiction")
     assert audit.contradictions(table, done) == []
 
 

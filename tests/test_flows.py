@@ -121,6 +121,9 @@ def test_every_strategy_trains_saves_and_predicts(home: Path, strategy: str) -> 
     assert len(saved) == metrics["counts"]["val"] > 0
     for row in saved:
         assert abs(by_id[row["id"]]["probabilities"]["disc"] - float(row["p_disc"])) < 0.01
+    if strategy == "lora":
+        started = [json.loads(line) for line in (home / metrics["run"] / "events.jsonl").read_text().splitlines() if '"started"' in line]
+        assert metrics["params"]["trainable"] == started[-1]["trainable"] > 0, "adapters count, though they are merged by now"
 
 
 def losses(run: Path) -> dict[tuple[str, int], float]:

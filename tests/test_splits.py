@@ -11,6 +11,7 @@ import pytest
 from pretune.data.splits import assign, carve, merge
 from pretune.errors import DataError
 from pretune.sources.classes import count
+from pretune.sources.target_texts import TargetText, TargetTexts
 from pretune.sources.target_type import NUMBER, ONE_CLASS, SEVERAL_CLASSES
 from pretune.types import Row
 
@@ -153,3 +154,11 @@ def test_carve_takes_from_train_only_and_keeps_groups_whole() -> None:
 
 def test_merge_joins_what_overlaps() -> None:
     assert sorted(merge([[1, 2], [5, 6], [2, 9], [7]])) == [[1, 2, 9], [5, 6], [7]]
+
+
+def test_only_targets_with_classes_are_said_to_be_stratified() -> None:
+    texts = [Row(id=str(i), text=f"text {i}", target=TargetText(f"summary {i}")) for i in range(40)]
+    _, written = assign(texts, target=TargetTexts(task="summarisation"), fraction=0.2, seed=0)
+    _, classes = assign(rows_of({"a": 20, "b": 20}), target=ONE_CLASS, fraction=0.2, seed=0)
+    assert "stratified" not in " ".join(finding.message for finding in written)
+    assert "stratified by class" in " ".join(finding.message for finding in classes)

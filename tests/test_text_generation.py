@@ -483,3 +483,14 @@ def test_metrics_whose_library_is_missing_are_named(monkeypatch: pytest.MonkeyPa
     figures = overlap.figures(["sun"], [("sun",)])
     assert "rouge1" not in figures
     assert figures["chrf"] == pytest.approx(100), "what is there is computed"
+
+
+def test_an_empty_answer_stands_beside_its_prompt_and_reference() -> None:
+    task = TextGeneration()
+    lines = task.compare({"prompt": "Capital of France?", "target": "Paris", "prediction": ""}, "")
+    assert [(line.name, line.passages[0].text) for line in lines] == [
+        ("prompt", "Capital of France?"),
+        ("reference", "Paris"),
+        ("prediction", "(nothing)"),
+    ]
+    assert not task.compare({"prompt": "", "target": "", "prediction": ""}, "a plain text"), "no answer was asked for"

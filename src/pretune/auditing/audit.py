@@ -111,13 +111,17 @@ def _contradictions(rows: list[Row], same: Duplicates, table: Table, units: str)
     for groups, how, after in ((exact, equal, fate), (near, alike, " Check which is right.")):
         if groups:
             copies = sum(map(len, groups))
-            example = "; ".join(
-                " = ".join(f"{rows[at].id} ({_target(rows[at])})" for at in _differing(rows, group)) for group in groups[:4]
-            )
-            example += "; …" if len(groups) > 4 else ""
-            message = f"{len(groups)} {units} occur with different {what} ({how}, {copies} items): {example}.{after}"
+            example = "; ".join(_beside(rows, group) for group in groups[:4]) + ("; …" if len(groups) > 4 else "")
+            message = f"{len(groups)} {units} occur with different {what} ({how}, {copies} {units}): {example}.{after}"
             findings.append(Finding(kind="contradiction", severity="warning", message=message, items=_ids(rows, groups)))
     return findings
+
+
+def _beside(rows: list[Row], group: list[int]) -> str:
+    """Return two of a group whose targets differ, with their classes; without where those are equal, as of boxes in other places."""
+    pair = _differing(rows, group)
+    named = len({_target(rows[at]) for at in pair}) > 1
+    return " = ".join(f"{rows[at].id} ({_target(rows[at])})" if named else rows[at].id for at in pair)
 
 
 def _differing(rows: list[Row], group: list[int]) -> list[int]:

@@ -254,7 +254,8 @@ def _splits_left_open(rows: list[Row]) -> list[Finding]:
 def _describe(rows: list[Row], target: TargetType, fraction: float, seed: int) -> list[Finding]:
     """Report how the splits were sampled, and which classes the held-out split lacks."""
     held_out = sum(row.split == "val" for row in rows)
-    how = "" if target.numeric else "stratified by class, "
+    classes = not target.numeric and len(set(target.strata(rows))) > 1
+    how = "stratified by class, " if classes else ""
     groups = len({row.group for row in rows if row.group is not None})
     how += f"whole groups ({groups}), " if groups else ""
     message = (

@@ -57,11 +57,12 @@ def _examples(files: Files, name: str, predictions: Sequence[_predictions.Predic
 
 def _card(files: Files, p: _predictions.Prediction, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     is_number = files.task.numbers
+    none = "nothing" if files.task.reads.form == "own" else "no label"
     return {
         "id": p.id,
         "right": p.right,
-        "true": show("mae", float(p.target)) if is_number else p.target.replace("|", ", ") or "no label",
-        "predicted": show("mae", float(p.prediction)) if is_number else p.prediction.replace("|", ", ") or "no label",
+        "true": show("mae", float(p.target)) if is_number else p.target.replace("|", ", ") or none,
+        "predicted": show("mae", float(p.prediction)) if is_number else p.prediction.replace("|", ", ") or none,
         "sure": "" if p.confidence is None else f"{100 * p.confidence:.0f} %",
         "text": entry.get("text") or "",
         "lines": files.task.compare(p.row, entry.get("text") or ""),

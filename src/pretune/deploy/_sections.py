@@ -152,12 +152,19 @@ def classes(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> Section:
             "train": counts.get(name, {}).get("train"),
             "support": row.get("support", ""),
             "recall": row.get("recall"),
-            "cells": ["–" if row.get(key) is None else f"{row[key]:.3f}" for key in columns],
+            "cells": [_cell(row.get(key)) for key in columns],
         }
         for name, row in per_class.items()
     ]
     worst = sorted((row for row in rows if row["recall"] is not None), key=lambda row: row["recall"])[:12] if len(rows) > _LONG else []
     return {"split": metrics["primary"]["split"], "columns": [words(key) for key in columns], "rows": rows, "worst": worst}
+
+
+def _cell(value: float | None) -> str:
+    """Return a figure of a class: counts as whole numbers."""
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def confusion(scores: Mapping[str, Any], names: Sequence[str]) -> Section:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from pretune.auditing.ledger import ledger_lines
 from pretune.evaluation import diagnosis
 from pretune.evaluation.advice import Context
 from pretune.labels import Outputs
+from pretune.models import Model
 from pretune.models.model import HEAD
 from pretune.runner import baselines, budget, fallback, own_baseline, score, selection, solving, writing
 from pretune.runner.fallback import Final, Positions, Raw
@@ -159,7 +161,6 @@ def assemble(state: FineTuningState, final: Final, measured: Positions) -> dict[
     run, data, task, split = state.run, state.data, state.data.task, state.data.score
     history = run.folder.events()
     run.timing["total_s"] = run.deadline.clock.seconds
-    parameters = list(state.model.parameters())
     metrics = {
         "task": registry.name_of(task),
         "primary": {
@@ -180,7 +181,7 @@ def assemble(state: FineTuningState, final: Final, measured: Positions) -> dict[
         "peak_rss_mb": peak_rss_mb(),
         "backbone": state.backbone.builder.id,
         "strategy": registry.name_of(state.strategy),
-        "params": {"total": sum(p.numel() for p in parameters), "trainable": sum(p.numel() for p in parameters if p.requires_grad)},
+        "params": _parameters(state.model, history),
         "precision": asdict(state.precision),
         **({"features_precision": asdict(state.features.chosen)} if state.features.chosen else {}),
     }
@@ -190,6 +191,14 @@ def assemble(state: FineTuningState, final: Final, measured: Positions) -> dict[
     for line in metrics["diagnosis"]:
         run.reporter.say(line)
     return metrics
+
+
+def _parameters(model: Model, history: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many parameters the network has, and how many learned in the last phase of steps; merged adapters count."""
+    learned = [event["trainable"] for event in history if event["event"] == "started"]
+    parameters = list(model.parameters())
+    total = sum(p.numel() for p in parameters)
+    return {"total": total, "trainable": learned[-1] if learned else sum(p.numel() for p in parameters if p.requires_grad)}
 
 
 def _context(state: FineTuningState, metrics: dict[str, Any], history: list[dict[str, Any]], final: Final) -> Context:

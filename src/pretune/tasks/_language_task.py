@@ -219,10 +219,10 @@ class LanguageTask(WritingTask):
         return (target.answer or "") if isinstance(target, Answer) else ""
 
     def compare(self, row: Mapping[str, str], text: str) -> Sequence[Line]:
-        """Return prompt, reference and prediction, a line each, where something was written."""
-        if not row["prediction"]:
+        """Return prompt, reference and prediction, a line each, where the example has an answer or one was written."""
+        if not row["prediction"] and not row["target"]:
             return ()
-        named = {"prompt": row.get("prompt", ""), "reference": row["target"], "prediction": row["prediction"]}
+        named = {"prompt": row.get("prompt", ""), "reference": row["target"], "prediction": row["prediction"] or "(nothing)"}
         return [Line(name=name, passages=(Passage(text=words),)) for name, words in named.items() if words]
 
     def badness(self, row: Mapping[str, str]) -> float:
