@@ -15,6 +15,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from pretune.runner import score
 from pretune.runner.finetune import FineTuned, FineTuning
 from pretune.runner.runner import Runner
 from pretune.runner.state import FineTuningState
+from pretune.training.context import Evaluation
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "augmentations.json", HERE.parent / "docs" / "learn.md"
@@ -44,7 +46,7 @@ class Case:
     """Training examples of a class, drawn anew for each seed."""
     tested: int
     """Test examples of a class, the same for all."""
-    settings: dict[str, object]
+    settings: dict[str, Any]
 
 
 SMALL = {"strategy": "scratch", "threads": 1, "precision": "float32", "lr": 5e-3}
@@ -81,8 +83,9 @@ def link_sample(case: Case, data: Path, out: Path, seed: int) -> None:
 class Trained(FineTuning):
     """Fine-tuning that ends with the test accuracy: no baselines, no report."""
 
-    def evaluation(self, state: FineTuningState, number: int) -> None:
+    def evaluation(self, state: FineTuningState, number: int) -> Evaluation:
         """Measure nothing between epochs."""
+        return Evaluation(splits={})
 
     def record(self, state: FineTuningState) -> FineTuned:
         """Measure the test set."""

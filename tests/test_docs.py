@@ -150,6 +150,8 @@ def accepted(line: str) -> None:
     assert least <= words <= most, line
     settings = settings_of(arguments.verb)
     tree = config.override({}, arguments.settings)
+    if arguments.verb == "predict" and isinstance(tree.get("task"), dict):  # the settings of the run's task, whatever it is
+        tree["task"] = {"name": "text_generation"} | tree["task"]
     if settings is not None:
         config.build(settings, tree | ({"data": "x"} if "data" in config.keys(settings) else {}))
 

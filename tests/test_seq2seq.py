@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pretune import backbones
 from pretune.errors import SettingError
+from pretune.labels import Ragged
 from pretune.models import Model, search
 from pretune.models.heads.decoder import Decoder, DecoderHead
 from pretune.models.token_loss import linear_cross_entropy
@@ -111,7 +112,9 @@ def test_neither_padding_nor_neighbours_change_what_is_predicted(network: tuple[
     task = SequenceToSequence()
     learner = task.learner(model, task.loss(task.space(), batch_of(rows, modality).labels, LossSettings()))
     with torch.no_grad():
-        together = learner.predict(batch_of(rows, modality)).split()
+        outputs = learner.predict(batch_of(rows, modality))
+        assert isinstance(outputs, Ragged)
+        together = outputs.split()
         alone = [learner.predict(batch_of([row], modality)).values for row in rows]
     assert len({len(one) for one in alone}) > 1
     torch.testing.assert_close(list(together), alone, rtol=1e-4, atol=1e-4)

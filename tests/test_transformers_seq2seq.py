@@ -78,7 +78,9 @@ def test_losses_and_texts_are_those_of_the_library(family: str, folders: dict[st
     batch = Batch(inputs=inputs, labels=Labels({TOKENS: Ragged.of(targets)}), index=torch.arange(2))
     learner = Translation().learner(model, Translation().loss(Translation().space(), batch.labels, LossSettings()))
     with torch.no_grad():
-        mine = learner.predict(batch).split()
+        outputs = learner.predict(batch)
+        assert isinstance(outputs, Ragged)
+        mine = outputs.split()
         for row, ids in enumerate(targets):
             begin = torch.tensor([[*decoder.begin, *ids[:-1].tolist()]])
             mask = inputs.mask[row : row + 1].long()
