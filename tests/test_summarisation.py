@@ -158,6 +158,11 @@ def test_bad_rows_are_named_by_line_and_a_list_is_several_references(tmp_path: P
     assert "data.jsonl:12" in longer.message
 
 
+def test_short_summaries_with_a_number_are_texts(tmp_path: Path) -> None:
+    records = [{"source": f"A long story number {i} about a dog and a cat that went out.", "target": f"Story {i}"} for i in range(12)]
+    assert sources.read(lines(tmp_path / "data.jsonl", [*records, {"source": "x", "target": ""}])).task == "summarisation"
+
+
 def test_a_column_of_all_references_stands_beside_one_target(tmp_path: Path) -> None:
     records = [{"source": document(i)[0], "target": document(i)[1], "targets": [document(i)[1], f"summary {i}"]} for i in range(8)]
     table = sources.read(lines(tmp_path / "data.jsonl", records))

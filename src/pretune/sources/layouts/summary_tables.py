@@ -239,4 +239,5 @@ def _much_longer(records: Records, document: str, summary: str) -> bool:
 
 def _is_text(value: str) -> bool:
     """Return whether a cell holds several words, or letters of a script without spaces between them."""
-    return len(re.findall(r"[^\W\d_]+", value)) > 1 or any(ord(letter) > 0x2E7F for letter in value[:20])
+    words = re.findall(r"[^\W_]+", value)
+    return (len(words) > 1 and any(map(str.isalpha, words))) or any(ord(letter) > 0x2E7F for letter in value[:20])
