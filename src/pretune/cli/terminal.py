@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from pretune.cli.progress import ProgressDisplay, ProgressPhase
+from pretune.evaluation.wording import split_name
 from pretune.printable import printable
 from pretune.training.events import Evaluated, Event, Finished, Started, Stepped
 
@@ -68,11 +69,11 @@ class Terminal:
             from pretune.evaluation.wording import show, words
 
             figures = [f"{words(name)} {show(name, value)}" for name, value in event.metrics.items()]
-            self._metric = f"{_named(event.split)} {figures[0]}" if figures else ""
+            self._metric = f"{split_name(event.split)} {figures[0]}" if figures else ""
             if time.monotonic() - self._evaluated > _SPARSE:
                 self._evaluated = time.monotonic()
                 best = "  (best so far)" if event.best else ""
-                self.say(f"{event.phase}, epoch {event.epoch}: {_named(event.split)} {', '.join(figures[:3])}{best}")
+                self.say(f"{event.phase}, epoch {event.epoch}: {split_name(event.split)} {', '.join(figures[:3])}{best}")
         elif isinstance(event, Finished):
             self.bar.end()
             why = {"early_stopped": "; stopped early, the best is restored", "time": "; the time is up"}.get(event.reason, "")
@@ -97,8 +98,3 @@ class Terminal:
     def close(self) -> None:
         """Take the bar away."""
         self.bar.close()
-
-
-def _named(split: str) -> str:
-    """Return what a person calls a split."""
-    return {"held": "held-out"}.get(split, split)

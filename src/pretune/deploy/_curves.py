@@ -11,7 +11,7 @@ from pretune.deploy import _charts
 from pretune.deploy._charts import ChartLine
 from pretune.evaluation.direction import is_error
 from pretune.evaluation.history import by_phase
-from pretune.evaluation.wording import words
+from pretune.evaluation.wording import split_name, words
 
 Event = Mapping[str, Any]
 Points = list[tuple[float, float]]
@@ -142,7 +142,7 @@ def _loss(course: Course) -> dict[str, Any]:
     name = _loss_name(course)
     for style, split in zip(_STYLES[1:], course.splits(name), strict=False):
         series += _dotted(course.measured(split, name), style)
-        keys.append((style, f"{split}, {words(name)}"))
+        keys.append((style, f"{split_name(split)}, {words(name)}"))
     values = [y for line in series for _, y in line.points]
     is_wide = min(values) > 0 and max(values) > 30 * min(values)
     drawing = _charts.lines(series, labels=(course.axis, "loss"), title="loss over steps", log_y=is_wide, until=course.steps)

@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from pretune.deploy import _curves, _examples, _repeating, _sections
 from pretune.deploy.run_files import Files
+from pretune.evaluation.wording import split_name
 from pretune.printable import path_word, printable, shell_word
 
 _UNITS = {"nats_per_character": "nats per character", "bits_per_sample": "bits per sample"}
@@ -41,7 +42,7 @@ def build(files: Files) -> dict[str, Any]:
             if name != leading
         ],
         "diagnosis": metrics.get("diagnosis", []),
-        "counts": [(split, ", ".join(f"{n:,} {what}" for what, n in c.items())) for split, c in metrics["counts"].items()],
+        "counts": [(split_name(split), ", ".join(f"{n:,} {what}" for what, n in c.items())) for split, c in metrics["counts"].items()],
         "done": _sections.done(files),
         "curves": _curves.build(files.events, "loss"),
         "gain": _gain(metrics.get("gain")),

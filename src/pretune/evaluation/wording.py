@@ -40,6 +40,11 @@ def words(name: str) -> str:
     return known.get(name, name.replace("_", " "))
 
 
+def split_name(split: str) -> str:
+    """Return what people call a split."""
+    return {"held": "held-out"}.get(split, split)
+
+
 def show(name: str, value: float | None) -> str:
     """Return a metric's value as people write it: accuracies in percent, other shares with three decimals, errors with four digits."""
     if value is None:

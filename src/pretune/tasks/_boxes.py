@@ -68,8 +68,8 @@ def size_of(row: Row) -> tuple[int, int]:
 
 
 def written(boxes: Sequence[Box]) -> str:
-    """Return boxes as a cell of a table holds them: 'dog(10 20 110 220)|cat(…)'."""
-    return "|".join(f"{box.name.replace('|', '/')}({' '.join(f'{value:.6g}' for value in box.corners)})" for box in boxes)
+    """Return boxes as a cell of a table holds them, to a tenth of a pixel: 'dog(10 20.5 110 220)|cat(…)'."""
+    return "|".join(f"{box.name.replace('|', '/')}({' '.join(f'{round(value, 1):g}' for value in box.corners)})" for box in boxes)
 
 
 def read_back(cell: str) -> list[Box]:
