@@ -15,9 +15,11 @@ from pretune.evaluation import extraction, overlap
 from pretune.evaluation.extraction import Extractor, Pairs
 from pretune.evaluation.sentences import clauses, sentences
 from pretune.modalities.text import Text
+from pretune.runner import writing
 from pretune.sources import sources
 from pretune.sources.conversation import SUMMARISATION, Conversation
 from pretune.sources.table import Columns
+from pretune.tasks._rendering import Answer
 from pretune.tasks._summaries import SummaryExtraction, document_of, references_of
 from pretune.tasks.summarisation import Summarisation
 from pretune.types import Row
@@ -76,6 +78,11 @@ def test_clauses_stand_between_commas_and_numbers_stay_whole() -> None:
     assert clauses("With 1,000 words, we show it: it works.") == ["With 1,000 words", "we show it", "it works"]
 
 
+def test_sentences_are_joined_as_their_script_is_written() -> None:
+    for text in ("The word 猫 is short. Nobody knew.", "첫 문장이다. 둘째 문장이다.", "这是一。那是二。"):
+        assert extraction.joined(sentences(text)) == text
+
+
 # --- ROUGE ---------------------------------------------------------------------------------------
 
 
@@ -123,6 +130,18 @@ def test_a_saved_extraction_is_the_same_and_a_damaged_one_is_refused(extractor: 
         Extractor.read(settings, extractor.arrays() | {"weight": np.zeros((3, 1), np.float32)}, Text())
     with pytest.raises(ValueError, match="chooses"):
         Extractor.read(settings | {"count": 99}, extractor.arrays(), Text())
+
+
+def test_intervals_resample_documents_where_only_some_are_shared() -> None:
+    groups = [f"document {i // 5}" for i in range(100)]
+    written = ["the sun" if (i // 5) % 3 else "a moon" for i in range(100)]
+    target = Answer(scored=(1,), prompt="x", answer="the sun")
+    widths = []
+    for own in ([None, *groups[1:]], [None] * 100):
+        rows = [Row(id=str(i), text=("x", "the sun"), target=target, group=group) for i, group in enumerate(own)]
+        low, high = writing.measure(Summarisation(), rows, written, ())["interval"]["rouge1"]
+        widths.append(high - low)
+    assert widths[0] > 1.5 * widths[1]
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """Translation: parallel files, memories and tables, their direction, what is wrong with them; BLEU; the command from end to end."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -213,6 +215,9 @@ def test_bleu_has_a_signature_an_interval_and_fits_the_script() -> None:
     half = translation_scores.figures(["ein kleiner Hund rennt", "zwei Katzen sitzen"] * 4, references)
     low, high = half["intervals"]["bleu"]
     assert low < half["bleu"] < high < 100
+    pairs = np.repeat(np.arange(4), 2)
+    together = translation_scores.figures(["ein kleiner Hund rennt", "zwei Katzen sitzen"] * 4, references, groups=pairs)
+    assert together["intervals"]["bleu"] == pytest.approx([half["bleu"]] * 2), "groups that are alike show no spread"
     texts = {"你好世界": "zh", "猫がいる": "char", "Hallo Welt": "13a", "안녕 세상": "13a"}
     assert {text: translation_scores.tokenizer_for([[text]]) for text in texts} == texts
 
@@ -225,6 +230,15 @@ def test_translations_are_compared_with_copies_and_with_the_nearest_example() ->
     assert found["baselines"]["nearest"]["chrf"] > 99 > 50 > found["baselines"]["copy"]["chrf"]
     (line,) = task.summary({**found, "examples": 4, "split": "test"})
     assert "the source as it is" in line
+
+
+def test_rows_of_one_group_are_no_evidence_of_their_own() -> None:
+    rows = [Row(id=str(i), text=(a,), target=Translation.reads.parse([b], "de").values[0]) for i, (a, b) in enumerate(PAIRS * 2)]
+    written = ["ein Hund", "zwei Katzen", "x", "y"] * 2
+    alone = Translation().text_metrics(rows, written, ())["intervals"]["chrf"]
+    one = [replace(row, group="book") for row in rows]
+    assert "intervals" not in Translation().text_metrics(one, written, ()), "one group tells nothing of others"
+    assert alone[0] < alone[1]
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ its own words ("we show", "in this paper"). It is fitted on how well each senten
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from pretune.evaluation import linear, overlap
 from pretune.evaluation.linear import LinearModel
-from pretune.evaluation.sentences import clauses, sentences
+from pretune.evaluation.sentences import clauses, has_no_spaces, sentences
 from pretune.modalities import BaselineFeatures, Modality
 
 UnitName = Literal["sentences", "clauses"]
@@ -260,8 +261,9 @@ def chosen(parts: Sequence[str], scores: Floats, count: int) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """Return sentences as one text, with spaces where their script has them."""
-    return ("" if overlap.is_wide("".join(parts)) else " ").join(parts)
+    """Return sentences as one text, with a space between two where their script has it."""
+    gaps = ("" if has_no_spaces(before[-1:] + after[:1]) else " " for before, after in itertools.pairwise(parts))
+    return "".join(itertools.chain(parts[:1], *zip(gaps, parts[1:], strict=True)))
 
 
 # --- features ------------------------------------------------------------------------------------

@@ -93,6 +93,13 @@ def intervals(
     return of_sums(sums_of(outputs, targets, thresholds), groups, resamples=resamples, seed=seed, level=level)
 
 
+def groups_of(names: Sequence[str | None]) -> NDArray[Any] | None:
+    """Return labels (N,) by which whole groups are resampled, an example without a group alone; None where no example has one."""
+    if all(name is None for name in names):
+        return None
+    return np.array([f"\0{place}" if name is None else name for place, name in enumerate(names)])
+
+
 def of_sums(
     parts: Sequence[Sums], groups: NDArray[Any] | None = None, *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:

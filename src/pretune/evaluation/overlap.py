@@ -43,7 +43,7 @@ def marked(text: str, words: Collection[str]) -> list[tuple[str, bool]]:
 
 
 def is_wide(text: str) -> bool:
-    """Return whether a text has letters of scripts that put no spaces between words."""
+    """Return whether a text has letters that ROUGE counts each as a word."""
     return _WIDE.search(text) is not None
 
 

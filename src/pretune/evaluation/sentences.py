@@ -71,6 +71,11 @@ def _is_abbreviated(before: str, stop: str) -> bool:
     return word.casefold() in _ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word.isupper() and word.isascii() and word != "I")
 
 
+def has_no_spaces(text: str) -> bool:
+    """Return whether a text has letters or stops of Chinese or Japanese, between which no spaces stand."""
+    return re.search(f"[{_WIDE}]", text) is not None
+
+
 def clauses(text: str) -> list[str]:
     """Return what stands between commas, colons, semicolons and stops, without these at its edges."""
     parts = [part.strip(_EDGES) for sentence in sentences(text) for part in _CLAUSE.split(sentence)]

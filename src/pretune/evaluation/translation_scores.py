@@ -18,13 +18,16 @@ _SCRIPTS = (("zh", "[\u3400-\u9fff]", "[\u3040-\u30ff]"), ("char", "[\u3040-\u30
 _MANY = 0.3
 
 
-def figures(written: Sequence[str], references: Sequence[Sequence[str]], *, intervals: bool = True) -> dict[str, Any]:
+def figures(
+    written: Sequence[str], references: Sequence[Sequence[str]], *, intervals: bool = True, groups: NDArray[Any] | None = None
+) -> dict[str, Any]:
     """Return BLEU (K. Papineni et al. 2002) and chrF (M. Popović 2015) of N texts as sacrebleu computes them, 0 to 100.
 
     Args:
         written: N texts.
         references: of each text the translations that people wrote.
         intervals: add 95 % intervals by bootstrap over texts (P. Koehn 2004).
+        groups: (N,) labels; texts of one group are resampled together.
 
     Raises:
         MissingExtra: sacrebleu is not installed.
@@ -39,8 +42,9 @@ def figures(written: Sequence[str], references: Sequence[Sequence[str]], *, inte
     for name, metric in metrics.items():
         score = metric.corpus_score(list(written), streams)
         out |= {name: float(score.score), f"{name}_signature": str(metric.get_signature())}
-    if intervals and len(written) > 1:
-        out["intervals"] = {name: _interval(metric, written, streams) for name, metric in metrics.items()}
+    _, unit_N = np.unique(np.arange(len(written)) if groups is None else groups, return_inverse=True)
+    if intervals and unit_N.max(initial=0) > 0:
+        out["intervals"] = {name: _interval(metric, written, streams, unit_N) for name, metric in metrics.items()}
     return out
 
 
@@ -50,12 +54,14 @@ def _streams(references: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[own[min(place, len(own) - 1)] for own in references] for place in range(most)]
 
 
-def _interval(metric: Any, written: Sequence[str], streams: list[list[str]]) -> list[float]:
+def _interval(metric: Any, written: Sequence[str], streams: list[list[str]], unit_N: NDArray[np.int64]) -> list[float]:
     """Return the 2.5th and 97.5th percentile of the scores of resampled corpora, of which a score is a function of summed counts."""
-    counts_NS = np.array(metric._extract_corpus_statistics(list(written), streams))
+    of_texts_NS = np.array(metric._extract_corpus_statistics(list(written), streams))
+    counts_US = np.zeros((unit_N.max() + 1, of_texts_NS.shape[1]), of_texts_NS.dtype)
+    np.add.at(counts_US, unit_N, of_texts_NS)
     rng = np.random.default_rng(0)
-    chosen = (rng.integers(0, len(counts_NS), len(counts_NS)) for _ in range(_RESAMPLES))
-    scores = [metric._compute_score_from_stats(counts_NS[places].sum(0).tolist()).score for places in chosen]
+    chosen = (rng.integers(0, len(counts_US), len(counts_US)) for _ in range(_RESAMPLES))
+    scores = [metric._compute_score_from_stats(counts_US[places].sum(0).tolist()).score for places in chosen]
     return [float(end) for end in np.percentile(scores, [2.5, 97.5])]
 
 

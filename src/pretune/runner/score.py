@@ -12,6 +12,7 @@ import torch
 from pretune.data.batching import Batching, token_budget
 from pretune.data.dataset import View
 from pretune.data.loader import Loader
+from pretune.evaluation.intervals import groups_of
 from pretune.labels import Labels, Outputs, joined, taken
 from pretune.models.learner import Learner
 from pretune.runner.interrupt import check
@@ -128,8 +129,7 @@ def measure(raw: Outputs, labels: Labels, task: Task, space: Space) -> dict[str,
 
 
 def interval(raw: Outputs, labels: Labels, rows: Sequence[Row], task: Task, space: Space) -> dict[str, list[float]]:
-    """Return 95 % confidence intervals by metric; whole groups are resampled where every row has a group."""
-    groups = [row.group for row in rows]
-    known = np.array(groups) if all(group is not None for group in groups) else None  # examples of one group are no evidence of their own
+    """Return 95 % confidence intervals by metric; whole groups are resampled."""
+    known = groups_of([row.group for row in rows])  # examples of one group are no evidence of their own
     found = task.intervals(task.decode(raw, space), task.truth(labels, space), space, known)
     return {name: list(ends) for name, ends in found.items()}

