@@ -366,6 +366,15 @@ def test_fine_tuning_fills_its_time_and_not_more(slow_network: Hand) -> None:
     assert metrics["measured"] == {"train": 80, "val": 20}
 
 
+def test_weights_are_chosen_by_as_many_examples_as_the_time_allows(slow_network: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_CHOOSE", 2)
+    run = api.finetune("photos", strategy="full", time="20s", patience=9, **SETTINGS)
+    assert slow_network.seconds <= 1.1 * 20
+    chosen = next(note for note in run.metrics["notes"] if note.startswith("weights are chosen by"))
+    count, size = (int(word) for word in chosen.split() if word.isdigit())
+    assert 2 <= count < size == run.metrics["counts"]["select"]
+
+
 def test_pretraining_fills_its_time_and_not_more(slow_network: Hand) -> None:
     run = api.pretrain("photos", objective="masked", backbone="scratch:vit,width=12,layers=1,heads=3,patch=8", time="60s", **COMMON)
     assert 0.85 * 60 <= slow_network.seconds <= 1.1 * 60

@@ -26,6 +26,10 @@ _WRITING = 0.1
 """Share of the time that is kept for the answers of a task that writes."""
 _MEASURED = "measured/examples"
 """The decision how many examples are measured."""
+_CHOOSING = 0.1
+"""Share of a phase's time that measuring the split that selects takes at most, each time."""
+_CHOOSE = 64
+"""Examples by which weights are chosen at least, where there are as many."""
 _FEW = 16
 """Examples of a batch that is timed where each costs a pass through the network."""
 
@@ -75,6 +79,23 @@ def of_phase(state: FineTuningState, number: int) -> tuple[float | None, float]:
         fits = _MEASURING / (1 - _MEASURING) * budget / max(1e-9, times * each)
         decisions.make(_MEASURED, lambda: max(1, min(total, int(fits))))
     return budget, each
+
+
+def choosing(state: FineTuningState, number: int, split: str) -> np.ndarray:
+    """Return the examples of the split that selects which are measured between epochs: all, or as many as a phase's time allows."""
+    positions, decided = state.data.splits[split], state.run.training.decisions.made(f"{number}/time")
+    if decided is None:
+        return positions
+    seconds, each = decided
+    count = max(_CHOOSE, int(_CHOOSING * seconds / max(1e-9, each)))
+    if count >= len(positions):
+        return positions
+    few = score.few(positions, count, np.random.default_rng(state.recipe.training.seed), state.data.kept_whole)
+    state.run.reporter.say(
+        f"weights are chosen by {len(few):,} of {len(positions):,} examples of {split}, a random sample: "
+        f"time={state.run.deadline.total:g}s allows no more"
+    )
+    return few
 
 
 def _all_measured(state: FineTuningState) -> dict[str, np.ndarray]:

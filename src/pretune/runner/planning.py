@@ -62,7 +62,7 @@ def evaluation(state: FineTuningState, number: int) -> Evaluation:
     data, selects = state.data, "select" if "select" in state.data.splits else None
     shown = curve.split_of(state)
     return Evaluation(
-        splits={} if selects is None else {selects: partial(record.measure_now, state, selects)},
+        splits={} if selects is None else {selects: partial(record.measure_now, state, budget.choosing(state, number, selects))},
         curves={} if shown is None else {shown: LearningCurve(state=state, number=number, split=shown)},
         selects=selects,
         starts=data.task.selects,

@@ -106,10 +106,10 @@ def _outputs(state: FineTuningState, positions: np.ndarray) -> Outputs:
     return score.outputs(state.learner, state.view(positions), state.run.device, state.precision, score.at_once(state.data.task))
 
 
-def measure_now(state: FineTuningState, split: str) -> dict[str, float]:
-    """Return the figures of a split under the present weights, between two epochs."""
+def measure_now(state: FineTuningState, positions: np.ndarray) -> dict[str, float]:
+    """Return the figures of some examples under the present weights, between two epochs."""
     data = state.data
-    figures = score.measure(_outputs(state, data.splits[split]), data.labels(split), data.task, data.space)
+    figures = score.measure(_outputs(state, positions), data.labels_at(positions), data.task, data.space)
     return {name: value for name, value in figures.items() if isinstance(value, float)}
 
 

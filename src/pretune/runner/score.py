@@ -92,11 +92,11 @@ def measured(data: Prepared, *, seed: int, costly: bool) -> dict[str, np.ndarray
     """Return the positions that the final figures are of, by split: all held-out examples, and of train a sample where each is costly."""
     found = {split: data.splits[split] for split in ("train", "val", "test") if split in data.splits}
     if costly and len(found["train"]) > TRAIN_ITEMS:
-        found["train"] = _few(found["train"], TRAIN_ITEMS, np.random.default_rng(seed), data.kept_whole)
+        found["train"] = few(found["train"], TRAIN_ITEMS, np.random.default_rng(seed), data.kept_whole)
     return found
 
 
-def _few(positions: np.ndarray, count: int, rng: np.random.Generator, units: np.ndarray | None) -> np.ndarray:
+def few(positions: np.ndarray, count: int, rng: np.random.Generator, units: np.ndarray | None) -> np.ndarray:
     """Return about `count` positions at random, sorted; of units whole ones, at least one."""
     if units is None:
         return np.sort(rng.choice(positions, count, replace=False))
@@ -120,7 +120,7 @@ def sampled(found: dict[str, np.ndarray], scored: str, count: int, seed: int, un
     others = [name for name in found if name != scored]
     shares = {name: min(len(found[name]), max(1, int((1 - SCORED) * count / len(others)))) for name in others}
     shares[scored] = min(len(found[scored]), max(1, count - sum(shares.values())))
-    return {name: _few(positions, shares[name], rng, units) for name, positions in found.items()}
+    return {name: few(positions, shares[name], rng, units) for name, positions in found.items()}
 
 
 def measure(raw: Outputs, labels: Labels, task: Task, space: Space) -> dict[str, Any]:
