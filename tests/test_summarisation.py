@@ -243,6 +243,22 @@ def test_the_length_of_summaries_is_that_of_training(tmp_path: Path) -> None:
     assert SummaryExtraction.fit(table.rows, None, text, 0) is not None
 
 
+def test_a_long_document_keeps_its_beginning_where_the_summary_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lines(tmp_path / "data.jsonl", [{"document": document(i)[0] * 3, "summary": document(i)[1]} for i in range(20)])
+    table = sources.read(path)
+    task = Summarisation(max_new_tokens=50)
+    text = task.render(table, Text(units="character", vocabulary=60, max_tokens=120, positions=120), answered=False)
+    prompts: list[list[int]] = []
+    monkeypatch.setattr("pretune.tasks._language.write", lambda model, ids, **_: prompts.extend(ids) or [[] for _ in ids])
+    row = table.rows[0]
+    task.write(None, [row], text)
+    whole = "".join(row.text or ())
+    (found,) = map(text.text_of, prompts)
+    assert len(prompts[0]) <= 70 < len(whole)
+    assert found[:40] == whole[:40], "the beginning of the document"
+    assert found[-2:] == whole[-2:] == "\n\n", "what stands before a summary"
+
+
 def test_the_commands_of_the_guide_run_and_the_better_model_is_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines(tmp_path / "papers.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(60)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from pretune.tasks import _language
 from pretune.tasks._base import Examples, Figures, LossSettings, Space
 from pretune.tasks._language import NONE, LanguageModelLearner, Truth
 from pretune.tasks._marked import Line, Passage
-from pretune.tasks._rendering import Answer, render
+from pretune.tasks._rendering import Answer, Renderer, render
 from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._writing import WritingTask
 from pretune.types import Layout, Row
@@ -64,6 +64,8 @@ class LanguageTask(WritingTask):
     prefers: ClassVar[tuple[str, ...]] = ("smollm2",)
     batch: ClassVar[int | None] = 2
     measures_start: ClassVar[bool] = True
+    keeps: ClassVar[str] = "end"
+    """Which end of a prompt that is too long is kept: 'start' or 'end'."""
     predict_settings: ClassVar[tuple[str, ...]] = ("max_new_tokens", "temperature", "top_k", "top_p")
 
     max_new_tokens: Annotated[int | None, Within(1)] = _TOKENS
@@ -79,7 +81,7 @@ class LanguageTask(WritingTask):
 
     def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Text:
         """Put conversations into the words of a chat template, and cut plain texts into blocks."""
-        return render(table, modality, held_out=held_out, answered=answered)
+        return render(table, modality, held_out=held_out, answered=answered, keeps=self.keeps)
 
     def fit(self, rows: Sequence[Row], classes: tuple[str, ...]) -> Written:
         """Return the space, which no example changes."""
@@ -142,7 +144,7 @@ class LanguageTask(WritingTask):
         most = self.max_new_tokens or _TOKENS
         most = min(most, (modality.positions or 2 * most) // 2)
         room = (modality.positions or modality.max_tokens + most) - most
-        prompts = [_prompt(row, modality)[-room:] for row in rows]
+        prompts = [_prompt(row, modality, room, self.keeps) for row in rows]
         ends = frozenset(one for one in (modality.separator, *modality.special) if one is not None)
         written = _language.write(model, prompts, most=most, ends=ends, sampled=self, seed=seed)
         return [modality.text_of(ids).strip() for ids in written]
@@ -235,13 +237,18 @@ def _answer(row: Row) -> Answer:
     return row.target
 
 
-def _prompt(row: Row, modality: Text) -> list[int]:
-    """Return the ids before the last answer; of a plain text its first half."""
+def _prompt(row: Row, modality: Text, room: int, keeps: str) -> list[int]:
+    """Return the ids before the last answer, `room` at most; of a plain text its first half."""
     predicted, text = _answer(row), row.text or ()
     if predicted.answer is not None:
         text = text[: predicted.scored[-1]]
     ids = modality.segments(text)[0].tolist()
-    return ids[: max(1, len(ids) // 2)] if predicted.scored and predicted.answer is None else ids
+    if predicted.scored and predicted.answer is None:
+        return ids[: max(1, len(ids) // 2)][-room:]
+    if keeps == "start" and len(ids) > room:
+        shorter = Renderer(text=replace(modality, max_tokens=room), keeps=keeps).fitted(text, range(len(text)))
+        ids = ids if shorter is None else modality.segments(shorter)[0].tolist()
+    return ids[-room:]
 
 
 def _asked(row: Row, modality: Text) -> tuple[NDArray[np.int64], int]:

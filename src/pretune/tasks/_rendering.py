@@ -119,7 +119,7 @@ class Renderer:
         messages = row.target if isinstance(row.target, Conversation) else Conversation(turns=(Turn("user", "\n\n".join(row.text or ())),))
         turns = messages.turns if answered or not messages.answered else messages.turns[:-1]
         segments, owners = self.segments(turns, answered=answered)
-        fitted = self._fitted(segments, [owners[place] for place, turn in enumerate(turns) if turn.role != "assistant"])
+        fitted = self.fitted(segments, [owners[place] for place, turn in enumerate(turns) if turn.role != "assistant"])
         if fitted is None:
             return ("too_long", f"is longer than the window of {self.text.max_tokens} tokens without its prompt; set max_tokens="), False
         scored = tuple(owners[place] for place, turn in enumerate(turns) if turn.role == "assistant" and turn.learned)
@@ -128,7 +128,7 @@ class Renderer:
         target = Answer(scored=scored, prompt=prompt_of(asked), answer=answer, others=messages.others if answered else ())
         return replace(row, text=fitted, target=target), fitted != segments
 
-    def _fitted(self, segments: tuple[str, ...], prompts: Sequence[int]) -> tuple[str, ...] | None:
+    def fitted(self, segments: tuple[str, ...], prompts: Sequence[int]) -> tuple[str, ...] | None:
         """Return the segments, the longest prompt cut where they exceed the window; None where that is not enough."""
         ids, owners = self.text.segments(segments)
         room = self.text.max_tokens

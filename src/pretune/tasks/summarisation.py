@@ -53,6 +53,7 @@ class Summarisation(LanguageTask):
     space: ClassVar[type[Space]] = SummarySpace
     selects: ClassVar[bool] = True
     measures_start: ClassVar[bool] = False
+    keeps: ClassVar[str] = "start"
     own_baseline: ClassVar[type[OwnBaseline] | None] = SummaryExtraction
 
     max_new_tokens: Annotated[int | None, Within(1)] = None
@@ -81,7 +82,7 @@ class Summarisation(LanguageTask):
         overlap.require_rouge()
         instruction = self.instruction if self.instruction is not None else INSTRUCTION if modality.chat_template else ""
         table.rows = [_asked(row, instruction) for row in table.rows]
-        text = render(table, modality, held_out=held_out, answered=answered, keeps="start")
+        text = render(table, modality, held_out=held_out, answered=answered, keeps=self.keeps)
         if answered and isinstance(table.target_type, Summaries):
             learned = [row for row in table.rows if row.split in (None, "train")][:_MEASURED]
             lengths = [len(text.ids(one)) for row in learned for one in references_of(row)[:1]]
