@@ -220,6 +220,18 @@ def test_documents_beside_their_summaries(layout: str, tmp_path: Path) -> None:
     assert [entry.reason for entry in table.ledger] == ["blank_target"], "the empty summary"
 
 
+def test_a_second_file_of_one_name_is_reported(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"summary{i}.txt").write_text(document(i)[0] if i else "")
+        (tmp_path / f"summary{i}.sum").write_text(document(i)[1])
+    (tmp_path / "summary1.md").write_text("another text")
+    table = sources.read(tmp_path)
+    assert [row.id for row in table.rows] == ["summary1.md", "summary2.txt"]
+    assert [(entry.item, entry.reason) for entry in table.ledger] == [("summary1.txt", "ambiguous"), ("summary0.txt", "empty")]
+    found = sources.read_unlabelled(tmp_path, "text", target=SUMMARISATION)
+    assert {row.id for row in found.rows} == {"summary1.md", "summary1.txt", "summary2.txt"}, "each document can be predicted"
+
+
 def test_rows_of_one_document_stay_together(tmp_path: Path) -> None:
     records = [{"document": document(i // 2)[0], "summary": f"{document(i)[1]} {i}"} for i in range(12)]
     table = sources.read(lines(tmp_path / "data.jsonl", records))

@@ -65,6 +65,8 @@ class SummaryFiles(OwnLayout):
     """Each document with its summary, if there is one."""
     lonely: tuple[FileEntry, ...]
     """Summaries without a document."""
+    again: tuple[FileEntry, ...]
+    """Files of the same part as one before, by name: which of them belong together is not known."""
 
     @classmethod
     def recognise(cls, place: DataPlace) -> Self | None:
@@ -73,22 +75,25 @@ class SummaryFiles(OwnLayout):
             return None
         texts: dict[Key, FileEntry] = {}
         answers: dict[Key, FileEntry] = {}
+        again: list[FileEntry] = []
         for file in place.tree.files:
             if file.parts[-1].casefold().partition(".")[0] in _ABOUT:
                 continue
             kind, key = _role(file)
-            if kind:
-                (texts if kind == "document" else answers).setdefault(key, file)
+            if kind and (texts if kind == "document" else answers).setdefault(key, file) is not file:
+                again.append(file)
         found = sum(key in answers for key in texts)
         if found < _LEAST or found <= _MOST * len(texts):
             return None
         pairs = tuple((file, answers.get(key)) for key, file in texts.items())
         lonely = tuple(file for key, file in answers.items() if key not in texts)
-        return cls(columns=place.columns, modality="text", tree=place.tree, pairs=pairs, lonely=lonely)
+        return cls(columns=place.columns, modality="text", tree=place.tree, pairs=pairs, lonely=lonely, again=tuple(again))
 
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each pair; files without a partner go to the ledger."""
         table = self._table(target)
+        for file in self.again:
+            self._drop(table, file, "ambiguous", "is one of several files of its name that could belong together; the first is read")
         for file, summary in self.pairs:
             table.inputs.append(file.id)
             if summary is None:
@@ -97,7 +102,7 @@ class SummaryFiles(OwnLayout):
             try:
                 document, answer = self._text(file), self._text(summary)
             except BadItem as bad:
-                self._drop(table, file, "blank_target" if "summary" in bad.detail else bad.reason, bad.detail)
+                self._drop(table, file, bad.reason, bad.detail)
                 continue
             turns = (Turn("user", document), Turn("assistant", answer))
             table.rows.append(Row(id=file.id, text=(document,), target=Conversation(turns=turns), split=_split(file)))
@@ -110,7 +115,7 @@ class SummaryFiles(OwnLayout):
     def read_unlabelled(self) -> Table:
         """Return the documents."""
         table = self._table(None)
-        for file, _ in self.pairs:
+        for file in (*(file for file, _ in self.pairs), *(file for file in self.again if _role(file)[0] == "document")):
             table.inputs.append(file.id)
             try:
                 document = self._text(file)
@@ -150,7 +155,7 @@ class SummaryFiles(OwnLayout):
         except OSError as error:
             raise BadItem("unreadable", f"cannot be read: {file.id}: {error.strerror}") from None
         if not text:
-            raise BadItem("empty", f"has an empty summary: {file.id}" if is_summary else "is empty")
+            raise BadItem("blank_target", f"has an empty summary: {file.id}") if is_summary else BadItem("empty", "is empty")
         return text
 
 
