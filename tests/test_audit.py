@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from pretune.auditing.lookalikes import lookalikes
 from pretune.modalities.image import Image
 from pretune.sources import sources
 from pretune.sources.table import Table
-from pretune.sources.target_type import ONE_CLASS
+from pretune.sources.target_type import ONE_CLASS, TargetType
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, ingest
 from pretune.types import Finding, Row
@@ -221,7 +222,11 @@ def test_balance_and_size() -> None:
     table, done = texts([(f"{label} text {i}", label) for label, n in (("circle", 100), ("square", 12), ("cross", 3)) for i in range(n)])
     findings = audit.audit(table, done, TEXT)
     assert "circle 100, square 12, cross 3" in message(findings, "imbalance")
+    assert "class_weights=true" in message(findings, "imbalance")
     assert "very small classes: 'cross' (3)" in message(findings, "tiny_class")
+    boxes = audit.audit(replace(table, target_type=TargetType(task="detection")), done, TEXT)
+    assert "circle 100" in message(boxes, "imbalance")
+    assert not any(word in message(boxes, "imbalance") for word in ("class_weights", "balanced accuracy"))
     table, done = texts([("a text", "a"), ("b text", "b"), ("c text", "a"), ("d text", "b")])
     assert "4 texts cannot give a meaningful score" in message(audit.audit(table, done, TEXT), "too_few")
 

@@ -304,6 +304,15 @@ def test_json_objects_by_key(tmp_path: Path) -> None:
     assert [row.text for row in sources.read(tmp_path / "columns.json").rows] == [row.text for row in table.rows]
 
 
+def test_a_list_in_the_place_of_a_text_is_not_called_empty(tmp_path: Path) -> None:
+    rows = [{"text": a, "label": b} for a, b in sentences()]
+    rows += [{"text": ["one", "two"], "label": "good"}, {"text": None, "label": "good"}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = sources.read(tmp_path / "data.jsonl")
+    assert [entry.reason for entry in table.ledger] == ["nested_text", "empty_text"]
+    assert table.ledger[0].detail.endswith("has a list where one text belongs")
+
+
 def test_json_lines_with_broken_ones(tmp_path: Path) -> None:
     good = [json.dumps({"text": a, "label": b}) for a, b in sentences()]
     bad = ['{"text": "cut', "", "[1,2]", '{"text": "no label"}', '{"text": NaN, "label": "good"}']

@@ -173,7 +173,7 @@ def test_numbered_words_and_two_columns_of_entities(tmp_path: Path) -> None:
     table = sources.read(tmp_path / "de.conllu")
     assert tags(table)[0] == ("DET", "NOUN")
     assert words(table) == ["Das", "Haus"]
-    assert "a plain tag for each word" in messages_of(table)
+    assert "a plain tag for each word. task=token_classification task.scheme=io" in messages_of(table)
 
 
 def test_what_is_wrong_with_a_text_is_in_the_ledger(tmp_path: Path) -> None:

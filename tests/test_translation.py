@@ -76,7 +76,7 @@ def test_the_direction_follows_names_else_english_is_read(tmp_path: Path, name: 
 def test_the_person_chooses_the_direction_and_two_of_several_languages(tmp_path: Path) -> None:
     put(tmp_path, train_dot_en=lines(0), train_dot_de=lines(1), train_dot_fr=lines(1))
     assert pairs_of(sources.read(tmp_path, target=task_of(source="fr", target="en"))) == [(b, a) for a, b in PAIRS]
-    with pytest.raises(DataError, match=r"3 languages: de, en, fr.*task.source=de task.target=en"):
+    with pytest.raises(DataError, match=r"3 languages: de, en, fr.*task=translation task.source=de task.target=en"):
         sources.read(tmp_path)
     with pytest.raises(SettingError, match=r"no such language\. They have de, en, fr"):
         sources.read(tmp_path, target=task_of(source="es", target="en"))
@@ -86,7 +86,7 @@ def test_the_person_chooses_the_direction_and_two_of_several_languages(tmp_path:
 
 def test_a_direction_between_equals_is_refused_with_both_spellings(tmp_path: Path) -> None:
     put(tmp_path, train_dot_fr=lines(0), train_dot_de=lines(1))
-    with pytest.raises(DataError, match=r"task.source=de task.target=fr, or task.source=fr task.target=de"):
+    with pytest.raises(DataError, match=r"n task.source=de task.target=fr, or task=translation task.source=fr task.target=de"):
         sources.read(tmp_path)
     put(tmp_path / "fr-de", train_dot_fr=lines(0), train_dot_de=lines(1))
     assert pairs_of(sources.read(tmp_path / "fr-de")) == PAIRS

@@ -33,6 +33,9 @@ _FEW_TO_SCORE = 20
 _TINY = 16
 _STRETCHED = 8.0
 _ITEMS = 300
+_EVENED = "Read balanced accuracy and recall by class, not accuracy; class_weights=true evens them out."
+_BY_CLASS = "Read the figures of each class too, not only those of all together."
+"""Of boxes, tags and several labels, whose tasks have no balanced accuracy and may have no class weights."""
 
 
 def audit(
@@ -62,7 +65,7 @@ def audit(
         *_repeats(rows, same, units),
         *lookalikes(tuple(name for name in table.classes if name in there)),
         *_missing(kept, table),
-        *_balance(kept, units),
+        *_balance(kept, units, table.target_type),
         *_too_few(kept, units),
         *_confounds(kept, infos, table),
     ]
@@ -241,7 +244,7 @@ def _missing(rows: list[Row], table: Table) -> list[Finding]:
     return findings
 
 
-def _balance(rows: list[Row], units: str) -> list[Finding]:
+def _balance(rows: list[Row], units: str, target_type: TargetType | None) -> list[Finding]:
     """Report uneven classes, and classes too small to be trusted, in what is learned from."""
     counts = count([row for row in rows if row.split in (None, "train")])
     findings = []
@@ -252,7 +255,7 @@ def _balance(rows: list[Row], units: str) -> list[Finding]:
             shown = ", ".join(f"{name} {n}" for name, n in (ordered if len(ordered) <= 8 else [*ordered[:4], *ordered[-4:]]))
             message = (
                 f"the classes are uneven ({shown}{'; …' if len(ordered) > 8 else ''}): {largest!r} has {most / least:.0f} times the "
-                f"{units} of {smallest!r}. Read balanced accuracy and recall by class, not accuracy; class_weights=true evens them out."
+                f"{units} of {smallest!r}. {_EVENED if target_type is not None and target_type.single else _BY_CLASS}"
             )
             findings.append(Finding(kind="imbalance", severity="warning", message=message, items=(largest, smallest)))
     total = count(rows)

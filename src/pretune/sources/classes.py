@@ -22,6 +22,7 @@ _WORDS = {
     "na_label": "row* with a label that was taken for a missing one",
     "blank_row": "blank row*",
     "empty_text": "row* with an empty text",
+    "nested_text": "row* with a list for a text",
     "no_finite_number": "row* without a finite number",
     "absurd_outlier": "absurd outlier*",
     "missing_file": "row* with a file that does not exist",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 from pretune.formats.files import modality_of
 from pretune.sources import vocabulary
@@ -13,6 +14,7 @@ from pretune.sources.readers.encoded import InlineCell
 from pretune.sources.readers.records import Value
 from pretune.storage.cells import TableCell
 
+_INVISIBLE = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff")
 _FLAG = frozenset(("0", "1", "0.0", "1.0", "true", "false"))
 _HINTS = ("label", "labels", "class", "classes", "category", "categories", "target", "targets", "sentiment")
 
@@ -72,6 +74,15 @@ def as_text(value: Value) -> str:
     if value is None or isinstance(value, list | tuple | dict | TableCell | InlineCell) or (isinstance(value, float) and math.isnan(value)):
         return ""
     return str(value).strip()
+
+
+def text_fault(values: Sequence[Value]) -> tuple[str, str] | None:
+    """Return the reason, and the words that continue 'row 19 …', why values give no text to learn from; None where each is one."""
+    if any(isinstance(value, list | tuple) for value in values):
+        return "nested_text", "has a list where one text belongs"
+    if any(len(text) < 100 and not text.translate(_INVISIBLE).strip() for text in map(as_text, values)):
+        return "empty_text", "has an empty text"
+    return None
 
 
 def is_text_name(plain: str) -> bool:

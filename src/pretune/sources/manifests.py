@@ -14,7 +14,7 @@ from pretune.printable import shell_word
 from pretune.sources import columns as finder
 from pretune.sources import targets as target_parser
 from pretune.sources import transcripts, vocabulary
-from pretune.sources.column import as_text
+from pretune.sources.column import as_text, text_fault
 from pretune.sources.files_below import FilesBelow
 from pretune.sources.names import folded
 from pretune.sources.paths import Listed, Located, Locator, refuse_ambiguous
@@ -31,7 +31,7 @@ from pretune.storage.cells import TableCell
 from pretune.types import Cell, LedgerEntry, Row, Split, Target
 
 SplitRecords = tuple[Split | None, Records]
-_INVISIBLE, _LONG_FORMAT = str.maketrans("", "", "\u200b\u200c\u200d\u2060\ufeff"), 0.2
+_LONG_FORMAT = 0.2
 
 
 @dataclass(kw_only=True)
@@ -275,7 +275,7 @@ def _add(
     own = located.id if located else cell.name if cell and draft.distinguishes else ""
     item = _unique(draft, own or records.id(at), records, at)
     draft.inputs.append((order, records.numbers[at], item))
-    if fault := _content_fault(located, text):
+    if fault := _content_fault(located, [] if text is None else [record[index[name]] for name in roles.text]):
         draft.drop(item, fault[0], f"{where} {fault[1]}")
         return
     group = as_text(record[index[roles.group]]) or None if roles.group and roles.group in index else None
@@ -316,11 +316,10 @@ def _words(record: list[Value], index: dict[str, int]) -> set[str]:
     return {*cells.values(), *(f"{folded(name)}{mark}{text}" for name, text in cells.items() for mark in ("", "_", "-", " "))}
 
 
-def _content_fault(located: Located | None, text: tuple[str, ...] | None) -> tuple[str, str] | None:
+def _content_fault(located: Located | None, texts: list[Value]) -> tuple[str, str] | None:
     if located is not None:
         return (located.reason, located.words) if located.path is None else None
-    empty = text is not None and any(len(cell) < 100 and not cell.translate(_INVISIBLE).strip() for cell in text)
-    return ("empty_text", "has an empty text") if empty else None
+    return text_fault(texts)
 
 
 def _split_of_row(

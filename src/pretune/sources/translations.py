@@ -74,9 +74,8 @@ def direction(names: Sequence[str], wanted: TargetType | None, columns: Columns,
         return Direction(source=source or others[0], target=target or others[0])
     if len(names) > 2:
         shown = ", ".join(names)
-        raise DataError(f"the data have {len(names)} languages: {shown}. Name two: task.source={names[0]} task.target={names[1]}.")
+        raise DataError(f"the data have {len(names)} languages: {shown}. Name two: {_spelt(names[0], names[1])}.")
     first, second = names
-    how = f"task.source={shell_word(second)} task.target={shell_word(first)}"
     if (sides := languages.sides(names)) is not None:
         return Direction(source=sides[0], target=sides[1])
     for hint in hints:
@@ -89,13 +88,18 @@ def direction(names: Sequence[str], wanted: TargetType | None, columns: Columns,
         return _chosen((english[0], second if english[0] == first else first), "English is read where nothing says the direction")
     raise DataError(
         f"nothing says whether {first} is translated into {second} or {second} into {first}. "
-        f"Say which: task.source={shell_word(first)} task.target={shell_word(second)}, or {how}."
+        f"Say which: {_spelt(first, second)}, or {_spelt(second, first)}."
     )
+
+
+def _spelt(source: str, target: str) -> str:
+    """Return how a direction is written; where the data alone said the task, its settings need its name beside them."""
+    return f"task=translation task.source={shell_word(source)} task.target={shell_word(target)}"
 
 
 def _chosen(pair: tuple[str, str], why: str) -> Direction:
     source, target = pair
-    turned = f"task.source={shell_word(target)} task.target={shell_word(source)} turns it round"
+    turned = f"{_spelt(target, source)} turns it round"
     return Direction(source=source, target=target, why=f"{source} is translated into {target} ({why}; {turned}).")
 
 

@@ -132,7 +132,8 @@ def _scheme(strings: Sequence[TaggedText], kind: Tags, out: Table) -> SchemeName
     scheme = kind.scheme or scheme_of(tags)
     if kind.scheme is None:
         how = {
-            "none": "the tags mark no entities (no O, B-, I-): a plain tag for each word. task.scheme=io reads runs of a tag as entities.",
+            "none": "the tags mark no entities (no O, B-, I-): a plain tag for each word. "
+            "task=token_classification task.scheme=io reads runs of a tag as entities.",
             "io": "entities are runs of words of one type (scheme IO): two of a type that touch cannot be told apart.",
         }.get(scheme, f"the tags mark entities by the scheme {SPOKEN[scheme]}.")
         out.messages.append(how)
