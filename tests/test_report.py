@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import pretune
-from pretune.deploy import _charts, _curves, _predictions, _pretraining, _sections, report, run_files
+from pretune.deploy import _charts, _curves, _examples, _predictions, _pretraining, _sections, report, run_files
 from pretune.deploy._gallery import thumbnail
 from pretune.deploy._headline import tiles
 from pretune.deploy.run_files import Files
@@ -393,3 +393,23 @@ def test_a_task_marks_what_differs(tmp_path: Path) -> None:
     assert '<mark class="right">' in page
     assert "&lt;i&gt;</small>" in page
     assert page.count("in the hills") == page.count('<span class="soft small">in</span>'), "the text is not shown twice"
+
+
+def test_what_was_not_written_is_no_mistake(tmp_path: Path) -> None:
+    task = named("translation")
+    lines = ["id,split,target,prediction,source,token_loss,written"]
+    lines += [
+        "a,test,ein Hund,eine Katze,a dog,2.5,",
+        "b,test,ein Haus,,a house,5.0,no",
+        "c,test,ein Baum,,a tree,3.0,",
+        "d,test,ja,ja,yes,1.0,",
+    ]
+    (tmp_path / "predictions.csv").write_text("\n".join(lines) + "\n")
+    found = _predictions.read_predictions(tmp_path / "predictions.csv", task, "test")
+    metrics = {"primary": {"split": "test"}}
+    section = _examples.mistakes(
+        Files(run=tmp_path, metrics=metrics, audit={}, recipe={}, environment={}, ledger=[], events=[], predictions=found, task=task)
+    )
+    assert section is not None
+    assert [card["id"] for card in section["cards"]] == ["c", "a"], "the worst first"
+    assert (section["wrong"], section["examples"]) == (2, 3)

@@ -27,11 +27,13 @@ _MIME = {
 
 def mistakes(files: Files) -> Section:
     """Return the worst mistakes: images, audio or text where the run kept them, else names."""
-    wrong = sum(not p.right for p in files.predictions)
+    predicted = [p for p in files.predictions if p.row.get("written") != "no"]
+    wrong = sum(not p.right for p in predicted)
     if not wrong:
         return None
-    found = _examples(files, "mistakes", _predictions.worst(files.predictions, _predictions.MISTAKES))
-    return {**found, "wrong": wrong, "is_number": files.task.numbers}
+    found = _examples(files, "mistakes", _predictions.worst(predicted, _predictions.MISTAKES))
+    is_label = files.task.reads.form in ("class", "classes")
+    return {**found, "examples": len(predicted), "wrong": wrong, "is_number": files.task.numbers, "is_label": is_label}
 
 
 def correct(files: Files) -> Section:

@@ -243,7 +243,9 @@ def write_predictions(state: FineTuningState, final: Final, measured: Positions,
         )
         if isinstance(task, WritingTask):
             described = [
-                one | task.answer(row, texts[position]) if position in texts else {} if task.scores_texts else one
+                one | (task.answer(row, texts[position]) if position in texts else {"written": "no"} if texts else {})
+                if position in texts or not task.scores_texts
+                else {}
                 for position, row, one in zip(measured[split], examples, described, strict=True)
             ]
         rows += [prediction_row(row.id, split, task.shown(row.target), one) for row, one in zip(examples, described, strict=True) if one]

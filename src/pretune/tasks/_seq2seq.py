@@ -277,10 +277,8 @@ class SequenceToSequence(WritingTask):
         return str(target or "")
 
     def compare(self, row: Mapping[str, str], text: str) -> Sequence[Line]:
-        """Return source, reference and prediction, a line each, where something was written."""
-        if not row["prediction"]:
-            return ()
-        named = {"source": row.get("source", ""), "reference": row["target"], "prediction": row["prediction"]}
+        """Return source, reference and prediction, a line each."""
+        named = {"source": row.get("source", ""), "reference": row["target"], "prediction": row["prediction"] or "(nothing)"}
         return [Line(name=name, passages=(Passage(text=words),)) for name, words in named.items() if words]
 
     def badness(self, row: Mapping[str, str]) -> float:
