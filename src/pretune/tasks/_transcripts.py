@@ -102,7 +102,7 @@ class TranscriptTask(Task):
             wrong = piece.edit != "equal"
             messages += _passages(piece.reference, "missing" if wrong else "")
             found += _passages(piece.hypothesis, "wrong" if wrong else "")
-        return (Line(name="said", passages=tuple(messages)), Line(name="recognised", passages=tuple(found)))
+        return (Line(name="reference", passages=tuple(messages)), Line(name="prediction", passages=tuple(found)))
 
     def captions(self, labels: Labels, space: SpeechSpace) -> list[str]:
         """Return the transcripts."""
