@@ -127,6 +127,8 @@ def cell(found: Accuracies, arm: str) -> str:
     if arm not in found:
         return ""
     mean, low, high = difference(found, arm)
+    if low == high:  # a blur whose width is a share of 16 pixels
+        return "changes nothing at this size"
     figures = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
     return f"**{figures}**" if low > 0 or high < 0 else f"{figures}, no measurable effect"
 

@@ -33,9 +33,10 @@ _FEW_TO_SCORE = 20
 _TINY = 16
 _STRETCHED = 8.0
 _ITEMS = 300
-_EVENED = "Read balanced accuracy and recall by class, not accuracy; class_weights=true evens them out."
-_BY_CLASS = "Read the figures of each class too, not only those of all together."
-"""Of boxes, tags and several labels, whose tasks have no balanced accuracy and may have no class weights."""
+_WEIGHTS = "class_weights=true evens them out."
+_BY_CLASS = "Read the figures of each class too, not only those of all together"
+_ADVICE = {"class": f"Read balanced accuracy and recall by class, not accuracy; {_WEIGHTS}", "classes": f"{_BY_CLASS}; {_WEIGHTS}"}
+"""By the form of the targets; tasks with targets of their own, such as boxes and tags, may have no class weights."""
 
 
 def audit(
@@ -255,7 +256,7 @@ def _balance(rows: list[Row], units: str, target_type: TargetType | None) -> lis
             shown = ", ".join(f"{name} {n}" for name, n in (ordered if len(ordered) <= 8 else [*ordered[:4], *ordered[-4:]]))
             message = (
                 f"the classes are uneven ({shown}{'; …' if len(ordered) > 8 else ''}): {largest!r} has {most / least:.0f} times the "
-                f"{units} of {smallest!r}. {_EVENED if target_type is not None and target_type.single else _BY_CLASS}"
+                f"{units} of {smallest!r}. {_ADVICE.get(target_type.form if target_type else '', f'{_BY_CLASS}.')}"
             )
             findings.append(Finding(kind="imbalance", severity="warning", message=message, items=(largest, smallest)))
     total = count(rows)
