@@ -255,6 +255,14 @@ def test_the_length_of_summaries_is_that_of_training(tmp_path: Path) -> None:
     assert SummaryExtraction.fit(table.rows, None, text, 0) is not None
 
 
+def test_a_saved_run_asks_as_it_was_trained(tmp_path: Path) -> None:
+    path = lines(tmp_path / "data.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(20)])
+    first, again = sources.read(path), sources.read(path)
+    text = Summarisation().render(first, Text(units="character", vocabulary=60, max_tokens=120))
+    assert Summarisation().render(again, text).chat_template == text.chat_template != "", "a run keeps its template"
+    assert [row.text for row in again.rows] == [row.text for row in first.rows], "no instruction that training did not have"
+
+
 def test_a_long_document_keeps_its_beginning_where_the_summary_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lines(tmp_path / "data.jsonl", [{"document": document(i)[0] * 3, "summary": document(i)[1]} for i in range(20)])
     table = sources.read(path)

@@ -21,7 +21,7 @@ from pretune.tasks._base import Examples, Figures, Space, Task
 from pretune.tasks._language_task import LanguageTask, Written
 from pretune.tasks._marked import Line, Passage
 from pretune.tasks._own_baseline import OwnBaseline
-from pretune.tasks._rendering import render
+from pretune.tasks._rendering import PLAIN_TEMPLATE, render
 from pretune.tasks._summaries import SummaryExtraction, document_of, references_of
 from pretune.types import Finding, Row
 
@@ -80,7 +80,8 @@ class Summarisation(LanguageTask):
     def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Text:
         """Put documents and summaries into the words of a chat template; of documents that are too long the beginning is kept."""
         overlap.require_rouge()
-        instruction = self.instruction if self.instruction is not None else INSTRUCTION if modality.chat_template else ""
+        chats = modality.chat_template not in ("", PLAIN_TEMPLATE)  # a run's own template is the plain one: it was given no instruction
+        instruction = self.instruction if self.instruction is not None else INSTRUCTION if chats else ""
         table.rows = [_asked(row, instruction) for row in table.rows]
         text = render(table, modality, held_out=held_out, answered=answered, keeps=self.keeps)
         if answered and isinstance(table.target_type, Summaries):
