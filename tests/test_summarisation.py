@@ -300,3 +300,12 @@ def test_the_commands_of_the_guide_run_and_the_better_model_is_the_run(tmp_path:
     assert "We show that" in json.loads(extracted[0])["prediction"]
     assert "empty document" in json.loads(extracted[1])["error"]
     assert json.loads(written[0])["prediction"] != json.loads(extracted[0])["prediction"]
+
+
+def test_a_summary_does_not_begin_with_white_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = sources.read(lines(tmp_path / "data.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(20)]))
+    text = Summarisation().render(table, Text(units="character", vocabulary=60, max_tokens=120), answered=False)
+    barred: list[int] = []
+    monkeypatch.setattr("pretune.tasks._language.write", lambda model, ids, blank=(), **_: barred.extend(blank) or [[] for _ in ids])
+    Summarisation(max_new_tokens=9).write(None, table.rows[:1], text)
+    assert {int(text.ids(space)[0]) for space in (" ", "\n")} <= set(barred)

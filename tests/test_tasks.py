@@ -448,7 +448,7 @@ def test_the_report_shows_whatever_a_task_measures_of_each_class() -> None:
     section = _sections.classes({"primary": {"split": "val"}}, held)
     assert section is not None
     assert section["columns"] == ["average precision", "boxes"]
-    assert [row["cells"] for row in section["rows"]] == [["0.500", "–"], ["–", "3.000"]]
+    assert [row["cells"] for row in section["rows"]] == [["0.500", "–"], ["–", "3"]]
 
 
 # --- the base class ------------------------------------------------------------------------------

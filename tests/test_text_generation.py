@@ -369,6 +369,9 @@ def test_writing_with_remembered_keys_gives_what_the_whole_text_gives(made: Call
             batch = text.collate([np.array(whole, np.int32)])
             whole.append(int(model.head(model.before_head(batch))[0, -1].argmax()))
         assert ids == whole[len(prompt) :]
+    firsts = sorted({ids[0] for ids in written})
+    others = _language.write(model, prompts, most=6, ends=frozenset(), sampled=task, seed=0, blank=firsts)
+    assert not {ids[0] for ids in others} & set(firsts), "no text begins with these"
     ends = frozenset(written[0][2:3])
     assert _language.write(model, prompts[:1], most=6, ends=ends, sampled=task, seed=0)[0] == written[0][: written[0].index(written[0][2])]
 

@@ -112,9 +112,16 @@ _SPREAD = 32
 
 @torch.inference_mode()
 def write(
-    model: Model, prompts: Sequence[Sequence[int]], *, most: int, ends: frozenset[int], sampled: Sampled, seed: int
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    *,
+    most: int,
+    ends: frozenset[int],
+    sampled: Sampled,
+    seed: int,
+    blank: Sequence[int] = (),
 ) -> list[list[int]]:
-    """Return the ids that follow each prompt, up to one of `ends` (which is left out) or `most` of them.
+    """Return the ids that follow each prompt, up to one of `ends` (which is left out) or `most` of them; none begins with one of `blank`.
 
     Prompts of like length are written together; what is written for one does not depend on the others. A network that remembers
     computes each position once (keys and values are kept).
@@ -123,7 +130,7 @@ def write(
     out: list[list[int]] = [[] for _ in prompts]
     for places in _of_like_length([len(prompt) for prompt in prompts]):
         few = [list(prompts[place]) for place in places]
-        for place, written in zip(places, _written(model, few, most, ends, sampled, seed), strict=True):
+        for place, written in zip(places, _written(model, few, most, ends, sampled, seed, blank), strict=True):
             out[place] = written
     return out
 
@@ -139,7 +146,9 @@ def _of_like_length(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _written(model: Model, prompts: list[list[int]], most: int, ends: frozenset[int], sampled: Sampled, seed: int) -> list[list[int]]:
+def _written(
+    model: Model, prompts: list[list[int]], most: int, ends: frozenset[int], sampled: Sampled, seed: int, blank: Sequence[int]
+) -> list[list[int]]:
     """Return what follows each prompt.
 
     All begin with as many tokens as the shortest prompt has; where a prompt goes on, its own token stands in for what the network
@@ -158,6 +167,8 @@ def _written(model: Model, prompts: list[list[int]], most: int, ends: frozenset[
             features = model.before_head(Features(tensor=new.to(device), layout="raw"))
             logits_BV = model.head(features.with_tensor(features.tensor[:, -1])).cpu()
             asked = lengths > place  # of prompts that go on here
+            if blank and (first := lengths == place).any():
+                logits_BV[first.nonzero(), torch.tensor(blank)] = -torch.inf
             chosen_B = given_BT[:, min(place, longest - 1)].clone()
             chosen_B[~asked] = _chosen(logits_BV[~asked], sampled, [one for one, on in zip(generators, asked, strict=True) if not on])
             ids_BT = torch.cat([ids_BT, chosen_B[:, None]], 1)

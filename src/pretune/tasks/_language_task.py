@@ -146,7 +146,8 @@ class LanguageTask(WritingTask):
         room = (modality.positions or modality.max_tokens + most) - most
         prompts = [_prompt(row, modality, room, self.keeps) for row in rows]
         ends = frozenset(one for one in (modality.separator, *modality.special) if one is not None)
-        written = _language.write(model, prompts, most=most, ends=ends, sampled=self, seed=seed)
+        blank = () if all(_is_plain(row) for row in rows) else _blank(modality)
+        written = _language.write(model, prompts, most=most, ends=ends, sampled=self, seed=seed, blank=blank)
         return [modality.text_of(ids).strip() for ids in written]
 
     def answer(self, row: Row, text: str) -> dict[str, Any]:
@@ -237,13 +238,24 @@ def _answer(row: Row) -> Answer:
     return row.target
 
 
+def _is_plain(row: Row) -> bool:
+    """Return whether a row is a plain text, which is written on."""
+    return bool(_answer(row).scored) and _answer(row).answer is None
+
+
+def _blank(modality: Text) -> list[int]:
+    """Return tokens of nothing but white space: an answer that begins with one often goes on with more of them."""
+    found = [list(modality.ids(space)) for space in (" ", "  ", "\t", "\n", "\n\n", "\n\n\n", "\r\n")]
+    return sorted({int(ids[0]) for ids in found if len(ids) == 1})
+
+
 def _prompt(row: Row, modality: Text, room: int, keeps: str) -> list[int]:
     """Return the ids before the last answer, `room` at most; of a plain text its first half."""
     predicted, text = _answer(row), row.text or ()
     if predicted.answer is not None:
         text = text[: predicted.scored[-1]]
     ids = modality.segments(text)[0].tolist()
-    if predicted.scored and predicted.answer is None:
+    if _is_plain(row):
         return ids[: max(1, len(ids) // 2)][-room:]
     if keeps == "start" and len(ids) > room:
         shorter = Renderer(text=replace(modality, max_tokens=room), keeps=keeps).fitted(text, range(len(text)))
