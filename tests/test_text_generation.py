@@ -22,7 +22,7 @@ from pretune.models import Model
 from pretune.sources import sources
 from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn, fault_of, turns_of
 from pretune.sources.table import Columns, Table
-from pretune.tasks import _language, _rendering
+from pretune.tasks import _language, _language_task, _rendering
 from pretune.tasks._rendering import Answer, Renderer
 from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Batch, Row
@@ -497,3 +497,20 @@ def test_an_empty_answer_stands_beside_its_prompt_and_reference() -> None:
         ("prediction", "(nothing)"),
     ]
     assert not task.compare({"prompt": "", "target": "", "prediction": ""}, "a plain text"), "no answer was asked for"
+
+
+def test_a_prompt_has_the_tokens_that_it_had_in_training(text: Text) -> None:
+    """GPT-2's byte-level pieces split two line ends before a word, and leave them whole at the end of a text."""
+    tokenizer = json.loads(text.tokenizer)
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["ĊĊ"] = max(vocabulary.values()) + 100
+    tokenizer["model"]["merges"].append(["Ċ", "Ċ"])
+    merging = replace(text, tokenizer=json.dumps(tokenizer), chat_template="")
+    whole = merging.ids("sun\n\n").tolist()
+    assert whole[-1] == vocabulary["ĊĊ"] not in merging.ids("sun\n\nmoon").tolist()
+    target = Answer(scored=(2,), prompt="sun", answer="moon")
+    trained, _ = _language_task._asked(Row(id="a", text=("sun", "\n\n", "moon"), target=target), merging)
+    ids = merging.segments(("sun", "\n\n", "moon"))[0].tolist()
+    before = ids[: int(np.flatnonzero(trained != _language.NONE)[0]) + 1]
+    asked = Row(id="a", text=("sun", "\n\n"), target=Answer(scored=(), prompt="sun"))
+    assert _language_task._prompt(asked, merging, 99, "end") == before

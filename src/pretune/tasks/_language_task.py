@@ -238,6 +238,12 @@ def _answer(row: Row) -> Answer:
     return row.target
 
 
+def _before_a_word(text: tuple[str, ...], modality: Text) -> list[int]:
+    """Return the ids of a prompt as training has them, where an answer follows: white space at its end is often split otherwise then."""
+    ids, owners = modality.segments((*text, "A"))
+    return ids[owners < len(text)].tolist()
+
+
 def _is_plain(row: Row) -> bool:
     """Return whether a row is a plain text, which is written on."""
     return bool(_answer(row).scored) and _answer(row).answer is None
@@ -254,12 +260,13 @@ def _prompt(row: Row, modality: Text, room: int, keeps: str) -> list[int]:
     predicted, text = _answer(row), row.text or ()
     if predicted.answer is not None:
         text = text[: predicted.scored[-1]]
-    ids = modality.segments(text)[0].tolist()
     if _is_plain(row):
+        ids = modality.segments(text)[0].tolist()
         return ids[: max(1, len(ids) // 2)][-room:]
+    ids = _before_a_word(text, modality)
     if keeps == "start" and len(ids) > room:
         shorter = Renderer(text=replace(modality, max_tokens=room), keeps=keeps).fitted(text, range(len(text)))
-        ids = ids if shorter is None else modality.segments(shorter)[0].tolist()
+        ids = ids if shorter is None else _before_a_word(shorter, modality)
     return ids[-room:]
 
 
