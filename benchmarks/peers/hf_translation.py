@@ -44,6 +44,21 @@ def tokenizer_of(lines, size):
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
+def translated(trainer, examples, tokenizer):
+    """Return the loss of a token of the references, and the translations by beam search."""
+    model, nats, tokens, written = trainer.model.eval(), 0.0, 0, []
+    for start in range(0, len(examples), 64):
+        rows = [examples[i] for i in range(start, min(start + 64, len(examples)))]
+        batch = trainer.data_collator(rows)
+        with torch.no_grad():
+            count = int((batch["labels"] != -100).sum())
+            nats, tokens = nats + model(**batch).loss.item() * count, tokens + count
+            inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+            ids = model.generate(**inputs, num_beams=4, max_new_tokens=64, early_stopping=True)
+        written += tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return nats / tokens, written
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="folder with train.en, train.de, test.en and test.de (or other endings)")
@@ -110,20 +125,9 @@ def main():
     trainer, rate = make()
     trainer.train()
     trainer.save_model()
-    model = trainer.model.eval()
-    nats, tokens, written = 0.0, 0, []
-    collator = trainer.data_collator
-    for start in range(0, len(data["test"]), 64):
-        rows = [data["test"][i] for i in range(start, min(start + 64, len(data["test"])))]
-        batch = collator(rows)
-        with torch.no_grad():
-            count = int((batch["labels"] != -100).sum())
-            nats, tokens = nats + model(**batch).loss.item() * count, tokens + count
-            given = {key: batch[key] for key in ("input_ids", "attention_mask")}
-            ids = model.generate(**given, num_beams=4, max_new_tokens=64, early_stopping=True)
-        written += tokenizer.batch_decode(ids, skip_special_tokens=True)
+    loss, written = translated(trainer, data["test"], tokenizer)
     bleu = sacrebleu.corpus_bleu(written, [texts["test"][1]], force=True).score
-    print(json.dumps({"items_per_s": rate.of(len(data["train"])), "token_loss": nats / tokens, "bleu": bleu, "dtype": args.dtype}))
+    print(json.dumps({"items_per_s": rate.of(len(data["train"])), "token_loss": loss, "bleu": bleu, "dtype": args.dtype}))
     return None
 
 

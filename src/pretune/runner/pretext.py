@@ -85,7 +85,7 @@ def _backbone(recipe: Pretraining, suggested: Suggested, kind: str, run: RunCont
 
 
 def _sized(name: str, recipe: Pretraining) -> str:
-    """Add the length of blocks to a untrained text network's settings: its table of positions must hold them."""
+    """Add the length of blocks to an untrained text network's settings: its table of positions must hold them."""
     length = recipe.inputs.max_tokens
     if length is None or not name.startswith("scratch:") or "max_tokens" in name:
         return name

@@ -58,7 +58,7 @@ class ConvolutionModule(HeadModule):
         return mask_BT[:, :: self.stride]
 
     def forward(self, features: Features) -> Tensor:
-        """Return outputs in float32; what is padding, and not heard, is zero for its neighbours."""
+        """Return outputs in float32; what is padding is zero for its neighbours."""
         x_BTD = (features.tensor.float() - self.mean) * self.scale
         if features.mask is not None and not features.attends_padding:
             x_BTD = x_BTD.masked_fill(~features.mask[..., None], 0.0)
