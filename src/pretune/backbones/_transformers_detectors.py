@@ -19,15 +19,19 @@ from torch import Tensor, nn
 from pretune.architectures.layers.detector import DetectionTargets, LibraryDetector, LibraryLayers, Supplied
 from pretune.backbones._base import Backbone, Builder, Classifier
 from pretune.backbones._maps import KeptMaps
+from pretune.backbones._padding import KeptMapsWithContent, at_origin, mask
 from pretune.backbones._transformers_text import SAVED_WITH, pretrained
 from pretune.errors import WeightsError
 from pretune.modalities.image import Image
+from pretune.types import Layout
 
 FAMILIES = (
     *("conditional_detr", "d_fine", "dab-detr", "deformable_detr", "deimv2", "detr", "lw_detr", "rf_detr", "rt_detr", "rt_detr_v2"),
     *("table-transformer", "yolos"),
 )
 """Values of `model_type`."""
+_MASKED = ("conditional_detr", "dab-detr", "deformable_detr", "detr", "table-transformer")
+"""Those that were trained with a mask of what is no padding, and whose boxes are shares of the image without its padding."""
 _SECOND = ("use_pretrained_backbone", "use_timm_backbone")
 """Entries by which the library would fetch weights of a backbone, which the detector's own files have."""
 _MOST = 100
@@ -79,6 +83,7 @@ class TransformersDetector(LibraryDetector):
     def __init__(self, network: Any, config: Mapping[str, Any], size: int) -> None:
         super().__init__(int(network.config.num_labels), size)
         self._config = config
+        self._masked = config.get("model_type") in _MASKED
         owner, name = _where(network)
         self.supplied = Supplied(_sequence if name == "vit" else _maps)
         setattr(owner, name, self.supplied)
@@ -86,13 +91,17 @@ class TransformersDetector(LibraryDetector):
 
     def losses(self, maps: Sequence[Tensor], targets: Sequence[DetectionTargets]) -> dict[str, Tensor]:
         """Return the network's loss, in which its parts have their weights."""
-        labels = [{"class_labels": one.classes, "boxes": _relative(one.boxes, self.size)} for one in targets]
-        return {"loss": self._run(maps, labels).loss}
+        maps, content_B4 = self._placed(maps)
+        pairs = zip(targets, content_B4, strict=True)
+        labels = [{"class_labels": one.classes, "boxes": _relative(one.boxes, content_4)} for one, content_4 in pairs]
+        return {"loss": self._run(maps, content_B4, labels).loss}
 
     def found(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return the likeliest boxes, the best first."""
-        out = self._run(maps, None)
-        corners_BQ4 = _corners(out.pred_boxes) * self.size
+        maps, content_B4 = self._placed(maps)
+        out = self._run(maps, content_B4, None)
+        origin_B14, far_B14 = (one.repeat(1, 2)[:, None] for one in content_B4.split(2, 1))
+        corners_BQ4 = origin_B14 + _corners(out.pred_boxes) * (far_B14 - origin_B14)
         no_object = out.logits.shape[-1] > self.classes
         scores_BQC = out.logits.softmax(-1)[..., :-1] if no_object else out.logits.sigmoid()
         return [_kept(scores_QC, corners_Q4, no_object) for scores_QC, corners_Q4 in zip(scores_BQC, corners_BQ4, strict=True)]
@@ -105,17 +114,24 @@ class TransformersDetector(LibraryDetector):
         """Return all rows: tensors of scores have one a class, and one more in some networks."""
         return rows
 
-    def _run(self, maps: Sequence[Tensor], labels: list[dict[str, Tensor]] | None) -> Any:
+    def _placed(self, maps: Sequence[Tensor]) -> tuple[Sequence[Tensor], Tensor]:
+        """Return the maps as the network takes them, and what of the input its boxes are shares of: (B, 4) in pixels."""
+        if self._masked:
+            return at_origin(maps[:-1], maps[-1], self.size)
+        return maps, maps[0].new_tensor([0, 0, self.size, self.size]).expand(len(maps[0]), 4)
+
+    def _run(self, maps: Sequence[Tensor], content_B4: Tensor, labels: list[dict[str, Tensor]] | None) -> Any:
         self.supplied.hold(maps)
         blank = maps[0].new_zeros(()).expand(len(maps[0]), 3, self.size, self.size)
-        return self.network(pixel_values=blank, labels=labels)
+        masked = {"pixel_mask": mask(content_B4, self.size)} if self._masked else {}
+        return self.network(pixel_values=blank, labels=labels, **masked)
 
 
 def _assembled(network: Any, config: Mapping[str, Any], preprocessor: Mapping[str, Any], *, trained: bool) -> Backbone:
     image = _image(preprocessor)
     owner, name = _where(network)
-    layout = "sequence" if name == "vit" else "map"
-    stage = KeptMaps(getattr(owner, name), _hidden if name == "vit" else _feature_maps, layout)
+    layout: Layout = "sequence" if name == "vit" else "map"
+    stage = _stage(getattr(owner, name), config, image, layout)
     count = int(network.config.num_labels)
     names = tuple(str(network.config.id2label.get(number, f"class {number}")) for number in range(count))
     own = TransformersDetector(network, config, image.size)
@@ -129,6 +145,13 @@ def _assembled(network: Any, config: Mapping[str, Any], preprocessor: Mapping[st
     )
     backbone.detector = LibraryLayers(stages=(), build=partial(_layers, dict(config)))
     return backbone
+
+
+def _stage(network: nn.Module, config: Mapping[str, Any], image: Image, layout: Layout) -> KeptMaps:
+    """Return the stage that keeps what the detector takes of its backbone."""
+    if config.get("model_type") in _MASKED:
+        return KeptMapsWithContent(network, _feature_maps, image.std)
+    return KeptMaps(network, _feature_maps if layout == "map" else _hidden, layout)
 
 
 def _layers(config: Mapping[str, Any], classes: int, size: int) -> TransformersDetector:
@@ -217,10 +240,10 @@ def _image(preprocessor: Mapping[str, Any]) -> Image:
     return Image(size=size, resize=size, mean=mean, std=std, interpolation="bilinear", fit="squash" if fixed else "pad")
 
 
-def _relative(boxes_N4: Tensor, size: int) -> Tensor:
-    """Return boxes as centre, width and height in shares of the input."""
-    low_N2, high_N2 = boxes_N4[:, :2], boxes_N4[:, 2:]
-    return torch.cat([(low_N2 + high_N2) / 2, high_N2 - low_N2], 1) / size
+def _relative(boxes_N4: Tensor, content_4: Tensor) -> Tensor:
+    """Return boxes as centre, width and height in shares of a rectangle."""
+    low_N2, high_N2 = ((corner_N2 - content_4[:2]) / (content_4[2:] - content_4[:2]) for corner_N2 in boxes_N4.split(2, 1))
+    return torch.cat([(low_N2 + high_N2) / 2, high_N2 - low_N2], 1)
 
 
 def _corners(boxes_BQ4: Tensor) -> Tensor:

@@ -100,6 +100,8 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         torch.manual_seed(self.seed + 1)  # whatever sampled numbers since the backbone was built
         model = network.build_model(recipe, data, backbone, strategy, run.device.device)
         lengths.settle(data, model, run.reporter)
+        if message := data.task.unlearned(model, data.labels("train")):
+            run.reporter.warn(message)
         strategy.prepare(model)
         components = {"strategy": strategy, "task": data.task, "optim": chosen.optim}
         resolved = {"backbone": backbone.builder.id, **{name: config.to_tree(one) for name, one in components.items()}}

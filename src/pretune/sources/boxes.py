@@ -27,7 +27,7 @@ class Box:
     right: float
     bottom: float
     ignored: bool = False
-    """A crowd, or an object marked as difficult: neither learned nor counted, whether it is found or not."""
+    """A crowd, or an object marked as difficult: neither found nor missed in figures, and not learned where the loss allows it."""
 
     @property
     def corners(self) -> tuple[float, float, float, float]:

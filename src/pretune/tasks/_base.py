@@ -245,6 +245,10 @@ class Task(Component):
 
         return SupervisedLearner(model, loss)
 
+    def unlearned(self, model: Model, labels: Labels) -> str:
+        """Return a sentence on what of the training labels this network takes otherwise than they say; '' where nothing is."""
+        return ""
+
     def asked(self, views: Sequence[Any], rows: Sequence[Row] = (), space: Any = None, modality: Any = None) -> Labels | None:
         """Return what the learner's `predict` needs of examples besides their `views`: of their rows, with targets where they have some."""
         return None

@@ -156,6 +156,19 @@ class Detection(Task):
         own = isinstance(model.head, LibraryDetectorModule)
         return LibraryDetectionLearner(model, loss) if own else super().learner(model, loss)
 
+    def unlearned(self, model: Model, labels: Labels) -> str:
+        """Return that losses of another library have no objects that do not count, where there are such."""
+        ignored = labels["ignored"]
+        assert isinstance(ignored, Ragged)
+        count = int(ignored.values.sum())
+        if not count or not isinstance(model.head, LibraryDetectorModule):
+            return ""
+        return (
+            f"{count:,} training boxes do not count (marked as difficult, as crowds or to be ignored). The losses of this detector have no "
+            "such objects, so it learns them as background; they are not counted in figures. head=detector on a convolutional backbone "
+            "leaves them out of its loss."
+        )
+
     def decode(self, outputs: Outputs, space: Space) -> list[NDArray[Any]]:
         """Return each image's boxes (K, 6): x1, y1, x2, y2 in pixels of the network's input, score, class."""
         assert isinstance(outputs, Ragged)

@@ -154,7 +154,7 @@ def _counted(rows: Sequence[Row]) -> list[str]:
     named = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8)) + (" …" if len(counts) > 8 else "")
     out = [f"{counts.total():,} boxes in {len(rows):,} images: {named or 'none'}."]
     out += [f"{empty} images show no objects and are kept as negatives."] if empty else []
-    return out + ([f"{ignored} boxes are crowds or marked as difficult: neither learned nor counted."] if ignored else [])
+    return out + ([f"{ignored} boxes are crowds or marked as difficult: they do not count."] if ignored else [])
 
 
 def by_stem(files: Iterable[FileEntry]) -> dict[str, list[FileEntry]]:
