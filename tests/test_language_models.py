@@ -16,7 +16,7 @@ from torch import nn
 
 from pretune import api, backbones
 from pretune.architectures.layers.attention import attend
-from pretune.architectures.layers.memory import remembering
+from pretune.architectures.layers.memory import Grown, remembering
 from pretune.cli.main import main
 from pretune.corpus.resemblance import EQUAL
 from pretune.errors import DataError, RequestError, SettingError
@@ -55,6 +55,18 @@ def test_a_causal_network_looks_back_only_and_remembers_what_it_saw(name: str) -
             pieces = [network(Features(tensor=part, layout="raw")).tensor for part in (tokens[:, :5], tokens[:, 5:6], tokens[:, 6:])]
     torch.testing.assert_close(short, whole[:, :7])
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-4)
+
+
+def test_what_grows_holds_all_that_was_appended_and_the_rows_that_are_taken() -> None:
+    whole = torch.randn(2, 3, 100, 4)
+    parts = whole.split([7, *[1] * 90, 3], 2)
+    kept = Grown(parts[0], 2)
+    for end, part in enumerate(parts[1:], 1):
+        assert torch.equal(kept.append(part), torch.cat(parts[: end + 1], 2))
+    assert kept.length == 100
+    taken = kept.take(torch.tensor([1, 1, 0]))
+    assert torch.equal(taken.append(whole[[1, 1, 0], :, :1]), torch.cat([whole[[1, 1, 0]], whole[[1, 1, 0], :, :1]], 2))
+    assert torch.equal(kept.append(whole[:, :, :1])[:, :, :100], whole), "rows that are taken are a copy"
 
 
 @pytest.mark.parametrize("masked", [False, True])

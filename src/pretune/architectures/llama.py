@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pretune.architectures._base import Architecture, Network
 from pretune.architectures.layers.attention import causal_mask
-from pretune.architectures.layers.memory import Recalling, extended
+from pretune.architectures.layers.memory import Recalling, extended, length_of
 from pretune.config import Within
 from pretune.kernels.attention import attention
 from pretune.types import Features, Layout
@@ -120,10 +120,13 @@ class LlamaLayer(Recalling):
     def _attend(self, x_BTD: Tensor) -> Tensor:
         qkv = self.qkv(x_BTD).unflatten(-1, (self.heads + 2 * self.groups, -1)).transpose(1, 2)
         q, k, v = qkv.split([self.heads, self.groups, self.groups], 1)
-        start = 0 if self.memory is None or "k" not in self.memory else self.memory["k"].shape[2]
+        start = length_of(self.memory, "k")
         q, k = rotated(q, self.base, start), rotated(k, self.base, start)
         if self.memory is not None:
             k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
+        if start and q.shape[2] == 1:  # the heads of a group stand as positions of one head: its keys and values are not repeated
+            by_group = q.unflatten(1, (self.groups, -1)).flatten(2, 3)
+            return self.out(F.scaled_dot_product_attention(by_group, k, v).flatten(1)[:, None])
         k, v = (part.repeat_interleave(self.heads // self.groups, 1) for part in (k, v))
         if self.memory is None:
             return self.out(attention(torch.stack([q, k, v]), None, 0.0, causal=True))

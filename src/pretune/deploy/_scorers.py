@@ -130,8 +130,9 @@ class NetworkScorer:
             raise WeightsError(f"{self.run}: its network cannot compute what its preprocessing gives: {first}") from error
 
     def write(self, task: WritingTask, rows: Sequence[Row]) -> list[str]:
-        """Return what the network writes for each row."""
-        return task.write(self.model, rows, self.modality)
+        """Return what the network writes for each row, in the precision in which the run wrote."""
+        with autocast(self._rest, self.device):
+            return task.write(self.model, rows, self.modality)
 
 
 class OwnScorer:

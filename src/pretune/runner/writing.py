@@ -12,6 +12,7 @@ from pretune.evaluation.intervals import groups_of, of_sums
 from pretune.runner.interrupt import check
 from pretune.runner.state import FineTuningState
 from pretune.tasks import WritingTask
+from pretune.training.step import autocast
 from pretune.types import Row
 
 _OF_TIME = 0.5
@@ -54,7 +55,8 @@ def write(
         check()
         few = [int(i) for i in chosen[len(texts) : len(texts) + size]]
         state.run.reporter.progress("writing answers", len(texts), len(chosen))
-        texts |= zip(few, task.write(state.model, [data.rows[i] for i in few], data.modality), strict=True)
+        with autocast(state.precision, state.run.device.device):
+            texts |= zip(few, task.write(state.model, [data.rows[i] for i in few], data.modality), strict=True)
         ended, before = clock.seconds, ended
         larger = min(task.writes_together, 2 * size)
         if ended - began + (ended - before) * larger / size > allowed:

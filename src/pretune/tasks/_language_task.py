@@ -66,6 +66,7 @@ class LanguageTask(WritingTask):
     measures_start: ClassVar[bool] = True
     keeps: ClassVar[str] = "end"
     """Which end of a prompt that is too long is kept: 'start' or 'end'."""
+    writes_together: ClassVar[int] = 64  # of which those of like length are computed at once
     predict_settings: ClassVar[tuple[str, ...]] = ("max_new_tokens", "temperature", "top_k", "top_p")
 
     max_new_tokens: Annotated[int | None, Within(1)] = _TOKENS

@@ -22,7 +22,6 @@ class TextGeneration(LanguageTask):
     """Prediction of the next token; of prompts with answers, only the answers' tokens are learned."""
 
     reads: ClassVar[TargetType] = TEXT_GENERATION
-    writes_together: ClassVar[int] = 16
 
     def text_metrics(self, rows: Sequence[Row], written: Sequence[str], train: Sequence[Row]) -> Figures:
         """Return how near the written answers come to those that people gave, and how near answers do that need no network."""

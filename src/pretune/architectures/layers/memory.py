@@ -10,8 +10,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+_ROOM = 32
+"""Positions of room that are made ahead at least."""
 
 
 class Recalling(nn.Module):
@@ -34,10 +36,40 @@ def remembering(network: nn.Module) -> Generator[None]:
             one.memory = None
 
 
+class Grown:
+    """A tensor that grows along one dimension. It has room ahead, so that what is kept is not copied at every step."""
+
+    def __init__(self, first: Tensor, dim: int) -> None:
+        self.dim, self.length, self._room = dim, first.shape[dim], first
+
+    def append(self, new: Tensor) -> Tensor:
+        """Put `new` after what is kept, and return all of it: a view that stays valid until the next call."""
+        begin, self.length = self.length, self.length + new.shape[self.dim]
+        if self.length > self._room.shape[self.dim]:
+            sizes = list(self._room.shape)
+            sizes[self.dim] = self.length + max(_ROOM, self.length // 4)
+            room = self._room.new_empty(sizes)
+            room.narrow(self.dim, 0, begin).copy_(self._room.narrow(self.dim, 0, begin))
+            self._room = room
+        self._room.narrow(self.dim, begin, new.shape[self.dim]).copy_(new)
+        return self._room.narrow(self.dim, 0, self.length)
+
+    def take(self, rows: Tensor) -> Grown:
+        """Return these rows of it (R,)."""
+        return Grown(self._room.narrow(self.dim, 0, self.length).index_select(0, rows), self.dim)
+
+
 def extended(memory: dict[str, Any], key: str, new: Tensor, dim: int) -> Tensor:
     """Return what is remembered under `key` with `new` put after it along `dim`, and remember that."""
-    memory[key] = new if key not in memory else torch.cat([memory[key], new], dim)
-    return memory[key]
+    if key in memory:
+        return memory[key].append(new)
+    memory[key] = Grown(new, dim)
+    return new
+
+
+def length_of(memory: dict[str, Any] | None, key: str) -> int:
+    """Return how many positions are remembered under `key`."""
+    return memory[key].length if memory is not None and key in memory else 0
 
 
 def reordered(network: nn.Module, rows: Tensor) -> None:
@@ -54,6 +86,8 @@ def _rows_of(value: Any, rows: Tensor) -> Any:
     """Return these rows of what is remembered; a cache of `transformers` takes them in place."""
     if isinstance(value, Tensor):
         return value.index_select(0, rows)
+    if isinstance(value, Grown):
+        return value.take(rows)
     if hasattr(value, "reorder_cache"):
         value.reorder_cache(rows)
     return value
