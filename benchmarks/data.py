@@ -1,6 +1,6 @@
-"""Data for every case: generated from what installed packages ship, or a share of a folder of one's own.
+"""Data for every case: generated from what installed packages ship, or made up.
 
-    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/pairs, OUT/boxes, OUT/audio, OUT/characters
+    python -m benchmarks.data OUT     # OUT/images, OUT/texts, OUT/tags, OUT/pairs, OUT/boxes, OUT/audio, OUT/speech …
 
 - images: pieces of photographs of scikit-image and scikit-learn as JPEG files of 500 x 375; which photograph is it a piece of?
   Pieces of the test split come from another part of each photograph than those of the training split.
@@ -9,6 +9,8 @@
 - pairs: first sentences of the same documentation; which of its paragraphs goes on from them?
 - boxes: pieces of the same photographs with discs and squares cut out of other pieces of them, in YOLO's layout.
 - audio: ten words of two vowels each, synthesised by speakers of different pitch and vocal tract, with noise.
+- speech: clips of two to four of these words, as a CSV file with transcripts.
+- translations: sentences of a small grammar, English and German.
 - characters: Python's own language reference, as `pydoc` ships it.
 """
 
@@ -17,7 +19,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ MODALITIES = {
     "pairs": "pairs",
     "boxes": "boxes",
     "audio": "audio",
+    "speech": "speech",
+    "translations": "translations",
     "corpus": "characters",
 }
 
@@ -52,72 +55,12 @@ MODALITIES = {
 def generate(modality: str, out: Path) -> Path:
     """Write the generated data set of a modality below `out` and return its folder; the same bytes each time."""
     folder = out / MODALITIES[modality]
-    write = {"image": _images, "text": _texts, "tags": _tags, "pairs": _pairs, "boxes": _boxes, "audio": _audio, "corpus": _characters}
+    write = {
+        "image": _images, "text": _texts, "tags": _tags, "pairs": _pairs, "boxes": _boxes, "audio": _audio, "speech": _speech,
+        "translations": _translations, "corpus": _characters,
+    }  # fmt: skip
     write[modality](folder)
     return folder
-
-
-def missing(modality: str, data: Path) -> str | None:
-    """Return what a folder lacks to be data of a modality; None where it lacks nothing."""
-    if modality == "text":
-        return None if all((data / f"{name}.tsv").is_file() for name in ("train", "test")) else "train.tsv and test.tsv: text, tab, label"
-    if modality == "tags":
-        there = all((data / f"{name}.conll").is_file() for name in ("train", "test"))
-        return None if there else "train.conll and test.conll: word, tab, IOB2 tag"
-    if modality == "pairs":
-        there = all((data / f"{name}.jsonl").is_file() for name in ("train", "test"))
-        return None if there else "train.jsonl and test.jsonl: anchor, positive"
-    if modality == "boxes":
-        there = all((data / kind / split).is_dir() for kind in ("images", "labels") for split in ("train", "val"))
-        return None if there else "images/train, images/val and labels beside them: YOLO's layout"
-    if modality == "corpus":
-        return None if (data / "input.txt").is_file() else "input.txt"
-    has = (data / "train").is_dir() and any((data / name).is_dir() for name in ("val", "test"))
-    return None if has else "class folders in train/ and in val/ or test/"
-
-
-def share(modality: str, data: Path, most: int, out: Path) -> Path:
-    """Copy at most `most` training and `most` test examples (corpus: characters) to `out` and return it.
-
-    Lines are taken from the start, files from every class in turn.
-    """
-    out.mkdir(parents=True)
-    if modality == "corpus":
-        (out / "input.txt").write_text((data / "input.txt").read_text(encoding="utf-8")[:most], encoding="utf-8")
-    elif modality == "text":
-        for name in ("train.tsv", "test.tsv"):
-            lines = (data / name).read_text(encoding="utf-8").splitlines(keepends=True)
-            (out / name).write_text("".join(lines[:most]), encoding="utf-8")
-    elif modality == "pairs":
-        for name in ("train.jsonl", "test.jsonl"):
-            lines = (data / name).read_text(encoding="utf-8").splitlines(keepends=True)
-            (out / name).write_text("".join(lines[:most]), encoding="utf-8")
-    elif modality == "tags":
-        for name in ("train.conll", "val.conll", "test.conll"):
-            if (data / name).is_file():
-                texts = (data / name).read_text(encoding="utf-8").split("\n\n")
-                (out / name).write_text("\n\n".join(texts[:most]).rstrip("\n") + "\n", encoding="utf-8")
-    elif modality == "boxes":
-        shutil.copyfile(data / "data.yaml", out / "data.yaml")
-        for split in ("train", "val"):
-            for image in sorted((data / "images" / split).iterdir())[:most]:
-                for kind, name in (("images", image.name), ("labels", f"{image.stem}.txt")):
-                    (out / kind / split).mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(data / kind / split / name, out / kind / split / name)
-    else:
-        for split in ("train", "val", "test"):
-            for path in _in_turn(data / split)[:most]:
-                (out / split / path.parent.name).mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, out / split / path.parent.name / path.name)
-    return out
-
-
-def _in_turn(folder: Path) -> list[Path]:
-    """Return the files of class folders: the first of every class, then the second of every class, and so on."""
-    ranked = [
-        (rank, path) for kind in sorted(folder.glob("*/")) for rank, path in enumerate(sorted(p for p in kind.iterdir() if p.is_file()))
-    ]
-    return [path for _, path in sorted(ranked)]
 
 
 def _images(out: Path, train: int = 40, test: int = 20) -> None:
@@ -302,6 +245,39 @@ def _spoken(word: str, pitch: float, rng: np.random.Generator) -> np.ndarray:
         pieces.append(sound / (np.abs(sound).max() + 1e-9) * np.hanning(samples) ** 0.3)
     voice = np.concatenate([np.zeros(int(rng.uniform(0, 0.1) * RATE)), *pieces])
     return 0.4 * voice / np.abs(voice).max() + rng.uniform(0.005, 0.1) * rng.standard_normal(len(voice))
+
+
+def _speech(out: Path, train: int = 120, test: int = 40) -> None:
+    """Write clips of two to four synthesised words, with pauses; the speakers of the test split are others."""
+    import soundfile
+
+    (out / "wav").mkdir(parents=True)
+    lines = ["path,text,split\n"]
+    for seed, (split, count, pitches) in enumerate((("train", train, (90, 180)), ("test", test, (140, 240)))):
+        rng = np.random.default_rng(seed)
+        for index in range(count):
+            words = [WORDS[place] for place in rng.integers(len(WORDS), size=int(rng.integers(2, 5)))]
+            pitch = rng.uniform(*pitches)
+            pieces = [piece for word in words for piece in (_spoken(word, pitch, rng), np.zeros(int(rng.uniform(0.1, 0.3) * RATE)))]
+            soundfile.write(out / "wav" / f"{split}-{index:03}.wav", np.concatenate(pieces), RATE, subtype="PCM_16")
+            lines.append(f"wav/{split}-{index:03}.wav,{' '.join(words)},{split}\n")
+    (out / "clips.csv").write_text("".join(lines), encoding="utf-8")
+
+
+def _translations(out: Path, train: int = 6000, test: int = 300) -> None:
+    """Write sentences of a small grammar with their translations; no sentence is in both splits."""
+    from benchmarks.translated import sentences
+
+    out.mkdir(parents=True)
+    pairs: dict[str, str] = {}
+    for english, german in sentences(seed=0):
+        pairs.setdefault(english, german)
+        if len(pairs) == train + test:
+            break
+    for at, language in enumerate(("en", "de")):
+        lines = [f"{pair[at]}\n" for pair in pairs.items()]
+        (out / f"train.{language}").write_text("".join(lines[:train]), encoding="utf-8")
+        (out / f"test.{language}").write_text("".join(lines[train:]), encoding="utf-8")
 
 
 def _characters(out: Path) -> None:

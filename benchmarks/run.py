@@ -24,33 +24,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks import data, machine, measure, table
+from benchmarks import data, layouts, machine, measure, table
 from benchmarks.cases import Bench, Case, Contestant
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = tuple(sorted(path.stem for path in (ROOT / "benchmarks" / "cases").glob("[!_]*.py")))
 SHORT_ROUND_S, ROUNDS, ROUNDS_OF_LONG = 120, 5, 3
-QUICK_LIMITS = {"image": 120, "text": 200, "tags": 100, "pairs": 100, "boxes": 24, "audio": 120, "corpus": 100_000}
 IMPORTS = {
     "plain": "torch, torchvision, timm, faster_coco_eval, sklearn.linear_model",
     "sentence": "sentence_transformers, sklearn.linear_model",
     "embeddings": "sentence_transformers, datasets, accelerate",
-    "huggingface": "torch, torchvision, timm, transformers, datasets, accelerate, soundfile, soxr, sklearn.linear_model",
+    "huggingface": (
+        "torch, torchvision, timm, transformers, datasets, accelerate, peft, soundfile, soxr, sacrebleu, jiwer, sklearn.linear_model"
+    ),
     "setfit": "setfit, datasets",
     "fastai": "fastai.vision.all, timm",
     "spdl": "torch, spdl.io, spdl.pipeline",
     "autogluon": "autogluon.multimodal",
 }
 """What each environment must be able to import; imported once before the first round, so that all meet a warm page cache."""
-FOLDERS = {
-    "image": "lite0_folder.py",
-    "text": "minilm_folder.py",
-    "tags": "minilm_folder.py",
-    "pairs": "minilm_folder.py",
-    "boxes": "lite0_folder.py",
-    "audio": "whisper_folder.py",
-}
-"""Scripts that write the package weights of a modality as peers read them."""
 Run = dict[str, float]
 
 
@@ -91,6 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("case", choices=("all", *CASES))
     parser.add_argument("data", nargs="?", type=Path, help="a folder of one's own; without it, data is generated")
     parser.add_argument("--limit", type=int, help="take at most so many training and so many test examples (characters of a corpus)")
+    parser.add_argument("--test", type=int, help="take at most so many test examples where --limit takes more")
     parser.add_argument("--rounds", type=int, help="without it, 5 where a round is under two minutes, else 3")
     parser.add_argument("--quick", action="store_true", help="one round on a small share, printed and not kept")
     parser.add_argument("--ours", default=sys.executable, help="the Python that has pretune's dependencies (default: this one)")
@@ -109,7 +102,7 @@ def _run(case: Case, args: argparse.Namespace, scratch: Path) -> dict[str, objec
     folder, label = _data(case.modality, args, scratch)
     weights = scratch / "weights" / case.modality
     if case.weights and not weights.exists():
-        script = ROOT / "benchmarks" / "ours" / FOLDERS[case.modality]
+        script = ROOT / "benchmarks" / "ours" / str(layouts.LAYOUTS[case.modality].weights)
         subprocess.run([args.ours, str(script), str(weights)], check=True, env=_environment(ours=True), capture_output=True)
     bench = Bench(data=folder, weights=weights, ours=args.ours, peers=args.peers, quick=args.quick, cores=machine.cores())
     session = Session(case=case, bench=bench, scratch=scratch)
@@ -124,14 +117,16 @@ def _data(modality: str, args: argparse.Namespace, scratch: Path) -> tuple[Path,
     if folder is None:
         folder = scratch / "generated" / data.MODALITIES[modality]
         folder = folder if folder.exists() else data.generate(modality, folder.parent)
-    if lacks := data.missing(modality, folder):
+    if lacks := layouts.missing(modality, folder):
         sys.exit(f"{folder} needs {lacks}")
-    most = args.limit or (QUICK_LIMITS[modality] if args.quick else None)
+    layout = layouts.LAYOUTS[modality]
+    most = args.limit or (layout.quick if args.quick else None)
     if most is None:
         return folder.resolve(), label
-    taken = scratch / f"{label} {most}".replace(" ", "-")
-    unit = "characters" if modality == "corpus" else "training and test examples"
-    return (taken if taken.exists() else data.share(modality, folder, most, taken)), f"{label}, at most {most:,} {unit}"
+    test = min(most, args.test or most)
+    taken = scratch / f"{label} {most} {test}".replace(" ", "-")
+    what = f"{label}, at most {most:,} {layout.unit}" if test == most else f"{label}, at most {most:,} training and {test:,} test examples"
+    return (taken if taken.exists() else layouts.share(modality, folder, most, taken, test=test)), what
 
 
 def _prepare(session: Session) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import data, machine, measure, run, table
+from benchmarks import data, layouts, machine, measure, run, table
 from benchmarks.cases import Bench, Case, Contestant, Measure
 from benchmarks.cases._base import last_json, pretune_metrics
 
@@ -108,7 +108,7 @@ def test_every_case_defines_its_work_and_has_measured_rivals_with_an_environment
     assert {peer for _, peer in case.rivals} == {contestant.name for contestant in case.contestants if not contestant.ours}
     assert any(measure.better != "none" for measure in case.measures)
     assert {contestant.environment for contestant in case.contestants} - {None} <= ENVIRONMENTS
-    assert not case.weights or case.modality in run.FOLDERS
+    assert not case.weights or layouts.LAYOUTS[case.modality].weights
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -237,30 +237,63 @@ def test_a_share_takes_files_of_every_class_in_turn_and_the_first_lines(tmp_path
         (tmp_path / "data" / split / kind).mkdir(parents=True)
         for index in range(count):
             (tmp_path / "data" / split / kind / f"{index}.jpg").write_bytes(b"x")
-    taken = data.share("image", tmp_path / "data", 3, tmp_path / "taken")
+    taken = layouts.share("image", tmp_path / "data", 3, tmp_path / "taken")
     assert sorted(str(path.relative_to(taken)) for path in taken.rglob("*.jpg")) == [
         "test/a/0.jpg", "test/a/1.jpg", "test/b/0.jpg", "train/a/0.jpg", "train/a/1.jpg", "train/b/0.jpg",
     ]  # fmt: skip
     for split in ("train", "test"):
         (tmp_path / "data" / f"{split}.tsv").write_text("one\t0\ntwo\t1\nthree\t0\n", encoding="utf-8")
-    texts = data.share("text", tmp_path / "data", 2, tmp_path / "lines")
+    texts = layouts.share("text", tmp_path / "data", 2, tmp_path / "lines")
     assert (texts / "train.tsv").read_text(encoding="utf-8") == "one\t0\ntwo\t1\n"
 
 
 def test_a_folder_that_is_no_data_of_the_case_is_told_what_it_lacks(tmp_path: Path):
     for modality in data.MODALITIES:
-        assert data.missing(modality, tmp_path)
+        assert layouts.missing(modality, tmp_path)
     (tmp_path / "train").mkdir()
     (tmp_path / "val").mkdir()
-    assert data.missing("image", tmp_path) is None
+    assert layouts.missing("image", tmp_path) is None
 
 
-@pytest.mark.parametrize("modality", ["text", "corpus"])
+def test_a_share_takes_the_first_pairs_and_clips_of_the_whole_table(tmp_path: Path):
+    source = tmp_path / "pairs"
+    source.mkdir()
+    for name in ("train.en", "train.de", "test_2016_flickr.en", "test_2016_flickr.de"):
+        (source / name).write_text("one\ntwo\u2028more\nthree\n", encoding="utf-8")
+    taken = layouts.share("translations", source, 2, tmp_path / "taken", test=1)
+    assert (taken / "train.de").read_text(encoding="utf-8") == "one\ntwo\u2028more\n"
+    assert (taken / "test.en").read_text(encoding="utf-8") == "one\n"
+    clips = tmp_path / "clips"
+    (clips / "wav").mkdir(parents=True)
+    for index in range(6):
+        (clips / "wav" / f"{index}.wav").write_bytes(b"x")
+    rows = [f"wav/{index}.wav,word {index},{'test' if index > 3 else 'train'}" for index in range(6)]
+    (clips / "clips.csv").write_text("\n".join(["path,text,split", *rows]), encoding="utf-8")
+    few = layouts.share("speech", clips, 2, tmp_path / "few", test=1)
+    assert (few / "clips.csv").read_text(encoding="utf-8").splitlines()[1:] == [rows[0], rows[2], rows[4]]
+    assert sorted(path.name for path in (few / "wav").iterdir()) == ["0.wav", "2.wav", "4.wav"]
+
+
+def test_tokens_a_second_count_the_steps_after_the_third(tmp_path: Path):
+    from benchmarks.cases import language_tuning
+
+    steps = [{"event": "stepped", "phase": "lora", "epoch": 0, "seconds": 10.0 + step, "size": 2} for step in range(5)]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "events.jsonl").write_text("\n".join(json.dumps(step) for step in steps))
+    metrics = {"primary": {"split": "val"}, "val": {"character_loss": 1.1}}
+    assert language_tuning._read(json.dumps(metrics), tmp_path) == {"tokens_per_s": 2 * 510, "nats": 1.1}
+
+
+@pytest.mark.parametrize("modality", ["text", "corpus", "translations"])
 def test_generated_data_is_complete_and_the_same_each_time(modality: str, tmp_path: Path):
     once, again = (data.generate(modality, tmp_path / name) for name in ("once", "again"))
-    assert data.missing(modality, once) is None
+    assert layouts.missing(modality, once) is None
     for path in once.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes()
+    if modality == "translations":
+        lines = {path.name: path.read_text(encoding="utf-8").splitlines() for path in once.iterdir()}
+        assert len(lines["train.en"]) == len(lines["train.de"]) == 6000
+        assert not set(lines["train.en"]) & set(lines["test.en"])
     if modality == "text":
         train, test = (
             {line.rsplit("\t", 1)[0] for line in (once / f"{s}.tsv").read_text(encoding="utf-8").splitlines()} for s in ("train", "test")
@@ -277,8 +310,11 @@ def test_generated_images_and_audio_are_readable_and_balanced(tmp_path: Path):
     assert Image.open(files[0]).size == data.IMAGE_SIZE
     data._audio(tmp_path / "audio", train=2, test=1)
     assert len(list((tmp_path / "audio").rglob("*.wav"))) == 3 * len(data.WORDS)
-    assert data.missing("image", tmp_path / "images") is None
-    assert data.missing("audio", tmp_path / "audio") is None
+    data._speech(tmp_path / "speech", train=2, test=1)
+    assert len(list((tmp_path / "speech").rglob("*.wav"))) == 3
+    assert layouts.missing("speech", tmp_path / "speech") is None
+    assert layouts.missing("image", tmp_path / "images") is None
+    assert layouts.missing("audio", tmp_path / "audio") is None
 
 
 def test_a_peer_that_cannot_find_its_options_is_left_out_and_the_others_get_theirs(

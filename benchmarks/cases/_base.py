@@ -110,10 +110,15 @@ def pretune_metrics(stdout: str, folder: Path, *, names: Sequence[str] = ("accur
     """Return metrics of the score from our --json, and from the events examples/s of the last phase's epochs after its first."""
     metrics: dict[str, Any] = json.loads(stdout)
     score = metrics[metrics["primary"]["split"]]
-    lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    steps = [event for event in map(json.loads, lines) if event["event"] == "stepped"]
-    steps = [step for step in steps if step["phase"] == steps[-1]["phase"]]
+    steps = steps_of(folder)
     warm = [step for step in steps if step["epoch"] == steps[0]["epoch"]]
     rest = steps[len(warm) :]
     rate = {"items_per_s": sum(step["size"] for step in rest) / (rest[-1]["seconds"] - warm[-1]["seconds"])} if rest else {}
     return {**{name: score[name] for name in names}, **rate}
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the events of our last phase's steps; `folder` is where the command ran."""
+    lines = (folder / "run" / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [event for event in map(json.loads, lines) if event["event"] == "stepped"]
+    return [step for step in steps if step["phase"] == steps[-1]["phase"]]

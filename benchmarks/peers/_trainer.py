@@ -40,16 +40,31 @@ def add_precision(parser):
     parser.add_argument("--tune", action="store_true", help="only find the faster precision, and print it")
 
 
-def tune(make, args, steps=4):
-    """Print the precision in which a few steps of `make(**settings)`'s trainer are faster."""
-    times = {}
+class Steps(TrainerCallback):
+    """Seconds of each step after the first, which warms up; training stops when they are `most` in all."""
+
+    def __init__(self, most):
+        self.most, self.ends = most, []
+
+    def on_step_end(self, _args, _state, control, **_):
+        self.ends.append(time.perf_counter())
+        control.should_training_stop |= self.ends[-1] - self.ends[0] > self.most
+
+    def first(self, count):
+        """Return the seconds of so many steps after the first."""
+        return self.ends[count] - self.ends[0]
+
+
+def tune(make, args, steps=4, most=20.0):
+    """Print the precision in which the same few steps of `make(**settings)`'s trainer are faster, within `most` seconds for each."""
+    clocks = {}
     for args.dtype in ("float32", "autocast"):
-        trainer, _ = make(max_steps=steps, save_strategy="no")
-        trainer.train()  # warms up
-        began = time.perf_counter()
+        trainer, _ = make(max_steps=steps + 1, save_strategy="no")
+        clocks[args.dtype] = Steps(most)
+        trainer.add_callback(clocks[args.dtype])
         trainer.train()
-        times[args.dtype] = time.perf_counter() - began
-    print(json.dumps({"dtype": min(times, key=times.get)}))
+    count = min(len(clock.ends) for clock in clocks.values()) - 1
+    print(json.dumps({"dtype": min(clocks, key=lambda dtype: clocks[dtype].first(count))}))
 
 
 def settings(args, **more):
