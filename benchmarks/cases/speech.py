@@ -35,7 +35,7 @@ CASE = Case(
     what=(
         "Ours computes the encoder's outputs once, and its head is a convolution that joins two positions. `linear CTC` is one linear "
         "layer on the encoder, which runs in every step; `stored features` computes its outputs once and has our head. Both have AdamW at "
-        "1e-3 with warm-up and linear decay; their precision was found ahead, outside the measurement. WER is jiwer's."
+        "1e-3 with warm-up and cosine decay, as ours; their precision was found ahead, outside the measurement. WER is jiwer's."
     ),
     contestants=(
         Contestant(name=OURS, command=_pretune, read=partial(pretune_metrics, names=("wer",))),

@@ -1,9 +1,9 @@
 """Hugging Face's Trainer with Whisper's frozen encoder and CTC over words, after transformers' guide to automatic speech recognition.
 
 The head is one linear layer, or (`--head convolution`) ours: a convolution that joins two positions, whose last layer begins at zero.
-The encoder runs in every step, as Trainer does it, or once ahead (`--stored`). The window is cut from 30 s to the longest clip; bfloat16
-where a few steps are faster in it (`--tune`, outside the measurement). Prints one JSON object: the word error rate (jiwer) on the test
-split, and clips/s of the training epochs after the first (of all, where there is one).
+The encoder runs in every step, as Trainer does it, or once ahead (`--stored`), and its outputs are then standardised. The window is cut
+from 30 s to the longest clip; bfloat16 where a few steps are faster in it (`--tune`, outside the measurement). Prints one JSON object: the
+word error rate (jiwer) on the test split, and clips/s of the training epochs after the first (of all, where there is one).
 """
 
 import argparse
@@ -42,13 +42,13 @@ class ConvolutionHead(nn.Module):
 
     def __init__(self, width, outputs):
         super().__init__()
-        self.norm, self.convolution = nn.LayerNorm(width, elementwise_affine=False), nn.Conv1d(width, 256, 5, 2, 2)
+        self.convolution = nn.Conv1d(width, 256, 5, 2, 2)
         self.layer = nn.Linear(256, outputs)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
 
     def forward(self, x):
-        x = F.gelu(self.convolution(F.dropout(self.norm(x), 0.1, self.training).transpose(1, 2))).transpose(1, 2)
+        x = F.gelu(self.convolution(F.dropout(x, 0.1, self.training).transpose(1, 2))).transpose(1, 2)
         return self.layer(F.dropout(x, 0.1, self.training))
 
 
@@ -130,17 +130,24 @@ def main():
                 found += encoder(inputs(rows[at : at + args.batch_size])["input_features"]).last_hidden_state.float()
         return found
 
-    def examples(rows, encoder):
+    def length(samples):
+        return min(frames, -(-len(samples) // HOP))
+
+    def examples(rows, stored):
         """Return what Trainer reads; log-mel spectrograms, or the encoder's outputs, are computed once."""
-        stored = inputs(rows)["input_features"] if encoder is None else encoded(rows, encoder)
         return [
-            {
-                "input_features": one,
-                "length": min(frames, -(-len(samples) // HOP)),
-                "labels": [words.index(word) + 1 for word in said if word in words],
-            }
+            {"input_features": one, "length": length(samples), "labels": [words.index(word) + 1 for word in said if word in words]}
             for one, (samples, said) in zip(stored, rows, strict=True)
         ]
+
+    def prepared(encoder):
+        """Return the examples of both splits; stored outputs have mean 0 and deviation 1 where training clips are no padding."""
+        if not args.stored:
+            return {name: examples(rows, inputs(rows)["input_features"]) for name, rows in clips.items()}
+        outputs = {name: encoded(rows, encoder) for name, rows in clips.items()}
+        real = torch.cat([one[: length(samples)] for one, (samples, _) in zip(outputs["train"], clips["train"], strict=True)])
+        mean, deviation = real.mean(0), real.std(0)
+        return {name: examples(rows, [(one - mean) / deviation for one in outputs[name]]) for name, rows in clips.items()}
 
     def stacked(rows):
         longest = max(1, *(len(row["labels"]) for row in rows))
@@ -153,25 +160,31 @@ def main():
     def make(**more):
         torch.manual_seed(args.seed)
         encoder = make_encoder(args, frames).requires_grad_(False)
-        data = examples(clips["train"], encoder if args.stored else None)
+        data = prepared(encoder)
         head = {"linear": LinearHead, "convolution": ConvolutionHead}[args.head](encoder.config.d_model, 1 + len(words))
         rate = Rate()
-        same = {"weight_decay": 0.01, "warmup_steps": 0.1, "save_strategy": "no", "logging_strategy": "no", "remove_unused_columns": False}
+        same = {
+            "weight_decay": 0.01,
+            "warmup_steps": 0.1,
+            "lr_scheduler_type": "cosine",
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "remove_unused_columns": False,
+        }
         trainer = Trainer(
             model=Recogniser(None if args.stored else encoder, head),
             args=settings(args, **{**same, **more}),
-            train_dataset=data,
+            train_dataset=data["train"],
             data_collator=stacked,
             callbacks=[rate],
         )
-        return trainer, rate, encoder
+        return trainer, rate, data["test"]
 
     if args.tune:
         return tune(lambda **more: make(**more)[:2], args)
-    trainer, rate, encoder = make()
+    trainer, rate, test = make()
     trainer.train()
     trainer.save_model()
-    test = examples(clips["test"], encoder if args.stored else None)
     logits = trainer.predict(test).predictions
     lengths = [-(-row["length"] // trainer.model.head.stride) for row in test]
     references = [" ".join(said) for _, said in clips["test"]]
