@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +124,7 @@ def _class_folders(data: Path, out: Path, train: int, test: int) -> None:
             shutil.copyfile(path, out / split / path.parent.name / path.name)
 
 
-def _in_turn(folder: Path) -> Iterable[Path]:
+def _in_turn(folder: Path) -> list[Path]:
     """Return the files of class folders: the first of every class, then the second of every class, and so on."""
     ranked = [
         (rank, path) for kind in sorted(folder.glob("*/")) for rank, path in enumerate(sorted(p for p in kind.iterdir() if p.is_file()))
