@@ -91,7 +91,9 @@ def test_the_page_is_generated_from_the_results():
 
 
 def test_results_are_of_cases_that_exist_and_name_no_place_on_the_machine_they_came_from():
-    for path in sorted(table.RESULTS.glob("*.json")):
+    paths = sorted(table.RESULTS.glob("*.json"))
+    assert paths
+    for path in paths:
         values = json.loads(path.read_text(encoding="utf-8"))
         assert values["case"] == path.stem
         assert path.stem in run.CASES

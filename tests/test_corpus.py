@@ -251,13 +251,13 @@ def test_held_out_items_of_a_later_task_are_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "\n".join(json.dumps({"text": f"d{i}"}) for i in range(10)))
     corpus = read(path, exclude=HeldOutTexts(["d3", " d4\n"]))
     assert whole(corpus.read()) == [f"d{i}" for i in (0, 1, 2, 5, 6, 7, 8, 9)]
-    assert any("2 documents are left out" in line for line in corpus.messages)
+    assert any("2 documents are not used" in line for line in corpus.messages)
 
 
 def test_lines_of_a_text_that_are_held_out_items_are_left_out(tmp_path: Path) -> None:
     corpus = read(write(tmp_path / "a.txt", "one\n\nsecret \nthree\n"), exclude=HeldOutTexts(["secret"]))
     assert whole(corpus.read()) == ["one\n\nthree\n"]
-    assert any("1 lines are left out" in line for line in corpus.messages)
+    assert any("1 lines are not used" in line for line in corpus.messages)
     assert (corpus.documents, corpus.left.equal, corpus.left.equal_lines) == (1, 0, 1)
 
 

@@ -50,6 +50,7 @@ def test_only_an_earlier_demo_is_removed(tmp_path: Path):
 
 def test_crops_are_written_as_class_folders(tmp_path: Path):
     photos = demo.photo_paths()[-2:]
+    assert len(photos) == 2
     demo.write_crops(tmp_path, photos)
     for part, count in (("train", demo.TRAIN), ("test", demo.TEST)):
         for photo in photos:

@@ -25,12 +25,13 @@ from pretune.modalities.image import Image as Image_
 from pretune.models.dense.assignment import assign
 from pretune.models.dense.kept import kept
 from pretune.models.dense.loss import dense_loss
-from pretune.sources.boxes import Box
+from pretune.sources.boxes import Box, Boxes
 from pretune.strategies.full import Full
 from pretune.tasks import LossSettings, Space
 from pretune.tasks._boxes import BoxTruth, f1, read_back, tiny, written
 from pretune.tasks._stand_ins import Seen, seen, sentence, stand_ins
 from pretune.tasks.detection import Detection
+from pretune.types import Row
 from tests.box_data import write_voc
 from tests.command_line import pretune
 from tests.test_docs import ROOT, commands
@@ -140,6 +141,80 @@ def test_what_is_found_inside_an_ignored_box_costs_nothing() -> None:
     assert float(dense_loss(head(maps), [DetectionTargets(boxes=nothing, classes=none, ignored=nothing)] * 2)) > 10
 
 
+def dense(boxes: torch.Tensor, logits: torch.Tensor, bins: int = 5) -> DenseOutputs:
+    """Return what is found in one image of 32 pixels at 4 x 4 points: random sides, or those of some boxes (A, 4)."""
+    points = grid((4, 4), 8, torch.device("cpu"))
+    distance = torch.cat([points - boxes[:, :2], boxes[:, 2:] - points], 1) / 8
+    places = torch.arange(bins, dtype=torch.float32)
+    sides = -4 * (places - distance[..., None]).abs()
+    return DenseOutputs(logits[None], sides[None], points, torch.full((16,), 8.0))
+
+
+def test_the_loss_of_one_box_is_that_of_a_plain_computation() -> None:
+    from torchvision.ops import generalized_box_iou
+
+    generator = torch.Generator().manual_seed(0)
+    points, box = grid((4, 4), 8, torch.device("cpu")), torch.tensor([[2.0, 5, 27, 21]])
+    found = dense(torch.cat([points - 9, points + 7], 1), torch.randn(16, 2, generator=generator))
+    wanted = DetectionTargets(boxes=box, classes=torch.tensor([1]), ignored=torch.zeros(0, 4))
+    chosen = assign(found.logits[0].sigmoid(), found.boxes()[0], points, box, wanted.classes)
+    assert len(chosen.points) > 3
+    quality = dict(zip(chosen.points.tolist(), chosen.quality.tolist(), strict=True))
+    total, of_scores, of_boxes, of_sides = sum(quality.values()), 0.0, 0.0, 0.0
+    for at in range(16):
+        for name in range(2):
+            target, p = quality.get(at, 0.0) if name == 1 else 0.0, float(found.logits[0, at, name].sigmoid())
+            of_scores -= (target - p) ** 2 * (target * np.log(p) + (1 - target) * np.log(1 - p))
+        if at in quality:
+            of_boxes += quality[at] * (1 - float(generalized_box_iou(found.boxes()[0, at][None], box)))
+            x, y = points[at].tolist()
+            logs = found.sides[0, at].log_softmax(-1)
+            for side, pixels in enumerate((x - 2, y - 5, 27 - x, 21 - y)):
+                distance = min(max(pixels / 8, 0), 4 - 0.01)
+                low = int(distance)
+                nats = -float(logs[side, low]) * (low + 1 - distance) - float(logs[side, low + 1]) * (distance - low)
+                of_sides += quality[at] * nats / 4
+    expected = (of_scores + 2 * of_boxes + 0.25 * of_sides) / max(1.0, total)
+    assert float(dense_loss(found, [wanted])) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_box_inside_an_ignored_one_is_learned() -> None:
+    points, box = grid((4, 4), 8, torch.device("cpu")), torch.tensor([[2.0, 5, 27, 21]])
+    everywhere = torch.tensor([[-1.0, -1, 33, 33]])
+    wanted = DetectionTargets(boxes=box, classes=torch.tensor([0]), ignored=everywhere)
+    losses = [float(dense_loss(dense(box.expand(16, 4), torch.full((16, 1), score)), [wanted])) for score in (-6.0, 6.0)]
+    assert losses[0] > 2 * losses[1], "points that learn a box count, though others in the ignored one do not"
+    assert len(points) == 16
+
+
+def test_a_point_in_two_boxes_learns_the_one_it_overlaps_most() -> None:
+    points = grid((4, 4), 8, torch.device("cpu"))
+    boxes = torch.tensor([[0.0, 0, 32, 32], [4, 4, 28, 28]])
+    chosen = assign(torch.full((16, 1), 0.5), boxes[1].expand(16, 4), points, boxes, torch.tensor([0, 0]))
+    assert set(chosen.boxes[(points[chosen.points] > 4).all(1) & (points[chosen.points] < 28).all(1)].tolist()) == {1}
+    assert float(chosen.quality.max()) == pytest.approx(1)
+    half = assign(torch.full((16, 1), 0.5), torch.tensor([[0.0, 0, 32, 16]]).expand(16, 4), points, boxes[:1], torch.tensor([0]))
+    assert float(half.quality.max()) == pytest.approx(0.5), "no more than the overlap"
+
+
+def test_boxes_that_overlap_are_one_within_a_class() -> None:
+    logits = torch.full((16, 2), -9.0)
+    logits[5, 0], logits[6, 0], logits[6, 1], logits[9, 1] = 2.0, 1.0, 0.5, -1.0
+    boxes = torch.tensor([[0.0, 0, 20, 20]]).repeat(16, 1)
+    boxes[9] = torch.tensor([12.0, 12, 40, 40])
+    (found,) = kept(dense(boxes, logits), 32).split()
+    assert found[:, 5].tolist() == [0, 1, 1]
+    assert found[:, 4].tolist() == pytest.approx(logits[[5, 6, 9], [0, 1, 1]].sigmoid().tolist())
+    assert float(found[:, :4].max()) == 32, "cut at the edge of the image"
+
+
+def test_boxes_of_untrained_classes_are_ignored() -> None:
+    target = Boxes(boxes=(Box("cat", 0, 0, 9, 9), Box("dog", 1, 1, 8, 8)), width=20, height=20)
+    labels = Detection().encode([Row(id="a", target=target)], Space(classes=("dog",)), Image_(size=32, resize=32))
+    (truth,) = Detection().truth(labels, Space(classes=("dog",)))
+    assert truth.ignored.tolist() == [True, False]
+
+
 def test_a_head_begins_as_the_best_of_the_classes_that_stand_for_its_own() -> None:
     pretrained, mine = DenseHead(SHAPE, 5), DenseHead(DenseShape(**{**SHAPE.__dict__, "slots": 3}), 2)
     maps = [torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)]
@@ -184,6 +259,8 @@ def test_boxes_of_a_cell_are_read_back_and_compared() -> None:
     assert f1([], boxes) == 0
     assert f1([boxes[1], boxes[1]], boxes[1:]) == pytest.approx(2 / 3)
     assert f1([], []) == 1
+    rows = [{"prediction": written(one), "target": written(boxes)} for one in (boxes, boxes[:1], [])]
+    assert [Detection().badness(row) for row in rows] == [0, pytest.approx(1 / 3), 1]
 
 
 def test_points_lie_in_the_middle_of_their_places() -> None:

@@ -73,7 +73,9 @@ def test_pictures_spelled_in_a_column(tmp_path: Path, spelled: Callable[[int], s
 def test_pictures_in_json(tmp_path: Path, value: Callable[[int], Any]) -> None:
     lines = [json.dumps({"image": value(i), "label": "ab"[i % 2]}) for i in range(COUNT)]
     (tmp_path / "t.jsonl").write_text("\n".join(lines))
-    check(sources.read(tmp_path / "t.jsonl"))
+    table = sources.read(tmp_path / "t.jsonl")
+    check(table)
+    assert table.columns == {"path": "image", "label": "label"}
 
 
 @pytest.mark.parametrize("name", ["pixel{i}", "{y}x{x}", "{i}"])

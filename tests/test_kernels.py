@@ -53,7 +53,8 @@ def test_a_shortcut_that_is_taken_equals_the_plain_operation(shortcut: Shortcut)
             continue  # autocast has no float32
         if shortcut.works(dtype):
             for short, plain in shortcut.trial(dtype):
-                torch.testing.assert_close(short.float(), plain.detach(), rtol=0.1, atol=0.3 if dtype == torch.bfloat16 else 1e-3)
+                error = (short.detach().float() - plain.detach()).norm() / plain.detach().norm()
+                assert error < (0.02 if dtype == torch.bfloat16 else 1e-5)
                 compared += 1
     if shortcut in (written_out_attention, output_clamp):  # these are made of public operations: they work everywhere
         assert compared

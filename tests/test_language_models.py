@@ -82,8 +82,8 @@ def test_attention_written_out_has_the_gradient_of_torchs_own(masked: bool, caus
         (out.float()[:, :4] ** 2).sum().backward()
     assert plain.grad is not None
     assert written.grad is not None
-    torch.testing.assert_close(outs[1].float(), outs[0], atol=0.03, rtol=0.05)
-    torch.testing.assert_close(written.grad.float(), plain.grad, atol=0.1, rtol=0.1)
+    for short, whole in ((outs[1], outs[0]), (written.grad, plain.grad)):
+        assert (short.float() - whole).norm() < 0.02 * whole.norm(), "bfloat16 has 8 bits"
 
 
 def test_the_loss_in_chunks_is_the_loss_and_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +192,8 @@ def test_pretrain_then_fine_tune_and_write(home: Path) -> None:
     metrics = json.loads(pretune("pretrain", "d.csv", "also=more.txt", "objective=causal", sizes, *settings, "--json").stdout)
     assert metrics["held"]["loss"] > 0
     assert metrics["floors"]["unigram"] > 0
-    assert any("24 documents are left out: they are held-out" in note for note in metrics["notes"])
-    assert any("24 lines are left out: they resemble held-out" in note for note in metrics["notes"])
+    assert any("24 documents are not used: they are held-out" in note for note in metrics["notes"])
+    assert any("24 lines are not used: they resemble held-out" in note for note in metrics["notes"])
     assert metrics["gain"]["table"][0]["kind"] == "pretrained"
     assert {row["labels"] for row in metrics["gain"]["runs"]} == {10}
     learned = load_file("run/backbone/weights.safetensors")

@@ -231,7 +231,7 @@ def test_blank_and_missing_labels_and_texts(tmp_path: Path) -> None:
     table = sources.read(table_of(tmp_path / "data.csv", ["text", "label"], [*sentences(), *extra]))  # type: ignore[list-item]
     assert len(table.rows) == 20
     assert reasons(table) == {"blank_label": 10, "na_label": 2, "blank_row": 2, "empty_text": 2}
-    for words in ("10 rows without label", "2 rows with a label that was taken for a missing one", "2 rows with an empty text"):
+    for words in ("10 rows without label", "2 rows with a label that was treated as missing", "2 rows with an empty text"):
         assert words in left_out(table.ledger)[0]
 
 

@@ -77,6 +77,7 @@ def test_a_sep_line_names_any_delimiter(tmp_path: Path, sep: str) -> None:
 def test_rare_delimiters(tmp_path: Path, sign: str) -> None:
     table = read(tmp_path, f"text{sign}label\n" + body(lambda i: f"{sentence(i)}{sign}{LABELS[i % 2]}\n"))
     check(table)
+    assert table.columns == {"text": "text", "label": "label"}
 
 
 def test_a_sign_that_nobody_knows_can_be_named(tmp_path: Path) -> None:
@@ -145,7 +146,9 @@ def test_spaces_before_quotes_and_single_quotes(tmp_path: Path, mark: str, gap: 
     def line(text: str, label: str) -> str:
         return f"{mark}{text}{mark},{gap}{mark}{label}{mark}\n"
 
-    check(read(tmp_path, line("text", "label") + body(lambda i: line(sentence(i), LABELS[i % 2]))))
+    table = read(tmp_path, line("text", "label") + body(lambda i: line(sentence(i), LABELS[i % 2])))
+    check(table)
+    assert table.columns == {"text": "text", "label": "label"}
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_single_items_single_classes_and_nothing_at_all() -> None:
 
 
 def test_a_diverged_model_is_not_measured() -> None:
-    with pytest.raises(TrainingError, match="1 of 2 items"):
+    with pytest.raises(TrainingError, match="1 of 2 examples"):
         metrics.classification(np.array([[0.5, 0.5], [np.nan, 0.5]]), np.array([0, 1]), ["a", "b"])
     with pytest.raises(TrainingError, match="lower lr"):
         metrics.regression(np.array([np.inf]), np.array([1.0]))

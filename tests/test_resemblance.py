@@ -73,7 +73,7 @@ def test_texts_that_are_wrapped_elsewhere_are_found_over_lines(tmp_path: Path) -
     corpus = corpus_of(tmp_path / "a.txt", text, held)
     assert whole(corpus.read()) == f"{prose(9, 1)}\n{prose(9, 2)}\n|"
     assert corpus.left.near_lines == 3
-    assert any("3 lines are left out: they resemble held-out items" in line for line in corpus.messages)
+    assert any("3 lines are not used: they resemble held-out examples" in line for line in corpus.messages)
 
 
 def test_lines_around_what_resembles_stay(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from pretune.models.heads.projection import Projection
 from pretune.sources import sources
 from pretune.sources.related import RELATED, Related
 from pretune.sources.table import Columns, Table
+from pretune.tasks import Examples, LossSettings
 from pretune.tasks._contrast import RetrievalLearner, contrastive_loss, relations
 from pretune.tasks.retrieval import EmbeddingSpace, Retrieval
 from pretune.types import Batch, Features, Row, Share
@@ -324,10 +325,44 @@ def test_queries_are_shown_with_their_nearest_texts_marked() -> None:
     assert (wrong["prediction"], wrong["rank"]) == ("1", 2)
     row = {**{key: str(value) for key, value in wrong.items()}, "target": "0"}
     assert Retrieval().badness(row) == 0.5
+    assert Retrieval().badness(row | {"rank": "4"}) == 0.75
     lines = Retrieval().compare(row, "")
     assert [(line.name, line.passages[0].text, line.passages[0].mark) for line in lines] == [
         ("query", "one", ""), ("nearest 1", "second", "wrong"), ("nearest 2", "first", "right"),
     ]  # fmt: skip
+
+
+def test_equal_queries_come_in_different_batches() -> None:
+    task = Retrieval()
+    together = task.together(task.encode(rows_of([("one", "a"), ("One", "b"), ("two", "c")]), EmbeddingSpace(), Text()))
+    assert together.unit.tolist() == [0, 0, 1, 1, 2, 2]
+    assert together.key is not None
+    assert together.key.tolist() == [0, 0, 0, 0, 3, 3], "by the wording of the query"
+
+
+def test_the_setting_temperature_reaches_the_loss() -> None:
+    task, rows = Retrieval(temperature=0.5), rows_of([("one", "a"), ("two", "b")])
+    labels = task.encode(rows, EmbeddingSpace(), Text())
+    embedded = torch.from_numpy(circle(0, 30, 80, 60))
+    loss = task.loss(EmbeddingSpace(), labels, LossSettings())
+    assert float(loss(embedded, labels)) == pytest.approx(float(contrastive_loss(embedded, labels, 0.5)))
+
+
+def test_predicted_embeddings_have_length_one() -> None:
+    assert np.linalg.norm(Retrieval().decode(torch.tensor([[3.0, 4.0], [0.5, 0.0]]), EmbeddingSpace()), axis=1) == pytest.approx([1, 1])
+
+
+def test_baselines_are_weighted_by_training() -> None:
+    task = Retrieval()
+    train, held_out = rows_of([("the a", "the b")] * 6), rows_of([("the owl", "an owl"), ("the cat", "the the the")])
+    examples = [
+        Examples(rows=rows, truth=task.truth(task.encode(rows, EmbeddingSpace(), Text()), EmbeddingSpace())) for rows in (train, held_out)
+    ]
+    tfidf, _ = Text().fit_baseline_features([(row.text or ("",))[0] for row in train])
+    expected = retrieval.means(retrieval.ranked(tfidf.features([(row.text or ("",))[0] for row in held_out]), examples[1].truth))
+    found = task.floors(*examples, EmbeddingSpace(), None)
+    assert {name: found["tf-idf"][name] for name in expected} == expected
+    assert expected["mrr"] < 1, "of training it knows no owl"
 
 
 def test_equal_wordings_are_one_in_labels() -> None:

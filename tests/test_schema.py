@@ -122,7 +122,7 @@ def test_files_are_found_by_name_or_where_only_one_column_holds_them(tmp_path: P
     texts = table_of(tmp_path / "texts.csv", ["title"], [["a nice meal"]])
     with pytest.raises(DataError, match="no column 'photo'"):
         predicted(texts, schema, modality="image")
-    with pytest.raises(SettingError, match="the items are images"):
+    with pytest.raises(SettingError, match="the examples are images"):
         predicted(texts, schema, modality="image", text="title")
 
 

@@ -177,7 +177,9 @@ def test_errors_of_groups_are_drawn_together() -> None:
     names = np.repeat(np.arange(20), 5)
     for outputs, targets in ((truth + error, truth), (np.stack([error > 0, error > 1], 1) * 1.0, np.ones((100, 2)))):
         alone, grouped = (intervals.intervals(outputs, targets, groups=groups) for groups in (None, names))
-        for name in grouped.keys() & {"mae", "rmse", "micro_f1", "subset_accuracy"}:
+        errors = grouped.keys() & {"mae", "rmse", "micro_f1", "subset_accuracy"}
+        assert len(errors) == 2
+        for name in errors:
             assert np.ptp(grouped[name]) > 1.5 * np.ptp(alone[name]), name
 
 

@@ -10,15 +10,16 @@ import torch
 from torch.nn import functional as F
 
 from pretune import backbones
-from pretune.errors import SettingError
+from pretune.errors import SettingError, WeightsError
 from pretune.labels import Ragged
+from pretune.modalities.text import Text
 from pretune.models import Model, search
 from pretune.models.heads.decoder import Decoder, DecoderHead
 from pretune.models.token_loss import linear_cross_entropy
 from pretune.sources.table import Table
 from pretune.sources.target_texts import TargetText, TargetTexts
-from pretune.tasks import LossSettings
-from pretune.tasks._seq2seq import SequenceToSequence
+from pretune.tasks import Examples, LossSettings
+from pretune.tasks._seq2seq import SequenceToSequence, TextSpace
 from pretune.tasks._teaching import head_of
 from pretune.types import Batch, Row
 
@@ -170,6 +171,7 @@ def test_lengths_are_kept(network: tuple[Model, Any], rows: list[Row], settings:
     lengths = [len(ids) for ids in written(model, batch, 7, min_new_tokens=5, **settings)]
     assert min(lengths) >= 5
     assert max(lengths) <= 7
+    assert {len(ids) for ids in written(model, batch, 5, min_new_tokens=5, **settings)} == {5}
     beyond = written(model, batch, 10_000, min_new_tokens=9_000, **settings)
     assert {len(ids) for ids in beyond} == {head.decoder.positions - 1}
 
@@ -183,7 +185,62 @@ def test_samples_follow_their_seed_and_never_hold_what_is_no_text(network: tuple
     assert not {id_ for ids in first for id_ in ids} & set(modality.special)
 
 
+def test_a_text_may_end_as_soon_as_it_has_the_tokens_it_needs(network: tuple[Model, Any], rows: list[Row]) -> None:
+    model, modality = network
+    head, batch = head_of(model), batch_of(rows[:1], modality)
+    barred = head.decoder.barred
+    head.decoder.barred = tuple(i for i in range(len(head.decoder.matrix)) if i not in (head.decoder.end, 5))
+    try:
+        ends = {most: len(written(model, batch, 20, min_new_tokens=most, beams=2, length_penalty=-5.0)[0]) for most in (0, 3)}
+    finally:
+        head.decoder.barred = barred
+    assert ends == {0: 0, 3: 3}, "a negative exponent prefers the shortest text that is allowed"
+
+
+def test_outputs_that_are_no_numbers_are_refused(network: tuple[Model, Any], rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, modality = network
+    monkeypatch.setattr(head_of(model), "logits", lambda x: torch.full((*x.shape[:-1], modality.size), torch.nan))
+    for settings in ({}, {"beams": 2}, {"temperature": 1.0}):
+        with pytest.raises(WeightsError, match="not numbers"):
+            written(model, batch_of(rows[:2], modality), 3, **settings)
+
+
 # --- the task ------------------------------------------------------------------------------------
+
+
+def test_the_longest_text_follows_the_input() -> None:
+    views = [np.zeros(2), np.zeros(9)]
+    assert SequenceToSequence().most(views, None) == [16, 37]
+    assert SequenceToSequence(max_new_tokens=7).most(views, None) == [7, 7]
+
+
+def test_the_tokenizer_is_made_from_training_texts() -> None:
+    rows = [Row(id=name, text=(name * 9,), target=TargetText(name.upper() * 9), split=name) for name in ("train", "qqvjx")]
+    table = Table(rows=rows, modality="text", target_type=None, root=Path(), layout="")
+    text = SequenceToSequence().render(table, Text(units="character", vocabulary=60))
+    assert [text.size - len(text.special), table.messages[0].partition(" of ")[2].partition(":")[0]] == [10, "1 examples"]
+
+
+def test_frequent_tokens_are_counted_on_training() -> None:
+    train, held_out = ([np.array(ids)] for ids in ([0, 0, 0, 1], [1, 2]))
+    found = SequenceToSequence().floors(Examples(rows=(), truth=train), Examples(rows=(), truth=held_out), TextSpace(), None)
+    assert found["unigram"]["token_loss"] == pytest.approx(-(np.log(2 / 7) + np.log(1 / 7)) / 2)
+
+
+def test_figures_of_tokens_are_those_of_their_sums() -> None:
+    decoded = [np.array([[0.5, 1.0], [1.5, 0.0]]), np.array([[4.0, 1.0]])]
+    task = SequenceToSequence()
+    figures = task.metrics(decoded, None, TextSpace())
+    assert figures == {"token_loss": 2.0, "perplexity": pytest.approx(np.exp(2)), "token_accuracy": pytest.approx(2 / 3)}
+    (sums,) = task.sums(decoded, None, TextSpace())
+    assert {name: float(of(sums.sums.sum(0)[None])[0]) for name, of in sums.statistics.items()} == {
+        name: pytest.approx(figures[name]) for name in ("token_loss", "token_accuracy")
+    }
+
+
+def test_the_worst_texts_are_those_that_differ() -> None:
+    rows = [{"prediction": text, "target": "the end", "token_loss": "2.5"} for text in ("the end", "an end")]
+    assert [SequenceToSequence().badness(row) for row in rows] == [0.0, 2.5]
 
 
 def test_a_model_learns_to_write(rows: list[Row]) -> None:
@@ -222,6 +279,7 @@ def test_targets_that_are_too_long_are_reported_and_have_no_end(network: tuple[M
 def test_loops_copies_and_empty_texts_are_reported() -> None:
     task = SequenceToSequence()
     rows = [Row(id=str(i), text=(f"text {i}",), target=TargetText("x")) for i in range(4)]
+    assert not [line for line in task.faults(rows, ["text 0", "two", "three", "four"]) if "copies" in line], "one of four is no rule"
     for texts, word in ((["a b c d " * 9] * 4, "loops"), (["text 0", "text 1", "text 2", "y"], "copies"), ([""] * 4, "empty")):
         assert any(word in line for line in task.faults(rows, texts)), word
     assert not [line for line in task.faults(rows, ["one", "two", "three", "four"]) if "written texts" in line]

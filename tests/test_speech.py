@@ -71,6 +71,11 @@ def test_characters_are_joined_to_words_with_their_times() -> None:
     assert [(word["word"], word["start"], word["end"]) for word in told["words"]] == [("ab", 0.1, 0.5), ("bb", 0.8, 1.1)]
 
 
+def test_blanks_are_no_units() -> None:
+    log_p = np.log(np.eye(3)[[0, 1, 1, 0, 1, 2, 0]] * 0.9 + 0.03)
+    assert [(one.unit, one.start, one.end) for one in greedy(log_p)] == [(1, 1, 3), (1, 4, 5), (2, 5, 6)]
+
+
 def test_the_outputs_that_units_need_count_equal_neighbours_twice() -> None:
     assert [needed(np.array(units)) for units in ([], [1], [1, 2], [1, 1, 2, 2])] == [0, 1, 2, 6]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from pretune.evaluation import extraction, overlap
 from pretune.evaluation.extraction import Extractor, Pairs
 from pretune.evaluation.sentences import clauses, sentences
 from pretune.modalities.text import Text
-from pretune.runner import writing
+from pretune.runner import own_baseline, writing
 from pretune.sources import sources
 from pretune.sources.conversation import SUMMARISATION, Conversation
 from pretune.sources.table import Columns
+from pretune.tasks import Examples
 from pretune.tasks._rendering import Answer
 from pretune.tasks._summaries import SummaryExtraction, document_of, references_of
-from pretune.tasks.summarisation import Summarisation
+from pretune.tasks.summarisation import Summarisation, SummarySpace
 from pretune.types import Row
 from tests.command_line import pretune
 from tests.test_docs import ROOT, commands
@@ -249,10 +252,82 @@ def test_the_length_of_summaries_is_that_of_training(tmp_path: Path) -> None:
     assert table.target_type is not None
     fitted = task.suited(table.target_type)
     longest = max(len(text.ids(references_of(row)[0])) for row in table.rows)
+    again = sources.read(path)
+    again.rows = [replace(row, split="train" if i < 19 else "val") for i, row in enumerate(again.rows)]
+    held_out = target(again.rows[-1])
+    longer = replace(held_out, turns=(*held_out.turns[:-1], replace(held_out.turns[-1], content="x" * 100)))
+    again.rows[-1] = replace(again.rows[-1], target=longer)
+    task.render(again, text)
+    assert again.target_type is not None
+    assert (task.suited(again.target_type).max_new_tokens or 0) < 2 * longest, "of training alone"
     assert isinstance(fitted, Summarisation)
     assert longest < (fitted.max_new_tokens or 0) < 2 * longest
     assert Summarisation(max_new_tokens=7).suited(table.target_type) == Summarisation(max_new_tokens=7)
     assert SummaryExtraction.fit(table.rows, None, text, 0) is not None
+
+
+def summarised(count: int = 4, **others: Any) -> list[Row]:
+    """Return rendered rows with summaries of the documents."""
+    found = [document(i) for i in range(count)]
+    return [Row(id=str(i), target=Answer(scored=(1,), prompt=text, answer=own), **others) for i, (text, own) in enumerate(found)]
+
+
+def test_figures_of_summaries_are_those_of_their_texts() -> None:
+    rows = [Row(id="a", target=Answer(scored=(1,), prompt="x", answer="one two three four"))]
+    figures = Summarisation().text_metrics(rows, ["three one"], ())
+    assert figures["rouge1"] == pytest.approx(2 * 2 / 6)
+    assert figures["rougeL"] == pytest.approx(2 * 1 / 6)
+    assert (figures["length_ratio"], figures["copied"]) == (0.5, 0.0)
+    assert Summarisation().text_scores(rows, ["three one"]) == pytest.approx([2 / 3])
+    assert Summarisation().badness({"prediction": "three one", "target": "one two three four"}) == pytest.approx(1 / 3)
+
+
+def test_summaries_that_are_copied_are_reported() -> None:
+    rows = summarised()
+    copies = [document_of(row).split(". ")[-1] for row in rows]
+    assert any("word for word" in line for line in Summarisation().faults(rows, copies))
+    assert not any("word for word" in line for line in Summarisation().faults(rows, [*copies[:2], "a b", "c d"]))
+    assert Summarisation().text_metrics(rows, copies, ())["copied"] == 1
+
+
+def test_the_lead_is_chosen_on_training() -> None:
+    first = [
+        Row(id=str(i), target=Answer(scored=(1,), prompt=f"The {one} is. Two are. Three.", answer=f"the {one} is"))
+        for i, one in enumerate(THINGS)
+    ]
+    rest = [
+        Row(id=str(i), target=Answer(scored=(1,), prompt=f"A. The {one}. B c d.", answer=f"a the {one} b c d"))
+        for i, one in enumerate(THINGS)
+    ]
+    train, held_out = Examples(rows=first, truth=None), Examples(rows=rest, truth=None)
+    assert Summarisation().floors(train, held_out, SummarySpace(), None)["lead"]["rouge1"] < 0.7, "one sentence, as in training"
+    assert Summarisation().floors(held_out, held_out, SummarySpace(), None)["lead"]["rouge1"] == pytest.approx(1)
+
+
+def test_held_out_documents_that_are_trained_on_are_reported() -> None:
+    rows = [*summarised(4, split="train"), *(replace(row, id=f"test {row.id}") for row in summarised(2, split="test"))]
+    (finding,) = Summarisation().findings(rows, SummarySpace())
+    assert finding.message.startswith("2 of 2 test documents are in train too")
+    assert Summarisation().findings(rows[:4], SummarySpace()) == []
+
+
+@pytest.mark.parametrize(("selects", "predictor", "asked"), [("val", None, [3, 4]), (None, None, None), ("val", "network", None)])
+def test_the_examples_of_the_score_choose_no_model(
+    selects: str | None, predictor: str | None, asked: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(writing, "write", lambda state, positions, **_: written.append(positions.tolist()) or writing.WrittenAnswers())
+    splits = {"train": np.arange(3), "val": np.array([3, 4]), "test": np.array([5])}
+    data = SimpleNamespace(selects=selects, score="test", splits=splits)
+    state: Any = SimpleNamespace(data=data, own=object(), recipe=SimpleNamespace(predictor=predictor))
+    own_baseline.selecting(state)
+    assert written == ([] if asked is None else [asked])
+
+
+def test_a_model_that_a_person_names_is_the_run() -> None:
+    state: Any = SimpleNamespace(recipe=SimpleNamespace(predictor="baseline"), run=SimpleNamespace(reporter=None))
+    found = own_baseline._selected(state, Summarisation(), cast("Any", None), writing.WrittenAnswers())
+    assert (found.model, found.asked) == ("baseline", True)
 
 
 def test_a_saved_run_asks_as_it_was_trained(tmp_path: Path) -> None:

@@ -318,7 +318,7 @@ def test_two_contents_are_refused(home: Path) -> None:
     with pytest.raises(SettingError, match="name two contents"):
         sources.read(path, Columns(text="caption", path="file"))
     assert sources.read(path, Columns(text="caption")).modality == "text"
-    with pytest.raises(SettingError, match="would not be read: the items are images"):
+    with pytest.raises(SettingError, match="would not be read: the examples are images"):
         sources.read(path, Columns(text="caption"), modality="image")
 
 

@@ -59,7 +59,7 @@ def test_val_chooses_where_test_scores(home: Path) -> None:
     assert any(value != 0.5 for value in saved(run))
     figures = run.metrics["test"]["per_class"]
     assert [figures[name]["threshold"] for name in names] == saved(run)
-    assert any("chosen on the 60 items of val" in note for note in run.metrics["notes"])
+    assert any("chosen on the 60 examples of val" in note for note in run.metrics["notes"])
 
     told = {row["id"]: row["prediction"] for row in run.predict(home / "data") if "error" not in row}
     compared = 0
@@ -79,7 +79,7 @@ def test_val_alone_is_the_score_and_chooses_nothing(home: Path) -> None:
     assert any(note.startswith("thresholds stay at 0.5") for note in run.metrics["notes"])
     patient = finetune(data, patience=20)
     assert set(saved(patient)) != {0.5}
-    assert any("items of select" in note for note in patient.metrics["notes"])
+    assert any("examples of select" in note for note in patient.metrics["notes"])
 
 
 def test_thresholds_of_a_solved_head_are_chosen_on_training_examples_that_it_did_not_learn_from(home: Path) -> None:

@@ -232,6 +232,11 @@ def test_translations_are_compared_with_copies_and_with_the_nearest_example() ->
     assert "the source as it is" in line
 
 
+def test_the_task_keeps_the_direction_of_the_data() -> None:
+    found = Translation().suited(Translations(task="translation", source="en", target="de"))
+    assert (found.source, found.target) == ("en", "de")
+
+
 def test_rows_of_one_group_are_no_evidence_of_their_own() -> None:
     rows = [Row(id=str(i), text=(a,), target=Translation.reads.parse([b], "de").values[0]) for i, (a, b) in enumerate(PAIRS * 2)]
     written = ["ein Hund", "zwei Katzen", "x", "y"] * 2

@@ -44,7 +44,9 @@ def test_the_beginnings_of_both_texts_of_a_pair_are_kept(words: Text) -> None:
 @pytest.mark.parametrize(("lengths", "room"), [((9,), 4), ((9, 2), 6), ((2, 9), 6), ((9, 9), 7), ((3, 3), 8)])
 def test_what_is_left_of_each_text_is_its_beginning(lengths: tuple[int, ...], room: int) -> None:
     parts = [np.arange(length, dtype=np.int32) + 100 * number for number, length in enumerate(lengths)]
-    for part, kept in zip(parts, tokenizing.truncate(parts, room), strict=True):
+    cut = tokenizing.truncate(parts, room)
+    assert sum(map(len, cut)) == min(room, sum(lengths))
+    for part, kept in zip(parts, cut, strict=True):
         assert kept.tolist() == part[: len(kept)].tolist()
         assert len(kept) == len(part) or sum(map(len, parts)) > room
 

@@ -19,11 +19,12 @@ from pretune.modalities.transforms import tokenizing
 from pretune.modalities.transforms.speech_tokens import speech_tokens
 from pretune.models import Model, search
 from pretune.models.heads.decoder import Decoder, DecoderHead
-from pretune.sources.transcripts import TRANSCRIPTS
+from pretune.sources.transcripts import TRANSCRIPTS, Transcript
 from pretune.tasks._base import LossSettings
-from pretune.tasks._written_speech import SpeechWriter, WrittenSpace, characters, spoken_in, words_of
+from pretune.tasks._teaching import TokenLoss
+from pretune.tasks._written_speech import SpeechWriter, WrittenSpace, characters, choose_language, spoken_in, words_of
 from pretune.tasks.speech_seq2seq import SpeechSeq2seq
-from pretune.types import Features
+from pretune.types import Batch, Features, Row
 from tests import spoken_data
 from tests.command_line import pretune
 from tests.test_whisper import model_bin
@@ -173,6 +174,7 @@ def test_words_are_tokens_from_one_space_to_the_next_and_keep_the_surest_doubt()
     assert words[-1].confidence == pytest.approx(1 - 0.01 * (len(ids) - 1))
     again = spoken_in(characters(words).numpy(), SpeechSeq2seq().normalised)
     assert again.text == "lo h\u00ef mid"
+    assert [word.text for word in again.words] == ["lo", "h\u00ef", "mid"]
     assert [word.confidence for word in again.words] == pytest.approx([word.confidence for word in words])
     assert spoken_in(characters([]).numpy(), str).text == ""
 
@@ -184,6 +186,57 @@ def test_numbers_are_written_as_the_transcripts_have_them() -> None:
 
 
 # --- the task ------------------------------------------------------------------------------------
+
+
+def learner_of(backbone: Backbone, **settings: Any) -> SpeechWriter:
+    task = SpeechSeq2seq(**settings)
+    learner = task.learner(Model(backbone, task.head(None), 2, layout="sequence"), task.loss(WrittenSpace(), _none(), LossSettings()))
+    assert isinstance(learner, SpeechWriter)
+    return learner.eval()
+
+
+def test_settings_of_transcripts_reach_the_decoder() -> None:
+    backbone = written(spoken_data.theirs())
+    learner = learner_of(backbone, beams=3, length_penalty=0.5)
+    assert (learner.wanted.beams, learner.wanted.length_penalty) == (3, 0.5)
+    tokens = learner.decoder.tokens
+    assert set(learner.decoder.barred) == {*tokens.never, *tokens.digits}, "without digits in the transcripts there are none to write"
+    assert set(learner_of(backbone, digits=True).decoder.barred) == set(tokens.never)
+    loss = SpeechSeq2seq().loss(WrittenSpace(), _none(), LossSettings(label_smoothing=0.2))
+    assert loss == TokenLoss(smoothing=0.2)
+
+
+def test_long_clips_may_have_long_transcripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, asked = learner_of(written(spoken_data.theirs())), []
+    monkeypatch.setattr(search, "write", lambda head, encoded, most, wanted, generator: asked.extend(most) or [[7] for _ in most])
+    mask = torch.arange(600) < torch.tensor([50, 600])[:, None]
+    monkeypatch.setattr(learner, "encoded", lambda batch: Features(tensor=torch.randn(2, 600, 32), layout="sequence", mask=mask))
+    with torch.no_grad():
+        learner.predict(Batch(inputs=heard(torch.zeros(2, 1)), labels=None, index=torch.arange(2)))
+    assert asked == [8 + 12, 8 + 144], "twelve tokens a second, and some more"
+
+
+def test_the_language_is_the_likeliest_of_the_clips_or_the_named_one() -> None:
+    backbone = written(spoken_data.theirs(51_865))
+    decoder = learner_of(backbone).decoder
+    assert decoder.undecided
+    clips = heard(torch.randn(3, 600, 32))
+    likeliest = decoder.tokens.languages[int(decoder.languages(clips).sum(0).argmax())]
+    assert choose_language(decoder, [clips]) == likeliest[0]
+    assert int(decoder.language) == likeliest[1]
+    other = next(code for code, _ in decoder.tokens.languages if code != likeliest[0])
+    named = learner_of(written(spoken_data.theirs(51_865)), language=other).decoder
+    assert int(named.language) == named.tokens.language(other)
+
+
+def test_transcripts_are_encoded_with_a_space_before_and_an_end() -> None:
+    modality: Any = written(spoken_data.theirs()).modality
+    row = Row(id="a", target=Transcript("lo hi"))
+    labels = SpeechSeq2seq().encode([row], WrittenSpace(), modality)
+    tokens = labels["tokens"]
+    assert isinstance(tokens, Ragged)
+    end = tokenizing.special_id(modality.tokenizer, "<|endoftext|>")
+    assert tokens.values.tolist() == [*tokenizing.encode(modality.tokenizer, [" lo hi"])[0].tolist(), end]
 
 
 def test_a_decoder_is_measured_trained_and_predicts(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class Sifted:
         for whole, part, what in ((self.equal, self.equal_lines, "they are"), (self.near, self.near_lines, "they resemble")):
             counts = [f"{count:,} {name}" for count, name in ((whole, "documents"), (part, "lines")) if count]
             if counts:
-                lines.append(f"{' and '.join(counts)} are left out: {what} held-out items of the task that follows.")
+                lines.append(f"{' and '.join(counts)} are not used: {what} held-out examples of the task that follows.")
         if self.characters > kept:
             lines.append(f"That is {self.characters / (self.characters + kept):.0%} of the text: little else is there to learn from.")
         return lines

@@ -166,7 +166,7 @@ def refuse_nan(values: Floats) -> None:
     if bad.any():
         rows = int(bad.reshape(len(values), -1).any(1).sum())
         raise TrainingError(
-            f"the model gave no finite output for {rows} of {len(values)} items, so nothing can be measured. "
+            f"the model gave no finite output for {rows} of {len(values)} examples, so nothing can be measured. "
             "Training diverged: try a ten times lower lr."
         )
 

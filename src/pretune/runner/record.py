@@ -122,7 +122,7 @@ def tune(state: FineTuningState, raw: Raw, measured: Positions) -> None:
     if found is None:
         reporter.say(
             f"{task.untuned}: {data.score} is the score and chooses nothing. "
-            "patience=… sets a part of train aside that chooses them; so does val where there is a test part"
+            "with patience=… a split of train chooses them; so does val where there is a test split"
         )
         return
     positions, out, where = found
@@ -138,7 +138,7 @@ def _for_tuning(state: FineTuningState, raw: Raw, measured: Positions) -> tuple[
     split = state.data.selects
     if split is not None:
         positions = measured.get(split, state.data.splits[split])
-        return positions, raw[split] if split in raw else _outputs(state, positions), f"the {len(positions)} items of {split}"
+        return positions, raw[split] if split in raw else _outputs(state, positions), f"the {len(positions)} examples of {split}"
     found = state.run.device.decide(lambda: solving.cross_validated(state))
     return None if found is None else (*found, f"{len(found[0]):,} training examples, each held out once (cross-validation)")
 

@@ -98,7 +98,7 @@ def _of_data(recipe: Recipe, choices: Choices) -> Unread:
     """Return what the data make needless: a share to hold out where they name parts, a column of what is read from elsewhere."""
     table, out = choices.table, {}
     if choices.own_splits or any(row.split in ("val", "test") for row in table.rows):
-        out["val"] = NotUsed("data that name their own validation or test part", "set split=new to split anew")
+        out["val"] = NotUsed("data that name their own validation or test split", "set split=new to split anew")
     kind = table.target_type or TargetType()
     if not kind.single:
         out["min_examples"] = NotUsed(f"task={table.task}: it counts examples of a class where each example has one")
@@ -131,7 +131,7 @@ def _of_views(recipe: Recipe, choices: Choices) -> Unread:
         return {"augment": NotUsed(f"the modality {modality}: this preset is empty there", "set augment=none")}
     if len(crops) > 1:
         names = " and ".join(registry.name_of(one) for one in crops)
-        return {"augmentations": NotUsed(f"a run more than once in its own part: {names} both cut views", "name one of them")}
+        return {"augmentations": NotUsed(f"a run that cuts views already: {names} both do", "name one of them")}
     if recipe.views == 1:
         return {}
     if not crops:

@@ -64,7 +64,7 @@ def read(recipe: Pretraining, chosen: Pretext, run: RunContext) -> PretrainingDa
     out = _excluded(done, chosen.excluded)[positions]
     if out.any():
         resemble = ", or resemble some" if chosen.excluded.documents is not None else ""
-        reporter.say(f"{out.sum():,} {unit}(s) are left out: they are held-out examples of the task that follows{resemble}.")
+        reporter.say(f"{out.sum():,} {unit}(s) are not used: they are held-out examples of the task that follows{resemble}.")
     of_split = splits.at_random(
         done.rows,
         positions[~out],

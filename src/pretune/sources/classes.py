@@ -19,7 +19,7 @@ from pretune.types import Finding, LedgerEntry, Row
 
 _WORDS = {
     "blank_label": "row* without label",
-    "na_label": "row* with a label that was taken for a missing one",
+    "na_label": "row* with a label that was treated as missing",
     "blank_row": "blank row*",
     "empty_text": "row* with an empty text",
     "nested_text": "row* with a list for a text",
@@ -38,7 +38,7 @@ _WORDS = {
     "not_an_object": "JSON line* without an object",
     "broken_link": "broken link*",
     "repeated_link": "link* to files that are used already",
-    "unknown_class": "item* of a class that train does not have",
+    "unknown_class": "example* of a class that train does not have",
     "rare_class": "example* of a class with too few",
     "no_label": "file* without label",
     "ambiguous_path": "row* whose name stands for several files",
@@ -108,7 +108,7 @@ def settle(table: Table, path: Path, *, learn: bool, merge: bool | None = None) 
     """
     if not table.rows:
         first = f" The first: {table.ledger[0].item}: {table.ledger[0].detail}." if table.ledger else ""
-        raise DataError(f"{path}: none of the {len(table.ledger)} items can be used.{first}")
+        raise DataError(f"{path}: none of the {len(table.ledger)} examples can be used.{first}")
     _drop_faults(table)
     if learn:
         _refuse_free_text(table, path)
@@ -183,7 +183,7 @@ def left_out(ledger: Sequence[LedgerEntry]) -> list[str]:
     reasons = Counter(entry.reason for entry in ledger if entry.action == "dropped")
     if not reasons:
         return []
-    words = {reason: _WORDS.get(reason, f"item* ({reason.replace('_', ' ')})") for reason in reasons}
+    words = {reason: _WORDS.get(reason, f"example* ({reason.replace('_', ' ')})") for reason in reasons}
     shown = "; ".join(f"{n} {words[reason].replace('*', 's' if n > 1 else '')}" for reason, n in reasons.most_common())
     return [f"dropped: {shown}."]
 

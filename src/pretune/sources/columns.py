@@ -181,9 +181,9 @@ def _named_several(records: Records, names: str | None, role: str) -> tuple[str,
 
 def _check_content(wanted: Columns, modality: str | None) -> None:
     if wanted.text and wanted.path:
-        raise SettingError(f"path={wanted.path} and text={wanted.text} name two contents, and an item has one. Leave one of them out.")
+        raise SettingError(f"path={wanted.path} and text={wanted.text} name two contents, and an example has one. Leave one of them out.")
     if wanted.text and modality in file_kinds():
-        raise SettingError(f"text={wanted.text} would not be read: the items are {kinds()[modality].noun}. Leave it out.")
+        raise SettingError(f"text={wanted.text} would not be read: the examples are {kinds()[modality].noun}. Leave it out.")
 
 
 def _are_labels(records: Records, roles: Roles, wanted: Columns) -> bool:

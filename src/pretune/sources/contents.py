@@ -8,6 +8,7 @@ from pretune.errors import DataError, MissingExtra, SettingError, did_you_mean
 from pretune.formats.files import ending, file_kinds, kinds
 from pretune.sources import shards
 from pretune.sources.columns import choose_files
+from pretune.sources.outcome import Refused, outcome
 from pretune.sources.readers import arrow
 from pretune.sources.readers.records import is_manifest
 from pretune.sources.special import archive_of, unpacking
@@ -51,12 +52,11 @@ def modality_inside(tree: Tree, columns: Columns, messages: list[str]) -> str | 
         first = next((file for file in tables_in(tree) if shards.is_arrow(file)), None)
     if first is None:
         return None
-    try:
-        found = arrow.files_inside(tree.path(first))
-    except (DataError, MissingExtra) as error:
+    found = outcome(lambda: arrow.files_inside(tree.path(first)), DataError, MissingExtra)
+    if isinstance(found, Refused):
         if commonest(tree) == "text":
-            raise
-        messages.append(f"{first.id} was not used: {error}")
+            raise found.why
+        messages.append(f"{first.id} was not used: {found.why}")
         return None
     return next((found[name] for name in choose_files(found, columns, None)), None)
 

@@ -14,6 +14,7 @@ from pretune.sources import lists as lists_of_files
 from pretune.sources import targets as target_parser
 from pretune.sources.column import as_text
 from pretune.sources.files_below import FilesBelow
+from pretune.sources.outcome import Refused, outcome
 from pretune.sources.paths import Listed, Locator
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records
@@ -57,14 +58,11 @@ def join(table: Table, tree: Tree, manifests: list[FileEntry], columns: Columns,
 
 def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tuple[Records, dict[str, int]] | None:
     """Return a manifest and row id -> record, where most of its paths are rows of the table."""
-    try:
-        records = read_records(tree.path(file))
-        roles = finder.find(
-            records, replace(Columns(), path=columns.path if columns.path in records.columns else None), modality=table.modality
-        )
-    except (DataError, MissingExtra) as error:
-        table.messages.append(f"{file.id} was not used: {error}")
+    found = outcome(lambda: _read(tree.path(file), columns, table.modality), DataError, MissingExtra)
+    if isinstance(found, Refused):
+        table.messages.append(f"{file.id} was not used: {found.why}")
         return None
+    records, roles = found
     if roles.path is None:
         table.messages.append(f"{file.id} was not used: it names no files.")
         return None
@@ -80,6 +78,13 @@ def _matching(table: Table, tree: Tree, file: FileEntry, columns: Columns) -> tu
         table.messages.append(f"{file.id} was not used: only {len(at)} of its {len(values)} rows name a file in the class folders.{cure}")
         return None
     return records, at
+
+
+def _read(path: Path, columns: Columns, modality: str) -> tuple[Records, Roles]:
+    """Return a manifest, and what its columns mean."""
+    records = read_records(path)
+    named = Columns(path=columns.path if columns.path in records.columns else None)
+    return records, finder.find(records, named, modality=modality)
 
 
 def take_text_lists(table: Table, tree: Tree) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pretune.errors import BadItem, DataError
 from pretune.formats.files import ending, modality_of
+from pretune.sources.outcome import Refused, outcome
 from pretune.sources.readers import spaced
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
@@ -39,11 +40,9 @@ def lines_of(path: Path) -> dict[int, str]:
     """Return the lines of a text file that are not blank by their number, from 1 on; none where it is no such file."""
     if ending(path.name) not in _ENDINGS or path.stat().st_size > _MOST_BYTES:
         return {}
-    try:
-        text, _ = decode(path, read_bytes(path))
-    except (DataError, BadItem):
-        return {}
-    return {number: line.strip() for number, line in enumerate(text.splitlines(), start=1) if line.strip()}
+    decoded = outcome(lambda: decode(path, read_bytes(path)), DataError, BadItem)
+    lines = [] if isinstance(decoded, Refused) else decoded[0].splitlines()
+    return {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
 def labelled(tree: Tree, modality: str) -> list[tuple[Split | None, Records]]:
@@ -75,11 +74,10 @@ def tables(tree: Tree) -> list[FileEntry]:
 
 def _is_table(path: Path) -> bool:
     """Return whether nearly all lines of a text file have the same columns, by a sign that running text does not hold so evenly."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            return False
-        records = read_records(path)
-    except (DataError, BadItem):
+    if path.stat().st_size > _MOST_BYTES:
+        return False
+    records = outcome(lambda: read_records(path), DataError, BadItem)
+    if isinstance(records, Refused):
         return False
     even = len(records.columns) > 1 and len(records.values) >= max(_FEWEST_ROWS, 9 * len(records.ledger))
     return even and (records.delimiter in _SURE or records.columns[0] == "label")

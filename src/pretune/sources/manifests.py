@@ -17,6 +17,7 @@ from pretune.sources import transcripts, vocabulary
 from pretune.sources.column import as_text, text_fault
 from pretune.sources.files_below import FilesBelow
 from pretune.sources.names import folded
+from pretune.sources.outcome import Refused, outcome
 from pretune.sources.paths import Listed, Located, Locator, refuse_ambiguous
 from pretune.sources.readers.encoded import InlineCell
 from pretune.sources.readers.records import Records, Value
@@ -131,25 +132,21 @@ def _sentences(splits: list[SplitRecords]) -> list[str]:
 
 def _find_roles(lead: Records, locator: Locator, columns: Columns, modality: str | None, labelled: bool) -> Roles:
     """Find the columns; where files are wanted and none are named with an ending, look for names without."""
-    refusal = None
-    try:
-        roles = finder.find(lead, columns, modality=modality, labelled=labelled)
-    except Unclear:
-        raise
-    except DataError as error:
-        roles, refusal = None, error
-    if modality in file_kinds() and (roles is None or roles.path is None):
-        stem = finder.find_stems(lead, locator.files.knows)
-        if stem is None and refusal is not None and isinstance(columns, RunColumns):
-            raise refusal
-        if stem is None:
-            names = finder.listed(lead.columns)
-            raise DataError(
-                f"{lead.path}: no column names {modality} files below {locator.files.root} (columns: {names}).{finder.unfit(lead)} "
-                "Name it: path=COLUMN."
-            )
+    roles = outcome(lambda: finder.find(lead, columns, modality=modality, labelled=labelled), DataError)
+    if isinstance(roles, Refused) and (isinstance(roles.why, Unclear) or modality not in file_kinds()):
+        raise roles.why
+    if isinstance(roles, Roles) and (roles.path is not None or modality not in file_kinds()):
+        return roles
+    stem = finder.find_stems(lead, locator.files.knows)
+    if stem is not None:
         return finder.find(lead, replace(columns, path=stem), modality=modality, labelled=labelled)
-    return roles or finder.find(lead, columns, modality=modality, labelled=labelled)
+    if isinstance(roles, Refused) and isinstance(columns, RunColumns):
+        raise roles.why
+    names = finder.listed(lead.columns)
+    raise DataError(
+        f"{lead.path}: no column names {modality} files below {locator.files.root} (columns: {names}).{finder.unfit(lead)} "
+        "Name it: path=COLUMN."
+    )
 
 
 def _layout(splits: list[SplitRecords]) -> str:
@@ -366,7 +363,7 @@ def _settle_repeats(draft: _Draft) -> list[Row]:
     if kind.single and several >= _LONG_FORMAT * len(by_path):
         table.target_type = kind = SEVERAL_CLASSES
         table.messages.append(
-            f"{several} of {len(by_path)} files have several rows with different labels: several labels per item (multilabel)."
+            f"{several} of {len(by_path)} files have several rows with different labels: several labels per example (multilabel)."
         )
     if kind.several:
         return [_union([row for row, _ in same]) for same in by_path.values()]

@@ -1,29 +1,31 @@
-"""What came of reading labelled data, as a value: their table, or why there is none."""
+"""What came of reading, as a value: what was read, or why it was refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from pretune.errors import DataError, RequestError
-from pretune.sources.table import Table
+from pretune.errors import PretuneError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoLabels:
-    """There are no labels, or none that can be read."""
+class Refused:
+    """There is nothing, or nothing that can be read."""
 
-    why: RequestError
+    why: PretuneError
 
 
-def outcome(read: Callable[[], Table], refusals: tuple[type[RequestError], ...] = (DataError,)) -> Table | NoLabels:
-    """Return the table that `read` reads, or why there is none: this is the one place where a refusal becomes a value.
+def outcome(read: Callable[[], T], *refusals: type[PretuneError]) -> T | Refused:
+    """Return what `read` reads, or why it refuses: this is the one place where a refusal becomes a value.
 
     Args:
-        read: reads labelled data.
-        refusals: what counts as one; by default a setting that cannot be is still refused.
+        read: reads a table, or finds the columns of one.
+        refusals: what counts as one; any other error goes on.
     """
     try:
         return read()
     except refusals as why:
-        return NoLabels(why=why)
+        return Refused(why=why)

@@ -97,20 +97,20 @@ class Schema:
         Raises:
             DataError: the table does not have one of them; the message names it, those there are, and the override.
         """
-        if records.headerless and self.width not in (0, len(records.columns)):
-            raise self._missing(records, names, role, f"it has no header line, so {_listed(names)} cannot be found by name")
-        found = tuple(_match(records, name) for name in names)
-        missing = [name for name, match in zip(names, found, strict=True) if match is None]
-        if missing:
-            raise self._missing(records, names, role, f"it has no column {_listed(missing)}")
-        return tuple(name for name in found if name is not None)
+        if lack := self._lack(records, names):
+            raise self._missing(records, names, role, lack)
+        return tuple(found for name in names if (found := _match(records, name)) is not None)
 
     def has(self, records: Records, names: tuple[str, ...]) -> bool:
         """Return whether a table has all these columns of the training data."""
-        try:
-            return bool(names) and bool(self.find(records, names, "text"))
-        except DataError:
-            return False
+        return bool(names) and not self._lack(records, names)
+
+    def _lack(self, records: Records, names: tuple[str, ...]) -> str:
+        """Return what a table lacks to have these columns, '' where it has them."""
+        if records.headerless and self.width not in (0, len(records.columns)):
+            return f"it has no header line, so {_listed(names)} cannot be found by name"
+        missing = [name for name in names if _match(records, name) is None]
+        return f"it has no column {_listed(missing)}" if missing else ""
 
     def _missing(self, records: Records, names: tuple[str, ...], role: str, what: str) -> DataError:
         noun = f"its {'files' if role == 'path' else role} from column{'s' if len(names) > 1 else ''} {_listed(names)}"

@@ -13,7 +13,7 @@ from pretune.sources import classes, folders, joins, manifests, patterns, shards
 from pretune.sources.columns import choose_files
 from pretune.sources.contents import check_modality, commonest, modality_inside, named_columns, nothing_found, tables_in
 from pretune.sources.layouts import DataPlace, recognised
-from pretune.sources.outcome import outcome
+from pretune.sources.outcome import Refused, outcome
 from pretune.sources.readers import arrow
 from pretune.sources.readers.delimited import decode
 from pretune.sources.readers.dispatch import read_records
@@ -23,7 +23,7 @@ from pretune.sources.special import existing
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.tables import with_folders_splits
 from pretune.sources.target_type import TargetType
-from pretune.sources.tree import Tree, modality_by_content, walk
+from pretune.sources.tree import FileEntry, Tree, modality_by_content, walk
 from pretune.types import LedgerEntry, Row
 
 _FOUND = Columns()
@@ -68,7 +68,7 @@ def labelled(path: Path, modality: str | None, columns: Columns = _FOUND, *, lea
     Raises:
         SettingError: a named column does not exist.
     """
-    found = outcome(functools.partial(read, path, columns, modality=modality, learn=learn))
+    found = outcome(functools.partial(read, path, columns, modality=modality, learn=learn), DataError)
     return found if isinstance(found, Table) else None
 
 
@@ -80,7 +80,7 @@ def read_items(path: Path, modality: str, columns: Columns = _FOUND) -> Table:
         SettingError: a column is named where nothing has columns.
     """
     path = existing(path)
-    table = outcome(lambda: source_of(path, columns, modality).read(None))
+    table = outcome(lambda: source_of(path, columns, modality).read(None), DataError)
     if isinstance(table, Table):
         parted = any(row.split for row in table.rows)
         more = [row for row in table.unlabelled if row.split or not parted]  # of others nobody knows that they are not held out
@@ -169,11 +169,10 @@ def modality_at(path: Path, columns: Columns = _FOUND) -> str:
 
 def _lines_of(path: Path, columns: Columns) -> Table:
     """Read a .txt file to predict: a table where it has the columns that are read, else one text per line."""
-    try:
-        records = read_records(path, named_columns(columns))
-    except DataError:
-        records = None  # a single line, or lines of no common form; what is no text is refused below
-    if records is not None and len(records.columns) > 1 and _is_table(records, columns):
+    records = outcome(
+        lambda: read_records(path, named_columns(columns)), DataError
+    )  # a single line, or lines of no common form, is refused
+    if isinstance(records, Records) and len(records.columns) > 1 and _is_table(records, columns):
         return _build_unlabelled(path, records, "text", columns)
     text, messages = decode(path, path.read_bytes())
     lines = {f"{path.name}:{n}": line.rstrip("\r") for n, line in enumerate(text.rstrip("\n").split("\n"), start=1)}
@@ -247,13 +246,18 @@ def _listed(tree: Tree, modality: str, columns: Columns) -> tuple[Table | None, 
     if not found or not tree.media(modality):
         return None, []
     names = ", ".join(file.id for file in found[:5])
-    try:
-        records = shards.read_shards(tree, found, named_columns(columns))
-        if records is None:
-            return None, [f"{names} were not used: it is not clear which of them lists the files."]
-        return with_folders_splits(manifests.build(records, tree.root, lambda: tree, columns, modality=modality, labelled=False)), []
-    except (DataError, MissingExtra) as error:
-        return None, [f"{names} {'was' if len(found) == 1 else 'were'} not used: {error}"]
+    table = outcome(lambda: _of_tables(tree, found, modality, columns), DataError, MissingExtra)
+    if isinstance(table, Refused):
+        return None, [f"{names} {'was' if len(found) == 1 else 'were'} not used: {table.why}"]
+    return table, [] if table else [f"{names} were not used: it is not clear which of them lists the files."]
+
+
+def _of_tables(tree: Tree, found: list[FileEntry], modality: str, columns: Columns) -> Table | None:
+    """Return the files that some tables list; None where it is not clear which table is meant."""
+    records = shards.read_shards(tree, found, named_columns(columns))
+    if records is None:
+        return None
+    return with_folders_splits(manifests.build(records, tree.root, lambda: tree, columns, modality=modality, labelled=False))
 
 
 # --- settings that any source obeys --------------------------------------------------------------

@@ -30,7 +30,7 @@ def read_together(tree: Tree, found: list[FileEntry], columns: Columns, target: 
         table.messages += [f"not used, as their names say no split: {', '.join(left)}."] if left else []
         table.findings += shards.missing(found)
         return table
-    each = (outcome(partial(_read_one, tree, file, columns, target, modality), (DataError, SettingError)) for file in found)
+    each = (outcome(partial(_read_one, tree, file, columns, target, modality), DataError, SettingError) for file in found)
     usable = [table for table in each if isinstance(table, Table) and table.rows]
     if len(usable) != 1:
         names = ", ".join(file.id for file in found[:8])

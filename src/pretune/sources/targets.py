@@ -197,7 +197,7 @@ def _from_lists(lists: list[list[str] | None], column: str) -> ParsedLabels:
         out.values.append(_set(names) if names is not None else None)
         if names is None:
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
-    out.messages.append(f"{column!r} holds lists: several labels per item (multilabel).")
+    out.messages.append(f"{column!r} holds lists: several labels per example (multilabel).")
     return out
 
 
@@ -227,7 +227,7 @@ def _separated(strings: list[str], column: str, separator: str | None, missing: 
             out.problems[index] = Problem("dropped", "blank_label", "has no label")
     if separator:
         out.messages.append(
-            f"{column!r} holds several labels per item, separated by {label_lists.SEPARATORS[separator]} (multilabel); "
+            f"{column!r} holds several labels per example, separated by {label_lists.SEPARATORS[separator]} (multilabel); "
             "task=classification keeps each cell whole."
         )
     return out
@@ -248,7 +248,7 @@ def parse_flags(columns: dict[str, list[Value]], *, target: TargetType | None = 
         out.values.append(None if chosen is None else chosen[0] if single else chosen)
         if chosen is None:
             out.problems[index] = Problem("dropped", "blank_label", f"has a label column that is neither 0 nor 1 ({', '.join(names)})")
-    many = "exactly one 1 per row: one class each" if single else "several labels per item (multilabel)"
+    many = "exactly one 1 per row: one class each" if single else "several labels per example (multilabel)"
     out.messages.append(f"the columns {', '.join(names)} hold 0 and 1: {many}.")
     return as_wanted(out, target)
 

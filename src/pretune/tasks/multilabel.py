@@ -111,7 +111,9 @@ class Multilabel(Task):
         few = int((truth.sum(0) < thresholds.MIN_POSITIVES).sum())
         sentence = f"thresholds of {min(chosen):.2f} to {max(chosen):.2f}, each with the best F1 of its class"
         if few:
-            sentence += f"; one half for {few} of the {len(chosen)} classes, which have fewer than {thresholds.MIN_POSITIVES} items there"
+            sentence += (
+                f"; one half for {few} of the {len(chosen)} classes, which have fewer than {thresholds.MIN_POSITIVES} examples there"
+            )
         return replace(space, thresholds=chosen), sentence
 
     def metrics(self, decoded: NDArray[Any], truth: NDArray[Any], space: LabelSpace) -> Figures:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pretune.formats.files import ending
 from pretune.sources.table import Columns, Table
 from pretune.sources.target_type import TargetType
-from pretune.sources.tree import Tree, walk
+from pretune.sources.tree import FileEntry, Tree, walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,13 @@ class DataPlace:
     def tree(self) -> Tree:
         """The files below the folder; of a file, those beside it."""
         return walk(self.path if self.path.is_dir() else self.path.parent)
+
+    def files(self, endings: Collection[str]) -> list[FileEntry]:
+        """Return the file that is named, or those below the folder, where it has one of these endings, given in lower case."""
+        named = self.path.name if self.path.is_file() else None
+        if named is not None and ending(named) not in endings:
+            return []
+        return [file for file in self.tree.files if ending(file.parts[-1]) in endings and named in (None, file.id)]
 
     def may_be(self, modality: str, target: TargetType) -> bool:
         """Return whether data of this modality with targets of this type may be meant."""

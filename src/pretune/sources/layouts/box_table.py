@@ -15,6 +15,7 @@ from pretune.sources.boxes import BOXES, Box
 from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._boxed import AnnotatedImage, Annotations, split_in, table_of
 from pretune.sources.names import folded, variants
+from pretune.sources.outcome import outcome
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import DELIMITED, Records, Value
 from pretune.sources.split_names import split_of, split_of_file
@@ -91,10 +92,7 @@ class BoxTable(OwnLayout):
         """Return the tables whose header names an image and four coordinates."""
         if not place.may_be("image", BOXES):
             return None
-        given = place.path.name if place.path.is_file() else None
-        if given is not None and ending(given) not in DELIMITED:
-            return None
-        tables = [file for file in place.tree.files if ending(file.parts[-1]) in DELIMITED and given in (None, file.id)]
+        tables = place.files(DELIMITED)
         if not tables or not place.tree.media("image"):
             return None
         found = tuple(file for file in tables if _lists_boxes(place.tree, file))
@@ -226,10 +224,7 @@ def _lists_boxes(tree: Tree, file: FileEntry) -> bool:
         return False
     if not _HEADER.search(first) and first.count(b",") != len(_PLACES) - 1:
         return False
-    try:
-        return roles_of(read_records(tree.path(file))) is not None
-    except DataError:
-        return False
+    return isinstance(outcome(lambda: roles_of(read_records(tree.path(file))), DataError), BoxRoles)
 
 
 def _number(value: Value) -> float | None:

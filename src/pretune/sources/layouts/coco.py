@@ -36,13 +36,8 @@ class Coco(OwnLayout):
         """Return the JSON files that have images, annotations and categories."""
         if not place.may_be("image", BOXES):
             return None
-        given = place.path.name if place.path.is_file() else None
-        if given is not None and not given.lower().endswith(".json"):
-            return None
-        tree = place.tree
-        files = [file for file in tree.files if file.parts[-1].lower().endswith(".json") and given in (None, file.id)]
-        found = tuple(file for file in files if _is_coco(tree.path(file)))
-        return cls(columns=place.columns, modality="image", tree=tree, files=found) if found else None
+        found = tuple(file for file in place.files((".json",)) if _is_coco(place.tree.path(file)))
+        return cls(columns=place.columns, modality="image", tree=place.tree, files=found) if found else None
 
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each image; classes are the categories' names, whatever their numbers.

@@ -43,7 +43,7 @@ def parse(path: Path, raw: bytes, wanted: tuple[str, ...] = ()) -> Records:
     comments = take_comments(lines, delimiter, wanted)
     found = _split(path, lines, delimiter, messages)
     if not found:
-        raise DataError(f"{path} has no rows. It needs a line per item below the header.")
+        raise DataError(f"{path} has no rows. It needs a line per example below the header.")
     if named or delimiter != {".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), ","):
         words = _DELIMITERS.get(delimiter, repr(rare or delimiter))
         messages.append(

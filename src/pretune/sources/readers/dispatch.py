@@ -29,5 +29,5 @@ def read_records(path: Path, wanted: tuple[str, ...] = ()) -> Records:
         encoded.unpack(records, wanted)
     if not records.values:
         lost = f"; all {len(records.ledger)} were unusable, the first: {records.ledger[0].detail}" if records.ledger else ""
-        raise DataError(f"{path} has no rows{lost}. It needs a line per item below the header.")
+        raise DataError(f"{path} has no rows{lost}. It needs a line per example below the header.")
     return records
