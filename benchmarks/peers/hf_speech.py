@@ -125,9 +125,10 @@ def main():
 
     def encoded(rows, encoder):
         found = []
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "autocast"):
-            for at in range(0, len(rows), args.batch_size):
-                found += encoder(inputs(rows[at : at + args.batch_size])["input_features"]).last_hidden_state.float()
+        for at in range(0, len(rows), args.batch_size):
+            batch = inputs(rows[at : at + args.batch_size])["input_features"]  # in float32: NumPy has no bfloat16
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "autocast"):
+                found += encoder(batch).last_hidden_state.float()
         return found
 
     def length(samples):
