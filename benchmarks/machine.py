@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "transformers", "sentence-transformers", "setfit", "fastai", "spdl", "autogluon.multimodal",
+    "torch", "torchvision", "timm", "transformers", "peft", "sentence-transformers", "setfit", "fastai", "spdl", "autogluon.multimodal",
     "scikit-learn", "numpy", "pillow",
 )  # fmt: skip
 FORMATS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "bf16")

@@ -13,7 +13,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 BUSY = 0.1
 """Mean CPUs used by others above which a result is marked."""
 NAMED = (
-    "torch", "torchvision", "timm", "transformers", "sentence-transformers", "setfit", "fastai", "spdl", "autogluon.multimodal",
+    "torch", "torchvision", "timm", "transformers", "peft", "sentence-transformers", "setfit", "fastai", "spdl", "autogluon.multimodal",
     "scikit-learn",
 )  # fmt: skip
 """Packages whose versions a table names."""
