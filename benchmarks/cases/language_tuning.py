@@ -13,7 +13,8 @@ BLOCK, BATCH, WARM = 510, 2, 3
 
 
 def _pretune(bench: Bench, turn: int) -> list[str]:
-    same = ("strategy.rank=8", "strategy.alpha=16", f"batch_size={BATCH}", "epochs=1", "lr=1e-3", "schedule=cosine", "val=0.1")
+    """Return our command; a batch has 256 positions for each of its examples at most, so four make room for two blocks."""
+    same = ("strategy.rank=8", "strategy.alpha=16", f"batch_size={2 * BATCH}", "epochs=1", "lr=1e-3", "schedule=cosine", "val=0.1")
     text = replace(bench, data=bench.data / "input.txt")
     return text.pretune("task=text_generation", "strategy=lora", *same, f"seed={turn}")
 
