@@ -104,6 +104,16 @@ def prompted(home: Path) -> None:
     )
 
 
+def preferred(home: Path) -> None:
+    """Write prompts with a preferred answer and a rejected one."""
+    found = [sentence(i) for i in range(48)]
+    records = [
+        {"prompt": text[:30], "chosen": f"{name} {i}", "rejected": f"{place} {i}", "split": split(i)}
+        for i, (text, name, place) in enumerate(found)
+    ]
+    lines(home / "data.jsonl", records)
+
+
 def translated(home: Path) -> None:
     """Write texts with their translations."""
     found = [sentence(i) for i in range(48)]
@@ -191,6 +201,7 @@ CASES: dict[str, Case] = {
     "text_generation": Case(
         write=prompted, data="data.jsonl", settings=(GPT, "task=text_generation", "task.max_new_tokens=4"), inputs=prompts
     ),
+    "dpo": Case(write=preferred, data="data.jsonl", settings=(GPT, "task=dpo", "task.max_new_tokens=4"), inputs=prompts),
     "translation": Case(
         write=translated,
         data="data.jsonl",

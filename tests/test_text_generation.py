@@ -130,8 +130,8 @@ def test_columns_beside_prompt_and_answer_have_their_meaning(record: Any, column
 )
 def test_pairs_of_preferences_are_refused_with_what_can_be_learned_of_them(record: Any, word: str, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "data.jsonl", [record] * 4)
-    with pytest.raises(DataError, match=rf"\(DPO\) is not one of the tasks.*{word}"):
-        sources.read(path)
+    with pytest.raises(DataError, match=rf"task=dpo.*{word}"):
+        sources.read(path, target=TEXT_GENERATION)
 
 
 def test_conversations_with_tools_parts_and_weights_are_read_as_openai_writes_them(text: Text) -> None:

@@ -67,7 +67,7 @@ def audit(
         *lookalikes(tuple(name for name in table.classes if name in there)),
         *_missing(kept, table),
         *_balance(kept, units, table.target_type),
-        *_too_few(kept, units),
+        *_too_few(kept, units, _kind(table)),
         *_confounds(kept, infos, table),
     ]
     if table.modality == "image":
@@ -268,8 +268,10 @@ def _balance(rows: list[Row], units: str, target_type: TargetType | None) -> lis
     return findings
 
 
-def _too_few(rows: list[Row], units: str) -> list[Finding]:
+def _too_few(rows: list[Row], units: str, target_type: TargetType) -> list[Finding]:
     """Report data from which no meaningful score can come."""
+    if any(map(target_type.is_cut, rows)):
+        return []  # there are as many examples as pieces, which are not cut yet
     splits = Counter(row.split for row in rows)
     split = "test" if splits["test"] else "val"
     scored = splits[split]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 CHUNK = 1 << 22
 """Logits held at a time."""
@@ -27,6 +28,21 @@ def token_scores(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Ten
     for x_nD, t_n in zip(x_ND.split(rows), targets_N.split(rows), strict=True):
         logits = F.linear(x_nD, weight_VD, bias_V).float()
         found.append(torch.stack([F.cross_entropy(logits, t_n, reduction="none"), (logits.argmax(-1) == t_n).float()], 1))
+    return torch.cat(found)
+
+
+def token_nats(x_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, bias_V: Tensor | None = None) -> Tensor:
+    """Return the nats of each target under x W^T + b, (N,) float32, with a gradient, for which scores are computed again."""
+    if torch.is_autocast_enabled(x_ND.device.type):  # once, rather than for every chunk
+        weight_VD = weight_VD.to(torch.get_autocast_dtype(x_ND.device.type))
+
+    def of_chunk(x_nD: Tensor, t_n: Tensor) -> Tensor:
+        return F.cross_entropy(F.linear(x_nD, weight_VD, bias_V).float(), t_n, reduction="none")
+
+    rows = max(1, CHUNK // weight_VD.shape[0])
+    chunks = zip(x_ND.split(rows), targets_N.split(rows), strict=True)
+    found = [x_ND.new_zeros(0, dtype=torch.float32)]
+    found += [checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
     return torch.cat(found)
 
 

@@ -56,6 +56,10 @@ class Answers(TargetType):
         found = row.target
         return fault_of(found.turns) if isinstance(found, Conversation) and found.turns else None
 
+    def is_cut(self, row: Row) -> bool:
+        """Return whether a row is plain text."""
+        return isinstance(row.target, Conversation) and not row.target.turns
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summaries(Answers):

@@ -99,6 +99,10 @@ class TargetType:
         """
         return None
 
+    def is_cut(self, row: Row) -> bool:
+        """Return whether a row is cut into several examples before it is learned from: a long text into blocks."""
+        return False
+
     def strata(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
         """Return what each row is counted under when data are split: its class names; of numbers the tenth it lies in.
 

@@ -23,7 +23,7 @@ from pretune.models.learner import Loss
 from pretune.sources.table import Table
 from pretune.tasks import _language
 from pretune.tasks._base import Examples, Figures, LossSettings, Space
-from pretune.tasks._language import NONE, LanguageModelLearner, Truth
+from pretune.tasks._language import NONE, LanguageModelLearner
 from pretune.tasks._marked import Line, Passage
 from pretune.tasks._rendering import Answer, Renderer, render
 from pretune.tasks._suggestion import Suggestion
@@ -92,12 +92,12 @@ class LanguageTask(WritingTask):
         """Return the token after each position (T_i,), NONE where it is not predicted, and the characters (N,) that are."""
         following, characters = [], []
         for row in rows:
-            ids, count = _asked(row, modality)
+            ids, count = asked_of(row, modality)
             following.append(torch.from_numpy(ids))
             characters.append(count)
         return Labels({"next": Ragged.of(following), "characters": torch.tensor(characters)})
 
-    def truth(self, labels: Labels, space: Written) -> Truth:
+    def truth(self, labels: Labels, space: Written) -> Any:
         """Return the tokens and characters that are predicted."""
         return _language.truth_of(labels)
 
@@ -136,7 +136,7 @@ class LanguageTask(WritingTask):
         following = [torch.from_numpy(np.append(np.asarray(ids, np.int64)[1:], NONE)) for ids in views]
         return Labels({"next": Ragged.of(following), "characters": torch.zeros(len(views), dtype=torch.long)})
 
-    def decode(self, outputs: Outputs, space: Written) -> list[NDArray[Any]]:
+    def decode(self, outputs: Outputs, space: Written) -> Any:
         """Return (T_i, 2) of each text: the nats of the token after each position, and whether it was the likeliest."""
         return _language.split(outputs)
 
@@ -182,11 +182,11 @@ class LanguageTask(WritingTask):
 
     # --- evaluation --------------------------------------------------------------------------
 
-    def metrics(self, decoded: list[NDArray[Any]], truth: Truth, space: Written) -> Figures:
+    def metrics(self, decoded: Any, truth: Any, space: Written) -> Figures:
         """Return nats per character and per token, perplexity, and the share of tokens that were the likeliest."""
         return dict(_language.figures(_language.counted(decoded, truth)))
 
-    def sums(self, decoded: list[NDArray[Any]], truth: Truth, space: Written) -> list[Sums]:
+    def sums(self, decoded: Any, truth: Any, space: Written) -> list[Sums]:
         """Return nats, tokens and characters of each text: whole texts are resampled."""
         statistics = {"character_loss": ratio(0, 2), "token_loss": ratio(0, 1), "token_accuracy": ratio(3, 1)}
         kinds: dict[str, Any] = {"character_loss": "error", "token_loss": "error", "token_accuracy": "share"}
@@ -207,7 +207,7 @@ class LanguageTask(WritingTask):
 
     # --- what people read --------------------------------------------------------------------
 
-    def describe(self, decoded: list[NDArray[Any]], space: Written, rows: Sequence[Row] = (), modality: Any = None) -> list[dict[str, Any]]:
+    def describe(self, decoded: Any, space: Written, rows: Sequence[Row] = (), modality: Any = None) -> list[dict[str, Any]]:
         """Return the nats of each text, and its characters."""
         out = []
         for row, one in zip(rows, decoded, strict=True):
@@ -271,7 +271,7 @@ def _prompt(row: Row, modality: Text, room: int, keeps: str) -> list[int]:
     return ids[-room:]
 
 
-def _asked(row: Row, modality: Text) -> tuple[NDArray[np.int64], int]:
+def asked_of(row: Row, modality: Text) -> tuple[NDArray[np.int64], int]:
     """Return the token after each position (T,), NONE where it is not predicted, and how many characters are."""
     ids, owners = modality.segments(row.text or ())
     ids, owners = ids[: modality.max_tokens].astype(np.int64), owners[: modality.max_tokens]

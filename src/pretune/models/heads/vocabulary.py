@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pretune.backbones import Backbone, token_table
 from pretune.errors import SettingError
 from pretune.models.heads._base import Head, HeadModule
-from pretune.models.token_loss import linear_cross_entropy, token_scores
+from pretune.models.token_loss import linear_cross_entropy, token_nats, token_scores
 from pretune.types import Features
 
 
@@ -86,6 +86,10 @@ class VocabularyHead(HeadModule):
     def loss(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats, without ever holding all logits."""
         return linear_cross_entropy(self._scaled(x_ND), self.matrix, targets_N)
+
+    def nats(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
+        """Return the nats of each target (N,), with a gradient."""
+        return token_nats(self._scaled(x_ND), self.matrix, targets_N)
 
     def scores(self, x_ND: Tensor, targets_N: Tensor) -> Tensor:
         """Return (N, 2) float32: the nats of each target, and 1 where it is the likeliest token."""

@@ -11,6 +11,7 @@ from pretune.sources.layouts.kaldi import Kaldi
 from pretune.sources.layouts.librispeech import LibriSpeech
 from pretune.sources.layouts.pair_tables import PairTables
 from pretune.sources.layouts.parallel_lines import ParallelLines
+from pretune.sources.layouts.preference_tables import PreferenceTables
 from pretune.sources.layouts.prompts import Prompts
 from pretune.sources.layouts.summary_files import SummaryFiles
 from pretune.sources.layouts.summary_tables import SummaryTables
@@ -26,7 +27,7 @@ RECOGNISERS: tuple[type[OwnLayout], ...] = (
     *(Coco, PascalVoc, Yolo, BoxTable),
     *(ParallelLines, TranslationMemory, TranslationTables),
     *(Kaldi, LibriSpeech, TextBesideAudio),
-    *(Conll, TaggedRecords, TaggedTables, PairTables, SummaryTables, SummaryFiles, Prompts, Documents),
+    *(Conll, TaggedRecords, TaggedTables, PairTables, SummaryTables, SummaryFiles, PreferenceTables, Prompts, Documents),
 )
 """The layouts in the order in which they are tried; class folders and tables come after all of them."""
 

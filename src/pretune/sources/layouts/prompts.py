@@ -77,7 +77,7 @@ class Prompts(OwnLayout):
         wanted = place.target is not None and any(place.target.task == kind.task for kind in cls.targets)
         if place.modality not in (None, "text") or (place.target is not None and not wanted):
             return None
-        parts = tables_at(place) if wanted or _may_be(place) else None
+        parts = tables_at(place) if wanted or may_be_prompts(place) else None
         if not parts:
             return None
         lead = next((records for part, records in parts if part == "train"), parts[0][1])
@@ -159,7 +159,7 @@ class Prompts(OwnLayout):
 
     def _conversation(self, record: dict[str, Any], *, answered: bool) -> Conversation | tuple[str, str]:
         """Return what a record says, or why nothing can be learned from it."""
-        system = tuple(Turn("system", text) for name in record if vocabulary.plain(name) in SYSTEM and (text := as_text(record[name])))
+        system = self.system_turns(record)
         if self.where.messages:
             turns = turns_of(unwritten(record[self.where.messages]))
             if isinstance(turns, str):
@@ -169,7 +169,11 @@ class Prompts(OwnLayout):
         asked = self._asked(record, system)
         if not answered or isinstance(asked[0], str):
             return asked if isinstance(asked[0], str) else Conversation(turns=asked)
-        return _answered(asked, self.where.answer or "", unwritten(record.get(self.where.answer or "")))
+        return answered_by(asked, self.where.answer or "", unwritten(record.get(self.where.answer or "")))
+
+    def system_turns(self, record: dict[str, Any]) -> tuple[Turn, ...]:
+        """Return the system turn of a record that has a column of its own for it."""
+        return tuple(Turn("system", text) for name in record if vocabulary.plain(name) in SYSTEM and (text := as_text(record[name])))
 
     def _asked(self, record: dict[str, Any], system: tuple[Turn, ...]) -> Any:
         """Return the turns before the answer, or why there are none: a reason and words."""
@@ -183,7 +187,7 @@ class Prompts(OwnLayout):
         return (*before, Turn("user", prompt)) if prompt else ("empty_text", "has an empty prompt")
 
 
-def _answered(asked: tuple[Turn, ...], column: str, value: Any) -> Conversation | tuple[str, str]:
+def answered_by(asked: tuple[Turn, ...], column: str, value: Any) -> Conversation | tuple[str, str]:
     """Return a conversation with the answer of a column, or why it has none."""
     if _is_messages(value):
         turns = turns_of(value)
@@ -201,8 +205,8 @@ def _answered(asked: tuple[Turn, ...], column: str, value: Any) -> Conversation 
 # --- finding -------------------------------------------------------------------------------------
 
 
-def _may_be(place: DataPlace) -> bool:
-    """Tell by the first bytes of a table whether its columns may be called so."""
+def may_be_prompts(place: DataPlace) -> bool:
+    """Return by the first bytes of a table whether its columns may be called so."""
     if place.path.is_dir():
         found = [place.tree.path(file) for file in tables_in(place.tree)][:1]
     else:
@@ -245,7 +249,7 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> TextColumns | 
     label = named(records, wanted.label, "label") or next((name for name in trained.label if name in records.columns), None)
     if text and (label or isinstance(wanted, RunColumns)):
         return TextColumns(prompt=text, answer=label)
-    prompts, answers = (text,) if text else _candidates(records, PROMPTS), [label] if label else _candidates(records, ANSWERS)
+    prompts, answers = (text,) if text else called(records, PROMPTS), [label] if label else called(records, ANSWERS)
     pairs = bool(prompts) and bool(answers)
     if not sure and not pairs and not messages:
         return None
@@ -273,7 +277,7 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> TextColumns | 
     return TextColumns(prompt=(*prompt, *more), answer=answers[0])
 
 
-def _candidates(records: Records, names: tuple[tuple[str, ...], ...]) -> list[str]:
+def called(records: Records, names: tuple[tuple[str, ...], ...]) -> list[str]:
     """Return the columns that are called as the first of these lists says; where there is none, as the next does."""
     for group in names:
         found = [name for name in records.columns if vocabulary.plain(name) in group]
@@ -297,13 +301,13 @@ def _refuse_preferences(records: Records, wanted: Columns) -> None:
     Raises:
         DataError: the columns are there, and nobody named the answer that is learned.
     """
-    called = {vocabulary.plain(name): name for name in records.columns}
-    if {"chosen", "rejected"} <= called.keys() and not (wanted.label or wanted.text or isinstance(wanted, RunColumns)):
-        whole = not _candidates(records, PROMPTS) and _holds_messages(records, called["chosen"])
-        columns, word = f"{called['chosen']!r}, {called['rejected']!r}", f"{'text' if whole else 'label'}={shell_word(called['chosen'])}"
+    by_name = {vocabulary.plain(name): name for name in records.columns}
+    if {"chosen", "rejected"} <= by_name.keys() and not (wanted.label or wanted.text or isinstance(wanted, RunColumns)):
+        chosen, rejected = by_name["chosen"], by_name["rejected"]
+        whole = not called(records, PROMPTS) and _holds_messages(records, chosen)
         raise DataError(
-            f"{records.path} holds pairs of a preferred and a rejected answer ({columns}). Learning from preferences (DPO) is not one of "
-            f"the tasks. To learn the preferred answers alone, name them: {word}"
+            f"{records.path} holds pairs of a preferred and a rejected answer ({chosen!r}, {rejected!r}). To learn from both, say "
+            f"task=dpo. To learn the preferred answers alone, name them: {'text' if whole else 'label'}={shell_word(chosen)}"
         )
 
 
