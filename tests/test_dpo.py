@@ -327,7 +327,7 @@ def test_the_commands_of_the_guide_run(tmp_path: Path, monkeypatch: pytest.Monke
         if arguments[0] == "finetune":
             arguments = [word for word in arguments if not word.startswith("backbone=")]
             arguments += [f"backbone={'run:run' if 'out=run2' in arguments else GPT}", "precision=float32", "threads=1", "epochs=2"]
-            arguments += ["lr=0.01", "task.max_new_tokens=4"]
+            arguments += ["lr=0.01", "task.max_new_tokens=4", *(["task=dpo"] if "out=run2" in arguments else [])]
         pretune(*arguments)
     metrics = json.loads((tmp_path / "run2" / "metrics.json").read_text())
     assert metrics["val"]["reward_accuracy"] > 0.5
