@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -331,3 +332,34 @@ def test_a_peer_that_cannot_find_its_options_is_left_out_and_the_others_get_thei
     run._prepare(seen)
     assert seen.tuned == {"works": ["--batch-size", "64"]}
     assert "no such option" in seen.left_out["fails"]
+
+
+def test_finding_a_trainers_precision_compares_the_same_steps_and_ends_where_they_are_slow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.syspath_prepend(str(run.ROOT / "benchmarks" / "peers"))
+    module = importlib.import_module("_trainer")
+    clock, taken, args = [0.0], [], SimpleNamespace(dtype="")
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    seconds = {"float32": [1.0, 15.0, 15.0, 0.1, 0.1], "autocast": [90.0, 9.0, 2.0, 8.0, 8.0]}
+
+    class Trainer:
+        def __init__(self, max_steps: int):
+            self.steps = max_steps
+
+        def add_callback(self, callback: Any) -> None:
+            self.callback = callback
+
+        def train(self) -> None:
+            control = SimpleNamespace(should_training_stop=False)
+            taken.append(0)
+            for second in seconds[args.dtype][: self.steps]:
+                clock[0] += second
+                taken[-1] += 1
+                self.callback.on_step_end(None, None, control)
+                if control.should_training_stop:
+                    break
+
+    module.tune(lambda *, max_steps, **_: (Trainer(max_steps), None), args, steps=4, most=20.0)
+    assert taken == [3, 5]
+    assert json.loads(capsys.readouterr().out) == {"dtype": "autocast"}  # 11 s for the two steps after the first, against 30 s
