@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import torch
+from _rate import items_per_s
 from transformers import TrainerCallback, TrainingArguments
 
 
@@ -22,8 +23,7 @@ class Rate(TrainerCallback):
 
     def of(self, items):
         """Return items a second of the epochs after the first; of all, where there is one."""
-        seconds = self.seconds[1:] or self.seconds
-        return items * len(seconds) / sum(seconds)
+        return items_per_s(items, self.seconds)
 
 
 def scores(prediction):
@@ -41,18 +41,18 @@ def add_precision(parser):
 
 
 class Steps(TrainerCallback):
-    """Seconds of each step after the first, which warms up; training stops when they are `most` in all."""
+    """When each step ended; training stops when the steps after the first, which warms up, took `most` seconds."""
 
-    def __init__(self, most):
+    def __init__(self, most=float("inf")):
         self.most, self.ends = most, []
 
     def on_step_end(self, _args, _state, control, **_):
         self.ends.append(time.perf_counter())
         control.should_training_stop |= self.ends[-1] - self.ends[0] > self.most
 
-    def first(self, count):
-        """Return the seconds of so many steps after the first."""
-        return self.ends[count] - self.ends[0]
+    def seconds(self, begin, end=-1):
+        """Return the seconds from the end of one step to that of another."""
+        return self.ends[end] - self.ends[begin]
 
 
 def tune(make, args, steps=4, most=20.0):
@@ -64,7 +64,7 @@ def tune(make, args, steps=4, most=20.0):
         trainer.add_callback(clocks[args.dtype])
         trainer.train()
     count = min(len(clock.ends) for clock in clocks.values()) - 1
-    print(json.dumps({"dtype": min(clocks, key=lambda dtype: clocks[dtype].first(count))}))
+    print(json.dumps({"dtype": min(clocks, key=lambda dtype: clocks[dtype].seconds(0, count))}))
 
 
 def settings(args, **more):

@@ -9,6 +9,7 @@ import time
 
 import torch
 from _folders import test_folder
+from _rate import items_per_s
 from fastai.callback.schedule import *  # noqa: F403  (fastai's own idiom: importing attaches fit_one_cycle)
 from fastai.callback.training import ShortEpochCallback
 from fastai.vision.all import (
@@ -100,14 +101,13 @@ def main():
         learn.unfreeze()
         learn.fit_one_cycle(args.epochs, args.lr)
     learn.save("model")
-    seconds = learn.rate.seconds[1:] or learn.rate.seconds
-    images = len(loaders.train) * args.batch_size * len(seconds)  # fastai drops the last incomplete batch
+    images = len(loaders.train) * args.batch_size  # fastai drops the last incomplete batch
     print(
         json.dumps(
             {
                 "accuracy": float(learn.recorder.values[-1][-1]),
                 "log_loss": float(learn.recorder.values[-1][-2]),
-                "items_per_s": images / sum(seconds),
+                "items_per_s": items_per_s(images, learn.rate.seconds),
             }
         )
     )

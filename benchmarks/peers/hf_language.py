@@ -8,13 +8,12 @@ precision is found ahead, outside the measurement (`--tune`). Prints tokens/s of
 import argparse
 import json
 import math
-import time
 
 import torch
 from _characters import BATCH, BLOCK, nats, random_blocks, read_text, steps_of
-from _trainer import add_precision, settings, tune
+from _trainer import Steps, add_precision, settings, tune
 from torch.utils.data import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer
 
 FLOOR, WARMUP = 0.1, 0.05
 
@@ -51,15 +50,6 @@ class Both(torch.optim.Optimizer):
             part.step()
 
 
-class Clock(TrainerCallback):
-    """Seconds of the steps after the first five."""
-
-    def on_step_end(self, _args, state, *_, **__):
-        if state.global_step == 5:
-            self.began = time.perf_counter()
-        self.ended = time.perf_counter()
-
-
 def cosine(optimizer, steps):
     def factor(step):
         warm = WARMUP * steps
@@ -89,7 +79,7 @@ def main():
 
     def make(max_steps=steps, **more):
         model = GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, bos_token_id=0, eos_token_id=0, **shape, **no_dropout))
-        optimizer, clock = Both(model, args.lr), Clock()
+        optimizer, clock = Both(model, args.lr), Steps()
         trainer = Trainer(
             model=model,
             args=settings(args, **{"max_steps": max_steps, "max_grad_norm": 1.0, "save_strategy": "no", "logging_strategy": "no", **more}),
@@ -107,7 +97,7 @@ def main():
     model = trainer.model.eval()
     with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "autocast"):
         loss = nats(lambda inputs: model(input_ids=inputs).logits, test)
-    print(json.dumps({"tokens_per_s": (steps - 5) * BATCH * BLOCK / (clock.ended - clock.began), "nats": loss}))
+    print(json.dumps({"tokens_per_s": (steps - 5) * BATCH * BLOCK / clock.seconds(4), "nats": loss}))
 
 
 if __name__ == "__main__":

@@ -7,27 +7,16 @@ after the first three, and nats per character of the held-out text after trainin
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import torch
-from _trainer import add_precision, settings, tune
+from _trainer import Steps, add_precision, settings, tune
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM, Trainer, TrainerCallback
+from transformers import LlamaForCausalLM, Trainer
 
 BLOCK, HELD_OUT, WARM = 510, 0.1, 3
 """Tokens that are predicted in a block; share of the text that is held out; steps before the clock starts."""
-
-
-class Clock(TrainerCallback):
-    """When each step ended."""
-
-    def __init__(self):
-        self.ends = []
-
-    def on_step_end(self, *_, **__):
-        self.ends.append(time.perf_counter())
 
 
 def blocks(ids):
@@ -75,7 +64,7 @@ def main():
         model = LlamaForCausalLM.from_pretrained(args.weights, dtype=torch.float32)
         adapters = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
         same = {"weight_decay": 0.01, "warmup_steps": 0.1, "lr_scheduler_type": "cosine", "save_strategy": "no", "logging_strategy": "no"}
-        clock = Clock()
+        clock = Steps()
         trainer = Trainer(
             model=get_peft_model(model, adapters),
             args=settings(args, **{**same, **more}),
@@ -91,7 +80,7 @@ def main():
     trainer.train()
     trainer.save_model()
     loss = nats(trainer.model.eval(), test) / (len(text) - found.offsets[border][0])
-    tokens = args.batch_size * BLOCK * (len(clock.ends) - WARM) / (clock.ends[-1] - clock.ends[WARM - 1])
+    tokens = args.batch_size * BLOCK * (len(clock.ends) - WARM) / clock.seconds(WARM - 1)
     print(json.dumps({"tokens_per_s": tokens, "nats": loss}))
 
 

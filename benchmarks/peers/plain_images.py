@@ -16,6 +16,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from _folders import test_folder
+from _rate import items_per_s
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import (
@@ -120,8 +121,7 @@ def main():
     seconds = fit(model, loader, args.epochs, args)
     score = evaluate(model, DataLoader(test, args.batch_size, num_workers=args.workers), args)
     torch.save(model.state_dict(), f"{args.out}/model.pt")
-    later = seconds[1:] or seconds
-    print(json.dumps({**score, "items_per_s": len(train) * len(later) / sum(later)}))
+    print(json.dumps({**score, "items_per_s": items_per_s(len(train), seconds)}))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from _rate import items_per_s
 from _tables import read_split
 from transformers import AutoModel, AutoTokenizer
 
@@ -117,8 +118,7 @@ def main():
     seconds = fit(model, tokenizer, ids["train"], targets["train"], args.epochs, args)
     score = evaluate(model, tokenizer, ids["test"], targets["test"], args)
     torch.save(model.state_dict(), f"{args.out}/model.pt")
-    later = seconds[1:] or seconds
-    print(json.dumps({**score, "items_per_s": len(ids["train"]) * len(later) / sum(later)}))
+    print(json.dumps({**score, "items_per_s": items_per_s(len(ids["train"]), seconds)}))
 
 
 if __name__ == "__main__":

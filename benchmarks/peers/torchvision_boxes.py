@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from _rate import items_per_s
 from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -139,8 +140,7 @@ def main():
     seconds = fit(model, loader, args)
     score = evaluate(model, DataLoader(val, args.batch_size, collate_fn=collate), classes)
     torch.save(model.state_dict(), f"{args.out}/model.pt")
-    later = seconds[1:] or seconds
-    print(json.dumps({**score, "items_per_s": len(train) * len(later) / sum(later)}))
+    print(json.dumps({**score, "items_per_s": items_per_s(len(train), seconds)}))
 
 
 if __name__ == "__main__":
