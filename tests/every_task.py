@@ -34,6 +34,8 @@ class Case:
     """Network and what else the task needs."""
     inputs: Callable[[Path, bool], str]
     """Writes three inputs without labels under a folder, the second bad or left out, and returns their path."""
+    named: bool = False
+    """Whether the same data are another task's where nobody names this one."""
 
 
 def table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -136,6 +138,12 @@ def spoken(home: Path) -> None:
     spoken_data.manifest(home, 32)
 
 
+def spoken_to_a_decoder(home: Path) -> None:
+    """Write clips with transcripts, and a network that writes what is said in them."""
+    spoken(home)
+    spoken_data.whisper(home / "whisper")
+
+
 def boxed(home: Path) -> None:
     """Write images with boxes."""
     box_data.write_voc(home / "shapes", 24)
@@ -215,6 +223,13 @@ CASES: dict[str, Case] = {
         inputs=documents,
     ),
     "speech_recognition": Case(write=spoken, data="metadata.csv", settings=(SPEECH, "augment=none"), inputs=clips),
+    "speech_seq2seq": Case(
+        write=spoken_to_a_decoder,
+        data="metadata.csv",
+        settings=("backbone=transformers:whisper", "task=speech_seq2seq"),
+        inputs=clips,
+        named=True,
+    ),
     "detection": Case(write=boxed, data="shapes", settings=IMAGE, inputs=images),
 }
 """By the task's name; a new task adds one."""

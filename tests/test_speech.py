@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from pretune.auditing import audit
@@ -17,13 +19,16 @@ from pretune.errors import DataError, SettingError
 from pretune.evaluation import diagnosis
 from pretune.evaluation import transcripts as errors
 from pretune.labels import Labels, Ragged
+from pretune.modalities.audio import Audio
 from pretune.models.heads.convolution import Convolution
 from pretune.sources import sources
 from pretune.sources.table import Table
 from pretune.sources.transcripts import TRANSCRIPTS, Transcript, plain_words
 from pretune.tasks._ctc import CTCLoss, greedy, needed
-from pretune.tasks._spoken import SpeechSpace, spoken, suited
+from pretune.tasks._spoken import SpeechSpace, Spoken, Word, spoken, suited
+from pretune.tasks._written_speech import WrittenSpace
 from pretune.tasks.speech_recognition import SpeechRecognition
+from pretune.tasks.speech_seq2seq import SpeechSeq2seq
 from pretune.types import Features, Row
 from tests import spoken_data
 from tests.command_line import pretune
@@ -213,6 +218,11 @@ def test_what_training_cannot_show_of_transcripts_is_said() -> None:
     rows = [Row(id=f"{part}{i}", target=Transcript(text), split=part) for part, some in texts.items() for i, text in enumerate(some)]  # type: ignore[arg-type]
     task = SpeechRecognition()
     found = {one.kind: one for one in task.findings(rows, task.fit([row for row in rows if row.split == "train"], ()))}
+    assert "task=speech_recognition task.text=written" in found["normalised_text"].message
+    assert "task=speech_recognition task.units=characters" in found["units"].message
+    written = {one.kind: one for one in SpeechSeq2seq().findings(rows, WrittenSpace())}
+    assert "task=speech_seq2seq task.text=written" in written["normalised_text"].message
+    assert "task=speech_seq2seq task.digits=true" in written["digits"].message
     assert "'Lo hi.' as 'lo hi'" in found["normalised_text"].message
     assert "writes words (2 different)" in found["units"].message
     assert (found["unknown_units"].severity, found["unknown_units"].items) == ("warning", ("test2",))
@@ -227,7 +237,7 @@ def test_a_sample_rate_that_gives_transcripts_away_is_reported() -> None:
     assert "sample rate" in found.message
 
 
-def test_a_recogniser_that_writes_blanks_or_learns_by_heart_is_described() -> None:
+def test_a_recogniser_that_writes_blanks_runs_on_or_learns_by_heart_is_described() -> None:
     def said(held: dict[str, float], train: dict[str, float]) -> str:
         losses = [{"event": "stepped", "phase": "probe", "step": i, "loss": 8.0 / (1 + i)} for i in range(40)]
         metrics = {"primary": {"name": "wer", "value": held["wer"], "split": "val"}, "val": held, "train": train}
@@ -236,7 +246,9 @@ def test_a_recogniser_that_writes_blanks_or_learns_by_heart_is_described() -> No
     assert "gives blanks only" in said({"wer": 1.0, "empty": 0.9}, {"wer": 1.0, "empty": 0.9})
     assert "learned the training clips by heart" in said({"wer": 0.95, "empty": 0.0}, {"wer": 0.0})
     assert "not yet right on the training clips either" in said({"wer": 1.0, "empty": 0.1}, {"wer": 0.97})
-    assert "blanks" not in said({"wer": 0.1, "empty": 0.0}, {"wer": 0.0})
+    assert "2.5 words too many for each word" in said({"wer": 3.0, "empty": 0.0, "insertions": 2.5}, {"wer": 3.0})
+    right = said({"wer": 0.1, "empty": 0.0, "insertions": 0.05}, {"wer": 0.0})
+    assert not any(sign in right for sign in ("blanks", "too many", "The loss fell"))
 
 
 def test_words_become_subtitles() -> None:
@@ -250,8 +262,59 @@ def test_words_become_subtitles() -> None:
     assert subtitles.content(rows, ".vtt").startswith("WEBVTT\n\n00:00:00.500 --> 00:00:01.200\nlo hi\n")
     with pytest.raises(SettingError, match="for one audio file, and there are 2 inputs"):
         subtitles.content(rows * 2, ".srt")
-    with pytest.raises(SettingError, match="gives no words with times"):
+    with pytest.raises(SettingError, match="recognises no speech"):
         subtitles.content([{"id": "a", "prediction": "x"}], ".srt")
+
+
+def test_a_decoder_gives_times_of_pieces_which_are_subtitles() -> None:
+    found = [Spoken(()), Spoken((Word("lo", 0, 0, 0.9), Word("hi", 0, 0, 0.5))), Spoken((Word("mid", 0, 0, 0.7),))]
+    spans = [[(0, 8000)], [(0, 80_000), (96_000, 160_000)]]
+    one, two = SpeechSeq2seq().merged(found, spans, WrittenSpace(), Audio(sample_rate=16_000))
+    assert (one.text, one.segments) == ("", ())
+    (row,) = SpeechSeq2seq().describe([two], WrittenSpace())
+    assert row["prediction"] == "lo hi mid"
+    assert row["segments"] == [{"start": 0, "end": 5, "text": "lo hi"}, {"start": 6, "end": 10, "text": "mid"}]
+    assert "start" not in row["words"][0]
+    text = subtitles.content([{"id": "a.wav", **row}], ".srt")
+    assert text == "1\n00:00:00,000 --> 00:00:05,000\nlo hi\n\n2\n00:00:06,000 --> 00:00:10,000\nmid\n"
+
+
+def test_words_of_pieces_have_times_from_the_beginning_of_the_file() -> None:
+    space = SpeechSpace(units="words", symbols=("lo",), rate=25)
+    found = [Spoken((Word("lo", 5, 10, 0.9),))] * 2
+    (one,) = SpeechRecognition().merged(found, [[(0, 16_000), (24_000, 40_000)]], space, Audio(sample_rate=16_000))
+    (row,) = SpeechRecognition().describe([one], space)
+    assert [(word["start"], word["end"]) for word in row["words"]] == [(0.2, 0.4), (1.7, 1.9)]
+    assert [(piece["start"], piece["end"]) for piece in row["segments"]] == [(0.2, 0.4), (1.7, 1.9)]
+
+
+# --- long audio ----------------------------------------------------------------------------------
+
+
+def test_long_audio_is_cut_in_its_pauses() -> None:
+    rate = 8000
+    speech, pause = np.ones(4800, np.float16), np.zeros(800, np.float16)
+    array = np.concatenate([part for _ in range(20) for part in (speech, pause)])
+    array[1::2] *= -1
+    spans = Audio(sample_rate=rate, seconds=2.0).pieces(array)
+    assert [spans[0][0], spans[-1][1]] == [0, len(array)]
+    for (_, end), (begin, _) in itertools.pairwise(spans):
+        assert end == begin
+        assert 4800 + 200 <= end % 5600 <= 5400, "in the middle of a pause"
+    assert all(4000 <= end - begin <= 16_000 for begin, end in spans)
+    loud = np.resize(np.array([1, -1], np.float16), 100_001)
+    spans = Audio(sample_rate=rate, seconds=1.0).pieces(loud)
+    assert [begin for begin, _ in spans[1:]] == [end for _, end in spans[:-1]]
+    assert all(2000 <= end - begin <= 8000 for begin, end in spans)
+    assert Audio(sample_rate=rate, seconds=3.0).pieces(array[:24_000]) == [(0, 24_000)]
+
+
+def test_digital_silence_is_in_no_piece() -> None:
+    array = np.concatenate([np.resize(np.array([1, -1], np.float16), 8000), np.zeros(80_000, np.float16)])
+    spans = Audio(sample_rate=8000, seconds=1.0).pieces(array)
+    assert spans[0][0] == 0
+    assert spans[-1][1] <= 16_000
+    assert Audio(sample_rate=8000, seconds=1.0).pieces(np.zeros(20_000, np.float16)), "never nothing at all"
 
 
 # --- layouts -------------------------------------------------------------------------------------
@@ -314,7 +377,9 @@ def test_class_folders_of_audio_stay_classes(tmp_path: Path) -> None:
 def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> None:
     texts = spoken_data.manifest(home, 48)
     words = ("finetune", "metadata.csv", LSTM, "epochs=40", "batch_size=8", "lr=0.003", "augment=none", *QUICK, "out=run")
-    metrics = json.loads(pretune(*words).stdout)
+    done = pretune(*words)
+    metrics = json.loads(done.stdout)
+    assert "blanks" not in done.stderr
     assert (metrics["task"], metrics["primary"]["name"]) == ("speech_recognition", "wer")
     held = metrics["val"]
     assert held["wer"] < 0.1 < metrics["floors"]["constant"]["wer"], "tones are easily told apart"
@@ -329,8 +394,21 @@ def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> Non
     assert all(0 <= word["start"] < word["end"] < 2 for word in told["words"])
     pretune("predict", "run", "wav/000.wav", "out=words.srt", "--offline")
     assert "-->" in (home / "words.srt").read_text()
-    spoken_data.write(home / "long", ["lo hi " * 8])
-    assert "longer than the" in json.loads(pretune("predict", "run", "long", "--json", "--offline").stdout)["predictions"][0]["error"]
+    long = " ".join(spoken_data.sentences(12, seed=5))
+    spoken_data.write(home / "long", [long])
+    done = pretune("predict", "run", "long", "out=long.json", "--json", "--offline")
+    assert "1 clip is longer than the window of the run, and predicted in" in done.stderr
+    (told,) = json.loads(done.stdout)["predictions"]
+    assert errors.figures(errors.counts([long], [told["prediction"]]))["wer"] < 0.2
+    times = [word["start"] for word in told["words"]]
+    assert times == sorted(times)
+    assert times[-1] / soundfile.info(home / "long" / "000.wav").duration == pytest.approx(1, abs=0.1)
+    pretune("predict", "run", "long/000.wav", "out=long.srt", "--offline")
+    assert " ".join(line for line in (home / "long.srt").read_text().splitlines() if line[:1].isalpha()) == told["prediction"]
+    table(home / "long" / "metadata.csv", ["path", "text"], [["000.wav", long]])
+    scored = json.loads(pretune("evaluate", "run", "long/metadata.csv", "--json", "--offline").stdout)
+    assert (scored["counts"]["used"], scored["counts"]["dropped"]) == (1, 0)
+    assert scored["metrics"]["wer"] == pytest.approx(errors.figures(errors.counts([long], [told["prediction"]]))["wer"])
     scored = json.loads(pretune("evaluate", "run", "metadata.csv", "--json", "--offline").stdout)
     assert scored["metrics"]["wer"] < 0.1
 
@@ -341,6 +419,7 @@ def test_clips_too_short_for_their_transcripts_are_not_trained_on(home: Path) ->
     with (home / "metadata.csv").open("a") as stream:
         stream.write(f"wav/short000.wav,{'lo hi ' * 60},train\n")
     done = pretune("finetune", "metadata.csv", LSTM, "epochs=1", *QUICK, "out=run")
+    assert "it gives blanks only" in done.stderr, "after one epoch"
     assert "1 train clip(s) are too short for their transcripts" in done.stderr
     counts = json.loads(done.stdout)["counts"]
     assert (counts["train"], counts["used"], counts["dropped"]) == (12, 16, 1)

@@ -335,6 +335,8 @@ def _answers(predictor: Predictor, table: Table, reporter: Reporter) -> Iterator
     for done, item in enumerate(table.inputs, 1):
         yield {"id": item, "error": refused[item]} if item in refused else next(answers)
         reporter.progress("predicting", done, len(table.inputs))
+    for line in predictor.messages():
+        reporter.say(line)
 
 
 def evaluate(
@@ -374,6 +376,8 @@ def evaluate(
     if more := scored.unknown_labels(model, rows):
         reporter.warn(f"the run does not know the labels {', '.join(more[:8])}: they are not scored, the others of their rows are.")
     found = scored.measured(model, rows, lambda done, count: reporter.progress("evaluating", done, count))
+    for line in model.messages():
+        reporter.say(line)
     primary = model.task.primary
     dropped = scored.dropped(table, rows, found.bad, unknown)
     if seen := familiar.learned(Path(run), Path(data), [row.id for row in found.used]):

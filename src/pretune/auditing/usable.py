@@ -87,7 +87,7 @@ def _too_long(ingested: Ingested, most: int) -> list[LedgerEntry]:
     """Return an entry for every example of which the network could be shown a part only, where its label is about all of it."""
     entries = []
     for row, info, length in zip(ingested.rows, ingested.store.infos, ingested.store.lengths, strict=True):
-        if length > most:
+        if length > most or "begin" in info:  # the beginning of what was kept of a file of hours
             seconds = float(info.get("seconds", 0.0))
             detail = f"lasts {seconds:.4g} s, and {seconds * most / length:.4g} s are the most that can be shown whole; cut it into pieces"
             entries.append(LedgerEntry(item=row.id, action="dropped", reason="too_long", detail=detail))

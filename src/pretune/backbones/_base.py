@@ -98,6 +98,20 @@ class Classifier:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recogniser:
+    """The CTC head that a network was pretrained with."""
+
+    layer: nn.Linear | None = None
+    """Sequence (B, T, D) -> scores of the symbols; None where it cannot be used."""
+    symbols: tuple[str, ...] = ()
+    """What its outputs write, in their order: characters, ' ' between words; '' for the blank and for what has no name."""
+    blank: int = 0
+    """The output that stands where nothing is written."""
+    fault: str = ""
+    """Why it cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scoring:
     """How a network that writes scores the tokens that may come next."""
 
@@ -146,6 +160,8 @@ class Backbone(nn.Module):
         self.detector: DenseShape | LibraryLayers | None = None
         """The detection head that the network was pretrained with, and which is its classifier: the sizes of a dense one, or the layers
         that another library has for it; None where it has none."""
+        self.recogniser: Recogniser | None = None
+        """The CTC head that it was pretrained with; None where it has none."""
         self.decoder: TokenDecoder | None = None
         """What writes from the network's features, as it was pretrained; None where there is no such."""
         self.late_decoder: Callable[[], TokenDecoder] | None = None

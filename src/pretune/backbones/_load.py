@@ -53,13 +53,20 @@ def from_scratch(id: str, *, offline: bool = False, image_size: int | None = Non
     settings = {} if image_size is None else {"image_size": image_size}
     kind = id.partition(":")[0]
     built = None if kind == "run" else build(Builder(id=id, settings=settings))
-    lacks_files = built is not None and kind == "package" and built.modality.carries_files and not built.modality.files()
+    lacks_files = built is not None and kind == "package" and _lacks_files(built, id)
     if built is not None and not lacks_files:
         return built
     loaded = load(id, offline=offline, image_size=image_size)
     built = build(loaded.builder)
     built.modality = loaded.modality
     return built
+
+
+def _lacks_files(built: Backbone, id: str) -> bool:
+    """Return whether a package's preprocessing, or its decoder, needs files that lie beside its weights."""
+    if built.modality.files():
+        return False
+    return built.modality.carries_files or (built.late_decoder is not None and installed(entry(_parse(id)[0])))
 
 
 def default(modality: str, prefers: Sequence[str] = ()) -> str:

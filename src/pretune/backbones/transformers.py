@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pretune.backbones import _transformers_audio, _transformers_detectors, _transformers_text
 from pretune.backbones._base import Backbone, BackboneSource, Builder
+from pretune.backbones._ctc_head import read_ctc_head
 from pretune.backbones._fetch import absent, fetch, network_errors
 from pretune.backbones._network import require_reachable
 from pretune.backbones._packages import folder as weights_folder
@@ -47,7 +48,9 @@ class Transformers(BackboneSource):
             if config.get("model_type") in _transformers_detectors.FAMILIES:
                 backbone = _transformers_detectors.load(config, _preprocessor(where), where)
             elif config.get("model_type") in _transformers_audio.FAMILIES:
-                backbone = _transformers_audio.assemble(config, _preprocessor(where), _tensors(where), str(where))
+                state = _tensors(where)
+                backbone = _transformers_audio.assemble(config, _preprocessor(where), state, str(where))
+                backbone.recogniser = read_ctc_head(config, state, where) if config["model_type"] in _transformers_audio.WAVEFORM else None
                 _add_tokenizer(backbone, config, where)
             else:
                 backbone = _transformers_text.load(config, where)
@@ -68,6 +71,7 @@ class Transformers(BackboneSource):
                     backbone = _transformers_detectors.build(config, _preprocessor(where))
                 elif config.get("model_type") in _transformers_audio.FAMILIES:
                     backbone = _transformers_audio.assemble(config, _preprocessor(where), None, "")
+                    _add_tokenizer(backbone, config, where)
                 else:
                     backbone = _transformers_text.from_scratch(config, where)
         elif config.get("model_type") in _transformers_detectors.FAMILIES:

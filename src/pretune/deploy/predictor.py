@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,6 +25,14 @@ from pretune.types import Cell, Row
 
 BATCH = 32
 NOT_FINITE = BadItem("not_finite", "the model's output is not a finite number (NaN or infinity), which predicts nothing")
+
+
+class Shown(NamedTuple):
+    """What the model takes of an example: one view, or one of each of its pieces."""
+
+    views: list[Any]
+    spans: list[tuple[int, int]]
+    """Begin and end of each in the decoded example."""
 
 
 class Predictor:
@@ -57,6 +67,8 @@ class Predictor:
         self.scorer = _scorers.load(run, saved_model, model, device, trust)
         self.task, self.space, self.schema = task, self.scorer.space, saved_model.schema
         self.modality: Modality = self.scorer.modality
+        self.in_pieces: dict[str, int] = {}
+        """Pieces of the examples that were longer than the window, by id."""
 
     def align(self, table: Table) -> None:
         """Give labelled examples the run's class names, and put them into the form in which its network reads them."""
@@ -84,14 +96,31 @@ class Predictor:
         return {"id": row.id, **({"error": error} if error else self.task.rejoined(row, self.modality, pieces, answers))}
 
     def _predicted(self, rows: list[Row], threads: int) -> Iterator[dict[str, Any]]:
+        for group in self._together(rows, threads):
+            good = [(row, shown) for row, shown in group if not isinstance(shown, BadItem)]
+            answers = iter(self._describe(good) if good else [])
+            for row, shown in group:
+                yield {"id": row.id, "error": str(shown)} if isinstance(shown, BadItem) else {"id": row.id, **next(answers)}
+
+    def _together(self, rows: list[Row], threads: int) -> Iterator[list[tuple[Row, Shown | BadItem]]]:
+        """Yield examples in order, as many together as fill a batch; few are read ahead, for an hour of audio is one example."""
+        group: list[tuple[Row, Shown | BadItem]] = []
+        views = 0
         with ThreadPoolExecutor(threads) as pool:
-            for begin in range(0, len(rows), BATCH):
-                chunk = rows[begin : begin + BATCH]
-                views = list(pool.map(self._view, chunk))
-                good = [(row, view) for row, view in zip(chunk, views, strict=True) if not isinstance(view, BadItem)]
-                answers = iter(self._describe(good) if good else [])
-                for row, view in zip(chunk, views, strict=True):
-                    yield {"id": row.id, "error": str(view)} if isinstance(view, BadItem) else {"id": row.id, **next(answers)}
+            todo, ahead = iter(rows), deque[tuple[Row, Future[Shown | BadItem]]]()
+            while True:
+                ahead += [(row, pool.submit(self._shown, row)) for row in itertools.islice(todo, 2 * threads - len(ahead))]
+                if not ahead:
+                    break
+                row, future = ahead.popleft()
+                shown = future.result()
+                group.append((row, shown))
+                views += 0 if isinstance(shown, BadItem) else len(shown.views)
+                if views >= BATCH:
+                    yield group
+                    group, views = [], 0
+        if group:
+            yield group
 
     def _written(self, rows: list[Row], task: WritingTask) -> Iterator[dict[str, Any]]:
         """Yield what the model writes for each row."""
@@ -100,7 +129,7 @@ class Predictor:
             table = Table(rows=chunk, modality=self.name, target_type=None, root=Path(), layout="")
             task.render(table, self.modality, answered=False)
             wrong = {entry.item: entry.detail for entry in table.ledger}
-            wrong |= {row.id: str(view) for row in table.rows if isinstance(view := self._view(row), BadItem)}
+            wrong |= {row.id: str(view) for row in table.rows if isinstance(view := self._shown(row), BadItem)}
             table.rows = [row for row in table.rows if row.id not in wrong]
             answers = iter(self.write(table.rows) if table.rows else [])
             for row in chunk:
@@ -111,32 +140,31 @@ class Predictor:
         assert isinstance(self.task, WritingTask)
         return self.scorer.write(self.task, rows)
 
-    def outputs(
+    def decoded(
         self, rows: list[Row], threads: int = 2, progress: Callable[[int, int], None] = lambda done, count: None
-    ) -> tuple[list[int], Outputs, list[tuple[int, BadItem]]]:
-        """Return positions that could be read, the raw outputs for them, and the bad examples with their positions."""
+    ) -> tuple[list[int], Any, list[tuple[int, BadItem]]]:
+        """Return positions that could be read, what the task decodes of the outputs for them, and the bad examples with their positions."""
         raw: list[Outputs] = []
-        good: list[int] = []
+        good: list[tuple[int, Shown]] = []
         bad: list[tuple[int, BadItem]] = []
-        with ThreadPoolExecutor(threads) as pool:
-            for begin in range(0, len(rows), BATCH):
-                views = list(pool.map(self._view, rows[begin : begin + BATCH]))
-                kept = [(begin + i, v) for i, v in enumerate(views) if not isinstance(v, BadItem)]
-                bad += [(begin + i, v) for i, v in enumerate(views) if isinstance(v, BadItem)]
-                if kept:
-                    out = self.scorer.outputs([v for _, v in kept], [rows[i] for i, _ in kept])
-                    usable = finite(out)
-                    raw.append(taken(out, usable.nonzero()[:, 0]))
-                    good += [i for (i, _), yes in zip(kept, usable, strict=True) if yes]
-                    bad += [(i, NOT_FINITE) for (i, _), yes in zip(kept, usable, strict=True) if not yes]
-                progress(min(begin + BATCH, len(rows)), len(rows))
+        done = 0
+        for group in self._together(rows, threads):
+            bad += [(done + i, shown) for i, (_, shown) in enumerate(group) if isinstance(shown, BadItem)]
+            kept = [(done + i, row, shown) for i, (row, shown) in enumerate(group) if not isinstance(shown, BadItem)]
+            if kept:
+                out, usable = self._outputs([(row, shown) for _, row, shown in kept])
+                raw.append(out)
+                good += [(at, shown) for (at, _, shown), yes in zip(kept, usable, strict=True) if yes]
+                bad += [(at, NOT_FINITE) for (at, _, _), yes in zip(kept, usable, strict=True) if not yes]
+            done += len(group)
+            progress(done, len(rows))
         if not good:
             raise DataError(
                 f"none of the {len(rows)} {self.modality.unit}s could be read. First: {rows[bad[0][0]].id}: {bad[0][1]}"
                 if bad
                 else "no items."
             )
-        return good, joined(raw), bad
+        return [at for at, _ in good], self._decode(joined(raw), [shown for _, shown in good]), bad
 
     def texts(self, rows: list[Row], progress: Callable[[int, int], None] = lambda done, count: None) -> list[str]:
         """Return what the model writes for each of some rendered rows; of a task that writes."""
@@ -147,14 +175,30 @@ class Predictor:
             progress(len(out), len(rows))
         return out
 
-    def _describe(self, examples: list[tuple[Row, Any]]) -> list[dict[str, Any]]:
-        raw = self.scorer.outputs([view for _, view in examples], [row for row, _ in examples])
-        usable = finite(raw)
-        good, rows = taken(raw, usable.nonzero()[:, 0]), [row for (row, _), yes in zip(examples, usable, strict=True) if yes]
-        answers = iter(self.task.describe(self.task.decode(good, self.space), self.space, rows, self.modality) if rows else [])
+    def _describe(self, examples: list[tuple[Row, Shown]]) -> list[dict[str, Any]]:
+        raw, usable = self._outputs(examples)
+        good = [example for example, yes in zip(examples, usable, strict=True) if yes]
+        decoded = self._decode(raw, [shown for _, shown in good]) if good else []
+        answers = iter(self.task.describe(decoded, self.space, [row for row, _ in good], self.modality) if good else [])
         return [next(answers) if yes else {"error": str(NOT_FINITE)} for yes in usable]
 
-    def _view(self, row: Row) -> Any:
+    def _outputs(self, examples: list[tuple[Row, Shown]]) -> tuple[Outputs, list[bool]]:
+        """Return which examples have finite outputs for all their pieces, and the raw outputs of the pieces of those."""
+        pieces = [(row, view) for row, shown in examples for view in shown.views]
+        batches = [pieces[begin : begin + BATCH] for begin in range(0, len(pieces), BATCH)]
+        raw = joined([self.scorer.outputs([view for _, view in some], [row for row, _ in some]) for some in batches])
+        counts = [len(shown.views) for _, shown in examples]
+        usable = [bool(some.all()) for some in finite(raw).split(counts)]
+        return taken(raw, torch.tensor(usable).repeat_interleave(torch.tensor(counts)).nonzero()[:, 0]), usable
+
+    def _decode(self, raw: Outputs, examples: list[Shown]) -> Any:
+        """Return what the task decodes of the raw outputs of all pieces of some examples."""
+        decoded = self.task.decode(raw, self.space)
+        if not self.task.whole:
+            return decoded
+        return self.task.merged(decoded, [shown.spans for shown in examples], self.space, self.modality)
+
+    def _shown(self, row: Row) -> Shown | BadItem:
         """Return what the model takes of a row, or the BadItem that says why there is nothing."""
         try:
             raw = row.text if row.path is None else _read(row.path)
@@ -162,14 +206,24 @@ class Predictor:
                 raise BadItem("empty", "there is no content")
             if isinstance(raw, tuple) and len(raw) < SEGMENTS and len(raw) != (self.schema.text_count or len(raw)):
                 raise BadItem("other_texts", f"holds {len(raw)} texts, and the run reads {self.schema.text_count}")
-            decoded = self.modality.decode(raw)
-            most = self.modality.most if self.task.whole else None
-            if most is not None and len(decoded.array) > most:
-                share = most / len(decoded.array) * float(decoded.info.get("seconds", 0.0))
-                raise BadItem("too_long", f"is longer than the {share:.3g} s that the run was trained on; cut it into pieces")
-            return self.scorer.view(row, decoded.array)
+            if not self.task.whole:
+                array = self.modality.decode(raw).array
+                return Shown([self.scorer.view(row, array)], [(0, len(array))])
+            array = self.modality.decode_whole(raw).array
+            spans = self.modality.pieces(array)
+            if len(spans) > 1:
+                self.in_pieces[row.id] = len(spans)
+            return Shown([self.scorer.view(row, array[begin:end]) for begin, end in spans], spans)
         except BadItem as bad:
             return bad
+
+    def messages(self) -> list[str]:
+        """Return what people should know of the examples that were predicted so far."""
+        if not self.in_pieces:
+            return []
+        count, pieces, unit = len(self.in_pieces), sum(self.in_pieces.values()), self.modality.unit
+        what = f"{count:,} {unit}s are" if count > 1 else f"1 {unit} is"
+        return [f"{what} longer than the window of the run, and predicted in {pieces:,} pieces, cut where it is quietest."]
 
     @property
     def name(self) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 
 from pretune.deploy.predictor import Predictor
 from pretune.errors import BadItem, DataError
-from pretune.runner import score, writing
+from pretune.evaluation.intervals import groups_of
+from pretune.runner import writing
 from pretune.runner.reporter import Reporter
 from pretune.sources.names import names_of
 from pretune.sources.table import Table
@@ -38,11 +39,12 @@ def measured(predictor: Predictor, rows: list[Row], progress: Callable[[int, int
         figures = writing.measure(task, rows, predictor.texts(rows, progress), ())
         ends = figures.pop("interval", {}).get(task.primary)
         return Measured(figures=figures, interval=ends, used=rows, bad=[])
-    good, raw, bad = predictor.outputs(rows, progress=progress)
+    good, decoded, bad = predictor.decoded(rows, progress=progress)
     used = [rows[i] for i in good]
-    labels = task.encode(used, space, predictor.modality)
-    ends = score.interval(raw, labels, used, task, space).get(task.primary)
-    return Measured(figures=score.measure(raw, labels, task, space), interval=ends, used=used, bad=bad)
+    truth = task.truth(task.encode(used, space, predictor.modality), space)
+    ends = task.intervals(decoded, truth, space, groups_of([row.group for row in used])).get(task.primary)
+    figures = task.metrics(decoded, truth, space)
+    return Measured(figures=figures, interval=None if ends is None else list(ends), used=used, bad=bad)
 
 
 def dropped(table: Table, rows: list[Row], bad: list[tuple[int, BadItem]], unknown: list[Row]) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,22 +21,34 @@ def content(rows: Sequence[Mapping[str, Any]], ending: str) -> str:
         ending: of the file, '.srt' or '.vtt'.
 
     Raises:
-        SettingError: there are several inputs, or the run gives words no times.
+        SettingError: there are several inputs, it could not be read, or the run recognises no speech.
     """
     if len(rows) != 1:
         raise SettingError(f"subtitles are for one audio file, and there are {len(rows)} inputs. Name one, or write out=words.json.")
     row = rows[0]
     if "error" in row:
         raise SettingError(f"{row['id']}: {row['error']}")
-    if not isinstance(row.get("words"), list) or not all("start" in word for word in row["words"]):
-        raise SettingError("this run gives no words with times: subtitles are for runs of task=speech_recognition. Write out=words.json.")
     comma = "," if ending == ".srt" else "."
     blocks = []
-    for number, words in enumerate(_cut(row["words"]), 1):
-        start, end = (_time(seconds, comma) for seconds in (words[0]["start"], words[-1]["end"]))
-        text = " ".join(word["word"] for word in words)
+    for number, cue in enumerate(_cues(row), 1):
+        start, end = (_time(seconds, comma) for seconds in (cue["start"], cue["end"]))
+        text = "\n".join(textwrap.wrap(cue["text"], _LETTERS))
         blocks.append(f"{number}\n{start} --> {end}\n{text}\n" if ending == ".srt" else f"{start} --> {end}\n{text}\n")
     return "\n".join(blocks) if ending == ".srt" else "\n".join(["WEBVTT\n", *blocks])
+
+
+def _cues(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return start, end and text of each subtitle: of words with times as many as fit on a screen, else the pieces of the file.
+
+    Raises:
+        SettingError: neither is there.
+    """
+    words = row.get("words")
+    if not isinstance(words, list):
+        raise SettingError("this run recognises no speech: subtitles are for runs of task=speech_recognition. Write out=predictions.json.")
+    if not all("start" in word for word in words):
+        return row["segments"]
+    return [{"start": some[0]["start"], "end": some[-1]["end"], "text": " ".join(word["word"] for word in some)} for some in _cut(words)]
 
 
 def _cut(words: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""A speech recogniser that does not work yet, in words: blanks only, or a loss that falls while the word error rate does not."""
+"""A speech recogniser that does not work yet, in words: blanks only, words without end, a loss that falls while the error rate does not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pretune.evaluation.wording import show, words
 
 Tree = Mapping[str, Any]
 
-_SILENT, _WRONG = 0.5, 0.9
-"""Share of clips without a recognised word, and word error rate, from which a recogniser is said not to work."""
+_SILENT, _WRONG, _RUNS_ON = 0.5, 0.9, 0.5
+"""Share of clips without a recognised word, word error rate, and words too many for each word that is said, from which it does not work."""
 
 
 def unspoken(name: str, scores: Tree, train: Tree, losses: Sequence[float], split: str) -> str:
@@ -22,6 +22,11 @@ def unspoken(name: str, scores: Tree, train: Tree, losses: Sequence[float], spli
     if empty >= _SILENT:
         blank = f"In {empty:.0%} of the {split} clips no word is recognised: it gives blanks only, as when CTC training begins."
         return f"{blank} {cure}, or raise lr."
+    if (more := scores.get("insertions") or 0.0) >= _RUNS_ON:
+        return (
+            f"The {split} transcripts have {more:.2g} words too many for each word that is said: it repeats itself or runs on, as a "
+            f"decoder does that is not trained enough. {cure}, or a longer window (seconds=)."
+        )
     if rate >= _WRONG and len(losses) > 1 and losses[-1] < losses[0] / 2:
         learned = (train.get("wer") or 0.0) < _WRONG / 2
         why = (

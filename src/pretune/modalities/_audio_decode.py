@@ -24,6 +24,8 @@ SHORTEST = 0.01
 """Seconds below which there is nothing to analyse: less than half of an analysis window."""
 KEPT = 1800 * 16_000
 """Samples of a clip that are kept at most, at the working rate: half an hour at 16 kHz. Memory does not grow with a file's length."""
+_WHOLE_HOURS = 3
+"""Hours of a file that is decoded whole at most: 350 MB at 16 kHz, and three times that while it is read."""
 _TYPICAL = 10.0
 """Seconds of the stretch around which more than that is cut away."""
 _HOURS = 24
@@ -54,7 +56,7 @@ Info = dict[str, int | float | str]
 Samples = NDArray[np.float32]
 
 
-def decode(raw: bytes, sample_rate: int, seconds: float | None = None) -> tuple[NDArray[np.float16], Info]:
+def decode(raw: bytes, sample_rate: int, seconds: float | None = None, *, whole: bool = False) -> tuple[NDArray[np.float16], Info]:
     """Return (T,) samples at `sample_rate`, without their mean, and the facts of the file.
 
     What a file is called does not matter. A file that ends early plays what is there. Channels are averaged; where they cancel
@@ -68,6 +70,7 @@ def decode(raw: bytes, sample_rate: int, seconds: float | None = None) -> tuple[
         raw: the file.
         sample_rate: Hz.
         seconds: of the window that the network takes, where it is known.
+        whole: keep all samples, however many.
 
     Raises:
         BadItem: the bytes are no audio, or one without samples, of silence, of values that are not numbers, or of a rate or
@@ -77,7 +80,7 @@ def decode(raw: bytes, sample_rate: int, seconds: float | None = None) -> tuple[
         raise BadItem("empty", "the file is empty (0 bytes)")
     header = look(raw)
     with quiet() if raw.startswith((b"ID3", b"\xff")) else contextlib.nullcontext():
-        clip = _Clip(header, sample_rate, seconds)
+        clip = _Clip(header, sample_rate, seconds, whole=whole)
         samples, repairs = clip.mono()
     info, silent_range = clip.info, clip.silent_range
     _check(samples, sample_rate, silent_range)
@@ -190,9 +193,10 @@ def _through_ffmpeg(ffmpeg: str, raw: bytes) -> bytes | None:
 class _Clip:
     """A file on its way to one channel at the working rate; opened again for every pass."""
 
-    def __init__(self, header: Header, sample_rate: int, seconds: float | None) -> None:
+    def __init__(self, header: Header, sample_rate: int, seconds: float | None, *, whole: bool) -> None:
         self.header, self.to = header, sample_rate
-        self.kept = max(KEPT, round((seconds or 0) * sample_rate))
+        self.hours = _WHOLE_HOURS if whole else _HOURS
+        self.kept = self.hours * 3600 * sample_rate if whole else max(KEPT, round((seconds or 0) * sample_rate))
         self.window = round((seconds or _TYPICAL) * sample_rate)
         self.raw = _playable(header.raw)
         with _open(self.raw) as file:
@@ -235,8 +239,8 @@ class _Clip:
         total = 0
         for part in self._pieces(mix):
             total += len(part)
-            if total > _HOURS * 3600 * self.to:
-                raise BadItem("too_long", f"lasts more than {_HOURS} hours. Cut it into the pieces that are meant")
+            if total > self.hours * 3600 * self.to:
+                raise BadItem("too_long", f"lasts more than {self.hours} hours. Cut it into the pieces that are meant")
             grid.add(part)
             if total <= self.kept:
                 parts.append(part)

@@ -131,6 +131,18 @@ class Modality(Component):
         """
         raise TypeError(f"{type(self).__name__} must define decode(raw) -> Decoded")
 
+    def decode_whole(self, raw: bytes | tuple[str, ...]) -> Decoded:
+        """Return what `decode` does, of an example of any length without anything cut off; what is too long for that is refused.
+
+        Raises:
+            BadItem: the example cannot be used; says why in words.
+        """
+        return self.decode(raw)
+
+    def pieces(self, array: NDArray[Any]) -> list[tuple[int, int]]:
+        """Return begin and end of the pieces that an example is shown in where it is longer than the window; all of it by default."""
+        return [(0, len(array))]
+
     def view(self, array: NDArray[Any], crop: ViewAugmentation | None, rng: np.random.Generator | None) -> NDArray[Any]:
         """Return the part of a stored array that the model gets; deterministic where `crop` is None. All of it by default."""
         return array

@@ -16,7 +16,7 @@ from pretune.config import Member, Within
 from pretune.errors import BadItem, SettingError
 from pretune.formats.files import AUDIO
 from pretune.geometry import scaling
-from pretune.modalities import _mel_statistics
+from pretune.modalities import _audio_pauses, _mel_statistics
 from pretune.modalities._audio_decode import KEPT, decode
 from pretune.modalities._base import Modality
 from pretune.modalities.transforms import tokenizing
@@ -123,9 +123,16 @@ class Audio(Modality):
         Raises:
             BadItem: the bytes are no audio, or one of silence, without samples or with NaN in it.
         """
+        return self._decoded(raw, whole=False)
+
+    def decode_whole(self, raw: bytes | tuple[str, ...]) -> Decoded:
+        """Return what `decode` does, of hours if need be."""
+        return self._decoded(raw, whole=True)
+
+    def _decoded(self, raw: bytes | tuple[str, ...], *, whole: bool) -> Decoded:
         if not isinstance(raw, bytes):
             raise BadItem("not_audio", "is text, not a sound file")
-        samples, info = decode(raw, self.sample_rate, self.seconds)
+        samples, info = decode(raw, self.sample_rate, self.seconds, whole=whole)
         return Decoded(array=samples, info=info)
 
     # --- the window --------------------------------------------------------------------------
@@ -164,6 +171,10 @@ class Audio(Modality):
         if self.seconds is None:
             raise ValueError("the window is not chosen yet: call windowed(lengths)")
         return round(self.seconds * self.sample_rate)
+
+    def pieces(self, array: NDArray[np.float16]) -> list[tuple[int, int]]:
+        """Return begin and end of pieces that fit into the window, cut where it is quietest; digital silence is in none of them."""
+        return _audio_pauses.pieces(array, self.window, self.sample_rate)
 
     def view(self, array: NDArray[np.float16], crop: ViewAugmentation | None, rng: np.random.Generator | None) -> NDArray[np.float16]:
         """Return at most a window of samples: where `crop` draws it, else all or the loudest stretch."""

@@ -98,7 +98,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         begun = fingerprint.of_data(data, backbone)
         baseline = baselines.fit(data, self.seed) if self.time else None
         torch.manual_seed(self.seed + 1)  # whatever sampled numbers since the backbone was built
-        model = network.build_model(recipe, data, backbone, strategy, run.device.device)
+        model = network.build_model(recipe, data, backbone, strategy, run.device.device, run.reporter)
         lengths.settle(data, model, run.reporter)
         if message := data.task.unlearned(model, data.labels("train")):
             run.reporter.warn(message)

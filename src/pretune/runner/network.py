@@ -121,11 +121,14 @@ def choose_augmentations(recipe: Recipe, strategy: Strategy, modality: str, othe
     return recipe.augmentations or preset(recipe.augment or suggested(strategy, modality, others).augment, modality)
 
 
-def build_model(recipe: Recipe, data: Prepared, backbone: Backbone, strategy: Strategy, device: torch.device) -> Model:
+def build_model(recipe: Recipe, data: Prepared, backbone: Backbone, strategy: Strategy, device: torch.device, reporter: Reporter) -> Model:
     """Return the model; where stages of several widths are pooled, one example shows what the head takes."""
     probes = all(phase.open == 0 for phase in strategy.phases(len(backbone.stages)))
     pooling = recipe.inputs.pooling or (backbone.probing if probes and not data.task.measures_start else None)
-    outputs, layout, head = data.task.outputs(data.space), data.task.layout, data.task.head(recipe.head)
+    outputs, layout = data.task.outputs(data.space), data.task.layout
+    head, message = data.task.head_for(recipe.head, backbone, data.space)
+    if message:
+        reporter.say(message)
     if pooling not in OF_STAGES or backbone.layered or layout != "pooled":
         return Model(backbone, head, outputs, pooling, layout).to(device)
     model = Model(backbone, head, outputs, "mean").to(device)

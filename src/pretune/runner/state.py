@@ -74,7 +74,7 @@ class FineTuningState(JobState[SupervisedLearner]):
     @property
     def measures_start(self) -> bool:
         """Whether the network predicts before it is trained: the task says so, and the weights are pretrained."""
-        return self.data.task.measures_start and not self.strategy.from_scratch and not self.backbone.is_untrained
+        return self.data.task.measures(self.model.head) and not self.strategy.from_scratch and not self.backbone.is_untrained
 
     @property
     def crop(self) -> ViewAugmentation | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pretune.labels import Labels, Outputs
     from pretune.modalities import Modality
     from pretune.models import Model, SupervisedLearner
-    from pretune.models.heads import Head
+    from pretune.models.heads import Head, HeadModule
     from pretune.models.learner import Loss
     from pretune.sources.table import Table
     from pretune.types import Batch
@@ -88,7 +88,8 @@ class Task(Component):
     suggests: ClassVar[Suggestion] = Suggestion(strategy="linear_probe", why="one pass over the data, and hard to beat with few labels")
     """The strategy by default where weights are pretrained."""
     whole: ClassVar[bool] = False
-    """Whether labels are about all of an example, so that nothing of it may be cut off: of a clip, every word that is said."""
+    """Whether labels are about all of an example, so that nothing of it may be cut off: of a clip, every word that is said. Examples that
+    are longer than the network's window are not trained on, and are predicted in pieces, which `merged` joins."""
     linear: ClassVar[LinkName | None] = None
     """The loss of the linear model whose scores are this task's outputs: a linear head can then be solved. None where there is none.
     A task that redefines outputs, loss or decoding of another has none, unless it says so."""
@@ -220,6 +221,23 @@ class Task(Component):
         """
         return asked or registry.load("heads", "linear")()
 
+    def head_for(self, asked: Head | None, backbone: Backbone, space: Any) -> tuple[Head, str]:
+        """Return the head that is built on a network, and a sentence on what the network was pretrained with and that does not use.
+
+        Args:
+            asked: the head of the recipe; None where it names none.
+            backbone: the network, with what was pretrained on it.
+            space: what `fit` returned.
+
+        Raises:
+            SettingError: the task, or the network, cannot have it.
+        """
+        return self.head(asked), ""
+
+    def measures(self, head: HeadModule) -> bool:
+        """Return whether a pretrained network predicts with this head before it is trained."""
+        return self.measures_start
+
     def suggestion(self, backbone: Backbone) -> Suggestion:
         """Return the strategy by default for pretrained weights."""
         return self.suggests
@@ -260,6 +278,19 @@ class Task(Component):
     def decode(self, outputs: Outputs, space: Any) -> Any:
         """Return what metrics read of raw outputs: probabilities (N, C), numbers (N,), one array an example."""
         raise TypeError(f"{type(self).__name__} must define decode(outputs, space)")
+
+    def merged(self, decoded: Any, spans: Sequence[Sequence[tuple[int, int]]], space: Any, modality: Any) -> Any:
+        """Return what is predicted of examples that were shown in pieces, one after the other; called where `whole`.
+
+        Args:
+            decoded: of all pieces of all examples, in order.
+            spans: of each example begin and end of its pieces, in positions of its decoded array.
+            space: what `fit` returned.
+            modality: the preprocessing.
+        """
+        raise TypeError(
+            f"{type(self).__name__} must define merged(decoded, spans, space, modality), as its labels are about whole examples"
+        )
 
     def scale(self, space: Any) -> tuple[float, float]:
         """Return centre and spread by which numbers are standardised for the network."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -68,10 +68,22 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a clip in which something was recognised."""
+
+    text: str
+    start: float
+    """In seconds."""
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spoken:
     """What was recognised in a clip."""
 
     words: tuple[Word, ...]
+    segments: tuple[Segment, ...] = ()
+    """Of the pieces in which the clip was shown, where that is known."""
 
     @property
     def text(self) -> str:
@@ -110,3 +122,21 @@ def spoken(emissions: Sequence[Emission], space: SpeechSpace) -> Spoken:
             words.append(Word(text, letters[0].start, letters[-1].end, min(letter.probability for letter in letters)))
             letters = []
     return Spoken(tuple(words))
+
+
+def in_order(pieces: Sequence[tuple[float, float, Spoken]], rate: float) -> Spoken:
+    """Return what was recognised in a clip, given begin and end of its pieces in seconds, and what was recognised in each.
+
+    Args:
+        pieces: in order.
+        rate: outputs a second; 0 where words have no times.
+    """
+    words = [replace(word, start=word.start + begin * rate, end=word.end + begin * rate) for begin, _, one in pieces for word in one.words]
+    return Spoken(tuple(words), tuple(_segment(*piece, rate) for piece in pieces if piece[2].words))
+
+
+def _segment(begin: float, end: float, one: Spoken, rate: float) -> Segment:
+    """Return the times of a piece's words, else those of the piece."""
+    if not rate:
+        return Segment(one.text, begin, end)
+    return Segment(one.text, begin + one.words[0].start / rate, begin + one.words[-1].end / rate)

@@ -14,39 +14,40 @@ _SHOWN = 8
 _ITEMS = 300
 
 
-def spoken_findings(rows: Sequence[Row], space: SpeechSpace, texts: Mapping[str, str]) -> list[Finding]:
+def spoken_findings(rows: Sequence[Row], space: SpeechSpace, texts: Mapping[str, str], task: str) -> list[Finding]:
     """Return what some transcripts show.
 
     Args:
         rows: of all splits.
         space: the units.
         texts: transcript of each row as it is learned and scored, by id.
+        task: name of the task, which stands before settings of it that are advised: where the data alone named it, they need it.
     """
-    return [*_normalised(rows, texts), _units(rows, space, texts), *_unknown(rows, space, texts), *_known(rows, texts)]
+    return [*_normalised(rows, texts, task), _units(rows, space, texts, task), *_unknown(rows, space, texts), *_known(rows, texts)]
 
 
-def written_findings(rows: Sequence[Row], texts: Mapping[str, str]) -> list[Finding]:
+def written_findings(rows: Sequence[Row], texts: Mapping[str, str], task: str) -> list[Finding]:
     """Return what some transcripts show where a decoder writes them, which can write every word."""
-    return [*_normalised(rows, texts), *_known(rows, texts)]
+    return [*_normalised(rows, texts, task), *_known(rows, texts)]
 
 
-def _normalised(rows: Sequence[Row], texts: Mapping[str, str]) -> list[Finding]:
+def _normalised(rows: Sequence[Row], texts: Mapping[str, str], task: str) -> list[Finding]:
     changed = [row for row in rows if str(row.target) != texts[row.id]]
     if not changed:
         return []
     message = (
         f"transcripts are learned and scored in lower case and without punctuation, {str(changed[0].target)[:60]!r} as "
-        f"{texts[changed[0].id][:60]!r}; task.text=written keeps them as they are."
+        f"{texts[changed[0].id][:60]!r}; task={task} task.text=written keeps them as they are."
     )
     return [Finding(kind="normalised_text", severity="note", message=message)]
 
 
-def _units(rows: Sequence[Row], space: SpeechSpace, texts: Mapping[str, str]) -> Finding:
+def _units(rows: Sequence[Row], space: SpeechSpace, texts: Mapping[str, str], task: str) -> Finding:
     words = Counter(word for row in rows if row.split == "train" for word in texts[row.id].split())
     other = "characters" if space.units == "words" else "words"
     message = (
         f"the network writes {space.units} ({len(space.symbols)} different): the training transcripts hold {words.total():,} words, "
-        f"{len(words):,} different; task.units={other} writes {other} instead."
+        f"{len(words):,} different; task={task} task.units={other} writes {other} instead."
     )
     return Finding(kind="units", severity="note", message=message)
 

@@ -15,11 +15,12 @@ from pretune.evaluation import transcripts
 from pretune.evaluation.sums import Sums
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.modalities import Modality
+from pretune.modalities.audio import Audio
 from pretune.sources.target_type import TargetType
 from pretune.sources.transcripts import TRANSCRIPTS, Transcript, plain_words
 from pretune.tasks._base import Examples, Figures, Space, Task
 from pretune.tasks._marked import Line, Mark, Passage
-from pretune.tasks._spoken import SpeechSpace, Spoken
+from pretune.tasks._spoken import SpeechSpace, Spoken, in_order
 from pretune.types import Layout, Row
 
 
@@ -51,6 +52,14 @@ class TranscriptTask(Task):
         """Return the transcripts."""
         return ["".join(map(chr, points.tolist())) for points in split(labels["text"])]
 
+    def merged(
+        self, decoded: Sequence[Spoken], spans: Sequence[Sequence[tuple[int, int]]], space: SpeechSpace, modality: Modality
+    ) -> list[Spoken]:
+        """Return what was recognised in clips, with times from their beginning."""
+        assert isinstance(modality, Audio)
+        found, rate = iter(decoded), modality.sample_rate
+        return [in_order([(begin / rate, end / rate, next(found)) for begin, end in pieces], space.rate) for pieces in spans]
+
     # --- evaluation --------------------------------------------------------------------------
 
     def metrics(self, decoded: Sequence[Spoken], truth: Sequence[str], space: SpeechSpace) -> Figures:
@@ -79,8 +88,8 @@ class TranscriptTask(Task):
     def describe(
         self, decoded: Sequence[Spoken], space: SpeechSpace, rows: Sequence[Row] = (), modality: Modality | None = None
     ) -> list[dict[str, Any]]:
-        """Return the transcript of each clip, and its words with the seconds at which they begin and end."""
-        return [{"prediction": one.text, "confidence": _confidence(one), "words": _words(one, space)} for one in decoded]
+        """Return the transcript of each clip, its words with the seconds at which they begin and end, and its pieces."""
+        return [_described(one, space) for one in decoded]
 
     def shown(self, target: Any) -> str:
         """Return a transcript as it is scored."""
@@ -121,6 +130,12 @@ def split(outputs: Outputs) -> tuple[Tensor, ...]:
 
 def _counts(decoded: Sequence[Spoken], truth: Sequence[str]) -> NDArray[np.float64]:
     return transcripts.counts(truth, [one.text for one in decoded])
+
+
+def _described(one: Spoken, space: SpeechSpace) -> dict[str, Any]:
+    pieces = [{"start": round(piece.start, 3), "end": round(piece.end, 3), "text": piece.text} for piece in one.segments]
+    row = {"prediction": one.text, "confidence": _confidence(one), "words": _words(one, space)}
+    return {**row, "segments": pieces} if pieces else row
 
 
 def _confidence(one: Spoken) -> float:

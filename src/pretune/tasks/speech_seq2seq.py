@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pretune import registry
 from pretune.architectures.layers.speech_decoder import SpeechDecoder
 from pretune.config import Within
 from pretune.errors import SettingError
@@ -117,9 +118,13 @@ class SpeechSeq2seq(TranscriptTask):
 
     def findings(self, rows: Sequence[Row], space: SpeechSpace) -> list[Finding]:
         """Return how transcripts were normalised, how numbers are written, and which held-out transcripts are known from training."""
-        found = written_findings(rows, {row.id: self.reference(row) for row in rows})
+        name = registry.name_of(self)
+        found = written_findings(rows, {row.id: self.reference(row) for row in rows}, name)
         if not self.digits:
-            message = "the transcripts hold no digits, so the decoder writes none: numbers are spelled out; task.digits=true allows digits."
+            message = (
+                "the transcripts hold no digits, so the decoder writes none: numbers are spelled out; "
+                f"task={name} task.digits=true allows digits."
+            )
             found.append(Finding(kind="digits", severity="note", message=message))
         return found
 
@@ -174,7 +179,7 @@ class SpeechSeq2seq(TranscriptTask):
             return ""
         some = (batch.inputs.to(decoder.language.device) for batch in itertools.islice(batches, _LANGUAGE_BATCHES))
         code = choose_language(decoder, some)
-        return f"the likeliest language of the training clips is {code!r}; task.language= names another."
+        return f"the likeliest language of the training clips is {code!r}; task={registry.name_of(self)} task.language= names another."
 
     def decode(self, outputs: Outputs, space: SpeechSpace) -> list[Spoken]:
         """Return the words of each clip."""
