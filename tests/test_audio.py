@@ -20,7 +20,7 @@ from pretune.augmentations.speed import Speed
 from pretune.augmentations.time_shift import TimeShift
 from pretune.data.dataset import FeatureView
 from pretune.errors import BadItem, SettingError
-from pretune.labels import Labels
+from pretune.labels import Labels, Ragged
 from pretune.modalities.audio import Audio, loudest
 from pretune.modalities.image import Image
 from pretune.modalities.transforms.spectrogram import spectrogram
@@ -313,6 +313,19 @@ def test_speed_plays_the_same_sound_higher_and_shorter_or_lower_and_cut() -> Non
     cut = Speed().apply(full, torch.Generator().manual_seed(0), None).inputs
     assert cut.tensor.shape == (40, 4000)
     assert cut.mask is not None
+
+
+def test_speed_cuts_nothing_off_a_clip_whose_labels_are_of_all_of_it() -> None:
+    sounds = torch.zeros(40, 4000)
+    sounds[:, 3700:3900] = 1
+    batch = Batch(inputs=Features(tensor=sounds, layout="raw"), labels=Labels.of(torch.zeros(40)), index=torch.arange(40))
+    words = replace(batch, labels=Labels({"target": Ragged.of([torch.tensor([1, 2])] * 40)}))
+    heard = {}
+    for name, one in (("class", batch), ("words", words)):
+        out = Speed().apply(one, torch.Generator().manual_seed(0), None).inputs.tensor
+        heard[name] = (out > 0.5).sum(1)
+    assert int(heard["class"].min()) == 0, "its end is cut off"
+    assert int(heard["words"].min()) > 150
 
 
 def test_specaugment_takes_out_stretches_and_bands() -> None:

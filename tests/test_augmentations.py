@@ -220,6 +220,9 @@ def test_presets_are_parts_and_grow() -> None:
     assert sizes == sorted(sizes)
     assert sizes[0] == 0
     assert sum(isinstance(part, ViewAugmentation) for part in preset("strong", "image")) == 1
+    for modality in ("image", "audio"):
+        assert [part for part in preset("strong", modality) if part.mixes]
+        assert list(preset("strong", modality, mixes=False)) == [p for p in preset("strong", modality) if not p.mixes]
     assert preset("light", "text") == ()
     with pytest.raises(SettingError, match="no augmentation preset 'strong' for text"):
         preset("strong", "text")

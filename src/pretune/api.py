@@ -32,7 +32,7 @@ from pretune.runner.pretrain import Pretrained, PretrainingJob
 from pretune.sources import sources
 from pretune.sources.table import RunColumns, Table
 from pretune.storage.ingest import ingest
-from pretune.tasks import Task
+from pretune.tasks import Task, infer
 from pretune.training.device import cpu_threads
 from pretune.training.events import Event
 from pretune.training.run_dir import RunDir
@@ -277,7 +277,9 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     cache, count = open_cache(recipe.place, reporter), cpu_threads(recipe.place.threads)
     done = ingest(table.rows, modality, cache, threads=count, progress=lambda i, n: reporter.progress("reading", i, n))
     same = duplicates.find(done)
-    used = usable.settle(table, done, same, least=recipe.splits.min_examples)
+    task = recipe.task or (None if table.target_type is None else infer(table.target_type))
+    most = modality.most if task is not None and task.whole else None
+    used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=most)
     rows = used.rows(done)
     lines = [*table.messages, *usable.sentences(table, rows, used.ledger)]
     findings = [*table.findings, *used.findings, *auditing.audit(table, done, modality, same, used.positions)]

@@ -133,10 +133,14 @@ class Labels:
         return target
 
     @property
+    def several(self) -> bool:
+        """Whether an example has several labels: boxes, tags, the words of a transcript."""
+        return len(self.tensors) > 1 or any(isinstance(one, Ragged) for one in self.tensors.values())
+
+    @property
     def value(self) -> Any:
         """What a loss takes: the one tensor where that is all, else these labels."""
-        one = next(iter(self.tensors.values()))
-        return self if len(self.tensors) > 1 or isinstance(one, Ragged) else one
+        return self if self.several else next(iter(self.tensors.values()))
 
     def __getitem__(self, name: str) -> Outputs:
         return self.tensors[name]

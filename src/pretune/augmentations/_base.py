@@ -24,6 +24,8 @@ class Augmentation(Component):
 
     modalities: ClassVar[frozenset[str]]
     """Names of the modalities that it is for."""
+    mixes: ClassVar[bool] = False
+    """Whether it makes one example of two, with the labels of both in shares; no preset has it where an example has several labels."""
 
 
 @dataclass(frozen=True, kw_only=True)

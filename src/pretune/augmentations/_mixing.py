@@ -34,7 +34,7 @@ def mixed(labels: Labels | None, partner_B: Tensor, share_B: Tensor, classes: in
     """
     if labels is None:
         return None
-    if isinstance(labels.value, Labels) or labels.located:
+    if labels.several or labels.located:
         raise SettingError(
             "mixing two examples mixes their labels, and this task's examples have several each. Leave mixup and cutmix out."
         )

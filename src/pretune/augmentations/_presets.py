@@ -44,8 +44,13 @@ _OTHERS: dict[str, Members] = {"light": ()}
 _PRESETS: dict[str, dict[str, Members]] = {"image": _IMAGE, "audio": _AUDIO}
 
 
-def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
+def preset(name: str, modality: str, *, mixes: bool = True) -> tuple[Augmentation, ...]:
     """Return the parts of a preset, in the order in which they act.
+
+    Args:
+        name: one of `NAMES`.
+        modality: which they are for.
+        mixes: whether examples may be mixed, as they may not where one has several labels.
 
     Raises:
         SettingError: no preset has this name, or the modality has no parts for it.
@@ -57,4 +62,5 @@ def preset(name: str, modality: str) -> tuple[Augmentation, ...]:
     presets = _PRESETS.get(modality, _OTHERS)
     if name not in presets:
         raise SettingError(f"there is no augmentation preset {name!r} for {modality}. Set augment=none.")
-    return tuple(registry.load("augmentations", member)(**settings) for member, settings in presets[name])
+    found = (registry.load("augmentations", member)(**settings) for member, settings in presets[name])
+    return tuple(one for one in found if mixes or not one.mixes)

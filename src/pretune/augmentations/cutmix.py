@@ -25,6 +25,7 @@ class CutMix(BatchAugmentation):
     """Pastes into each image a box of a random other one of the batch."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({"image"})
+    mixes: ClassVar[bool] = True
     moves: ClassVar[bool | None] = False
 
     alpha: Annotated[float, Within(0, 10)] = 1.0

@@ -20,6 +20,7 @@ class Mixup(BatchAugmentation):
     """Mixes each image or sound with a random other one of the batch, by a share of its own."""
 
     modalities: ClassVar[frozenset[str]] = frozenset({"image", "audio"})
+    mixes: ClassVar[bool] = True
     moves: ClassVar[bool | None] = False
 
     alpha: Annotated[float, Within(0, 10)] = 0.2

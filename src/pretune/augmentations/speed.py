@@ -27,12 +27,18 @@ class Speed(BatchAugmentation):
     """Maximum factor; the minimum is 1 / most, and the logarithm of the factor is uniform."""
 
     def apply(self, batch: Batch, generator: torch.Generator, classes: int | None) -> Batch:
-        """Return the batch, raw (B, T), at other speeds; what no longer fits into the window is cut off its end."""
+        """Return the batch, raw (B, T), at other speeds.
+
+        What no longer fits into the window is cut off its end; where labels are of all that a clip holds, such as transcripts, clips are
+        slowed down only as far as they fit.
+        """
         import soxr
 
         x_BT, mask_BT = batch.inputs.tensor, batch.inputs.mask
         lengths = [x_BT.shape[1]] * len(x_BT) if mask_BT is None else mask_BT.sum(1).tolist()
         factors_B = ((2 * torch.rand(len(x_BT), generator=generator) - 1) * math.log(self.most)).exp()
+        if batch.labels is not None and batch.labels.several:
+            factors_B = torch.maximum(factors_B, torch.tensor(lengths) / x_BT.shape[1])
         y_BT, played = torch.zeros_like(x_BT), []
         for row, wave_T, length, factor in zip(y_BT, x_BT, lengths, factors_B.tolist(), strict=True):
             resampled = torch.from_numpy(soxr.resample(wave_T[:length].numpy(), factor, 1.0, quality="LQ"))[: len(row)]

@@ -71,7 +71,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             strategy=strategy,
             task=task,
             optim=recipe.optim or config.build(Optim, {"name": others.get("optim", Optim().name)}),
-            augmentations=network.choose_augmentations(recipe, strategy, table.modality, others),
+            augmentations=network.choose_augmentations(recipe, strategy, table.modality, task, others),
             own_backbone=self.backbone is not None,
             own_loss=self.loss is not None,
             own_splits=self.splits is not None,

@@ -109,8 +109,12 @@ def choose_strategy(recipe: Recipe, task: Task, backbone: Backbone, reporter: Re
     return registry.load("strategies", chosen.strategy)(**chosen.settings)
 
 
-def choose_augmentations(recipe: Recipe, strategy: Strategy, modality: str, others: Mapping[str, Any]) -> tuple[Augmentation, ...]:
+def choose_augmentations(
+    recipe: Recipe, strategy: Strategy, modality: str, task: Task, others: Mapping[str, Any]
+) -> tuple[Augmentation, ...]:
     """Return the augmentations that the recipe names, or the preset that it, the task (`others`) or the strategy suggests.
+
+    Examples of tasks that predict several things each are not mixed by a preset.
 
     Raises:
         SettingError: one is for another modality.
@@ -118,7 +122,8 @@ def choose_augmentations(recipe: Recipe, strategy: Strategy, modality: str, othe
     for one in recipe.augmentations:
         if modality not in one.modalities:
             raise SettingError(f"augmentation {registry.name_of(one)} is for {', '.join(sorted(one.modalities))}, not for {modality}.")
-    return recipe.augmentations or preset(recipe.augment or suggested(strategy, modality, others).augment, modality)
+    name = recipe.augment or suggested(strategy, modality, others).augment
+    return recipe.augmentations or preset(name, modality, mixes=task.layout == "pooled")
 
 
 def build_model(recipe: Recipe, data: Prepared, backbone: Backbone, strategy: Strategy, device: torch.device, reporter: Reporter) -> Model:

@@ -120,7 +120,7 @@ def choose(records: Records, roles: Roles, wanted: Columns, target: TargetType |
     Raises:
         DataError: several columns may hold the transcripts, or one may be read as transcripts or as classes.
     """
-    if "label" in roles.trained or (target is not None and target.task != TRANSCRIPTS.task):
+    if "label" in roles.trained or not isinstance(target, Transcripts | None):
         return target
     if wanted.label:
         return target or (_read_as(records, _column(records, roles.label[0])) if len(roles.label) == 1 else None)

@@ -70,11 +70,6 @@ class SpeechSeq2seq(TranscriptTask):
     language: str | None = None
     """Code of the language ('de') for a network of several; auto takes the likeliest of the first clips."""
 
-    @property
-    def target_type(self) -> TargetType:
-        """Transcripts, as speech recognition reads them."""
-        return self.reads
-
     def suited(self, target: TargetType) -> SpeechSeq2seq:
         """Return the task that writes numbers as the data do."""
         return replace(self, digits=target.digits) if isinstance(target, Transcripts) and self.digits is None else self

@@ -42,7 +42,9 @@ class DataPlace:
 
     def may_be(self, modality: str, target: TargetType) -> bool:
         """Return whether data of this modality with targets of this type may be meant."""
-        return self.modality in (None, modality) and (self.target is None or self.target.task == target.task)
+        asked, kind = self.target, type(target)
+        same = asked is None or asked.task == target.task or (kind is not TargetType and isinstance(asked, kind))
+        return self.modality in (None, modality) and same
 
 
 @dataclass(frozen=True, kw_only=True)
