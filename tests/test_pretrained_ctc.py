@@ -27,13 +27,16 @@ SPACE = SpeechSpace(units="characters", symbols=(" ", "h", "i", "l", "o", "\u00e
 
 def theirs(kind: str = "wav2vec2") -> Any:
     """A tiny recogniser of `transformers` with random weights."""
-    from transformers import HubertConfig, HubertForCTC, Wav2Vec2Config, Wav2Vec2ForCTC
+    from transformers.models.hubert.configuration_hubert import HubertConfig
+    from transformers.models.hubert.modeling_hubert import HubertForCTC
+    from transformers.models.wav2vec2.configuration_wav2vec2 import Wav2Vec2Config
+    from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2ForCTC
 
     config, model = {"wav2vec2": (Wav2Vec2Config, Wav2Vec2ForCTC), "hubert": (HubertConfig, HubertForCTC)}[kind]
     torch.manual_seed(0)
     settings = config(
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, conv_dim=(16, 16), conv_kernel=(10, 64),
-        conv_stride=(5, 64), num_feat_extract_layers=2, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+        conv_stride=(5, 64), num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
         vocab_size=len(VOCABULARY), pad_token_id=0, feat_extract_norm="layer", do_stable_layer_norm=kind == "wav2vec2",
     )  # fmt: skip
     made = model(settings).eval()

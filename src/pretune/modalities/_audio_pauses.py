@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 _CELL, _PAUSE = 0.01, 0.2
 """Seconds over which energy is summed, and of the pause that is looked for."""
 _SILENT = 2**-14
-"""Range of samples up to which nothing is heard, as in a file that is refused for it."""
+"""Range of samples up to which they are silence, as in a file that is refused for it."""
 
 
 def pieces(array: NDArray[np.floating], most: int, rate: int) -> list[tuple[int, int]]:

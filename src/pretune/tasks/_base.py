@@ -222,12 +222,7 @@ class Task(Component):
         return asked or registry.load("heads", "linear")()
 
     def head_for(self, asked: Head | None, backbone: Backbone, space: Any) -> tuple[Head, str]:
-        """Return the head that is built on a network, and a sentence on what the network was pretrained with and that does not use.
-
-        Args:
-            asked: the head of the recipe; None where it names none.
-            backbone: the network, with what was pretrained on it.
-            space: what `fit` returned.
+        """Return the head that is built on a network, given as to `head`, and a sentence on a pretrained one that is not used, or ''.
 
         Raises:
             SettingError: the task, or the network, cannot have it.
@@ -280,13 +275,9 @@ class Task(Component):
         raise TypeError(f"{type(self).__name__} must define decode(outputs, space)")
 
     def merged(self, decoded: Any, spans: Sequence[Sequence[tuple[int, int]]], space: Any, modality: Any) -> Any:
-        """Return what is predicted of examples that were shown in pieces, one after the other; called where `whole`.
+        """Return what is predicted of whole examples, given what was `decoded` of all their pieces in order; called where `whole`.
 
-        Args:
-            decoded: of all pieces of all examples, in order.
-            spans: of each example begin and end of its pieces, in positions of its decoded array.
-            space: what `fit` returned.
-            modality: the preprocessing.
+        `spans` are begin and end of the pieces of each example, in positions of its decoded array.
         """
         raise TypeError(
             f"{type(self).__name__} must define merged(decoded, spans, space, modality), as its labels are about whole examples"
