@@ -514,3 +514,53 @@ def test_a_prompt_has_the_tokens_that_it_had_in_training(text: Text) -> None:
     before = ids[: int(np.flatnonzero(trained != _language.NONE)[0]) + 1]
     asked = Row(id="a", text=("sun", "\n\n"), target=Answer(scored=(), prompt="sun"))
     assert _language_task._prompt(asked, merging, 99, "end") == before
+
+
+# --- plain text in tables, and prompts that repeat -------------------------------------------------
+
+
+def test_a_table_with_one_column_of_text_is_plain_text_where_the_task_is_named(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "data.jsonl", [{"text": f"the sun and {word}"} for word in WORDS.split()] + [{"text": " "}])
+    table = sources.read(path, target=TEXT_GENERATION)
+    assert [row.text for row in table.rows[:2]] == [("the sun and sun",), ("the sun and moon",)]
+    assert all(row.target == Conversation() for row in table.rows)
+    assert [entry.reason for entry in table.ledger] == ["empty_text"]
+    assert "plain text" in table.layout
+    with pytest.raises(DataError, match="task=text_generation"):
+        sources.read(path)
+    both = write_lines(tmp_path / "both.jsonl", [{"id": 7, "story": "the sun", "year": 1999}] * 2)
+    assert sources.read(both, target=TEXT_GENERATION).rows[0].text == ("the sun",)
+    named = write_lines(tmp_path / "named.jsonl", [{"a": "the sun", "b": "rain"}] * 2)
+    assert sources.read(named, Columns(text="b"), target=TEXT_GENERATION).rows[0].text == ("rain",)
+    with pytest.raises(DataError, match="text=COLUMN alone"):
+        sources.read(named, target=TEXT_GENERATION)
+
+
+def test_many_documents_are_not_cut_smaller_than_one_long_one_would_be(text: Text) -> None:
+    long = " ".join([WORDS] * 6)
+    rows = [Row(id=str(number), text=(long,), target=Conversation()) for number in range(8)]
+    sizes = []
+    for few in (rows[:1], rows):
+        table = table_of(*few)
+        _rendering.render(table, replace(text, max_tokens=200), held_out=0.2, answered=True)
+        sizes.append(len(table.rows) / len(few))
+    assert sizes[0] > sizes[1]
+
+
+def test_prompts_that_repeat_with_other_answers_are_reported(text: Text) -> None:
+    table = table_of(asked("sun", "a"), replace(asked("sun", "b"), id="2"), asked("moon", "c"), replace(asked("sun", "d"), id="3"))
+    _rendering.render(table, text, held_out=0.2, answered=True)
+    splits: list[Any] = ["train", "train", "train", "val"]
+    rows = [replace(row, split=split) for row, split in zip(table.rows, splits, strict=True)]
+    several, held_out = TextGeneration().findings(rows, None)
+    assert "1 of 2 training prompts have several different answers, such as 'sun'" in several.message
+    assert (held_out.severity, held_out.items) == ("warning", ("3",))
+    assert TextGeneration().findings(rows[1:3], None) == []
+
+
+def test_one_long_text_is_not_said_to_be_too_few_examples(tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_text("the sun and the moon.\n" * 200)
+    done = pretune("audit", str(tmp_path / "input.txt"), "task=text_generation", "--json")
+    assert "meaningful score" not in done.stdout
+    answers = write_lines(tmp_path / "data.jsonl", [{"prompt": f"say {word}", "completion": f"{word} it is"} for word in WORDS.split()])
+    assert "meaningful score" in pretune("audit", str(answers), "task=text_generation", "--json").stdout

@@ -136,7 +136,8 @@ def _one_table(path: Path, columns: Columns, modality: str | None) -> Source:
     if len(records.columns) == 1 and not columns.label:
         why = (
             f"{path} has one column ({records.columns[0]!r}), so it holds no labels. A manifest needs a content and a label column. "
-            "If a sign that was not recognised separates its columns, name it in a first line: sep=X."
+            "If a sign that was not recognised separates its columns, name it in a first line: sep=X. To train a language model on the "
+            "column as plain text, say task=text_generation."
         )
         return unlabelled(why=DataError(why))
     return OneTable(columns=columns, modality=modality, path=path, records=records)

@@ -153,16 +153,17 @@ class Renderer:
 
     # --- plain text --------------------------------------------------------------------------------
 
-    def blocks(self, row: Row, held_out: float | None) -> list[Row]:
+    def blocks(self, row: Row, held_out: float | None, least: int = _BLOCKS) -> list[Row]:
         """Return the blocks of a plain text, each with the last token of the one before it, which is read and not predicted.
 
         Args:
             row: the text.
             held_out: share of its end that is held out as val; None where its split is known or whole texts are split.
+            least: blocks that it is cut into at least.
         """
         text = (row.text or ("",))[0]
         spans = tokenizing.offsets(self.text.tokenizer, text)
-        window = min(self.text.max_tokens - 2, max(_LEAST // 2, len(spans) // _BLOCKS))
+        window = min(self.text.max_tokens - 2, max(_LEAST // 2, len(spans) // least))
         border = len(spans) if held_out is None else int(len(spans) * (1 - held_out))
         out = []
         for split, first, last in ((row.split if held_out is None else "train", 0, border), ("val", border, len(spans))):
@@ -202,7 +203,7 @@ def render(table: Table, text: Text, *, held_out: float, answered: bool, keeps: 
     few = not parted and len(plain) * held_out < 1
     for row in table.rows:
         if isinstance(row.target, Conversation) and not row.target.turns:
-            rows += renderer.blocks(row, held_out if few else None)
+            rows += renderer.blocks(row, held_out if few else None, max(1, _BLOCKS // len(plain)))
             continue
         found, was_cut = renderer.conversation(row, answered=answered)
         cut += was_cut

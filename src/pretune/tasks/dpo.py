@@ -125,7 +125,7 @@ class DPO(LanguageTask):
 
     def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
         """Return small steps and few epochs: what is likely changes quickly."""
-        return {"epochs": 2, "lr": 2e-4 if strategy == "lora" else 1e-3 if strategy == "scratch" else 1e-6}
+        return {"epochs": 2, "lr": 1e-4 if strategy == "lora" else 1e-3 if strategy == "scratch" else 1e-6}
 
     def learner(self, model: Model, loss: Loss) -> SupervisedLearner:
         """Return what the training loop trains."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pretune.evaluation import overlap
 from pretune.evaluation.wording import words
@@ -14,7 +14,8 @@ from pretune.tasks import _answer_baselines
 from pretune.tasks._base import Figures
 from pretune.tasks._language_task import LanguageTask
 from pretune.tasks._rendering import Answer
-from pretune.types import Row
+from pretune.tasks._repeated_prompts import repeated_prompts
+from pretune.types import Finding, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,10 @@ class TextGeneration(LanguageTask):
     """Prediction of the next token; of prompts with answers, only the answers' tokens are learned."""
 
     reads: ClassVar[TargetType] = TEXT_GENERATION
+
+    def findings(self, rows: Sequence[Row], space: Any) -> list[Finding]:
+        """Return which prompts are answered in several ways, and which of the held-out ones are trained on."""
+        return repeated_prompts(rows)
 
     def text_metrics(self, rows: Sequence[Row], written: Sequence[str], train: Sequence[Row]) -> Figures:
         """Return how near the written answers come to those that people gave, and how near answers do that need no network."""

@@ -34,6 +34,8 @@ ANSWERS = (
     ("target", "summary", "highlights", "headline", "title", "tldr"),
 )
 """Columns of prompts and of answers; those of the second list count where none of the first is there."""
+PLAIN = ("text", "content", "document", "body", "story")
+"""Names of a column of plain text."""
 SYSTEM = ("system", "system_prompt", "system_message")
 """Columns whose text is a system turn."""
 MORE = ("input", "context", "inputs", *SYSTEM)
@@ -53,6 +55,8 @@ class TextColumns:
     messages: str | None = None
     more: tuple[str, ...] = ()
     """Columns with other answers that are as good."""
+    plain: bool = False
+    """Whether the one column is plain text, all of which is learned from."""
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -92,6 +96,9 @@ class Prompts(OwnLayout):
         table = self._table(target)
         for part, records in self.parts:
             self._add(table, part, records, answered=True)
+        if self.where.plain:
+            table.messages.insert(0, f"{self.parts[0][1].name}: {self.where.prompt[0]!r} is plain text, and all of it is learned from.")
+            return table
         shown = repr(self.where.messages) if self.where.messages else " and ".join(map(repr, self.where.prompt))
         answer = "their assistant turns are learned" if self.where.messages else f"the answer is {self.where.answer!r}"
         what = "conversations are" if self.where.messages else "the prompt is"
@@ -114,13 +121,17 @@ class Prompts(OwnLayout):
             modality="text",
             target_type=target or self.targets[0],
             root=self.root,
-            layout=f"{'conversations' if self.where.messages else 'prompts with answers'} in {names}",
+            layout=f"{self._what()} in {names}",
             columns=used,
             schema=Schema(text=self.where.content, label=label, text_count=1),
         )
         table.messages = [sentence for _, records in self.parts for sentence in records.messages]
         table.ledger = [entry for _, records in self.parts for entry in records.ledger]
         return table
+
+    def _what(self) -> str:
+        """Return what the rows are."""
+        return "plain text" if self.where.plain else "conversations" if self.where.messages else "prompts with answers"
 
     def _add(self, table: Table, part: Split | None, records: Records, *, answered: bool) -> None:
         split = self._split_column(records)
@@ -134,14 +145,15 @@ class Prompts(OwnLayout):
                 reason, words = found
                 table.ledger.append(LedgerEntry(item=item, action="dropped", reason=reason, detail=f"{where} {words}"))
                 continue
-            if answered:
+            if answered and found.turns:
                 turns, words = trimmed(found.turns)
                 found = replace(found, turns=turns)
                 if words:
                     table.ledger.append(LedgerEntry(item=item, action="repaired", reason="cut_turns", detail=f"{where} {words}"))
             own = splits.get(as_text(record[split])) if split else None
             asked = found.turns[:-1] if found.answered else found.turns
-            table.rows.append(Row(id=item, text=(prompt_of(asked),), target=found, split=own or part))
+            text = prompt_of(asked) if asked else as_text(record[self.where.prompt[0]])
+            table.rows.append(Row(id=item, text=(text,), target=found, split=own or part))
 
     def _split_column(self, records: Records) -> str | None:
         """Return the column that says train, val or test; None where there is none, or new splits are wanted."""
@@ -167,6 +179,8 @@ class Prompts(OwnLayout):
             turns = turns if turns[0].role == "system" else (*system, *turns)
             return Conversation(turns=turns if answered or turns[-1].role != "assistant" else turns[:-1])
         asked = self._asked(record, system)
+        if answered and self.where.plain:
+            return Conversation() if as_text(record[self.where.prompt[0]]).strip() else ("empty_text", "has an empty text")
         if not answered or isinstance(asked[0], str):
             return asked if isinstance(asked[0], str) else Conversation(turns=asked)
         return answered_by(asked, self.where.answer or "", unwritten(record.get(self.where.answer or "")))
@@ -268,13 +282,25 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> TextColumns | 
             f"{records.path}: {len(several)} columns may hold the {'prompt' if role == 'text' else 'answer'}. Name one: {spelled}."
         )
     if not pairs:
+        if plain := _plain_text(records, text, trained, messages, answers):
+            return TextColumns(prompt=(plain,), plain=True)
         raise DataError(
             f"{records.path} has no columns that are called prompt and answer (columns: {listed(records.columns)}). "
-            "Name them: text=COLUMN label=COLUMN."
+            "Name them: text=COLUMN label=COLUMN, or text=COLUMN alone for plain text."
         )
     prompt = prompts[0] if isinstance(prompts[0], tuple) else (prompts[0],)
     more = [name for name in records.columns if vocabulary.plain(name) in MORE and name not in (*prompt, answers[0]) and not wanted.text]
     return TextColumns(prompt=(*prompt, *more), answer=answers[0])
+
+
+def _plain_text(records: Records, text: Sequence[str], trained: Schema, messages: Sequence[str], answers: Sequence[str]) -> str | None:
+    """Return the column of plain text: the one that is named, that a run was trained on, that is called so, or the only one."""
+    if messages or answers or trained.label or len(text) > 1:
+        return None
+    if text:
+        return text[0]
+    found = [name for name in records.columns if vocabulary.plain(name) in PLAIN] or list(records.columns)
+    return found[0] if len(found) == 1 else None
 
 
 def called(records: Records, names: tuple[tuple[str, ...], ...]) -> list[str]:
