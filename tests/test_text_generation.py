@@ -21,7 +21,7 @@ from pretune.modalities.text import Text
 from pretune.models import Model
 from pretune.sources import sources
 from pretune.sources.conversation import TEXT_GENERATION, Conversation, Turn, fault_of, turns_of
-from pretune.sources.table import Columns, Table
+from pretune.sources.table import Columns, RunColumns, Table
 from pretune.tasks import _language, _language_task, _rendering
 from pretune.tasks._rendering import Answer, Renderer
 from pretune.tasks.text_generation import TextGeneration
@@ -528,6 +528,8 @@ def test_a_table_with_one_column_of_text_is_plain_text_where_the_task_is_named(t
     assert "plain text" in table.layout
     with pytest.raises(DataError, match="task=text_generation"):
         sources.read(path)
+    again = sources.read(path, RunColumns(schema=table.schema), target=TEXT_GENERATION)
+    assert again.rows == table.rows, "a run that was trained on it reads the same"
     both = write_lines(tmp_path / "both.jsonl", [{"id": 7, "story": "the sun", "year": 1999}] * 2)
     assert sources.read(both, target=TEXT_GENERATION).rows[0].text == ("the sun",)
     named = write_lines(tmp_path / "named.jsonl", [{"a": "the sun", "b": "rain"}] * 2)

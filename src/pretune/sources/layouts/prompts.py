@@ -262,7 +262,7 @@ def _columns(records: Records, wanted: Columns, *, sure: bool) -> TextColumns | 
         return TextColumns(messages=text[0])
     label = named(records, wanted.label, "label") or next((name for name in trained.label if name in records.columns), None)
     if text and (label or isinstance(wanted, RunColumns)):
-        return TextColumns(prompt=text, answer=label)
+        return TextColumns(prompt=text, answer=label, plain=not label and not trained.label and len(text) == 1)
     prompts, answers = (text,) if text else called(records, PROMPTS), [label] if label else called(records, ANSWERS)
     pairs = bool(prompts) and bool(answers)
     if not sure and not pairs and not messages:
