@@ -14,9 +14,11 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageEnhance
 
+import pretune as pt
 from pretune.auditing import audit, duplicates
 from pretune.auditing.confounds import confounds, correlates
 from pretune.auditing.lookalikes import lookalikes
+from pretune.errors import DataError
 from pretune.modalities.image import Image
 from pretune.sources import sources
 from pretune.sources.table import Table
@@ -24,6 +26,7 @@ from pretune.sources.target_type import ONE_CLASS, TargetType
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, ingest
 from pretune.types import Finding, Row
+from tests.data_files import put
 
 IMAGE = Image()
 TEXT: Any = SimpleNamespace(unit="text")
@@ -216,6 +219,23 @@ def test_groups_torn_by_given_parts() -> None:
     table, done = texts([(f"text {i} of many", "ab"[i % 2]) for i in range(40)], ["train", "test"] * 20)
     done.rows = [Row(id=r.id, text=r.text, target=r.target, split=r.split, group=f"g{i // 4}") for i, r in enumerate(done.rows)]
     assert "10 of 10 groups have examples in train and in another split" in message(audit.audit(table, done, TEXT), "group_leak")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            {"a/1.jpg": b"x", "a/2.jpg": b"", "b/3.jpg": b"y"},
+            "no usable image is left .* dropped: 2 examples .*; 1 .* First: a/1.jpg",
+        ),
+        ({"pairs.csv": b"en,de\n,eins\ntwo,\nthree,\n"}, "none of the 3 examples can be used. dropped: .* First: pairs.csv:2"),
+    ],
+)
+def test_data_of_which_nothing_is_usable_are_refused_with_the_reasons(content: dict[str, bytes], words: str, tmp_path: Path) -> None:
+    for name, raw in content.items():
+        put(tmp_path, name, content=raw)
+    with pytest.raises(DataError, match=words):
+        pt.audit(tmp_path, cache=tmp_path / "cache")
 
 
 def test_balance_and_size() -> None:

@@ -280,6 +280,7 @@ def audit(data: str | Path, *, reporter: Reporter | None = None, **settings: Any
     task = recipe.task or (None if table.target_type is None else infer(table.target_type))
     most = modality.most if task is not None and task.whole else None
     used = usable.settle(table, done, same, least=recipe.splits.min_examples, most=most)
+    used.require_some(table, modality.unit)
     rows = used.rows(done)
     lines = [*table.messages, *usable.sentences(table, rows, used.ledger)]
     findings = [*table.findings, *used.findings, *auditing.audit(table, done, modality, same, used.positions)]

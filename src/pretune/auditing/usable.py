@@ -40,19 +40,27 @@ class Usable:
         """Return the rows that are used."""
         return [ingested.rows[position] for position in self.positions]
 
+    def require_some(self, table: Table, unit: str) -> None:
+        """Refuse data of which nothing usable is left.
+
+        Raises:
+            DataError: counts the reasons and names the first example.
+        """
+        if self.positions:
+            return
+        rare = "".join(f" {finding.message}" for finding in self.findings)
+        lost = [entry for entry in self.ledger if entry.action == "dropped"]
+        first = f" First: {lost[0].item}: {lost[0].detail}" if lost else ""
+        raise DataError(f"no usable {unit} is left under {table.root}; {' '.join(left_out(lost)) or 'nothing was found.'}{rare}{first}")
+
     def require_classes(self, ingested: Ingested, table: Table, unit: str) -> None:
         """Refuse data of which nothing usable, or only one class, is left.
 
         Raises:
             DataError: says why the others were dropped.
         """
+        self.require_some(table, unit)
         rows, rare = self.rows(ingested), "".join(f" {finding.message}" for finding in self.findings)
-        dropped = len(self.ledger)
-        if not rows:
-            first = self.ledger[0]
-            raise DataError(
-                f"no usable {unit} is left under {table.root}: all {dropped} were dropped.{rare} First: {first.item}: {first.detail}"
-            )
         classes = {str(row.target) for row in rows}
         left = next(iter(classes))
         if table.target_type is not None and table.target_type.single and len(classes) < 2:

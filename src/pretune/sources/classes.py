@@ -107,8 +107,9 @@ def settle(table: Table, path: Path, *, learn: bool, merge: bool | None = None) 
         DataError: no rows, one class, or a constant target.
     """
     if not table.rows:
-        first = f" The first: {table.ledger[0].item}: {table.ledger[0].detail}." if table.ledger else ""
-        raise DataError(f"{path}: none of the {len(table.ledger)} examples can be used.{first}")
+        lost = [entry for entry in table.ledger if entry.action == "dropped"]
+        first = f" First: {lost[0].item}: {lost[0].detail}." if lost else ""
+        raise DataError(" ".join([f"{path}: none of the {len(lost)} examples can be used.", *left_out(lost)]) + first)
     _drop_faults(table)
     if learn:
         _refuse_free_text(table, path)
