@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from pretune.errors import DataError, SettingError
 from pretune.printable import shell_word
 from pretune.sources import languages
 from pretune.sources.schema import Schema
+from pretune.sources.swapped import swapped, swapped_names
 from pretune.sources.table import Columns, RunColumns, Table
 from pretune.sources.target_texts import TargetText, TargetTexts
 from pretune.sources.target_type import TargetType
@@ -139,7 +141,11 @@ class Bitext:
     ledger: list[LedgerEntry] = field(default_factory=list)
 
     def table(self, target: TargetType | None) -> Table:
-        """Return a row for each pair; those with a blank side go to the ledger."""
+        """Return a row for each pair; those with a blank side go to the ledger.
+
+        Raises:
+            DataError: the sides of a file are swapped against those of another.
+        """
         way = self.direction
         kind = Translations(task=(target or TRANSLATIONS).task, source=way.source, target=way.target)
         table = Table(rows=[], modality="text", target_type=kind, root=self.root, layout=self.layout, columns=self.columns)
@@ -156,8 +162,39 @@ class Bitext:
             side, reason = (way.target, "blank_target") if pair.source.strip() else (way.source, "blank_source")
             detail = f"{pair.item} is blank" + (f" in {side!r}" if side else "")
             table.ledger.append(LedgerEntry(item=pair.item, action="dropped", reason=reason, detail=detail))
-        table.findings += _findings(table.rows, way)
+        table.findings += [*_findings(table.rows, way), *self._swapped(table.rows)]
         return table
+
+    def _swapped(self, rows: Sequence[Row]) -> list[Finding]:
+        """Return what shows that sides are swapped.
+
+        Raises:
+            DataError: those of a whole file are, against another.
+        """
+        way, groups = self.direction, defaultdict(list)
+        for row in rows:
+            groups[row.id.rpartition(":")[0] or str(row.split)].append((row.id, (row.text or ("",))[0], str(row.target)))
+        found = swapped(groups)
+        if found.files:
+            raise DataError(
+                f"{self.root}: the pairs of {', '.join(found.files)} have their sides swapped against those of {found.reference}: "
+                f"most have {way.target!r} where {way.source!r} belongs. Exchange the sides in one of them: the names "
+                "of its files or columns."
+            )
+        out = []
+        if found.pairs:
+            message = (
+                f"{len(found.pairs):,} of {len(rows):,} pairs have their sides swapped, by the words of the others: {found.pairs[0]} "
+                f"has {way.target!r} where {way.source!r} belongs. They are kept; exchange their sides."
+            )
+            out.append(Finding(kind="swapped_sides", severity="warning", message=message, items=found.pairs[:_SHOWN]))
+        if swapped_names(way.source, way.target, [pair for group in groups.values() for pair in group]):
+            message = (
+                f"the texts called {way.source!r} have the commonest words of {way.target!r}, and the other way round: "
+                "the names of the sides are swapped, and what is learned is the other direction. Exchange the names."
+            )
+            out.append(Finding(kind="swapped_names", severity="warning", message=message))
+        return out
 
 
 def _findings(rows: Sequence[Row], way: Direction) -> list[Finding]:

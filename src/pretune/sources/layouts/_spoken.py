@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pretune.errors import BadItem, DataError
+from pretune.formats.encodings import damaged
 from pretune.sources import tables
 from pretune.sources.manifests import SplitRecords
 from pretune.sources.readers.delimited import decode
@@ -40,9 +41,14 @@ class TranscriptList:
     utterances: list[Utterance] = field(default_factory=list)
     dropped: list[tuple[int, str, str]] = field(default_factory=list)
     """Line, reason and words of what cannot be used."""
+    messages: list[str] = field(default_factory=list)
+    """How the files were read."""
 
     def records(self, called: str) -> SplitRecords:
         """Return it as a table."""
+        damage = [one for one in self.utterances if damaged(one.text)]
+        self.dropped += [(one.line, "bad_bytes", f"is the transcript of {one.path} and holds bytes that are no text") for one in damage]
+        self.utterances = [one for one in self.utterances if not damaged(one.text)]
         grouped = any(one.group for one in self.utterances)
         records = Records(
             path=self.file,
@@ -52,22 +58,24 @@ class TranscriptList:
             word="line",
             called=called,
         )
+        records.messages += self.messages
         for line, reason, words in self.dropped:
             detail = f"{called} line {line} {words}"
             records.ledger.append(LedgerEntry(item=f"{called}:{line}", action="dropped", reason=reason, detail=detail))
         return self.split, records
 
 
-def named_lines(path: Path) -> list[tuple[int, str, str]]:
-    """Return number, first word and the rest of each line of a text file that is not blank.
+def named_lines(path: Path, messages: list[str]) -> list[tuple[int, str, str]]:
+    """Return number, first word and the rest of each line of a text file that is not blank; an encoding other than UTF-8 is reported.
 
     Raises:
         DataError: it cannot be read, or is no text.
     """
     try:
-        text, _ = decode(path, read_bytes(path))
+        text, read_as = decode(path, read_bytes(path))
     except BadItem as error:
         raise DataError(f"{path}: {error}.") from None
+    messages += read_as
     out = []
     for number, line in enumerate(text.split("\n"), 1):
         name, _, rest = line.strip().replace("\t", " ").partition(" ")

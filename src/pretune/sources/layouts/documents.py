@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from pretune.errors import BadItem, DataError
-from pretune.formats import encodings
 from pretune.formats.files import ending
 from pretune.sources.conversation import TEXT_GENERATION, Conversation
 from pretune.sources.layouts._base import DataPlace, OwnLayout
+from pretune.sources.readers.text_files import TextFiles
 from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -47,12 +47,12 @@ class Documents(OwnLayout):
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each file."""
         table = Table(rows=[], modality="text", target_type=target or TEXT_GENERATION, root=self.root, layout=self._layout())
-        damaged = 0
+        damaged, files = 0, TextFiles()
         for path in self.files:
             item = path.relative_to(self.root).as_posix()
             table.inputs.append(item)
             try:
-                text = encodings.decode(path.read_bytes()).text
+                text = files.read(path, item)
                 if not text.strip():
                     raise BadItem("empty", "is empty")
             except (BadItem, OSError) as error:
@@ -67,6 +67,7 @@ class Documents(OwnLayout):
         if not table.rows:
             raise DataError(f"{self.root / table.ledger[0].item}: {table.ledger[0].detail}. Give plain text files.")
         characters = sum(len(row.text[0]) for row in table.rows if row.text)
+        table.messages += files.messages()
         table.messages.append(f"{characters:,} characters of plain text; all of it is learned from.")
         if damaged:
             table.messages.append(

@@ -49,10 +49,10 @@ class Kaldi(OwnLayout):
                 f"{folder} has a file 'segments': its utterances are parts of longer recordings. Cut these into one file for each "
                 "utterance first (in Kaldi: extract-segments)."
             )
-        transcripts = {name: (number, text) for number, name, text in named_lines(folder / "text")}
-        speakers = {name: who for _, name, who in named_lines(folder / "utt2spk")} if (folder / "utt2spk").exists() else {}
         found = TranscriptList(file=folder / "text", split=split)
-        for _, name, path in named_lines(folder / "wav.scp"):
+        transcripts = {name: (number, text) for number, name, text in named_lines(folder / "text", found.messages)}
+        speakers = {name: who for _, name, who in named_lines(folder / "utt2spk", found.messages)} if (folder / "utt2spk").exists() else {}
+        for _, name, path in named_lines(folder / "wav.scp", found.messages):
             line, text = transcripts.pop(name, (0, ""))
             if path.endswith("|"):
                 found.dropped.append((line, "command", f"is the output of a command ({path[:60]}), which is not run; write a file of it"))

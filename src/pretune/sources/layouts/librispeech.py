@@ -40,7 +40,7 @@ class LibriSpeech(OwnLayout):
 
     def _list(self, file: FileEntry, beside: dict[tuple[tuple[str, ...], str], str]) -> TranscriptList:
         found = TranscriptList(file=self.tree.path(file), split=_split(file))
-        for line, name, text in named_lines(found.file):
+        for line, name, text in named_lines(found.file, found.messages):
             clip = beside.get((file.parts[:-1], name))
             if clip is None:
                 found.dropped.append((line, "missing_file", f"is the transcript of {name}, and no audio file beside it has that name"))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Self
 
 from pretune.errors import BadItem, DataError
-from pretune.formats import encodings
 from pretune.formats.files import ending, modality_of
 from pretune.sources import languages
 from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.readers.records import is_manifest
+from pretune.sources.readers.text_files import TextFiles
 from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -73,13 +73,15 @@ class ParallelLines(OwnLayout):
         """
         if not self.groups:
             raise DataError(f"{self.one} stands alone: beside it is no file of the same name in another language (train.en, train.de).")
-        lines = {one.file.id: self._lines(one) for group in self.groups for one in group}
+        files = TextFiles()
+        lines = {one.file.id: self._lines(one, files) for group in self.groups for one in group}
         for group in self.groups:
             self._require_equal(group, lines)
         way = self._direction()
         names = [one.language for group in self.groups for one in group]
-        files = f"{len(self.groups)} pair{'s' * (len(self.groups) != 1)} of files"
-        bitext = Bitext(root=self.tree.root, layout=f"parallel lines ({files}, .{way.source} and .{way.target})", direction=way)
+        counted = f"{len(self.groups)} pair{'s' * (len(self.groups) != 1)} of files"
+        bitext = Bitext(root=self.tree.root, layout=f"parallel lines ({counted}, .{way.source} and .{way.target})", direction=way)
+        bitext.messages += files.messages()
         others = sorted(set(names) - {way.source, way.target})
         if others:
             bitext.messages.append(f"other languages are not read: {', '.join(others)}.")
@@ -94,13 +96,14 @@ class ParallelLines(OwnLayout):
 
     def read_unlabelled(self) -> Table:
         """Return the lines of the source language; of a file that is given itself, its own."""
+        read = TextFiles()
         if self.one is not None:
-            files = [(self.one.name, _lines(self.one))]
+            files = [(self.one.name, _lines(self.one, self.one.name, read))]
         else:
             way = self._direction()
-            files = [(one.file.id, self._lines(one)) for group in self.groups for one in group if one.language == way.source]
+            files = [(one.file.id, self._lines(one, read)) for group in self.groups for one in group if one.language == way.source]
         table = Table(rows=[], modality="text", target_type=None, root=self.tree.root, layout="lines")
-        table.messages = [f"{', '.join(name for name, _ in files[:_FEW])}: each line is one text."]
+        table.messages = [*read.messages(), f"{', '.join(name for name, _ in files[:_FEW])}: each line is one text."]
         way = Direction(source="", target="")
         for name, lines in files:
             bitext = Bitext(root=self.tree.root, layout="lines", direction=way)
@@ -123,8 +126,8 @@ class ParallelLines(OwnLayout):
         found = named or next(iter(folders), None)
         return found if self.columns.split != "new" and len(self.groups) > 1 else None
 
-    def _lines(self, one: LineFile) -> list[str]:
-        return _lines(self.tree.path(one.file))
+    def _lines(self, one: LineFile, files: TextFiles) -> list[str]:
+        return _lines(self.tree.path(one.file), one.file.id, files)
 
     def _require_equal(self, group: Sequence[LineFile], lines: dict[str, list[str]]) -> None:
         counts = {one.file.id: len(lines[one.file.id]) for one in group}
@@ -168,14 +171,14 @@ def _may_be_a_side(name: str, language: str) -> bool:
     return name.endswith(f".{language}") and name.casefold().partition(".")[0] not in _ABOUT and f".{language.casefold()}" not in _NOT_SIDES
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, name: str, files: TextFiles) -> list[str]:
     """Return the lines of a file: line feeds end them, and nothing else does (U+2028 and form feeds are parts of texts).
 
     Raises:
         DataError: it cannot be read, or is no text.
     """
     try:
-        text = encodings.decode(path.read_bytes()).text
+        text = files.read(path, name)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except BadItem as bad:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from pretune.errors import BadItem
-from pretune.formats import encodings
 from pretune.formats.files import ending
 from pretune.sources import summaries
 from pretune.sources.conversation import SUMMARISATION, Conversation, Turn
 from pretune.sources.layouts._base import DataPlace, OwnLayout
+from pretune.sources.readers.text_files import TextFiles
 from pretune.sources.schema import Schema
 from pretune.sources.split_names import split_of_folder
 from pretune.sources.table import Table
@@ -91,7 +91,7 @@ class SummaryFiles(OwnLayout):
 
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each pair; files without a partner go to the ledger."""
-        table = self._table(target)
+        table, files = self._table(target), TextFiles()
         for file in self.again:
             self._drop(table, file, "ambiguous", "is one of several files of its name that could belong together; the first is read")
         for file, summary in self.pairs:
@@ -100,7 +100,7 @@ class SummaryFiles(OwnLayout):
                 self._drop(table, file, "blank_target", "has no summary of its name")
                 continue
             try:
-                document, answer = self._text(file), self._text(summary)
+                document, answer = self._text(file, files), self._text(summary, files)
             except BadItem as bad:
                 self._drop(table, file, bad.reason, bad.detail)
                 continue
@@ -108,21 +108,23 @@ class SummaryFiles(OwnLayout):
             table.rows.append(Row(id=file.id, text=(document,), target=Conversation(turns=turns), split=_split(file)))
         for file in self.lonely:
             self._drop(table, file, "missing_file", "is a summary without a document of its name")
+        table.messages += files.messages()
         table.messages.append(f"{len(table.rows):,} documents have a summary of their name, {self._example()}.")
         summaries.inspect(table)
         return table
 
     def read_unlabelled(self) -> Table:
         """Return the documents."""
-        table = self._table(None)
+        table, files = self._table(None), TextFiles()
         for file in (*(file for file, _ in self.pairs), *(file for file in self.again if _role(file)[0] == "document")):
             table.inputs.append(file.id)
             try:
-                document = self._text(file)
+                document = self._text(file, files)
             except BadItem as bad:
                 self._drop(table, file, bad.reason, bad.detail)
                 continue
             table.rows.append(Row(id=file.id, text=(document,), target=Conversation(turns=(Turn("user", document),)), split=_split(file)))
+        table.messages += files.messages()
         return table
 
     def _table(self, target: TargetType | None) -> Table:
@@ -143,7 +145,7 @@ class SummaryFiles(OwnLayout):
     def _drop(self, table: Table, file: FileEntry, reason: str, detail: str) -> None:
         table.ledger.append(LedgerEntry(item=file.id, action="dropped", reason=reason, detail=f"{file.id} {detail}"))
 
-    def _text(self, file: FileEntry) -> str:
+    def _text(self, file: FileEntry, files: TextFiles) -> str:
         """Return the text of a file.
 
         Raises:
@@ -151,7 +153,7 @@ class SummaryFiles(OwnLayout):
         """
         is_summary = _role(file)[0] == "summary"
         try:
-            text = encodings.decode(self.tree.path(file).read_bytes()).text.strip()
+            text = files.read(self.tree.path(file), file.id).strip()
         except OSError as error:
             raise BadItem("unreadable", f"cannot be read: {file.id}: {error.strerror}") from None
         if not text:

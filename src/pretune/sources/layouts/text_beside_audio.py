@@ -10,7 +10,7 @@ from pretune.errors import BadItem, DataError
 from pretune.formats.files import ending
 from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._spoken import TranscriptList, Utterance, table_of
-from pretune.sources.readers.delimited import decode
+from pretune.sources.readers.text_files import TextFiles
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
 from pretune.sources.transcripts import TRANSCRIPTS
@@ -48,25 +48,26 @@ class TextBesideAudio(OwnLayout):
 
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each pair; files without a partner are named."""
-        found = TranscriptList(file=self.tree.root / "transcripts")
+        found, files = TranscriptList(file=self.tree.root / "transcripts"), TextFiles()
         for number, (clip, text) in enumerate(self.pairs, 1):
             if text is None:
                 found.dropped.append((number, "blank_transcript", f"is missing: {clip.id} has no text file of its name"))
                 continue
             try:
-                found.utterances.append(Utterance(path=clip.id, text=self._text(text), line=number))
+                found.utterances.append(Utterance(path=clip.id, text=self._text(text, files), line=number))
             except (BadItem, DataError, OSError) as error:
                 found.dropped.append((number, "bad_bytes", f"cannot be read: {text.id}: {error}"))
+        found.messages += files.messages()
         endings = Counter(ending(text.parts[-1]) for _, text in self.pairs if text is not None)
         layout = f"audio files with a {' or '.join(endings)} file each"
         return table_of([found], self.tree, self.columns, target, layout)
 
-    def _text(self, file: FileEntry) -> str:
+    def _text(self, file: FileEntry, files: TextFiles) -> str:
         path = self.tree.path(file)
-        raw = path.read_bytes()
-        if len(raw) > _MOST_BYTES:
-            raise BadItem("too_long", f"holds {len(raw):,} bytes, which is no transcript of a clip")
-        return " ".join(decode(path, raw)[0].split()) if raw.strip() else ""
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise BadItem("too_long", f"holds {size:,} bytes, which is no transcript of a clip")
+        return " ".join(files.read(path, file.id, keep_damage=True).split()) if size else ""
 
 
 def _stem(file: FileEntry) -> str:
