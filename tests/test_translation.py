@@ -127,6 +127,64 @@ def test_equal_sides_and_absurd_lengths_are_reported_and_kept(tmp_path: Path) ->
     }
 
 
+SWAPPABLE = [
+    (f"{who} {does} the {what} with {whose} {body}", f"{wer} {tut} den {was} mit {wessen} {teil}")
+    for who, wer in (("a man", "ein Mann"), ("the child", "das Kind"), ("some woman", "eine Frau"))
+    for does, tut in (("sees", "sieht"), ("holds", "hält"), ("throws", "wirft"))
+    for what, was in (("ball", "Ball"), ("stone", "Stein"))
+    for whose, wessen, body, teil in (("his", "seinen", "eyes", "Augen"), ("her", "ihren", "hands", "Händen"))
+]
+
+
+def swapped(*places: int) -> list[tuple[str, str]]:
+    return [(second, first) if at in places else (first, second) for at, (first, second) in enumerate(SWAPPABLE)]
+
+
+def findings_of(table: Table) -> dict[str, str]:
+    return {finding.kind: finding.message for finding in table.findings}
+
+
+def test_a_split_with_swapped_sides_is_refused_with_its_name(tmp_path: Path) -> None:
+    few = SWAPPABLE[::3]
+    put(tmp_path, train_dot_en=lines(0, SWAPPABLE), train_dot_de=lines(1, SWAPPABLE), val_dot_en=lines(1, few), val_dot_de=lines(0, few))
+    with pytest.raises(DataError, match=r"pairs of val\.en have their sides swapped against those of train\.en: most have 'de' where 'en'"):
+        sources.read(tmp_path)
+    put(tmp_path, val_dot_en=lines(0, few), val_dot_de=lines(1, few))
+    assert not sources.read(tmp_path).findings
+    rows = [{"en": en, "de": de, "split": "train"} for en, de in SWAPPABLE]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert "swapped_sides" not in findings_of(sources.read(tmp_path / "train.jsonl", target=WANTED))
+
+
+def test_single_swapped_pairs_are_reported_and_kept(tmp_path: Path) -> None:
+    put(tmp_path, corpus_dot_en=lines(0, swapped(4, 20)), corpus_dot_de=lines(1, swapped(4, 20)))
+    table = sources.read(tmp_path)
+    assert len(table.rows) == len(SWAPPABLE)
+    assert "2 of 36 pairs have their sides swapped, by the words of the others: corpus.en:5 " in findings_of(table)["swapped_sides"]
+
+
+def test_names_of_the_wrong_language_are_reported(tmp_path: Path) -> None:
+    put(tmp_path, a__corpus_dot_en=lines(1, SWAPPABLE), a__corpus_dot_de=lines(0, SWAPPABLE))
+    assert "the names of the sides are swapped" in findings_of(sources.read(tmp_path / "a"))["swapped_names"]
+    put(tmp_path, b__corpus_dot_en=lines(0, SWAPPABLE), b__corpus_dot_de=lines(1, SWAPPABLE))
+    assert not sources.read(tmp_path / "b").findings
+
+
+def test_sides_of_one_language_are_never_called_swapped(tmp_path: Path) -> None:
+    turned = [first for first, _ in (*SWAPPABLE[1:], SWAPPABLE[0])]
+    put(tmp_path, corpus_dot_src=lines(0, SWAPPABLE), corpus_dot_tgt="".join(f"{text}\n" for text in turned))
+    assert not sources.read(tmp_path, target=WANTED).findings
+
+
+def test_an_encoding_that_was_guessed_is_reported(tmp_path: Path) -> None:
+    put(tmp_path, corpus_dot_en=lines(0, SWAPPABLE))
+    (tmp_path / "corpus.de").write_bytes(lines(1, SWAPPABLE).encode("latin-1"))
+    table = sources.read(tmp_path)
+    assert pairs_of(table)[4][1].startswith("ein Mann hält")
+    assert any(line.startswith("corpus.de was read as Windows-1252") for line in table.messages)
+    assert not any("corpus.en was read" in line for line in table.messages)
+
+
 def test_other_layouts_stay_what_they_are(tmp_path: Path) -> None:
     for name in ("pos", "neg"):
         put(tmp_path / "classes" / name, **{f"{i}_dot_txt": f"text {name} {i}" for i in range(3)})
@@ -213,11 +271,11 @@ def test_bleu_has_a_signature_an_interval_and_fits_the_script() -> None:
     assert (perfect["bleu"], perfect["chrf"]) == (pytest.approx(100), pytest.approx(100))
     assert "tok:13a" in perfect["bleu_signature"]
     half = translation_scores.figures(["ein kleiner Hund rennt", "zwei Katzen sitzen"] * 4, references)
-    low, high = half["intervals"]["bleu"]
+    low, high = half["interval"]["bleu"]
     assert low < half["bleu"] < high < 100
     pairs = np.repeat(np.arange(4), 2)
     together = translation_scores.figures(["ein kleiner Hund rennt", "zwei Katzen sitzen"] * 4, references, groups=pairs)
-    assert together["intervals"]["bleu"] == pytest.approx([half["bleu"]] * 2), "groups that are alike show no spread"
+    assert together["interval"]["bleu"] == pytest.approx([half["bleu"]] * 2), "groups that are alike show no spread"
     texts = {"你好世界": "zh", "猫がいる": "char", "Hallo Welt": "13a", "안녕 세상": "13a"}
     assert {text: translation_scores.tokenizer_for([[text]]) for text in texts} == texts
 
@@ -240,9 +298,9 @@ def test_the_task_keeps_the_direction_of_the_data() -> None:
 def test_rows_of_one_group_are_no_evidence_of_their_own() -> None:
     rows = [Row(id=str(i), text=(a,), target=Translation.reads.parse([b], "de").values[0]) for i, (a, b) in enumerate(PAIRS * 2)]
     written = ["ein Hund", "zwei Katzen", "x", "y"] * 2
-    alone = Translation().text_metrics(rows, written, ())["intervals"]["chrf"]
+    alone = Translation().text_metrics(rows, written, ())["interval"]["chrf"]
     one = [replace(row, group="book") for row in rows]
-    assert "intervals" not in Translation().text_metrics(one, written, ()), "one group tells nothing of others"
+    assert "interval" not in Translation().text_metrics(one, written, ()), "one group tells nothing of others"
     assert alone[0] < alone[1]
 
 

@@ -72,15 +72,19 @@ def _begin(config: Mapping[str, Any], backbone: Backbone) -> tuple[int, ...]:
         start = config.get("bos_token_id") if config.get("bos_token_id") is not None else config.get("pad_token_id")
     if start is None:
         raise SettingError(f"{name}: its config has no decoder_start_token_id, so nothing says how a text begins. Add it to config.json.")
+    text = backbone.modality
+    assert isinstance(text, Text)
+    if text.written_language:
+        language = text.special_id(text.written_language)
+        return (language,) if int(start) in map(text.special_id, text.languages) else (int(start), language)
     if forced is not None:
         return int(start), int(forced)
     if config.get("model_type") in _OF_LANGUAGES:
         raise SettingError(
-            f"{name} writes several languages, and its files do not say which. Add the id of the language to {_GENERATION}: "
-            '"forced_bos_token_id": ID.'
+            f"{name} writes several languages, and nothing says which. Call the sides of the data by names of languages that its tokenizer "
+            f'has (train.en, train.de), or add the id of the language to {_GENERATION}: "forced_bos_token_id": ID.'
         )
-    assert isinstance(backbone.modality, Text)
-    return int(start), *backbone.modality.framed[0]
+    return int(start), *text.framed[0]
 
 
 class LibraryDecoder(TokenDecoder, Recalling):

@@ -44,7 +44,7 @@ def figures(
         out |= {name: float(score.score), f"{name}_signature": str(metric.get_signature())}
     _, unit_N = np.unique(np.arange(len(written)) if groups is None else groups, return_inverse=True)
     if intervals and unit_N.max(initial=0) > 0:
-        out["intervals"] = {name: _interval(metric, written, streams, unit_N) for name, metric in metrics.items()}
+        out["interval"] = {name: _interval(metric, written, streams, unit_N) for name, metric in metrics.items()}
     return out
 
 

@@ -33,6 +33,7 @@ def words(name: str) -> str:
         "rouge1": "ROUGE-1",
         "rouge2": "ROUGE-2",
         "rougeL": "ROUGE-L",
+        "bleu": "BLEU",
         "chrf": "chrF",
         "copied": "copied word for word",
         "spearman": "rank correlation (Spearman)",

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pretune.config import Within
-from pretune.errors import BadItem, SettingError
+from pretune.errors import BadItem, SettingError, WeightsError
 from pretune.formats import encodings
 from pretune.formats.files import TEXT
-from pretune.modalities import _tokenizer_training, _word_starts
+from pretune.modalities import _languages, _tokenizer_training, _word_starts
 from pretune.modalities._base import Modality
 from pretune.modalities._tfidf import Tfidf
 from pretune.modalities._tokenizer_training import Units
@@ -65,6 +65,8 @@ class Text(Modality):
     """Whether a tokenizer that is made here keeps case, spaces and line ends: what writing texts needs."""
     chat_template: str = field(default="", repr=False)
     """Jinja template of a conversation, as the weights were trained with it; empty where they have none."""
+    written_language: str = ""
+    """Token of the language that a decoder begins with, of a tokenizer with one for each language; empty elsewhere."""
 
     def __post_init__(self) -> None:
         if self.positions is not None and self.max_tokens > self.positions:
@@ -117,6 +119,45 @@ class Text(Modality):
         if size > self.vocabulary:
             raise SettingError(f"vocabulary={self.vocabulary} is too small: the {self.units}s alone need {size}.")
         return replace(self, tokenizer=content)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The tokens that stand for languages; none of a tokenizer of one language."""
+        return _languages.languages(self.tokenizer)
+
+    def special_id(self, token: str) -> int:
+        """Return the id of a special token.
+
+        Raises:
+            WeightsError: the tokenizer has no such token.
+        """
+        found = tokenizing.special_id(self.tokenizer, token)
+        if found is None:
+            raise WeightsError(f"the tokenizer of these weights has no token {token!r}. Take another copy of it.")
+        return found
+
+    def translating(self, source: str, target: str) -> tuple[Text, str]:
+        """Return the preprocessing that marks texts with the languages of a translation, and a sentence; of one language as it is, and ''.
+
+        Raises:
+            SettingError: a name may mean several of the tokenizer's languages.
+        """
+        count = len(self.languages)
+        if not count:
+            return self, ""
+        read, written = self._language(source, "source"), self._language(target, "target")
+        out = replace(self, tokenizer=_languages.marked(self.tokenizer, read) if read else self.tokenizer, written_language=written)
+        shown = " and ".join([f"{source} is read as {read or 'its default'}", f"{target} is written as {written or 'its default'}"])
+        return out, f"the tokenizer has {count} languages: {shown}."
+
+    def _language(self, name: str, side: str) -> str:
+        found = _languages.tokens_for(name, self.tokenizer)
+        if len(found) > 1:
+            raise SettingError(
+                f"{name!r} may be {', '.join(found)} for the tokenizer of these weights. Give the side of the data the name of one "
+                f"({name} -> {found[0]}), and name it: task.{side}={found[0]}."
+            )
+        return found[0] if found else ""
 
     # --- streams -----------------------------------------------------------------------------
 

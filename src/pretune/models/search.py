@@ -1,7 +1,9 @@
 """How a decoder writes: the likeliest token each time, beam search, or sampling; keys and values are kept.
 
-Beam search keeps the `beams` likeliest beginnings and ranks whole texts by log-probability over length^length_penalty, as `transformers`
-does (Y. Wu et al., "Google's Neural Machine Translation System", 2016). Shapes: B texts, K beams of each, V tokens, D channels.
+Beam search keeps the `beams` likeliest beginnings and ranks whole texts by log-probability over length^length_penalty (Y. Wu et al.,
+"Google's Neural Machine Translation System", 2016). It ends as `transformers` does with early_stopping=False: once there are as many
+whole texts as beams, and the likeliest beginning, over its present length, is no better than the worst of them. A text that reaches
+its limit without an end counts only where none ended. Shapes: B texts, K beams of each, V tokens, D channels.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def _likeliest(head: DecoderHead, encoded: Features, limits_B: Tensor, wanted: S
     encoded = encoded.take(alive.repeat_interleave(beams).to(device))
     score_BK = torch.full((len(alive), beams), -torch.inf)
     score_BK[:, 0] = 0.0  # all beams are the same at first: only one of them counts
-    best_B, ended_B = torch.full((len(alive),), -torch.inf), torch.zeros(len(alive), dtype=torch.long)
+    whole_BK = torch.full((len(alive), beams), -torch.inf)  # the scores of the best whole texts, falling
     ids_BKT = torch.zeros(len(alive), beams, 0, dtype=torch.long)
     new_RT = torch.tensor(head.decoder.begin).expand(len(alive) * beams, -1)
     length = 0
@@ -107,22 +109,22 @@ def _likeliest(head: DecoderHead, encoded: Features, limits_B: Tensor, wanted: S
         beam_BC, token_BC = place_BC // log_p.shape[-1], place_BC % log_p.shape[-1]
         ends_BC = token_BC == end
         # A text is whole where its end is among the likeliest continuations.
-        whole_BK = ends_BC[:, :beams] & top_BC[:, :beams].isfinite()
-        value_B, which_B = (top_BC[:, :beams] / norm).masked_fill(~whole_BK, -torch.inf).max(1)
-        for row in (value_B > best_B).nonzero()[:, 0].tolist():
+        new_BK = (top_BC[:, :beams] / norm).masked_fill(~ends_BC[:, :beams], -torch.inf)
+        value_B, which_B = new_BK.max(1)
+        for row in (value_B > whole_BK[:, 0]).nonzero()[:, 0].tolist():
             written[int(alive[row])] = ids_BKT[row, beam_BC[row, which_B[row]]].tolist()
-        best_B, ended_B = torch.maximum(best_B, value_B), ended_B + whole_BK.sum(1)
+        whole_BK = torch.cat([whole_BK, new_BK], 1).topk(beams).values
         score_BK, order_BK = top_BC.masked_fill(ends_BC, -torch.inf).topk(beams)
         beam_BK, token_BK = beam_BC.gather(1, order_BK), token_BC.gather(1, order_BK)
         ids_BKT = torch.cat([ids_BKT.gather(1, beam_BK[:, :, None].expand(-1, -1, length - 1)), token_BK[:, :, None]], 2)
         full_B = limits_B[alive] <= length
-        for row in (full_B & best_B.isneginf()).nonzero()[:, 0].tolist():
+        for row in (full_B & whole_BK[:, 0].isneginf()).nonzero()[:, 0].tolist():
             written[int(alive[row])] = ids_BKT[row, 0].tolist()
-        kept = (~(full_B | (ended_B >= beams) | (best_B >= score_BK[:, 0] / norm))).nonzero()[:, 0]
+        kept = (~(full_B | (whole_BK[:, -1] >= score_BK[:, 0] / norm))).nonzero()[:, 0]
         rows = (kept[:, None] * beams + beam_BK[kept]).flatten()
         if beams > 1 or len(kept) < len(alive):
             reordered(head, rows.to(device))
             encoded = encoded.take(rows.to(device))
         new_RT = token_BK[kept].flatten()[:, None]
-        alive, score_BK, best_B, ended_B, ids_BKT = alive[kept], score_BK[kept], best_B[kept], ended_B[kept], ids_BKT[kept]
+        alive, score_BK, whole_BK, ids_BKT = alive[kept], score_BK[kept], whole_BK[kept], ids_BKT[kept]
     return written

@@ -59,11 +59,13 @@ def record(state: FineTuningState) -> dict[str, Any]:
 
 
 def _with_texts(final: Final, state: FineTuningState, written: WrittenAnswers) -> Final:
-    """Return the network's figures with those of the texts that it wrote, where the leading metric is one of texts."""
+    """Return the network's figures with those of the texts that it wrote; where the leading metric is not one of texts, their numbers."""
     task, split = state.data.task, state.data.score
-    if not isinstance(task, WritingTask) or not task.scores_texts:
+    if not isinstance(task, WritingTask):
         return final
     figures, more = final.figures[split], {name: value for name, value in written.figures.items() if name not in ("split", "seconds")}
+    if not task.scores_texts:
+        more = {name: value for name, value in more.items() if name == "interval" or isinstance(value, float)}
     interval = figures.get("interval", {}) | more.pop("interval", {})
     return replace(final, figures=final.figures | {split: figures | more | {"interval": interval}})
 

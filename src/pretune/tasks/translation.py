@@ -10,6 +10,8 @@ from pretune.backbones import Backbone
 from pretune.errors import MissingExtra
 from pretune.evaluation import translation_scores
 from pretune.evaluation.intervals import groups_of
+from pretune.modalities.text import Text
+from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
 from pretune.sources.translations import TRANSLATIONS, Translations
 from pretune.tasks._base import Figures
@@ -49,6 +51,15 @@ class Translation(SequenceToSequence):
             return {"lr": 1e-4, "epochs": 3, "weight_decay": 0.01}
         return {"lr": 5e-4, "epochs": 10, "weight_decay": 0.01, "least_steps": 500}
 
+    def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Any:
+        """Mark texts with their languages where the tokenizer has several, and do what is done for every task of this kind."""
+        modality = super().render(table, modality, held_out=held_out, answered=answered)
+        if not answered or not isinstance(modality, Text):
+            return modality
+        modality, sentence = modality.translating(self.source, self.target)
+        table.messages += [sentence] if sentence else []
+        return modality
+
     def absent(self) -> str:
         """Return a sentence where BLEU and chrF are not computed, and how to get them."""
         return translation_scores.absent()
@@ -76,7 +87,7 @@ class Translation(SequenceToSequence):
         """Return a sentence with BLEU, chrF and what they are compared with."""
         if "bleu" not in figures:
             return []
-        ends = figures.get("intervals", {}).get("bleu")
+        ends = figures.get("interval", {}).get("bleu")
         interval = f" (95 %: {ends[0]:.1f} to {ends[1]:.1f})" if ends else ""
         others = "; ".join(f"{one['what']} {one['bleu']:.2f}" for one in figures["baselines"].values())
         return [
