@@ -6,11 +6,14 @@ import dataclasses
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pretune import config, declared, registry
+from pretune.cli import early
+from pretune.cli.arguments import parse
 from pretune.cli.verbs import VERBS
 from pretune.described import settings
 from pretune.errors import SettingError
@@ -80,6 +83,16 @@ def test_what_several_settings_refuse_together_is_refused_before_torch_in_the_sa
 def test_settings_that_go_together_are_not_refused(settings: list[str]) -> None:
     built = declared.declared("pretune.pretraining:built")
     assert built(declared.declared("pretune.pretraining:Pretraining"), config.override({}, settings) | {"data": "photos"}).data == "photos"
+
+
+def test_a_setting_of_a_run_s_task_is_refused_at_predict_with_the_way_to_write_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.json").write_text('{"task": {"name": "translation"}}')
+    (tmp_path / "new.txt").write_text("a line")
+    words = ["predict", str(tmp_path / "run"), str(tmp_path / "new.txt")]
+    with pytest.raises(SettingError, match=r"'beams': it is one of the run's task\. Write task\.beams=1\.$"):
+        early.check(parse([*words, "beams=1"]))
+    early.check(parse([*words, "task.beams=1"]))
 
 
 def test_refusals_of_several_settings_need_no_torch() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pretune import config, hints, networks, saved
+from pretune import config, hints, networks, registry, saved, schema
 from pretune.cli.arguments import Arguments
 from pretune.cli.verbs import VERBS, keys_of, settings_of
-from pretune.declared import declared
+from pretune.declared import declared, load
 from pretune.errors import DataError, SettingError
 from pretune.printable import path_word, shell_word
 from pretune.sources.special import existing
@@ -37,6 +37,8 @@ def check(arguments: Arguments) -> None:
     for path in arguments.recipes:
         tree |= config.read_toml(Path(path))
     tree = config.override(tree, arguments.settings)
+    if verb == "predict":
+        _refuse_of_task(_task_of(arguments.words[0]).get("name", ""), settings, tree)
     if verb == "predict" and isinstance(tree.get("task"), dict):
         tree["task"] = _task_of(arguments.words[0]) | tree["task"]
     _refuse_unread(verb, tree)
@@ -61,6 +63,20 @@ def _task_of(run: str) -> dict[str, Any]:
     path = Path(run) / _OF_A_RUN["predict"]
     task = saved.json_of(path).get("task") if path.exists() else None
     return {"name": task["name"]} if isinstance(task, dict) and isinstance(task.get("name"), str) else {}
+
+
+def _refuse_of_task(task: str, settings: type, tree: dict[str, Any]) -> None:
+    """Refuse a setting of the run's task that is written without its section, and say how it is written.
+
+    Raises:
+        SettingError: names the key.
+    """
+    if task not in registry.names("tasks"):
+        return
+    known = schema.keys(load("tasks", task))
+    for key in tree:
+        if key not in schema.keys(settings) and key in known:
+            raise SettingError(f"predict has no setting {key!r}: it is one of the run's task. Write task.{key}={tree[key]}.")
 
 
 def _refuse_words(arguments: Arguments) -> None:
