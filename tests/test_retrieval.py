@@ -106,6 +106,30 @@ def test_records_of_json_lines_are_pairs_too(tmp_path: Path) -> None:
     assert roles(sources.read(path))[0] == ("query", "how are you")
 
 
+def test_a_list_of_passages_is_several_pairs_and_one_of_negatives_several_texts(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    records = [
+        {"query": "a pet", "pos": ["a cat", "a dog"], "neg": ["a car", "a plane"]},
+        {"query": "a tool", "pos": ["a saw"], "neg": ["a tree"]},
+        {"query": "a fruit", "pos": "a pear", "neg": "a stone"},
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    table = sources.read(path)
+    found = [row for row in table.rows if row.target.pair.startswith("data.jsonl:1")]
+    assert [(row.target.pair, row.target.role, row.text) for row in found] == [
+        (pair, role, (text,))
+        for pair, passage in (("data.jsonl:1", "a cat"), ("data.jsonl:1#2", "a dog"))
+        for role, text in (("query", "a pet"), ("passage", passage), ("negative", "a car"), ("negative", "a plane"))
+    ]
+    assert len(table.rows) == 16
+    assert not table.ledger
+    assert any("1 records have several texts in 'pos': each is a pair" in line for line in table.messages)
+    assert len({row.id for row in table.rows}) == 16
+    blank = tmp_path / "blank.jsonl"
+    blank.write_text("".join(json.dumps(record) + "\n" for record in [*records, {"query": "q", "pos": [], "neg": ["x"]}]))
+    assert [entry.item for entry in sources.read(blank).ledger] == ["blank.jsonl:4"]
+
+
 # --- ranks and figures ---------------------------------------------------------------------------
 
 

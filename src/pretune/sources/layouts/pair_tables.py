@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.numbers import number
 from pretune.sources.readers.dispatch import read_records
 from pretune.sources.readers.records import Records, is_manifest
+from pretune.sources.readers.spread import SpreadRecords, spread
 from pretune.sources.related import RELATED, Related, Role
 from pretune.sources.schema import Schema
 from pretune.sources.table import Columns, RunColumns, Table
@@ -36,6 +38,8 @@ _KNOWN = (
 """The first is the query."""
 _NEGATIVE = ("negative", "neg", "hard_negative")
 _GRADE = ("score", "similarity", "similarity_score", "relevance", "label", "labels", "is_duplicate", "grade")
+_COPY = re.compile(r"#\d+$")
+"""End of the id of a pair that is not the first of its record."""
 _PLAIN = frozenset((*ID, *SPLIT, *GROUP))
 """Columns that say nothing of how texts belong together."""
 
@@ -72,7 +76,10 @@ class PairTables(OwnLayout):
         lead = manifests.leading(splits)
         roles = _roles(lead, place)
         tree = place.tree if place.path.is_dir() else walk(place.path.parent)
-        return cls(columns=place.columns, modality="text", tree=tree, splits=tuple(splits), roles=roles) if roles else None
+        if roles is None:
+            return None
+        spread_splits, roles = _spread(splits, roles)
+        return cls(columns=place.columns, modality="text", tree=tree, splits=tuple(spread_splits), roles=roles)
 
     def read(self, target: TargetType | None) -> Table:
         """Return a row for each text of each record."""
@@ -93,9 +100,14 @@ class PairTables(OwnLayout):
         table.layout = table.layout.replace("manifest", "table", 1)
         table.columns = {"text": ",".join(roles.strings), **({"label": roles.grade} if roles.grade else {})}
         table.schema = Schema(text=roles.strings, label=(roles.grade,) if roles.grade else ())
-        table.messages += _sentences(roles, kept, cut)
+        table.messages += [*_sentences(roles, kept, cut), *self._lists()]
         table.inputs = []
         return table
+
+    def _lists(self) -> list[str]:
+        """Return a sentence where lists of texts became several pairs."""
+        several = sum(copy == 1 for _, records in self.splits if isinstance(records, SpreadRecords) for copy in records.copies)
+        return [f"{several:,} records have several texts in {self.roles.strings[1]!r}: each is a pair."] if several else []
 
     def read_unlabelled(self) -> Table:
         """Return a row for each text of one column: the one that is named, else the queries' where there are some."""
@@ -126,6 +138,18 @@ def _may_be(path: Path, place: DataPlace) -> bool:
     with path.open("rb") as file:
         head = plain(file.read(1 << 12).decode("utf-8", errors="replace").partition("\n")[0])
     return any(first in head and second in head for first, second in (*_SURE, *PAIRS))
+
+
+def _spread(splits: list[tuple[Split | None, Records]], roles: PairColumns) -> tuple[list[tuple[Split | None, Records]], PairColumns]:
+    """Return the tables with a record for each text of a list of passages, and the columns that lists of negatives became."""
+    if len(roles.strings) < 2:
+        return splits, roles
+    query, passage, *negatives = roles.strings
+    done = [(split, *spread(records, passage, negatives)) for split, records in splits]
+    fewest = {name: min(len(named.get(name, (name,))) for _, _, named in done) for name in negatives}
+    widest = {name: max((named.get(name, (name,)) for _, _, named in done), key=len)[: fewest[name]] for name in negatives}
+    strings = (query, passage, *(one for name in negatives for one in widest[name]))
+    return [(split, records) for split, records, _ in done], replace(roles, strings=strings)
 
 
 # --- columns -------------------------------------------------------------------------------------
@@ -188,7 +212,7 @@ def _texts(row: Row, grade: float | None, cut: float) -> Iterator[Row]:
     ]
     for at, (text, (name, role)) in enumerate(zip(row.text, roles, strict=True)):
         target = Related(role=role, pair=row.id, grade=grade if at == 1 else None)
-        yield replace(row, id=f"{row.id} ({name})", text=(text,), target=target, group=row.group or row.id)
+        yield replace(row, id=f"{row.id} ({name})", text=(text,), target=target, group=row.group or _COPY.sub("", row.id))
 
 
 def _grade(records: Records, at: int, column: str) -> float | None:
