@@ -108,6 +108,39 @@ def test_a_header_of_x_and_y_lists_boxes_whatever_stands_beside_them(tmp_path: P
     assert boxes_of(table) == {"000.png": [("disc", (1.0, 1.0, 10.0, 10.0))], "001.png": [("disc", (2.0, 2.0, 11.0, 11.0))]}
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "sign"),
+    [
+        ("image,x_center,y_center,width,height,class", "{},50,30,20,10,disc", ","),
+        ("image,cx,cy,w,h,class", "{},50,30,20,10,disc", ","),
+        ("bild;x1;y1;x2;y2;class", "{};40;25;60;35;disc", ";"),
+        ("image;xmin;ymin;xmax;ymax;class", "{};40,0;25,0;60,0;35,0;disc", ";"),
+    ],
+)
+def test_boxes_by_their_centres_in_columns_of_any_name_and_with_decimal_commas(tmp_path: Path, header: str, row: str, sign: str) -> None:
+    write_images(tmp_path, 2)
+    (tmp_path / "boxes.csv").write_text("\n".join([header, *(row.format(f"{number:03d}.png") for number in range(2))]) + "\n")
+    table = sources.read(tmp_path)
+    assert table.task == "detection"
+    assert boxes_of(table)["001.png"] == [("disc", (40.0, 25.0, 60.0, 35.0))]
+
+
+def test_class_numbers_of_yolo_that_count_from_one_are_refused(tmp_path: Path) -> None:
+    write_yolo(tmp_path, 4)
+    for path in (tmp_path / "labels").rglob("*.txt"):
+        path.write_text("".join(f"{number} 0.5 0.5 0.2 0.2\n" for number in (1, 2)))
+    with pytest.raises(DataError, match="run from 1 to 2, and 2 classes have names"):
+        sources.read(tmp_path)
+
+
+def test_class_names_of_yolo_keep_their_letters_in_other_encodings(tmp_path: Path) -> None:
+    write_yolo(tmp_path, 4, names=False)
+    (tmp_path / "classes.txt").write_bytes("K\u00e4fer\nB\u00e4r\n".encode("latin-1"))
+    table = sources.read(tmp_path)
+    assert set(table.classes) <= {"K\u00e4fer", "B\u00e4r"}
+    assert any("classes.txt was read as Windows-1252" in line for line in table.messages)
+
+
 def test_splits_of_voc_are_its_lists(tmp_path: Path) -> None:
     write_voc(tmp_path, 8)
     main = tmp_path / "ImageSets" / "Main"

@@ -218,6 +218,15 @@ def test_a_named_scheme_decides(tmp_path: Path) -> None:
     assert tags(strict) == [("B-PER", "B-PER"), ("B-LOC",)]
 
 
+@pytest.mark.parametrize("written_so", ["Ann B-PER\nin O\nRome b-LOC\n", "Ann b-PER\nin o\nRome b-LOC\n"])
+def test_marks_with_small_letters_mark_entities(tmp_path: Path, written_so: str) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text(written_so)
+    table = sources.read(path, target=TAGS)
+    assert tags(table) == [("B-PER", "O", "B-LOC")]
+    assert "b-LOC is B-LOC" in messages_of(table) or "b-PER is B-PER" in messages_of(table) or "o is O" in messages_of(table)
+
+
 def test_words_without_any_entity_teach_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("no O\nnames O\n\nhere O\n")

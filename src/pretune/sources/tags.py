@@ -24,6 +24,8 @@ UNTYPED = "entity"
 """The type of entities whose tags are B and I alone."""
 SPOKEN: dict[SchemeName, str] = {"iob1": "IOB1", "iob2": "IOB2", "bioes": "BIOES", "io": "IO", "none": "plain tags"}
 _MARKED = re.compile(r"([BIESLUM])[-_](.+)", re.DOTALL)
+_SMALL = re.compile(r"[bieslum][-_].+", re.DOTALL)
+_SMALL = re.compile(r"[bieslum][-_].+", re.DOTALL)
 _LETTERS = {"L": "E", "U": "S", "M": "I"}
 """What BILOU and BMES write for the end, for an entity of one word, and for the inside."""
 
@@ -121,6 +123,14 @@ def scheme_of(strings: Sequence[Sequence[str]]) -> SchemeName:
         return "io"
     wrong = {name: sum(_contradicted(tags, name) for tags in strings) for name in ("iob2", "iob1")}
     return "iob1" if wrong["iob1"] < wrong["iob2"] else "iob2"
+
+
+def capitals_of(strings: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return the tags whose mark is a small letter (b-per, o) with the capital; none where other tags are no marks either."""
+    there = {tag for tags in strings for tag in tags}
+    small = {tag for tag in there if tag == OUTSIDE.lower() or _SMALL.fullmatch(tag)}
+    marked = all(tag == OUTSIDE or _MARKED.fullmatch(tag) for tag in there - small)
+    return {tag: tag[0].upper() + tag[1:] for tag in sorted(small)} if marked and small != {OUTSIDE.lower()} else {}
 
 
 def is_marked(tags: Sequence[str]) -> bool:

@@ -12,7 +12,19 @@ from pathlib import Path
 from pretune.errors import DataError
 from pretune.sources.schema import Schema
 from pretune.sources.table import Table
-from pretune.sources.tags import SPOKEN, TAGS, Entity, SchemeName, TaggedWords, Tags, contradiction, iob2_of, scheme_of, target_of
+from pretune.sources.tags import (
+    SPOKEN,
+    TAGS,
+    Entity,
+    SchemeName,
+    TaggedWords,
+    Tags,
+    capitals_of,
+    contradiction,
+    iob2_of,
+    scheme_of,
+    target_of,
+)
 from pretune.sources.target_type import TargetType
 from pretune.sources.words import is_blank, joined, words_of
 from pretune.types import LedgerEntry, Row, Split
@@ -89,6 +101,7 @@ def table_of(found: Found, target: TargetType | None, *, labelled: bool = True) 
     if not labelled:
         out.rows = [_row(one) for one in whole]
         return out
+    whole = _with_capitals(whole, out) if kind.scheme is None else whole
     scheme = _scheme(whole, kind, out)
     out.target_type = replace(kind, scheme=scheme)
     make: Callable[[Table, TaggedText, Row], Row | None] = _with_spans if any(one.spans is not None for one in whole) else _tagger(scheme)
@@ -115,6 +128,16 @@ def _row(one: TaggedText) -> Row:
 
 
 # --- tags ----------------------------------------------------------------------------------------
+
+
+def _with_capitals(strings: Sequence[TaggedText], out: Table) -> list[TaggedText]:
+    """Return texts whose tags have capital marks, and say so where some had small ones."""
+    capitals = capitals_of([one.tags for one in strings if one.tags is not None])
+    if not capitals:
+        return list(strings)
+    first = next(iter(capitals))
+    out.messages.append(f"tags with a small letter before the type are read with a capital: {first} is {capitals[first]}.")
+    return [one if one.tags is None else replace(one, tags=tuple(capitals.get(tag, tag) for tag in one.tags)) for one in strings]
 
 
 def _scheme(strings: Sequence[TaggedText], kind: Tags, out: Table) -> SchemeName:

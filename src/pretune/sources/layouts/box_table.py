@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Self
+from typing import Literal, Self
 
 from pretune.errors import DataError
 from pretune.formats.files import IMAGE, ending
@@ -25,6 +25,8 @@ from pretune.sources.tree import FileEntry, Tree
 from pretune.sources.vocabulary import plain
 from pretune.types import Split
 
+BoxForm = Literal["corners", "size", "centre"]
+"""What four numbers are: left, top, right, bottom; left, top, width, height; centre, width, height."""
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("x1", "y1", "x2", "y2"),
@@ -44,7 +46,20 @@ _SIZES = (
     ("bboxx", "bboxy", "bboxwidth", "bboxheight"),
     ("bboxleft", "bboxtop", "bboxwidth", "bboxheight"),
 )
+_CENTRES = (
+    *(("xcenter", "ycenter", width, height) for width, height in (("width", "height"), ("w", "h"))),
+    *(("xcentre", "ycentre", width, height) for width, height in (("width", "height"), ("w", "h"))),
+    *(("centerx", "centery", width, height) for width, height in (("width", "height"), ("w", "h"))),
+    *(("cx", "cy", width, height) for width, height in (("width", "height"), ("w", "h"))),
+    *(("xc", "yc", width, height) for width, height in (("width", "height"), ("w", "h"))),
+)
 """Spellings of coordinates, without case and signs."""
+_SPELLINGS: tuple[tuple[BoxForm, tuple[tuple[str, str, str, str], ...]], ...] = (
+    ("corners", _CORNERS),
+    ("centre", _CENTRES),
+    ("size", _SIZES),
+)
+_DECIMAL_COMMA = re.compile(r"\s*-?\d+,\d+\s*")
 _IMAGES = (
     "image",
     "filename",
@@ -61,7 +76,7 @@ _IMAGES = (
     "image_path",
 )
 _CLASSES = ("class", "label", "classname", "labelname", "category", "name", "object", "categoryname", "target", "species", "type")
-_HEADER = re.compile(rb"x_?min|min_?x|x_?[01]|left|bbox|\bx\b")
+_HEADER = re.compile(rb"x_?min|min_?x|x_?[01]|left|bbox|\bx\b|x_?c|cx|cent(er|re)")
 """What is in the header of every table of boxes."""
 _START = 4096
 _PLACES = ("image", "xmin", "ymin", "xmax", "ymax", "class")
@@ -74,8 +89,7 @@ class BoxRoles:
 
     image: str
     corners: tuple[str, str, str, str]
-    sized: bool
-    """Whether the last two are width and height."""
+    form: BoxForm
     label: str | None
     split: str | None
 
@@ -139,7 +153,9 @@ class BoxTable(OwnLayout):
             *records.messages,
             f"{file.id}: image from {roles.image!r}, class from {roles.label!r}, boxes from {', '.join(roles.corners)}.",
         ]
-        values = [[_number(value) for value in four] for four in zip(*(records.column(name) for name in roles.corners), strict=True)]
+        comma = records.delimiter not in ("", ",")
+        columns = (records.column(name) for name in roles.corners)
+        values = [[_number(value, comma=comma) for value in four] for four in zip(*columns, strict=True)]
         relative = _are_fractions(values)
         if relative:
             found.messages.append(f"{file.id}: all coordinates lie between 0 and 1: they are fractions of the image.")
@@ -153,7 +169,7 @@ class BoxTable(OwnLayout):
                 found.drop(records.where(index), "missing_file", f"names {name!r}: {why}")
                 continue
             rows = collected.setdefault(image, _Rows(split_of(split) or of_file, relative))
-            rows.add(records.where(index), label, numbers, roles.sized, found)
+            rows.add(records.where(index), label, numbers, roles.form, found)
 
 
 class _Rows:
@@ -163,7 +179,7 @@ class _Rows:
         self.split, self.relative, self.lost = split, relative, 0
         self.boxes: list[tuple[str, Box]] = []
 
-    def add(self, where: str, label: Value, numbers: list[float | None], sized: bool, found: Annotations) -> None:
+    def add(self, where: str, label: Value, numbers: list[float | None], form: BoxForm, found: Annotations) -> None:
         """Add a box; a row without coordinates and class adds none."""
         there = [number for number in numbers if number is not None]
         name = str(label if label is not None else "").strip()
@@ -174,7 +190,9 @@ class _Rows:
             found.repair(where, "bad_box", "has no class" if not name else "has fewer than four coordinates that are numbers")
             return
         left, top, third, fourth = there
-        corners = (left, top, left + third, top + fourth) if sized else (left, top, third, fourth)
+        if form == "centre":
+            left, top = left - third / 2, top - fourth / 2
+        corners = (left, top, third, fourth) if form == "corners" else (left, top, left + third, top + fourth)
         self.boxes.append((where, Box(name, *corners)))
 
 
@@ -189,30 +207,39 @@ def roles_of(records: Records, label: str | None = None, path: str | None = None
     if records.headerless:
         return _by_place(records)
     by_name = {plain(name).replace(" ", "").replace("_", ""): name for name in reversed(records.columns)}
-    for spellings, sized in ((_CORNERS, False), (_SIZES, True)):
+    for form, spellings in _SPELLINGS:
         for four in spellings:
             if not all(name in by_name for name in four):
                 continue
             corners = (by_name[four[0]], by_name[four[1]], by_name[four[2]], by_name[four[3]])
-            image = path or next((by_name[name] for name in _IMAGES if name in by_name), None)
+            image = path or next((by_name[name] for name in _IMAGES if name in by_name), None) or _of_files(records)
             if image is None:
                 return None
             classes = (by_name[name] for name in _CLASSES if name in by_name and by_name[name] != image)
             split = next((by_name[name] for name in ("split", "subset", "set", "partition") if name in by_name), None)
-            return BoxRoles(image=image, corners=corners, sized=sized, label=label or next(classes, None), split=split)
+            return BoxRoles(image=image, corners=corners, form=form, label=label or next(classes, None), split=split)
     return None
+
+
+def _of_files(records: Records) -> str | None:
+    """Return the column whose values are names of image files; None where there is none."""
+    return next((name for name in records.columns if _name_images(records.column(name))), None)
+
+
+def _name_images(values: list[Value]) -> bool:
+    there = [str(value) for value in values if value]
+    return bool(there) and all(ending(name) in IMAGE for name in there)
 
 
 def _by_place(records: Records) -> BoxRoles | None:
     """Return the roles of a table without a header: image, four coordinates, class."""
     if len(records.columns) != len(_PLACES):
         return None
-    names = [str(value) for value in records.column(records.columns[0])]
     numbers = [_number(value) for name in records.columns[1:5] for value in records.column(name)]
-    if not all(ending(name) in IMAGE for name in names) or not any(number is not None for number in numbers):
+    if not _name_images(records.column(records.columns[0])) or not any(number is not None for number in numbers):
         return None
-    columns = records.columns
-    return BoxRoles(image=columns[0], corners=(columns[1], columns[2], columns[3], columns[4]), sized=False, label=columns[5], split=None)
+    image, left, top, right, bottom, label = records.columns
+    return BoxRoles(image=image, corners=(left, top, right, bottom), form="corners", label=label, split=None)
 
 
 def _lists_boxes(tree: Tree, file: FileEntry) -> bool:
@@ -227,9 +254,11 @@ def _lists_boxes(tree: Tree, file: FileEntry) -> bool:
     return isinstance(outcome(lambda: roles_of(read_records(tree.path(file))), DataError), BoxRoles)
 
 
-def _number(value: Value) -> float | None:
+def _number(value: Value, *, comma: bool = False) -> float | None:
+    """Return a finite number; `comma` reads 12,5 too, of a table that commas do not separate."""
+    text = str(value).strip()
     try:
-        number = float(str(value).strip())
+        number = float(text.replace(",", ".") if comma and _DECIMAL_COMMA.fullmatch(text) else text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

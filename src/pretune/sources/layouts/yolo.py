@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from pretune.errors import DataError
 from pretune.sources.boxes import BOXES, Box
 from pretune.sources.layouts._base import DataPlace, OwnLayout
 from pretune.sources.layouts._boxed import AnnotatedImage, Annotations, by_stem, partner, split_in, table_of
+from pretune.sources.readers.delimited import decode
 from pretune.sources.split_names import split_of
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
@@ -79,6 +81,7 @@ class Yolo(OwnLayout):
                 found.drop(
                     image.id, "no_annotation", "has no label file, and is not taken as an image without objects (an empty one says so)"
                 )
+        kinds.refuse_ones(names, self.tree.root)
         found.messages += kinds.messages()
         return table_of(found, target)
 
@@ -92,8 +95,9 @@ class Yolo(OwnLayout):
             return [str(name) for name in named]
         for file in self.tree.files:
             if file.parts[-1].lower() in _NAMES:
-                lines = self.tree.path(file).read_text(encoding="utf-8-sig", errors="replace").split("\n")
-                return [line.strip() for line in lines if line.strip()]
+                text, read_as = decode(self.tree.path(file), self.tree.path(file).read_bytes())
+                found.messages += read_as
+                return [line.strip() for line in text.split("\n") if line.strip()]
         found.messages.append("nothing names the classes (data.yaml or classes.txt): they are called by their numbers.")
         return None
 
@@ -176,6 +180,20 @@ class _Kinds:
 
     scored: int = 0
     outlined: int = 0
+    numbers: set[int] = field(default_factory=set)
+    """Of the classes."""
+
+    def refuse_ones(self, names: Sequence[str] | None, root: Path) -> None:
+        """Refuse class numbers that count from 1, by which every box would have the name of the next class.
+
+        Raises:
+            DataError: says how far they reach.
+        """
+        if names and self.numbers and (min(self.numbers), max(self.numbers)) == (1, len(names)):
+            raise DataError(
+                f"{root}: the class numbers of the label files run from 1 to {len(names)}, and {len(names)} classes have names. YOLO "
+                "counts from 0: take one from each number, or put a name in front of the others."
+            )
 
     def messages(self) -> list[str]:
         """Return a sentence for each kind that there is."""
@@ -210,6 +228,7 @@ def _box(words: list[str], names: list[str] | None, kinds: _Kinds) -> Box | str:
         return "holds a number that is not finite"
     if len(numbers) < 5 or (len(numbers) > 6 and len(numbers) % 2 == 0):
         return f"has {len(numbers)} columns, where a box has five: class, x, y, width, height"
+    kinds.numbers.add(int(numbers[0]))
     if numbers[0] != int(numbers[0]) or numbers[0] < 0 or (names is not None and numbers[0] >= len(names)):
         known = "" if names is None else f"; there are {len(names)} classes, 0 to {len(names) - 1}"
         return f"has the class {words[0]}{known}"
