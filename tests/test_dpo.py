@@ -295,9 +295,9 @@ def test_the_baseline_knows_length_alone_and_length_is_reported(made: Callable[[
     train, held_out = (Examples(rows=rendered(rows, text)[0], truth=None) for rows in (long, mixed))
     task = DPO()
     floor = task.floors(train, held_out, task.fit([], ()), None)["length"]
-    assert (floor["what"], floor["preference_accuracy"]) == ("the longer answer is preferred", pytest.approx(1 / 3))
+    assert (floor["what"], floor["preference_accuracy"]) == ("preferring the longer answer", pytest.approx(1 / 3))
     shorter = task.floors(held_out, held_out, task.fit([], ()), None)["length"]
-    assert (shorter["what"], shorter["preference_accuracy"]) == ("the shorter answer is preferred", pytest.approx(2 / 3))
+    assert (shorter["what"], shorter["preference_accuracy"]) == ("preferring the shorter answer", pytest.approx(2 / 3))
     found = task.findings(train.rows, task.fit([], ()))
     assert ["longer one in 100%" in finding.message for finding in found] == [True]
 

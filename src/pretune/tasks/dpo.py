@@ -167,7 +167,7 @@ class DPO(LanguageTask):
         """Return how often the longer answer is the preferred one, or the shorter: whichever is preferred more often in training."""
         side = 1 if float(np.mean(_longer(train.rows))) >= 0.5 else -1
         accuracy = float(np.mean([one if side > 0 else 1 - one for one in _longer(held_out.rows)])) if len(held_out) else 0.5
-        return {"length": {"what": f"the {'longer' if side > 0 else 'shorter'} answer is preferred", self.primary: accuracy}}
+        return {"length": {"what": f"preferring the {'longer' if side > 0 else 'shorter'} answer", self.primary: accuracy}}
 
     # --- what people read --------------------------------------------------------------------
 
