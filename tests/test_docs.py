@@ -169,6 +169,19 @@ def test_commands_of_the_pages_are_accepted() -> None:
     assert [page for page, count in counts.items() if page.startswith("docs/tasks/") and not count] == []
 
 
+SECTIONS = ("The data", "What is trained", "What is measured", "What it gives", "Predicting", "Limits")
+"""Of a page on a task, in this order; the first three are on every page."""
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "tasks").glob("*.md")), ids=name_of)
+def test_pages_of_tasks_have_the_same_sections_and_are_linked(page: Path) -> None:
+    found = [line.removeprefix("## ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+    shared = [name for name in found if name in SECTIONS]
+    assert shared[:3] == [*SECTIONS[:3]]
+    assert shared == [name for name in SECTIONS if name in shared]
+    assert f"(tasks/{page.name})" in (ROOT / "docs" / "learn.md").read_text(encoding="utf-8")
+
+
 def test_a_wrong_command_is_noticed() -> None:
     for line in ("finetune photos/ learning_rate=0.1", "finetun photos/", "predict", "finetune a b"):
         with pytest.raises((pretune.SettingError, AssertionError)):
