@@ -165,6 +165,9 @@ def test_a_run_of_one_is_read_back(family: str, folders: dict[str, Path], tmp_pa
     task = Translation(beams=2, max_new_tokens=6)
     run = pt.finetune(tmp_path, backbone=f"transformers:{folders[family]}", epochs=1, batch_size=6, out=tmp_path / "run", task=task)
     assert run.metrics["strategy"] == "full"
+    scores, written_figures = run.metrics[run.metrics["primary"]["split"]], run.metrics["written"]
+    assert scores["bleu"] == written_figures["bleu"]
+    assert scores["interval"]["bleu"] == written_figures["interval"]["bleu"], "with its interval for `runs`, `compare` and the report"
     figures = pt.evaluate(tmp_path / "run", tmp_path)["metrics"]
     assert figures["token_loss"] == pytest.approx(run.metrics["train"]["token_loss"], rel=0.2)
     answers = list(pt.predict(tmp_path / "run", tmp_path / "corpus.en"))
