@@ -105,7 +105,8 @@ def plain(encoded: Features, place: int, beams: int, penalty: float) -> tuple[in
         found = sorted(found, reverse=True)[: 2 * beams]
         whole += [(score / length**penalty, ids) for score, ids, ended in found[:beams] if ended]
         alive = [(score, ids) for score, ids, ended in found if not ended][:beams]
-        if len(whole) >= beams or (whole and max(whole)[0] >= alive[0][0] / length**penalty):
+        whole = sorted(whole, reverse=True)[:beams]
+        if len(whole) == beams and whole[-1][0] >= alive[0][0] / length**penalty:
             break
     return max(whole)[1] if whole else alive[0][1]
 

@@ -509,7 +509,7 @@ def test_a_prompt_has_the_tokens_that_it_had_in_training(text: Text) -> None:
     whole = merging.ids("sun\n\n").tolist()
     assert whole[-1] == vocabulary["ĊĊ"] not in merging.ids("sun\n\nmoon").tolist()
     target = Answer(scored=(2,), prompt="sun", answer="moon")
-    trained, _ = _language_task._asked(Row(id="a", text=("sun", "\n\n", "moon"), target=target), merging)
+    trained, _ = _language_task.asked_of(Row(id="a", text=("sun", "\n\n", "moon"), target=target), merging)
     ids = merging.segments(("sun", "\n\n", "moon"))[0].tolist()
     before = ids[: int(np.flatnonzero(trained != _language.NONE)[0]) + 1]
     asked = Row(id="a", text=("sun", "\n\n"), target=Answer(scored=(), prompt="sun"))
