@@ -145,6 +145,16 @@ def test_of_a_long_file_the_loudest_part_is_kept(place: float, rate: int, monkey
     assert len(Audio(seconds=20.0).decode(encoded(_quiet_but_for(place, 40.0, rate), rate)).array) == 640_000, "a window is always kept"
 
 
+def test_a_file_that_is_predicted_in_pieces_is_decoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_audio_decode, "KEPT", 16_000 * 10)
+    raw = encoded(_quiet_but_for(17.0, 40.0, 16_000), 16_000)
+    done = Audio(seconds=2.0).decode_whole(raw)
+    assert (len(done.array), "repaired" in done.info) == (640_000, False)
+    monkeypatch.setattr(_audio_decode, "_WHOLE_HOURS", 20 / 3600)
+    with pytest.raises(BadItem, match="lasts more than"):
+        Audio(seconds=2.0).decode_whole(raw)
+
+
 def test_memory_does_not_grow_with_a_files_length(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_audio_decode, "KEPT", 16_000 * 30)
     sound = np.zeros(16_000 * 600, np.float32)  # ten minutes, of which 30 seconds are kept
