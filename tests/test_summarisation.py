@@ -360,12 +360,17 @@ def test_the_commands_of_the_guide_run_and_the_better_model_is_the_run(tmp_path:
     monkeypatch.chdir(tmp_path)
     lines(tmp_path / "papers.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(60)])
     lines(tmp_path / "new.jsonl", [{"document": document(70)[0]}, {"document": ""}])
-    small = ["backbone=scratch:gpt,width=16,layers=1,heads=2,max_tokens=120,units=character", "precision=float32", "threads=1", "epochs=1"]
+    small = ["precision=float32", "threads=1", "epochs=1", "batch_size=16", "task.max_new_tokens=4"]
     for line in commands(ROOT / "docs" / "tasks" / "summarisation.md"):
         arguments = shlex.split(line)
-        pretune(
-            *arguments, *([*small, "batch_size=16", "task.max_new_tokens=4", "task=summarisation"] if arguments[0] == "finetune" else [])
-        )
+        if "task.network=encoder_decoder" in line:
+            small_encoder = "backbone=scratch:transformer,units=piece,vocabulary=300,width=16,layers=1,heads=2,max_tokens=48"
+            pretune(*arguments, *small, small_encoder, "predictor=network")
+        elif arguments[0] == "finetune":
+            small_model = "backbone=scratch:gpt,width=16,layers=1,heads=2,max_tokens=120,units=character"
+            pretune(*arguments[:2], "task=summarisation", *arguments[2:], *small, small_model)
+        else:
+            pretune(*arguments)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["model"] == metrics["selection"]["model"] == "baseline"
     assert metrics["selection"]["baseline"] > metrics["selection"]["network"]

@@ -1,5 +1,7 @@
 """Encoder-decoders of `transformers` by name: features, losses and texts equal to the library's own; a run of one is read back."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ from pretune.errors import SettingError
 from pretune.labels import Labels, Ragged
 from pretune.modalities import _tokenizer_training
 from pretune.models import Model, search
+from pretune.sources.conversation import Conversation, Turn
+from pretune.sources.table import Table
 from pretune.tasks import LossSettings
+from pretune.tasks._summaries import document_of, references_of
 from pretune.tasks._teaching import TOKENS, head_of
+from pretune.tasks.summarisation import Summarisation
 from pretune.tasks.translation import Translation
-from pretune.types import Batch
+from pretune.types import Batch, Row
 
 hf = pytest.importorskip("transformers")
 WORDS, END, PAD = 290, 2, 0
@@ -155,6 +161,38 @@ def test_names_that_may_be_several_languages_are_asked_for(folders: dict[str, Pa
     assert text.translating("en", "zho_Hant")[0].written_language == "zho_Hant"
     plain = backbones.load(f"transformers:{folders['mbart']}").modality
     assert plain.translating("en", "de") == (plain, "")
+
+
+def prefixed(folder: Path, to: Path) -> Path:
+    """Return a copy of a T5 whose config says what it was trained to read before a document."""
+    shutil.copytree(folder, to)
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(config | {"task_specific_params": {"summarization": {"prefix": "summarize: "}}}))
+    return to
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_learns_to_summarise_with_the_prefix_of_its_config(family: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = prefixed(folders[family], tmp_path / "with") if family == "t5" else folders[family]
+    backbone = backbones.load(f"transformers:{folder}", offline=True)
+    task = Summarisation(max_new_tokens=6, beams=2).on(backbone)
+    assert task.network == "encoder_decoder"
+    assert task.instruction == ("summarize: " if family == "t5" else "")
+    assert task.unread == ("class_weights",)
+    assert task.suggestion(backbone).strategy == "full"
+    document = "a few words, and some more of them"
+    rows = [Row(id="1", text=(document,), target=Conversation(turns=(Turn("user", document), Turn("assistant", "a few"))))]
+    table = Table(rows=rows, modality="text", target_type=None, root=Path(), layout="")
+    text = task.render(table, backbone.modality)
+    (row,) = table.rows
+    assert row.text == (task.instruction + document,)
+    assert document_of(row) == document, "baselines read the document alone"
+    assert references_of(row) == ("a few",)
+    model = Model(backbone, task.head(None), task.outputs(task.space()), None, task.layout).eval()
+    batch = Batch(inputs=text.collate([text.decode(row.text).array]), labels=task.encode([row], task.space(), text), index=torch.arange(1))
+    learner = task.learner(model, task.loss(task.space(), batch.labels, LossSettings()))
+    assert torch.isfinite(learner(batch).loss)
+    assert len(task.write(model, [row], text)) == 1
 
 
 @pytest.mark.parametrize("family", ["t5", "marian"])

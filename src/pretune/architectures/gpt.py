@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.architectures._base import Architecture, Network
-from pretune.architectures.layers.attention import causal_mask
-from pretune.architectures.layers.memory import Recalling, extended
+from pretune.architectures.layers.attention import attend_to_memory
+from pretune.architectures.layers.memory import Recalling
 from pretune.config import Within
 from pretune.kernels.attention import attention
 from pretune.types import Features, Layout
@@ -77,6 +77,8 @@ class GptNetwork(Network):
 class GptEmbedding(Recalling):
     """Token and position vectors: ids (B, T) -> sequence (B, T, D)."""
 
+    takes_padding: ClassVar[bool] = True
+
     def __init__(self, sizes: Gpt) -> None:
         super().__init__()
         self.word = nn.Embedding(sizes.vocabulary, sizes.width)
@@ -91,9 +93,15 @@ class GptEmbedding(Recalling):
         start = 0 if self.memory is None else self.memory.get("seen", 0)
         if start + length > most:
             raise ValueError(f"{start + length} tokens are more than the {most} positions of this network")
+        positions = self.position.weight[start : start + length]
         if self.memory is not None:
             self.memory["seen"] = start + length
-        x_BTD = self.dropout(self.word(features.tensor) + self.position.weight[start : start + length])
+            if features.mask is not None:
+                self.memory["before"] = (~features.mask).sum(1)
+            if "before" in self.memory:  # padding stands before some texts, which begin at position 0 all the same
+                places_BT = torch.arange(start, start + length, device=positions.device) - self.memory["before"][:, None]
+                positions = self.position(places_BT.clamp(min=0))
+        x_BTD = self.dropout(self.word(features.tensor) + positions)
         if torch.is_autocast_enabled(x_BTD.device.type):  # else the residual stream stays in float32 and every layer casts it
             x_BTD = x_BTD.to(torch.get_autocast_dtype(x_BTD.device.type))
         return features.with_tensor(x_BTD, "sequence")
@@ -101,6 +109,8 @@ class GptEmbedding(Recalling):
 
 class GptLayer(Recalling):
     """Causal self-attention and a feed-forward network, each normed before and added after."""
+
+    takes_padding: ClassVar[bool] = True
 
     def __init__(self, sizes: Gpt) -> None:
         super().__init__()
@@ -120,18 +130,15 @@ class GptLayer(Recalling):
     def forward(self, features: Features) -> Features:
         """Return (B, T, D)."""
         x_BTD = features.tensor
-        x_BTD = x_BTD + self._dropped(self.out(self._attend(self.attention_norm(x_BTD))))
+        x_BTD = x_BTD + self._dropped(self.out(self._attend(self.attention_norm(x_BTD), features.mask)))
         x_BTD = x_BTD + self._dropped(self.down(F.gelu(self.up(self.feed_norm(x_BTD)))))
         return features.with_tensor(x_BTD)
 
-    def _attend(self, x_BTD: Tensor) -> Tensor:
+    def _attend(self, x_BTD: Tensor, real_BT: Tensor | None) -> Tensor:
         qkv = self.qkv(x_BTD).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.memory is None:
             return attention(qkv, None, self.dropout if self.training else 0.0, causal=True)
-        q, k, v = qkv.unbind(0)
-        k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
-        seen = causal_mask(q, k)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None).transpose(1, 2).flatten(2)
+        return attend_to_memory(self.memory, *qkv.unbind(0), real_BT)
 
     def _dropped(self, x_BTD: Tensor) -> Tensor:
         return F.dropout(x_BTD, self.dropout, self.training) if self.dropout else x_BTD

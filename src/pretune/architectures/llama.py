@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretune.architectures._base import Architecture, Network
-from pretune.architectures.layers.attention import causal_mask
-from pretune.architectures.layers.memory import Recalling, extended, length_of
+from pretune.architectures.layers.attention import attend_to_memory
+from pretune.architectures.layers.memory import Recalling, length_of
 from pretune.config import Within
 from pretune.kernels.attention import attention
 from pretune.types import Features, Layout
@@ -97,6 +97,8 @@ class LlamaEmbedding(nn.Module):
 class LlamaLayer(Recalling):
     """Causal self-attention and a gated feed-forward network, each normed before and added after."""
 
+    takes_padding: ClassVar[bool] = True
+
     def __init__(self, sizes: Llama) -> None:
         super().__init__()
         self.heads, self.groups, self.base = sizes.heads, sizes.groups, sizes.base
@@ -113,25 +115,19 @@ class LlamaLayer(Recalling):
     def forward(self, features: Features) -> Features:
         """Return (B, T, D)."""
         x_BTD = features.tensor
-        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD))
+        x_BTD = x_BTD + self._attend(self.attention_norm(x_BTD), features.mask)
         gate, up = self.gate_up(self.feed_norm(x_BTD)).chunk(2, -1)
         return features.with_tensor(x_BTD + self.down(F.silu(gate) * up))
 
-    def _attend(self, x_BTD: Tensor) -> Tensor:
+    def _attend(self, x_BTD: Tensor, real_BT: Tensor | None) -> Tensor:
         qkv = self.qkv(x_BTD).unflatten(-1, (self.heads + 2 * self.groups, -1)).transpose(1, 2)
         q, k, v = qkv.split([self.heads, self.groups, self.groups], 1)
         start = length_of(self.memory, "k")
         q, k = rotated(q, self.base, start), rotated(k, self.base, start)
         if self.memory is not None:
-            k, v = extended(self.memory, "k", k, 2), extended(self.memory, "v", v, 2)
-        if start and q.shape[2] == 1:  # the heads of a group stand as positions of one head: its keys and values are not repeated
-            by_group = q.unflatten(1, (self.groups, -1)).flatten(2, 3)
-            return self.out(F.scaled_dot_product_attention(by_group, k, v).flatten(1)[:, None])
+            return self.out(attend_to_memory(self.memory, q, k, v, real_BT))
         k, v = (part.repeat_interleave(self.heads // self.groups, 1) for part in (k, v))
-        if self.memory is None:
-            return self.out(attention(torch.stack([q, k, v]), None, 0.0, causal=True))
-        seen = causal_mask(q, k)
-        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None).transpose(1, 2).flatten(2))
+        return self.out(attention(torch.stack([q, k, v]), None, 0.0, causal=True))
 
 
 class LlamaNorm(nn.Module):

@@ -89,7 +89,9 @@ class Recurrence(Recalling):
         """Return (B, T, D)."""
         x_BTD, mask = features.tensor, features.mask
         if self.memory is not None:
-            out_BTD, self.memory["state"] = lstm(self.lstm, x_BTD, self.memory.get("state"))
+            state = tuple(self.memory[key].transpose(0, 1).contiguous() for key in ("hidden", "cell")) if self.memory else None
+            out_BTD, (hidden, cell) = lstm(self.lstm, x_BTD, state)
+            self.memory |= {"hidden": hidden.transpose(0, 1), "cell": cell.transpose(0, 1)}  # batch first, as a search takes rows
             return features.with_tensor(out_BTD)
         if mask is None or not self.lstm.bidirectional:
             return features.with_tensor(self.dropout(lstm(self.lstm, x_BTD)[0]))

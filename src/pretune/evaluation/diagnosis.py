@@ -269,7 +269,7 @@ def _uncertain(name: str, scores: Tree, split: str, counts: Tree) -> str:
     ends = (scores.get("interval") or {}).get(name)
     if ends is None or is_error(name) or ends[1] - ends[0] <= _WIDE:
         return ""
-    size = counts.get(split)
+    size = scores.get("examples") or counts.get(split)  # texts may have been written for some of them only
     items = f" on {size} examples" if size else ""
     return (
         f"The score is uncertain: the 95 % interval of {words(name)} is {span(name, ends)}{items}. "

@@ -6,7 +6,7 @@ import numpy as np
 
 from pretune.runner import score
 from pretune.runner.state import FineTuningState
-from pretune.tasks import WritingTask
+from pretune.tasks import Task, WritingTask
 
 BATCH = 32
 """Examples of a step where no batch size is given."""
@@ -22,8 +22,8 @@ OF_A_PROBE = 0.3
 """Share of the time for a probe before other phases."""
 _MEASURING = 0.4
 """Share of the time at most that measuring takes; where it would take more, a sample is measured."""
-_WRITING = 0.1
-"""Share of the time that is kept for the answers of a task that writes."""
+_WRITING, _SCORED = 0.1, 0.2
+"""Share of the time that is kept for the answers of a task that writes; and of one whose score is that of its answers."""
 _MEASURED = "measured/examples"
 """The decision how many examples are measured."""
 _CHOOSING = 0.1
@@ -68,8 +68,7 @@ def of_phase(state: FineTuningState, number: int) -> tuple[float | None, float]:
         size = min(score.at_once(data.task), 64 if state.frozen is not None else _FEW)
         view = state.view(data.splits[data.score])
         each = score.seconds_per_item(state.learner, view, run.device, state.precision, size, lambda: run.deadline.clock.seconds)
-        writes = _WRITING * (run.deadline.total or 0.0) if isinstance(data.task, WritingTask) else 0.0
-        remaining = max(0.0, run.deadline.remaining - REPORT - writes)
+        remaining = max(0.0, run.deadline.remaining - REPORT - _writing(data.task) * (run.deadline.total or 0.0))
         left = remaining - min(_MEASURING * remaining, times * each * total)
         share = OF_A_PROBE if phase.epochs is not None else phase.share / sum(p.share for p in phases[number:])
         return left * share, each
@@ -79,6 +78,13 @@ def of_phase(state: FineTuningState, number: int) -> tuple[float | None, float]:
         fits = _MEASURING / (1 - _MEASURING) * budget / max(1e-9, times * each)
         decisions.make(_MEASURED, lambda: max(1, min(total, int(fits))))
     return budget, each
+
+
+def _writing(task: Task) -> float:
+    """Return the share of the time that is kept for writing."""
+    if not isinstance(task, WritingTask):
+        return 0.0
+    return _SCORED if task.scores_texts else _WRITING
 
 
 def choosing(state: FineTuningState, number: int, split: str) -> np.ndarray:

@@ -63,6 +63,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
             table.rows = [replace(row, split=split) for row in table.rows if (split := self.splits.get(row.id))]
         task = recipe.task or infer(table.target_type)
         backbone = network.choose_backbone(recipe, self.backbone, task, table, run)
+        task = task.on(backbone)
         strategy = network.choose_strategy(recipe, task, backbone, run.reporter)
         others = task.suggested(registry.name_of(strategy), backbone)
         choices = Choices(
@@ -89,7 +90,7 @@ class FineTuning(Job[Choices, FineTuningState, FineTuned]):
         began = clock.seconds
         backbone.modality = chosen.task.render(chosen.table, backbone.modality, held_out=recipe.splits.val)
         network.fit_preprocessing(backbone, network.training_rows(chosen.table), run.reporter)
-        data = prepare(recipe, chosen.table, backbone.modality, run.cache, run.reporter, run.deadline)
+        data = prepare(recipe, chosen.table, chosen.task, backbone.modality, run.cache, run.reporter, run.deadline)
         backbone.modality = data.modality
         baselines.require_choice(recipe.predictor, data)
         run.timing |= {"data_s": clock.seconds - began, "features_s": 0.0}

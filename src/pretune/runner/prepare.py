@@ -25,7 +25,7 @@ from pretune.sources.names import names_of
 from pretune.sources.table import Table
 from pretune.storage.cache import Cache
 from pretune.storage.ingest import Ingested, Progress, ingest
-from pretune.tasks import Space, Task, infer
+from pretune.tasks import Space, Task
 from pretune.training.device import cpu_threads
 from pretune.types import Features, Finding, LedgerEntry, Row
 
@@ -126,7 +126,7 @@ def plain_modality(table: Table) -> Modality:
 
 
 def prepare(
-    recipe: Recipe, table: Table, modality: Modality, cache: Cache, reporter: Reporter, deadline: Deadline | None = None
+    recipe: Recipe, table: Table, task: Task, modality: Modality, cache: Cache, reporter: Reporter, deadline: Deadline | None = None
 ) -> Prepared:
     """Return the data, ready to train on; everything dropped or odd has been reported.
 
@@ -134,7 +134,6 @@ def prepare(
         DataError: nothing usable is left, or fewer than two classes.
         RequestError: reading them takes longer than the run may.
     """
-    task = recipe.task or infer(table.target_type)
     task = task if table.target_type is None else task.suited(table.target_type)
     _cut(table, task, modality)
     progress = followed(f"reading {modality.unit}s", reporter, deadline)

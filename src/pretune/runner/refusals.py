@@ -52,6 +52,7 @@ def check(recipe: Recipe, choices: Choices) -> None:
         SettingError: there is one, or the task does not go with the data, the backbone or the strategy; the message says what to do.
     """
     _refuse_task(choices)
+    choices.task.head(recipe.head)  # which refuses one that it cannot have
     keys = given(recipe)
     unread = unread_of(recipe, strategy=choices.strategy, task=choices.task)
     unread |= _of_data(recipe, choices) | _of_backbone(choices) | _of_views(recipe, choices)

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from pretune.evaluation.intervals import groups_of, of_sums
+from pretune.runner import budget
 from pretune.runner.interrupt import check
 from pretune.runner.state import FineTuningState
 from pretune.tasks import WritingTask
 from pretune.training.step import autocast
 from pretune.types import Row
 
-_OF_TIME = 0.5
-"""Share of the remaining time that writing may take."""
+_OF_TIME = 0.75
+"""Share of the remaining time, without that of the report, that writing may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ def write(
         state: with the trained network.
         positions: of the examples.
         most: examples at most; as many as the task says where None.
-        share: of the remaining time that it may take.
+        share: of the remaining time, without that of the report, that it may take.
         check_faults: whether what is wrong with the texts as a whole is reported.
     """
     task, data = state.data.task, state.data
@@ -48,7 +49,7 @@ def write(
     chosen = chosen[: task.samples([data.rows[i] for i in chosen])]
     clock = state.run.deadline.clock
     began = ended = clock.seconds
-    allowed = share * state.run.deadline.remaining
+    allowed = share * (state.run.deadline.remaining - budget.REPORT)
     texts: dict[int, str] = {}
     size = 1 if state.run.deadline.total is not None else task.writes_together  # the first one shows how long others take
     while len(texts) < len(chosen):
@@ -64,6 +65,14 @@ def write(
         size = larger
     texts = {i: texts[i] for i in sorted(texts)}
     rows, written = [data.rows[i] for i in texts], list(texts.values())
+    if check_faults and task.scores_texts and len(texts) < len(positions):
+        why = (
+            f"time={state.run.deadline.total:g}s allows no more" if len(texts) < len(chosen) else f"{len(chosen):,} are written for at most"
+        )
+        state.run.reporter.warn(
+            f"texts are written for {len(texts):,} of {len(positions):,} {data.score} examples, a random sample: {why}. "
+            "pretune evaluate writes for all of them"
+        )
     for sentence in task.faults(rows, written) if check_faults else ():
         state.run.reporter.warn(sentence)
     figures = measure(task, rows, written, [data.rows[i] for i in data.splits["train"]])

@@ -151,6 +151,14 @@ class Task(Component):
         """Return the task with what the data decide of it, where a setting leaves that open; saved with the run."""
         return self
 
+    def on(self, backbone: Backbone) -> Task:
+        """Return the task as this network learns it, where networks of several kinds can; saved with the run.
+
+        Raises:
+            SettingError: a setting does not go with the network.
+        """
+        return self
+
     # --- targets -----------------------------------------------------------------------------
 
     def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Any:

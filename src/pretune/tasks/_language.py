@@ -15,12 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretune.architectures.layers.memory import Recalling, remembering
+from pretune.architectures.layers.memory import Recalling, remembering, takes_padding
 from pretune.labels import Labels, Outputs, Ragged
 from pretune.models import Model, SupervisedLearner
+from pretune.models.beginnings import Beginnings, as_read
 from pretune.models.heads.vocabulary import VocabularyHead
 from pretune.models.sampling import Sampled, sample_index
-from pretune.types import Batch, Features, StepOutput
+from pretune.models.search import Searched
+from pretune.tasks import _language_search
+from pretune.types import Batch, StepOutput
 
 NONE = -100
 """Label of a position after which nothing is predicted."""
@@ -104,10 +107,12 @@ def figures(sums: NDArray[np.float64]) -> dict[str, float]:
 # --- writing -------------------------------------------------------------------------------------
 
 
-_TOGETHER = 16
-"""Texts that are written at once at most."""
+_TOGETHER = 32
+"""Texts that are written at once at most, each beam counted."""
 _SPREAD = 32
-"""Tokens by which the prompts of texts that are written at once differ at most."""
+"""Tokens by which the prompts of texts that are written at once differ at most, where the network takes no padding."""
+_PADDING = 0.25
+"""Share of the longest prompt that is padding before another one at most, where it does."""
 
 
 @torch.inference_mode()
@@ -117,72 +122,78 @@ def write(
     *,
     most: int,
     ends: frozenset[int],
-    sampled: Sampled,
+    sampled: Searched,
     seed: int,
     blank: Sequence[int] = (),
 ) -> list[list[int]]:
     """Return the ids that follow each prompt, up to one of `ends` (which is left out) or `most` of them; none begins with one of `blank`.
 
     Prompts of like length are written together; what is written for one does not depend on the others. A network that remembers
-    computes each position once (keys and values are kept).
+    computes each position once (keys and values are kept); where it takes padding, that stands before the shorter prompts.
     """
     model.eval()
+    padded = takes_padding(model)
     out: list[list[int]] = [[] for _ in prompts]
-    for places in _of_like_length([len(prompt) for prompt in prompts]):
+    for places in _of_like_length([len(prompt) for prompt in prompts], max(1, _TOGETHER // sampled.beams), padded):
         few = [list(prompts[place]) for place in places]
-        for place, written in zip(places, _written(model, few, most, ends, sampled, seed, blank), strict=True):
+        if sampled.temperature == 0:
+            texts = _language_search.write(model, few, most=most, ends=sorted(ends), blank=blank, wanted=sampled)
+        else:
+            texts = _samples(model, few, most, ends, sampled, seed, blank)
+        for place, written in zip(places, texts, strict=True):
             out[place] = written
     return out
 
 
-def _of_like_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Return the places of prompts in groups that are written at once."""
+def _of_like_length(lengths: Sequence[int], together: int, padded: bool) -> list[list[int]]:
+    """Return the places of prompts in groups of `together` at most that are written at once."""
     groups: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if groups and len(groups[-1]) < _TOGETHER and lengths[place] - lengths[groups[-1][0]] <= _SPREAD:
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        longest = lengths[groups[-1][0]] if groups else 0
+        spread = max(_SPREAD, int(_PADDING * longest)) if padded else _SPREAD
+        if groups and len(groups[-1]) < together and longest - lengths[place] <= spread:
             groups[-1].append(place)
         else:
             groups.append([place])
     return groups
 
 
-def _written(
+def _samples(
     model: Model, prompts: list[list[int]], most: int, ends: frozenset[int], sampled: Sampled, seed: int, blank: Sequence[int]
 ) -> list[list[int]]:
-    """Return what follows each prompt.
+    """Return what is sampled after each prompt.
 
-    All begin with as many tokens as the shortest prompt has; where a prompt goes on, its own token stands in for what the network
-    chooses. So no position is padding, every network can write so, and each text is that which would be written alone.
+    Where the network takes padding, prompts end together. Else all begin with as many tokens as the shortest prompt has; where a prompt
+    goes on, its own token stands in for what the network chooses: so no position is padding, and every network can write.
     """
     device = next(model.parameters()).device
     remembers = any(isinstance(module, Recalling) for module in model.modules())
     generators = [torch.Generator().manual_seed(_seed_of(seed, prompt)) for prompt in prompts]
-    shortest, longest = min(map(len, prompts)), max(map(len, prompts))
-    ids_BT = new = torch.tensor([prompt[:shortest] for prompt in prompts], dtype=torch.long)
-    lengths, given = torch.tensor([len(prompt) for prompt in prompts]), Ragged.of([torch.tensor(prompt) for prompt in prompts])
-    given_BT = given.padded(0, longest)
+    begun = Beginnings.of(prompts, padded=takes_padding(model))
+    ids_BT = new = begun.ids_BT
     ended, stops = torch.zeros(len(prompts), dtype=torch.bool), torch.tensor(sorted(ends), dtype=torch.long)
+    written: list[list[int]] = [[] for _ in prompts]
     with remembering(model):
-        for place in range(shortest, longest + most):
-            features = model.before_head(Features(tensor=new.to(device), layout="raw"))
+        for at in range(int(begun.more_B.max()) + most):
+            features = model.before_head(as_read(new.to(device)))
             logits_BV = model.head(features.with_tensor(features.tensor[:, -1])).cpu()
-            asked = lengths > place  # of prompts that go on here
-            if blank and (first := lengths == place).any():
+            asked = begun.more_B > at  # of prompts that go on here
+            if blank and (first := begun.more_B == at).any():
                 logits_BV[first.nonzero(), torch.tensor(blank)] = -torch.inf
-            chosen_B = given_BT[:, min(place, longest - 1)].clone()
+            chosen_B = begun.given(at)
             chosen_B[~asked] = _chosen(logits_BV[~asked], sampled, [one for one, on in zip(generators, asked, strict=True) if not on])
+            for place in (~asked & ~ended).nonzero()[:, 0].tolist():
+                written[place].append(int(chosen_B[place]))
+            ended |= (torch.isin(chosen_B, stops) | (begun.more_B + most <= at + 1)) & ~asked
             ids_BT = torch.cat([ids_BT, chosen_B[:, None]], 1)
-            ended |= (torch.isin(chosen_B, stops) | (lengths + most <= place + 1)) & ~asked
             new = chosen_B[:, None] if remembers else ids_BT
             if ended.all():
                 break
-    return [_until(row[length : length + most].tolist(), ends) for row, length in zip(ids_BT, lengths.tolist(), strict=True)]
+    return [_until(ids, ends) for ids in written]
 
 
 def _chosen(logits_BV: Tensor, sampled: Sampled, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return the next token of each text (B,); a text that is sampled has random numbers of its own."""
-    if sampled.temperature == 0:
-        return sample_index(logits_BV, sampled, generators[0])
+    """Return the next token of each text (B,); each has random numbers of its own."""
     return torch.cat([sample_index(one[None], sampled, generator) for one, generator in zip(logits_BV, generators, strict=True)])
 
 

@@ -23,6 +23,7 @@ from pretune.models.learner import Loss
 from pretune.sources.table import Table
 from pretune.tasks import _language
 from pretune.tasks._base import Examples, Figures, LossSettings, Space
+from pretune.tasks._faults import faults_of
 from pretune.tasks._language import NONE, LanguageModelLearner
 from pretune.tasks._marked import Line, Passage
 from pretune.tasks._rendering import Answer, Renderer, render
@@ -30,8 +31,6 @@ from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._writing import WritingTask
 from pretune.types import Layout, Row
 
-_MANY = 0.3
-"""Share of written texts with one fault from which it is said."""
 _LONG = 600
 """Characters of a prompt that are kept for the report: its end."""
 _TOKENS = 128
@@ -67,8 +66,16 @@ class LanguageTask(WritingTask):
     keeps: ClassVar[str] = "end"
     """Which end of a prompt that is too long is kept: 'start' or 'end'."""
     writes_together: ClassVar[int] = 64  # of which those of like length are computed at once
-    predict_settings: ClassVar[tuple[str, ...]] = ("max_new_tokens", "temperature", "top_k", "top_p")
+    predict_settings: ClassVar[tuple[str, ...]] = (
+        *("beams", "length_penalty", "min_new_tokens", "max_new_tokens", "temperature", "top_k", "top_p"),
+    )
 
+    beams: Annotated[int, Within(1, 64)] = 1
+    """Beam search keeps this many of the likeliest beginnings; 1 always takes the likeliest token, or samples it."""
+    length_penalty: Annotated[float, Within(-5, 5)] = 1.0
+    """Beam search ranks answers by log-probability / length^length_penalty: higher values favour longer answers."""
+    min_new_tokens: Annotated[int, Within(0)] = 0
+    """Tokens of an answer at least."""
     max_new_tokens: Annotated[int | None, Within(1)] = _TOKENS
     """Tokens of an answer at most."""
     temperature: Annotated[float, Within(0)] = 0.0
@@ -77,6 +84,14 @@ class LanguageTask(WritingTask):
     """Sample among this many most likely tokens."""
     top_p: Annotated[float, Within(0, 1, above=True)] = 1.0
     """Nucleus sampling: sample among the most likely tokens that together have this probability (Holtzman et al. 2020)."""
+
+    def __post_init__(self) -> None:
+        if self.temperature > 0 and (self.beams > 1 or self.min_new_tokens > 0):
+            raise SettingError(
+                "task.temperature samples one token after the other, without task.beams and task.min_new_tokens: leave it out."
+            )
+        if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise SettingError(f"task.min_new_tokens={self.min_new_tokens} is above task.max_new_tokens={self.max_new_tokens}.")
 
     # --- targets -----------------------------------------------------------------------------
 
@@ -175,10 +190,8 @@ class LanguageTask(WritingTask):
             ),
             "are empty: the model ends them at once. Train longer, or check the answers": (not text for text in written),
         }
-        counts = {words: sum(flags) for words, flags in found.items()}
         absent = overlap.absent() if any(_answer(row).references for row in rows) else ""
-        many = [f"{count} of {len(written)} written texts {words}." for words, count in counts.items() if count > _MANY * len(written)]
-        return [*many, *([absent] if absent else [])]
+        return [*faults_of(found, len(written)), *([absent] if absent else [])]
 
     # --- evaluation --------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pretune.backbones import Backbone
 from pretune.config import Within
 from pretune.errors import BadItem, DataError, SettingError
 from pretune.evaluation import overlap
@@ -29,6 +30,7 @@ from pretune.sources.target_texts import TargetText
 from pretune.storage.streaming import read_row
 from pretune.tasks import _teaching
 from pretune.tasks._base import Examples, Figures, LossSettings, Space
+from pretune.tasks._faults import faults_of
 from pretune.tasks._marked import Line, Passage
 from pretune.tasks._suggestion import Suggestion
 from pretune.tasks._teaching import TOKENS, TokenLoss, WritingLearner, head_of
@@ -179,6 +181,14 @@ class SequenceToSequence(WritingTask):
             raise SettingError("head would not be used: a task that writes has head=decoder, with head.layers and head.dropout.")
         return asked or Decoder()
 
+    def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
+        """Return the defaults of training an encoder with its decoder."""
+        if strategy == "scratch":
+            return {"optim": "muon", "lr": 1e-2, "epochs": 20, "weight_decay": 0.01, "least_steps": 1000}
+        if backbone.late_decoder is not None:
+            return {"lr": 1e-4, "epochs": 3, "weight_decay": 0.01}
+        return {"lr": 5e-4, "epochs": 10, "weight_decay": 0.01, "least_steps": 500}
+
     def outputs(self, space: Space) -> int:
         """Return the numbers of each token: nats, and whether it was the likeliest."""
         return 2
@@ -233,9 +243,7 @@ class SequenceToSequence(WritingTask):
             ),
             "are empty: the model ends them at once. Train longer, or check the targets": (not text for text in written),
         }
-        counts = {words: sum(flags) for words, flags in found.items()}
-        many = [f"{count} of {len(written)} written texts {words}." for words, count in counts.items() if count > _MANY * len(written)]
-        return [*many, *([absent] if (absent := self.absent()) else [])]
+        return [*faults_of(found, len(written)), *([absent] if (absent := self.absent()) else [])]
 
     def absent(self) -> str:
         """Return a sentence on the metrics of texts that are not computed here, and how to get them; '' where all are."""
@@ -284,10 +292,6 @@ class SequenceToSequence(WritingTask):
     def badness(self, row: Mapping[str, str]) -> float:
         """Return 0 for a text that is the target, else the nats per token of the target."""
         return 0.0 if overlap.exact(row["prediction"], [row["target"]]) else float(row.get("token_loss") or 1.0)
-
-
-_MANY = 0.3
-"""Share of written texts with one fault from which it is said."""
 
 
 def _view(row: Row, modality: Any) -> NDArray[Any] | None:

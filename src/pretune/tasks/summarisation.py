@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.config import Within
+from pretune.errors import SettingError
 from pretune.evaluation import extraction, overlap
 from pretune.evaluation.sums import Sums
 from pretune.modalities.text import Text
+from pretune.models.heads import Head
+from pretune.models.heads.decoder import Decoder
 from pretune.sources.conversation import SUMMARISATION, Conversation, Summaries, Turn
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
 from pretune.tasks import _summaries
-from pretune.tasks._base import Examples, Figures, Space, Task
-from pretune.tasks._language_task import LanguageTask, Written
+from pretune.tasks._base import Examples, Figures, Space
+from pretune.tasks._either_network import EitherNetwork
+from pretune.tasks._faults import faults_of
+from pretune.tasks._language_task import LanguageTask
 from pretune.tasks._marked import Line, Passage
 from pretune.tasks._own_baseline import OwnBaseline
-from pretune.tasks._rendering import PLAIN_TEMPLATE, render
+from pretune.tasks._rendering import PLAIN_TEMPLATE, Answer, render
+from pretune.tasks._seq2seq import SequenceToSequence
 from pretune.tasks._summaries import SummaryExtraction, document_of, references_of
 from pretune.types import Finding, Row
+
+if TYPE_CHECKING:
+    from pretune.backbones import Backbone
 
 INSTRUCTION = "Write a short summary of the text."
 _LONG = 1_200
@@ -37,7 +45,7 @@ _COPIES = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummarySpace(Written):
+class SummarySpace(Space):
     """What a run that summarises knows besides its weights: nothing."""
 
     def __str__(self) -> str:
@@ -45,28 +53,63 @@ class SummarySpace(Written):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summarisation(LanguageTask):
-    """Summaries, written by a language model or extracted: the run's model is what is better on examples that choose."""
+class SummaryByLanguageModel(LanguageTask):
+    """Summaries that a language model writes after documents."""
+
+    reads: ClassVar[TargetType] = SUMMARISATION
+    keeps: ClassVar[str] = "start"
+
+    def head(self, asked: Head | None) -> Head:
+        """Return the head that is the network's own table of word pieces.
+
+        Raises:
+            SettingError: another head is named.
+        """
+        if isinstance(asked, Decoder):
+            raise SettingError(
+                "head=decoder would not be used: this network is a language model, which has no encoder. Leave it out; or add "
+                "task=summarisation task.network=encoder_decoder for an encoder and a decoder of our own."
+            )
+        return super().head(asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryByDecoder(SequenceToSequence):
+    """Summaries that a decoder writes beside an encoder, which reads the document."""
+
+    reads: ClassVar[TargetType] = SUMMARISATION
+    backbone: ClassVar[str | None] = "scratch:transformer,units=piece,vocabulary=8000,width=256,layers=3,heads=4,dropout=0.1,max_tokens=512"
+    batch: ClassVar[int | None] = 16
+    writes_together: ClassVar[int] = 16
+
+    def references(self, row: Row) -> tuple[str, ...]:
+        """Return the summaries that people wrote."""
+        return references_of(row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summarisation(EitherNetwork):
+    """Summaries, written by a network or extracted: the run's model is what is better on examples that choose."""
 
     primary: ClassVar[str] = "rouge1"
     reads: ClassVar[TargetType] = SUMMARISATION
     space: ClassVar[type[Space]] = SummarySpace
     selects: ClassVar[bool] = True
-    measures_start: ClassVar[bool] = False
-    keeps: ClassVar[str] = "start"
+    writes: ClassVar[int] = 1000
     own_baseline: ClassVar[type[OwnBaseline] | None] = SummaryExtraction
+    by_language_model: ClassVar[type[LanguageTask]] = SummaryByLanguageModel
+    by_decoder: ClassVar[type[SequenceToSequence]] = SummaryByDecoder
 
-    max_new_tokens: Annotated[int | None, Within(1)] = None
-    """Tokens of a summary at most; auto takes the length of the longest summaries in training."""
     instruction: str | None = None
-    """What stands before each document; auto asks for a summary where the weights bring a chat template, else nothing does."""
+    """What stands before each document; auto asks for a summary where a language model brings a chat template, and is the prefix that an
+    encoder-decoder was trained with where its config says so ("summarize: "); else nothing does."""
 
-    @property
-    def monitored(self) -> str:
-        """Nats per character of the references: summaries are written after training only."""
-        return "character_loss"
+    def on(self, backbone: Backbone) -> Self:
+        """Return the task as this network learns it: with the prefix that it was pretrained to read; errors as of `EitherNetwork.on`."""
+        task = super().on(backbone)
+        return replace(task, instruction=_prefix(backbone)) if task.has_decoder and task.instruction is None else task
 
-    def suited(self, target: TargetType) -> Task:
+    def suited(self, target: TargetType) -> Self:
         """Return the task with the length of the training summaries."""
         longest = target.longest if isinstance(target, Summaries) else None
         return self if self.max_new_tokens is not None or longest is None else replace(self, max_new_tokens=longest)
@@ -78,12 +121,15 @@ class Summarisation(LanguageTask):
         return SummarySpace()
 
     def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Text:
-        """Put documents and summaries into the words of a chat template; of documents that are too long the beginning is kept."""
+        """Put documents and summaries into the form that the network reads; of documents that are too long the beginning is kept."""
         overlap.require_rouge()
-        chats = modality.chat_template not in ("", PLAIN_TEMPLATE)  # a run's own template is the plain one: it was given no instruction
-        instruction = self.instruction if self.instruction is not None else INSTRUCTION if chats else ""
-        table.rows = [_asked(row, instruction) for row in table.rows]
-        text = render(table, modality, held_out=held_out, answered=answered, keeps=self.keeps)
+        if self.has_decoder:
+            text = self._with_prefix(table, modality, held_out, answered)
+        else:
+            chats = modality.chat_template not in ("", PLAIN_TEMPLATE)  # a run's own template is the plain one: it was given no instruction
+            instruction = self.instruction if self.instruction is not None else INSTRUCTION if chats else ""
+            table.rows = [_asked(row, instruction) for row in table.rows]
+            text = render(table, modality, held_out=held_out, answered=answered, keeps=SummaryByLanguageModel.keeps)
         if answered and isinstance(table.target_type, Summaries):
             learned = [row for row in table.rows if row.split in (None, "train")][:_MEASURED]
             lengths = [len(text.ids(one)) for row in learned for one in references_of(row)[:1]]
@@ -91,7 +137,16 @@ class Summarisation(LanguageTask):
             table.target_type = replace(table.target_type, longest=longest)
         return text
 
-    def findings(self, rows: Sequence[Row], space: Written) -> list[Finding]:
+    def _with_prefix(self, table: Table, modality: Any, held_out: float, answered: bool) -> Text:
+        """Put what stands before each document there, and make a tokenizer where the weights bring none."""
+        prefix = self.instruction or ""
+        prefix += "" if not prefix or prefix[-1].isspace() else " "
+        table.rows = [_prefixed(row, prefix) for row in table.rows]
+        if prefix:
+            table.messages.append(f"{prefix!r} stands before each document; task.instruction= changes that.")
+        return self.writer.render(table, modality, held_out=held_out, answered=answered)
+
+    def findings(self, rows: Sequence[Row], space: Space) -> list[Finding]:
         """Return which held-out documents are trained on."""
         return _summaries.findings_of(rows)
 
@@ -123,8 +178,11 @@ class Summarisation(LanguageTask):
 
     def faults(self, rows: Sequence[Row], written: Sequence[str]) -> list[str]:
         """Report where a good part of the summaries loop or are empty, or nearly all are sentences of their documents."""
-        out = super().faults(rows, written)
-        out = [one for one in out if "copied out of the prompt" not in one]
+        found = {
+            "repeat the same words: the model loops. Train longer (epochs=, time=)": map(overlap.loops, written),
+            "are empty: the model ends them at once. Train longer, or check the summaries": (not text for text in written),
+        }
+        out = [*faults_of(found, len(written)), *([absent] if (absent := overlap.absent()) else [])]
         copied = sum(_is_copied(text, row) for text, row in zip(written, rows, strict=True))
         if written and copied > _COPIES * len(written):
             out.append(
@@ -135,7 +193,7 @@ class Summarisation(LanguageTask):
 
     # --- evaluation --------------------------------------------------------------------------
 
-    def floors(self, train: Examples, held_out: Examples, space: Written, model: Any) -> dict[str, Figures]:
+    def floors(self, train: Examples, held_out: Examples, space: Space, model: Any) -> dict[str, Figures]:
         """Return the lead: the first sentences, as many as are best on training examples."""
         if not all(references_of(row) for row in held_out.rows):
             return {}
@@ -145,13 +203,17 @@ class Summarisation(LanguageTask):
 
     # --- what people read --------------------------------------------------------------------
 
-    def describe(self, decoded: list[NDArray[Any]], space: Written, rows: Sequence[Row] = (), modality: Any = None) -> list[dict[str, Any]]:
-        """Return the beginning of each document, and the nats of its summary."""
+    def describe(self, decoded: list[NDArray[Any]], space: Space, rows: Sequence[Row] = (), modality: Any = None) -> list[dict[str, Any]]:
+        """Return the beginning of each document, and the loss of its reference."""
         found = super().describe(decoded, space, rows, modality)
         return [
-            {"prediction": "", "document": document_of(row)[:_LONG], "character_loss": one["character_loss"]}
+            {"prediction": "", "document": document_of(row)[:_LONG], self.monitored: one[self.monitored]}
             for row, one in zip(rows, found, strict=True)
         ]
+
+    def shown(self, target: Any) -> str:
+        """Return the summary that a row has."""
+        return (target.answer or "") if isinstance(target, Answer) else ""
 
     def answer(self, row: Row, text: str) -> dict[str, Any]:
         """Return a document's beginning and its summary, with its ROUGE-1 where there is a reference."""
@@ -185,6 +247,21 @@ def _asked(row: Row, instruction: str) -> Row:
     if not instruction:
         return replace(row, target=Conversation(turns=turns, others=others))
     return replace(row, target=Conversation(turns=(Turn("system", instruction), *turns), others=others))
+
+
+def _prefixed(row: Row, prefix: str) -> Row:
+    """Return a row whose text is what an encoder reads: the document after what stands before it."""
+    document, asked = document_of(row), row.target if isinstance(row.target, Conversation) else Conversation()
+    answer = asked.turns[-1].content if asked.answered else None
+    return replace(row, text=(prefix + document,), target=Answer(scored=(), prompt=document, answer=answer, others=asked.others))
+
+
+def _prefix(backbone: Backbone) -> str:
+    """Return what a pretrained network was trained to read before a document, as its config says (T5: "summarize: "); else ''."""
+    found: Any = backbone.builder.settings
+    for key in ("config", "task_specific_params", "summarization", "prefix"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else ""
 
 
 def _is_copied(text: str, row: Row) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from pretune.backbones import Backbone
 from pretune.errors import MissingExtra
 from pretune.evaluation import translation_scores
 from pretune.evaluation.intervals import groups_of
@@ -42,14 +41,6 @@ class Translation(SequenceToSequence):
     def suited(self, target: TargetType) -> Self:
         """Return the task with the direction that was found in the data."""
         return replace(self, source=target.source, target=target.target) if isinstance(target, Translations) else self
-
-    def suggested(self, strategy: str, backbone: Backbone) -> dict[str, Any]:
-        """Return the defaults of training an encoder-decoder."""
-        if strategy == "scratch":
-            return {"optim": "muon", "lr": 1e-2, "epochs": 20, "weight_decay": 0.01, "least_steps": 1000}
-        if backbone.late_decoder is not None:
-            return {"lr": 1e-4, "epochs": 3, "weight_decay": 0.01}
-        return {"lr": 5e-4, "epochs": 10, "weight_decay": 0.01, "least_steps": 500}
 
     def render(self, table: Table, modality: Any, *, held_out: float = 0.0, answered: bool = True) -> Any:
         """Mark texts with their languages where the tokenizer has several, and do what is done for every task of this kind."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +19,8 @@ _ROOM = 32
 class Recalling(nn.Module):
     """A module with a memory of earlier positions."""
 
+    takes_padding: ClassVar[bool] = False
+    """Whether the first call within a memory may have a mask (B, T) that is False on padding before texts."""
     memory: dict[str, Any] | None = None
     """None where nothing is kept; else what the module wrote into it."""
 
@@ -34,6 +36,12 @@ def remembering(network: nn.Module) -> Generator[None]:
     finally:
         for one in recalling:
             one.memory = None
+
+
+def takes_padding(network: nn.Module) -> bool:
+    """Return whether a network remembers texts of several lengths at once, with padding before the shorter ones."""
+    recalling = [module for module in network.modules() if isinstance(module, Recalling)]
+    return bool(recalling) and all(module.takes_padding for module in recalling)
 
 
 class Grown:

@@ -25,12 +25,21 @@ class TokenDecoder(nn.Module):
     """The id that ends a text."""
     barred: tuple[int, ...] = ()
     """Ids that are never written."""
+    never_first: tuple[int, ...] = ()
+    """Ids that no text begins with."""
+    takes_prompts_of_many_lengths: bool = False
+    """Whether the first ids may have padding (-1) before the shorter beginnings of texts."""
     positions: int | None = None
     """Positions that it has, those of `begin` among them; None without a limit."""
 
     def forward(self, ids_BT: Tensor, encoded: Features) -> Tensor:
         """Return features (B, T, D) from ids (B, T) and what the encoder made, a sequence with its mask."""
         raise TypeError(f"{type(self).__name__} must define forward(ids, encoded) -> features")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All ids that end a text when they are written."""
+        return (self.end,)
 
     @property
     def matrix(self) -> Tensor:
