@@ -346,6 +346,11 @@ def test_a_run_of_denoising_and_one_of_translation_bring_their_decoders(tmp_path
         decoder = backbones.load(f"run:{run}", offline=True).pretrained_decoder()
         assert isinstance(decoder, TiedDecoder)
         assert len(decoder.body.layers) == count
+    assert len(list(pt.predict(first.path, tmp_path / "data" / "corpus.en"))) == len(PAIRS) * 6, (
+        "its decoder has more layers than its encoder"
+    )
+    with pytest.raises(SettingError, match=r"max_tokens=12: the decoder of these weights was made for 16 tokens"):
+        pt.finetune(tmp_path / "data", backbone=f"run:{first.path}", max_tokens=12, out=tmp_path / "cut", **settings)
     saved = load_file(first.path / "weights" / "last.safetensors")
     assert torch.equal(saved["stages.head.decoder.body.norm.weight"], decoder.body.norm.weight)
     with pytest.raises(SettingError, match="brings its own decoder"):

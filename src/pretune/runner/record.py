@@ -93,7 +93,7 @@ def save_model(state: FineTuningState, model: ModelName = "network") -> None:
             "task": config.to_tree(data.task),
             "targets": data.space.to_json(),
             "schema": data.table.schema.to_json(),
-            "head": config.to_tree(data.task.head_for(state.recipe.head, state.backbone, data.space)[0]),
+            "head": config.to_tree(state.model.head.sized(data.task.head_for(state.recipe.head, state.backbone, data.space)[0])),
             "pooling": state.model.pooling,
             "width": state.model.head.mean.numel(),
             "weights": _weights(data),

@@ -53,6 +53,10 @@ class HeadModule(nn.Module):
         """Return outputs in float32: (B, outputs), or (B, T, outputs) for each position."""
         return self.layers((features.tensor.float() - self.mean) * self.scale)
 
+    def sized(self, head: Any) -> Any:
+        """Return the settings of the head that this was built by with its own sizes in them, by which a saved run builds it again."""
+        return head
+
     def real(self, mask_BT: Tensor) -> Tensor:
         """Return which outputs of a sequence are of real positions, (B, T); a head that joins positions has fewer outputs."""
         return mask_BT

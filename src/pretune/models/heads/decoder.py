@@ -5,7 +5,7 @@ Shapes: B examples, T positions of a text, N positions that are predicted, D cha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import torch.nn.functional as F
@@ -53,6 +53,7 @@ class _OfEncoder(Head):
         pretrained = self.backbone.pretrained_decoder()
         if pretrained is not None:
             self._refuse_sizes()
+            self._require_positions(pretrained)
             return DecoderHead(width, pretrained, pretrained=True)
         return DecoderHead(width, self._made(width))
 
@@ -76,6 +77,14 @@ class _OfEncoder(Head):
             if getattr(self.sizes, name) is not None:
                 raise SettingError(f"head.{name} would not be used: {self.backbone.builder.id} brings its own decoder. Leave it out.")
 
+    def _require_positions(self, pretrained: TokenDecoder) -> None:
+        text = self.backbone.modality
+        if isinstance(pretrained, TiedDecoder) and isinstance(text, Text) and pretrained.positions != text.max_tokens + 1:
+            most = (pretrained.positions or 1) - 1
+            raise SettingError(
+                f"max_tokens={text.max_tokens}: the decoder of these weights was made for {most} tokens. Leave max_tokens out."
+            )
+
 
 class DecoderHead(HeadModule):
     """Holds the decoder; its outputs depend on a text, so a learner gives it one (`taught`), or a search writes it."""
@@ -89,6 +98,10 @@ class DecoderHead(HeadModule):
 
     def fit(self, features_ND: Tensor) -> None:
         """Do nothing: a decoder takes features as they are."""
+
+    def sized(self, head: Any) -> Any:
+        """Return the settings with its layers: a denoising run has not as many in the decoder as in the encoder."""
+        return replace(head, layers=len(self.decoder.body.layers)) if isinstance(self.decoder, TiedDecoder) else head
 
     def forward(self, features: Features) -> Any:
         """Refuse: there is no output without a text."""
