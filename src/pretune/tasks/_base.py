@@ -152,11 +152,7 @@ class Task(Component):
         return self
 
     def on(self, backbone: Backbone) -> Task:
-        """Return the task as this network learns it, where networks of several kinds can; saved with the run.
-
-        Raises:
-            SettingError: a setting does not go with the network.
-        """
+        """Return the task as this network learns it, where networks of several kinds can; SettingError where this one cannot."""
         return self
 
     # --- targets -----------------------------------------------------------------------------
