@@ -106,6 +106,14 @@ def test_records_of_json_lines_are_pairs_too(tmp_path: Path) -> None:
     assert roles(sources.read(path))[0] == ("query", "how are you")
 
 
+def test_pairs_in_columns_of_other_names_are_asked_for_with_both_spellings(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"query first: task=retrieval text=frage,antwort or task=retrieval text=antwort,frage\.$"):
+        table_of(tmp_path, ["frage", "antwort"], PAIR)
+    assert len(table_of(tmp_path, ["frage", "antwort"], PAIR, text="frage,antwort").rows) == 6
+    classes = [[text, "ab"[at % 2]] for at, (text, _) in enumerate([*PAIR, *PAIR])]
+    assert {row.target.role for row in table_of(tmp_path, ["frage", "thema"], classes).rows} == {"text"}
+
+
 def test_a_list_of_passages_is_several_pairs_and_one_of_negatives_several_texts(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     records = [

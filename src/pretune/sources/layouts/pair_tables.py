@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from pretune.errors import DataError
+from pretune.printable import shell_word
 from pretune.sources import manifests, shards
 from pretune.sources.column import as_text
 from pretune.sources.columns import named
@@ -168,6 +169,8 @@ def _roles(records: Records, place: DataPlace) -> PairColumns | None:
     called = {plain(name): name for name in records.columns}
     strings = next(((called[first], called[second]) for first, second in _KNOWN if first in called and second in called), None)
     if strings is None:
+        if wanted and not columns.label:
+            _refuse_unnamed(records)
         return None
     negatives = tuple(name for short, name in called.items() if short in _NEGATIVE or short.rstrip("_0123456789") in _NEGATIVE)
     others = {short for short, name in called.items() if name not in (*strings, *negatives)}
@@ -175,6 +178,27 @@ def _roles(records: Records, place: DataPlace) -> PairColumns | None:
     if not wanted:
         return PairColumns(strings=strings + negatives) if sure and not columns.label and columns.path is None else None
     return PairColumns(strings=strings + negatives, grade=grade or ("" if negatives else _grades(records, called)))
+
+
+def _refuse_unnamed(records: Records) -> None:
+    """Refuse a table whose only two columns are texts that hardly repeat: they are pairs, and which is the query is for the person to say.
+
+    Raises:
+        DataError: shows both spellings.
+    """
+    free = [name for name in records.columns if plain(name) not in _PLAIN]
+    if len(free) != 2 or not all(_holds_texts(records, name) for name in free):
+        return
+    first, second = map(shell_word, (f"text={free[0]},{free[1]}", f"text={free[1]},{free[0]}"))
+    raise DataError(
+        f"{records.path}: the columns {free[0]!r} and {free[1]!r} hold texts, and neither is called a query or its passage. Name both, the "
+        f"query first: task=retrieval {first} or task=retrieval {second}."
+    )
+
+
+def _holds_texts(records: Records, name: str) -> bool:
+    strings = [text for value in records.column(name) if (text := as_text(value).strip())]
+    return len(set(strings)) > 0.5 * len(strings) and sum(" " in text for text in strings) > 0.5 * len(strings)
 
 
 def _grades(records: Records, called: dict[str, str]) -> str:
