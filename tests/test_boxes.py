@@ -113,7 +113,7 @@ def test_a_header_of_x_and_y_lists_boxes_whatever_stands_beside_them(tmp_path: P
     [
         ("image,x_center,y_center,width,height,class", "{},50,30,20,10,disc", ","),
         ("image,cx,cy,w,h,class", "{},50,30,20,10,disc", ","),
-        ("bild;x1;y1;x2;y2;class", "{};40;25;60;35;disc", ";"),
+        ("bild;x1;y1;x2;y2;klasse", "{};40;25;60;35;disc", ";"),
         ("image;xmin;ymin;xmax;ymax;class", "{};40,0;25,0;60,0;35,0;disc", ";"),
     ],
 )

@@ -22,7 +22,7 @@ from pretune.sources.split_names import split_of, split_of_file
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
 from pretune.sources.tree import FileEntry, Tree
-from pretune.sources.vocabulary import plain
+from pretune.sources.vocabulary import ID, plain
 from pretune.types import Split
 
 BoxForm = Literal["corners", "size", "centre"]
@@ -217,8 +217,17 @@ def roles_of(records: Records, label: str | None = None, path: str | None = None
                 return None
             classes = (by_name[name] for name in _CLASSES if name in by_name and by_name[name] != image)
             split = next((by_name[name] for name in ("split", "subset", "set", "partition") if name in by_name), None)
-            return BoxRoles(image=image, corners=corners, form=form, label=label or next(classes, None), split=split)
+            named = label or next(classes, None) or _only_words(records, {image, *corners, split})
+            return BoxRoles(image=image, corners=corners, form=form, label=named, split=split)
     return None
+
+
+def _only_words(records: Records, taken: set[str | None]) -> str | None:
+    """Return the only column that is left, where it holds words; None where there are others, or it holds numbers."""
+    left = [name for name in records.columns if name not in taken and plain(name) not in ID]
+    if len(left) != 1 or any(_number(value) is not None for value in records.column(left[0])):
+        return None
+    return left[0]
 
 
 def _of_files(records: Records) -> str | None:
