@@ -374,7 +374,8 @@ def test_class_folders_of_audio_stay_classes(tmp_path: Path) -> None:
 # --- a whole run ---------------------------------------------------------------------------------
 
 
-def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> None:
+def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pretune.deploy._gallery.SECONDS", 0.3)
     texts = spoken_data.manifest(home, 48)
     words = ("finetune", "metadata.csv", LSTM, "epochs=40", "batch_size=8", "lr=0.003", "augment=none", *QUICK, "out=run")
     done = pretune(*words)
@@ -385,6 +386,8 @@ def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> Non
     assert held["wer"] < 0.1 < metrics["floors"]["constant"]["wer"], "tones are easily told apart"
     assert set(metrics["floors"]) == {"constant", "nearest"}
     assert held["interval"]["wer"][0] <= held["wer"] <= held["interval"]["wer"][1]
+    played = [one["seconds"] for path in (home / "run").rglob("*.json") for one in _listed(path) if "axes" in one and "seconds" in one]
+    assert max(played) > 0.5, "all that is said can be played"
     told = json.loads(pretune("predict", "run", "wav/000.wav", "--json", "--offline").stdout)["predictions"][0]
     with (home / "run" / "predictions.csv").open() as stream:
         first = next(csv.DictReader(stream))
@@ -411,6 +414,12 @@ def test_speech_is_recognised_from_a_manifest_to_a_transcript(home: Path) -> Non
     assert scored["metrics"]["wer"] == pytest.approx(errors.figures(errors.counts([long], [told["prediction"]]))["wer"])
     scored = json.loads(pretune("evaluate", "run", "metadata.csv", "--json", "--offline").stdout)
     assert scored["metrics"]["wer"] < 0.1
+
+
+def _listed(path: Path) -> list[dict[str, object]]:
+    """Return the examples that a file of the report lists."""
+    found = json.loads(path.read_text())
+    return [one for one in found if isinstance(one, dict) and "id" in one] if isinstance(found, list) else []
 
 
 def test_clips_too_short_for_their_transcripts_are_not_trained_on(home: Path) -> None:

@@ -19,8 +19,8 @@ Pixels = NDArray[np.uint8]
 
 SIDE = 160
 """The longer side of a tile, in pixels."""
-SECONDS = 5.0
-"""Seconds of audio that are kept."""
+SECONDS, _WHOLE_SECONDS = 5.0, 60.0
+"""Seconds of audio that are kept, and of clips with transcripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +70,18 @@ def write(folder: Path, name: str, strips: Sequence[Strip], note: str, *, ending
     write_json(folder / f"{name}.json", [{"note": note, "rows": rows}])
 
 
-def write_audio(path: Path, samples: NDArray[Any], sample_rate: int) -> float:
+def write_audio(path: Path, samples: NDArray[Any], sample_rate: int, *, whole: bool = False) -> float:
     """Write the first seconds as FLAC, no louder than full scale, and return how many seconds.
 
     Args:
         path: of the file.
         samples: (T,), full scale is 1.
         sample_rate: Hz.
+        whole: write a minute, where that is how much there is: a transcript is of all that is said.
     """
     import soundfile
 
-    kept = samples[: round(SECONDS * sample_rate)].astype(np.float32)
+    kept = samples[: round((_WHOLE_SECONDS if whole else SECONDS) * sample_rate)].astype(np.float32)
     soundfile.write(path, kept / max(1.0, float(np.abs(kept).max(initial=0.0))), sample_rate, format="FLAC", subtype="PCM_16")
     return len(kept) / sample_rate
 

@@ -118,7 +118,8 @@ def _write_examples(folder: Path, name: str, predictions: list[_predictions.Pred
             image.save(folder / entry["picture"], quality=82)
             if isinstance(data.modality, Audio):
                 entry["audio"], entry["axes"] = f"{name}-{k:02d}.flac", _axes(len(array), data.modality)
-                entry["seconds"] = write_audio(folder / entry["audio"], data.modality.view(array, None, None), data.modality.sample_rate)
+                view, rate = data.modality.view(array, None, None), data.modality.sample_rate
+                entry["seconds"] = write_audio(folder / entry["audio"], view, rate, whole=data.task.whole)
         else:
             entry["text"] = _text(data.rows[position])
         listed.append(entry)
