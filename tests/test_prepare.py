@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretune import api
+from pretune import api, registry
 from pretune.errors import DataError
 from pretune.recipe import Recipe
 from pretune.runner.prepare import Prepared, open_cache, plain_modality, prepare
@@ -48,7 +48,8 @@ def save(path: Path, seed: int, **how: Any) -> None:
 def prepared(folder: Path, *settings: str, reporter: Any = None) -> Prepared:
     recipe = Recipe.from_settings(str(folder), **dict(setting.split("=", 1) for setting in settings))
     table = sources.read(folder, recipe.columns)
-    return prepare(recipe, table, plain_modality(table), open_cache(recipe.place), reporter or Silent())
+    task = registry.load("tasks", table.task)()
+    return prepare(recipe, table, task, plain_modality(table), open_cache(recipe.place), reporter or Silent())
 
 
 @pytest.fixture

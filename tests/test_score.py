@@ -208,9 +208,13 @@ def test_evaluate_draws_whole_groups_too(tmp_path: Path, monkeypatch: pytest.Mon
 
         def align(self, table: Any) -> None: ...
 
-        def outputs(self, rows: list[Row], **named: Any) -> Any:
+        def messages(self) -> list[str]:
+            return []
+
+        def decoded(self, rows: list[Row], **named: Any) -> Any:
             chosen = np.array([["a", "b"].index(str(row.target)) for row in rows]) ^ error
-            return list(range(len(rows))), torch.from_numpy(np.log(np.eye(2)[chosen] * 0.8 + 0.1)), []
+            raw = torch.from_numpy(np.log(np.eye(2)[chosen] * 0.8 + 0.1))
+            return list(range(len(rows))), self.task.decode(raw, self.space), []
 
     monkeypatch.setattr(api, "Predictor", Predictor)
     told = api.evaluate(tmp_path, tmp_path / "d.csv")
@@ -234,9 +238,12 @@ def test_labels_that_the_run_does_not_know_are_reported_and_a_row_of_such_alone_
 
         def align(self, table: Any) -> None: ...
 
-        def outputs(self, rows: list[Row], **named: Any) -> Any:
+        def messages(self) -> list[str]:
+            return []
+
+        def decoded(self, rows: list[Row], **named: Any) -> Any:
             known = np.array([[name in names_of(row) for name in "ab"] for row in rows])
-            return list(range(len(rows))), torch.from_numpy(np.where(known, 2.0, -2.0)), []
+            return list(range(len(rows))), self.task.decode(torch.from_numpy(np.where(known, 2.0, -2.0)), self.space), []
 
     monkeypatch.setattr(api, "Predictor", Predictor)
     noted = Noted(Silent())

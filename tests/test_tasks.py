@@ -34,6 +34,7 @@ from pretune.runner import interrupt
 from pretune.sources.boxes import Box, Boxes
 from pretune.sources.classes import count
 from pretune.sources.conversation import SUMMARISATION, TEXT_GENERATION, Conversation, Turn
+from pretune.sources.preferences import PREFERENCES, Preference
 from pretune.sources.related import Related
 from pretune.sources.table import Table
 from pretune.sources.tags import target_of
@@ -44,6 +45,7 @@ from pretune.sources.words import joined
 from pretune.tasks import Examples, LossSettings, Space, Task, named
 from pretune.tasks._teaching import TOKENS
 from pretune.tasks.classification import Classification
+from pretune.tasks.dpo import DPO
 from pretune.tasks.summarisation import Summarisation
 from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Row, Structured
@@ -298,8 +300,8 @@ def network_outputs(task: Task, labels: Labels, space: Space) -> tuple[torch.Ten
         head = DenseHead(DenseShape(channels=(4, 8), strides=(8, 16), width=8), count)
         dense = head([torch.randn(labels.size, 4, 8, 8), torch.randn(labels.size, 8, 4, 4)])
         return next(head.lateral.parameters()), dense, kept(dense, 64)
-    if task.layout != "sequence":
-        raw = torch.randn(labels.size, count, requires_grad=True)
+    if task.layout != "sequence" or "rejected" in labels.tensors:  # of a pair of texts: likelihoods
+        raw = torch.randn(labels.size, 4 if "rejected" in labels.tensors else count, requires_grad=True)
         return raw, raw, raw.detach()
     lengths = next(one.lengths for one in labels.tensors.values() if isinstance(one, Ragged))
     if isinstance(tokens := labels.tensors.get(TOKENS), Ragged):
@@ -321,6 +323,23 @@ def prompt_rows() -> tuple[list[Row], Any]:
     rows = [Row(id=str(i), text=(pairs[i][0],), target=turns[i], group=f"g{i // 2}") for i in range(len(pairs))]
     table = Table(rows=rows, modality="text", target_type=TEXT_GENERATION, root=Path(), layout="")
     modality = TextGeneration().render(table, Text(units="character", vocabulary=50))
+    return table.rows, modality
+
+
+def preference_rows() -> tuple[list[Row], Any]:
+    """Return rendered prompts, each with a preferred and a rejected answer, and a tokenizer of letters."""
+    pairs = [("say a", "a b", "b"), ("say b", "b a", "c c"), ("say c", "c d e", "d"), ("say d", "d", "a")] * 6
+    rows = [
+        Row(
+            id=str(i),
+            text=(prompt,),
+            target=Preference(turns=(Turn("user", prompt), Turn("assistant", preferred)), rejected=rejected),
+            group=f"g{i // 2}",
+        )
+        for i, (prompt, preferred, rejected) in enumerate(pairs)
+    ]
+    table = Table(rows=rows, modality="text", target_type=PREFERENCES, root=Path(), layout="")
+    modality = DPO().render(table, Text(units="character", vocabulary=50))
     return table.rows, modality
 
 
@@ -354,6 +373,7 @@ OWN: dict[str, Callable[[], tuple[list[Row], Any]]] = {
     "speech_recognition": spoken_rows,
     "speech_seq2seq": written_rows,
     "text_generation": prompt_rows,
+    "dpo": preference_rows,
     "summarisation": summarised_rows,
     "retrieval": related_rows,
 }
@@ -413,9 +433,12 @@ def test_a_task_keeps_the_contract(name: str, installed: Path) -> None:
     assert [isinstance(row["prediction"], str | float) for row in told] == [True] * len(rows)
     assert json.loads(json.dumps(told)) == told
     shown = [str(task.shown(row.target)) for row in rows]
-    assert [task.badness({"target": target, "prediction": target, "confidence": "0.9"}) for target in shown] == [0] * len(rows)
+    assert [task.badness({"target": target, "prediction": target, "confidence": "0.9", "margin": "1"}) for target in shown] == [0] * len(
+        rows
+    )
     other = "O x" if name == "word_tags" else shown[3]
-    assert task.badness({"target": "O O" if name == "word_tags" else shown[0], "prediction": other, "confidence": "0.9"}) > 0
+    target = "O O" if name == "word_tags" else shown[0]
+    assert task.badness({"target": target, "prediction": other, "confidence": "0.9", "margin": "-1"}) > 0
     assert len(task.captions(labels, space)) == len(rows)
 
 
