@@ -332,6 +332,23 @@ def test_a_model_that_a_person_names_is_the_run() -> None:
     assert (found.model, found.asked) == ("baseline", True)
 
 
+@pytest.mark.parametrize(("gain", "taken"), [(0.2, "network"), (0.01, "baseline"), (-0.2, "baseline")])
+def test_the_network_is_the_run_where_it_is_better_by_more_than_chance(gain: float, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline = np.random.default_rng(0).random(20) / 2
+    network = baseline + gain + np.tile([0.1, -0.1], 10)
+    lines: list[str] = []
+    data = SimpleNamespace(rows=list(range(20)), units=np.arange(20))
+    state: Any = SimpleNamespace(
+        recipe=SimpleNamespace(predictor=None), data=data, run=SimpleNamespace(reporter=SimpleNamespace(say=lines.append))
+    )
+    task: Any = SimpleNamespace(primary="rouge1", text_scores=lambda rows, texts: np.array([float(text) for text in texts]))
+    own: Any = SimpleNamespace(name="extraction", predict=lambda rows: list(map(str, baseline)))
+    monkeypatch.setattr(own_baseline, "split_in_words", lambda data: "the split val")
+    chosen = writing.WrittenAnswers(texts=dict(enumerate(map(str, network))))
+    assert own_baseline._selected(state, task, own, chosen).model == taken
+    assert ("within one standard error" in lines[0]) == (gain == 0.01)
+
+
 def test_a_saved_run_asks_as_it_was_trained(tmp_path: Path) -> None:
     path = lines(tmp_path / "data.jsonl", [{"document": document(i)[0], "summary": document(i)[1]} for i in range(20)])
     first, again = sources.read(path), sources.read(path)

@@ -26,8 +26,11 @@ from pretune.runner.writing import WrittenAnswers
 from pretune.tasks import OwnBaseline, WritingTask
 from pretune.training.run_dir import write_atomic
 
-_SELECTING = 64
+_SELECTING = 128
 """Examples at most that the network writes for to be compared."""
+_NOISE = 1.0
+"""Standard errors by which the network must be the better one: of two models within one, the simpler is taken (the rule of one standard
+error of Breiman et al., "Classification and Regression Trees", 1984)."""
 _OF_TIME = 0.4
 """Share of the remaining time that it may take."""
 
@@ -73,7 +76,7 @@ def settle(state: FineTuningState, network: Final, measured: Positions, chosen: 
 
 
 def _selected(state: FineTuningState, task: WritingTask, own: OwnBaseline, chosen: WrittenAnswers) -> Selection:
-    """Return which model is the run's: the better one of the two on the examples that choose."""
+    """Return which model is the run's: the network, where it is better on the examples that choose by more than chance, else the baseline."""
     wanted, reporter = state.recipe.predictor, state.run.reporter
     if wanted is not None or not chosen.texts:
         return Selection(model=wanted or "network", asked=wanted is not None)
@@ -81,10 +84,11 @@ def _selected(state: FineTuningState, task: WritingTask, own: OwnBaseline, chose
     rows = _rows(data, places)
     scores = [task.text_scores(rows, texts) for texts in (list(chosen.texts.values()), own.predict(rows))]
     comparison = of_scores(task.primary, scores[0], scores[1], data.units[places])
-    better = comparison.gain > 0
-    found = Selection(model="baseline" if better else "network", by=split_in_words(data), comparison=comparison)
-    other = "the network" if better else f"the {own.name}"
-    reporter.say(f"predictor: {f'the {own.name}' if better else 'the network'} rather than {other}; the baseline has {found.figures}")
+    network = comparison.gain < -_NOISE * comparison.error
+    found = Selection(model="network" if network else "baseline", by=split_in_words(data), comparison=comparison)
+    taken, other = ("the network", f"the {own.name}") if network else (f"the {own.name}", "the network")
+    equal = "" if network or comparison.gain > 0 else "; within one standard error, the simpler model is taken"
+    reporter.say(f"predictor: {taken} rather than {other}; the baseline has {found.figures}{equal}")
     return found
 
 
