@@ -76,7 +76,7 @@ def settle(state: FineTuningState, network: Final, measured: Positions, chosen: 
 
 
 def _selected(state: FineTuningState, task: WritingTask, own: OwnBaseline, chosen: WrittenAnswers) -> Selection:
-    """Return which model is the run's: the network, where it is better on the examples that choose by more than chance, else the baseline."""
+    """Return which model is the run's: the network, where it is better by more than chance, else the baseline."""
     wanted, reporter = state.recipe.predictor, state.run.reporter
     if wanted is not None or not chosen.texts:
         return Selection(model=wanted or "network", asked=wanted is not None)
