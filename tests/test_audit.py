@@ -122,7 +122,7 @@ def test_contradictions_name_both_paths_and_are_left_out(clean: Path, tmp_path: 
     assert "2 images occur with different labels (the same bytes, 4 images)" in words
     assert "bird/copy0.png (bird) = fish/0.png (fish)" in words
     assert [entry.item for entry in audit.contradictions(table, done)] == ["bird/copy0.png", "fish/0.png", "bird/copy2.png", "fish/2.png"]
-    assert "1 images repeat others byte for byte (fish/4.png = fish/same.png)" in message(findings, "exact_duplicate")
+    assert "1 image repeats others byte for byte (fish/4.png = fish/same.png)" in message(findings, "exact_duplicate")
     assert sorted(map(len, audit.twins(done))) == [2, 2, 2]
 
 

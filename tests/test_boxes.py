@@ -163,7 +163,7 @@ def test_voc_pairs_by_name_and_names_what_has_no_partner(tmp_path: Path) -> None
     table = sources.read(tmp_path)
     assert boxes_of(table) == {**{k: v for k, v in wanted(4, "jpg").items() if k != "001.jpg"}, "002.jpg": []}
     assert reasons(table) == {"Annotations/gone.xml": "orphan_annotation", "JPEGImages/001.jpg": "no_annotation"}
-    assert "1 images show no objects and are kept as negatives." in table.messages
+    assert "1 image shows no objects and is kept as a negative." in table.messages
 
 
 @pytest.mark.parametrize("kind", ["<!DOCTYPE a [<!ENTITY b 'c'>]>", "<!DOCTYPE a SYSTEM 'file:///etc/hostname'>"])
@@ -253,8 +253,8 @@ def test_lines_of_yolo_with_scores_or_outlines_are_read_and_reported(tmp_path: P
     assert found["001.png"] == [("square", (24, 16, 72, 48)), ("disc", (24, 16, 72, 32))]
     assert found["002.png"] == []
     assert reasons(table) == {"images/train/003.png": "no_annotation", "labels/train/alone.txt": "orphan_annotation"}
-    assert any("six columns" in line for line in table.messages)
-    assert any("outlines" in line for line in table.messages)
+    assert "1 line has six columns: the last is taken as a score and is not read." in table.messages
+    assert "1 line is an outline: the box around it is used." in table.messages
 
 
 def test_yolo_without_names_or_with_one_split_twice_says_so(tmp_path: Path) -> None:

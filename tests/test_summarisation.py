@@ -176,6 +176,7 @@ def test_bad_rows_are_named_by_line_and_a_list_is_several_references(tmp_path: P
         "data.jsonl:15": "target_is_source",
     }
     assert target(table.rows[-1]).others == ("b",)
+    assert any("; 1 has several references" in line for line in table.messages)
     longer = next(one for one in table.findings if one.kind == "long_targets")
     assert "data.jsonl:12" in longer.message
 

@@ -538,6 +538,19 @@ def test_a_table_with_one_column_of_text_is_plain_text_where_the_task_is_named(t
         sources.read(named, target=TEXT_GENERATION)
 
 
+def test_invalid_bytes_of_plain_text_are_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_bytes(f"Grüße aus Köln. {WORDS * 20}".encode() + b"\xff\xfe" + WORDS.encode())
+    table = sources.read(tmp_path / "input.txt", target=TEXT_GENERATION)
+    assert [(one.kind, one.severity, one.message[:15]) for one in table.findings] == [("invalid_bytes", "warning", "2 invalid bytes")]
+
+
+def test_texts_without_class_folders_are_told_of_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_text(WORDS)
+    with pytest.raises(DataError, match=r"The one \.txt file makes no classes.* task=text_generation"):
+        sources.read(tmp_path)
+    assert sources.read(tmp_path, target=TEXT_GENERATION).rows[0].text == (WORDS,)
+
+
 def test_many_documents_are_not_cut_smaller_than_one_long_one_would_be(text: Text) -> None:
     long = " ".join([WORDS] * 6)
     rows = [Row(id=str(number), text=(long,), target=Conversation()) for number in range(8)]

@@ -116,7 +116,7 @@ def _contradictions(rows: list[Row], same: Duplicates, table: Table, units: str)
         if groups:
             copies = sum(map(len, groups))
             example = "; ".join(_beside(rows, group) for group in groups[:4]) + ("; …" if len(groups) > 4 else "")
-            message = f"{len(groups)} {units} occur with different {what} ({how}, {copies} {units}): {example}.{after}"
+            message = f"{_number(groups, units, 'occur')} with different {what} ({how}, {copies} {units}): {example}.{after}"
             findings.append(Finding(kind="contradiction", severity="warning", message=message, items=_ids(rows, groups)))
     return findings
 
@@ -196,6 +196,11 @@ def _groups_on_two_sides(rows: list[Row]) -> list[Finding]:
     return [Finding(kind="group_leak", severity="warning", message=message, items=tuple(torn[:_ITEMS]))]
 
 
+def _number(examples: Sequence[Any], units: str, verb: str) -> str:
+    """Return '2 images occur' or '1 image occurs'."""
+    return f"{len(examples)} {units} {verb}" if len(examples) != 1 else f"1 {units.removesuffix('s')} {verb}s"
+
+
 def _repeats(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
     """Note duplicates of one target within one part: they count several times."""
     exact, near = ([group for group in groups if _is_harmless(rows, group)] for groups in (same.exact, same.near))
@@ -203,7 +208,7 @@ def _repeats(rows: list[Row], same: Duplicates, units: str) -> list[Finding]:
     if exact:
         example = " = ".join(rows[position].id for position in exact[0][:3])
         extra = sum(len(group) - 1 for group in exact)
-        message = f"{extra} {units} repeat others byte for byte ({example}); automatic splits keep duplicates together."
+        message = f"{_number(range(extra), units, 'repeat')} others byte for byte ({example}); automatic splits keep duplicates together."
         findings.append(Finding(kind="exact_duplicate", severity="note", message=message, items=_ids(rows, exact)))
     known = {tuple(group) for group in exact}
     near = [group for group in near if tuple(group) not in known]

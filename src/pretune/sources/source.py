@@ -211,5 +211,10 @@ def _text_error(tree: Tree, modality: str | None) -> DataError:
     if modality == "text" and text_files and not any(len(file.parts) > 1 for file in text_files):
         return folders.flat_error(tree, "text")
     error = nothing_found(tree, modality)
-    few = f" The {len(text_files)} .txt files make no classes: those need two texts at least in each of two folders." if text_files else ""
-    return DataError(f"{error}{few}")
+    if not text_files:
+        return error
+    they = f"The {len(text_files)} .txt files make" if len(text_files) > 1 else "The one .txt file makes"
+    return DataError(
+        f"{error} {they} no classes: those need two texts at least in each of two folders. To train a language model on plain text, "
+        "say task=text_generation."
+    )

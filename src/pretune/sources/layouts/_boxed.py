@@ -153,8 +153,16 @@ def _counted(rows: Sequence[Row]) -> list[str]:
     ignored = sum(box.ignored for row in rows if isinstance(row.target, Boxes) for box in row.target.boxes)
     named = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(8)) + (" …" if len(counts) > 8 else "")
     out = [f"{counts.total():,} boxes in {len(rows):,} images: {named or 'none'}."]
-    out += [f"{empty} images show no objects and are kept as negatives."] if empty else []
-    return out + ([f"{ignored} boxes are crowds or marked as difficult: they do not count."] if ignored else [])
+    if empty:
+        out.append(
+            f"{empty:,} images show no objects and are kept as negatives."
+            if empty > 1
+            else "1 image shows no objects and is kept as a negative."
+        )
+    if ignored:
+        what = f"{ignored:,} boxes are crowds" if ignored > 1 else "1 box is a crowd"
+        out.append(f"{what} or marked as difficult: {'they do' if ignored > 1 else 'it does'} not count.")
+    return out
 
 
 def by_stem(files: Iterable[FileEntry]) -> dict[str, list[FileEntry]]:

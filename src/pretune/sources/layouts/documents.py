@@ -14,7 +14,7 @@ from pretune.sources.readers.text_files import TextFiles
 from pretune.sources.split_names import split_of_file, split_of_folder
 from pretune.sources.table import Table
 from pretune.sources.target_type import TargetType
-from pretune.types import LedgerEntry, Row
+from pretune.types import Finding, LedgerEntry, Row
 
 _ENDINGS = frozenset((".txt", ".text", ".md", ".rst", ".log"))
 _ABOUT = frozenset(("readme", "license", "licence"))
@@ -70,9 +70,8 @@ class Documents(OwnLayout):
         table.messages += files.messages()
         table.messages.append(f"{characters:,} characters of plain text; all of it is learned from.")
         if damaged:
-            table.messages.append(
-                f"{damaged:,} invalid bytes ({damaged / characters:.2%} of the text) are read as the replacement character U+FFFD."
-            )
+            message = f"{damaged:,} invalid bytes ({damaged / characters:.2%} of the text) are read as the replacement character U+FFFD."
+            table.findings.append(Finding(kind="invalid_bytes", severity="warning", message=message))
         if self.about:
             table.messages.append(f"ignored, as they are about the text: {', '.join(self.about)}.")
         return table

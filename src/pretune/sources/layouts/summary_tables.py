@@ -86,7 +86,8 @@ class SummaryTables(Prompts):
         several = sum(bool(row.target.others) for row in table.rows if isinstance(row.target, Conversation))
         if several:
             more = f" ({', '.join(map(repr, self.where.more))})" if self.where.more else ""
-            sentence += f"; {several:,} have several references{more}: the first is learned, the nearest counts in the evaluation"
+            have = f"{several:,} have" if several > 1 else "1 has"
+            sentence += f"; {have} several references{more}: the first is learned, the nearest counts in the evaluation"
         table.messages.insert(0, f"{sentence}.")
         summaries.inspect(table)
         return table

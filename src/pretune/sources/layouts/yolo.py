@@ -197,8 +197,14 @@ class _Kinds:
 
     def messages(self) -> list[str]:
         """Return a sentence for each kind that there is."""
-        out = [f"{self.scored} lines have six columns: the last is taken as a score and is not read."] if self.scored else []
-        return out + ([f"{self.outlined} lines are outlines: the boxes around them are used."] if self.outlined else [])
+        scored = f"{self.scored:,} lines have" if self.scored > 1 else "1 line has"
+        outlined = (
+            f"{self.outlined:,} lines are outlines: the boxes around them are"
+            if self.outlined > 1
+            else "1 line is an outline: the box around it is"
+        )
+        out = [f"{scored} six columns: the last is taken as a score and is not read."] if self.scored else []
+        return out + ([f"{outlined} used."] if self.outlined else [])
 
 
 def _boxes(path: Path, name: str, names: list[str] | None, found: Annotations, kinds: _Kinds) -> tuple[list[tuple[str, Box]], int]:
