@@ -15,7 +15,7 @@ import pytest
 import pretune
 from pretune.deploy import _charts, _curves, _examples, _predictions, _pretraining, _sections, report, run_files
 from pretune.deploy._gallery import thumbnail
-from pretune.deploy._headline import tiles
+from pretune.deploy._headline import headline, tiles
 from pretune.deploy.run_files import Files
 from pretune.errors import DataError
 from pretune.tasks import Line, Passage, named
@@ -256,6 +256,14 @@ def test_every_metric_says_how_it_lies_to_the_baselines(two: Path) -> None:
     }
     page, _ = page_of(two)
     assert 'class="o ' in page
+
+
+def test_a_figure_of_texts_counts_those_that_were_written() -> None:
+    metrics = {"primary": {"name": "rouge1", "split": "test", "value": 0.4}, "counts": {"test": 618}}
+    scores = {"rouge1": 0.4, "rouge2": 0.2, "examples": 128}
+    assert headline(metrics, scores)["examples"] == 128
+    assert headline(metrics, {"rouge1": 0.4})["examples"] == 618
+    assert [tile["value"] for tile in tiles(metrics, scores)] == ["0.200"]
 
 
 def test_a_notebook_shows_a_run_as_a_table_without_markup_of_names(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def headline(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str,
         "value": show(name, value),
         "words": words(name),
         "split": primary["split"],
-        "examples": (metrics.get("counts") or {}).get(primary["split"]),
+        "examples": scores.get("examples") or (metrics.get("counts") or {}).get(primary["split"]),  # texts are written for some of them
         "interval": span(name, ends) if ends else "",
         "outcome": found.outcome if found else "",
         "verdict": found.sentence if found else "",
@@ -66,7 +66,7 @@ def tiles(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> list[dict[st
     intervals = scores.get("interval") or {}
     out = []
     for name, value in scores.items():
-        if isinstance(value, int | float) and name not in (primary, "mean_confidence"):
+        if isinstance(value, int | float) and name not in (primary, "mean_confidence", "examples"):
             ends = intervals.get(name)
             beside = [f"{label} {show(name, floor[name])}" for label, floor in floors.items() if floor.get(name) is not None]
             interval = "; ".join([*([span(name, ends)] if ends else []), *([f"baselines: {', '.join(beside)}"] if beside else [])])
