@@ -90,6 +90,12 @@ def told(history: Any = (), held: Any = None, train: Any = None, floors: Any = N
     return "\n".join(diagnose(list(history), figures, floors or {}, {"val": 50}, Context(**context)))
 
 
+def test_the_interval_of_texts_is_of_those_that_were_written() -> None:
+    found = {"rouge1": 0.31, "interval": {"rouge1": [0.16, 0.37]}}
+    assert "on 7 examples" in told(held=found | {"examples": 7}, name="rouge1")
+    assert "on 50 examples" in told(held=found, name="rouge1")
+
+
 def test_a_model_that_predicts_one_class_is_said_to_have_collapsed() -> None:
     rows = {"ant": {"support": 25, "precision": 0.5}, "bee": {"support": 25, "precision": None}}
     score = {"accuracy": 0.5, "interval": {"accuracy": [0.4, 0.7]}, "per_class": rows}

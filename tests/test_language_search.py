@@ -1,6 +1,5 @@
 """Beam search over a language model: each prompt begins its own texts, in company as alone; what scores is the whole text."""
 
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pretune.models import Model
 from pretune.tasks import _language
 from pretune.tasks.text_generation import TextGeneration
 from pretune.types import Features
+from tests.test_search import Wanted
 
 WORDS = 9
 PROMPTS = [[1, 2, 3, 4], [5], [6, 7], [5], [0, 8, 2]]
@@ -24,18 +24,6 @@ NETWORKS = {
     "lstm": "scratch:lstm,embedding=16,hidden=16,layers=2,bidirectional=false",
     "library": "transformers:",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Settings of writing."""
-
-    beams: int = 1
-    length_penalty: float = 0.0
-    min_new_tokens: int = 0
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float = 1.0
 
 
 def library(folder: Path) -> str:

@@ -22,6 +22,8 @@ MOST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
+    """Settings of writing."""
+
     beams: int = 1
     length_penalty: float = 0.0
     min_new_tokens: int = 0

@@ -11,13 +11,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
+from pretune.deploy._scorers import NetworkScorer
 from pretune.errors import DataError
 from pretune.evaluation import extraction, overlap
 from pretune.evaluation.extraction import Extractor, Pairs
 from pretune.evaluation.sentences import clauses, sentences
 from pretune.modalities.text import Text
-from pretune.runner import own_baseline, writing
+from pretune.runner import Silent, own_baseline, writing
 from pretune.sources import sources
 from pretune.sources.conversation import SUMMARISATION, Conversation
 from pretune.sources.table import Columns
@@ -25,6 +27,7 @@ from pretune.tasks import Examples
 from pretune.tasks._rendering import Answer
 from pretune.tasks._summaries import SummaryExtraction, document_of, references_of
 from pretune.tasks.summarisation import Summarisation, SummarySpace
+from pretune.training.plan import Precision
 from pretune.types import Row
 from tests.command_line import pretune
 from tests.test_docs import ROOT, commands
@@ -348,6 +351,30 @@ def test_the_network_is_the_run_where_it_is_better_by_more_than_chance(gain: flo
     chosen = writing.WrittenAnswers(texts=dict(enumerate(map(str, network))))
     assert own_baseline._selected(state, task, own, chosen).model == taken
     assert ("within one standard error" in lines[0]) == (gain == 0.01)
+
+
+def test_texts_are_written_in_the_precision_of_the_run_and_in_that_again_when_it_is_saved() -> None:
+    seen: list[bool] = []
+
+    class Noting(Summarisation):
+        def write(self, model: Any, rows: Any, modality: Any, *, seed: int = 0) -> list[str]:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return ["a"] * len(rows)
+
+    rows = [*summarised(2, split="train"), *summarised(2, split="test")]
+    run = SimpleNamespace(
+        deadline=SimpleNamespace(clock=SimpleNamespace(seconds=0.0), remaining=float("inf"), total=None),
+        reporter=Silent(),
+        device=SimpleNamespace(device=torch.device("cpu")),
+    )
+    data = SimpleNamespace(task=Noting(), rows=rows, modality=None, splits={"train": np.arange(2)}, score="test")
+    for bfloat16 in (True, False):
+        precision, recipe = Precision(bfloat16=bfloat16), SimpleNamespace(training=SimpleNamespace(seed=0))
+        state: Any = SimpleNamespace(data=data, run=run, recipe=recipe, precision=precision, model=None)
+        assert len(writing.write(state, np.array([2, 3]), check_faults=False).texts) == 2
+        scorer: Any = SimpleNamespace(_rest=precision, device=torch.device("cpu"), model=None, modality=None)
+        assert NetworkScorer.write(scorer, Noting(), rows[:1]) == ["a"]
+    assert seen == [True, True, False, False]
 
 
 def test_a_saved_run_asks_as_it_was_trained(tmp_path: Path) -> None:
